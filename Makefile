@@ -1,0 +1,34 @@
+# `make` lists the targets. Every one sets up what it needs first, which takes no time when nothing changed.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format parity docker-build clean
+
+# Run inside the set-up environment, whatever the caller's shell has.
+in_env := . ./env.sh &&
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install and build everything into .venv and ros2_ws (PYTHON=..., TORCH_BUILD=cpu|cuda|none)
+	@scripts/setup.sh
+
+demo: setup ## play a sequence through the node, report and draw what comes out (SOURCE=folder, video or bag)
+	@$(in_env) python -m feature_frontend demo --output demo_output $(if $(SOURCE),--source "$(SOURCE)")
+
+test: setup ## run every test; skips say why (ARGS=... goes to pytest)
+	@$(in_env) python -m pytest -ra $(ARGS)
+
+check: setup ## formatting, lint, types, shell scripts, then the tests
+	@$(in_env) ruff format --check . && ruff check . && mypy && scripts/check_shell.sh && python -m pytest -ra $(ARGS)
+
+format: setup ## format and sort imports
+	@$(in_env) ruff check --fix-only --quiet . ; ruff format .
+
+parity: setup ## compare ALIKED with the authors' outputs in ../shared/golden
+	@$(in_env) python -m tests.parity.report
+
+docker-build: ## build the container image
+	docker build -f docker/Dockerfile -t feature-frontend .
+
+clean: ## remove everything that setup and the tools made
+	rm -rf .venv .setup ros2_ws/build ros2_ws/install ros2_ws/log demo_output .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Sets the project up: .venv, torch, the built workspace. `make setup` runs it, and every other target runs that first.
+# Safe to repeat; does only what changed. Variables: PYTHON, TORCH_BUILD=cpu|cuda|none, FEATURE_FRONTEND_ROS_ROOT (default /opt/ros).
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/setup/common.sh
+source scripts/setup/detect.sh
+source scripts/setup/prerequisites.sh
+source scripts/setup/torch.sh
+source scripts/setup/packages.sh
+source scripts/setup/workspace.sh
+mkdir -p "$state"
+# Two set-ups at once (two terminals, two make targets) would write over each other.
+exec 9>"$state/lock"
+command -v flock >/dev/null && { flock -n 9 || { say "waiting for another set-up to end"; flock 9; }; }
+
+detect_ros
+
+# What the packages depend on. A moved checkout needs a new .venv: paths are written into it.
+packages_hash=$({
+  hash_files requirements/*.txt scripts/setup/{detect,packages,torch,workspace}.sh
+  printf '%s\n' "$root" "$mode" "$ros_setup" "${PYTHON:-}" "$(wanted_torch_build)"
+} | hash_input)
+
+# What the built workspace depends on: of Python modules, launch files and configurations only the list matters, since colcon
+# links to the files themselves.
+package=ros2_ws/src/feature_frontend
+workspace_hash=$({
+  printf '%s\n' "$packages_hash"
+  find ros2_ws/src/feature_frontend_msgs cmake -type f -print0 | sort -z | xargs -0 sha256sum
+  sha256sum $package/package.xml $package/setup.py $package/setup.cfg
+  find $package/launch $package/config -maxdepth 1 -type f | sort
+} | hash_input)
+
+if [[ -x $venv/bin/python ]] && stamp_is packages "$packages_hash" && stamp_is workspace "$workspace_hash" &&
+  [[ -e $workspace/install/local_setup.bash ]]; then
+  say "up to date"
+  exit 0
+fi
+
+: >"$log"
+if [[ $mode == ros ]]; then
+  say "using ROS 2 $ros_distro ($ros_setup)"
+  source_ros
+else
+  say "no ROS 2 under $ros_root: using ROS 2 Jazzy from PyPI wheels, in .venv"
+fi
+detect_python
+check_prerequisites
+
+if ! venv_is_usable || ! stamp_is packages "$packages_hash"; then
+  if ! venv_is_usable; then
+    rm -rf "$workspace/build" "$workspace/install" "$workspace/log"
+    make_venv
+    write_stamp venv "$(venv_kind)"
+  fi
+  install_packages
+  write_stamp packages "$packages_hash"
+fi
+printf 'mode=%s\nros_setup=%s\n' "$mode" "$ros_setup" >"$state/environment"
+enter_build_environment
+build_workspace
+write_stamp workspace "$workspace_hash"
+say "done in $(elapsed); 'source env.sh' gives a shell in which everything is found"

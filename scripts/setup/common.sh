@@ -1,0 +1,43 @@
+# Shared by the set-up scripts: where things are, and how they speak. Sourced, never run.
+# shellcheck shell=bash
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
+venv=$root/.venv
+workspace=$root/ros2_ws
+# What set-up remembers between runs: stamps, the log, and `environment`, which env.sh reads.
+state=$root/.setup
+log=$state/setup.log
+constraints=$state/constraints.txt
+
+say() { printf 'setup: %s\n' "$*"; }
+
+fail() {
+  printf 'setup: error: %s\n' "$1" >&2
+  shift
+  for line in "$@"; do printf '       %s\n' "$line" >&2; done
+  exit 1
+}
+
+# Runs a command quietly; its output goes to the log.
+logged() {
+  printf '\n$ %s\n' "$*" >>"$log"
+  "$@" >>"$log" 2>&1
+}
+
+# The same for a command that must succeed: the end of its output is shown where it does not.
+required() {
+  local what=$1 start
+  shift
+  start=$(($(wc -c <"$log") + 1))
+  logged "$@" && return
+  tail -c "+$start" "$log" | grep -v 'is ignored: it is neither a file nor a directory' | tail -n 25 >&2
+  fail "$what failed; the lines above are the end of $log"
+}
+
+# A hash of files' names and contents, of a list of names, of anything on standard input.
+hash_files() { (cd "$root" && sha256sum -- "$@") | hash_input; }
+hash_input() { sha256sum | cut -c 1-16; }
+stamp_is() { [[ -r $state/$1.stamp && $(<"$state/$1.stamp") == "$2" ]]; }
+write_stamp() { printf '%s\n' "$2" >"$state/$1.stamp"; }
+
+elapsed() { printf '%d s' $((SECONDS - ${1:-0})); }

@@ -1,0 +1,33 @@
+"""Prints which requirements of a table are not met by what this Python can import, one per line.
+
+Modules are looked for by import, not by package name: apt's python3-opencv, for one, has no package metadata.
+"""
+
+import importlib.metadata
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: "7.4.0rc1" is (7, 4, 0)."""
+    return tuple(int(part) for part in re.match(r"\d+(\.\d+)*", version).group().split("."))
+
+
+def is_met(module: str, requirement: str) -> bool:
+    """Whether the module is there, and not older than the requirement's lower bound where its version is known."""
+    if importlib.util.find_spec(module) is None:
+        return False
+    name, lower = re.match(r"([\w.-]+)(?:[>=]=([\d.]+))?", requirement).groups()
+    try:
+        return lower is None or numbers(importlib.metadata.version(name)) >= numbers(lower)
+    except importlib.metadata.PackageNotFoundError:
+        return True
+
+
+for line in Path(sys.argv[1]).read_text(encoding="utf-8").splitlines():
+    if line and not line.startswith("#"):
+        module, requirement = line.split()
+        if not is_met(module, requirement):
+            print(requirement)

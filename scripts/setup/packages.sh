@@ -1,0 +1,49 @@
+# Makes .venv and fills it. Sourced after detect.sh and torch.sh.
+# shellcheck shell=bash
+
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
+
+make_venv() {
+  local options=()
+  # A venv that sees the system's packages, so that rclpy's Python, numpy and OpenCV are the distribution's.
+  [[ $mode == wheels ]] || options=(--system-site-packages)
+  say "making .venv with Python $("$python" -c 'import platform; print(platform.python_version())') ($python)"
+  required "making .venv" "$python" -m venv --clear "${options[@]}" "$venv"
+}
+
+install_wheels() {
+  say "installing ROS 2 Jazzy, OpenCV and the tools from PyPI, versions as in requirements/ (.venv will take about 1.5 GB, torch included)"
+  required "installing the packages in requirements/" pip install --no-deps \
+    -r requirements/ros-jazzy-wheels.txt -r requirements/runtime.txt -r requirements/dev.txt
+}
+
+# What every pip install has to leave as it is.
+write_constraints() {
+  local numpy_major
+  # From 80 on, setuptools lacks the `develop` that colcon's --symlink-install uses; torch would bring the newest.
+  echo 'setuptools<80'
+  [[ $mode == ros ]] || return 0
+  numpy_major=$("$venv/bin/python" -c 'import numpy; print(numpy.__version__.split(".")[0])' 2>/dev/null) || return 0
+  printf 'numpy>=%d,<%d\n' "$numpy_major" $((numpy_major + 1))
+}
+
+install_what_ros_lacks() {
+  local additions
+  mapfile -t additions < <("$venv/bin/python" scripts/setup/missing_modules.py requirements/ros-installed.txt)
+  if ((${#additions[@]} == 0)); then
+    say "everything besides torch is there already"
+    return
+  fi
+  say "adding what ROS $ros_distro lacks: ${additions[*]}"
+  required "installing ${additions[*]}" pip install --constraint "$constraints" "${additions[@]}"
+}
+
+install_packages() {
+  write_constraints >"$constraints"
+  if [[ $mode == wheels ]]; then
+    install_wheels
+  else
+    install_what_ros_lacks
+  fi
+  install_torch
+}

@@ -1,0 +1,88 @@
+# Chooses and installs torch: the one that is there where it fits, else the CPU build where there is no NVIDIA driver and the
+# CUDA build where there is one. TORCH_BUILD=cpu|cuda|none overrides the choice. Sourced after detect.sh.
+# shellcheck shell=bash
+
+torch_cpu_index=https://download.pytorch.org/whl/cpu
+
+wanted_torch_build() {
+  if [[ -n ${TORCH_BUILD:-} ]]; then
+    printf '%s' "$TORCH_BUILD"
+  elif is_jetson; then
+    printf 'jetson'
+  elif has_nvidia_driver; then
+    printf 'cuda'
+  else
+    printf 'cpu'
+  fi
+}
+
+# Prints "<version> <cpu|cuda>" of an installed torch >= 2.4, else nothing.
+installed_torch() {
+  "$venv/bin/python" - 2>/dev/null <<'PY' || true
+import re
+import torch
+
+if tuple(map(int, re.match(r"(\d+)\.(\d+)", torch.__version__).groups())) >= (2, 4):
+    print(torch.__version__, "cuda" if torch.version.cuda else "cpu")
+PY
+}
+
+# What torch imports besides numpy; in mode wheels, requirements/runtime.txt has it.
+install_torch_dependencies() {
+  [[ $mode == ros ]] || return 0
+  logged pip install --constraint "$constraints" filelock fsspec jinja2 networkx setuptools 'sympy>=1.13.3' 'typing_extensions>=4.10'
+}
+
+# Never from PyPI: there, torch for x86-64 is the CUDA build, several GB with what it needs.
+install_torch_cpu() {
+  local from_index=(--retries 1 --timeout 20 --index-url "$torch_cpu_index")
+  install_torch_dependencies
+  # A wheel at hand (pip's find-links) needs no network. The last resort is for a Python that the pinned version has no wheel for.
+  logged pip install --no-deps --no-index "$1+cpu" ||
+    logged pip install --no-deps "${from_index[@]}" "$1+cpu" ||
+    logged pip install --no-deps "${from_index[@]}" 'torch>=2.4'
+}
+
+install_torch_cuda() {
+  logged pip install --constraint "$constraints" "$1" || logged pip install --constraint "$constraints" 'torch>=2.4'
+}
+
+install_torch() {
+  local build requirement present
+  build=$(wanted_torch_build)
+  requirement=$(grep '^torch==' requirements/torch.txt)
+  present=$(installed_torch)
+  case $build in
+    none)
+      say "leaving torch alone (TORCH_BUILD=none): found ${present:-none that fits}"
+      return
+      ;;
+    cpu | cuda | jetson) ;;
+    *) fail "TORCH_BUILD is '$build'; expected cpu, cuda or none" ;;
+  esac
+  if [[ -n $present && ($build != cuda || $present == *cuda) ]]; then
+    say "keeping torch $present"
+    return
+  fi
+  if [[ $build == jetson ]]; then
+    fail "this is a Jetson, and its Python has no torch >= 2.4" \
+      "torch from PyPI does not use a Jetson's GPU. Install NVIDIA's build for your JetPack for $venv/bin/python or the system's Python" \
+      "(https://docs.nvidia.com/deeplearning/frameworks/install-pytorch-jetson-platform/), then run make setup again."
+  fi
+  if [[ $build == cuda ]]; then
+    say "installing $requirement with CUDA (several GB)"
+    install_torch_cuda "$requirement" || {
+      [[ -n $present ]] || fail "the CUDA build of torch could not be installed; see $log" "TORCH_BUILD=cpu make setup takes the CPU build."
+      say "the CUDA build could not be installed (see $log): keeping torch $present"
+    }
+  else
+    say "installing $requirement, the CPU build (no NVIDIA driver here)"
+    install_torch_cpu "$requirement" ||
+      fail "the CPU build of torch ($requirement+cpu) could not be installed for $("$venv/bin/python" -V); see $log" \
+        "It is fetched from $torch_cpu_index, or taken from a folder that PIP_FIND_LINKS names." \
+        "TORCH_BUILD=cuda make setup takes PyPI's CUDA build (several GB), which runs on the CPU too; TORCH_BUILD=none leaves torch to you."
+  fi
+  present=$(installed_torch)
+  [[ -n $present ]] || fail "torch was installed, but cannot be imported:" "$("$venv/bin/python" -c 'import torch' 2>&1 | tail -n 1)"
+  say "torch $present"
+}

@@ -1,0 +1,34 @@
+# Builds ros2_ws with colcon. Sourced after detect.sh.
+# shellcheck shell=bash
+
+# In this shell, what env.sh sets up for an interactive one, less the workspace that is about to be built.
+enter_build_environment() {
+  unset COLCON_PREFIX_PATH COLCON_CURRENT_PREFIX
+  export VIRTUAL_ENV=$venv PATH=$venv/bin:$PATH
+  if [[ $mode == wheels ]]; then
+    unset PYTHONPATH
+    export AMENT_PREFIX_PATH=$venv CMAKE_PREFIX_PATH=$venv _ROS_WHEELS_BOOTSTRAP_COMPLETE=1
+    LD_LIBRARY_PATH=$(wheel_library_path "$venv")
+    export LD_LIBRARY_PATH
+  fi
+}
+
+# The wheels' libraries: setting the path once here spares every Python a second start by ros_wheels_bootstrapper.
+wheel_library_path() {
+  printf '%s' "$1/lib"
+  find "$1/lib" -maxdepth 3 -name 'ros_*.libs' -printf ':%p'
+}
+
+build_workspace() {
+  local cmake_options=("-DPython3_EXECUTABLE=$venv/bin/python" -DBUILD_TESTING=OFF --no-warn-unused-cli)
+  if [[ $mode == wheels ]]; then
+    cmake_options+=("-DCMAKE_PROJECT_INCLUDE=$root/cmake/fix_wheel_include_folders.cmake")
+  fi
+  say "building ros2_ws with colcon"
+  (
+    cd "$workspace" || exit
+    # By the venv's Python, so that the executables colcon writes start with it and find torch.
+    required "colcon build" "$venv/bin/python" -m colcon --log-level error build --symlink-install \
+      --event-handlers console_direct+ console_cohesion- --cmake-args "${cmake_options[@]}"
+  )
+}

@@ -1,0 +1,50 @@
+"""The functions that a Python program starts from. Their keyword arguments are the node's parameters."""
+
+from __future__ import annotations
+
+from feature_frontend.extractors.extractor import Extractor
+from feature_frontend.matchers.base import MatcherProtocol, MatchingOptions
+from feature_frontend.matchers.registry import MATCHERS
+from feature_frontend.settings import ExtractionSettings, MatchingSettings
+
+__all__ = ["load_extractor", "load_matcher", "make_matcher"]
+
+
+def load_extractor(name: str = ExtractionSettings.extractor, **parameters: bool | float | str) -> Extractor:
+    """An extractor with its published weights, ready to run.
+
+    Args:
+        name: "aliked-t16", "aliked-n16", "aliked-n16rot" or "aliked-n32".
+        **parameters: Any field of `ExtractionSettings`: `device`, `precision`, `weights_dir`, `max_num_keypoints`,
+            `detection_threshold`, `nms_radius`, `resize_height`, `max_pixels`, `min_grey_range`.
+
+    Raises:
+        SettingsError: A name or value is not possible; the text lists what is.
+        WeightsError: The weights cannot be found, downloaded or verified; the text says what to do.
+    """
+    return Extractor.from_pretrained(ExtractionSettings.from_mapping({"extractor": name, **parameters}))
+
+
+def load_matcher(name: str = MatchingSettings.matcher, **parameters: bool | float | str) -> MatcherProtocol:
+    """A matcher: call it with the features of the earlier and the current image.
+
+    Args:
+        name: "mnn".
+        **parameters: Any field of `MatchingSettings`: `min_similarity`, `ratio_threshold`,
+            `double_softmax_temperature`, `double_softmax_threshold`.
+
+    Raises:
+        SettingsError: A name or value is not possible; the text lists what is.
+    """
+    return make_matcher(MatchingSettings.from_mapping({"matcher": name, **parameters}))
+
+
+def make_matcher(settings: MatchingSettings) -> MatcherProtocol:
+    """The matcher that `settings` describe."""
+    options = MatchingOptions(
+        min_similarity=settings.min_similarity,
+        ratio_threshold=settings.ratio_threshold,
+        double_softmax_temperature=settings.double_softmax_temperature,
+        double_softmax_threshold=settings.double_softmax_threshold,
+    )
+    return MATCHERS[settings.matcher](options)

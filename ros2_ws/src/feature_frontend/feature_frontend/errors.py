@@ -1,0 +1,35 @@
+"""The exception tree: everything the package raises on purpose derives from `FeatureFrontendError`."""
+
+from __future__ import annotations
+
+
+class FeatureFrontendError(Exception):
+    """Base of every error this package raises on purpose; its text is meant for the user."""
+
+
+class SettingsError(FeatureFrontendError):
+    """A parameter has an unknown name, a wrong type, or a value out of its range."""
+
+
+class WeightsError(FeatureFrontendError):
+    """Weights are unknown, cannot be found or downloaded, have a wrong hash, or do not fit the network."""
+
+
+class ImageError(FeatureFrontendError):
+    """An image has an unsupported type, shape, size, encoding or an inconsistent buffer."""
+
+
+class MatchingError(FeatureFrontendError):
+    """Two sets of features cannot be compared."""
+
+
+class CalibrationError(FeatureFrontendError):
+    """A camera calibration is malformed, unsupported, or does not belong to the image."""
+
+
+class SourceError(FeatureFrontendError):
+    """An input (folder, video, bag, camera) cannot be opened or read."""
+
+
+class DemoError(FeatureFrontendError):
+    """The demo ran but did not show what it must show."""

@@ -1,0 +1,1 @@
+"""Extractors: detector and descriptor head in one network."""

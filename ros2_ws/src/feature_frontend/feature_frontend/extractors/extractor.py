@@ -1,0 +1,151 @@
+"""`Extractor`: an image in, `Features` out, whichever network does it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from feature_frontend.coordinates import Resize, network_size
+from feature_frontend.errors import ImageError, SettingsError, WeightsError
+from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures, NetworkProtocol
+from feature_frontend.extractors.registry import EXTRACTORS
+from feature_frontend.extractors.weights import ensure_weights
+from feature_frontend.preprocessing import check_image, grey_range, image_to_tensor, resize_tensor
+from feature_frontend.settings import ExtractionSettings
+from feature_frontend.types import Features
+
+__all__ = ["Extractor", "resolve_device"]
+
+PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that the parameter `device` means on this machine.
+
+    Raises:
+        SettingsError: There is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        msg = f"parameter device is {name!r}; expected auto, cpu, cuda or cuda:N"
+        raise SettingsError(msg) from error
+    if device.type not in {"cpu", "cuda"}:
+        msg = f"parameter device is {name!r}; expected auto, cpu, cuda or cuda:N"
+        raise SettingsError(msg)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        build = "this torch has no CUDA" if torch.version.cuda is None else f"torch sees {torch.cuda.device_count()}"
+        msg = f"parameter device is {name!r}, but {build} GPU(s); use device:=auto, or install torch with CUDA"
+        raise SettingsError(msg)
+    return device
+
+
+class Extractor:
+    """Checks and prepares images, runs the network, and maps its keypoints back to the image.
+
+    Args:
+        network: A network that offers `NetworkProtocol`.
+        identity: What `Features.extractor` shall say.
+        settings: What to detect. Only `max_num_keypoints`, `detection_threshold`, `nms_radius`, `resize_height`,
+            `max_pixels` and `min_grey_range` are read after construction; assign `settings` to change them.
+        device: Where the network runs.
+    """
+
+    def __init__(self, network: nn.Module, identity: str, settings: ExtractionSettings, device: torch.device) -> None:
+        self.identity = identity
+        self.device = device
+        self.settings = settings
+        self._dtype = PRECISIONS[settings.precision]
+        module = network.to(device=device, dtype=self._dtype).eval().requires_grad_(requires_grad=False)
+        self._network = cast(NetworkProtocol, module)
+
+    @classmethod
+    def from_pretrained(cls, settings: ExtractionSettings) -> Extractor:
+        """Finds, verifies and loads the weights that `settings` name.
+
+        Raises:
+            SettingsError: The name or the device is unknown.
+            WeightsError: The weights cannot be had, or do not fit the network.
+        """
+        if settings.extractor not in EXTRACTORS:
+            msg = f"no extractor is called {settings.extractor!r}; expected one of {', '.join(EXTRACTORS)}"
+            raise SettingsError(msg)
+        device = resolve_device(settings.device)
+        record = EXTRACTORS[settings.extractor]
+        found = ensure_weights(record.weights, settings.weights_dir)
+        network = record.build()
+        try:
+            network.load_state_dict(found.load(), strict=True)
+        except RuntimeError as error:
+            msg = f"weights {found.path} do not fit {settings.extractor}: {error}"
+            raise WeightsError(msg) from error
+        return cls(network, found.identity, settings, device)
+
+    @property
+    def descriptor_dim(self) -> int:
+        """Descriptor length D."""
+        return self._network.descriptor_dim
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> Features:
+        """Features of one image.
+
+        Args:
+            image: (H, W) grey or (H, W, 3) RGB, uint8, both sides at least 32 px.
+
+        Raises:
+            ImageError: The image has another type, shape or size.
+        """
+        return self.extract([image])[0]
+
+    @torch.no_grad()
+    def extract(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Features]:
+        """Features of images of one size, in one run of the network; grey and RGB may be mixed.
+
+        A blank image has no keypoints. That is decided on the image, by the span of its grey levels: the scores of
+        noise in a blank image are as high as those of weak corners in a good one.
+
+        Args:
+            images: Each as `__call__` takes it.
+
+        Raises:
+            ImageError: An image has a wrong type, shape or size, or the sizes differ.
+        """
+        checked = [check_image(image, self._network.minimum_size) for image in images]
+        if not checked:
+            return []
+        height, width = checked[0].shape[:2]
+        if any(image.shape[:2] != (height, width) for image in checked):
+            sizes = ", ".join(f"{image.shape[1]}x{image.shape[0]}" for image in checked)
+            msg = f"images of a batch have sizes {sizes}; expected one size"
+            raise ImageError(msg)
+        settings = self.settings
+        textured = [i for i, image in enumerate(checked) if grey_range(image) >= settings.min_grey_range]
+        features = [self._nothing(height, width) for _ in checked]
+        if textured:
+            resize = network_size(
+                height,
+                width,
+                resize_height=settings.resize_height,
+                max_pixels=settings.max_pixels,
+                minimum=self._network.minimum_size,
+            )
+            batch = torch.cat([image_to_tensor(checked[i], self.device) for i in textured])
+            options = DetectionOptions(settings.max_num_keypoints, settings.detection_threshold, settings.nms_radius)
+            found = self._network.extract(resize_tensor(batch, resize), options)
+            for i, one in zip(textured, found, strict=True):
+                features[i] = self._to_image(one, resize)
+        return features
+
+    def _nothing(self, height: int, width: int) -> Features:
+        return Features.empty(height, width, self.identity, self.descriptor_dim, self.device, self._dtype)
+
+    def _to_image(self, found: NetworkFeatures, resize: Resize) -> Features:
+        keypoints = found.keypoints if resize.is_identity else resize.invert(found.keypoints)
+        return Features(keypoints, found.scores, found.descriptors, resize.height0, resize.width0, self.identity)

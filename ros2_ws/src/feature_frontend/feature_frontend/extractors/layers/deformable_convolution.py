@@ -1,0 +1,57 @@
+"""Deformable convolution in plain PyTorch (ALIKED paper, equation 3; Dai et al., ICCV 2017)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from feature_frontend.extractors.layers.sampling import sample_bilinear
+
+__all__ = ["DeformableConv2d"]
+
+
+class DeformableConv2d(nn.Module):
+    """Convolution whose sample positions move by offsets that a plain convolution estimates from the same input.
+
+    F'(p) = sum_i w(p_i) F(p + p_i + dp_i), stride 1, same size out. The offsets are clamped to a quarter of the map's
+    larger side: the paper does not say so, the published weights were made with it.
+
+    Args:
+        in_channels: Channels in.
+        out_channels: Channels out.
+        kernel_size: Odd side K of the kernel.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        padding = kernel_size // 2
+        taps = kernel_size * kernel_size
+        self.offset_conv = nn.Conv2d(in_channels, 2 * taps, kernel_size, padding=padding)
+        self.regular_conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, bias=False)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) to (B, C', H, W)."""
+        batch, channels, height, width = maps.shape
+        taps = self.kernel_size * self.kernel_size
+        limit = max(height, width) / 4.0
+        # Channels of the offsets: (y, x) of the first tap, (y, x) of the second, row by row of the kernel.
+        offsets = self.offset_conv(maps).float().clamp(-limit, limit)
+        offsets = offsets.reshape(batch, taps, 2, height * width).flip(2).transpose(2, 3)
+        positions = self._regular_positions(height, width, maps.device) + offsets
+        samples = sample_bilinear(maps, positions).reshape(batch, channels * taps, height * width)
+        weight = self.regular_conv.weight.reshape(self.regular_conv.out_channels, channels * taps)
+        return functional.conv1d(samples, weight.unsqueeze(2)).reshape(batch, -1, height, width)
+
+    def _regular_positions(self, height: int, width: int, device: torch.device) -> torch.Tensor:
+        """(K*K, H*W, 2): where each tap reads for each pixel, before the offsets, (x, y) px."""
+        half = self.kernel_size // 2
+        rows = torch.arange(height, device=device, dtype=torch.float32)
+        columns = torch.arange(width, device=device, dtype=torch.float32)
+        y, x = torch.meshgrid(rows, columns, indexing="ij")
+        pixels = torch.stack([x, y], dim=-1).reshape(1, height * width, 2)
+        reach = torch.arange(-half, half + 1, device=device, dtype=torch.float32)
+        tap_y, tap_x = torch.meshgrid(reach, reach, indexing="ij")
+        kernel = torch.stack([tap_x, tap_y], dim=-1).reshape(-1, 1, 2)
+        return pixels + kernel

@@ -1,0 +1,28 @@
+"""Reading feature maps between pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+__all__ = ["sample_bilinear"]
+
+
+def sample_bilinear(maps: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """Bilinear values of `maps` at `points`; what lies outside the map counts as zero, corner by corner.
+
+    Args:
+        maps: (B, C, H, W), any float type. Interpolation itself is float32: in half precision a coordinate of a map
+            640 px wide is only good to half a pixel.
+        points: (B, P, Q, 2) float32, (x, y) px of the map, centres at integers.
+
+    Returns:
+        (B, C, P, Q) in the type of `maps`.
+    """
+    height, width = maps.shape[-2:]
+    # grid_sample's coordinates run from -1 at the first pixel's centre to 1 at the last one's (align_corners); a side
+    # of one pixel has no such scale, and any finite one serves.
+    scale = points.new_tensor([2.0 / max(width - 1, 1), 2.0 / max(height - 1, 1)])
+    grid = points * scale - 1.0
+    values = functional.grid_sample(maps.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    return values.to(maps.dtype)

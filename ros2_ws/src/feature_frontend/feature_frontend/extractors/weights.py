@@ -1,0 +1,195 @@
+"""Published weights: a table of records, where they are looked for, how they are fetched and verified."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from feature_frontend.errors import WeightsError
+
+__all__ = ["WEIGHTS", "WEIGHTS_VARIABLE", "FoundWeights", "WeightsRecord", "ensure_weights", "search_folders"]
+
+WEIGHTS_VARIABLE = "FEATURE_FRONTEND_WEIGHTS"
+_ALIKED_FILES = "https://github.com/Shiaoming/ALIKED/raw/683d7c65197395c0b3f01ebe76e1084a27e73a65/models"
+_ALIKED_LICENCE = "BSD-3-Clause, (c) 2022 Zhao Xiaoming"
+_TIMEOUT_S = 20.0
+_CHUNK_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class WeightsRecord:
+    """One published checkpoint.
+
+    Attributes:
+        name: The extractor that it belongs to.
+        file_name: Its file name, in the authors' repository and on disk.
+        url: Its official address, at a fixed commit.
+        sha256: Hash of the file, 64 hex digits.
+        licence: Licence and holder.
+    """
+
+    name: str
+    file_name: str
+    url: str
+    sha256: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class FoundWeights:
+    """A verified file.
+
+    Attributes:
+        record: What it is.
+        path: Where it is.
+    """
+
+    record: WeightsRecord
+    path: Path
+
+    @property
+    def identity(self) -> str:
+        """Name and first 8 hex digits of the hash, as in the message field `extractor`."""
+        return f"{self.record.name}@{self.record.sha256[:8]}"
+
+    def load(self) -> dict[str, torch.Tensor]:
+        """The checkpoint's tensors, on the CPU. Executes nothing from the file.
+
+        Raises:
+            WeightsError: It is not a table of tensors.
+        """
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+            msg = f"cannot read weights {self.path}: {error}"
+            raise WeightsError(msg) from error
+        if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+            msg = f"weights {self.path} hold a {type(state).__name__}; expected names and tensors"
+            raise WeightsError(msg)
+        return dict(state)
+
+
+def _aliked(name: str, sha256: str) -> WeightsRecord:
+    return WeightsRecord(name, f"{name}.pth", f"{_ALIKED_FILES}/{name}.pth", sha256, _ALIKED_LICENCE)
+
+
+WEIGHTS = {
+    record.name: record
+    for record in (
+        _aliked("aliked-t16", "56782336919db220144a884e710e2b6af13b3b8f8da15b915a239078ab471085"),
+        _aliked("aliked-n16", "5be8704840ed662d9d8c561bf7279c222092674e7eb05fd0feab94899e9d82f2"),
+        _aliked("aliked-n16rot", "ddf3abbf38e86f6a74540d214e1a9712c54b2d8551abc864542199f2347d7332"),
+        _aliked("aliked-n32", "055283fd1624d3ab46a05c3b617b1a79a3f28d1f551737eef2d653e8c8232890"),
+    )
+}
+
+
+def cache_folder() -> Path:
+    """Where downloads go: `$XDG_CACHE_HOME/feature_frontend`, or `~/.cache/feature_frontend`."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "feature_frontend"
+
+
+def search_folders(weights_dir: str = "") -> list[Path]:
+    """The folders in which weights are looked for, in this order: `weights_dir`, the variable's, the cache."""
+    given = [weights_dir, os.environ.get(WEIGHTS_VARIABLE, "")]
+    return [Path(folder).expanduser() for folder in given if folder] + [cache_folder()]
+
+
+def find_weights(record: WeightsRecord, weights_dir: str = "") -> FoundWeights | None:
+    """The first file of that name in `search_folders`, verified; None where there is none.
+
+    Raises:
+        WeightsError: The file found is another one than the record's.
+    """
+    for folder in search_folders(weights_dir):
+        path = folder / record.file_name
+        if path.is_file():
+            _verify(path, record, path)
+            return FoundWeights(record, path)
+    return None
+
+
+def download_weights(record: WeightsRecord, folder: Path | None = None) -> FoundWeights:
+    """Downloads a record's file into `folder` (default: the cache), verifies it, and only then gives it its name.
+
+    Raises:
+        WeightsError: The network does not answer, the folder cannot be written, or the hash is wrong.
+    """
+    folder = cache_folder() if folder is None else folder
+    path = folder / record.file_name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{record.file_name}.", dir=folder)
+    except OSError as error:
+        msg = f"cannot write weights to {folder}: {error}; choose another cache by XDG_CACHE_HOME"
+        raise WeightsError(msg) from error
+    os.close(handle)
+    partial = Path(name)
+    try:
+        _download(record, partial)
+        _verify(partial, record, record.url)
+        partial.replace(path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            partial.unlink()
+    return FoundWeights(record, path)
+
+
+def ensure_weights(record: WeightsRecord, weights_dir: str = "") -> FoundWeights:
+    """The record's verified file: found on disk, else downloaded.
+
+    Raises:
+        WeightsError: It is nowhere and cannot be downloaded, or a file of its name is another one. The text says which
+            file is wanted, where it was looked for, and what to type.
+    """
+    found = find_weights(record, weights_dir)
+    if found is not None:
+        return found
+    try:
+        return download_weights(record)
+    except WeightsError as error:
+        looked = ", ".join(str(folder) for folder in search_folders(weights_dir))
+        msg = (
+            f"weights {record.file_name} not found in {looked}, and {error}; fetch that file on a machine with a "
+            f"network, put it into a folder, and type: export {WEIGHTS_VARIABLE}=/path/to/that/folder"
+        )
+        raise WeightsError(msg) from error
+
+
+def _download(record: WeightsRecord, target: Path) -> None:
+    try:
+        with urllib.request.urlopen(record.url, timeout=_TIMEOUT_S) as response, target.open("wb") as file:
+            size = int(response.headers.get("Content-Length", 0)) or None
+            with tqdm(total=size, unit="B", unit_scale=True, desc=record.file_name, disable=None) as progress:
+                while chunk := response.read(_CHUNK_BYTES):
+                    file.write(chunk)
+                    progress.update(len(chunk))
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        msg = f"cannot download {record.url} ({error})"
+        raise WeightsError(msg) from error
+
+
+def _verify(path: Path, record: WeightsRecord, origin: object) -> None:
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        msg = f"cannot read weights {path}: {error}"
+        raise WeightsError(msg) from error
+    if digest != record.sha256:
+        msg = (
+            f"{origin} is not the published {record.file_name}: its SHA-256 is {digest}, expected {record.sha256}; "
+            "remove it, then type: feature_frontend weights fetch " + record.name
+        )
+        raise WeightsError(msg)

@@ -1,0 +1,1 @@
+"""Matchers: which keypoints of two images correspond."""

@@ -1,0 +1,14 @@
+"""The matchers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from feature_frontend.matchers.base import MatcherProtocol, MatchingOptions
+from feature_frontend.matchers.mutual_nearest_neighbor import MutualNearestNeighborMatcher
+
+__all__ = ["MATCHERS"]
+
+MATCHERS: dict[str, Callable[[MatchingOptions], MatcherProtocol]] = {
+    "mnn": MutualNearestNeighborMatcher,
+}

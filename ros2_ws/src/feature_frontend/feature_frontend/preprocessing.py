@@ -1,0 +1,68 @@
+"""From a uint8 NumPy image to the float tensor that a network takes."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from feature_frontend.coordinates import Resize
+from feature_frontend.errors import ImageError
+
+__all__ = ["check_image", "grey_range", "image_to_tensor", "resize_tensor"]
+
+Uint8Array = npt.NDArray[np.uint8]
+_RGB_CHANNELS = 3
+
+
+def check_image(image: object, minimum: int) -> Uint8Array:
+    """Returns `image` if it is one that an extractor takes.
+
+    Args:
+        image: What the caller passed.
+        minimum: Smallest side in px.
+
+    Raises:
+        ImageError: It is not a uint8 array of shape (H, W), (H, W, 1) or (H, W, 3), or a side is below `minimum`.
+    """
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        kind = f"an array of {image.dtype}" if isinstance(image, np.ndarray) else f"a {type(image).__name__}"
+        msg = f"image is {kind}; expected a uint8 NumPy array of shape (H, W) or (H, W, 3)"
+        raise ImageError(msg)
+    if image.ndim == _RGB_CHANNELS and image.shape[2] == 1:
+        image = image[:, :, 0]
+    if image.ndim != 2 and not (image.ndim == 3 and image.shape[2] == _RGB_CHANNELS):
+        msg = f"image has shape {image.shape}; expected (H, W) grey or (H, W, 3) RGB"
+        raise ImageError(msg)
+    height, width = image.shape[:2]
+    if min(height, width) < minimum:
+        msg = f"image is {width}x{height} px; the extractor needs at least {minimum}x{minimum}"
+        raise ImageError(msg)
+    return image
+
+
+def grey_range(image: Uint8Array) -> int:
+    """Brightest minus darkest grey level of an (H, W) or (H, W, 3) image, 0 to 255."""
+    grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY) if image.ndim == _RGB_CHANNELS else image
+    return int(grey.max()) - int(grey.min())
+
+
+def image_to_tensor(image: Uint8Array, device: torch.device) -> torch.Tensor:
+    """(H, W[, 3]) uint8 to (1, 3, H, W) float32 in [0, 1] on `device`; grey is repeated to three channels.
+
+    The bytes travel as they are and become floats on the device: a quarter of the transfer.
+    """
+    # torch cannot wrap read-only memory, negative strides or overlapping rows; only such an image is copied.
+    pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(device, non_blocking=True)
+    tensor = pixels.unsqueeze(0) if image.ndim == 2 else pixels.permute(2, 0, 1)
+    tensor = tensor.to(torch.float32).div_(255.0).unsqueeze(0)
+    return tensor.expand(1, _RGB_CHANNELS, -1, -1).contiguous()
+
+
+def resize_tensor(images: torch.Tensor, resize: Resize) -> torch.Tensor:
+    """(B, C, height0, width0) to (B, C, height1, width1), bilinear, low-pass filtered where it shrinks."""
+    if resize.is_identity:
+        return images
+    size = [resize.height1, resize.width1]
+    return torch.nn.functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)

@@ -1,0 +1,298 @@
+"""Every parameter of the front-end, declared once.
+
+The ROS parameters with their descriptors, the YAML files, the README's table, the tools' options and the keyword
+arguments of the Python API all follow from the fields below. A field says its default, its unit, its bounds or choices,
+what it does, and whether it may change while the node runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from feature_frontend.errors import SettingsError
+from feature_frontend.extractors.registry import EXTRACTORS
+from feature_frontend.matchers.registry import MATCHERS
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["PARAMETERS", "ExtractionSettings", "MatchingSettings", "NodeSettings", "ParameterRecord", "Settings"]
+
+Value = bool | int | float | str
+T = TypeVar("T", bool, int, float, str)
+
+
+@dataclass(frozen=True)
+class ParameterRecord:
+    """What is known of one parameter.
+
+    Attributes:
+        name: Its name, in ROS, in YAML and in Python.
+        default: Its default; its type is the parameter's type.
+        description: What it does, in one or two sentences.
+        unit: Its unit; empty for a bare number or a text.
+        minimum: Smallest value allowed; None where there is no bound.
+        maximum: Largest value allowed; None where there is no bound.
+        choices: The texts allowed; empty where any is.
+        live: Whether it may change while the node runs, from the next frame on.
+    """
+
+    name: str
+    default: Value
+    description: str
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    live: bool = False
+
+    @property
+    def expectation(self) -> str:
+        """What values are possible, for an error message: "a float from 0 to 1, such as 0.5"."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        bounds = "" if self.minimum is None or self.maximum is None else f" from {self.minimum} to {self.maximum}"
+        return f"a value of type {type(self.default).__name__}{bounds}, such as {self.default!r}"
+
+    def check(self, value: object) -> Value:
+        """Returns `value` in the parameter's type.
+
+        Raises:
+            SettingsError: It has another type, is not finite, out of bounds, or not among the choices.
+        """
+        wanted = type(self.default)
+        if wanted is float and type(value) is int:
+            value = float(value)
+        if type(value) is not wanted or not self._admits(value):
+            msg = f"parameter {self.name} is {value!r}; expected {self.expectation}"
+            raise SettingsError(msg)
+        assert isinstance(value, (bool, int, float, str))
+        return value
+
+    def _admits(self, value: object) -> bool:
+        if self.choices:
+            return value in self.choices
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return True
+        low = -math.inf if self.minimum is None else self.minimum
+        high = math.inf if self.maximum is None else self.maximum
+        return low <= value <= high
+
+
+def parameter(
+    default: T,
+    description: str,
+    *,
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+    live: bool = False,
+) -> T:
+    """Declares a parameter as the field of a settings class."""
+    metadata = {
+        "description": description,
+        "unit": unit,
+        "minimum": minimum,
+        "maximum": maximum,
+        "choices": choices,
+        "live": live,
+    }
+    value: T = field(default=default, metadata=metadata)
+    return value
+
+
+class SettingsGroup:
+    """What the settings classes share: construction checks every value.
+
+    Raises:
+        SettingsError: A value has a wrong type or is out of range; the text names all such values.
+    """
+
+    def __post_init__(self) -> None:
+        """Checks every field against its record."""
+        problems = []
+        for name, record in self.records().items():
+            try:
+                object.__setattr__(self, name, record.check(getattr(self, name)))
+            except SettingsError as error:
+                problems.append(str(error))
+        if problems:
+            raise SettingsError("; ".join(problems))
+
+    @classmethod
+    def records(cls) -> dict[str, ParameterRecord]:
+        """The group's parameters by name, in the order of declaration."""
+        own: Any = cls
+        return {f.name: ParameterRecord(name=f.name, default=getattr(cls, f.name), **f.metadata) for f in fields(own)}
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> Self:
+        """Settings from names and values; what is not named has its default.
+
+        Raises:
+            SettingsError: A name is unknown, or a value has a wrong type or is out of range.
+        """
+        names = cls.records()
+        unknown = sorted(set(values) - set(names))
+        if unknown:
+            msg = f"unknown parameter(s) {', '.join(unknown)}; expected some of {', '.join(names)}"
+            raise SettingsError(msg)
+        arguments: dict[str, Any] = dict(values)
+        return cls(**arguments)
+
+
+@dataclass(frozen=True)
+class ExtractionSettings(SettingsGroup):
+    """What decides which keypoints and descriptors an image gives."""
+
+    extractor: str = parameter(
+        "aliked-n16",
+        "Network that finds and describes the keypoints.",
+        choices=tuple(EXTRACTORS),
+    )
+    weights_dir: str = parameter(
+        "",
+        "Folder in which the weights are looked for first; empty: $FEATURE_FRONTEND_WEIGHTS, then the cache "
+        "($XDG_CACHE_HOME/feature_frontend), then a download into it.",
+    )
+    device: str = parameter(
+        "auto",
+        "Where the network runs: auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N.",
+    )
+    precision: str = parameter(
+        "float32",
+        "Number format of the network; coordinates and scores stay float32.",
+        choices=("float32", "float16", "bfloat16"),
+    )
+    max_num_keypoints: int = parameter(
+        1000,
+        "Most keypoints kept in an image, the best scores first.",
+        minimum=1,
+        maximum=50_000,
+        live=True,
+    )
+    detection_threshold: float = parameter(
+        0.0,
+        "Lowest score a keypoint may have before refinement; 0 keeps the best max_num_keypoints whatever their score.",
+        minimum=0.0,
+        maximum=1.0,
+        live=True,
+    )
+    nms_radius: int = parameter(
+        2,
+        "Half width of the window in which only the best keypoint stays, of the window of the sub-pixel refinement, "
+        "and of the image border without keypoints.",
+        unit="px",
+        minimum=1,
+        maximum=16,
+        live=True,
+    )
+    resize_height: int = parameter(
+        0,
+        "Height to which the image is resized for the network, its aspect kept; 0 keeps the size. Coordinates stay "
+        "those of the image as published.",
+        unit="px",
+        minimum=0,
+        maximum=8192,
+        live=True,
+    )
+    max_pixels: int = parameter(
+        2_100_000,
+        "Most pixels the network sees: a larger image is shrunk to it, its aspect kept. Bounds memory and time.",
+        unit="px",
+        minimum=1024,
+        maximum=100_000_000,
+        live=True,
+    )
+    min_grey_range: int = parameter(
+        12,
+        "An image whose grey levels span fewer than this is taken as blank and gives no keypoints; 0 turns the check "
+        "off. A lens cap's sensor noise spans less, the dimmest textured scene more.",
+        unit="grey levels",
+        minimum=0,
+        maximum=255,
+        live=True,
+    )
+
+
+@dataclass(frozen=True)
+class MatchingSettings(SettingsGroup):
+    """What decides which keypoints of two images correspond."""
+
+    matcher: str = parameter("mnn", "How descriptors are matched.", choices=tuple(MATCHERS))
+    min_similarity: float = parameter(
+        -1.0,
+        "Lowest cosine similarity of a match; -1 accepts all.",
+        minimum=-1.0,
+        maximum=1.0,
+        live=True,
+    )
+    ratio_threshold: float = parameter(
+        1.0,
+        "Ratio test: a match stays if its cosine distance (1 - similarity) is below this share of the second best's; "
+        "1 turns the test off.",
+        minimum=0.01,
+        maximum=1.0,
+        live=True,
+    )
+    double_softmax_temperature: float = parameter(
+        0.1,
+        "Temperature of the double softmax over similarities (SiLK, appendix B.3).",
+        minimum=0.001,
+        maximum=10.0,
+        live=True,
+    )
+    double_softmax_threshold: float = parameter(
+        0.0,
+        "Lowest probability of a match under the double softmax; 0 turns the double softmax off.",
+        minimum=0.0,
+        maximum=1.0,
+        live=True,
+    )
+
+
+@dataclass(frozen=True)
+class NodeSettings(SettingsGroup):
+    """How the ROS 2 node takes images and publishes results."""
+
+    queue_policy: str = parameter(
+        "newest",
+        "newest: one image waits at most, a newer one replaces it and the dropped one is counted in status; "
+        "every_frame: all images wait their turn, for replay.",
+        choices=("newest", "every_frame"),
+    )
+    image_qos: str = parameter(
+        "sensor_data",
+        "QoS of the image and camera_info subscriptions: sensor_data (best effort, fits every publisher) or reliable.",
+        choices=("sensor_data", "reliable"),
+    )
+    output_qos: str = parameter(
+        "reliable",
+        "QoS of the published topics: reliable or sensor_data (best effort).",
+        choices=("reliable", "sensor_data"),
+    )
+    output_depth: int = parameter(
+        10,
+        "Messages of each published topic that are kept for slow subscribers; 0 keeps all.",
+        unit="messages",
+        minimum=0,
+        maximum=10_000,
+    )
+    descriptor_type: str = parameter(
+        "float32",
+        "Number format of the published descriptors; float16 halves the messages.",
+        choices=("float32", "float16"),
+        live=True,
+    )
+
+
+@dataclass(frozen=True)
+class Settings(NodeSettings, MatchingSettings, ExtractionSettings):
+    """All parameters of the node."""
+
+
+PARAMETERS: dict[str, ParameterRecord] = Settings.records()

@@ -1,0 +1,33 @@
+"""A network with random but fixed weights, for tests that must run without the published ones."""
+
+from __future__ import annotations
+
+import torch
+
+from feature_frontend.extractors.aliked import ALIKED_CONFIGS, Aliked
+from feature_frontend.extractors.extractor import Extractor
+from feature_frontend.settings import Settings
+
+__all__ = ["IDENTITY", "seeded_extractor", "seeded_network"]
+
+IDENTITY = "aliked-t16@seeded00"
+
+
+def seeded_network(name: str = "aliked-t16", seed: int = 0) -> Aliked:
+    """ALIKED with random weights, its score head turned up so that scores spread over (0, 1), in evaluation mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = Aliked(ALIKED_CONFIGS[name])
+        with torch.no_grad():
+            for layer in network.score_head:
+                if isinstance(layer, torch.nn.Conv2d):
+                    layer.weight.mul_(4.0)
+            for parameter_name, parameter in network.named_parameters():
+                if "offset_conv" in parameter_name:
+                    parameter.mul_(3.0)
+    return network.eval()
+
+
+def seeded_extractor(settings: Settings | None = None, device: str = "cpu") -> Extractor:
+    """An extractor around `seeded_network`."""
+    return Extractor(seeded_network(), IDENTITY, settings or Settings(), torch.device(device))

@@ -1,0 +1,147 @@
+"""Matching against exhaustive search and against the reference outputs of SiLK's matchers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from feature_frontend import Features, load_matcher
+from feature_frontend.api import make_matcher
+from feature_frontend.errors import MatchingError, SettingsError
+from feature_frontend.matchers.base import MatchingOptions
+from feature_frontend.matchers.mutual_nearest_neighbor import MutualNearestNeighborMatcher
+from feature_frontend.settings import Settings
+
+_TIE = 1e-6  # closer rivals may be ordered either way: the README of the reference outputs says so
+
+
+def _features(descriptors: torch.Tensor, extractor: str = "test@00000000") -> Features:
+    count = len(descriptors)
+    return Features(torch.zeros((count, 2)), torch.zeros(count), descriptors, 480, 640, extractor)
+
+
+def _random(count: int, seed: int, dim: int = 16) -> Features:
+    values = torch.randn((count, dim), generator=torch.Generator().manual_seed(seed))
+    return _features(torch.nn.functional.normalize(values, dim=1))
+
+
+def _pairs(matches: object) -> list[tuple[int, int]]:
+    return list(zip(matches.indices0.tolist(), matches.indices1.tolist(), strict=True))  # type: ignore[attr-defined]
+
+
+def test_pairs_are_mutual_and_their_values_true() -> None:
+    features0, features1 = _random(60, 0), _random(45, 1)
+    matches = load_matcher("mnn")(features0, features1)
+    similarity = features0.descriptors @ features1.descriptors.T
+    expected = [
+        (i, int(similarity[i].argmax()))
+        for i in range(60)
+        if int(similarity[:, int(similarity[i].argmax())].argmax()) == i
+    ]
+    assert _pairs(matches) == expected
+    for row, (i, j) in enumerate(expected):
+        ordered = similarity[i].sort(descending=True).values
+        assert float(matches.similarity[row]) == pytest.approx(float(similarity[i, j]), abs=1e-6)
+        assert float(matches.margin[row]) == pytest.approx(float(ordered[0] - ordered[1]), abs=1e-6)
+
+
+def test_gates() -> None:
+    features0, features1 = _random(80, 2), _random(80, 3)
+    everything = load_matcher("mnn")(features0, features1)
+    similar = load_matcher("mnn", min_similarity=0.6)(features0, features1)
+    assert 0 < len(similar) < len(everything)
+    assert float(similar.similarity.min()) >= 0.6
+    distinct = load_matcher("mnn", ratio_threshold=0.8)(features0, features1)
+    second = everything.similarity - everything.margin
+    kept = (1 - everything.similarity) < 0.8 * (1 - second)
+    assert 0 < len(distinct) < len(everything)
+    assert distinct.indices0.tolist() == everything.indices0[kept].tolist()
+
+
+def test_double_softmax_is_the_product_of_two_softmaxes() -> None:
+    features0, features1 = _random(50, 4), _random(70, 5)
+    matches = load_matcher("mnn", double_softmax_threshold=0.2, double_softmax_temperature=0.1)(features0, features1)
+    logits = (features0.descriptors @ features1.descriptors.T / 0.1).double()
+    probability = logits.softmax(dim=1) * logits.softmax(dim=0)
+    expected = [
+        (i, int(probability[i].argmax()))
+        for i in range(50)
+        if int(probability[:, int(probability[i].argmax())].argmax()) == i and float(probability[i].max()) >= 0.2
+    ]
+    assert len(expected) > 3
+    assert _pairs(matches) == expected
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.05])
+def test_blocks_do_not_change_the_result(threshold: float) -> None:
+    features0, features1 = _random(101, 6), _random(77, 7)
+    options = MatchingOptions(-1.0, 0.95, 0.1, threshold)
+    whole = MutualNearestNeighborMatcher(options)(features0, features1)
+    blocks = MutualNearestNeighborMatcher(options, block_elements=77 * 9)(features0, features1)
+    assert len(whole) > 5
+    assert _pairs(whole) == _pairs(blocks)
+    torch.testing.assert_close(whole.similarity, blocks.similarity)
+    torch.testing.assert_close(whole.margin, blocks.margin)
+
+
+def test_nothing_on_either_side_gives_no_matches() -> None:
+    matcher = load_matcher("mnn", double_softmax_threshold=0.5)
+    for count0, count1 in ((0, 5), (5, 0), (0, 0)):
+        matches = matcher(_random(count0, 0), _random(count1, 1))
+        assert len(matches) == 0
+        assert matches.indices0.dtype == torch.int64
+        assert matches.similarity.shape == (0,)
+
+
+def test_a_single_candidate_has_no_rival() -> None:
+    features = _random(1, 8)
+    matches = load_matcher("mnn", ratio_threshold=0.5)(features, features)
+    assert _pairs(matches) == [(0, 0)]
+    assert float(matches.margin[0]) == pytest.approx(2.0, abs=1e-6)
+
+
+def test_identical_images_match_row_by_row() -> None:
+    features = _random(300, 9, dim=64)
+    assert _pairs(load_matcher("mnn")(features, features)) == [(i, i) for i in range(300)]
+
+
+def test_half_precision_descriptors_are_matched_in_float32() -> None:
+    features0, features1 = _random(40, 10), _random(40, 11)
+    half = [_features(f.descriptors.half()) for f in (features0, features1)]
+    back = [_features(f.descriptors.float()) for f in half]
+    matcher = load_matcher("mnn")
+    assert _pairs(matcher(*half)) == _pairs(matcher(*back))
+    assert matcher(*half).similarity.dtype == torch.float32
+
+
+def test_descriptors_of_different_extractors_do_not_compare() -> None:
+    with pytest.raises(MatchingError, match="a@1 and b@2 do not compare"):
+        load_matcher("mnn")(_features(torch.ones(1, 1), "a@1"), _features(torch.ones(1, 1), "b@2"))
+
+
+def test_unknown_matchers_and_gates_list_the_choices() -> None:
+    with pytest.raises(SettingsError, match="'flann'; expected one of mnn"):
+        load_matcher("flann")
+    with pytest.raises(SettingsError, match=r"ratio_threshold is 1.5; expected .* from 0.01 to 1.0"):
+        load_matcher("mnn", ratio_threshold=1.5)
+
+
+@pytest.mark.parametrize("name", ["vggnp-4", "vggnp-1", "vggnp-mu"])
+def test_pairs_are_those_of_the_reference(name: str, shared: Path) -> None:
+    path = shared / "golden" / "silk" / f"{name}.npz"
+    if not path.is_file():
+        pytest.skip(f"needs the reference outputs, not found at {path}")
+    with np.load(path) as reference:
+        sides = [torch.from_numpy(reference[f"descriptors{side}"]) for side in (0, 1)]
+        features0, features1 = (_features(torch.nn.functional.normalize(side, dim=1)) for side in sides)
+        expected = {key: {tuple(pair) for pair in reference[key].tolist()} for key in ("mnn", "ratio090")}
+    similarity = features0.descriptors.double() @ features1.descriptors.double().T
+    best0, best1 = (similarity.topk(2, dim=dim).values for dim in (1, 0))
+    ties0, ties1 = best0[:, 0] - best0[:, 1] < _TIE, best1[0] - best1[1] < _TIE
+    different = set(_pairs(make_matcher(Settings())(features0, features1))) ^ expected["mnn"]
+    assert all(ties0[i] or ties1[j] for i, j in different), different
+    assert len(different) <= 2
+    assert set(_pairs(make_matcher(Settings(ratio_threshold=0.9))(features0, features1))) <= expected["ratio090"]

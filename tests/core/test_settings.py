@@ -1,0 +1,52 @@
+"""The parameter table and its checks."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from feature_frontend.errors import SettingsError
+from feature_frontend.settings import PARAMETERS, ExtractionSettings, MatchingSettings, NodeSettings, Settings
+
+
+def test_every_parameter_is_declared_once_with_its_description() -> None:
+    groups = [set(group.records()) for group in (ExtractionSettings, MatchingSettings, NodeSettings)]
+    assert sum(map(len, groups)) == len(set.union(*groups)) == len(PARAMETERS)
+    for record in PARAMETERS.values():
+        assert len(record.description) > 20
+        assert record.check(record.default) == record.default
+        assert (record.minimum is None) == (record.maximum is None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("max_num_keypoints", 0, "max_num_keypoints is 0; expected a value of type int from 1 to 50000"),
+        ("max_num_keypoints", 1.5, "max_num_keypoints is 1.5; expected a value of type int"),
+        ("max_num_keypoints", True, "max_num_keypoints is True"),
+        ("detection_threshold", math.nan, "detection_threshold is nan; expected a value of type float from 0.0 to 1.0"),
+        ("detection_threshold", "high", "detection_threshold is 'high'"),
+        ("precision", "int8", "precision is 'int8'; expected one of float32, float16, bfloat16"),
+        ("weights_dir", None, "weights_dir is None; expected a value of type str"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_possible(name: str, value: object, expected: str) -> None:
+    with pytest.raises(SettingsError, match=expected.replace("(", r"\(")):
+        Settings.from_mapping({name: value})
+
+
+def test_all_wrong_values_are_named_at_once() -> None:
+    with pytest.raises(SettingsError, match=r"max_pixels is 1;.*min_similarity is -2\.0"):
+        Settings(min_similarity=-2.0, max_pixels=1)
+
+
+def test_whole_numbers_serve_as_floats() -> None:
+    value = Settings.from_mapping({"min_similarity": 0}).min_similarity
+    assert type(value) is float
+
+
+def test_settings_cannot_change_under_a_running_stage() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().nms_radius = 3  # type: ignore[misc]

@@ -1,0 +1,52 @@
+"""The bars that tests measure against, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["PARITY", "REDUCED_PRECISION", "Parity", "ReducedPrecision"]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How close to the reference outputs a network must come.
+
+    Attributes:
+        position_px: Largest distance at which a keypoint counts as the reference's.
+        share: Least share of the reference keypoints that are found again.
+        score: Largest difference of a score.
+        cosine: Least cosine similarity of a descriptor.
+        set_difference: Most keypoints in one set and not in the other, in threshold mode.
+    """
+
+    position_px: float = 0.01
+    share: float = 0.998
+    score: float = 1e-4
+    cosine: float = 0.9999
+    set_difference: int = 2
+
+
+PARITY = Parity()
+
+
+@dataclass(frozen=True)
+class ReducedPrecision:
+    """How close to float32 a network in half precision must come.
+
+    Attributes:
+        position_px: Largest distance at which a keypoint counts as the same.
+        share: Least share of the float32 keypoints that are found again.
+        cosine: Least median cosine similarity of the descriptors of those.
+    """
+
+    position_px: float
+    share: float
+    cosine: float
+
+
+REDUCED_PRECISION = {
+    torch.float16: ReducedPrecision(position_px=0.5, share=0.98, cosine=0.99),
+    torch.bfloat16: ReducedPrecision(position_px=0.5, share=0.95, cosine=0.99),
+}

@@ -1,0 +1,167 @@
+"""`Frontend`: one image after another in; features, matches and tracks out."""
+
+from __future__ import annotations
+
+import enum
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from feature_frontend.api import make_matcher
+from feature_frontend.extractors.extractor import Extractor
+from feature_frontend.settings import Settings
+from feature_frontend.tracker import ChainTracker
+from feature_frontend.types import Features, Matches, Tracks
+
+__all__ = ["FrameResult", "FrameState", "Frontend", "StageTimes"]
+
+_MS_PER_S = 1e3
+
+
+class FrameState(enum.IntEnum):
+    """What became of a frame; the values are those of `FrameStatus.state`."""
+
+    OK = 0
+    FIRST = 1
+    DEGENERATE = 2
+    DROPPED = 3
+    ERROR = 4
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """Wall-clock time of each stage, ms."""
+
+    extraction_ms: float
+    matching_ms: float
+    tracking_ms: float
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """What one image gave. All tensors are on the CPU.
+
+    Attributes:
+        state: OK, FIRST (no earlier image to match with) or DEGENERATE (no keypoints).
+        reason: Why it is DEGENERATE; empty otherwise.
+        features: Of this image.
+        matches: From the previous image to this one; empty for the first.
+        keypoints0: (M, 2) float32, (x, y) px: where the matches were in the previous image.
+        stamp0_ns: Time of the previous image in ns; None for the first.
+        tracks: Of this image.
+        times: How long it took.
+    """
+
+    state: FrameState
+    reason: str
+    features: Features
+    matches: Matches
+    keypoints0: torch.Tensor
+    stamp0_ns: int | None
+    tracks: Tracks
+    times: StageTimes
+
+
+@dataclass(frozen=True)
+class _Previous:
+    features: Features
+    keypoints: torch.Tensor
+    stamp_ns: int
+
+
+class Frontend:
+    """Extracts, matches with the previous image, and tracks. Not thread-safe: one thread calls it.
+
+    Args:
+        extractor: With its weights loaded.
+        settings: Of the matcher; and of the extractor, which takes them over.
+    """
+
+    def __init__(self, extractor: Extractor, settings: Settings) -> None:
+        self._extractor = extractor
+        self._tracker = ChainTracker()
+        self._previous: _Previous | None = None
+        self.configure(settings)
+
+    @classmethod
+    def from_pretrained(cls, settings: Settings) -> Frontend:
+        """A front-end with the published weights that `settings` name.
+
+        Raises:
+            SettingsError: A name or the device is unknown.
+            WeightsError: The weights cannot be had.
+        """
+        return cls(Extractor.from_pretrained(settings), settings)
+
+    @property
+    def extractor(self) -> Extractor:
+        """The extractor in use."""
+        return self._extractor
+
+    def configure(self, settings: Settings) -> None:
+        """Takes over the live parameters, from the next image on."""
+        self._extractor.settings = settings
+        self._matcher = make_matcher(settings)
+
+    def reset(self) -> None:
+        """Forgets the previous image and all tracks; track ids go on."""
+        self._previous = None
+        self._tracker.reset()
+
+    def warm_up(self, height: int, width: int) -> None:
+        """Runs the network once on noise, so that the first image does not pay for lazy initialisation."""
+        noise = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
+        features = self._extractor(noise)
+        self._matcher(features, features)
+
+    def process(self, image: npt.NDArray[np.uint8], stamp_ns: int) -> FrameResult:
+        """Features, matches and tracks of the next image.
+
+        Args:
+            image: (H, W) grey or (H, W, 3) RGB, uint8.
+            stamp_ns: Its time in ns.
+
+        Raises:
+            ImageError: The image cannot be processed. The state is as before: the next image is matched with the last
+                good one.
+        """
+        start = self._now()
+        features = self._extractor(image)
+        extracted = self._now()
+        previous = self._previous
+        if previous is None:
+            matches = Matches.empty(self._matcher.name, features.device)
+        else:
+            matches = self._matcher(previous.features, features)
+        on_cpu, matches = features.to("cpu"), matches.to("cpu")
+        matched = self._now()
+        tracks = self._tracker.update(on_cpu, matches, stamp_ns)
+        keypoints0 = on_cpu.keypoints[:0] if previous is None else previous.keypoints[matches.indices0]
+        tracked = self._now()
+        self._previous = _Previous(features, on_cpu.keypoints, stamp_ns)
+        state, reason = _judge(on_cpu, previous)
+        return FrameResult(
+            state=state,
+            reason=reason,
+            features=on_cpu,
+            matches=matches,
+            keypoints0=keypoints0,
+            stamp0_ns=None if previous is None else previous.stamp_ns,
+            tracks=tracks,
+            times=StageTimes(extracted - start, matched - extracted, tracked - matched),
+        )
+
+    def _now(self) -> float:
+        """Wall-clock ms, once the device has done what it was given."""
+        if self._extractor.device.type == "cuda":
+            torch.cuda.synchronize(self._extractor.device)
+        return time.perf_counter() * _MS_PER_S
+
+
+def _judge(features: Features, previous: _Previous | None) -> tuple[FrameState, str]:
+    if len(features) == 0:
+        return FrameState.DEGENERATE, "no keypoints: the image is blank, or all scores are below detection_threshold"
+    return (FrameState.FIRST if previous is None else FrameState.OK), ""

@@ -1,0 +1,106 @@
+"""Reading ROS calibration files: values, defaults, and what each mistake says."""
+
+from pathlib import Path
+
+import pytest
+
+from feature_frontend.calibration_file import CameraCalibration, RegionOfInterest, read_calibration_file
+from feature_frontend.errors import CalibrationError
+
+# As camera_calibration's cameracalibrator writes it.
+FILE = """\
+image_width: 640
+image_height: 480
+camera_name: narrow_stereo
+camera_matrix:
+  rows: 3
+  cols: 3
+  data: [520.9, 0.0, 325.1, 0.0, 521.0, 249.7, 0.0, 0.0, 1.0]
+distortion_model: plumb_bob
+distortion_coefficients:
+  rows: 1
+  cols: 5
+  data: [0.231, -0.785, -0.003, -1e-04, 0.917]
+rectification_matrix:
+  rows: 3
+  cols: 3
+  data: [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+projection_matrix:
+  rows: 3
+  cols: 4
+  data: [530.0, 0.0, 320.0, 0.0, 0.0, 531.0, 240.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+"""
+MATRIX = (520.9, 0.0, 325.1, 0.0, 521.0, 249.7, 0.0, 0.0, 1.0)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "camera.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_reads_every_value(tmp_path: Path) -> None:
+    calibration = read_calibration_file(write(tmp_path, FILE))
+    assert (calibration.height, calibration.width, calibration.camera_name) == (480, 640, "narrow_stereo")
+    assert calibration.camera_matrix == MATRIX
+    assert calibration.distortion_model == "plumb_bob"
+    # "-1e-04" has no decimal point: YAML 1.1 calls it a string.
+    assert calibration.distortion_coefficients == (0.231, -0.785, -0.003, -0.0001, 0.917)
+    assert calibration.rectification_matrix == (1, 0, 0, 0, 1, 0, 0, 0, 1)
+    assert calibration.projection_matrix == (530, 0, 320, 0, 0, 531, 240, 0, 0, 0, 1, 0)
+
+
+def test_defaults_to_no_distortion_and_no_rectification(tmp_path: Path) -> None:
+    text = "image_width: 640\nimage_height: 480\ncamera_matrix: {data: [500, 0, 320, 0, 510, 240, 0, 0, 1]}\n"
+    calibration = read_calibration_file(write(tmp_path, text))
+    assert calibration.distortion_model == "plumb_bob"
+    assert calibration.distortion_coefficients == ()
+    assert calibration.rectification_matrix == (1, 0, 0, 0, 1, 0, 0, 0, 1)
+    assert calibration.projection_matrix == (500, 0, 320, 0, 0, 510, 240, 0, 0, 0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("image_width: 640", "image_width: wide", "image_width is 'wide'; expected a whole number"),
+        ("image_width: 640\n", "", "image_width is None"),
+        ("image_height: 480", "image_height: 0", "640x0 px; expected at least 1x1"),
+        ("data: [520.9, 0.0,", "data: [520.9,", "camera_matrix holds 8 values; expected 9"),
+        ("data: [520.9,", "data: [fx,", "camera_matrix holds .*'fx'.*expected numbers"),
+        ("data: [520.9,", "data: [-520.9,", "focal lengths are -520.9 and 521 px; expected above 0"),
+        ("data: [520.9,", "data: [.nan,", "camera_matrix .* must be finite"),
+        ("distortion_model: plumb_bob", "distortion_model: barrel", "'barrel' is unknown; expected one of plumb_bob"),
+        ("distortion_model: plumb_bob", "distortion_model: equidistant", "holds 5 values; equidistant has 4"),
+        ("-1e-04, 0.917", ".inf, 0.917", "distortion_coefficients .* must be finite"),
+        ("data: [530.0, 0.0,", "data: [530.0,", "projection_matrix holds 11 values; expected 12"),
+        ("image_width: 640", "image_width: [", "is not valid YAML"),
+    ],
+)
+def test_names_the_file_and_the_mistake(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in FILE
+    path = write(tmp_path, FILE.replace(old, new, 1))
+    with pytest.raises(CalibrationError, match=message) as caught:
+        read_calibration_file(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_not_there_or_no_mapping(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match=r"there is no calibration file .*camera.yaml"):
+        read_calibration_file(tmp_path / "camera.yaml")
+    with pytest.raises(CalibrationError, match="is a list; expected the keys image_width"):
+        read_calibration_file(write(tmp_path, "- 1\n- 2\n"))
+    with pytest.raises(CalibrationError, match="cannot be read"):
+        read_calibration_file(tmp_path)
+
+
+def test_image_size_follows_region_of_interest_and_binning() -> None:
+    plain = CameraCalibration(480, 640, "", "plumb_bob", MATRIX, ())
+    plain.check_image(480, 640, "frame 1")
+    with pytest.raises(CalibrationError, match="frame 1 is 641x480 px, but the calibration is for 640x480 px"):
+        plain.check_image(480, 641, "frame 1")
+    binned = CameraCalibration(480, 640, "", "plumb_bob", MATRIX, (), binning_x=2, binning_y=2)
+    assert binned.image_size == (240, 320)
+    region = CameraCalibration(
+        480, 640, "", "plumb_bob", MATRIX, (), binning_x=2, region_of_interest=RegionOfInterest(10, 20, 100, 200)
+    )
+    assert region.image_size == (100, 100)

@@ -1,0 +1,124 @@
+"""Frontend, tracker and queue."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from feature_frontend import Features, Matches
+from feature_frontend.errors import ImageError
+from feature_frontend.frame_queue import FrameQueue
+from feature_frontend.frontend import FrameState, Frontend
+from feature_frontend.settings import Settings
+from feature_frontend.tracker import ChainTracker
+from tests.core.seeded import seeded_extractor
+
+Uint8Array = npt.NDArray[np.uint8]
+_SECOND_NS = 1_000_000_000
+
+
+def _features(points: list[tuple[float, float]]) -> Features:
+    keypoints = torch.tensor(points, dtype=torch.float32).reshape(-1, 2)
+    return Features(keypoints, torch.ones(len(points)), torch.ones((len(points), 4)), 480, 640, "test@00000000")
+
+
+def _matches(pairs: list[tuple[int, int]]) -> Matches:
+    indices = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
+    values = torch.ones(len(pairs))
+    return Matches(indices[:, 0], indices[:, 1], values, values, "test")
+
+
+def test_a_chain_of_matches_keeps_its_id() -> None:
+    tracker = ChainTracker()
+    first = tracker.update(_features([(0, 0), (10, 10), (20, 20)]), _matches([]), 0)
+    assert first.ids.tolist() == [1, 2, 3]
+    assert first.ages.tolist() == [1, 1, 1]
+    assert not first.velocities.any()
+    second = tracker.update(_features([(22, 20), (5, 5), (0, 3)]), _matches([(2, 0), (0, 2)]), _SECOND_NS // 2)
+    assert second.ids.tolist() == [3, 4, 1]
+    assert second.ages.tolist() == [2, 1, 2]
+    assert second.velocities.tolist() == [[4, 0], [0, 0], [0, 6]]
+    assert second.feature_indices.tolist() == [0, 1, 2]
+    third = tracker.update(_features([(22, 20)]), _matches([(0, 0)]), _SECOND_NS)
+    assert (third.ids.tolist(), third.ages.tolist(), third.gaps.tolist()) == ([3], [3], [0])
+
+
+def test_ids_are_never_reused() -> None:
+    tracker = ChainTracker()
+    seen: set[int] = set()
+    for stamp_ns in range(5):
+        if stamp_ns == 3:
+            tracker.reset()
+        ids = set(tracker.update(_features([(1, 1), (2, 2)]), _matches([]), stamp_ns).ids.tolist())
+        assert not ids & seen
+        seen |= ids
+
+
+def test_time_that_does_not_advance_gives_no_velocity() -> None:
+    tracker = ChainTracker()
+    tracker.update(_features([(0, 0)]), _matches([]), 5)
+    for stamp_ns in (5, 3):
+        tracks = tracker.update(_features([(9, 9)]), _matches([(0, 0)]), stamp_ns)
+        assert tracks.velocities.tolist() == [[0, 0]]
+
+
+def test_frames_are_matched_with_the_last_good_one(photographs: list[Uint8Array]) -> None:
+    settings = Settings(max_num_keypoints=150)
+    frontend = Frontend(seeded_extractor(settings), settings)
+    first = frontend.process(photographs[0], 0)
+    assert (first.state, first.reason, first.stamp0_ns, len(first.matches)) == (FrameState.FIRST, "", None, 0)
+    assert first.keypoints0.shape == (0, 2)
+    with pytest.raises(ImageError):
+        frontend.process(np.zeros((5, 5), np.uint8), 1)
+    again = frontend.process(photographs[0], 2)
+    assert (again.state, again.stamp0_ns) == (FrameState.OK, 0)
+    assert again.tracks.ids.tolist() == first.tracks.ids.tolist()
+    assert torch.equal(again.keypoints0, again.features.keypoints[again.matches.indices1])
+    assert min(again.times.extraction_ms, again.times.matching_ms, again.times.tracking_ms) > 0
+
+    blank = frontend.process(np.full((480, 640), 7, np.uint8), 3)
+    assert blank.state == FrameState.DEGENERATE
+    assert "blank" in blank.reason
+    assert len(blank.features) == len(blank.matches) == len(blank.tracks) == 0
+    after = frontend.process(photographs[1][:200, :300], 4)
+    assert (after.state, len(after.matches)) == (FrameState.OK, 0)
+    assert set(after.tracks.ages.tolist()) == {1}
+    frontend.reset()
+    assert frontend.process(photographs[1], 5).state == FrameState.FIRST
+
+
+def test_live_settings_act_from_the_next_image_on(photographs: list[Uint8Array]) -> None:
+    frontend = Frontend(seeded_extractor(), Settings(max_num_keypoints=50))
+    frontend.warm_up(64, 64)
+    assert len(frontend.process(photographs[0], 0).features) == 50
+    frontend.configure(Settings(max_num_keypoints=20, min_similarity=1.0))
+    result = frontend.process(photographs[1], 1)
+    assert (len(result.features), len(result.matches)) == (20, 0)
+
+
+def test_the_newest_item_wins_a_full_queue() -> None:
+    queue: FrameQueue[int] = FrameQueue(1)
+    assert [queue.put(item) for item in range(4)] == [None, 0, 1, 2]
+    assert (queue.get(), len(queue)) == (3, 0)
+
+
+def test_a_queue_without_bound_keeps_everything_in_order() -> None:
+    queue: FrameQueue[int] = FrameQueue(None)
+    assert [queue.put(item) for item in range(100)] == [None] * 100
+    assert [queue.get() for _ in range(100)] == list(range(100))
+
+
+def test_closing_wakes_who_waits() -> None:
+    queue: FrameQueue[int] = FrameQueue(1)
+    taken: list[int | None] = []
+    waiting = threading.Thread(target=lambda: taken.append(queue.get()))
+    waiting.start()
+    queue.close()
+    waiting.join(timeout=5)
+    assert taken == [None]
+    queue.put(1)
+    assert queue.get() is None

@@ -1,0 +1,40 @@
+"""`python -m feature_frontend TOOL ...`: the tools by name, also where there is no `ros2 run`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+TOOLS = {
+    "frontend": ("feature_frontend.ros.main", "the ROS 2 node: images in; features, matches, tracks, status out"),
+    "play": ("feature_frontend.tools.play", "publish a folder, video, bag or webcam as ROS 2 images"),
+    "record": ("feature_frontend.tools.record", "record the node's topics into a rosbag2"),
+    "demo": ("feature_frontend.tools.demo", "play a sequence through the node, report and draw what came out"),
+    "weights": ("feature_frontend.tools.weights", "list, fetch and verify the published weights"),
+    "parameters": ("feature_frontend.tools.parameters", "print the node's parameters as a table or as YAML"),
+}
+
+
+def usage() -> str:
+    """The list of tools, one a line."""
+    rows = "\n".join(f"  {name:<12}{what}" for name, (_, what) in TOOLS.items())
+    return f"usage: feature_frontend TOOL [arguments]\n\ntools:\n{rows}\n\n`feature_frontend TOOL --help` says more."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the tool that the first argument names and returns its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in {"-h", "--help"}:
+        print(usage())
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in TOOLS:
+        print(f"error: no tool is called {name!r}; expected one of {', '.join(TOOLS)}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(TOOLS[name][0])
+    return int(module.main(rest))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

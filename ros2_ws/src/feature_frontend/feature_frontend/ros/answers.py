@@ -1,0 +1,98 @@
+"""Which of the published images have been answered: flow control from the application, where DDS has none.
+
+A DDS acknowledgement says that an image has reached the subscriber's history, not that the subscriber took it from
+there: a history of 10 overwrites what a slow subscriber has not taken yet, acknowledged or not (measured: 100 images of
+0.5 MB at full speed into a subscription of depth 10 that needs 20 ms for each: 14 to 20 arrive).
+"""
+
+from __future__ import annotations
+
+import importlib
+import struct
+import threading
+import time
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import ReliabilityPolicy
+
+from feature_frontend.errors import SourceError
+from feature_frontend.ros.qos import qos_profile
+
+__all__ = ["Answers", "stamp_of_serialized"]
+
+_POLL_S = 0.02
+
+
+def stamp_of_serialized(message: bytes) -> int:
+    """The header stamp in ns of a CDR-serialized message whose first field is a `std_msgs/Header`."""
+    # The second byte of the encapsulation says whether what follows the four of it is little endian.
+    seconds, nanoseconds = struct.unpack_from("<iI" if message[1] & 1 else ">iI", message, 4)
+    return int(seconds * 1_000_000_000 + nanoseconds)
+
+
+class Answers:
+    """Listens to a topic of any type with a header; a message with an image's stamp answers it and all before it."""
+
+    def __init__(self, node: Node, topic: str, timeout_s: float) -> None:
+        """Waits until the topic has a publisher and subscribes to it.
+
+        Raises:
+            SourceError: There is none after `timeout_s` (0: waits for ever), or its type cannot be used.
+        """
+        self._topic = node.resolve_topic_name(topic)
+        self._changed = threading.Condition()
+        self._expected: list[int] = []
+        deadline = time.monotonic() + timeout_s
+        while not (publishers := node.get_publishers_info_by_topic(self._topic)):
+            if timeout_s and time.monotonic() > deadline:
+                msg = f"nobody publishes topic {self._topic}, to keep in step with, after {timeout_s:g} s"
+                raise SourceError(msg)
+            time.sleep(_POLL_S)
+        reliable = all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in publishers)
+        profile = qos_profile("reliable" if reliable else "sensor_data", 0)
+        node.create_subscription(
+            _message_class(publishers[0].topic_type), self._topic, self._receive, profile, raw=True
+        )
+
+    def expect(self, stamp_ns: int) -> None:
+        """Says that an image is about to be published."""
+        with self._changed:
+            self._expected.append(stamp_ns)
+
+    def wait_until_at_most(self, count: int, timeout_s: float) -> None:
+        """Waits until no more than `count` images are unanswered.
+
+        Raises:
+            SourceError: No answer at all came for `timeout_s` (0: waits for ever).
+        """
+        with self._changed:
+            while (before := len(self._expected)) > count:
+                answered = self._changed.wait_for(lambda: len(self._expected) < before, timeout_s or None)
+                if not answered:
+                    msg = (
+                        f"no answer on {self._topic} for {timeout_s:g} s, {before} images are unanswered; "
+                        "see what the consumer says, or give it longer with --wait-timeout"
+                    )
+                    raise SourceError(msg)
+
+    def _receive(self, message: bytes) -> None:
+        stamp_ns = stamp_of_serialized(message)
+        with self._changed:
+            if stamp_ns in self._expected:
+                del self._expected[: self._expected.index(stamp_ns) + 1]
+                self._changed.notify_all()
+
+
+def _message_class(type_name: str) -> Any:
+    package, _, name = type_name.replace("/msg/", "/").partition("/")
+    try:
+        message_class = getattr(importlib.import_module(f"{package}.msg"), name)
+    except (ImportError, AttributeError) as error:
+        msg = f"message type {type_name} is not found: source the workspace that {package} is built in (env.sh)"
+        raise SourceError(msg) from error
+    fields = list(message_class.get_fields_and_field_types().items())
+    if fields[:1] != [("header", "std_msgs/Header")]:
+        msg = f"message type {type_name} does not begin with a header, so it cannot answer images"
+        raise SourceError(msg)
+    return message_class

@@ -1,0 +1,60 @@
+"""The parameters of `settings.py` as ROS 2 parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from feature_frontend.errors import SettingsError
+from feature_frontend.settings import PARAMETERS, ParameterRecord, Settings
+
+__all__ = ["changed_settings", "declare_parameters", "describe"]
+
+
+def describe(record: ParameterRecord) -> ParameterDescriptor:
+    """What `ros2 param describe` shows of a parameter. Those that are not live are read-only."""
+    descriptor = ParameterDescriptor()
+    descriptor.name = record.name
+    descriptor.description = record.description + (f" Unit: {record.unit}." if record.unit else "")
+    descriptor.read_only = not record.live
+    if record.choices:
+        descriptor.additional_constraints = f"one of: {', '.join(record.choices)}"
+    if record.minimum is not None and record.maximum is not None:
+        if isinstance(record.default, float):
+            limits = FloatingPointRange(from_value=float(record.minimum), to_value=float(record.maximum))
+            descriptor.floating_point_range = [limits]
+        else:
+            steps = IntegerRange(from_value=int(record.minimum), to_value=int(record.maximum), step=1)
+            descriptor.integer_range = [steps]
+    return descriptor
+
+
+def declare_parameters(node: Node) -> Settings:
+    """Declares every parameter on `node` and returns their values.
+
+    Raises:
+        SettingsError: A value given on the command line or in a file has a wrong type or is out of range.
+    """
+    values: dict[str, object] = {}
+    for record in PARAMETERS.values():
+        try:
+            values[record.name] = node.declare_parameter(record.name, record.default, describe(record)).value
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            msg = f"{str(error).rstrip(record.name).rstrip(': ')}; expected {record.expectation}"
+            raise SettingsError(msg) from error
+    return Settings.from_mapping(values)
+
+
+def changed_settings(settings: Settings, changes: Iterable[Parameter]) -> Settings:
+    """`settings` with the changes that concern them; parameters of others (use_sim_time) are passed over.
+
+    Raises:
+        SettingsError: A new value has a wrong type or is out of range.
+    """
+    values: dict[str, object] = {name: getattr(settings, name) for name in PARAMETERS}
+    values.update({change.name: change.value for change in changes if change.name in PARAMETERS})
+    return Settings.from_mapping(values)

@@ -1,0 +1,32 @@
+"""Named QoS profiles, so that a parameter can choose one."""
+
+from __future__ import annotations
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+from feature_frontend.errors import SettingsError
+
+__all__ = ["QOS_PROFILES", "qos_profile"]
+
+QOS_PROFILES = {
+    "sensor_data": (ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE),
+    "reliable": (ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE),
+    "transient_local": (ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL),
+}
+
+
+def qos_profile(name: str, depth: int) -> QoSProfile:
+    """The profile called `name` with a history of the last `depth` messages; `depth` 0 keeps all of them.
+
+    Raises:
+        SettingsError: No profile has that name, or the depth is negative.
+    """
+    if name not in QOS_PROFILES:
+        msg = f"no QoS profile is called {name!r}; expected one of {', '.join(QOS_PROFILES)}"
+        raise SettingsError(msg)
+    if depth < 0:
+        msg = f"a QoS history depth of {depth} is not possible; expected 0 (keep all) or more"
+        raise SettingsError(msg)
+    reliability, durability = QOS_PROFILES[name]
+    history = HistoryPolicy.KEEP_LAST if depth else HistoryPolicy.KEEP_ALL
+    return QoSProfile(reliability=reliability, durability=durability, history=history, depth=depth or 1)

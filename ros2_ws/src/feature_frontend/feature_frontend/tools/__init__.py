@@ -1,0 +1,1 @@
+"""Command-line tools: what `ros2 run feature_frontend TOOL` and `feature_frontend TOOL` run."""

@@ -1,0 +1,110 @@
+"""The rules of ARCHITECTURE.md that a machine can check."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+_MODULE = REPOSITORY / "ros2_ws" / "src" / "feature_frontend" / "feature_frontend"
+_ROS_PACKAGES = {
+    "ament_index_python",
+    "builtin_interfaces",
+    "cv_bridge",
+    "feature_frontend_msgs",
+    "launch",
+    "launch_ros",
+    "message_filters",
+    "rcl_interfaces",
+    "rclpy",
+    "rosgraph_msgs",
+    "sensor_msgs",
+    "std_msgs",
+}
+_MAX_LINES = 400
+# Files that may be longer, each with the reason.
+_LONGER_FILES: dict[str, str] = {}
+
+_BLOCKED_IMPORT = """
+import sys
+blocked = {blocked!r}
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in blocked:
+            raise ImportError(f"{{name}} is blocked")
+sys.meta_path.insert(0, Blocker())
+import importlib
+for name in {modules!r}:
+    importlib.import_module(name)
+from feature_frontend import load_matcher
+from feature_frontend.settings import Settings
+load_matcher("mnn")
+Settings()
+"""
+
+
+def _core_files() -> list[Path]:
+    return [
+        path
+        for path in sorted(_MODULE.rglob("*.py"))
+        if path.relative_to(_MODULE).parts[0] not in {"ros", "tools", "__main__.py"}
+    ]
+
+
+def _imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+def test_the_core_runs_without_ros() -> None:
+    modules = [
+        ".".join(("feature_frontend", *path.relative_to(_MODULE).with_suffix("").parts)).removesuffix(".__init__")
+        for path in _core_files()
+    ]
+    assert "feature_frontend.frontend" in modules
+    code = _BLOCKED_IMPORT.format(blocked=_ROS_PACKAGES, modules=modules)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=_MODULE.parent, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("path", _core_files(), ids=lambda path: str(path.relative_to(_MODULE)))
+def test_the_core_names_no_ros_package_no_tool_and_no_training(path: Path) -> None:
+    forbidden = {
+        name
+        for name in _imports(path)
+        if name.split(".")[0] in _ROS_PACKAGES
+        or name.startswith(("feature_frontend.ros", "feature_frontend.tools"))
+        or (name.startswith("feature_frontend.training") and "training" not in path.parts)
+    }
+    assert not forbidden
+
+
+def test_no_file_is_long_without_a_reason() -> None:
+    folders = (REPOSITORY / "ros2_ws" / "src", REPOSITORY / "tests", REPOSITORY / "scripts")
+    long_files = {
+        str(path.relative_to(REPOSITORY))
+        for folder in folders
+        for path in folder.rglob("*.py")
+        if len(path.read_text(encoding="utf-8").splitlines()) > _MAX_LINES
+    }
+    assert long_files == set(_LONGER_FILES)
+
+
+def test_launch_and_config_at_the_top_are_those_of_the_package() -> None:
+    for name in ("launch", "config"):
+        link = REPOSITORY / name
+        assert link.is_symlink()
+        assert not Path(link.readlink()).is_absolute()
+        assert link.resolve() == _MODULE.parent / name

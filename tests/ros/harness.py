@@ -1,0 +1,145 @@
+"""A real node in a process of its own, and a client beside it that sends images and collects what comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import rclpy
+from feature_frontend_msgs.msg import Features, FrameStatus, Matches, Tracks
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import CameraInfo, Image
+
+from feature_frontend.ros.image_conversion import array_to_image
+from feature_frontend.ros.message_encoding import stamp_from_ns
+from feature_frontend.ros.qos import qos_profile
+
+__all__ = ["Client", "RunningNode", "wait_until"]
+
+_TIMEOUT_S = 120.0
+_PROFILE = Path(__file__).resolve().parents[2] / "config" / "fastdds_shared_memory.xml"
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = _TIMEOUT_S) -> None:
+    """Returns when `condition()` holds; fails the test, saying `what`, when it does not in time."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, f"waited {timeout_s:g} s for {what}"
+        time.sleep(0.01)
+
+
+class RunningNode:
+    """The executable `frontend`; ends with the block, by Ctrl-C first."""
+
+    def __init__(self, domain_id: int, *parameters: str, arguments: Sequence[str] = ()) -> None:
+        given = [part for parameter in parameters for part in ("-p", parameter)]
+        environment = {
+            **os.environ,
+            "ROS_DOMAIN_ID": str(domain_id),
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+            "FASTRTPS_DEFAULT_PROFILES_FILE": str(_PROFILE),
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "feature_frontend", "frontend", "--ros-args", *given, *arguments],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def __enter__(self) -> RunningNode:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.interrupt()
+
+    def interrupt(self) -> tuple[int, float, str]:
+        """Presses Ctrl-C; exit status, seconds it took, and everything that the node printed."""
+        start_s = time.monotonic()
+        self.process.send_signal(signal.SIGINT)
+        try:
+            output, _ = self.process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        return self.process.returncode, time.monotonic() - start_s, output
+
+    def peak_memory_mb(self) -> float:
+        """Most memory the process has held so far, MB."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return float(line.split()[1]) / 1024
+        return float("nan")
+
+
+class Client:
+    """Publishes images and collects all that the node publishes, by topic."""
+
+    def __init__(self, domain_id: int) -> None:
+        self._context = Context()
+        rclpy.init(context=self._context, domain_id=domain_id)
+        self.node = rclpy.create_node("client", context=self._context)
+        reliable = qos_profile("reliable", 0)
+        self._image_publisher = self.node.create_publisher(Image, "image", reliable)
+        self._camera_info_publisher = self.node.create_publisher(CameraInfo, "camera_info", reliable)
+        self.received: dict[str, list[Any]] = {}
+        for topic, kind in (("features", Features), ("matches", Matches), ("tracks", Tracks), ("status", FrameStatus)):
+            self.received[topic] = []
+            self.node.create_subscription(kind, topic, self.received[topic].append, reliable)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._executor.shutdown()
+        self._thread.join(timeout=5)
+        self.node.destroy_node()
+        self._context.try_shutdown()
+
+    def wait_for_node(self) -> None:
+        """Returns when all topics of the node and of the client have found each other."""
+
+        def all_matched() -> bool:
+            listening = self._image_publisher.get_subscription_count() and (
+                self._camera_info_publisher.get_subscription_count()
+            )
+            return bool(listening) and all(self.node.count_publishers(topic) for topic in self.received)
+
+        wait_until(all_matched, "the node's topics")
+
+    def send(self, message: Image) -> None:
+        """Publishes an image message as it is."""
+        self._image_publisher.publish(message)
+
+    def send_pixels(self, pixels: np.ndarray, stamp_ns: int, encoding: str = "") -> None:
+        """Publishes an (H, W) or (H, W, 3) array."""
+        encoding = encoding or ("mono8" if pixels.ndim == 2 else "rgb8")
+        self.send(array_to_image(pixels, encoding, stamp_from_ns(stamp_ns), "camera"))
+
+    def send_camera_info(self, message: CameraInfo) -> None:
+        """Publishes a calibration."""
+        self._camera_info_publisher.publish(message)
+
+    def wait_for(self, topic: str, count: int) -> list[Any]:
+        """The messages of `topic` once there are `count`."""
+        wait_until(lambda: len(self.received[topic]) >= count, f"{count} messages on {topic}")
+        return self.received[topic]

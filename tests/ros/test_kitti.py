@@ -1,0 +1,65 @@
+"""KITTI through the real node: what the messages alone say of the camera's motion, against ground truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
+
+from feature_frontend.ros.message_encoding import stamp_to_ns
+from tests.ros.harness import Client, RunningNode
+
+_CAMERA_MATRIX = np.array([[718.856, 0.0, 607.1928], [0.0, 718.856, 185.2157], [0.0, 0.0, 1.0]])
+_MAX_ROTATION_ERROR_DEG = 0.12
+_MAX_DIRECTION_ERROR_DEG = 3.0
+
+
+def _angle_deg(cosine: float) -> float:
+    return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
+
+
+@pytest.mark.slow
+def test_motion_from_the_messages_alone(shared: Path, weights_dir: str, domain_id: int) -> None:
+    sequence = shared / "data" / "kitti00"
+    images = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in sorted(sequence.glob("*.png"))]
+    stamps_ns = [round(1e9 * float(line)) for line in (sequence / "times.txt").read_text().split()]
+    poses = np.loadtxt(sequence / "poses.txt").reshape(-1, 3, 4)
+
+    parameters = ("queue_policy:=every_frame", "image_qos:=reliable", f"weights_dir:={weights_dir}")
+    with RunningNode(domain_id, *parameters) as running, Client(domain_id) as client:
+        client.wait_for_node()
+        for image, stamp_ns in zip(images, stamps_ns, strict=True):
+            client.send_pixels(image, stamp_ns)
+        statuses = client.wait_for("status", len(images))
+        features = client.wait_for("features", len(images))
+        matches = client.wait_for("matches", len(images) - 1)
+        code, _, output = running.interrupt()
+
+    assert code == 0, output
+    assert len(features) == 20
+    assert len(matches) == 19
+    assert [status.state for status in statuses] == [1, *[0] * 19]
+    assert [stamp_to_ns(message.header.stamp) for message in features] == stamps_ns
+
+    rotation_errors, direction_errors = [], []
+    for index, message in enumerate(matches):
+        assert stamp_to_ns(message.stamp0) == stamps_ns[index]
+        points0 = np.frombuffer(message.keypoints0, np.float32).reshape(-1, 2).astype(np.float64)
+        points1 = np.frombuffer(message.keypoints1, np.float32).reshape(-1, 2).astype(np.float64)
+        essential, mask = cv2.findEssentialMat(points0, points1, _CAMERA_MATRIX, cv2.RANSAC, 0.999, 1.0)
+        _, rotation, direction, _ = cv2.recoverPose(essential, points0, points1, _CAMERA_MATRIX, mask=mask)
+        rotation0, rotation1 = poses[index, :, :3], poses[index + 1, :, :3]
+        true_rotation = rotation1.T @ rotation0
+        true_direction = rotation1.T @ (poses[index, :, 3] - poses[index + 1, :, 3])
+        rotation_errors.append(_angle_deg((np.trace(rotation @ true_rotation.T) - 1) / 2))
+        direction_errors.append(_angle_deg(direction[:, 0] @ true_direction / np.linalg.norm(true_direction)))
+    rotation_error, direction_error = np.median(rotation_errors), np.median(direction_errors)
+    print(
+        f"\nKITTI 00: median rotation error {rotation_error:.3f} deg, translation direction {direction_error:.2f} deg"
+    )
+    assert rotation_error <= _MAX_ROTATION_ERROR_DEG
+    assert direction_error <= _MAX_DIRECTION_ERROR_DEG

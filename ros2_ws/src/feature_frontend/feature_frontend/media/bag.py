@@ -1,0 +1,243 @@
+"""The images of a rosbag2 (sqlite3 or mcap) or a ROS 1 bag, read without ROS."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_frontend.calibration_file import CameraCalibration, RegionOfInterest
+from feature_frontend.errors import CalibrationError, FeatureFrontendError, ImageError, SourceError
+from feature_frontend.media.bag_images import ENCODINGS, decode_compressed_image, decode_image
+from feature_frontend.media.frame import Frame
+
+if TYPE_CHECKING:
+    from rosbags.highlevel import AnyReader
+    from rosbags.interfaces import Connection
+
+    from feature_frontend.media.source import StampOrigin
+
+__all__ = ["BAG_SUFFIXES", "BagSource", "camera_info_topic", "is_bag"]
+
+BAG_SUFFIXES = (".mcap", ".db3", ".bag")
+
+_DECODERS: dict[str, Callable[[Any], npt.NDArray[np.uint8]]] = {
+    "sensor_msgs/msg/Image": decode_image,
+    "sensor_msgs/msg/CompressedImage": decode_compressed_image,
+}
+_CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+
+_logger = logging.getLogger(__name__)
+
+
+def is_bag(path: Path) -> bool:
+    """Whether `path` is a bag file, or a folder with the metadata or the storage of a rosbag2 in it."""
+    if path.is_dir():
+        return (path / "metadata.yaml").is_file() or bool(_storage_files(path))
+    return path.is_file() and path.suffix.lower() in BAG_SUFFIXES
+
+
+def camera_info_topic(image_topic: str, candidates: list[str]) -> str | None:
+    """The one of the CameraInfo topics `candidates` that belongs to an image topic.
+
+    The sibling called `camera_info`, as image_transport has it: "/cam/image_raw", and also "/cam/image_raw/compressed",
+    go with "/cam/camera_info".
+    """
+    parent = image_topic.rpartition("/")[0]
+    for namespace in (parent, parent.rpartition("/")[0]):
+        if f"{namespace}/camera_info" in candidates:
+            return f"{namespace}/camera_info"
+    return None
+
+
+class BagSource:
+    """One image topic of a bag, stamped with the message headers (with the time of recording where those are 0).
+
+    The CameraInfo topic that belongs to it, if there is one, gives the calibration: the first one of the bag from the
+    first image on, later ones from where they were recorded.
+    """
+
+    stamp_origin: StampOrigin = "message header"
+    is_live = False
+
+    def __init__(self, path: Path, topic: str | None = None) -> None:
+        """Opens the bag once and chooses the topic.
+
+        Args:
+            path: A rosbag2 folder, or a .mcap, .db3 or .bag file.
+            topic: The image topic to read; needed where there are several.
+
+        Raises:
+            SourceError: The bag cannot be read, or it has no images, no such topic, or several and none was chosen.
+        """
+        self._path = path
+        with self._reader() as reader:
+            images = {c.topic: c for c in reader.connections if c.msgtype in _DECODERS and c.msgcount}
+            self._topic = self._choose(topic, images, reader)
+            chosen = [c for c in reader.connections if c.topic == self._topic]
+            self._frame_count = sum(c.msgcount for c in chosen)
+            infos = [c.topic for c in reader.connections if c.msgtype == _CAMERA_INFO and c.msgcount]
+            self._info_topic = camera_info_topic(self._topic, infos)
+            if self._info_topic is None and len(images) == 1 and len(set(infos)) == 1:
+                self._info_topic = infos[0]
+
+    @property
+    def description(self) -> str:
+        """Bag, topic and number of images."""
+        count = self._frame_count
+        return f"{count} image{'' if count == 1 else 's'} of topic {self._topic} from {self._path}"
+
+    @property
+    def frame_count(self) -> int:
+        """Number of messages of the topic."""
+        return self._frame_count
+
+    @property
+    def has_camera(self) -> bool:
+        """Whether a CameraInfo topic belongs to the images."""
+        return self._info_topic is not None
+
+    def frames(self, start: int = 0) -> Iterator[Frame]:
+        """The images from position `start` on, in the order of recording.
+
+        Raises:
+            SourceError: The bag is damaged, or its images are in an encoding that cannot be played.
+        """
+        with self._reader() as reader:
+            camera = self._first_camera(reader)
+            if camera is None and self._info_topic is not None:
+                _logger.warning("topic %s of %s holds no calibration; it is not played", self._info_topic, self._path)
+            wanted = [c for c in reader.connections if c.topic in {self._topic, self._info_topic}]
+            index = 0
+            readable = 0
+            for connection, recorded_ns, data in reader.messages(connections=wanted):
+                if connection.topic == self._info_topic:
+                    camera = _camera(reader.deserialize(data, connection.msgtype))
+                    continue
+                if index >= start:
+                    message: Any = reader.deserialize(data, connection.msgtype)
+                    name = f"image {index} of {self._topic}"
+                    self._check_encoding(message)
+                    try:
+                        image = _DECODERS[connection.msgtype](message)
+                    except ImageError as error:
+                        _logger.warning("skipped %s: %s", name, error)
+                    else:
+                        readable += 1
+                        if readable == 1 and camera is not None:
+                            _warn_of_size(camera, image.shape[0], image.shape[1], name)
+                        stamp = message.header.stamp
+                        stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
+                        yield Frame(image, index, name, stamp_ns or recorded_ns, message.header.frame_id, camera)
+                index += 1
+            if not readable and index > start:
+                msg = f"none of the {index - start} images of {self._topic} in {self._path} can be read"
+                raise SourceError(msg)
+
+    def _check_encoding(self, message: Any) -> None:
+        encoding = getattr(message, "encoding", None)
+        if encoding is not None and encoding not in ENCODINGS:
+            msg = (
+                f"the images of {self._topic} in {self._path} have encoding {encoding!r}, which cannot be played; "
+                f"expected one of {', '.join(ENCODINGS)}"
+            )
+            raise SourceError(msg)
+
+    def _choose(self, topic: str | None, images: dict[str, Connection], reader: AnyReader) -> str:
+        listed = "".join(f"\n  {c.topic}  {c.msgtype}  {c.msgcount} messages" for c in images.values())
+        if not images:
+            others = "".join(f"\n  {c.topic}  {c.msgtype}  {c.msgcount} messages" for c in reader.connections)
+            msg = (
+                f"bag {self._path} has no images; expected sensor_msgs Image or CompressedImage, found:{others or ' -'}"
+            )
+            raise SourceError(msg)
+        if topic is not None:
+            for name in (topic, f"/{topic}"):
+                if name in images:
+                    return name
+            msg = f"bag {self._path} has no images on topic {topic!r}; expected one of:{listed}"
+            raise SourceError(msg)
+        if len(images) > 1:
+            msg = f"bag {self._path} has {len(images)} image topics; choose one with --topic NAME:{listed}"
+            raise SourceError(msg)
+        return next(iter(images))
+
+    def _first_camera(self, reader: AnyReader) -> CameraCalibration | None:
+        connections = [c for c in reader.connections if c.topic == self._info_topic]
+        if not connections:
+            return None
+        for connection, _, data in reader.messages(connections=connections):
+            return _camera(reader.deserialize(data, connection.msgtype))
+        return None
+
+    @contextmanager
+    def _reader(self) -> Iterator[AnyReader]:
+        try:
+            from rosbags.highlevel import AnyReader
+            from rosbags.typesys import Stores, get_typestore
+        except ImportError as error:
+            msg = f"reading bag {self._path} needs the Python package rosbags: pip install rosbags"
+            raise SourceError(msg) from error
+        path = self._path
+        if path.is_dir() and not (path / "metadata.yaml").is_file():
+            files = _storage_files(path)
+            if len(files) > 1:
+                msg = (
+                    f"bag {path} has no metadata.yaml and {len(files)} storage files; play one of these, or reindex it"
+                )
+                raise SourceError(msg)
+            path = files[0]
+        try:
+            # sqlite3 bags from before Iron carry no message definitions; those of sensor_msgs are the same ever since.
+            with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
+                yield reader
+        except FeatureFrontendError:
+            raise
+        except Exception as error:
+            # Damaged files make the storage layers raise anything from struct.error to sqlite3.DatabaseError.
+            msg = f"bag {self._path} cannot be read: {type(error).__name__}: {error}"
+            raise SourceError(msg) from error
+
+
+def _warn_of_size(camera: CameraCalibration, height: int, width: int, name: str) -> None:
+    try:
+        camera.check_image(height, width, name)
+    except CalibrationError as error:
+        _logger.warning("%s", error)
+
+
+def _storage_files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix in {".mcap", ".db3"})
+
+
+def _camera(info: Any) -> CameraCalibration | None:
+    # ROS 1 writes the matrices as capital letters.
+    def matrix(name: str) -> tuple[float, ...]:
+        values = getattr(info, name, None)
+        return tuple(float(value) for value in (getattr(info, name.upper()) if values is None else values))
+
+    roi = info.roi
+    try:
+        return CameraCalibration(
+            height=int(info.height),
+            width=int(info.width),
+            camera_name="",
+            distortion_model=info.distortion_model,
+            camera_matrix=matrix("k"),
+            distortion_coefficients=matrix("d"),
+            rectification_matrix=matrix("r"),
+            projection_matrix=matrix("p"),
+            binning_x=int(info.binning_x),
+            binning_y=int(info.binning_y),
+            region_of_interest=RegionOfInterest(
+                int(roi.x_offset), int(roi.y_offset), int(roi.height), int(roi.width), bool(roi.do_rectify)
+            ),
+        )
+    except CalibrationError as error:
+        _logger.debug("the CameraInfo of the bag is not a calibration: %s", error)
+        return None

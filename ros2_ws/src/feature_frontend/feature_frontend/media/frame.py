@@ -1,0 +1,33 @@
+"""One image of a source, with what the source knows about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_frontend.calibration_file import CameraCalibration
+
+__all__ = ["Frame"]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One image.
+
+    Attributes:
+        image: (H, W) grey or (H, W, 3) RGB, uint8.
+        index: Position in the source, from 0; positions of unreadable images stay empty.
+        name: What to call the image in messages to the user, such as its file name.
+        stamp_ns: The source's own time in ns, `None` where it has none.
+        frame_id: The source's own coordinate frame, empty where it has none.
+        camera: The calibration that came with the image, `None` where none did.
+    """
+
+    image: npt.NDArray[np.uint8]
+    index: int
+    name: str
+    stamp_ns: int | None = None
+    frame_id: str = ""
+    camera: CameraCalibration | None = None

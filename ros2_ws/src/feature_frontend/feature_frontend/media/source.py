@@ -1,0 +1,123 @@
+"""What every image source offers, and the table of the kinds there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from feature_frontend.errors import SourceError
+from feature_frontend.media import bag, image_folder, video, webcam
+from feature_frontend.media.frame import Frame
+
+__all__ = ["SOURCE_KINDS", "Source", "SourceKind", "SourceOptions", "StampOrigin", "open_source"]
+
+StampOrigin = Literal["file name", "message header", "container", "capture"]
+
+
+class Source(Protocol):
+    """A sequence of images that can be read from the start any number of times, one image in memory at a time."""
+
+    @property
+    def description(self) -> str:
+        """What is played, for messages to the user."""
+
+    @property
+    def frame_count(self) -> int | None:
+        """Number of images, unreadable ones included; `None` where it is not known beforehand."""
+
+    @property
+    def stamp_origin(self) -> StampOrigin:
+        """Where the stamps of the frames come from, if they have any."""
+
+    @property
+    def has_camera(self) -> bool:
+        """Whether a calibration comes with the images."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the images are taken now: such a source sets the pace itself and cannot be repeated."""
+
+    def frames(self, start: int = 0) -> Iterator[Frame]:
+        """The images from position `start` on."""
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What the user may say about a source.
+
+    Attributes:
+        topic: The image topic to read from a bag; `None` where there is only one.
+        rate_hz: Upper bound of the rate of a webcam; `None` or 0 for the camera's own.
+    """
+
+    topic: str | None = None
+    rate_hz: float | None = None
+
+
+@dataclass(frozen=True)
+class SourceKind:
+    """A row of `SOURCE_KINDS`.
+
+    Attributes:
+        name: What to call the kind.
+        expects: What the user types for it.
+        matches: Whether a location is of this kind.
+        open: Opens a location of this kind.
+    """
+
+    name: str
+    expects: str
+    matches: Callable[[str], bool]
+    open: Callable[[str, SourceOptions], Source]
+
+
+# In order of precedence: a folder with bag storage in it is a bag, also where pictures lie beside it.
+SOURCE_KINDS = (
+    SourceKind(
+        "webcam",
+        "webcam:0, /dev/video0",
+        webcam.is_webcam,
+        lambda location, options: webcam.WebcamSource(location, options.rate_hz or 0.0),
+    ),
+    SourceKind(
+        "bag",
+        f"a rosbag2 folder, or a file {' '.join(bag.BAG_SUFFIXES)}",
+        lambda location: bag.is_bag(Path(location)),
+        lambda location, options: bag.BagSource(Path(location), options.topic),
+    ),
+    SourceKind(
+        "images",
+        f"a folder of images, or an image {' '.join(image_folder.IMAGE_SUFFIXES)}",
+        lambda location: image_folder.is_image_folder(Path(location)),
+        lambda location, _: image_folder.ImageFolderSource(Path(location)),
+    ),
+    SourceKind(
+        "video",
+        f"a video file {' '.join(video.VIDEO_SUFFIXES)}",
+        lambda location: video.is_video(Path(location)),
+        lambda location, _: video.VideoSource(Path(location)),
+    ),
+)
+
+
+def open_source(location: str, options: SourceOptions | None = None) -> Source:
+    """Opens what `location` names: a folder, a file or a camera.
+
+    Raises:
+        SourceError: There is nothing at that location, it is of no known kind, or it cannot be read.
+    """
+    for kind in SOURCE_KINDS:
+        if kind.matches(location):
+            return kind.open(location, options or SourceOptions())
+    path = Path(location)
+    if not path.exists():
+        msg = f"there is no file or folder {location}; expected {_expected()}"
+        raise SourceError(msg)
+    msg = f"{location} has a suffix {path.suffix!r} that cannot be played; expected {_expected()}"
+    raise SourceError(msg)
+
+
+def _expected() -> str:
+    return "; ".join(kind.expects for kind in SOURCE_KINDS)

@@ -1,0 +1,127 @@
+"""When each frame of a source is due, and with which stamp: order, repetition and pace, without a clock or ROS."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from feature_frontend.errors import SourceError
+from feature_frontend.media.frame import Frame
+
+if TYPE_CHECKING:
+    from feature_frontend.media.source import Source
+
+__all__ = ["DEFAULT_RATE_HZ", "STAMP_POLICIES", "PlaybackSettings", "ScheduledFrame", "StampPolicy", "schedule"]
+
+DEFAULT_RATE_HZ = 10.0
+"""Rate of a source whose frames have no times."""
+
+StampPolicy = Literal["auto", "name", "source", "index", "clock"]
+STAMP_POLICIES: tuple[StampPolicy, ...] = ("auto", "name", "source", "index", "clock")
+
+
+@dataclass(frozen=True)
+class PlaybackSettings:
+    """How to play a source.
+
+    Attributes:
+        rate_hz: Frames a second; 0 for no pace at all, `None` for the times of the source, or `DEFAULT_RATE_HZ`.
+        loop: Start again after the last frame, without end.
+        start: Frames to leave out at the beginning.
+        count: Frames to play from there on (in each round of a loop); `None` for all.
+        stamps: "source": the source's own times; "name": the same, and only file names will do; "index": position
+            divided by the rate, from 0; "clock": the time of publishing; "auto": "source" where it has times, else
+            "index".
+    """
+
+    rate_hz: float | None = None
+    loop: bool = False
+    start: int = 0
+    count: int | None = None
+    stamps: StampPolicy = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class ScheduledFrame:
+    """A frame with its place in time.
+
+    Attributes:
+        frame: The frame.
+        due_s: Seconds after the first frame at which to publish it; never decreases.
+        stamp_ns: Its stamp in ns; `None` for the time of publishing.
+    """
+
+    frame: Frame
+    due_s: float
+    stamp_ns: int | None
+
+
+def schedule(source: Source, settings: PlaybackSettings) -> Iterator[ScheduledFrame]:
+    """The frames of `source` in the order of play; reads ahead of the caller by no more than the one it yields.
+
+    In a loop the stamps of each round go on where the last one ended, one mean frame interval later, so that they
+    always increase.
+
+    Raises:
+        SourceError: The frames have no stamps of the kind asked for, there is no frame after `start`, or a live source
+            is to be repeated.
+    """
+    _check(source, settings)
+    index_rate_hz = settings.rate_hz or DEFAULT_RATE_HZ
+    shift_ns = 0
+    published = 0
+    due_s = 0.0
+    origin_ns: int | None = None
+    while True:
+        first_ns = last_ns = None
+        round_count = 0
+        for frame in itertools.islice(source.frames(settings.start), settings.count):
+            index_ns = round((frame.index - settings.start) * 1e9 / index_rate_hz)
+            own_ns = _own_time(source, settings, frame)
+            time_ns = (index_ns if own_ns is None else own_ns) + shift_ns
+            origin_ns = time_ns if origin_ns is None else origin_ns
+            first_ns = time_ns if first_ns is None else first_ns
+            last_ns = time_ns
+            if source.is_live:
+                due_s = 0.0
+            elif settings.rate_hz:
+                due_s = published / settings.rate_hz
+            elif settings.rate_hz is None:
+                due_s = max(due_s, (time_ns - origin_ns) / 1e9)
+            yield ScheduledFrame(frame, due_s, None if settings.stamps == "clock" else time_ns)
+            round_count += 1
+            published += 1
+        if first_ns is None or last_ns is None:
+            count = "" if source.frame_count is None else f" of {source.frame_count} images"
+            msg = f"there is nothing to play from image {settings.start}{count} on; choose a smaller start"
+            raise SourceError(msg)
+        if not settings.loop:
+            return
+        interval_ns = (last_ns - first_ns) / (round_count - 1) if round_count > 1 else 1e9 / index_rate_hz
+        shift_ns += last_ns - first_ns + max(round(interval_ns), 1)
+
+
+def _own_time(source: Source, settings: PlaybackSettings, frame: Frame) -> int | None:
+    if settings.stamps == "index":
+        return None
+    if frame.stamp_ns is None and settings.stamps in {"name", "source"}:
+        msg = (
+            f"{frame.name} carries no time; expected names in seconds, such as 1311868169.163498.png, or of 19, 16 or "
+            "13 digits (ns, us, ms), all of them different; or choose the stamps index or clock"
+        )
+        raise SourceError(msg)
+    return frame.stamp_ns
+
+
+def _check(source: Source, settings: PlaybackSettings) -> None:
+    if settings.loop and source.is_live:
+        msg = f"{source.description} has no end and cannot be played in a loop"
+        raise SourceError(msg)
+    if settings.stamps == "name" and source.stamp_origin != "file name":
+        msg = (
+            f"stamps from file names are for folders of images; the stamps of {source.description} come from its "
+            f"{source.stamp_origin}: choose source, index or clock"
+        )
+        raise SourceError(msg)

@@ -1,0 +1,108 @@
+"""A video file, with the times of its container."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from feature_frontend.errors import SourceError
+from feature_frontend.media.frame import Frame
+
+if TYPE_CHECKING:
+    from feature_frontend.media.source import StampOrigin
+
+__all__ = ["VIDEO_SUFFIXES", "VideoSource", "is_video"]
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".mjpeg")
+
+# For a raw stream, which says nothing about its rate.
+_FALLBACK_RATE_HZ = 25.0
+
+_logger = logging.getLogger(__name__)
+
+
+def is_video(path: Path) -> bool:
+    """Whether `path` is a file with the suffix of a video."""
+    return path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES
+
+
+class VideoSource:
+    """The frames of a video file as (H, W, 3) RGB, stamped with their presentation time from the start of the file."""
+
+    stamp_origin: StampOrigin = "container"
+    has_camera = False
+    is_live = False
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file once, to see that it can be decoded.
+
+        Raises:
+            SourceError: No frame of it can be decoded.
+        """
+        self._path = path
+        capture = self._open()
+        try:
+            # Some containers do not know it and report zero or less.
+            count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+            self._frame_count = count if count > 0 else None
+            rate_hz = float(capture.get(cv2.CAP_PROP_FPS))
+            self._rate_hz = rate_hz if 0 < rate_hz < 1000 else None
+            if not capture.grab():
+                msg = f"video {path} opens but not one frame of it can be decoded"
+                raise SourceError(msg)
+        finally:
+            capture.release()
+
+    @property
+    def description(self) -> str:
+        """File, number of frames and nominal rate."""
+        count = f"{self._frame_count} frames" if self._frame_count else "frames"
+        rate = f" at {self._rate_hz:g} Hz" if self._rate_hz else ""
+        return f"{count}{rate} from {self._path}"
+
+    @property
+    def frame_count(self) -> int | None:
+        """Number of frames as the container says, which may be an estimate."""
+        return self._frame_count
+
+    def frames(self, start: int = 0) -> Iterator[Frame]:
+        """The frames from position `start` on; those before are passed over without being converted."""
+        capture = self._open()
+        try:
+            index = 0
+            previous_ns: int | None = None
+            while capture.grab():
+                stamp_ns = self._stamp(capture, previous_ns)
+                previous_ns = stamp_ns
+                if index >= start:
+                    decoded, image = capture.retrieve()
+                    if decoded:
+                        rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+                        yield Frame(rgb, index, f"frame {index} of {self._path.name}", stamp_ns)
+                    else:
+                        _logger.warning("skipped frame %d of %s: it cannot be decoded", index, self._path)
+                index += 1
+        finally:
+            capture.release()
+
+    def _stamp(self, capture: cv2.VideoCapture, previous_ns: int | None) -> int:
+        stamp_ns = max(round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6), 0)
+        if previous_ns is None or stamp_ns > previous_ns:
+            return stamp_ns
+        # Raw streams carry no times, or the same for all frames; the nominal rate is what is left.
+        return previous_ns + round(1e9 / (self._rate_hz or _FALLBACK_RATE_HZ))
+
+    def _open(self) -> cv2.VideoCapture:
+        capture = cv2.VideoCapture(str(self._path))
+        if not capture.isOpened():
+            msg = (
+                f"video {self._path} cannot be decoded: it is damaged, or in a format that this OpenCV does not know; "
+                "convert it, for instance with: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4"
+            )
+            raise SourceError(msg)
+        return capture

@@ -1,0 +1,280 @@
+"""`play`: publishes a folder of images, a video, a bag or a webcam as a camera would."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import logging
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NoReturn
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
+from tqdm import tqdm
+
+from feature_frontend.calibration_file import CameraCalibration, read_calibration_file
+from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.media import (
+    SOURCE_KINDS,
+    PlaybackSettings,
+    ScheduledFrame,
+    Source,
+    SourceOptions,
+    open_source,
+    schedule,
+)
+from feature_frontend.media.timeline import DEFAULT_RATE_HZ, STAMP_POLICIES
+from feature_frontend.ros.player import ENCODINGS, Player, PlayerOptions
+
+__all__ = ["main"]
+
+_EPILOG = """\
+Publishes sensor_msgs/Image on `image` and, where there is a calibration, sensor_msgs/CameraInfo on `camera_info` with
+the same header; remap as usual: --ros-args -r image:=/camera/image_raw -r __ns:=/robot.
+
+Nothing is lost: images are reliable, and no more than --backlog of them are under way. A subscriber that is slower than
+the player still overwrites its own history if that is shallow: give it a KEEP_ALL history, or let the player wait for
+its answers, such as: play SOURCE --rate 0 --in-step-with status.
+
+In a loop, the stamps of each round go on where those of the last one ended, one mean interval later."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the tool; returns 0 also when it is interrupted, 1 for an error that is told in one line."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # The function expects, and keeps, the program's name in front.
+    options = _parser().parse_args(remove_ros_args(["play", *arguments])[1:])
+    _log_to_stderr()
+    try:
+        with _interrupted_by(signal.SIGINT, signal.SIGTERM):
+            return _play(options, arguments)
+    except FeatureFrontendError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="play", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("source", metavar="SOURCE", help="; ".join(kind.expects for kind in SOURCE_KINDS))
+    add(
+        "--rate",
+        type=_non_negative,
+        metavar="HZ",
+        help="images a second, 0: as fast as the subscribers take them "
+        f"(default: the times of the source, or {DEFAULT_RATE_HZ:g} where it has none)",
+    )
+    add("--loop", action="store_true", help="start again after the last image")
+    add("--start", type=_natural, default=0, metavar="N", help="leave out the first N images")
+    add("--count", type=_positive, metavar="N", help="play N images (of each round in a loop; default: all)")
+    add(
+        "--stamps",
+        choices=STAMP_POLICIES,
+        default="auto",
+        help="from the file names, the source (names, bag headers, video times), the position divided by the rate, or "
+        "the clock (default auto: source, else index)",
+    )
+    add("--camera-info", type=Path, metavar="YAML", help="calibration to publish on camera_info")
+    add("--clock", action="store_true", help="publish /clock: the stamp before each image, and at 40 Hz in between")
+    add("--wait-for-subscribers", type=_natural, default=1, metavar="N", help="on `image`, before starting (default 1)")
+    add(
+        "--wait-timeout",
+        type=_non_negative,
+        default=30.0,
+        metavar="S",
+        help="give up waiting for a subscriber, an acknowledgement or an answer after S seconds, 0: never (default 30)",
+    )
+    add("--frame-id", metavar="NAME", help="frame of the headers (default: that of the bag, or camera)")
+    add("--topic", metavar="NAME", help="image topic of a bag that has several")
+    encoding = parser.add_mutually_exclusive_group()
+    encoding.add_argument("--encoding", choices=ENCODINGS, help="default: mono8 for grey images, rgb8 for colour")
+    encoding.add_argument("--grey", action="store_const", dest="encoding", const="mono8", help="--encoding mono8")
+    add("--qos", choices=("reliable", "sensor_data"), default="reliable", help="of the images (default reliable)")
+    add(
+        "--backlog",
+        type=_positive,
+        default=8,
+        metavar="N",
+        help="images that may be under way, unacknowledged or unanswered (default 8)",
+    )
+    add(
+        "--in-step-with",
+        metavar="TOPIC",
+        help="wait for the consumer, which answers each image on this topic with the same stamp, such as `status`",
+    )
+    return parser
+
+
+def _play(options: argparse.Namespace, arguments: list[str]) -> int:
+    calibration = None if options.camera_info is None else read_calibration_file(options.camera_info)
+    source = open_source(options.source, SourceOptions(topic=options.topic, rate_hz=options.rate))
+    frames = schedule(
+        source,
+        PlaybackSettings(
+            rate_hz=options.rate,
+            loop=options.loop,
+            start=options.start,
+            count=options.count,
+            stamps=options.stamps,
+        ),
+    )
+    player_options = PlayerOptions(
+        qos=options.qos,
+        encoding=options.encoding,
+        frame_id=options.frame_id,
+        backlog=options.backlog,
+        wait_timeout_s=options.wait_timeout,
+        in_step_with=options.in_step_with,
+        clock=options.clock,
+        camera_info=calibration is not None or source.has_camera,
+    )
+    # Before anybody is waited for: a source that cannot be read is told at once.
+    first = next(frames)
+    if calibration is not None:
+        _with_camera(first, calibration)
+    with _spinning_node(arguments) as node:
+        player = Player(node, player_options)
+        print(f"playing {source.description} on {player.topic}", flush=True)
+        if options.wait_for_subscribers:
+            print(f"waiting for {options.wait_for_subscribers} subscriber(s) on {player.topic}", flush=True)
+        player.wait_for_subscribers(options.wait_for_subscribers)
+        if options.rate == 0 and options.in_step_with is None and player.has_best_effort_subscriber:
+            _logger.warning(
+                "a subscriber of %s takes images best effort and may lose some at this rate; subscribe reliably, or "
+                "use --in-step-with TOPIC",
+                player.topic,
+            )
+        _publish(player, itertools.chain([first], frames), _total(source, options), calibration)
+    return 0
+
+
+def _total(source: Source, options: argparse.Namespace) -> int | None:
+    if options.loop or source.frame_count is None:
+        return None if options.loop else options.count
+    rest = max(source.frame_count - options.start, 0)
+    return rest if options.count is None else min(rest, options.count)
+
+
+def _publish(
+    player: Player, frames: Iterator[ScheduledFrame], total: int | None, calibration: CameraCalibration | None
+) -> None:
+    started = time.monotonic()
+    try:
+        with tqdm(total=total, unit=" images", disable=None, leave=False) as progress:
+            for scheduled in frames:
+                player.publish(scheduled if calibration is None else _with_camera(scheduled, calibration))
+                progress.update()
+            player.drain()
+    finally:
+        took_s = time.monotonic() - started
+        # n images span n - 1 intervals.
+        rate = f", {(player.published - 1) / took_s:.1f} Hz" if player.published > 1 and took_s > 0 else ""
+        print(f"published {player.published} images on {player.topic} in {took_s:.2f} s{rate}", flush=True)
+
+
+def _with_camera(scheduled: ScheduledFrame, calibration: CameraCalibration) -> ScheduledFrame:
+    frame = scheduled.frame
+    calibration.check_image(frame.image.shape[0], frame.image.shape[1], frame.name)
+    return dataclasses.replace(scheduled, frame=dataclasses.replace(frame, camera=calibration))
+
+
+@contextmanager
+def _spinning_node(arguments: list[str]) -> Iterator[Node]:
+    # rclpy's own handlers would end the context under a publisher in use; an interrupt ends it here, in order.
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = rclpy.create_node("player")
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        thread = threading.Thread(target=_spin, args=(executor,), daemon=True)
+        thread.start()
+        try:
+            yield node
+        finally:
+            executor.shutdown()
+            thread.join(timeout=1.0)
+            node.destroy_node()
+    finally:
+        rclpy.shutdown()
+
+
+def _spin(executor: SingleThreadedExecutor) -> None:
+    with suppress(ExternalShutdownException):
+        executor.spin()
+
+
+class _StderrHandler(logging.Handler):
+    """One line a record, above the progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+
+
+_logger = logging.getLogger(__name__)
+
+
+def _log_to_stderr() -> None:
+    logger = logging.getLogger("feature_frontend")
+    if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
+        logger.addHandler(_StderrHandler(logging.WARNING))
+    logger.propagate = False
+
+
+@contextmanager
+def _interrupted_by(*signals: signal.Signals) -> Iterator[None]:
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # Explicitly, as a shell starts background processes with SIGINT ignored.
+    before = {number: signal.signal(number, interrupt) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _non_negative(text: str) -> float:
+    value = float(text)
+    if not (value >= 0 and math.isfinite(value)):
+        msg = f"{text} is not a number from 0 up"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        msg = f"{text} is not a whole number from 0 up"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        msg = f"{text} is not a whole number from 1 up"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

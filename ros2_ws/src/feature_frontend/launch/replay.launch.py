@@ -1,0 +1,163 @@
+"""The front-end on a recording, every image of it: `ros2 launch feature_frontend replay.launch.py bag:=FOLDER`.
+
+The player starts when the front-end listens; the launch ends when the player is done and the front-end has worked off
+its queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from pathlib import Path
+
+from launch.action import Action
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueCoroutine, OpaqueFunction, RegisterEventHandler
+from launch.event_handler import EventHandler
+from launch.events import Shutdown
+from launch.events.process import ProcessExited
+from launch.logging import get_logger
+from launch_ros.actions import Node
+
+from feature_frontend.errors import SourceError
+from feature_frontend.ros.launching import (
+    PACKAGE,
+    common_arguments,
+    config_file,
+    dds_environment,
+    end_launch_with,
+    frontend_node,
+    required_package,
+    topic_remappings,
+)
+from feature_frontend.ros.replay_watch import ReplayWatch
+from launch import Event, LaunchContext, LaunchDescription
+
+# Until then a new publisher and a subscriber have found each other with FastDDS's defaults; rosbag2 does not wait.
+DISCOVERY_S = 3.5
+ACKNOWLEDGEMENT_MS = 5000
+
+
+class FrontendListens(Event):
+    """The front-end has subscribed to its images."""
+
+    name = f"{PACKAGE}.FrontendListens"
+
+
+def start(context: LaunchContext) -> list[Action]:
+    """The processes that the arguments ask for."""
+    arguments = context.launch_configurations
+    frontend = frontend_node(context, further_params_files=(arguments["replay_params_file"],), use_sim_time="true")
+    player_is_done = asyncio.Event()
+    fail_with_player = end_launch_with("the player")
+
+    def on_player_exit(event: ProcessExited, context: LaunchContext) -> list[Action]:
+        if event.returncode == 0:
+            player_is_done.set()
+            return []
+        return fail_with_player(event, context)
+
+    player = PLAYERS[arguments["player"]](context, on_player_exit)
+    return [
+        RegisterEventHandler(EventHandler(matcher=lambda event: isinstance(event, FrontendListens), entities=[player])),
+        frontend,
+        OpaqueCoroutine(coroutine=follow, args=[frontend, player_is_done]),
+    ]
+
+
+def bag_player(context: LaunchContext, on_exit: object) -> Action:
+    """`ros2 bag play`."""
+    arguments = context.launch_configurations
+    required_package("ros2bag", wanted_by="player:=bag", instead="take this package's own player with player:=play")
+    if not Path(arguments["bag"]).expanduser().exists():
+        msg = f"no bag at {arguments['bag']!r}; expected the folder of a rosbag2, or an .mcap or .db3 file"
+        raise SourceError(msg)
+    return ExecuteProcess(
+        cmd=[
+            *(
+                "ros2",
+                "bag",
+                "play",
+                str(Path(arguments["bag"]).expanduser()),
+                "--clock",
+                "--disable-keyboard-controls",
+            ),
+            *("--delay", str(DISCOVERY_S), "--wait-for-all-acked", str(ACKNOWLEDGEMENT_MS)),
+            *shlex.split(arguments["player_args"]),
+        ],
+        additional_env=dds_environment(context),
+        output="screen",
+        on_exit=on_exit,
+    )
+
+
+def play_player(context: LaunchContext, on_exit: object) -> Action:
+    """This package's own `play`, which also takes folders of images and videos."""
+    arguments = context.launch_configurations
+    return Node(
+        package=PACKAGE,
+        executable="play",
+        namespace=arguments["namespace"],
+        arguments=[
+            *(arguments["bag"], "--clock", "--wait-for-subscribers", "1", "--in-step-with", "status"),
+            *shlex.split(arguments["player_args"]),
+        ],
+        remappings=topic_remappings(context),
+        additional_env=dds_environment(context),
+        output="screen",
+        on_exit=on_exit,
+    )
+
+
+PLAYERS = {"bag": bag_player, "play": play_player}
+
+
+async def follow(context: LaunchContext, frontend: Node, player_is_done: asyncio.Event) -> None:
+    """Starts the player in time, and ends the launch when all is done."""
+    log = get_logger("replay")
+    try:
+        with ReplayWatch(frontend.expanded_node_namespace, context.launch_configurations["image_topic"]) as watch:
+            await watch.until_listening()
+            log.info(f"the front-end listens to {watch.image_topic}: starting the player")
+            await context.emit_event(FrontendListens())
+            await watch.until(player_is_done.is_set)
+            log.info("the player is done: waiting for the front-end to work off its queue")
+            in_step = context.launch_configurations["player"] == "play"
+            status = await watch.until_idle(every_image_is_answered=in_step)
+    except asyncio.CancelledError:
+        # A launch that ends early cancels this; passed on, launch would take it for its own cancellation and fail.
+        return
+    log.info(
+        f"{status.frames_received} images received: {status.frames_processed} processed, "
+        f"{status.frames_dropped} dropped, {status.frames_refused} refused"
+    )
+    await context.emit_event(Shutdown(reason="the replay is over"))
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declares the arguments and what is started."""
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument(
+                "bag",
+                description="What to play: a rosbag2; with player:=play also a folder of images or a video",
+            ),
+            DeclareLaunchArgument(
+                "player",
+                default_value="bag",
+                choices=list(PLAYERS),
+                description="bag: `ros2 bag play`; play: this package's own, for machines without rosbag2",
+            ),
+            DeclareLaunchArgument(
+                "player_args",
+                default_value="",
+                description="Further arguments of the player, such as '--rate 0.5'",
+            ),
+            *common_arguments(),
+            DeclareLaunchArgument(
+                "replay_params_file",
+                default_value=str(config_file("replay.yaml")),
+                description="Parameter file whose values take the place of params_file's: what a replay needs",
+            ),
+            OpaqueFunction(function=start),
+        ]
+    )

@@ -51,7 +51,7 @@ check_prerequisites
 
 if ! venv_is_usable || ! stamp_is packages "$packages_hash"; then
   if ! venv_is_usable; then
-    rm -rf "$workspace/build" "$workspace/install" "$workspace/log"
+    rm -rf "$state"/*.stamp "$workspace/build" "$workspace/install" "$workspace/log"
     make_venv
     write_stamp venv "$(venv_kind)"
   fi

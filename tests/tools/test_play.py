@@ -327,6 +327,8 @@ class TestErrors:
             (["FOLDER", "--camera-info", "CAMERA"], "0.png is 32x24 px, but the calibration is for 64x48 px"),
             (["FOLDER", "--start", "5"], "nothing to play from image 5 of 2 images on"),
             (["FOLDER", "--stamps", "name"], "0.png carries no time"),
+            (["FOLDER", "--ros-args", "-r", "up"], "error: cannot start ROS 2: Failed to parse ROS arguments"),
+            (["FOLDER", "--ros-args", "--up"], "error: cannot start ROS 2: "),
         ],
     )
     def test_bad_input_is_one_line_before_anybody_is_waited_for(

@@ -139,14 +139,7 @@ class Aliked(nn.Module):
         maps2 = self.block2(functional.avg_pool2d(maps1, 2))
         maps3 = self.block3(functional.avg_pool2d(maps2, 4))
         maps4 = self.block4(functional.avg_pool2d(maps3, 4))
-        size = maps1.shape[-2:]
-        levels = [
-            functional.selu(self.conv1(maps1)),
-            self._upsample(functional.selu(self.conv2(maps2)), size),
-            self._upsample(functional.selu(self.conv3(maps3)), size),
-            self._upsample(functional.selu(self.conv4(maps4)), size),
-        ]
-        aggregated = torch.cat(levels, dim=1)
+        aggregated = self._aggregate(maps1, maps2, maps3, maps4)
         score_map = torch.sigmoid(self.score_head(aggregated).float())
         return DenseMaps(
             score_map=padding.crop(score_map),
@@ -162,6 +155,10 @@ class Aliked(nn.Module):
             for (keypoints, scores), feature_map in zip(detections, maps.feature_map, strict=True)
         ]
 
-    @staticmethod
-    def _upsample(maps: torch.Tensor, size: torch.Size) -> torch.Tensor:
-        return functional.interpolate(maps, size=size, mode="bilinear", align_corners=True)
+    def _aggregate(self, *maps: torch.Tensor) -> torch.Tensor:
+        """The features of the four levels at the first one's size, concatenated (III-B)."""
+        convolutions = (self.conv1, self.conv2, self.conv3, self.conv4)
+        levels = [functional.selu(convolution(level)) for convolution, level in zip(convolutions, maps, strict=True)]
+        size = maps[0].shape[-2:]
+        upsampled = [functional.interpolate(level, size, mode="bilinear", align_corners=True) for level in levels[1:]]
+        return torch.cat([levels[0], *upsampled], dim=1)

@@ -24,7 +24,7 @@ from rclpy.utilities import remove_ros_args
 from tqdm import tqdm
 
 from feature_frontend.calibration_file import CameraCalibration, read_calibration_file
-from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.media import (
     SOURCE_KINDS,
     PlaybackSettings,
@@ -53,10 +53,9 @@ In a loop, the stamps of each round go on where those of the last one ended, one
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool; returns 0 also when it is interrupted, 1 for an error that is told in one line."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # The function expects, and keeps, the program's name in front.
-    options = _parser().parse_args(remove_ros_args(["play", *arguments])[1:])
     _log_to_stderr()
     try:
+        options = _parser().parse_args(_without_ros_arguments(arguments))
         with _interrupted_by(signal.SIGINT, signal.SIGTERM):
             return _play(options, arguments)
     except FeatureFrontendError as error:
@@ -64,6 +63,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 0
+
+
+def _without_ros_arguments(arguments: list[str]) -> list[str]:
+    with _readable_ros_errors():
+        # The function expects, and keeps, the program's name in front.
+        return list(remove_ros_args(["play", *arguments])[1:])
+
+
+@contextmanager
+def _readable_ros_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # rclpy raises errors of its C extension, which have no public names.
+        msg = f"cannot start ROS 2: {error}"
+        raise SettingsError(msg) from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -196,7 +211,8 @@ def _with_camera(scheduled: ScheduledFrame, calibration: CameraCalibration) -> S
 @contextmanager
 def _spinning_node(arguments: list[str]) -> Iterator[Node]:
     # rclpy's own handlers would end the context under a publisher in use; an interrupt ends it here, in order.
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    with _readable_ros_errors():
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = rclpy.create_node("player")
         executor = SingleThreadedExecutor()

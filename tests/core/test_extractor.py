@@ -72,14 +72,22 @@ def test_any_size_from_32_px_up(height: int, width: int, photographs: list[Uint8
     assert (features.keypoints <= torch.tensor([width - 1.0, height - 1.0])).all()
 
 
+@pytest.mark.parametrize("noise", [0.0, 1.0, 3.0])
 @pytest.mark.parametrize("level", [0, 90, 255])
-def test_a_blank_image_has_no_keypoints(level: int) -> None:
-    noise = np.random.default_rng(0).integers(0, 8, (120, 160))
-    image = np.clip(level + noise - 4, 0, 255).astype(np.uint8)
+def test_a_blank_image_has_no_keypoints(level: int, noise: float) -> None:
+    levels = np.random.default_rng(0).normal(level, noise, (480, 640))
+    image = np.clip(levels, 0, 255).astype(np.uint8)
     features = seeded_extractor()(image)
     assert len(features) == 0
     assert features.descriptors.shape == (0, 64)
-    assert len(seeded_extractor(Settings(min_grey_range=0))(image)) > 0
+    if noise:
+        assert len(seeded_extractor(Settings(min_grey_range=0))(image)) > 0
+
+
+def test_a_dim_photograph_is_not_blank(photographs: list[Uint8Array]) -> None:
+    dim = (photographs[0] // 12).astype(np.uint8)
+    assert int(dim.max()) - int(dim.min()) <= 22
+    assert len(seeded_extractor()(dim)) > 0
 
 
 def test_published_networks_find_nothing_in_a_blank_image(weights_dir: str) -> None:

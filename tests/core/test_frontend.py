@@ -32,7 +32,7 @@ def _matches(pairs: list[tuple[int, int]]) -> Matches:
     return Matches(indices[:, 0], indices[:, 1], values, values, "test")
 
 
-def test_a_chain_of_matches_keeps_its_id() -> None:
+def test_convention_velocity_is_px_per_second_along_a_chain() -> None:
     tracker = ChainTracker()
     first = tracker.update(_features([(0, 0), (10, 10), (20, 20)]), _matches([]), 0)
     assert first.ids.tolist() == [1, 2, 3]
@@ -47,14 +47,17 @@ def test_a_chain_of_matches_keeps_its_id() -> None:
     assert (third.ids.tolist(), third.ages.tolist(), third.gaps.tolist()) == ([3], [3], [0])
 
 
-def test_ids_are_never_reused() -> None:
+def test_convention_ids_start_at_one_and_are_never_reused() -> None:
     tracker = ChainTracker()
     seen: set[int] = set()
+    first = 1
     for stamp_ns in range(5):
         if stamp_ns == 3:
             tracker.reset()
         ids = set(tracker.update(_features([(1, 1), (2, 2)]), _matches([]), stamp_ns).ids.tolist())
         assert not ids & seen
+        assert min(ids) >= first
+        first = max(ids) + 1
         seen |= ids
 
 
@@ -66,7 +69,7 @@ def test_time_that_does_not_advance_gives_no_velocity() -> None:
         assert tracks.velocities.tolist() == [[0, 0]]
 
 
-def test_frames_are_matched_with_the_last_good_one(photographs: list[Uint8Array]) -> None:
+def test_convention_zero_is_the_earlier_image_and_one_the_current(photographs: list[Uint8Array]) -> None:
     settings = Settings(max_num_keypoints=150)
     frontend = Frontend(seeded_extractor(settings), settings)
     first = frontend.process(photographs[0], 0)

@@ -102,6 +102,16 @@ def test_suppression_finds_a_maximum_behind_a_suppressed_one() -> None:
     assert suppress_non_maxima(scores, 2)[0, 0, 2].nonzero()[:, 0].tolist() == [2, 6]
 
 
+def test_convention_pixel_centres_are_at_integers() -> None:
+    rows, columns = torch.meshgrid(torch.arange(40.0), torch.arange(60.0), indexing="ij")
+    # Nearly the same weight on two neighbours: the point lies half-way between their centres.
+    peak = torch.exp(-((columns - 20.5) ** 2 + (rows - 11) ** 2) / 2)
+    score_map = peak * (1 - 1e-4 * columns)
+    ((keypoints, scores),) = detect_keypoints(score_map[None, None], DetectionOptions(1, 0.0, 2))
+    torch.testing.assert_close(keypoints, torch.tensor([[20.5, 11.0]]), atol=0.1, rtol=0)
+    assert float(scores) == pytest.approx(float(score_map[11, 20]), abs=0.02)
+
+
 def test_refinement_is_the_softmax_mean_of_the_window() -> None:
     score_map = torch.rand((12, 12), generator=_generator())
     pixels = torch.tensor([[5, 6], [2, 9]])

@@ -32,7 +32,7 @@ def _pairs(matches: object) -> list[tuple[int, int]]:
     return list(zip(matches.indices0.tolist(), matches.indices1.tolist(), strict=True))  # type: ignore[attr-defined]
 
 
-def test_pairs_are_mutual_and_their_values_true() -> None:
+def test_convention_similarity_is_cosine_and_margin_is_to_the_second_best() -> None:
     features0, features1 = _random(60, 0), _random(45, 1)
     matches = load_matcher("mnn")(features0, features1)
     similarity = features0.descriptors @ features1.descriptors.T

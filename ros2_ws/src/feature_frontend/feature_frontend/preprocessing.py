@@ -43,9 +43,14 @@ def check_image(image: object, minimum: int) -> Uint8Array:
 
 
 def grey_range(image: Uint8Array) -> int:
-    """Brightest minus darkest grey level of an (H, W) or (H, W, 3) image, 0 to 255."""
-    grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY) if image.ndim == _RGB_CHANNELS else image
-    return int(grey.max()) - int(grey.min())
+    """Brightest minus darkest grey level of an (H, W) or (H, W, 3) image, 0 to 255, each a mean of 3x3 px.
+
+    The mean takes out most of a sensor's noise, whose extremes over a whole image would pass for texture.
+    """
+    contiguous = np.ascontiguousarray(image)
+    grey = cv2.cvtColor(contiguous, cv2.COLOR_RGB2GRAY) if image.ndim == _RGB_CHANNELS else contiguous
+    smooth = cv2.blur(grey, (3, 3))
+    return int(smooth.max()) - int(smooth.min())
 
 
 def image_to_tensor(image: Uint8Array, device: torch.device) -> torch.Tensor:

@@ -210,8 +210,8 @@ class ExtractionSettings(SettingsGroup):
     )
     min_grey_range: int = parameter(
         12,
-        "An image whose grey levels span fewer than this is taken as blank and gives no keypoints; 0 turns the check "
-        "off. A lens cap's sensor noise spans less, the dimmest textured scene more.",
+        "An image whose grey levels, each a mean of 3x3 px, span fewer than this is taken as blank and gives no "
+        "keypoints; 0 turns the check off.",
         unit="grey levels",
         minimum=0,
         maximum=255,

@@ -25,6 +25,8 @@ build_workspace() {
     cmake_options+=("-DCMAKE_PROJECT_INCLUDE=$root/cmake/fix_wheel_include_folders.cmake")
   fi
   say "building ros2_ws with colcon"
+  # A launch file or configuration that is gone leaves a dead link behind, at which the next build would fail.
+  find "$workspace/build" "$workspace/install" -xtype l -delete 2>/dev/null || true
   (
     cd "$workspace" || exit
     # By the venv's Python, so that the executables colcon writes start with it and find torch.

@@ -1,0 +1,86 @@
+"""A pinhole camera and poses: where a rendered picture was taken from.
+
+Convention: a pose is a 4x4 camera-to-world matrix, metres; the camera's frame is the optical one (x right, y down,
+z forward). Points are (x, y) px, pixel centres at integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Camera", "invert_pose", "look_at"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera without distortion.
+
+    Attributes:
+        matrix: (3, 3) float64, px: focal lengths and principal point as OpenCV and ROS write them.
+        height: Image height in px.
+        width: Image width in px.
+    """
+
+    matrix: FloatArray
+    height: int
+    width: int
+
+    @staticmethod
+    def with_field_of_view(horizontal_deg: float, height: int, width: int) -> Camera:
+        """A camera with square pixels, its principal point in the middle of the image."""
+        focal_px = width / 2 / np.tan(np.radians(horizontal_deg) / 2)
+        matrix = np.array([[focal_px, 0, (width - 1) / 2], [0, focal_px, (height - 1) / 2], [0, 0, 1]])
+        return Camera(matrix, height, width)
+
+    def rays(self, points_px: npt.NDArray[np.floating]) -> FloatArray:
+        """(N, 3) directions of the pixels `points_px` (N, 2) in the camera's frame, with z = 1."""
+        points = np.asarray(points_px, np.float64).reshape(-1, 2)
+        return np.column_stack([points, np.ones(len(points))]) @ np.linalg.inv(self.matrix).T
+
+    def project(self, points: npt.NDArray[np.floating]) -> FloatArray:
+        """(N, 2) pixels of `points` (N, 3), metres in the camera's frame; NaN for what is not in front of it."""
+        projected = np.asarray(points, np.float64).reshape(-1, 3) @ self.matrix.T
+        depth = np.where(projected[:, 2:] > 0, projected[:, 2:], np.nan)
+        return projected[:, :2] / depth
+
+    def contains(self, points_px: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+        """(N,) whether each of `points_px` (N, 2) lies within the image, the border pixels' centres included."""
+        x, y = np.asarray(points_px, np.float64).reshape(-1, 2).T
+        return (x >= 0) & (x <= self.width - 1) & (y >= 0) & (y <= self.height - 1)
+
+
+def look_at(position: Sequence[float], target: Sequence[float], up: Sequence[float] = (0.0, 0.0, 1.0)) -> FloatArray:
+    """The pose (4, 4) of an upright camera at `position` that looks at `target`, world coordinates in metres.
+
+    Raises:
+        ValueError: The camera would look along `up`, or `target` is `position`.
+    """
+    origin = np.asarray(position, np.float64)
+    forward = np.asarray(target, np.float64) - origin
+    right = np.cross(forward, np.asarray(up, np.float64))
+    if np.linalg.norm(right) < 1e-9 * max(float(np.linalg.norm(forward)), 1e-9):
+        msg = (
+            f"a camera at {list(position)} cannot look at {list(target)} with {list(up)} as up; expected another target"
+        )
+        raise ValueError(msg)
+    forward = forward / np.linalg.norm(forward)
+    right = right / np.linalg.norm(right)
+    pose = np.eye(4)
+    pose[:3, :3] = np.column_stack([right, np.cross(forward, right), forward])
+    pose[:3, 3] = origin
+    return pose
+
+
+def invert_pose(pose: FloatArray) -> FloatArray:
+    """The inverse of a rigid motion (4, 4)."""
+    rotation, translation = pose[:3, :3], pose[:3, 3]
+    inverse = np.eye(4)
+    inverse[:3, :3] = rotation.T
+    inverse[:3, 3] = -rotation.T @ translation
+    return inverse

@@ -1,0 +1,166 @@
+"""Geometry of two views: the motion between them from point pairs, and how far it is from a known one.
+
+Convention: points are (x, y) px, pixel centres at integers, undistorted. A motion is a 4x4 matrix that takes points of
+camera 0's frame to camera 1's frame; poses are 4x4 camera-to-world. Suffix 0 is the earlier image, 1 the current one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "RelativePose",
+    "epipolar_distances",
+    "epipolar_inliers",
+    "essential_matrix",
+    "fundamental_matrix",
+    "relative_motion",
+    "relative_pose",
+    "rotation_error_deg",
+    "translation_error_deg",
+]
+
+FloatArray = npt.NDArray[np.float64]
+Points = npt.NDArray[np.floating]
+BoolArray = npt.NDArray[np.bool_]
+
+MINIMUM_PAIRS = 8
+CONFIDENCE = 0.9999
+MAX_ITERATIONS = 10_000
+
+
+@dataclass(frozen=True)
+class RelativePose:
+    """The motion between two views, as far as images tell it: without the length of the translation.
+
+    Attributes:
+        rotation: (3, 3), takes directions of camera 0's frame to camera 1's.
+        translation: (3,) unit vector, camera 0's centre in camera 1's frame.
+        inliers: (M,) bool, the pairs that agree with it.
+    """
+
+    rotation: FloatArray
+    translation: FloatArray
+    inliers: BoolArray
+
+
+def relative_pose(
+    points0: Points, points1: Points, matrix: FloatArray, threshold_px: float = 1.0
+) -> RelativePose | None:
+    """The motion between two calibrated views, by RANSAC over the essential matrix.
+
+    Args:
+        points0: (M, 2) px in image 0.
+        points1: (M, 2) px in image 1, row by row the same points.
+        matrix: (3, 3) camera matrix of both.
+        threshold_px: Largest distance of an inlier from its epipolar line.
+
+    Returns:
+        The motion; None where there are fewer than 8 pairs or no motion explains 8 of them.
+
+    Raises:
+        ValueError: The two arrays do not pair up.
+    """
+    pairs0, pairs1 = _pairs(points0, points1)
+    if len(pairs0) < MINIMUM_PAIRS:
+        return None
+    camera = np.asarray(matrix, np.float64)
+    # A fixed seed makes the result repeatable. Of the USAC variants, MAGSAC and ACCURATE end without the final
+    # least-squares fit that halves the error of the rotation and more on noisy pairs.
+    cv2.setRNGSeed(0)
+    essential, mask = cv2.findEssentialMat(
+        pairs0, pairs1, camera, method=cv2.USAC_DEFAULT, prob=CONFIDENCE, threshold=threshold_px
+    )
+    if essential is None or essential.shape != (3, 3) or np.count_nonzero(mask) < MINIMUM_PAIRS:
+        return None
+    # recoverPose also takes points far away out of the mask that it is given; they are inliers all the same.
+    _, rotation, translation, _ = cv2.recoverPose(essential, pairs0, pairs1, camera, mask=mask.copy())
+    return RelativePose(
+        np.asarray(rotation, np.float64), np.asarray(translation, np.float64).ravel(), mask.ravel().astype(np.bool_)
+    )
+
+
+def epipolar_inliers(points0: Points, points1: Points, threshold_px: float = 1.0) -> BoolArray:
+    """(M,) which pairs agree with one epipolar geometry, by RANSAC over the fundamental matrix: no calibration needed.
+
+    All False where there are fewer than 8 pairs or no geometry explains 8 of them.
+
+    Raises:
+        ValueError: The two arrays do not pair up.
+    """
+    pairs0, pairs1 = _pairs(points0, points1)
+    none = np.zeros(len(pairs0), np.bool_)
+    if len(pairs0) < MINIMUM_PAIRS:
+        return none
+    cv2.setRNGSeed(0)
+    fundamental, mask = cv2.findFundamentalMat(
+        pairs0, pairs1, cv2.USAC_DEFAULT, threshold_px, CONFIDENCE, MAX_ITERATIONS
+    )
+    if fundamental is None or np.count_nonzero(mask) < MINIMUM_PAIRS:
+        return none
+    return np.asarray(mask, np.uint8).ravel().astype(np.bool_)
+
+
+def relative_motion(pose0: FloatArray, pose1: FloatArray) -> FloatArray:
+    """The motion (4, 4) from camera 0's frame to camera 1's, from two camera-to-world poses."""
+    return np.asarray(np.linalg.solve(pose1, pose0), np.float64)
+
+
+def essential_matrix(motion: FloatArray) -> FloatArray:
+    """(3, 3) matrix E of a motion: x1' E x0 = 0 for directions x0, x1 of one point. Zero without translation."""
+    x, y, z = motion[:3, 3]
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.asarray(cross @ motion[:3, :3], np.float64)
+
+
+def fundamental_matrix(motion: FloatArray, matrix: FloatArray) -> FloatArray:
+    """(3, 3) matrix F of a motion seen by the camera `matrix`: p1' F p0 = 0 for px p0, p1 of one point."""
+    inverse = np.linalg.inv(matrix)
+    return np.asarray(inverse.T @ essential_matrix(motion) @ inverse, np.float64)
+
+
+def epipolar_distances(points0: Points, points1: Points, fundamental: FloatArray) -> FloatArray:
+    """(M,) px: how far each pair is from its epipolar lines, the larger of the distances in the two images.
+
+    Infinite for a pair whose epipolar line is undefined, as is every pair's when the camera has not moved.
+
+    Raises:
+        ValueError: The two arrays do not pair up.
+    """
+    pairs0, pairs1 = _pairs(points0, points1)
+    homogeneous0 = np.column_stack([pairs0, np.ones(len(pairs0))])
+    homogeneous1 = np.column_stack([pairs1, np.ones(len(pairs1))])
+    lines1, lines0 = homogeneous0 @ fundamental.T, homogeneous1 @ fundamental
+    residual = np.abs((homogeneous1 * lines1).sum(axis=1))
+    slope = np.minimum(np.linalg.norm(lines0[:, :2], axis=1), np.linalg.norm(lines1[:, :2], axis=1))
+    distances = np.full(len(pairs0), np.inf)
+    np.divide(residual, slope, out=distances, where=slope > 0)
+    return distances
+
+
+def rotation_error_deg(rotation: FloatArray, reference: FloatArray) -> float:
+    """Angle in [0, 180] degrees of the rotation (3, 3) that is left between two rotations."""
+    left = np.asarray(rotation, np.float64).T @ reference
+    # The sine keeps its digits where the angle is small, the cosine where it is near 180 degrees.
+    sine = np.linalg.norm([left[2, 1] - left[1, 2], left[0, 2] - left[2, 0], left[1, 0] - left[0, 1]]) / 2
+    return float(np.degrees(np.arctan2(sine, (np.trace(left) - 1) / 2)))
+
+
+def translation_error_deg(translation: FloatArray, reference: FloatArray) -> float:
+    """Angle in [0, 180] degrees between two translations (3,); NaN where one is zero and has no direction."""
+    if not np.any(translation) or not np.any(reference):
+        return float("nan")
+    sine = np.linalg.norm(np.cross(translation, reference))
+    return float(np.degrees(np.arctan2(sine, np.dot(translation, reference))))
+
+
+def _pairs(points0: Points, points1: Points) -> tuple[FloatArray, FloatArray]:
+    pairs0, pairs1 = np.asarray(points0, np.float64), np.asarray(points1, np.float64)
+    if pairs0.shape != pairs1.shape or pairs0.ndim != 2 or pairs0.shape[1] != 2:
+        msg = f"points of shapes {pairs0.shape} and {pairs1.shape} do not pair up; expected (M, 2) twice"
+        raise ValueError(msg)
+    return np.ascontiguousarray(pairs0), np.ascontiguousarray(pairs1)

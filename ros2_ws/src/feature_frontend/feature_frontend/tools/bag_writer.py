@@ -1,0 +1,148 @@
+"""Writes serialized messages into a rosbag2 that says by itself what its messages are."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from rosbags.interfaces import (
+    Connection,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+from typing_extensions import Self
+
+from feature_frontend.errors import FeatureFrontendError, SettingsError
+
+__all__ = ["STORAGES", "BagWriter", "check_new_folder", "header_stamp_ns", "typestore_with"]
+
+STORAGES = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
+
+# What rosbag2's own player offers when it plays the topic again.
+_UNLIMITED = QosTime(0, 0)
+_OFFERED = Qos(
+    history=QosHistory.KEEP_LAST,
+    depth=10,
+    reliability=QosReliability.RELIABLE,
+    durability=QosDurability.VOLATILE,
+    deadline=_UNLIMITED,
+    lifespan=_UNLIMITED,
+    liveliness=QosLiveliness.AUTOMATIC,
+    liveliness_lease_duration=_UNLIMITED,
+    avoid_ros_namespace_conventions=False,
+)
+_ENCAPSULATION_BYTES = 4
+
+
+def header_stamp_ns(data: bytes) -> int:
+    """The stamp in ns of a CDR message that begins with a `std_msgs/Header`, read without decoding the message.
+
+    Raises:
+        ValueError: The message is too short to hold one.
+    """
+    if len(data) < _ENCAPSULATION_BYTES + 8:
+        msg = f"a message of {len(data)} bytes holds no header; expected at least {_ENCAPSULATION_BYTES + 8}"
+        raise ValueError(msg)
+    # The second byte of the encapsulation is odd for little endian.
+    seconds, nanoseconds = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, _ENCAPSULATION_BYTES)
+    return int(seconds) * 1_000_000_000 + int(nanoseconds)
+
+
+def typestore_with(types: set[str], share_folder: Callable[[str], str]) -> Typestore:
+    """The definitions of the standard messages and of `types`, the latter read from their packages' `.msg` files.
+
+    Args:
+        types: Names such as "feature_frontend_msgs/msg/Features".
+        share_folder: Returns the share folder of an installed package by its name.
+
+    Raises:
+        FeatureFrontendError: A package has no definition of the message.
+    """
+    # Header, Image and CameraInfo are the same from Humble to Rolling.
+    store = get_typestore(Stores.ROS2_JAZZY)
+    for name in sorted(types - set(store.fielddefs)):
+        package, _, message = name.split("/")
+        path = Path(share_folder(package)) / "msg" / f"{message}.msg"
+        try:
+            definition = path.read_text(encoding="utf-8")
+        except OSError as error:
+            msg = f"the definition of {name} cannot be read: {error}; expected it where {package} is installed"
+            raise FeatureFrontendError(msg) from error
+        store.register(get_types_from_msg(definition, name))
+    return store
+
+
+def check_new_folder(path: Path) -> None:
+    """Checks that a bag can be made at `path`.
+
+    Raises:
+        SettingsError: Something is there already.
+    """
+    if path.exists():
+        msg = f"{path} exists already; delete it, or choose another folder for the bag"
+        raise SettingsError(msg)
+
+
+class BagWriter:
+    """An open rosbag2; leaving the context writes its index and metadata."""
+
+    def __init__(self, path: Path, storage: str, typestore: Typestore) -> None:
+        """Creates the bag.
+
+        Args:
+            path: Folder of the bag, which must not exist.
+            storage: A key of `STORAGES`.
+            typestore: Definitions of all messages that will be written.
+
+        Raises:
+            SettingsError: The storage is unknown, or the folder exists or cannot be made.
+        """
+        if storage not in STORAGES:
+            msg = f"bag storage {storage!r} is unknown; expected one of {', '.join(STORAGES)}"
+            raise SettingsError(msg)
+        check_new_folder(path)
+        self._typestore = typestore
+        self._connections: dict[str, Connection] = {}
+        self._counts: dict[str, int] = {}
+        try:
+            self._writer = Writer(path, version=9, storage_plugin=STORAGES[storage])
+            self._writer.open()
+        except (OSError, WriterError) as error:
+            msg = f"the bag {path} cannot be made: {error}"
+            raise SettingsError(msg) from error
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of messages written, by topic."""
+        return dict(self._counts)
+
+    def add_topic(self, topic: str, message_type: str) -> None:
+        """Adds a topic, such as "/image" of type "sensor_msgs/msg/Image"."""
+        self._connections[topic] = self._writer.add_connection(
+            topic, message_type, typestore=self._typestore, offered_qos_profiles=[_OFFERED]
+        )
+        self._counts[topic] = 0
+
+    def write(self, topic: str, time_ns: int, data: bytes) -> None:
+        """Writes one serialized message of a topic added before."""
+        self._writer.write(self._connections[topic], time_ns, data)
+        self._counts[topic] += 1
+
+    def __enter__(self) -> Self:
+        """Nothing to do: the bag is open from the start."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Closes the bag, also after an error: what arrived until then can be read."""
+        self._writer.close()

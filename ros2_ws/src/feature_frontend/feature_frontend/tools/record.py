@@ -1,0 +1,258 @@
+"""`record`: writes the front-end's topics into a rosbag2, on any machine with rclpy, without rosbag2 installed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from ament_index_python.packages import get_package_share_directory
+from feature_frontend_msgs.msg import Features, FrameStatus, Matches, Tracks
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
+from sensor_msgs.msg import CameraInfo, Image
+
+from feature_frontend.errors import FeatureFrontendError, SettingsError
+from feature_frontend.ros.qos import qos_profile
+from feature_frontend.tools.bag_writer import STORAGES, BagWriter, check_new_folder, header_stamp_ns, typestore_with
+
+__all__ = ["TOPICS", "main"]
+
+# Every one of them begins with a std_msgs/Header: the times in the bag are read from it.
+TOPICS: dict[str, type] = {
+    "image": Image,
+    "camera_info": CameraInfo,
+    "features": Features,
+    "matches": Matches,
+    "tracks": Tracks,
+    "status": FrameStatus,
+}
+_OF_THE_NODE = ("features", "matches", "tracks", "status")
+_OF_THE_CAMERA = ("image", "camera_info")
+
+_DEPTH = 1000
+_SETTLE_S = 0.5
+_PROGRESS_PERIOD_S = 0.25
+_NOTHING_ARRIVED = "no message arrived; are the node and a camera or player running, and the topics remapped as theirs?"
+_EPILOG = """\
+Topics are recorded by their relative names; remap and put into a namespace as usual:
+--ros-args -r image:=/camera/image_raw -r __ns:=/robot. The messages are written as they arrived, byte by byte.
+
+Ctrl-C ends the recording and completes the bag. The last line of the output is a JSON object with the counts."""
+
+
+class Recorder:
+    """Subscribes to the topics and writes what arrives."""
+
+    def __init__(self, node: Node, bag: BagWriter, topics: Sequence[str], image_qos: str, by_header: bool) -> None:
+        self._node = node
+        self._bag = bag
+        self._by_header = by_header
+        self._relative_names: dict[str, str] = {}
+        self.last_arrival_s: float | None = None
+        for name in topics:
+            qos = qos_profile(image_qos if name in _OF_THE_CAMERA else "reliable", _DEPTH)
+            resolved = node.resolve_topic_name(name)
+            bag.add_topic(resolved, message_type_name(TOPICS[name]))
+            self._relative_names[resolved] = name
+            node.create_subscription(TOPICS[name], name, self._writer_of(resolved), qos, raw=True)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of messages recorded, by relative topic name."""
+        return {self._relative_names[topic]: count for topic, count in self._bag.counts.items()}
+
+    def hears_the_node(self) -> bool:
+        """Whether each recorded topic of the front-end has a publisher."""
+        return all(
+            self._node.count_publishers(resolved) > 0
+            for resolved, name in self._relative_names.items()
+            if name in _OF_THE_NODE
+        )
+
+    def _writer_of(self, topic: str) -> Callable[[bytes], None]:
+        def write(data: bytes) -> None:
+            self.last_arrival_s = time.monotonic()
+            time_ns = header_stamp_ns(data) if self._by_header else time.time_ns()
+            self._bag.write(topic, time_ns, data)
+
+        return write
+
+
+def message_type_name(message: type) -> str:
+    """The name of a message class, such as "sensor_msgs/msg/Image"."""
+    package, kind, *_ = message.__module__.split(".")
+    return f"{package}/{kind}/{message.__name__}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the tool; returns 0 also when it is interrupted, 1 for an error that is told in one line."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = _parser().parse_args(remove_ros_args(["record", *arguments])[1:])
+    try:
+        _check(options)
+        stop = threading.Event()
+        _set_on(stop, signal.SIGINT, signal.SIGTERM)
+        summary = _record(options, arguments, stop)
+    except FeatureFrontendError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(summary), flush=True)
+    if not any(summary["messages"].values()):
+        shutil.rmtree(options.output)
+        print(f"error: {_NOTHING_ARRIVED}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="record", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("output", type=Path, metavar="BAG", help="folder of the bag, which must not exist yet")
+    add("--storage", choices=tuple(STORAGES), default="sqlite3", help="file format (default sqlite3)")
+    add(
+        "--topics", nargs="+", choices=tuple(TOPICS), default=list(TOPICS), help="default: all of them", metavar="TOPIC"
+    )
+    add("--frames", type=_positive, metavar="N", help="end when N status messages have been recorded")
+    add("--idle-timeout", type=float, metavar="S", help="end when no message has arrived for S seconds after the first")
+    add(
+        "--times",
+        choices=("header", "received"),
+        default="header",
+        help="times in the bag: the stamps of the headers (default), or when the messages arrived, for a camera that "
+        "leaves its stamps at 0",
+    )
+    add(
+        "--image-qos",
+        choices=("reliable", "sensor_data"),
+        default="reliable",
+        help="of image and camera_info; a camera that publishes best effort needs sensor_data (default reliable)",
+    )
+    add("--events", action="store_true", help="also print JSON lines: ready (the node's topics are there), progress")
+    return parser
+
+
+def _check(options: argparse.Namespace) -> None:
+    """What can be told before ROS is started."""
+    if options.frames is not None and "status" not in options.topics:
+        msg = f"--frames counts status messages, but the topics are {' '.join(options.topics)}; expected status too"
+        raise SettingsError(msg)
+    check_new_folder(options.output)
+
+
+def _record(options: argparse.Namespace, arguments: list[str], stop: threading.Event) -> dict[str, Any]:
+    types = {message_type_name(TOPICS[name]) for name in options.topics}
+    typestore = typestore_with(types, get_package_share_directory)
+    with (
+        _node(arguments) as (node, executor),
+        BagWriter(options.output, options.storage, typestore) as bag,
+    ):
+        recorder = Recorder(node, bag, options.topics, options.image_qos, options.times == "header")
+        print(f"recording {' '.join(bag.counts)} into {options.output}", file=sys.stderr, flush=True)
+        events = _Events(recorder) if options.events else None
+        while not stop.is_set() and not _is_over(recorder, options):
+            executor.spin_once(timeout_sec=0.05)
+            if events is not None:
+                events.tell()
+        _drain(recorder, executor)
+        return {
+            "event": "finished",
+            "bag": str(options.output),
+            "storage": options.storage,
+            "messages": recorder.counts,
+        }
+
+
+def _is_over(recorder: Recorder, options: argparse.Namespace) -> bool:
+    if options.frames is not None and recorder.counts["status"] >= options.frames:
+        return True
+    return (
+        options.idle_timeout is not None
+        and recorder.last_arrival_s is not None
+        and time.monotonic() - recorder.last_arrival_s > options.idle_timeout
+    )
+
+
+def _drain(recorder: Recorder, executor: SingleThreadedExecutor) -> None:
+    """Takes what is still under way: topics do not arrive in the order in which they were published."""
+    quiet_since = time.monotonic()
+    deadline = quiet_since + 10 * _SETTLE_S
+    while time.monotonic() < min(quiet_since + _SETTLE_S, deadline):
+        executor.spin_once(timeout_sec=0.05)
+        quiet_since = max(quiet_since, recorder.last_arrival_s or quiet_since)
+
+
+class _Events:
+    """Tells another program by JSON lines how far the recording is."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._is_ready = False
+        self._told: dict[str, int] = {}
+        self._next_s = 0.0
+
+    def tell(self) -> None:
+        """Prints what is new."""
+        if time.monotonic() < self._next_s:
+            return
+        self._next_s = time.monotonic() + _PROGRESS_PERIOD_S
+        if not self._is_ready and self._recorder.hears_the_node():
+            self._is_ready = True
+            print(json.dumps({"event": "ready"}), flush=True)
+        counts = self._recorder.counts
+        if counts != self._told:
+            self._told = counts
+            print(json.dumps({"event": "progress", "messages": counts}), flush=True)
+
+
+@contextmanager
+def _node(arguments: list[str]) -> Iterator[tuple[Node, SingleThreadedExecutor]]:
+    try:
+        # rclpy's own handlers would end the context before the last messages are taken and the bag is complete.
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # rclpy's errors for bad ROS arguments share no base class
+        msg = f"cannot start ROS 2: {error}"
+        raise SettingsError(msg) from error
+    try:
+        node = rclpy.create_node("recorder")
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        try:
+            yield node, executor
+        finally:
+            executor.shutdown()
+            node.destroy_node()
+    finally:
+        rclpy.try_shutdown()
+
+
+def _set_on(event: threading.Event, *signals: signal.Signals) -> None:
+    # Explicitly, as a shell starts background processes with SIGINT ignored.
+    if threading.current_thread() is threading.main_thread():
+        for number in signals:
+            signal.signal(number, lambda *_: event.set())
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        msg = f"{text} is not a whole number from 1 up"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

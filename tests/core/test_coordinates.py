@@ -58,7 +58,9 @@ def test_padding_is_centred_and_removed_again() -> None:
         (40, 4000, 0, 10_000, (32, 1000)),
     ],
 )
-def test_convention_sizes_are_height_then_width(height: int, width: int, resize_height: int, max_pixels: int, expected: tuple[int, int]) -> None:
+def test_convention_sizes_are_height_then_width(
+    height: int, width: int, resize_height: int, max_pixels: int, expected: tuple[int, int]
+) -> None:
     resize = network_size(height, width, resize_height=resize_height, max_pixels=max_pixels, minimum=32)
     assert (resize.height1, resize.width1) == expected
     assert (resize.height0, resize.width0) == (height, width)

@@ -1,5 +1,7 @@
 """Feature Frontend: ALIKED keypoints, descriptors, matches and tracks, with or without ROS 2.
 
+Example::
+
     from feature_frontend import load_extractor, load_matcher
 
     extractor = load_extractor("aliked-n16", device="cpu", max_num_keypoints=1000)

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +18,7 @@ pytest.importorskip("launch_ros.actions", reason="needs the Python package launc
 pytest.importorskip("ament_index_python.packages", reason="needs ament_index_python (ROS 2)")
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
+from launch import LaunchContext, LaunchDescription
 from launch.actions import OpaqueFunction
 from launch.launch_description_sources import get_launch_description_from_python_launch_file
 from launch.utilities import perform_substitutions
@@ -26,7 +26,6 @@ from launch_ros.actions import Node
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.ros.launching import DDS_PROFILE_VARIABLES
-from launch import LaunchContext, LaunchDescription
 from tests.conftest import REPOSITORY
 
 _COMMON = {"params_file", "image_topic", "camera_info_topic", "namespace", "log_level", "shared_memory"}
@@ -267,7 +266,6 @@ def test_a_replay_processes_every_image_and_ends(
     monkeypatch.setenv("FEATURE_FRONTEND_WEIGHTS", weights_dir)
     images = REPOSITORY / "tests" / "data" / "tum_fr2_desk"
     count = len(list(images.glob("*.jpg")))
-    started_s = time.monotonic()
     run = _run_launch(
         launch_folder / "replay.launch.py",
         tmp_path,
@@ -279,4 +277,3 @@ def test_a_replay_processes_every_image_and_ends(
     )
     assert run.returncode == 0, run.stdout
     assert f"{count} images received: {count} processed, 0 dropped, 0 refused" in run.stdout
-    assert time.monotonic() - started_s > 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch_ros.actions import Node
 
@@ -14,7 +15,6 @@ from feature_frontend.ros.launching import (
     required_package,
     topic_remappings,
 )
-from launch import LaunchContext, LaunchDescription
 
 # camera:=NAME -> package and executable. Both drivers publish `image_raw` and `camera_info`.
 CAMERA_DRIVERS = {

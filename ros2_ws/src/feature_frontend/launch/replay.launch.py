@@ -10,6 +10,7 @@ import asyncio
 import shlex
 from pathlib import Path
 
+from launch import Event, LaunchContext, LaunchDescription
 from launch.action import Action
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueCoroutine, OpaqueFunction, RegisterEventHandler
 from launch.event_handler import EventHandler
@@ -30,7 +31,6 @@ from feature_frontend.ros.launching import (
     topic_remappings,
 )
 from feature_frontend.ros.replay_watch import ReplayWatch
-from launch import Event, LaunchContext, LaunchDescription
 
 # Until then a new publisher and a subscriber have found each other with FastDDS's defaults; rosbag2 does not wait.
 DISCOVERY_S = 3.5

@@ -1,4 +1,4 @@
-"""What the launch files share: arguments, the front-end's process, and when a replay may start and is over.
+"""What the launch files share: arguments, topics, the front-end's process and how its end ends the launch.
 
 Only launch files import this module: it needs `launch` and `launch_ros`, which the node and the tools do without.
 """
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
+from launch import LaunchContext
 from launch.action import Action
 from launch.actions import DeclareLaunchArgument, Shutdown
 from launch.events.process import ProcessExited
@@ -17,7 +18,6 @@ from launch_ros.actions import Node
 from launch_ros.descriptions import Parameter
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
-from launch import LaunchContext
 
 __all__ = [
     "common_arguments",

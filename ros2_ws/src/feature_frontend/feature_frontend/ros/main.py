@@ -6,23 +6,31 @@ import os
 import sys
 from collections.abc import Sequence
 
-import rclpy
-from rclpy.executors import ExternalShutdownException
-
-from feature_frontend.errors import FeatureFrontendError
-from feature_frontend.ros.node import FrontendNode
-
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs until Ctrl-C; 1 if the node cannot start."""
     try:
-        rclpy.init(args=list(sys.argv[1:] if argv is None else argv))
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        return 0
+
+
+def _run(arguments: list[str]) -> int:
+    # Here, not above: importing torch takes seconds, in which Ctrl-C must be as quiet as later.
+    import rclpy
+    from rclpy.executors import ExternalShutdownException
+
+    from feature_frontend.errors import FeatureFrontendError
+    from feature_frontend.ros.node import FrontendNode
+
+    try:
+        rclpy.init(args=arguments)
     except Exception as error:
+        # rclpy's errors for bad ROS arguments share no base class.
         return _fail(f"cannot start ROS 2: {error}")
     node = None
-    is_stopped = True
     try:
         node = FrontendNode()
         rclpy.spin(node)
@@ -32,15 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         pass
     finally:
         if node is not None:
-            is_stopped = node.stop()
+            node.stop()
         rclpy.try_shutdown()
-    if not is_stopped:
-        # The worker is inside a network run that cannot be interrupted; leaving at once is cleaner than tearing down
-        # the interpreter under it.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
-    return 0
+    # The worker may be inside a network run, which cannot be interrupted, and tearing down an interpreter with torch in
+    # it takes up to seconds on a busy machine: leave at once, with everything published and nothing left to write.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _fail(reason: str) -> int:

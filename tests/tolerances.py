@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["PARITY", "REDUCED_PRECISION", "Parity", "ReducedPrecision"]
+__all__ = ["PARITY", "REDUCED_PRECISION", "SILK_PARITY", "Parity", "ReducedPrecision", "SilkParity"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,25 @@ class Parity:
 
 
 PARITY = Parity()
+
+
+@dataclass(frozen=True)
+class SilkParity:
+    """How close to its reference outputs SiLK must come; every keypoint and pair must be there.
+
+    Attributes:
+        logit: Largest difference of a logit.
+        position_px: Largest distance at which a keypoint counts as the reference's.
+        tie: Rivals closer than this in similarity or probability may be ordered either way, as the README of the
+            reference outputs says.
+    """
+
+    logit: float = 1e-4
+    position_px: float = 1e-3
+    tie: float = 1e-6
+
+
+SILK_PARITY = SilkParity()
 
 
 @dataclass(frozen=True)

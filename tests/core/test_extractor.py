@@ -171,7 +171,7 @@ def test_gradients_reach_the_network_through_keypoints_and_descriptors() -> None
     images = torch.rand((1, 3, 64, 64), generator=torch.Generator().manual_seed(0))
     from feature_frontend.extractors.base import DetectionOptions
 
-    (found,) = network.extract(images, DetectionOptions(20, 0.0, 2))
+    (found,) = network.extract(images, DetectionOptions(20, 0.0, 2, 0))
     (found.keypoints.sum() + found.scores.sum() + found.descriptors.sum()).backward()
     for name in ("score_head.0.weight", "block1.conv1.weight", "block3.conv1.offset_conv.weight"):
         gradient = network.get_parameter(name).grad

@@ -107,7 +107,7 @@ def test_convention_pixel_centres_are_at_integers() -> None:
     # Nearly the same weight on two neighbours: the point lies half-way between their centres.
     peak = torch.exp(-((columns - 20.5) ** 2 + (rows - 11) ** 2) / 2)
     score_map = peak * (1 - 1e-4 * columns)
-    ((keypoints, scores),) = detect_keypoints(score_map[None, None], DetectionOptions(1, 0.0, 2))
+    ((keypoints, scores),) = detect_keypoints(score_map[None, None], DetectionOptions(1, 0.0, 2, 0))
     torch.testing.assert_close(keypoints, torch.tensor([[20.5, 11.0]]), atol=0.1, rtol=0)
     assert float(scores) == pytest.approx(float(score_map[11, 20]), abs=0.02)
 
@@ -135,7 +135,7 @@ def test_detection_respects_budget_threshold_and_border() -> None:
     scores = torch.rand((2, 1, 40, 50), generator=_generator())
     for budget, threshold in ((10, 0.0), (5000, 0.9), (7, 0.99)):
         for (keypoints, values), score_map in zip(
-            detect_keypoints(scores, DetectionOptions(budget, threshold, 3)), scores, strict=True
+            detect_keypoints(scores, DetectionOptions(budget, threshold, 3, 0)), scores, strict=True
         ):
             whole = suppress_non_maxima(score_map[None], 3)[0, 0, 3:-3, 3:-3]
             assert len(keypoints) == len(values) == min(budget, int((whole > threshold).sum()))
@@ -144,7 +144,7 @@ def test_detection_respects_budget_threshold_and_border() -> None:
 
 
 def test_detection_of_a_flat_zero_map_is_empty() -> None:
-    ((keypoints, values),) = detect_keypoints(torch.zeros((1, 1, 32, 32)), DetectionOptions(100, 0.0, 2))
+    ((keypoints, values),) = detect_keypoints(torch.zeros((1, 1, 32, 32)), DetectionOptions(100, 0.0, 2, 0))
     assert keypoints.shape == (0, 2)
     assert values.shape == (0,)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import torch
 
 from tests.conftest import shared_folder
 from tests.parity.aliked_reference import IMAGES, MODELS, measure
-from tests.tolerances import PARITY
+from tests.parity.silk_reference import NAMES, measure_silk
+from tests.tolerances import PARITY, SILK_PARITY
 
 
 def main() -> int:
@@ -18,7 +20,14 @@ def main() -> int:
         print(f"error: no reference outputs in {shared}/golden; set FEATURE_FRONTEND_SHARED", file=sys.stderr)
         return 2
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    print(f"ALIKED against the authors' outputs; torch {torch.__version__} on {device}, float32")
+    print(f"torch {torch.__version__} on {device}, float32\n")
+    passes = [*_report_aliked(shared, device), *_report_silk(shared, device)]
+    print(f"\n{sum(passes)} of {len(passes)} pass")
+    return 0 if all(passes) else 1
+
+
+def _report_aliked(shared: Path, device: str) -> list[bool]:
+    print("ALIKED against the authors' outputs")
     print(
         f"bars: {PARITY.share:.1%} of 500 keypoints within {PARITY.position_px} px, scores within {PARITY.score:g}, "
         f"cosine >= {PARITY.cosine}; at threshold 0.2 at most {PARITY.set_difference} keypoints differ\n"
@@ -40,8 +49,25 @@ def main() -> int:
                 result.set_difference,
             )
             print(layout.format(model, image, *figures, "ok" if result.passes else "MISSED"))
-    print(f"\n{sum(passes)} of {len(passes)} pass")
-    return 0 if all(passes) else 1
+    return passes
+
+
+def _report_silk(shared: Path, device: str) -> list[bool]:
+    print("\nSiLK against the authors' outputs, seeded random weights")
+    print(
+        f"bars: logits within {SILK_PARITY.logit:g}, every keypoint within {SILK_PARITY.position_px:g} px, cosine >= "
+        f"{PARITY.cosine}, the same pairs but for ties (rivals within {SILK_PARITY.tie:g}); pairs: differing/ties/all\n"
+    )
+    layout = "{:<16}{:>12}{:>8}{:>14}{:>12}{:>12}{:>16}  {}"
+    print(layout.format("model", "worst logit", "found", "worst cosine", "mnn", "ratio 0.9", "double softmax", ""))
+    passes = []
+    for name in NAMES:
+        result = measure_silk(name, shared, device)
+        passes.append(result.passes)
+        pairs = [f"{result.different[key]}/{result.ties[key]}/{result.pairs[key]}" for key in result.pairs]
+        figures = (f"{result.worst_logit:.1e}", f"{result.found:.1%}", f"{result.worst_cosine:.7f}", *pairs)
+        print(layout.format(f"silk-{name}", *figures, "ok" if result.passes else "MISSED"))
+    return passes
 
 
 if __name__ == "__main__":

@@ -53,8 +53,10 @@ def grey_range(image: Uint8Array) -> int:
     return int(smooth.max()) - int(smooth.min())
 
 
-def image_to_tensor(image: Uint8Array, device: torch.device) -> torch.Tensor:
-    """(H, W[, 3]) uint8 to (1, 3, H, W) float32 in [0, 1] on `device`; grey is repeated to three channels.
+def image_to_tensor(image: Uint8Array, device: torch.device, channels: int = _RGB_CHANNELS) -> torch.Tensor:
+    """(H, W[, 3]) uint8 to (1, C, H, W) float32 in [0, 1] on `device`.
+
+    Grey is repeated where `channels` is 3; RGB stays RGB where it is 1, for the network to convert.
 
     The bytes travel as they are and become floats on the device: a quarter of the transfer.
     """
@@ -62,7 +64,7 @@ def image_to_tensor(image: Uint8Array, device: torch.device) -> torch.Tensor:
     pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(device, non_blocking=True)
     tensor = pixels.unsqueeze(0) if image.ndim == 2 else pixels.permute(2, 0, 1)
     tensor = tensor.to(torch.float32).div_(255.0).unsqueeze(0)
-    return tensor.expand(1, _RGB_CHANNELS, -1, -1).contiguous()
+    return tensor.expand(1, max(channels, tensor.shape[1]), -1, -1).contiguous()
 
 
 def resize_tensor(images: torch.Tensor, resize: Resize) -> torch.Tensor:

@@ -159,6 +159,11 @@ class ExtractionSettings(SettingsGroup):
         "Folder in which the weights are looked for first; empty: $FEATURE_FRONTEND_WEIGHTS, then the cache "
         "($XDG_CACHE_HOME/feature_frontend), then a download into it.",
     )
+    weights_path: str = parameter(
+        "",
+        "File of weights for the extractor (.pth, .ckpt or .safetensors), instead of the published ones: your own, or "
+        "those of a network without published ones here.",
+    )
     device: str = parameter(
         "auto",
         "Where the network runs: auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N.",
@@ -183,12 +188,21 @@ class ExtractionSettings(SettingsGroup):
         live=True,
     )
     nms_radius: int = parameter(
-        2,
-        "Half width of the window in which only the best keypoint stays, of the window of the sub-pixel refinement, "
-        "and of the image border without keypoints.",
+        -1,
+        "Half width of the window in which only the best keypoint stays, and of ALIKED's sub-pixel refinement; 0 turns "
+        "both off, -1 is the network's own: 2 for ALIKED, 0 for SiLK.",
         unit="px",
-        minimum=1,
+        minimum=-1,
         maximum=16,
+        live=True,
+    )
+    border: int = parameter(
+        0,
+        "Width of the edge of the network's image that gets no keypoints; ALIKED keeps at least nms_radius free, SiLK "
+        "what its convolutions without padding take (3 to 9 px).",
+        unit="px",
+        minimum=0,
+        maximum=1000,
         live=True,
     )
     resize_height: int = parameter(

@@ -97,6 +97,9 @@ class Aliked(nn.Module):
         config: A row of Table II.
     """
 
+    input_channels = 3
+    default_nms_radius = 2
+
     def __init__(self, config: AlikedConfig) -> None:
         super().__init__()
         self.config = config

@@ -17,6 +17,7 @@ class DetectionOptions:
     max_num_keypoints: int
     detection_threshold: float
     nms_radius: int
+    border: int
 
 
 @dataclass(frozen=True)
@@ -45,5 +46,13 @@ class NetworkProtocol(Protocol):
     def minimum_size(self) -> int:
         """Smallest image side in px."""
 
+    @property
+    def input_channels(self) -> int:
+        """3 for RGB, 1 for grey; a network of one channel converts RGB itself."""
+
+    @property
+    def default_nms_radius(self) -> int:
+        """The radius in px that the network was made for; 0 for none."""
+
     def extract(self, images: torch.Tensor, options: DetectionOptions) -> list[NetworkFeatures]:
-        """Keypoints and descriptors of (B, 3, H, W) RGB images in [0, 1], one entry an image."""
+        """Keypoints and descriptors of (B, C, H, W) images in [0, 1], one entry an image."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -13,8 +14,8 @@ from torch import nn
 from feature_frontend.coordinates import Resize, network_size
 from feature_frontend.errors import ImageError, SettingsError, WeightsError
 from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures, NetworkProtocol
-from feature_frontend.extractors.registry import EXTRACTORS
-from feature_frontend.extractors.weights import ensure_weights
+from feature_frontend.extractors.registry import EXTRACTORS, ExtractorRecord
+from feature_frontend.extractors.weights import FoundWeights, ensure_weights, own_weights
 from feature_frontend.preprocessing import check_image, grey_range, image_to_tensor, resize_tensor
 from feature_frontend.settings import ExtractionSettings
 from feature_frontend.types import Features
@@ -53,8 +54,8 @@ class Extractor:
     Args:
         network: A network that offers `NetworkProtocol`.
         identity: What `Features.extractor` shall say.
-        settings: What to detect. Only `max_num_keypoints`, `detection_threshold`, `nms_radius`, `resize_height`,
-            `max_pixels` and `min_grey_range` are read after construction; assign `settings` to change them.
+        settings: What to detect. Those that `settings.py` calls live are read with each image; assign `settings` to
+            change them.
         device: Where the network runs.
     """
 
@@ -79,10 +80,10 @@ class Extractor:
             raise SettingsError(msg)
         device = resolve_device(settings.device)
         record = EXTRACTORS[settings.extractor]
-        found = ensure_weights(record.weights, settings.weights_dir)
+        found = _find_weights(record, settings)
         network = record.build()
         try:
-            network.load_state_dict(found.load(), strict=True)
+            network.load_state_dict(record.rename(found.load()), strict=True)
         except RuntimeError as error:
             msg = f"weights {found.path} do not fit {settings.extractor}: {error}"
             raise WeightsError(msg) from error
@@ -136,8 +137,17 @@ class Extractor:
                 max_pixels=settings.max_pixels,
                 minimum=self._network.minimum_size,
             )
-            batch = torch.cat([image_to_tensor(checked[i], self.device) for i in textured])
-            options = DetectionOptions(settings.max_num_keypoints, settings.detection_threshold, settings.nms_radius)
+            channels = self._network.input_channels
+            if any(checked[i].ndim != checked[textured[0]].ndim for i in textured):
+                channels = 3
+            batch = torch.cat([image_to_tensor(checked[i], self.device, channels) for i in textured])
+            nms_radius = settings.nms_radius if settings.nms_radius >= 0 else self._network.default_nms_radius
+            options = DetectionOptions(
+                max_num_keypoints=settings.max_num_keypoints,
+                detection_threshold=settings.detection_threshold,
+                nms_radius=nms_radius,
+                border=settings.border,
+            )
             found = self._network.extract(resize_tensor(batch, resize), options)
             for i, one in zip(textured, found, strict=True):
                 features[i] = self._to_image(one, resize)
@@ -149,3 +159,12 @@ class Extractor:
     def _to_image(self, found: NetworkFeatures, resize: Resize) -> Features:
         keypoints = found.keypoints if resize.is_identity else resize.invert(found.keypoints)
         return Features(keypoints, found.scores, found.descriptors, resize.height0, resize.width0, self.identity)
+
+
+def _find_weights(record: ExtractorRecord, settings: ExtractionSettings) -> FoundWeights:
+    if settings.weights_path:
+        return own_weights(settings.extractor, Path(settings.weights_path).expanduser())
+    if record.weights is None:
+        msg = f"no published weights of {settings.extractor} come with this project; name a file of them: weights_path"
+        raise WeightsError(msg)
+    return ensure_weights(record.weights, settings.weights_dir)

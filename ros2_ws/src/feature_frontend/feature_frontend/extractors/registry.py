@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
 from feature_frontend.extractors.aliked import ALIKED_CONFIGS, Aliked
+from feature_frontend.extractors.silk import SILK_CONFIGS, Silk, from_published_names
 from feature_frontend.extractors.weights import WEIGHTS, WeightsRecord
 
 __all__ = ["EXTRACTORS", "ExtractorRecord"]
@@ -16,10 +17,23 @@ __all__ = ["EXTRACTORS", "ExtractorRecord"]
 
 @dataclass(frozen=True)
 class ExtractorRecord:
-    """How to make an extractor's network and which weights belong into it."""
+    """How to make an extractor's network and which weights belong into it.
+
+    Attributes:
+        build: Makes the network, with random weights.
+        weights: The published weights; None where this project may not fetch any, and `weights_path` must name a file.
+        rename: Brings the names in a checkpoint to those of the network.
+    """
 
     build: Callable[[], nn.Module]
-    weights: WeightsRecord
+    weights: WeightsRecord | None
+    rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
 
 
-EXTRACTORS = {name: ExtractorRecord(partial(Aliked, config), WEIGHTS[name]) for name, config in ALIKED_CONFIGS.items()}
+EXTRACTORS = {
+    **{name: ExtractorRecord(partial(Aliked, config), WEIGHTS[name]) for name, config in ALIKED_CONFIGS.items()},
+    **{
+        name: ExtractorRecord(partial(Silk, config), None, from_published_names)
+        for name, config in SILK_CONFIGS.items()
+    },
+}

@@ -18,13 +18,25 @@ from tqdm import tqdm
 
 from feature_frontend.errors import WeightsError
 
-__all__ = ["WEIGHTS", "WEIGHTS_VARIABLE", "FoundWeights", "WeightsRecord", "ensure_weights", "search_folders"]
+__all__ = [
+    "WEIGHTS",
+    "WEIGHTS_VARIABLE",
+    "FoundWeights",
+    "WeightsRecord",
+    "download_weights",
+    "ensure_weights",
+    "find_weights",
+    "own_weights",
+    "search_folders",
+]
 
 WEIGHTS_VARIABLE = "FEATURE_FRONTEND_WEIGHTS"
 _ALIKED_FILES = "https://github.com/Shiaoming/ALIKED/raw/683d7c65197395c0b3f01ebe76e1084a27e73a65/models"
 _ALIKED_LICENCE = "BSD-3-Clause, (c) 2022 Zhao Xiaoming"
 _TIMEOUT_S = 20.0
 _CHUNK_BYTES = 1 << 16
+_SAFETENSORS = ".safetensors"
+_LIGHTNING_KEY = "state_dict"  # where checkpoints of PyTorch Lightning keep the tensors, beside the trainer's state
 
 
 @dataclass(frozen=True)
@@ -48,20 +60,22 @@ class WeightsRecord:
 
 @dataclass(frozen=True)
 class FoundWeights:
-    """A verified file.
+    """A file of weights whose content is known.
 
     Attributes:
-        record: What it is.
+        name: The extractor that it belongs to.
         path: Where it is.
+        sha256: Hash of the file, 64 hex digits.
     """
 
-    record: WeightsRecord
+    name: str
     path: Path
+    sha256: str
 
     @property
     def identity(self) -> str:
         """Name and first 8 hex digits of the hash, as in the message field `extractor`."""
-        return f"{self.record.name}@{self.record.sha256[:8]}"
+        return f"{self.name}@{self.sha256[:8]}"
 
     def load(self) -> dict[str, torch.Tensor]:
         """The checkpoint's tensors, on the CPU. Executes nothing from the file.
@@ -70,10 +84,15 @@ class FoundWeights:
             WeightsError: It is not a table of tensors.
         """
         try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            if self.path.suffix == _SAFETENSORS:
+                state = _load_safetensors(self.path)
+            else:
+                state = torch.load(self.path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
             msg = f"cannot read weights {self.path}: {error}"
             raise WeightsError(msg) from error
+        if isinstance(state, Mapping):
+            state = state.get(_LIGHTNING_KEY, state)
         if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
             msg = f"weights {self.path} hold a {type(state).__name__}; expected names and tensors"
             raise WeightsError(msg)
@@ -117,8 +136,17 @@ def find_weights(record: WeightsRecord, weights_dir: str = "") -> FoundWeights |
         path = folder / record.file_name
         if path.is_file():
             _verify(path, record, path)
-            return FoundWeights(record, path)
+            return FoundWeights(record.name, path, record.sha256)
     return None
+
+
+def own_weights(name: str, path: Path) -> FoundWeights:
+    """A file of the user's own, for the extractor `name`.
+
+    Raises:
+        WeightsError: It cannot be read.
+    """
+    return FoundWeights(name, path, _sha256(path))
 
 
 def download_weights(record: WeightsRecord, folder: Path | None = None) -> FoundWeights:
@@ -144,7 +172,7 @@ def download_weights(record: WeightsRecord, folder: Path | None = None) -> Found
     finally:
         with contextlib.suppress(FileNotFoundError):
             partial.unlink()
-    return FoundWeights(record, path)
+    return FoundWeights(record.name, path, record.sha256)
 
 
 def ensure_weights(record: WeightsRecord, weights_dir: str = "") -> FoundWeights:
@@ -182,14 +210,33 @@ def _download(record: WeightsRecord, target: Path) -> None:
 
 
 def _verify(path: Path, record: WeightsRecord, origin: object) -> None:
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        msg = f"cannot read weights {path}: {error}"
-        raise WeightsError(msg) from error
+    digest = _sha256(path)
     if digest != record.sha256:
         msg = (
             f"{origin} is not the published {record.file_name}: its SHA-256 is {digest}, expected {record.sha256}; "
             "remove it, then type: feature_frontend weights fetch " + record.name
         )
         raise WeightsError(msg)
+
+
+def _load_safetensors(path: Path) -> object:
+    # Here, not above: rosdep has no key for safetensors, and the published weights of ALIKED do without.
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        msg = f"weights {path} need the Python package safetensors: pip install safetensors"
+        raise WeightsError(msg) from error
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        msg = f"cannot read weights {path}: {error}"
+        raise WeightsError(msg) from error
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        msg = f"cannot read weights {path}: {error}"
+        raise WeightsError(msg) from error

@@ -12,7 +12,7 @@ from torch.nn import functional
 from feature_frontend.extractors.base import DetectionOptions
 from feature_frontend.extractors.layers.sampling import sample_bilinear
 
-__all__ = ["REFINEMENT_TEMPERATURE", "detect_keypoints", "refine_keypoints", "suppress_non_maxima"]
+__all__ = ["REFINEMENT_TEMPERATURE", "detect_keypoints", "refine_keypoints", "suppress_non_maxima", "zero_border"]
 
 REFINEMENT_TEMPERATURE = 0.1  # t_det of the ALIKE paper; scores of a window differ by about as much
 _EXTRA_ROUNDS = 2
@@ -41,6 +41,17 @@ def suppress_non_maxima(score_maps: torch.Tensor, radius: int) -> torch.Tensor:
         remaining = score_maps.masked_fill(is_suppressed, 0.0)
         is_maximum |= (remaining == highest_nearby(remaining)) & ~is_suppressed
     return score_maps.masked_fill(~is_maximum, 0.0)
+
+
+def zero_border(maps: torch.Tensor, border: int) -> torch.Tensor:
+    """(B, H, W) maps with zeros within `border` px of their edges."""
+    if border == 0:
+        return maps
+    height, width = maps.shape[-2:]
+    inner = torch.zeros_like(maps)
+    inside = (slice(None), slice(border, max(height - border, border)), slice(border, max(width - border, border)))
+    inner[inside] = maps[inside]
+    return inner
 
 
 def refine_keypoints(score_map: torch.Tensor, pixels: torch.Tensor, radius: int) -> torch.Tensor:
@@ -77,9 +88,8 @@ def detect_keypoints(score_maps: torch.Tensor, options: DetectionOptions) -> lis
     radius = options.nms_radius
     height, width = score_maps.shape[-2:]
     maxima = suppress_non_maxima(score_maps.detach(), radius)[:, 0]
-    inner = torch.zeros_like(maxima)
-    inside = (slice(None), slice(radius, height - radius), slice(radius, width - radius))
-    inner[inside] = maxima[inside]
+    # The window of the refinement must lie inside the map.
+    inner = zero_border(maxima, max(radius, options.border))
     budget = min(options.max_num_keypoints, height * width)
     best, flat_indices = inner.flatten(1).topk(budget, dim=1)
     found = []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -120,3 +123,31 @@ def test_unknown_matchers_and_gates_list_the_choices() -> None:
         load_matcher("flann")
     with pytest.raises(SettingsError, match=r"ratio_threshold is 1.5; expected .* from 0.01 to 1.0"):
         load_matcher("mnn", ratio_threshold=1.5)
+
+
+_MANY = """
+import resource
+import torch
+from feature_frontend import Features, load_matcher
+
+def features(count, seed):
+    values = torch.randn((count, 128), generator=torch.Generator().manual_seed(seed))
+    descriptors = torch.nn.functional.normalize(values, dim=1)
+    return Features(torch.zeros((count, 2)), torch.zeros(count), descriptors, 480, 640, "test@00000000")
+
+def peak_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+matcher = load_matcher("mnn", ratio_threshold=0.95, double_softmax_threshold=0.001)
+many0, many1 = features(10_000, 0), features(10_000, 0)
+matcher(features(200, 2), features(200, 3))
+before_mb = peak_mb()
+assert len(matcher(many0, many1)) == 10_000
+print(peak_mb() - before_mb)
+"""
+
+
+def test_ten_thousand_points_a_side_fit_into_500_mb() -> None:
+    result = subprocess.run([sys.executable, "-c", _MANY], capture_output=True, text=True, check=True)
+    print(f"10,000 x 10,000 with the double softmax: {float(result.stdout):.0f} MB more")
+    assert float(result.stdout) < 500

@@ -12,8 +12,9 @@ from feature_frontend.types import Features, Matches
 
 __all__ = ["MutualNearestNeighborMatcher"]
 
-# 128 MiB of float32 similarities: 10,000 x 10,000 descriptors take three blocks, a camera's frame pair takes one.
-_BLOCK_ELEMENTS = 32 * 1024 * 1024
+# 64 MiB of float32 similarities, a few of which exist at once: 10,000 x 10,000 descriptors take six blocks, a camera's
+# frame pair takes one.
+_BLOCK_ELEMENTS = 16 * 1024 * 1024
 _NO_SIMILARITY = -1.0
 
 
@@ -89,7 +90,7 @@ class MutualNearestNeighborMatcher:
         row_parts = []
         columns = descriptors1.new_full((descriptors1.shape[0],), -torch.inf)
         for _, similarity in self._blocks(descriptors0, descriptors1):
-            logits = similarity / temperature
+            logits = similarity.div_(temperature)
             row_parts.append(logits.logsumexp(dim=1))
             columns = torch.logaddexp(columns, logits.logsumexp(dim=0))
         return torch.cat(row_parts), columns
@@ -110,7 +111,7 @@ class MutualNearestNeighborMatcher:
                 rows, columns = normalizers
                 stripe = rows[start : start + similarity.shape[0], None]
                 logits = similarity * (2.0 / self.options.double_softmax_temperature)
-                value = (logits - stripe - columns).exp()
+                value = logits.sub_(stripe).sub_(columns).exp_()
             row_value, row_index = value.max(dim=1)
             two_best = similarity.topk(min(2, similarity.shape[1]), dim=1).values
             parts.append((row_index, row_value, similarity.gather(1, row_index[:, None])[:, 0], two_best))

@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from feature_frontend.calibration import normalize_points
-from feature_frontend.calibration_file import CameraCalibration
+from feature_frontend.calibration import CameraCalibration, normalize_points
 
 _MATRIX = np.array([[420.0, 0.0, 322.0], [0.0, 418.0, 239.0], [0.0, 0.0, 1.0]])
 

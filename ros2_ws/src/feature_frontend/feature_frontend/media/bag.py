@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend.calibration_file import CameraCalibration, RegionOfInterest
+from feature_frontend.calibration import CameraCalibration, calibration_from_message
 from feature_frontend.errors import CalibrationError, FeatureFrontendError, ImageError, SourceError
 from feature_frontend.media.bag_images import ENCODINGS, decode_compressed_image, decode_image
 from feature_frontend.media.frame import Frame
@@ -216,28 +216,8 @@ def _storage_files(folder: Path) -> list[Path]:
 
 
 def _camera(info: Any) -> CameraCalibration | None:
-    # ROS 1 writes the matrices as capital letters.
-    def matrix(name: str) -> tuple[float, ...]:
-        values = getattr(info, name, None)
-        return tuple(float(value) for value in (getattr(info, name.upper()) if values is None else values))
-
-    roi = info.roi
     try:
-        return CameraCalibration(
-            height=int(info.height),
-            width=int(info.width),
-            camera_name="",
-            distortion_model=info.distortion_model,
-            camera_matrix=matrix("k"),
-            distortion_coefficients=matrix("d"),
-            rectification_matrix=matrix("r"),
-            projection_matrix=matrix("p"),
-            binning_x=int(info.binning_x),
-            binning_y=int(info.binning_y),
-            region_of_interest=RegionOfInterest(
-                int(roi.x_offset), int(roi.y_offset), int(roi.height), int(roi.width), bool(roi.do_rectify)
-            ),
-        )
+        return calibration_from_message(info)
     except CalibrationError as error:
         _logger.debug("the CameraInfo of the bag is not a calibration: %s", error)
         return None

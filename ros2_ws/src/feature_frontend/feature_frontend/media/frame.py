@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend.calibration_file import CameraCalibration
+from feature_frontend.calibration import CameraCalibration
 
 __all__ = ["Frame"]
 

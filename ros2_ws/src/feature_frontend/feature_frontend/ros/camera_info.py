@@ -5,7 +5,7 @@ from __future__ import annotations
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CameraInfo
 
-from feature_frontend.calibration_file import CameraCalibration
+from feature_frontend.calibration import CameraCalibration
 
 __all__ = ["camera_info_message"]
 

@@ -15,12 +15,10 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
 
-from feature_frontend.calibration import normalize_points
-from feature_frontend.calibration_file import CameraCalibration
+from feature_frontend.calibration import CameraCalibration, calibration_from_message, normalize_points
 from feature_frontend.errors import CalibrationError, FeatureFrontendError, SettingsError
 from feature_frontend.frame_queue import FrameQueue
 from feature_frontend.frontend import FrameResult, Frontend
-from feature_frontend.ros.calibration_message import calibration_from_message
 from feature_frontend.ros.image_conversion import image_to_array
 from feature_frontend.ros.message_encoding import encode_features, encode_matches, encode_tracks, stamp_to_ns
 from feature_frontend.ros.parameters import changed_settings, declare_parameters

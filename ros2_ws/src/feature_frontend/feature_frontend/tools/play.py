@@ -6,15 +6,12 @@ import argparse
 import dataclasses
 import itertools
 import logging
-import math
-import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -23,7 +20,8 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from tqdm import tqdm
 
-from feature_frontend.calibration_file import CameraCalibration, read_calibration_file
+from feature_frontend.calibration import CameraCalibration
+from feature_frontend.calibration_file import read_calibration_file
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.media import (
     SOURCE_KINDS,
@@ -36,6 +34,8 @@ from feature_frontend.media import (
 )
 from feature_frontend.media.timeline import DEFAULT_RATE_HZ, STAMP_POLICIES
 from feature_frontend.ros.player import ENCODINGS, Player, PlayerOptions
+from feature_frontend.tools.arguments import natural, non_negative, positive
+from feature_frontend.tools.interrupts import interruptible
 
 __all__ = ["main"]
 
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _log_to_stderr()
     try:
         options = _parser().parse_args(_without_ros_arguments(arguments))
-        with _interrupted_by(signal.SIGINT, signal.SIGTERM):
+        with interruptible():
             return _play(options, arguments)
     except FeatureFrontendError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -89,14 +89,14 @@ def _parser() -> argparse.ArgumentParser:
     add("source", metavar="SOURCE", help="; ".join(kind.expects for kind in SOURCE_KINDS))
     add(
         "--rate",
-        type=_non_negative,
+        type=non_negative,
         metavar="HZ",
         help="images a second, 0: as fast as the subscribers take them "
         f"(default: the times of the source, or {DEFAULT_RATE_HZ:g} where it has none)",
     )
     add("--loop", action="store_true", help="start again after the last image")
-    add("--start", type=_natural, default=0, metavar="N", help="leave out the first N images")
-    add("--count", type=_positive, metavar="N", help="play N images (of each round in a loop; default: all)")
+    add("--start", type=natural, default=0, metavar="N", help="leave out the first N images")
+    add("--count", type=positive, metavar="N", help="play N images (of each round in a loop; default: all)")
     add(
         "--stamps",
         choices=STAMP_POLICIES,
@@ -106,10 +106,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--camera-info", type=Path, metavar="YAML", help="calibration to publish on camera_info")
     add("--clock", action="store_true", help="publish /clock: the stamp before each image, and at 40 Hz in between")
-    add("--wait-for-subscribers", type=_natural, default=1, metavar="N", help="on `image`, before starting (default 1)")
+    add("--wait-for-subscribers", type=natural, default=1, metavar="N", help="on `image`, before starting (default 1)")
     add(
         "--wait-timeout",
-        type=_non_negative,
+        type=non_negative,
         default=30.0,
         metavar="S",
         help="give up waiting for a subscriber, an acknowledgement or an answer after S seconds, 0: never (default 30)",
@@ -122,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--qos", choices=("reliable", "sensor_data"), default="reliable", help="of the images (default reliable)")
     add(
         "--backlog",
-        type=_positive,
+        type=positive,
         default=8,
         metavar="N",
         help="images that may be under way, unacknowledged or unanswered (default 8)",
@@ -249,47 +249,6 @@ def _log_to_stderr() -> None:
     if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
         logger.addHandler(_StderrHandler(logging.WARNING))
     logger.propagate = False
-
-
-@contextmanager
-def _interrupted_by(*signals: signal.Signals) -> Iterator[None]:
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    # Explicitly, as a shell starts background processes with SIGINT ignored.
-    before = {number: signal.signal(number, interrupt) for number in signals}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _non_negative(text: str) -> float:
-    value = float(text)
-    if not (value >= 0 and math.isfinite(value)):
-        msg = f"{text} is not a number from 0 up"
-        raise argparse.ArgumentTypeError(msg)
-    return value
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        msg = f"{text} is not a whole number from 0 up"
-        raise argparse.ArgumentTypeError(msg)
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        msg = f"{text} is not a whole number from 1 up"
-        raise argparse.ArgumentTypeError(msg)
-    return value
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.ros.qos import qos_profile
+from feature_frontend.tools.arguments import positive
 from feature_frontend.tools.bag_writer import STORAGES, BagWriter, check_new_folder, header_stamp_ns, typestore_with
 
 __all__ = ["TOPICS", "main"]
@@ -126,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--topics", nargs="+", choices=tuple(TOPICS), default=list(TOPICS), help="default: all of them", metavar="TOPIC"
     )
-    add("--frames", type=_positive, metavar="N", help="end when N status messages have been recorded")
+    add("--frames", type=positive, metavar="N", help="end when N status messages have been recorded")
     add("--idle-timeout", type=float, metavar="S", help="end when no message has arrived for S seconds after the first")
     add(
         "--times",
@@ -244,14 +245,6 @@ def _set_on(event: threading.Event, *signals: signal.Signals) -> None:
     if threading.current_thread() is threading.main_thread():
         for number in signals:
             signal.signal(number, lambda *_: event.set())
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        msg = f"{text} is not a whole number from 1 up"
-        raise argparse.ArgumentTypeError(msg)
-    return value
 
 
 if __name__ == "__main__":

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend import two_view
-from feature_frontend.calibration import normalize_points
-from feature_frontend.calibration_file import CameraCalibration
+from feature_frontend.calibration import CameraCalibration, normalize_points
 from feature_frontend.tools.demo.recording import STAGES, MatchesRecord, Recording
 from feature_frontend.tools.demo.sequence import RenderedSequence
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -20,6 +17,7 @@ from feature_frontend.errors import DemoError, FeatureFrontendError
 from feature_frontend.media import SourceOptions, open_source
 from feature_frontend.media.webcam import is_webcam
 from feature_frontend.settings import PARAMETERS
+from feature_frontend.tools.arguments import positive
 from feature_frontend.tools.demo.analysis import Summary, summarize
 from feature_frontend.tools.demo.output import Output
 from feature_frontend.tools.demo.pictures import draw_pictures
@@ -27,6 +25,7 @@ from feature_frontend.tools.demo.recording import Recording, read_recording
 from feature_frontend.tools.demo.report import as_json, as_sentence, as_text, problems
 from feature_frontend.tools.demo.run import PlayOptions, Session
 from feature_frontend.tools.demo.sequence import CAMERA_FILE, RenderedSequence, render_sequence
+from feature_frontend.tools.interrupts import interruptible
 
 __all__ = ["main"]
 
@@ -45,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool; 1 where something failed or a figure is not as it must be, told in one line."""
     options = _parser().parse_args(list(sys.argv[1:] if argv is None else argv))
     try:
-        with _interruptible():
+        with interruptible():
             return _demo(options)
     except FeatureFrontendError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -68,9 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--camera-info", type=Path, metavar="YAML", help="calibration of --source, where there is one")
     add("--topic", metavar="NAME", help="image topic of a bag that has several")
-    add(
-        "--frames", type=_positive, metavar="N", help=f"play N frames (default: {DEFAULT_FRAMES} rendered ones, or all)"
-    )
+    add("--frames", type=positive, metavar="N", help=f"play N frames (default: {DEFAULT_FRAMES} rendered ones, or all)")
     for name in ("extractor", "device", "max_num_keypoints"):
         record = PARAMETERS[name]
         add(
@@ -181,34 +178,3 @@ def _progress(what: str, total: int | None) -> Iterator[tqdm]:
     with tqdm(total=total, desc=what, unit=" frames", disable=None, leave=False, file=sys.stderr) as bar:
         yield bar
     print(f"{what}: {time.monotonic() - started_s:.1f} s", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGINT and SIGTERM raise KeyboardInterrupt, so that the processes are stopped in order."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-
-    def interrupt(*_: object) -> NoReturn:
-        # Only once: an impatient second Ctrl-C must not leave processes behind, whose stop takes seconds at most.
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    # Explicitly, as a shell starts background processes with SIGINT ignored.
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        msg = f"{text} is not a whole number from 1 up"
-        raise argparse.ArgumentTypeError(msg)
-    return value

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from rosbags.highlevel import AnyReader, AnyReaderError
 
-from feature_frontend.calibration_file import CameraCalibration
+from feature_frontend.calibration import CameraCalibration, calibration_from_message
 from feature_frontend.errors import SourceError
 from feature_frontend.media.bag import BagSource
 
@@ -146,18 +146,7 @@ def _add(recording: Recording, topic: str, message: Any) -> None:
         state = STATES[message.state] if message.state < len(STATES) else str(message.state)
         recording.status.append(StatusRecord(stamp_ns, state, message.reason, milliseconds))
     elif topic == "camera_info":
-        recording.camera = _camera(message)
-
-
-def _camera(message: Any) -> CameraCalibration:
-    return CameraCalibration(
-        height=int(message.height),
-        width=int(message.width),
-        camera_name="",
-        distortion_model=message.distortion_model,
-        camera_matrix=tuple(map(float, message.k)),
-        distortion_coefficients=tuple(map(float, message.d)),
-    )
+        recording.camera = calibration_from_message(message)
 
 
 def _points(flat: npt.NDArray[np.float32]) -> FloatArray:

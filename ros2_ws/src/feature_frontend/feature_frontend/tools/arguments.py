@@ -1,0 +1,35 @@
+"""Types of command-line arguments that several tools take; argparse turns their errors into usage messages."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+__all__ = ["natural", "non_negative", "positive"]
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 up."""
+    return _whole(text, 1)
+
+
+def natural(text: str) -> int:
+    """A whole number from 0 up."""
+    return _whole(text, 0)
+
+
+def non_negative(text: str) -> float:
+    """A finite number from 0 up."""
+    value = float(text)
+    if not (value >= 0 and math.isfinite(value)):
+        msg = f"{text} is not a number from 0 up"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def _whole(text: str, minimum: int) -> int:
+    value = int(text)
+    if value < minimum:
+        msg = f"{text} is not a whole number from {minimum} up"
+        raise argparse.ArgumentTypeError(msg)
+    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+_FIGURES = pytest.StashKey[list[str]]()
 
 
 def shared_folder() -> Path:
@@ -41,6 +43,21 @@ def photographs() -> list[npt.NDArray[np.uint8]]:
     """Three frames of TUM RGB-D freiburg2_desk, 0.1 s apart, (480, 640, 3) RGB."""
     paths = sorted((REPOSITORY / "tests" / "data" / "tum_fr2_desk").glob("*.jpg"))
     return [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB).astype(np.uint8) for path in paths]
+
+
+@pytest.fixture
+def report_figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes a line that names something measured, for the end of the run's output."""
+    return request.config.stash.setdefault(_FIGURES, []).append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Prints what tests have measured."""
+    figures = config.stash.get(_FIGURES, [])
+    if figures:
+        terminalreporter.section("measured")
+        for line in figures:
+            terminalreporter.line(line)
 
 
 @pytest.fixture

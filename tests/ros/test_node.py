@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -102,7 +102,9 @@ def _raw(encoding: str, height: int, width: int, step: int, data: bytes) -> Imag
 
 
 @pytest.mark.slow
-def test_odd_images_get_a_status_and_the_next_good_one_works(every_frame: Pair, photographs: list[Uint8Array]) -> None:
+def test_odd_images_get_a_status_and_the_next_good_one_works(
+    every_frame: Pair, photographs: list[Uint8Array], report_figure: Callable[[str], None]
+) -> None:
     running, client = every_frame
     good = photographs[0]
     noise = np.random.default_rng(1).integers(0, 256, (3000, 4000), dtype=np.uint8)
@@ -134,7 +136,7 @@ def test_odd_images_get_a_status_and_the_next_good_one_works(every_frame: Pair, 
     statuses: list[FrameStatus] = client.wait_for("status", len(cases))
 
     peak_mb = running.peak_memory_mb()
-    print(f"\nodd images up to 4000x3000: peak memory of the node {peak_mb:.0f} MB")
+    report_figure(f"odd images up to 4000x3000, aliked-t16: peak memory of the node {peak_mb:.0f} MB")
     for (_, state, reason), status in zip(cases, statuses, strict=True):
         assert (status.state, reason in status.reason) == (state, True), status
         assert status.frames_received == (status.frames_processed + status.frames_dropped + status.frames_refused)

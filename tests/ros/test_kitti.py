@@ -62,8 +62,8 @@ def test_motion_from_the_messages_alone(
         direction_errors.append(_angle_deg(direction[:, 0] @ true_direction / np.linalg.norm(true_direction)))
     rotation_error, direction_error = np.median(rotation_errors), np.median(direction_errors)
     report_figure(
-        f"KITTI 00 through the node, aliked-n16, 1000 keypoints: median error {rotation_error:.3f} degrees in rotation, "
-        f"{direction_error:.2f} degrees in translation direction"
+        "KITTI 00 through the node, aliked-n16, 1000 keypoints: median error "
+        f"{rotation_error:.3f} degrees in rotation, {direction_error:.2f} degrees in translation direction"
     )
     assert rotation_error <= _MAX_ROTATION_ERROR_DEG
     assert direction_error <= _MAX_DIRECTION_ERROR_DEG

@@ -1,7 +1,7 @@
 # `make` lists the targets. Every one sets up what it needs first, which takes no time when nothing changed.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format parity docker-build clean
+.PHONY: help setup demo test check format parity evaluate docker-build clean
 
 # Run inside the set-up environment, whatever the caller's shell has.
 in_env := . ./env.sh &&
@@ -27,8 +27,12 @@ format: setup ## format and sort imports
 parity: setup ## compare ALIKED with the authors' outputs in ../shared/golden
 	@$(in_env) python -m tests.parity.report
 
+evaluate: setup ## measure extractors on pairs warped from ../shared/images/val (hours on a CPU; ARGS="--count 10 ..." for less)
+	@$(in_env) python -m feature_frontend evaluate homography --images "$${FEATURE_FRONTEND_SHARED:-../shared}/images/val" \
+	  --weights-dir "$${FEATURE_FRONTEND_SHARED:-../shared}/weights" $(ARGS)
+
 docker-build: ## build the container image
 	docker build -f docker/Dockerfile -t feature-frontend .
 
 clean: ## remove everything that setup and the tools made
-	rm -rf .venv .setup ros2_ws/build ros2_ws/install ros2_ws/log demo_output .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .setup ros2_ws/build ros2_ws/install ros2_ws/log demo_output evaluation_output .mypy_cache .pytest_cache .ruff_cache .hypothesis

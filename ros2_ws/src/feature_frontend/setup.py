@@ -35,6 +35,7 @@ setup(
             "play = feature_frontend.tools.play:main",
             "record = feature_frontend.tools.record:main",
             "demo = feature_frontend.tools.demo:main",
+            "evaluate = feature_frontend.tools.evaluate:main",
             "weights = feature_frontend.tools.weights:main",
             "parameters = feature_frontend.tools.parameters:main",
             "feature_frontend = feature_frontend.__main__:main",

@@ -1,0 +1,175 @@
+"""Results as a Markdown table, as JSON, and as a chart."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from feature_frontend.errors import SourceError
+from feature_frontend.evaluation.chart import Chart, Group, Panel, draw_chart
+from feature_frontend.evaluation.homography_benchmark import THRESHOLDS_PX, HomographyBenchmark, MethodResult
+
+__all__ = [
+    "homography_chart",
+    "homography_json",
+    "homography_table",
+    "make_report_folder",
+    "timing_table",
+    "write_homography_report",
+]
+
+_TIMING_FIELDS = ("seconds_per_image", "seconds_per_match")
+_LIMITS = [f"{threshold:g}" for threshold in THRESHOLDS_PX]
+_COLUMNS = [
+    "method",
+    "points",
+    "matches",
+    *(f"Rep@{limit}" for limit in _LIMITS),
+    *(f"MMA@{limit}" for limit in _LIMITS),
+    *(f"HA@{limit}" for limit in _LIMITS),
+    *(f"AUC@{limit}" for limit in _LIMITS),
+    "corner error px",
+]
+
+
+def homography_table(results: Sequence[MethodResult]) -> str:
+    """One Markdown table for each budget, one row a method, in the order of the run; columns are aligned."""
+    parts = []
+    for budget in _budgets(results):
+        rows = [_table_row(result) for result in results if result.budget == budget]
+        parts.append(f"At most {budget} keypoints:\n\n{_aligned(_COLUMNS, rows)}")
+    return "\n\n".join(parts)
+
+
+def timing_table(results: Sequence[MethodResult]) -> str:
+    """Medians of this run on this machine, ms: to plan the next run, not to compare methods by."""
+    rows = [
+        [
+            result.method,
+            str(result.budget),
+            _milliseconds(result.seconds_per_image),
+            _milliseconds(result.seconds_per_match),
+        ]
+        for result in results
+    ]
+    return _aligned(["method", "keypoints", "ms an image", "ms a matching"], rows)
+
+
+def homography_json(results: Sequence[MethodResult], benchmark: HomographyBenchmark, images: Sequence[Path]) -> str:
+    """Everything as JSON: "benchmark", "images", "results", and apart from these "timing", which no two runs share."""
+    measured = [
+        {name: _json_value(value) for name, value in asdict(result).items() if name not in _TIMING_FIELDS}
+        for result in results
+    ]
+    timing = [
+        {"method": result.method, "budget": result.budget, **{name: getattr(result, name) for name in _TIMING_FIELDS}}
+        for result in results
+    ]
+    document = {
+        "benchmark": {**asdict(benchmark), "thresholds_px": THRESHOLDS_PX},
+        "versions": {"opencv": cv2.__version__, "numpy": np.__version__},
+        "images": [path.name for path in images],
+        "results": measured,
+        "timing": timing,
+    }
+    return json.dumps(document, indent=1, allow_nan=False)
+
+
+def homography_chart(results: Sequence[MethodResult], benchmark: HomographyBenchmark, image_count: int) -> Chart:
+    """Four panels for each budget: repeatability, MMA, homography accuracy and AUC, a bar for each method."""
+    titles = {
+        "repeatability": "Repeatability",
+        "matching_accuracy": "Matching accuracy (MMA)",
+        "homography_accuracy": "Homography accuracy",
+        "homography_auc": "Homography AUC",
+    }
+    groups = []
+    for budget in _budgets(results):
+        rows = [result for result in results if result.budget == budget]
+        panels = [Panel(title, tuple(getattr(row, name) for row in rows)) for name, title in titles.items()]
+        groups.append(Group(f"at most {budget} keypoints", tuple(row.method for row in rows), tuple(panels)))
+    pairs = results[0].pairs if results else 0
+    return Chart(
+        title=f"{pairs} warped pairs of {image_count} images, seed {benchmark.seed}",
+        series=tuple(f"within {limit} px" for limit in _LIMITS),
+        groups=tuple(groups),
+    )
+
+
+def make_report_folder(folder: Path) -> None:
+    """Makes the folder of a report; called before a long run, which should not end in nothing.
+
+    Raises:
+        SourceError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"the folder {folder} for the report cannot be made: {error}; choose another --output"
+        raise SourceError(msg) from error
+
+
+def write_homography_report(
+    folder: Path, results: Sequence[MethodResult], benchmark: HomographyBenchmark, images: Sequence[Path]
+) -> list[Path]:
+    """Writes homography.md, homography.json and homography.png into `folder`; returns their paths.
+
+    Raises:
+        SourceError: A file cannot be written.
+    """
+    table, data, picture = (folder / f"homography.{suffix}" for suffix in ("md", "json", "png"))
+    drawn = draw_chart(homography_chart(results, benchmark, len(images)))
+    try:
+        table.write_text(homography_table(results) + "\n", encoding="utf-8")
+        data.write_text(homography_json(results, benchmark, images) + "\n", encoding="utf-8")
+        picture.write_bytes(cv2.imencode(".png", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))[1].tobytes())
+    except OSError as error:
+        msg = f"the report cannot be written into {folder}: {error}; choose another --output"
+        raise SourceError(msg) from error
+    return [table, data, picture]
+
+
+def _budgets(results: Sequence[MethodResult]) -> list[int]:
+    return list(dict.fromkeys(result.budget for result in results))
+
+
+def _table_row(result: MethodResult) -> list[str]:
+    scores = [result.repeatability, result.matching_accuracy, result.homography_accuracy, result.homography_auc]
+    return [
+        result.method,
+        f"{result.mean_points:.0f}",
+        "-" if result.mean_matches is None else f"{result.mean_matches:.0f}",
+        *(text for score in scores for text in _score_texts(score)),
+        "-" if result.median_corner_error_px is None else f"{result.median_corner_error_px:.2f}",
+    ]
+
+
+def _score_texts(score: tuple[float, ...] | None) -> list[str]:
+    return ["-"] * len(THRESHOLDS_PX) if score is None else [f"{value:.3f}" for value in score]
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{1000 * seconds:.0f}"
+
+
+def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table that also reads well as text: the first column to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    lines = []
+    for row in [header, rule, *rows]:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _json_value(value: Any) -> Any:
+    """JSON has no infinity: a corner error that does not exist is null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

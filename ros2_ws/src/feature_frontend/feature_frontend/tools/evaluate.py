@@ -1,0 +1,144 @@
+"""Measures extractors and their rivals. Subcommand `homography`: on photographs and random views of them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from feature_frontend.errors import FeatureFrontendError, SettingsError
+from feature_frontend.evaluation.baselines import METHODS, MethodOptions, load_methods
+from feature_frontend.evaluation.homography_benchmark import HomographyBenchmark, evaluate_methods, select_images
+from feature_frontend.evaluation.report import (
+    homography_table,
+    make_report_folder,
+    timing_table,
+    write_homography_report,
+)
+
+__all__ = ["main"]
+
+DEFAULT_METHODS = ("orb", "sift", "aliked-t16", "aliked-n16", "random")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the tool; 0 if all that was asked for is measured and written."""
+    arguments = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
+    try:
+        return int(arguments.run(arguments))
+    except FeatureFrontendError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="evaluate", description="Measure extractors and their rivals.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_homography(commands)
+    return parser
+
+
+def _add_homography(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    defaults = HomographyBenchmark()
+    command = commands.add_parser(
+        "homography",
+        help="repeatability, matching and homography accuracy on warped photographs",
+        description="Every method on the same photographs and random views of them (docs/evaluation.md). Writes "
+        "homography.md, homography.json and homography.png. The same options give the same numbers.",
+    )
+    command.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photographs")
+    command.add_argument("--count", type=int, default=defaults.image_count, help="most images (default: %(default)s)")
+    command.add_argument(
+        "--homographies", type=int, default=defaults.homographies, help="views of each image (default: %(default)s)"
+    )
+    command.add_argument("--seed", type=int, default=defaults.seed, help="of all that is random (default: %(default)s)")
+    command.add_argument(
+        "--short-side",
+        type=int,
+        default=defaults.short_side,
+        metavar="PX",
+        help="to which the images are resized, 0: not (default: %(default)s)",
+    )
+    command.add_argument(
+        "--keypoints",
+        type=int,
+        nargs="+",
+        default=list(defaults.keypoints),
+        metavar="N",
+        help=f"budgets, each measured by itself (default: {' '.join(map(str, defaults.keypoints))})",
+    )
+    command.add_argument(
+        "--methods",
+        nargs="+",
+        default=list(DEFAULT_METHODS),
+        metavar="NAME",
+        help=f"some of {', '.join(METHODS)}; NAME@LABEL is the same once more, with other weights "
+        f"(default: {' '.join(DEFAULT_METHODS)})",
+    )
+    command.add_argument(
+        "--weights",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=PATH",
+        help="weights of a network, instead of the published ones",
+    )
+    command.add_argument(
+        "--weights-dir", default="", metavar="DIR", help="where published weights are looked for first"
+    )
+    command.add_argument("--device", default="auto", help="where networks run (default: %(default)s)")
+    command.add_argument(
+        "--output",
+        type=Path,
+        default=Path("evaluation_output"),
+        metavar="DIR",
+        help="folder for the report (default: %(default)s)",
+    )
+    command.set_defaults(run=_homography)
+
+
+def _homography(arguments: argparse.Namespace) -> int:
+    benchmark = HomographyBenchmark(
+        image_count=arguments.count,
+        homographies=arguments.homographies,
+        keypoints=tuple(dict.fromkeys(arguments.keypoints)),
+        short_side=arguments.short_side,
+        seed=arguments.seed,
+    )
+    files = select_images(arguments.images, benchmark)
+    options = MethodOptions(seed=arguments.seed, device=arguments.device, weights_dir=arguments.weights_dir)
+    methods = load_methods(arguments.methods, options, _weights(arguments.weights))
+    make_report_folder(arguments.output)
+    total = len(files) * benchmark.homographies * len(benchmark.keypoints) * len(methods)
+    with tqdm(total=total, desc="pairs", unit=" pairs", disable=None, leave=False, file=sys.stderr) as progress:
+
+        def advance(method: str) -> None:
+            progress.set_postfix_str(method, refresh=False)
+            progress.update()
+
+        results = evaluate_methods(methods, files, benchmark, advance)
+    print(homography_table(results))
+    print(f"\nMedian times on this machine:\n\n{timing_table(results)}\n")
+    for path in write_homography_report(arguments.output, results, benchmark, files):
+        print(path)
+    return 0
+
+
+def _weights(entries: Sequence[str]) -> dict[str, str]:
+    weights = {}
+    for entry in entries:
+        name, separator, path = entry.partition("=")
+        if not (name and separator and path):
+            msg = f"--weights is {entry!r}; expected NAME=PATH, as in silk-vggnp-mu=model.safetensors"
+            raise SettingsError(msg)
+        weights[name] = path
+    return weights
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

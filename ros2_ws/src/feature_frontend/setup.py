@@ -27,7 +27,7 @@ setup(
     python_requires=">=3.10",
     # For pip. colcon does not look at it: on a ROS machine package.xml and rosdep say what is needed.
     install_requires=["numpy>=1.21", "opencv-python-headless>=4.5", "PyYAML", "safetensors>=0.4", "torch>=2.4", "tqdm"],
-    extras_require={"bags": ["rosbags>=0.10"]},
+    extras_require={"bags": ["rosbags>=0.10"], "train": ["tensorboard"]},
     zip_safe=False,
     entry_points={
         "console_scripts": [
@@ -36,6 +36,7 @@ setup(
             "record = feature_frontend.tools.record:main",
             "demo = feature_frontend.tools.demo:main",
             "evaluate = feature_frontend.tools.evaluate:main",
+            "train = feature_frontend.tools.train:main",
             "weights = feature_frontend.tools.weights:main",
             "parameters = feature_frontend.tools.parameters:main",
             "feature_frontend = feature_frontend.__main__:main",

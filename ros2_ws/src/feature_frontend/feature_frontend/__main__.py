@@ -12,6 +12,7 @@ TOOLS = {
     "record": ("feature_frontend.tools.record", "record the node's topics into a rosbag2"),
     "demo": ("feature_frontend.tools.demo", "play a sequence through the node, report and draw what came out"),
     "evaluate": ("feature_frontend.tools.evaluate", "measure extractors on image pairs with known homographies"),
+    "train": ("feature_frontend.tools.train", "train SiLK on images, videos or bags of your own"),
     "weights": ("feature_frontend.tools.weights", "list, fetch and verify the published weights"),
     "parameters": ("feature_frontend.tools.parameters", "print the node's parameters as a table or as YAML"),
 }

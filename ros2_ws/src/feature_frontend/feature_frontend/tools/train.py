@@ -1,0 +1,306 @@
+"""`train`: trains SiLK on folders of images, videos or bags, without labels."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from feature_frontend.errors import FeatureFrontendError, SettingsError, WeightsError
+from feature_frontend.extractors.registry import EXTRACTORS
+from feature_frontend.extractors.silk import SILK_CONFIGS
+from feature_frontend.extractors.weights import ensure_weights, own_weights
+from feature_frontend.media import SourceOptions, open_source
+from feature_frontend.training.augmentation import PAPER_PROBABILITY
+from feature_frontend.training.distributed import Processes, processes
+from feature_frontend.training.images import GreyImages, images_in_folder, images_of_source
+from feature_frontend.training.run import CHECKPOINT_NAME, Provenance, RunOptions, RunResult, TrainingRun
+from feature_frontend.training.settings import PRECISIONS, SCHEDULES, TrainingSettings
+from feature_frontend.training.trainer import Trainer
+from feature_frontend.training.validation import validation_pairs
+
+__all__ = ["main"]
+
+_PAPER_STEPS = 100_000
+_GPU_MAP, _CPU_MAP = 146, 82  # the paper's, and the smallest of Table 8
+_HOLD_OUT_EVERY = 10
+
+_EPILOG = """\
+examples:
+  train --model silk-vggnp-mu --images photographs --steps 20000 --schedule cosine --learning-rate 1e-3
+  train --model silk-vggnp-mu --bag my_bag --init silk-vggnp-mu.safetensors --minutes 10
+  torchrun --nproc-per-node 2 -m feature_frontend train --images photographs
+  train --images photographs --resume
+
+Every 10th image is held out for validation, unless --validation-images names others. The folder --output gets
+checkpoint.pt, log.jsonl, curves.png and, at the end, NAME.safetensors with its card NAME.md. Ctrl-C saves a
+checkpoint; type the same command with --resume to go on."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the tool; 0 when the run reached its end, 1 for an error told in one line, 130 when interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    options = _parser().parse_args(_without_ros_arguments(arguments))
+    try:
+        with _interrupted_by(signal.SIGINT, signal.SIGTERM) as interrupted, processes(options.device) as group:
+            return _train(options, group, interrupted, shlex.join(["train", *arguments]))
+    except FeatureFrontendError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _train(options: argparse.Namespace, group: Processes, interrupted: Callable[[], bool], command: str) -> int:
+    settings = _settings(options, group)
+    output: Path = options.output or Path("training_output") / settings.model
+    if not options.resume and not options.dry_run and group.from_first((output / CHECKPOINT_NAME).exists()):
+        msg = f"{output} holds a run; go on with it by --resume, or choose another --output"
+        raise SettingsError(msg)
+    images, held_out = _images(options)
+    initial = _initial_weights(settings.model, options.init) if options.init else None
+    pairs = []
+    if group.is_first and options.validation_pairs:
+        pairs = validation_pairs(held_out, options.validation_pairs, settings.seed, options.validation_short_side)
+    trainer = Trainer(settings, images, group, initial, options.workers)
+    run = TrainingRun(
+        trainer,
+        group,
+        pairs,
+        RunOptions(
+            output=None if options.dry_run else output,
+            steps=_last_step(options),
+            minutes=options.minutes,
+            validate_every=options.validate_every,
+            keypoints=options.validation_keypoints,
+            resume=options.resume and not options.dry_run,
+        ),
+        Provenance(images.description, options.data_licence, options.init or "", held_out.description, command),
+    )
+    if group.is_first:
+        print(f"training {settings.model} on {group.device}: {images.description}", flush=True)
+    if options.dry_run:
+        report = run.dry_run()
+        if group.is_first:
+            print(f"dry run: 2 steps, loss {report.loss:.3f}; nothing was written")
+        return 0
+    result = run.run(interrupted)
+    if group.is_first:
+        _tell(result, output)
+    return 130 if result.interrupted else 0
+
+
+def _tell(result: RunResult, output: Path) -> None:
+    if result.interrupted:
+        print(f"interrupted after step {result.step}; {output / CHECKPOINT_NAME} is saved, go on with --resume")
+        return
+    if result.before and result.after:
+        after = result.after.as_dict()
+        print(f"{'held-out pairs':<22} {'before':>7} {'after':>7}")
+        for name, value in result.before.as_dict().items():
+            print(f"{name:<22} {value:7.3f} {after[name]:7.3f}")
+    if result.best_step == 0:
+        print(f"nothing up to step {result.step} was better than the first weights, so these are what is exported")
+    print(f"weights of step {result.best_step} of {result.step}: {result.weights}")
+
+
+def _settings(options: argparse.Namespace, group: Processes) -> TrainingSettings:
+    is_cosine = options.schedule == "cosine"
+    if is_cosine and options.steps is None:
+        msg = "--schedule cosine needs --steps: it ends at the last step"
+        raise SettingsError(msg)
+    return TrainingSettings(
+        model=options.model,
+        map_side=options.map_size or (_GPU_MAP if group.device.type == "cuda" else _CPU_MAP),
+        batch_size=options.batch_size,
+        accumulate=options.accumulate,
+        learning_rate=options.learning_rate,
+        warmup_steps=options.warmup_steps,
+        schedule=options.schedule,
+        schedule_steps=options.steps if is_cosine else 0,
+        precision=options.precision,
+        seed=options.seed,
+        average_decay=options.average_decay,
+        augmentation=options.augmentation,
+        frozen_statistics=options.frozen_statistics,
+    )
+
+
+def _last_step(options: argparse.Namespace) -> int | None:
+    if options.steps is None and options.minutes is None:
+        return _PAPER_STEPS
+    return options.steps
+
+
+def _images(options: argparse.Namespace) -> tuple[GreyImages, GreyImages]:
+    """What to train on and what to validate on."""
+    parts = [images_in_folder(folder) for folder in options.images]
+    for location in (*options.bag, *options.video):
+        source = open_source(str(location), SourceOptions(topic=options.topic))
+        parts.append(images_of_source(source, options.max_frames))
+    if not parts:
+        msg = "there is nothing to train on; expected --images DIR, --bag BAG or --video FILE"
+        raise SettingsError(msg)
+    if options.validation_images is not None:
+        return GreyImages.joined(parts), images_in_folder(options.validation_images)
+    # Each part on its own, so that all kinds of images are held out.
+    splits = [part.split(min(_HOLD_OUT_EVERY, len(part))) for part in parts if len(part) > 1]
+    if not splits:
+        msg = "one image is not enough: some are held out for validation; name others by --validation-images DIR"
+        raise SettingsError(msg)
+    training, held_out = zip(*splits, strict=True)
+    return GreyImages.joined(training), GreyImages.joined(held_out)
+
+
+def _initial_weights(model: str, init: str) -> dict[str, torch.Tensor]:
+    """Tensors of a file, or of the published weights of that name, that fit the model."""
+    record = EXTRACTORS[model]
+    path = Path(init).expanduser()
+    if path.is_file():
+        found = own_weights(model, path)
+    elif init in EXTRACTORS and EXTRACTORS[init].weights is not None:
+        found = ensure_weights(EXTRACTORS[init].weights)
+    else:
+        msg = f"--init is {init!r}, which is neither a file nor the name of weights that come with this project"
+        raise WeightsError(msg)
+    state = record.rename(found.load())
+    try:
+        record.build().load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        msg = f"weights {found.path} do not fit {model}: {error}"
+        raise WeightsError(msg) from error
+    return state
+
+
+def _without_ros_arguments(arguments: list[str]) -> list[str]:
+    """`ros2 run` may add ROS's own arguments, which end at a "--"."""
+    if "--ros-args" not in arguments:
+        return arguments
+    start = arguments.index("--ros-args")
+    end = arguments.index("--", start) + 1 if "--" in arguments[start:] else len(arguments)
+    return arguments[:start] + arguments[end:]
+
+
+@contextmanager
+def _interrupted_by(*signals: signal.Signals) -> Iterator[Callable[[], bool]]:
+    """Lets a step end before the run does; a second signal ends it at once."""
+    event = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+        tqdm.write("interrupted; saving a checkpoint after this step", file=sys.stderr)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield event.is_set
+        return
+    before = {number: signal.signal(number, interrupt) for number in signals}
+    try:
+        yield event.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="train",
+        description="Train SiLK without labels, on any images.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    data = parser.add_argument_group("images")
+    data.add_argument(
+        "--images", type=Path, action="append", default=[], metavar="DIR", help="folder, with those below; repeatable"
+    )
+    data.add_argument(
+        "--bag", type=Path, action="append", default=[], metavar="BAG", help="rosbag2 or ROS 1 bag; repeatable"
+    )
+    data.add_argument("--video", type=Path, action="append", default=[], metavar="FILE", help="video; repeatable")
+    data.add_argument("--topic", help="image topic of the bag, where it has several")
+    data.add_argument(
+        "--max-frames", type=_positive, default=500, metavar="N", help="frames kept of each bag and video (500)"
+    )
+    data.add_argument(
+        "--data-licence", default="not stated", metavar="TEXT", help="terms of the images, for the model card"
+    )
+    data.add_argument(
+        "--workers", type=_natural, default=0, metavar="N", help="processes that prepare images; a few on a GPU (0)"
+    )
+
+    result = parser.add_argument_group("training")
+    result.add_argument("--model", choices=tuple(SILK_CONFIGS), default="silk-vggnp-mu", help="default: silk-vggnp-mu")
+    result.add_argument("--init", metavar="WEIGHTS", help="file or name of weights to begin with; default: random ones")
+    result.add_argument(
+        "--map-size", type=_positive, metavar="N", help="side of the descriptor map, px (146; 82 on a CPU)"
+    )
+    result.add_argument("--batch-size", type=_positive, default=1, metavar="N", help="pairs in each process (1)")
+    result.add_argument("--accumulate", type=_positive, default=1, metavar="N", help="batches for each step (1)")
+    result.add_argument("--learning-rate", type=float, default=1e-4, metavar="X", help="Adam's (1e-4)")
+    result.add_argument("--warmup-steps", type=_natural, default=0, metavar="N", help="steps up to that rate (0)")
+    result.add_argument("--schedule", choices=SCHEDULES, default="constant", help="cosine goes down to 0 at --steps")
+    result.add_argument(
+        "--average-decay", type=float, default=0.999, metavar="X", help="of the exported average (0.999)"
+    )
+    result.add_argument(
+        "--augmentation", type=float, default=PAPER_PROBABILITY, metavar="P", help="share of augmented views (0.95)"
+    )
+    result.add_argument(
+        "--frozen-statistics",
+        action="store_true",
+        help="with --init: batch norm keeps its statistics, as it does in use; for the last steps of a training",
+    )
+    result.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network (float32)")
+    result.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    result.add_argument("--seed", type=_natural, default=0, metavar="N", help="(0)")
+
+    run = parser.add_argument_group("run")
+    run.add_argument("--output", type=Path, metavar="DIR", help="default: training_output/MODEL")
+    run.add_argument("--steps", type=_positive, metavar="N", help=f"last step (without --minutes: {_PAPER_STEPS})")
+    run.add_argument("--minutes", type=_above_zero, metavar="M", help="end after this time")
+    run.add_argument("--resume", action="store_true", help="go on with the run in --output")
+    run.add_argument("--dry-run", action="store_true", help="two steps to see whether all fits; writes nothing")
+    run.add_argument("--validate-every", type=_positive, default=1000, metavar="N", help="steps; also saves (1000)")
+    run.add_argument("--validation-images", type=Path, metavar="DIR", help="default: every 10th image is held out")
+    run.add_argument("--validation-pairs", type=_natural, default=40, metavar="N", help="0 does not validate (40)")
+    run.add_argument("--validation-short-side", type=_positive, default=240, metavar="PX", help="of its images (240)")
+    run.add_argument("--validation-keypoints", type=_positive, default=1000, metavar="N", help="in each image (1000)")
+    return parser
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        msg = f"{text} is not a whole number from 0 up"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        msg = f"{text} is not a whole number from 1 up"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def _above_zero(text: str) -> float:
+    value = float(text)
+    if not (value > 0 and math.isfinite(value)):
+        msg = f"{text} is not a number above 0"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

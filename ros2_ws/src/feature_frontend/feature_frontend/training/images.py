@@ -1,0 +1,136 @@
+"""The images to train on: folders, videos and bags as one list of grey images."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from feature_frontend.errors import SourceError
+from feature_frontend.media import Source
+from feature_frontend.media.image_folder import IMAGE_SUFFIXES, natural_key
+
+__all__ = ["GreyImages", "images_in_folder", "images_of_source"]
+
+Uint8Array = npt.NDArray[np.uint8]
+
+# Views are cut from images of at most 800 px (pairs.py); more resolution would only cost memory and time.
+_LARGEST_SHORT_SIDE = 1000
+_CACHE_BYTES = 2**30
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass
+class GreyImages:
+    """Images by number, each a file that is read when it is wanted or an array.
+
+    Attributes:
+        entries: Files and (H, W) uint8 arrays.
+        description: What they are, for messages and the model card.
+    """
+
+    entries: Sequence[Path | Uint8Array]
+    description: str
+    _cache: OrderedDict[int, Uint8Array] = field(default_factory=OrderedDict, repr=False)
+    _cached_bytes: int = field(default=0, repr=False)
+
+    def __len__(self) -> int:
+        """Number of images, unreadable ones included."""
+        return len(self.entries)
+
+    def load(self, index: int) -> Uint8Array | None:
+        """Image `index`, (H, W) uint8, its shorter side at most 1000 px; None where the file cannot be read."""
+        entry = self.entries[index]
+        if not isinstance(entry, Path):
+            return entry
+        if index in self._cache:
+            self._cache.move_to_end(index)
+            return self._cache[index]
+        decoded = cv2.imread(str(entry), cv2.IMREAD_GRAYSCALE)
+        if decoded is None:
+            _logger.warning("skipped %s: not a readable image", entry)
+            return None
+        image = _limited(np.asarray(decoded, np.uint8))
+        self._cache[index] = image
+        self._cached_bytes += image.nbytes
+        while self._cached_bytes > _CACHE_BYTES:
+            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
+        return image
+
+    def split(self, every: int) -> tuple[GreyImages, GreyImages]:
+        """All but every `every`-th image, and those: what to train on and what to hold out."""
+        held_out = self.entries[every // 2 :: every]
+        kept = [entry for i, entry in enumerate(self.entries) if i % every != every // 2]
+        return (
+            GreyImages(kept, f"{self.description}, all but every {every}th"),
+            GreyImages(held_out, f"{self.description}, every {every}th"),
+        )
+
+    @staticmethod
+    def joined(parts: Sequence[GreyImages]) -> GreyImages:
+        """All images of several."""
+        entries = [entry for part in parts for entry in part.entries]
+        return GreyImages(entries, "; ".join(part.description for part in parts))
+
+
+def images_in_folder(folder: Path) -> GreyImages:
+    """The image files of a folder and of those below it.
+
+    Raises:
+        SourceError: There are none.
+    """
+    if not folder.is_dir():
+        msg = f"there is no folder {folder}; expected a folder with images {' '.join(IMAGE_SUFFIXES)}"
+        raise SourceError(msg)
+    files = [
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") and file.is_file()
+    ]
+    if not files:
+        msg = f"folder {folder} and the folders in it contain no images; expected files {' '.join(IMAGE_SUFFIXES)}"
+        raise SourceError(msg)
+    files.sort(key=lambda file: natural_key(str(file)))
+    return GreyImages(files, f"{len(files)} images of {folder}")
+
+
+def images_of_source(source: Source, max_frames: int) -> GreyImages:
+    """At most `max_frames` images of a video or bag, evenly spread over it, kept in memory.
+
+    Raises:
+        SourceError: It is a camera, or it cannot be read.
+    """
+    if source.is_live:
+        msg = f"{source.description} cannot be trained on while it is taken; record it first, then train on the bag"
+        raise SourceError(msg)
+    frames: list[Uint8Array] = []
+    stride = 1
+    for position, frame in enumerate(source.frames()):
+        if position % stride == 0:
+            frames.append(_limited(_grey(frame.image)))
+        # Not all containers know their number of frames, so the spacing is found on the way.
+        if len(frames) > max_frames:
+            frames = frames[::2]
+            stride *= 2
+    if not frames:
+        msg = f"{source.description} gave no image"
+        raise SourceError(msg)
+    return GreyImages(frames, f"every {stride}th of {source.description}" if stride > 1 else source.description)
+
+
+def _grey(image: Uint8Array) -> Uint8Array:
+    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def _limited(image: Uint8Array) -> Uint8Array:
+    scale = _LARGEST_SHORT_SIDE / min(image.shape)
+    if scale >= 1:
+        return image
+    return np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,0 +1,195 @@
+"""The tool `train` from its arguments to the exported model."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from rosbags.rosbag2 import StoragePlugin
+from safetensors.torch import load_file
+
+from feature_frontend.api import load_extractor
+from feature_frontend.media import open_source
+from feature_frontend.tools import train
+from feature_frontend.training.curves import draw_curves
+from feature_frontend.training.log import read_log
+from tests.conftest import REPOSITORY
+from tests.core.test_media_bag import image, write_bag
+
+_PHOTOGRAPHS = REPOSITORY / "tests" / "data" / "tum_fr2_desk"
+_SMALL = [
+    *("--images", str(_PHOTOGRAPHS), "--map-size", "24", "--device", "cpu"),
+    *("--validation-pairs", "2", "--validation-short-side", "120", "--validation-keypoints", "200"),
+]
+
+
+def _files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def test_a_run_exports_a_model_that_the_extractor_loads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "run"
+    arguments = [
+        *_SMALL,
+        "--steps",
+        "20",
+        "--validate-every",
+        "10",
+        "--output",
+        str(output),
+        "--data-licence",
+        "CC BY 4.0",
+    ]
+    assert train.main(arguments) == 0
+    weights = output / "silk-vggnp-mu.safetensors"
+    assert str(weights) in capsys.readouterr().out
+    extractor = load_extractor("silk-vggnp-mu", weights_path=str(weights), max_num_keypoints=100)
+    assert len(extractor(next(open_source(str(_PHOTOGRAPHS)).frames()).image)) == 100
+    card = json.loads((output / "silk-vggnp-mu.json").read_text(encoding="utf-8"))
+    assert card["data_licence"] == "CC BY 4.0"
+    assert card["step"] in {0, 10, 20}
+    assert set(card["before"]) == set(card["after"])
+    assert "| licence of the data | CC BY 4.0 |" in (output / "silk-vggnp-mu.md").read_text(encoding="utf-8")
+    log = read_log(output / "log.jsonl")
+    assert [line["step"] for line in log if line["kind"] == "validation"] == [0, 10, 20]
+    assert cv2.imread(str(output / "curves.png")) is not None
+
+
+def test_a_resumed_run_exports_the_same_weights(tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    common = [*_SMALL, "--validate-every", "4"]
+    assert train.main([*common, "--steps", "8", "--output", str(whole)]) == 0
+    assert train.main([*common, "--steps", "4", "--output", str(parts)]) == 0
+    assert train.main([*common, "--steps", "8", "--output", str(parts), "--resume"]) == 0
+    one, two = (load_file(folder / "silk-vggnp-mu.safetensors") for folder in (whole, parts))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    logs = [[{**line, "seconds": 0} for line in read_log(folder / "log.jsonl")] for folder in (whole, parts)]
+    assert logs[0] == logs[1]
+
+
+def test_a_dry_run_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train.main([*_SMALL, "--dry-run"]) == 0
+    assert "nothing was written" in capsys.readouterr().out
+    assert _files(tmp_path) == set()
+
+
+def test_initial_weights_are_where_a_run_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train.main([*_SMALL, "--steps", "4", "--output", str(first)]) == 0
+    weights = first / "silk-vggnp-mu.safetensors"
+    assert train.main([*_SMALL, "--steps", "2", "--output", str(second), "--init", str(weights)]) == 0
+    cards = [json.loads((folder / "silk-vggnp-mu.json").read_text(encoding="utf-8")) for folder in (first, second)]
+    assert cards[1]["before"] == cards[0]["after"]
+    assert cards[1]["initial"] == str(weights)
+    told = capsys.readouterr().out
+    assert "before" in told
+    assert ("was better than the first weights" in told) == any(card["step"] == 0 for card in cards)
+
+
+def test_videos_are_trained_on(tmp_path: Path) -> None:
+    path = tmp_path / "video.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (96, 72))
+    noise = np.random.default_rng(0)
+    for _ in range(5):
+        writer.write(noise.integers(0, 256, (72, 96, 3)).astype(np.uint8))
+    writer.release()
+    arguments = ["--video", str(path), "--map-size", "24", "--validation-pairs", "1", "--dry-run", "--device", "cpu"]
+    assert train.main(arguments) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "nothing to train on"),
+        (["--images", "missing"], "there is no folder missing"),
+        (["--images", str(_PHOTOGRAPHS), "--init", "unknown"], "neither a file nor the name"),
+        (["--images", str(_PHOTOGRAPHS), "--schedule", "cosine"], "needs --steps"),
+        (["--images", str(_PHOTOGRAPHS), "--map-size", "4"], "map_side is 4"),
+        (["--images", str(_PHOTOGRAPHS), "--resume"], "cannot resume"),
+        (["--images", str(_PHOTOGRAPHS), "--device", "cuda:99"], "cuda:99"),
+    ],
+)
+def test_wrong_arguments_are_told_in_one_line(
+    arguments: list[str],
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train.main(["--device", "cpu", "--validation-pairs", "0", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert text in error
+    assert error.count("\n") == 1
+
+
+def test_a_run_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*_SMALL, "--validation-pairs", "0", "--steps", "1", "--output", str(tmp_path)]
+    assert train.main(arguments) == 0
+    assert train.main(arguments) == 1
+    assert "--resume" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_a_checkpoint_that_resumes(tmp_path: Path) -> None:
+    shutil.copytree(_PHOTOGRAPHS, tmp_path / "images")
+    command = [sys.executable, "-m", "feature_frontend.tools.train", *_SMALL, "--output", str(tmp_path / "run")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    log = tmp_path / "run" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if any(line["kind"] == "training" for line in read_log(log)):
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "go on with --resume" in output
+    assert "Traceback" not in errors
+    step = int(torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["trainer"]["step"])
+    assert step >= 10
+    assert train.main([*_SMALL, "--output", str(tmp_path / "run"), "--resume", "--steps", str(step + 1)]) == 0
+
+
+def test_curves_of_an_empty_and_a_short_log_are_drawn() -> None:
+    assert draw_curves([]).shape[2] == 3
+    lines = [
+        {"kind": "training", "step": 10, "loss": 20.0, "descriptor_loss": 19.0, "keypoint_loss": 1.0, "success": 0.1},
+        {"kind": "training", "step": 20, "loss": 10.0, "descriptor_loss": 9.0, "keypoint_loss": 1.0, "success": 0.3},
+    ]
+    assert not np.array_equal(draw_curves(lines), draw_curves([]))
+
+
+def test_a_bag_shows_before_and_after_on_its_held_out_frames(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = [frame.image for frame in open_source(str(_PHOTOGRAPHS)).frames()]
+    messages = [
+        ("/camera/image", "sensor_msgs/msg/Image", i, image(i, frame, "rgb8")) for i, frame in enumerate(frames, 1)
+    ]
+    bag = write_bag(tmp_path / "bag", StoragePlugin.MCAP, messages)
+    first, adapted = tmp_path / "first", tmp_path / "adapted"
+    assert train.main([*_SMALL, "--steps", "2", "--output", str(first)]) == 0
+    capsys.readouterr()
+    weights = str(first / "silk-vggnp-mu.safetensors")
+    options = [*_SMALL[2:], "--bag", str(bag), "--init", weights, "--steps", "2", "--output", str(adapted)]
+    assert train.main(options) == 0
+    told = capsys.readouterr().out
+    card = json.loads((adapted / "silk-vggnp-mu.json").read_text(encoding="utf-8"))
+    assert "of topic /camera/image" in card["data"]
+    assert f"homography_accuracy_1  {card['before']['homography_accuracy_1']:7.3f}" in told

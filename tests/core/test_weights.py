@@ -82,7 +82,7 @@ def test_folders_are_searched_in_order(
     downloaded = ensure_weights(served).path
     monkeypatch.setenv("FEATURE_FRONTEND_WEIGHTS", str(tmp_path / "variable"))
     given = tmp_path / "given"
-    assert search_folders(str(given)) == [given, tmp_path / "variable", empty_cache]
+    assert search_folders(str(given))[:3] == [given, tmp_path / "variable", empty_cache]
     for folder in (tmp_path / "variable", given):
         folder.mkdir()
         (folder / "net.pth").write_bytes(downloaded.read_bytes())
@@ -125,9 +125,12 @@ def test_a_file_that_is_no_checkpoint_is_an_error(tmp_path: Path, content: bytes
 
 def test_records_name_a_fixed_commit_and_a_licence() -> None:
     for name, record in WEIGHTS.items():
-        assert record.file_name == f"{name}.pth"
-        assert "/683d7c65197395c0b3f01ebe76e1084a27e73a65/" in record.url
+        assert record.file_name.startswith(f"{name}.")
         assert len(record.sha256) == 64
+        if not record.url:
+            assert find_weights(record) is not None
+            continue
+        assert "/683d7c65197395c0b3f01ebe76e1084a27e73a65/" in record.url
         assert "BSD-3-Clause" in record.licence
 
 

@@ -15,6 +15,10 @@ class WeightsError(FeatureFrontendError):
     """Weights are unknown, cannot be found or downloaded, have a wrong hash, or do not fit the network."""
 
 
+class WeightsUnavailableError(WeightsError):
+    """Weights are nowhere on this machine, and cannot be downloaded."""
+
+
 class ImageError(FeatureFrontendError):
     """An image has an unsupported type, shape, size, encoding or an inconsistent buffer."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import enum
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from feature_frontend.api import make_matcher
+from feature_frontend.errors import WeightsUnavailableError
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.settings import Settings
 from feature_frontend.tracker import ChainTracker
@@ -78,9 +79,11 @@ class Frontend:
     Args:
         extractor: With its weights loaded.
         settings: Of the matcher; and of the extractor, which takes them over.
+        notice: What the user should know of how it came about, in one line; empty for nothing.
     """
 
-    def __init__(self, extractor: Extractor, settings: Settings) -> None:
+    def __init__(self, extractor: Extractor, settings: Settings, notice: str = "") -> None:
+        self.notice = notice
         self._extractor = extractor
         self._tracker = ChainTracker()
         self._previous: _Previous | None = None
@@ -88,13 +91,22 @@ class Frontend:
 
     @classmethod
     def from_pretrained(cls, settings: Settings) -> Frontend:
-        """A front-end with the published weights that `settings` name.
+        """A front-end with the weights that `settings` name, or with the fallback where those cannot be had.
 
         Raises:
             SettingsError: A name or the device is unknown.
-            WeightsError: The weights cannot be had.
+            WeightsError: The weights cannot be had and there is no fallback, or a file is not what it should be.
         """
-        return cls(Extractor.from_pretrained(settings), settings)
+        try:
+            return cls(Extractor.from_pretrained(settings), settings)
+        except WeightsUnavailableError as error:
+            if settings.fallback_extractor in {"", settings.extractor}:
+                raise
+            fallback = Extractor.from_pretrained(replace(settings, extractor=settings.fallback_extractor))
+            notice = (
+                f"using {fallback.identity}, which comes with this package, instead of {settings.extractor}: {error}"
+            )
+            return cls(fallback, settings, notice)
 
     @property
     def extractor(self) -> Extractor:

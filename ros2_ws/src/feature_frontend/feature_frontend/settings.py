@@ -273,6 +273,12 @@ class MatchingSettings(SettingsGroup):
 class NodeSettings(SettingsGroup):
     """How the ROS 2 node takes images and publishes results."""
 
+    fallback_extractor: str = parameter(
+        "silk-vggnp-mu",
+        "Extractor to use when the weights of `extractor` are nowhere on this machine and no network answers; empty: "
+        "none, the node ends with an error.",
+        choices=("silk-vggnp-mu", ""),
+    )
     queue_policy: str = parameter(
         "newest",
         "newest: one image waits at most, a newer one replaces it and the dropped one is counted in status; "

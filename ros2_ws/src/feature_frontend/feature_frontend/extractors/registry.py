@@ -31,9 +31,9 @@ class ExtractorRecord:
 
 
 EXTRACTORS = {
-    **{name: ExtractorRecord(partial(Aliked, config), WEIGHTS[name]) for name, config in ALIKED_CONFIGS.items()},
+    **{name: ExtractorRecord(partial(Aliked, row), WEIGHTS[name]) for name, row in ALIKED_CONFIGS.items()},
     **{
-        name: ExtractorRecord(partial(Silk, config), None, from_published_names)
-        for name, config in SILK_CONFIGS.items()
+        name: ExtractorRecord(partial(Silk, row), WEIGHTS.get(name), from_published_names)
+        for name, row in SILK_CONFIGS.items()
     },
 }

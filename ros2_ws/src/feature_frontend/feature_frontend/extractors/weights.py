@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from feature_frontend.errors import WeightsError
+from feature_frontend.errors import WeightsError, WeightsUnavailableError
 
 __all__ = [
     "WEIGHTS",
@@ -33,6 +33,8 @@ __all__ = [
 WEIGHTS_VARIABLE = "FEATURE_FRONTEND_WEIGHTS"
 _ALIKED_FILES = "https://github.com/Shiaoming/ALIKED/raw/683d7c65197395c0b3f01ebe76e1084a27e73a65/models"
 _ALIKED_LICENCE = "BSD-3-Clause, (c) 2022 Zhao Xiaoming"
+# Models of this project's own, which come with the package.
+_SHIPPED = Path(__file__).resolve().parents[1] / "models"
 _TIMEOUT_S = 20.0
 _CHUNK_BYTES = 1 << 16
 _SAFETENSORS = ".safetensors"
@@ -46,7 +48,7 @@ class WeightsRecord:
     Attributes:
         name: The extractor that it belongs to.
         file_name: Its file name, in the authors' repository and on disk.
-        url: Its official address, at a fixed commit.
+        url: Its official address, at a fixed commit; empty for a model that ships with this package.
         sha256: Hash of the file, 64 hex digits.
         licence: Licence and holder.
     """
@@ -99,6 +101,16 @@ class FoundWeights:
         return dict(state)
 
 
+# Trained by this project on free images; the card beside the file says how.
+_SILK_MU = WeightsRecord(
+    name="silk-vggnp-mu",
+    file_name="silk-vggnp-mu.safetensors",
+    url="",
+    sha256="6fef43b3dbeeb305c4b30622c3f901267b8b8f422465f0518c3fa9a6212d0830",
+    licence="Apache-2.0, comes with this package",
+)
+
+
 def _aliked(name: str, sha256: str) -> WeightsRecord:
     return WeightsRecord(name, f"{name}.pth", f"{_ALIKED_FILES}/{name}.pth", sha256, _ALIKED_LICENCE)
 
@@ -110,6 +122,7 @@ WEIGHTS = {
         _aliked("aliked-n16", "5be8704840ed662d9d8c561bf7279c222092674e7eb05fd0feab94899e9d82f2"),
         _aliked("aliked-n16rot", "ddf3abbf38e86f6a74540d214e1a9712c54b2d8551abc864542199f2347d7332"),
         _aliked("aliked-n32", "055283fd1624d3ab46a05c3b617b1a79a3f28d1f551737eef2d653e8c8232890"),
+        _SILK_MU,
     )
 }
 
@@ -121,9 +134,9 @@ def cache_folder() -> Path:
 
 
 def search_folders(weights_dir: str = "") -> list[Path]:
-    """The folders in which weights are looked for, in this order: `weights_dir`, the variable's, the cache."""
+    """The folders in which weights are looked for: `weights_dir`, the variable's, the cache, the package's own."""
     given = [weights_dir, os.environ.get(WEIGHTS_VARIABLE, "")]
-    return [Path(folder).expanduser() for folder in given if folder] + [cache_folder()]
+    return [*(Path(folder).expanduser() for folder in given if folder), cache_folder(), _SHIPPED]
 
 
 def find_weights(record: WeightsRecord, weights_dir: str = "") -> FoundWeights | None:
@@ -179,8 +192,9 @@ def ensure_weights(record: WeightsRecord, weights_dir: str = "") -> FoundWeights
     """The record's verified file: found on disk, else downloaded.
 
     Raises:
-        WeightsError: It is nowhere and cannot be downloaded, or a file of its name is another one. The text says which
-            file is wanted, where it was looked for, and what to type.
+        WeightsUnavailableError: It is nowhere and cannot be downloaded. The text says which file is wanted, where it
+            was looked for, and what to type.
+        WeightsError: A file of its name is another one.
     """
     found = find_weights(record, weights_dir)
     if found is not None:
@@ -193,10 +207,13 @@ def ensure_weights(record: WeightsRecord, weights_dir: str = "") -> FoundWeights
             f"weights {record.file_name} not found in {looked}, and {error}; fetch that file on a machine with a "
             f"network, put it into a folder, and type: export {WEIGHTS_VARIABLE}=/path/to/that/folder"
         )
-        raise WeightsError(msg) from error
+        raise WeightsUnavailableError(msg) from error
 
 
 def _download(record: WeightsRecord, target: Path) -> None:
+    if not record.url:
+        msg = f"{record.file_name} comes with this package and is not offered anywhere else"
+        raise WeightsError(msg)
     try:
         with urllib.request.urlopen(record.url, timeout=_TIMEOUT_S) as response, target.open("wb") as file:
             size = int(response.headers.get("Content-Length", 0)) or None

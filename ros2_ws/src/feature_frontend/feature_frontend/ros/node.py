@@ -57,6 +57,8 @@ class FrontendNode(Node):
         self._settings = declare_parameters(self)
         self._frontend = load(self._settings)
         self._frontend.warm_up(*_WARM_UP_SIZE)
+        if self._frontend.notice:
+            self.get_logger().warning(self._frontend.notice)
         self._applied = self._settings
         self._calibration: CameraCalibration | None = None
         self._calibration_problem = ""

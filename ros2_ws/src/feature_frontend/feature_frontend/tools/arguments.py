@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
-__all__ = ["natural", "non_negative", "positive"]
+__all__ = ["above_zero", "natural", "non_negative", "positive"]
 
 
 def positive(text: str) -> int:
@@ -23,6 +23,15 @@ def non_negative(text: str) -> float:
     value = float(text)
     if not (value >= 0 and math.isfinite(value)):
         msg = f"{text} is not a number from 0 up"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def above_zero(text: str) -> float:
+    """A finite number above 0."""
+    value = float(text)
+    if not (value > 0 and math.isfinite(value)):
+        msg = f"{text} is not a number above 0"
         raise argparse.ArgumentTypeError(msg)
     return value
 

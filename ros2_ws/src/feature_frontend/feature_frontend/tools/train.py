@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import shlex
 import signal
 import sys
@@ -21,6 +20,7 @@ from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.extractors.silk import SILK_CONFIGS
 from feature_frontend.extractors.weights import ensure_weights, own_weights
 from feature_frontend.media import SourceOptions, open_source
+from feature_frontend.tools.arguments import above_zero, natural, positive
 from feature_frontend.training.augmentation import PAPER_PROBABILITY
 from feature_frontend.training.distributed import Processes, processes
 from feature_frontend.training.images import GreyImages, images_in_folder, images_of_source
@@ -229,25 +229,25 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--video", type=Path, action="append", default=[], metavar="FILE", help="video; repeatable")
     data.add_argument("--topic", help="image topic of the bag, where it has several")
     data.add_argument(
-        "--max-frames", type=_positive, default=500, metavar="N", help="frames kept of each bag and video (500)"
+        "--max-frames", type=positive, default=500, metavar="N", help="frames kept of each bag and video (500)"
     )
     data.add_argument(
         "--data-licence", default="not stated", metavar="TEXT", help="terms of the images, for the model card"
     )
     data.add_argument(
-        "--workers", type=_natural, default=0, metavar="N", help="processes that prepare images; a few on a GPU (0)"
+        "--workers", type=natural, default=0, metavar="N", help="processes that prepare images; a few on a GPU (0)"
     )
 
     result = parser.add_argument_group("training")
     result.add_argument("--model", choices=tuple(SILK_CONFIGS), default="silk-vggnp-mu", help="default: silk-vggnp-mu")
     result.add_argument("--init", metavar="WEIGHTS", help="file or name of weights to begin with; default: random ones")
     result.add_argument(
-        "--map-size", type=_positive, metavar="N", help="side of the descriptor map, px (146; 82 on a CPU)"
+        "--map-size", type=positive, metavar="N", help="side of the descriptor map, px (146; 82 on a CPU)"
     )
-    result.add_argument("--batch-size", type=_positive, default=1, metavar="N", help="pairs in each process (1)")
-    result.add_argument("--accumulate", type=_positive, default=1, metavar="N", help="batches for each step (1)")
+    result.add_argument("--batch-size", type=positive, default=1, metavar="N", help="pairs in each process (1)")
+    result.add_argument("--accumulate", type=positive, default=1, metavar="N", help="batches for each step (1)")
     result.add_argument("--learning-rate", type=float, default=1e-4, metavar="X", help="Adam's (1e-4)")
-    result.add_argument("--warmup-steps", type=_natural, default=0, metavar="N", help="steps up to that rate (0)")
+    result.add_argument("--warmup-steps", type=natural, default=0, metavar="N", help="steps up to that rate (0)")
     result.add_argument("--schedule", choices=SCHEDULES, default="constant", help="cosine goes down to 0 at --steps")
     result.add_argument(
         "--average-decay", type=float, default=0.999, metavar="X", help="of the exported average (0.999)"
@@ -262,44 +262,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network (float32)")
     result.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    result.add_argument("--seed", type=_natural, default=0, metavar="N", help="(0)")
+    result.add_argument("--seed", type=natural, default=0, metavar="N", help="(0)")
 
     run = parser.add_argument_group("run")
     run.add_argument("--output", type=Path, metavar="DIR", help="default: training_output/MODEL")
-    run.add_argument("--steps", type=_positive, metavar="N", help=f"last step (without --minutes: {_PAPER_STEPS})")
-    run.add_argument("--minutes", type=_above_zero, metavar="M", help="end after this time")
+    run.add_argument("--steps", type=positive, metavar="N", help=f"last step (without --minutes: {_PAPER_STEPS})")
+    run.add_argument("--minutes", type=above_zero, metavar="M", help="end after this time")
     run.add_argument("--resume", action="store_true", help="go on with the run in --output")
     run.add_argument("--dry-run", action="store_true", help="two steps to see whether all fits; writes nothing")
-    run.add_argument("--validate-every", type=_positive, default=1000, metavar="N", help="steps; also saves (1000)")
+    run.add_argument("--validate-every", type=positive, default=1000, metavar="N", help="steps; also saves (1000)")
     run.add_argument("--validation-images", type=Path, metavar="DIR", help="default: every 10th image is held out")
-    run.add_argument("--validation-pairs", type=_natural, default=40, metavar="N", help="0 does not validate (40)")
-    run.add_argument("--validation-short-side", type=_positive, default=240, metavar="PX", help="of its images (240)")
-    run.add_argument("--validation-keypoints", type=_positive, default=1000, metavar="N", help="in each image (1000)")
+    run.add_argument("--validation-pairs", type=natural, default=40, metavar="N", help="0 does not validate (40)")
+    run.add_argument("--validation-short-side", type=positive, default=240, metavar="PX", help="of its images (240)")
+    run.add_argument("--validation-keypoints", type=positive, default=1000, metavar="N", help="in each image (1000)")
     return parser
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        msg = f"{text} is not a whole number from 0 up"
-        raise argparse.ArgumentTypeError(msg)
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        msg = f"{text} is not a whole number from 1 up"
-        raise argparse.ArgumentTypeError(msg)
-    return value
-
-
-def _above_zero(text: str) -> float:
-    value = float(text)
-    if not (value > 0 and math.isfinite(value)):
-        msg = f"{text} is not a number above 0"
-        raise argparse.ArgumentTypeError(msg)
-    return value
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def _list(arguments: argparse.Namespace) -> int:
             where = "not found" if found is None else str(found.path)
         except WeightsError as error:
             where = f"unusable: {error}"
-        print(f"\n{record.name}\n  file     {where}\n  source   {record.url}")
+        print(f"\n{record.name}\n  file     {where}\n  source   {record.url or 'this package'}")
         print(f"  sha-256  {record.sha256}\n  licence  {record.licence}")
     return 0
 

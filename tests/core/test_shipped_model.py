@@ -1,0 +1,75 @@
+"""The model that ships with the package: it loads anywhere, and stands in where no other weights can be had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from feature_frontend import load_extractor, load_matcher
+from feature_frontend.errors import WeightsError, WeightsUnavailableError
+from feature_frontend.extractors import registry
+from feature_frontend.extractors.registry import ExtractorRecord
+from feature_frontend.extractors.weights import WEIGHTS, WeightsRecord
+from feature_frontend.frontend import Frontend
+from feature_frontend.settings import Settings
+
+Uint8Array = npt.NDArray[np.uint8]
+
+
+@pytest.fixture
+def nothing_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No weights of ALIKED on this machine, and nobody who offers them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("FEATURE_FRONTEND_WEIGHTS", raising=False)
+    published = WEIGHTS["aliked-n16"]
+    elsewhere = WeightsRecord(
+        published.name, published.file_name, "http://127.0.0.1:9/n16.pth", published.sha256, published.licence
+    )
+    unreachable = ExtractorRecord(registry.EXTRACTORS["aliked-n16"].build, elsewhere)
+    monkeypatch.setitem(registry.EXTRACTORS, "aliked-n16", unreachable)
+
+
+@pytest.mark.usefixtures("nothing_at_hand")
+def test_it_needs_nothing_but_the_package(photographs: list[Uint8Array]) -> None:
+    extractor = load_extractor("silk-vggnp-mu", device="cpu", max_num_keypoints=500)
+    assert extractor.identity == f"silk-vggnp-mu@{WEIGHTS['silk-vggnp-mu'].sha256[:8]}"
+    features0, features1 = extractor(photographs[0]), extractor(photographs[1])
+    matches = load_matcher("mnn")(features0, features1)
+    assert len(features0) == len(features1) == 500
+    moved = features1.keypoints[matches.indices1] - features0.keypoints[matches.indices0]
+    # The camera turns a little between the frames: right matches agree roughly on the direction.
+    near = (moved - moved.median(dim=0).values).norm(dim=1) < 15
+    assert int(near.sum()) > 100
+
+
+@pytest.mark.usefixtures("nothing_at_hand")
+def test_it_stands_in_and_says_so(photographs: list[Uint8Array]) -> None:
+    frontend = Frontend.from_pretrained(Settings(device="cpu", max_num_keypoints=100))
+    assert frontend.extractor.identity.startswith("silk-vggnp-mu@")
+    assert "instead of aliked-n16: weights aliked-n16.pth not found in" in frontend.notice
+    assert "\n" not in frontend.notice
+    assert len(frontend.process(photographs[0], 0).features) == 100
+
+
+@pytest.mark.usefixtures("nothing_at_hand")
+def test_it_stands_in_only_where_it_may() -> None:
+    with pytest.raises(WeightsUnavailableError, match=r"aliked-n16\.pth not found in"):
+        Frontend.from_pretrained(Settings(device="cpu", fallback_extractor=""))
+    with pytest.raises(WeightsUnavailableError):
+        load_extractor("aliked-n16", device="cpu")
+
+
+def test_a_wrong_file_is_an_error_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "aliked-n16.pth").write_bytes(b"something else")
+    with pytest.raises(WeightsError, match=r"is not the published aliked-n16\.pth"):
+        Frontend.from_pretrained(Settings(device="cpu", weights_dir=str(tmp_path)))
+
+
+def test_its_card_says_where_it_comes_from() -> None:
+    folder = Path(registry.__file__).resolve().parents[1] / "models"
+    card = (folder / "silk-vggnp-mu.md").read_text(encoding="utf-8")
+    for part in ("data", "licence", "steps", "20"):
+        assert part in card.lower()

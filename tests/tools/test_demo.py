@@ -175,7 +175,22 @@ def test_demo_with_own_images_and_no_calibration(
 
 @needs_ros
 @pytest.mark.slow
-def test_a_node_without_weights_ends_the_demo_with_its_error(tmp_path: Path) -> None:
+def test_a_node_that_cannot_load_ends_the_demo_with_its_error(tmp_path: Path) -> None:
+    mark = uuid.uuid4().hex
+    (tmp_path / "aliked-n16.pth").write_bytes(b"not a network")
+    process = start_demo(tmp_path / "out", mark, "--frames", "2", FEATURE_FRONTEND_WEIGHTS=str(tmp_path))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    last = err.splitlines()[-1]
+    assert last.startswith("error: the node ended with exit status 1: ")
+    assert "is not the published aliked-n16.pth" in last
+    assert "Traceback" not in err
+    assert left_over(mark) == []
+
+
+@needs_ros
+@pytest.mark.slow
+def test_without_weights_or_network_the_shipped_model_does_the_job(tmp_path: Path) -> None:
     mark = uuid.uuid4().hex
     nowhere = str(tmp_path / "nowhere")
     # A proxy that refuses stands for a machine without a network.
@@ -183,17 +198,16 @@ def test_a_node_without_weights_ends_the_demo_with_its_error(tmp_path: Path) -> 
         tmp_path / "out",
         mark,
         "--frames",
-        "2",
+        "4",
         FEATURE_FRONTEND_WEIGHTS=nowhere,
         XDG_CACHE_HOME=nowhere,
         https_proxy="http://127.0.0.1:9",
     )
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 1
-    last = err.splitlines()[-1]
-    assert last.startswith("error: the node ended with exit status 1: weights aliked-n16.pth not found in ")
-    assert "export FEATURE_FRONTEND_WEIGHTS=" in last
-    assert "Traceback" not in err
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    assert "note: using silk-vggnp-mu@" in err
+    assert "instead of aliked-n16" in err
+    assert "silk-vggnp-mu@" in out
     assert left_over(mark) == []
 
 

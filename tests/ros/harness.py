@@ -77,13 +77,6 @@ class RunningNode:
             raise
         return self.process.returncode, time.monotonic() - start_s, output
 
-    def peak_memory_mb(self) -> float:
-        """Most memory the process has held so far, MB."""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return float(line.split()[1]) / 1024
-        return float("nan")
-
 
 class Client:
     """Publishes images and collects all that the node publishes, by topic."""

@@ -19,6 +19,7 @@ from rcl_interfaces.srv import DescribeParameters, SetParameters
 from sensor_msgs.msg import CameraInfo, Image
 
 from feature_frontend.ros.message_encoding import stamp_from_ns, stamp_to_ns
+from tests.memory import peak_mib
 from tests.ros.harness import Client, RunningNode, wait_until
 
 _FRAME_NS = 100_000_000
@@ -135,8 +136,8 @@ def test_odd_images_get_a_status_and_the_next_good_one_works(
             client.send_pixels(np.ascontiguousarray(image), (index + 1) * _FRAME_NS)
     statuses: list[FrameStatus] = client.wait_for("status", len(cases))
 
-    peak_mb = running.peak_memory_mb()
-    report_figure(f"odd images up to 4000x3000, aliked-t16: peak memory of the node {peak_mb:.0f} MB")
+    peak = peak_mib(running.process.pid)
+    report_figure(f"odd images up to 4000x3000, aliked-t16: peak memory of the node {peak:.0f} MiB")
     for (_, state, reason), status in zip(cases, statuses, strict=True):
         assert (status.state, reason in status.reason) == (state, True), status
         assert status.frames_received == (status.frames_processed + status.frames_dropped + status.frames_refused)
@@ -149,7 +150,7 @@ def test_odd_images_get_a_status_and_the_next_good_one_works(
     of_huge = by_stamp[7 * _FRAME_NS]
     assert (of_huge.height, of_huge.width) == (3000, 4000)
     assert _points(of_huge.keypoints).max() > 3000
-    assert peak_mb < 8000
+    assert peak < 8000
 
 
 def test_live_parameters_act_and_the_others_refuse(every_frame: Pair, photographs: list[Uint8Array]) -> None:

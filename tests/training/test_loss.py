@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from feature_frontend.training.correspondences import Correspondences
 from feature_frontend.training.loss import PAPER_TEMPERATURE, matching_loss, silk_loss
+from tests.conftest import REPOSITORY
 
 _SIDE, _DIM = 9, 5
 
@@ -88,10 +89,11 @@ def test_impossible_arguments_are_refused() -> None:
 
 
 _PEAK_MEMORY = """
-import resource, sys
+import sys
 import torch
 from feature_frontend.training.correspondences import Correspondences
 from feature_frontend.training.loss import matching_loss
+from tests.conftest import REPOSITORY
 from torch.nn import functional
 torch.set_num_threads(1)
 size = int(sys.argv[1])
@@ -99,14 +101,15 @@ ends = [functional.normalize(torch.randn(size, 32), dim=1).requires_grad_() for 
 every_second = torch.arange(0, size, 2)
 loss, _ = matching_loss(*ends, Correspondences(every_second, every_second))
 loss.backward()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+from tests.memory import peak_mib
+print(peak_mib())
 """
 
 
 def test_memory_stays_flat_as_the_map_grows() -> None:
-    def peak_mib(side: int) -> int:
+    def peak_mib(side: int) -> float:
         command = [sys.executable, "-c", _PEAK_MEMORY, str(side * side)]
-        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        return float(subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout)
 
     # The whole matrix of 82x82 maps has 172 MiB, and autograd would keep several.
     assert peak_mib(82) - peak_mib(8) < 60

@@ -42,7 +42,9 @@ class RunningNode:
     """The executable `frontend`; ends with the block, by Ctrl-C first."""
 
     def __init__(self, domain_id: int, *parameters: str, arguments: Sequence[str] = ()) -> None:
-        given = [part for parameter in parameters for part in ("-p", parameter)]
+        # Compiling in the background would take the cores from the tests that run meanwhile.
+        chosen = ("compile:=false", *parameters)
+        given = [part for parameter in chosen for part in ("-p", parameter)]
         environment = {
             **os.environ,
             "ROS_DOMAIN_ID": str(domain_id),

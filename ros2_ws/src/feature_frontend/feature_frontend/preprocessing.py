@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +12,7 @@ import torch
 from feature_frontend.coordinates import Resize
 from feature_frontend.errors import ImageError
 
-__all__ = ["check_image", "grey_range", "image_to_tensor", "resize_tensor"]
+__all__ = ["check_image", "grey_range", "image_to_tensor", "images_to_batch", "resize_tensor", "tensors_to_batch"]
 
 Uint8Array = npt.NDArray[np.uint8]
 _RGB_CHANNELS = 3
@@ -54,17 +56,33 @@ def grey_range(image: Uint8Array) -> int:
 
 
 def image_to_tensor(image: Uint8Array, device: torch.device, channels: int = _RGB_CHANNELS) -> torch.Tensor:
-    """(H, W[, 3]) uint8 to (1, C, H, W) float32 in [0, 1] on `device`.
+    """One (H, W[, 3]) uint8 image as `images_to_batch` returns it."""
+    return images_to_batch([image], device, channels)
+
+
+def images_to_batch(images: Sequence[Uint8Array], device: torch.device, channels: int = _RGB_CHANNELS) -> torch.Tensor:
+    """(H, W[, 3]) uint8 images of one size to (B, C, H, W) float32 in [0, 1] on `device`.
 
     Grey is repeated where `channels` is 3; RGB stays RGB where it is 1, for the network to convert.
 
-    The bytes travel as they are and become floats on the device: a quarter of the transfer.
+    The bytes travel as they are and become floats on the device: a quarter of the transfer. The batch lies in memory as
+    the networks read it, channels of a pixel together, whatever the images were: code compiled for one camera image
+    is not compiled again for the next.
     """
     # torch cannot wrap read-only memory, negative strides or overlapping rows; only such an image is copied.
-    pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(device, non_blocking=True)
-    tensor = pixels.unsqueeze(0) if image.ndim == 2 else pixels.permute(2, 0, 1)
-    tensor = tensor.to(torch.float32).div_(255.0).unsqueeze(0)
-    return tensor.expand(1, max(channels, tensor.shape[1]), -1, -1).contiguous()
+    wrapped = [torch.from_numpy(np.require(image, requirements=["C", "W"])) for image in images]
+    return tensors_to_batch([pixels.to(device, non_blocking=True) for pixels in wrapped], channels)
+
+
+def tensors_to_batch(images: Sequence[torch.Tensor], channels: int = _RGB_CHANNELS) -> torch.Tensor:
+    """The same for (H, W[, 3]) uint8 tensors, on their device."""
+    height, width = images[0].shape[:2]
+    channels = max([channels, *(image.shape[2] for image in images if image.ndim == _RGB_CHANNELS)])
+    layout = torch.channels_last if channels > 1 else torch.contiguous_format
+    batch = torch.empty((len(images), channels, height, width), device=images[0].device, memory_format=layout)
+    for row, image in zip(batch, images, strict=True):
+        row.copy_(image if image.ndim == 2 else image.permute(2, 0, 1))
+    return batch.div_(255.0)
 
 
 def resize_tensor(images: torch.Tensor, resize: Resize) -> torch.Tensor:

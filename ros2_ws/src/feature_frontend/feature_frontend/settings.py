@@ -173,6 +173,11 @@ class ExtractionSettings(SettingsGroup):
         "Number format of the network; coordinates and scores stay float32.",
         choices=("float32", "float16", "bfloat16"),
     )
+    compile: bool = parameter(
+        True,
+        "On the CPU: compile the network in the background for the image sizes that keep coming, and use the compiled "
+        "code once it is ready; it is kept on disk. Needs a C++ compiler; without one the network runs uncompiled.",
+    )
     max_num_keypoints: int = parameter(
         1000,
         "Most keypoints kept in an image, the best scores first.",

@@ -86,7 +86,12 @@ class NetworkMethod:
 
     def __init__(self, name: str, options: MethodOptions) -> None:
         self._extractor = load_extractor(
-            name, device=options.device, weights_path=options.weights_path, weights_dir=options.weights_dir
+            name,
+            device=options.device,
+            weights_path=options.weights_path,
+            weights_dir=options.weights_dir,
+            # Compiled code takes over at a moment that depends on the machine, and rounds differently.
+            compile=False,
         )
 
     @property

@@ -18,9 +18,9 @@ from feature_frontend.extractors.layers.deformable_convolution import Deformable
 from feature_frontend.extractors.layers.keypoint_detection import detect_keypoints
 from feature_frontend.extractors.layers.sparse_deformable_head import SparseDeformableDescriptorHead
 
-__all__ = ["ALIKED_CONFIGS", "Aliked", "AlikedConfig", "DenseMaps"]
+__all__ = ["ALIKED_CONFIGS", "TOTAL_STRIDE", "Aliked", "AlikedConfig", "DenseMaps"]
 
-_TOTAL_STRIDE = 32  # pooling by 2, 4 and 4 between the four blocks
+TOTAL_STRIDE = 32  # pooling by 2, 4 and 4 between the four blocks
 
 
 @dataclass(frozen=True)
@@ -132,12 +132,12 @@ class Aliked(nn.Module):
     @property
     def minimum_size(self) -> int:
         """Smallest image side in px."""
-        return _TOTAL_STRIDE
+        return TOTAL_STRIDE
 
     def forward(self, images: torch.Tensor) -> DenseMaps:
         """Score map and feature map of (B, 3, H, W) RGB images in [0, 1], at the images' own size."""
         height, width = images.shape[-2:]
-        padding = padding_to_multiple(height, width, _TOTAL_STRIDE)
+        padding = padding_to_multiple(height, width, TOTAL_STRIDE)
         maps1 = self.block1(padding.pad(images).to(self.conv1.weight.dtype))
         maps2 = self.block2(functional.avg_pool2d(maps1, 2))
         maps3 = self.block3(functional.avg_pool2d(maps2, 4))

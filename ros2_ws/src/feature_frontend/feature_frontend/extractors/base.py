@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-__all__ = ["DetectionOptions", "NetworkFeatures", "NetworkProtocol"]
+__all__ = ["DetectionOptions", "FastNetwork", "NetworkFeatures", "NetworkProtocol", "PaddedFeatures"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,31 @@ class NetworkFeatures:
     descriptors: torch.Tensor
 
 
+@dataclass(frozen=True)
+class PaddedFeatures:
+    """`NetworkFeatures` of a batch in tensors of one length; rows from an image's count on mean nothing.
+
+    Attributes:
+        keypoints: (B, K, 2) float32, (x, y) px, best first.
+        scores: (B, K) float32 in [0, 1].
+        descriptors: (B, K, D), L2-normalised.
+        counts: (B,) int64, how many of the K rows each image fills.
+    """
+
+    keypoints: torch.Tensor
+    scores: torch.Tensor
+    descriptors: torch.Tensor
+    counts: torch.Tensor
+
+    def unpadded(self) -> list[NetworkFeatures]:
+        """One entry an image; waits for the device."""
+        parts = zip(self.keypoints, self.scores, self.descriptors, self.counts.tolist(), strict=True)
+        return [
+            NetworkFeatures(keypoints[:count], scores[:count], descriptors[:count])
+            for keypoints, scores, descriptors, count in parts
+        ]
+
+
 class NetworkProtocol(Protocol):
     """A network that turns images into keypoints and descriptors."""
 
@@ -56,3 +81,16 @@ class NetworkProtocol(Protocol):
 
     def extract(self, images: torch.Tensor, options: DetectionOptions) -> list[NetworkFeatures]:
         """Keypoints and descriptors of (B, C, H, W) images in [0, 1], one entry an image."""
+
+
+class FastNetwork(NetworkProtocol, Protocol):
+    """A network in two parts, whose shapes depend on the images' size and the options, not on what is in the images.
+
+    Neither part waits for a GPU, so that both can be recorded as one CUDA graph; the first can be compiled on a CPU.
+    """
+
+    def dense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The work for every pixel of (B, C, H, W) images in [0, 1]: maps for `sparse`."""
+
+    def sparse(self, dense: tuple[torch.Tensor, ...], options: DetectionOptions) -> PaddedFeatures:
+        """Keypoints and descriptors from what `dense` returned."""

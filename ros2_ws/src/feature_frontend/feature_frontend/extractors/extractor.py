@@ -13,10 +13,12 @@ from torch import nn
 
 from feature_frontend.coordinates import Resize, network_size
 from feature_frontend.errors import ImageError, SettingsError, WeightsError
-from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures, NetworkProtocol
+from feature_frontend.extractors.base import DetectionOptions, FastNetwork, NetworkFeatures, NetworkProtocol
+from feature_frontend.extractors.compilation import BackgroundCompiler
+from feature_frontend.extractors.execution import CompiledExecution, Execution, GraphExecution, PlainExecution
 from feature_frontend.extractors.registry import EXTRACTORS, ExtractorRecord
 from feature_frontend.extractors.weights import FoundWeights, ensure_weights, own_weights
-from feature_frontend.preprocessing import check_image, grey_range, image_to_tensor, resize_tensor
+from feature_frontend.preprocessing import check_image, grey_range
 from feature_frontend.settings import ExtractionSettings
 from feature_frontend.types import Features
 
@@ -66,6 +68,8 @@ class Extractor:
         self._dtype = PRECISIONS[settings.precision]
         module = network.to(device=device, dtype=self._dtype).eval().requires_grad_(requires_grad=False)
         self._network = cast(NetworkProtocol, module)
+        self._compiler: BackgroundCompiler | None = None
+        self._execution = self._make_execution()
 
     @classmethod
     def from_pretrained(cls, settings: ExtractionSettings) -> Extractor:
@@ -87,7 +91,7 @@ class Extractor:
         except RuntimeError as error:
             msg = f"weights {found.path} do not fit {settings.extractor}: {error}"
             raise WeightsError(msg) from error
-        return cls(network, found.identity, settings, device)
+        return cls(record.inference(network.eval()), found.identity, settings, device)
 
     @property
     def descriptor_dim(self) -> int:
@@ -137,10 +141,6 @@ class Extractor:
                 max_pixels=settings.max_pixels,
                 minimum=self._network.minimum_size,
             )
-            channels = self._network.input_channels
-            if any(checked[i].ndim != checked[textured[0]].ndim for i in textured):
-                channels = 3
-            batch = torch.cat([image_to_tensor(checked[i], self.device, channels) for i in textured])
             nms_radius = settings.nms_radius if settings.nms_radius >= 0 else self._network.default_nms_radius
             options = DetectionOptions(
                 max_num_keypoints=settings.max_num_keypoints,
@@ -148,10 +148,25 @@ class Extractor:
                 nms_radius=nms_radius,
                 border=settings.border,
             )
-            found = self._network.extract(resize_tensor(batch, resize), options)
+            found = self._execution([checked[i] for i in textured], resize, options)
             for i, one in zip(textured, found, strict=True):
                 features[i] = self._to_image(one, resize)
         return features
+
+    def wait_until_fast(self) -> None:
+        """Waits until what is being compiled in the background is in use; returns at once where nothing is."""
+        if self._compiler is not None:
+            self._compiler.wait()
+
+    def _make_execution(self) -> Execution:
+        is_fast = hasattr(self._network, "dense") and hasattr(self._network, "sparse")
+        if is_fast and self.device.type == "cuda":
+            return GraphExecution(cast(FastNetwork, self._network), self.device)
+        if is_fast and self.settings.compile:
+            network = cast(FastNetwork, self._network)
+            self._compiler = BackgroundCompiler(self.settings.extractor, network, self._dtype)
+            return CompiledExecution(network, self._compiler)
+        return PlainExecution(self._network, self.device)
 
     def _nothing(self, height: int, width: int) -> Features:
         return Features.empty(height, width, self.identity, self.descriptor_dim, self.device, self._dtype)

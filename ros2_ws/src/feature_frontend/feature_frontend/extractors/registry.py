@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
 from feature_frontend.extractors.aliked import ALIKED_CONFIGS, Aliked
+from feature_frontend.extractors.fast_aliked import FastAliked
 from feature_frontend.extractors.silk import SILK_CONFIGS, Silk, from_published_names
 from feature_frontend.extractors.weights import WEIGHTS, WeightsRecord
 
 __all__ = ["EXTRACTORS", "ExtractorRecord"]
+
+
+def _as_it_is(network: nn.Module) -> nn.Module:
+    return network
 
 
 @dataclass(frozen=True)
@@ -23,15 +29,20 @@ class ExtractorRecord:
         build: Makes the network, with random weights.
         weights: The published weights; None where this project may not fetch any, and `weights_path` must name a file.
         rename: Brings the names in a checkpoint to those of the network.
+        inference: Makes the network that does the same work faster from one with its final weights.
     """
 
     build: Callable[[], nn.Module]
     weights: WeightsRecord | None
     rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
+    inference: Callable[[Any], nn.Module] = _as_it_is
 
 
 EXTRACTORS = {
-    **{name: ExtractorRecord(partial(Aliked, row), WEIGHTS[name]) for name, row in ALIKED_CONFIGS.items()},
+    **{
+        name: ExtractorRecord(partial(Aliked, row), WEIGHTS[name], inference=FastAliked)
+        for name, row in ALIKED_CONFIGS.items()
+    },
     **{
         name: ExtractorRecord(partial(Silk, row), WEIGHTS.get(name), from_published_names)
         for name, row in SILK_CONFIGS.items()

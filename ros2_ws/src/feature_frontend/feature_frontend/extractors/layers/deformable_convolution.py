@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from feature_frontend.extractors.layers.sampling import sample_bilinear
 
-__all__ = ["DeformableConv2d"]
+__all__ = ["DeformableConv2d", "regular_positions"]
 
 
 class DeformableConv2d(nn.Module):
@@ -39,19 +39,19 @@ class DeformableConv2d(nn.Module):
         # Channels of the offsets: (y, x) of the first tap, (y, x) of the second, row by row of the kernel.
         offsets = self.offset_conv(maps).float().clamp(-limit, limit)
         offsets = offsets.reshape(batch, taps, 2, height * width).flip(2).transpose(2, 3)
-        positions = self._regular_positions(height, width, maps.device) + offsets
+        positions = regular_positions(height, width, self.kernel_size, maps.device).transpose(0, 1) + offsets
         samples = sample_bilinear(maps, positions).reshape(batch, channels * taps, height * width)
         weight = self.regular_conv.weight.reshape(self.regular_conv.out_channels, channels * taps)
         return functional.conv1d(samples, weight.unsqueeze(2)).reshape(batch, -1, height, width)
 
-    def _regular_positions(self, height: int, width: int, device: torch.device) -> torch.Tensor:
-        """(K*K, H*W, 2): where each tap reads for each pixel, before the offsets, (x, y) px."""
-        half = self.kernel_size // 2
-        rows = torch.arange(height, device=device, dtype=torch.float32)
-        columns = torch.arange(width, device=device, dtype=torch.float32)
-        y, x = torch.meshgrid(rows, columns, indexing="ij")
-        pixels = torch.stack([x, y], dim=-1).reshape(1, height * width, 2)
-        reach = torch.arange(-half, half + 1, device=device, dtype=torch.float32)
-        tap_y, tap_x = torch.meshgrid(reach, reach, indexing="ij")
-        kernel = torch.stack([tap_x, tap_y], dim=-1).reshape(-1, 1, 2)
-        return pixels + kernel
+
+def regular_positions(height: int, width: int, kernel_size: int, device: torch.device) -> torch.Tensor:
+    """(H*W, K*K, 2): where each tap of a convolution reads for each pixel, (x, y) px."""
+    half = kernel_size // 2
+    rows = torch.arange(height, device=device, dtype=torch.float32)
+    columns = torch.arange(width, device=device, dtype=torch.float32)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    pixels = torch.stack([x, y], dim=-1).reshape(height * width, 1, 2)
+    reach = torch.arange(-half, half + 1, device=device, dtype=torch.float32)
+    tap_y, tap_x = torch.meshgrid(reach, reach, indexing="ij")
+    return pixels + torch.stack([tap_x, tap_y], dim=-1).reshape(1, -1, 2)

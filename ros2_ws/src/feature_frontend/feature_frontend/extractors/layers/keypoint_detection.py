@@ -6,16 +6,43 @@ gives the sub-pixel position; the score is then read from the map at that positi
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch.nn import functional
 
 from feature_frontend.extractors.base import DetectionOptions
 from feature_frontend.extractors.layers.sampling import sample_bilinear
+from feature_frontend.extractors.layers.top_k import top_k
 
-__all__ = ["REFINEMENT_TEMPERATURE", "detect_keypoints", "refine_keypoints", "suppress_non_maxima", "zero_border"]
+__all__ = [
+    "REFINEMENT_TEMPERATURE",
+    "Detections",
+    "detect_keypoints",
+    "detect_padded",
+    "maximum_filter",
+    "refine_keypoints",
+    "suppress_non_maxima",
+    "zero_border",
+]
 
 REFINEMENT_TEMPERATURE = 0.1  # t_det of the ALIKE paper; scores of a window differ by about as much
 _EXTRA_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Keypoints of a batch of maps, as many rows for each as the budget has; those beyond `counts` mean nothing.
+
+    Attributes:
+        keypoints: (B, K, 2) float32, (x, y) px, best first.
+        scores: (B, K) float32 in [0, 1].
+        counts: (B,) int64, rows that hold a keypoint; they come first.
+    """
+
+    keypoints: torch.Tensor
+    scores: torch.Tensor
+    counts: torch.Tensor
 
 
 def suppress_non_maxima(score_maps: torch.Tensor, radius: int) -> torch.Tensor:
@@ -31,16 +58,40 @@ def suppress_non_maxima(score_maps: torch.Tensor, radius: int) -> torch.Tensor:
     Returns:
         (B, 1, H, W).
     """
-
-    def highest_nearby(maps: torch.Tensor) -> torch.Tensor:
-        return functional.max_pool2d(maps, kernel_size=2 * radius + 1, stride=1, padding=radius)
-
-    is_maximum = score_maps == highest_nearby(score_maps)
+    is_maximum = score_maps == maximum_filter(score_maps, radius)
     for _ in range(_EXTRA_ROUNDS):
-        is_suppressed = highest_nearby(is_maximum.to(score_maps.dtype)) > 0
+        is_suppressed = maximum_filter(is_maximum.to(torch.uint8), radius) > 0
         remaining = score_maps.masked_fill(is_suppressed, 0.0)
-        is_maximum |= (remaining == highest_nearby(remaining)) & ~is_suppressed
+        is_maximum |= (remaining == maximum_filter(remaining, radius)) & ~is_suppressed
     return score_maps.masked_fill(~is_maximum, 0.0)
+
+
+def maximum_filter(maps: torch.Tensor, radius: int) -> torch.Tensor:
+    """The highest value in the square window around each pixel; what lies outside the map counts as zero.
+
+    Args:
+        maps: (B, 1, H, W), not negative.
+        radius: Half width of the window in px.
+
+    Returns:
+        (B, 1, H, W).
+    """
+    if maps.is_cuda and maps.is_floating_point():
+        return functional.max_pool2d(maps, kernel_size=2 * radius + 1, stride=1, padding=radius)
+    return _maximum_along(_maximum_along(maps, radius, dim=3), radius, dim=2)
+
+
+def _maximum_along(maps: torch.Tensor, radius: int, dim: int) -> torch.Tensor:
+    """The running maximum over 2 radius + 1 px of one dimension, from those of 1, 2, 4 ... px, whole rows at a time."""
+    margins = [radius, radius, 0, 0] if dim == 3 else [0, 0, radius, radius]
+    highest = functional.pad(maps, margins)
+    window, reach = 2 * radius + 1, 1
+    while reach < window:
+        step = min(reach, window - reach)
+        length = highest.shape[dim] - step
+        highest = torch.maximum(highest.narrow(dim, 0, length), highest.narrow(dim, step, length))
+        reach += step
+    return highest
 
 
 def zero_border(maps: torch.Tensor, border: int) -> torch.Tensor:
@@ -85,18 +136,31 @@ def detect_keypoints(score_maps: torch.Tensor, options: DetectionOptions) -> lis
         For each map (N, 2) float32 points (x, y) px and (N,) float32 scores, N at most `max_num_keypoints`. Sorted by
         the score at the whole pixel; the score returned is that at the refined position.
     """
+    detections = detect_padded(score_maps, options)
+    return [
+        (keypoints[:count], scores[:count])
+        for keypoints, scores, count in zip(
+            detections.keypoints, detections.scores, detections.counts.tolist(), strict=True
+        )
+    ]
+
+
+def detect_padded(score_maps: torch.Tensor, options: DetectionOptions) -> Detections:
+    """The same as `detect_keypoints` in tensors whose shapes do not depend on the scores.
+
+    Nothing here waits for the device: the whole of it can be part of a CUDA graph.
+    """
     radius = options.nms_radius
     height, width = score_maps.shape[-2:]
     maxima = suppress_non_maxima(score_maps.detach(), radius)[:, 0]
     # The window of the refinement must lie inside the map.
     inner = zero_border(maxima, max(radius, options.border))
-    budget = min(options.max_num_keypoints, height * width)
-    best, flat_indices = inner.flatten(1).topk(budget, dim=1)
-    found = []
-    for index, (best_scores, indices) in enumerate(zip(best, flat_indices, strict=True)):
-        kept = indices[best_scores > options.detection_threshold]
-        pixels = torch.stack([kept % width, torch.div(kept, width, rounding_mode="floor")], dim=1)
-        keypoints = refine_keypoints(score_maps[index, 0], pixels, radius)
-        scores = sample_bilinear(score_maps[index : index + 1], keypoints[None, None])[0, 0, 0]
-        found.append((keypoints, scores))
-    return found
+    best, indices = top_k(inner.flatten(1), min(options.max_num_keypoints, height * width))
+    columns, rows = indices % width, torch.div(indices, width, rounding_mode="floor")
+    # Rows beyond the count may be anywhere; their windows must lie inside the map, too.
+    pixels = torch.stack([columns.clamp(radius, width - 1 - radius), rows.clamp(radius, height - 1 - radius)], dim=2)
+    keypoints = torch.stack(
+        [refine_keypoints(plane, points, radius) for plane, points in zip(score_maps[:, 0], pixels, strict=True)]
+    )
+    scores = sample_bilinear(score_maps, keypoints[:, None])[:, 0, 0]
+    return Detections(keypoints, scores, (best > options.detection_threshold).sum(dim=1))

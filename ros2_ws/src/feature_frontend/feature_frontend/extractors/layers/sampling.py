@@ -20,9 +20,12 @@ def sample_bilinear(maps: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         (B, C, P, Q) in the type of `maps`.
     """
     height, width = maps.shape[-2:]
-    # grid_sample's coordinates run from -1 at the first pixel's centre to 1 at the last one's (align_corners); a side
-    # of one pixel has no such scale, and any finite one serves.
-    scale = points.new_tensor([2.0 / max(width - 1, 1), 2.0 / max(height - 1, 1)])
-    grid = points * scale - 1.0
+    if min(height, width) == 1:
+        # A side of one pixel leaves grid_sample no scale: give it a second one, of zeros like all outside.
+        maps = functional.pad(maps, [0, int(width == 1), 0, int(height == 1)])
+        height, width = maps.shape[-2:]
+    # grid_sample's coordinates run from -1 at the first pixel's centre to 1 at the last one's (align_corners).
+    x, y = points.unbind(-1)
+    grid = torch.stack([x * (2.0 / (width - 1)) - 1.0, y * (2.0 / (height - 1)) - 1.0], dim=-1)
     values = functional.grid_sample(maps.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True)
     return values.to(maps.dtype)

@@ -88,6 +88,8 @@ def _demo(options: argparse.Namespace) -> int:
     parameters = {name: getattr(options, name) for name in ("extractor", "device", "max_num_keypoints")}
     # Reliable and without dropping: the demo is to show every frame, not to keep up with a camera.
     parameters |= {"queue_policy": "every_frame", "image_qos": "reliable", "output_depth": 0}
+    # Compiling takes longer than the demo.
+    parameters["compile"] = "false"
     sequence: RenderedSequence | None = None
     with Session(output.bag, output.logs, parameters) as session:
         if options.source is None:

@@ -1,0 +1,207 @@
+"""Compiled networks on the CPU: made beside the stream by `torch.compile`, kept on disk, used once they are ready.
+
+Compiling takes half a minute of both cores the first time. So a process of its own, at low priority, compiles and leaves
+the code in the cache; the node's process then only has to load it, and images go on through the uncompiled network
+meanwhile. Code in the cache is run as it is found: the folder must not be writable by anyone whom the node's user does
+not trust, as with every cache of PyTorch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+import torch
+from torch import nn
+
+from feature_frontend.extractors.weights import cache_folder
+
+__all__ = ["BackgroundCompiler", "DenseNetwork", "compiled_cache"]
+
+_FRAMES_BEFORE = 10  # a size that comes so often will come again; a folder of a few images is done before
+_MOST_SIZES = 4
+_NICENESS = 10
+_COMPILERS = ("g++", "clang++", "c++")
+_REASON_LENGTH = 300
+_ERROR_LINE = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Invalid\w*|Unsupported)\b")
+
+_logger = logging.getLogger(__name__)
+
+Dense = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
+
+
+class DenseNetwork(Protocol):
+    """A network whose work for every pixel is one method without decisions that depend on what is in the image."""
+
+    def dense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Maps of (B, C, H, W) images in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is compiled: a network of this name and number format, for batches of this shape, with so many threads."""
+
+    extractor: str
+    shape: tuple[int, ...]
+    dtype: str
+    threads: int
+
+    def arguments(self) -> list[str]:
+        return [self.extractor, "x".join(map(str, self.shape)), self.dtype, str(self.threads)]
+
+    @staticmethod
+    def parse(arguments: Sequence[str]) -> _Job:
+        extractor, shape, dtype, threads = arguments
+        return _Job(extractor, tuple(int(side) for side in shape.split("x")), dtype, int(threads))
+
+    def marker(self) -> Path:
+        """The file that says that the cache holds this job's code."""
+        own = Path(__file__).parent
+        sources = b"".join(file.read_bytes() for file in sorted(own.rglob("*.py")))
+        parts = [torch.__version__, torch.backends.cpu.get_cpu_capability(), sys.version, *self.arguments()]
+        digest = hashlib.sha256("\n".join(parts).encode() + sources).hexdigest()
+        return compiled_cache() / f"{self.extractor}-{digest[:16]}.done"
+
+
+def compiled_cache() -> Path:
+    """Where compiled code is kept: `$TORCHINDUCTOR_CACHE_DIR`, or `compiled` in the cache of the weights."""
+    chosen = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    return Path(chosen) if chosen else cache_folder() / "compiled"
+
+
+class BackgroundCompiler:
+    """Runs a network's dense part: compiled for the sizes that keep coming, as it is until then.
+
+    One thread calls it; compilation happens in another and ends with the process.
+
+    Args:
+        name: The network's name in `EXTRACTORS`.
+        network: On the CPU, in evaluation mode.
+        dtype: Number format of its weights.
+        frames_before: Images of one size before it is compiled for that size.
+    """
+
+    def __init__(
+        self, name: str, network: DenseNetwork, dtype: torch.dtype, frames_before: int = _FRAMES_BEFORE
+    ) -> None:
+        self._name = name
+        self._dtype = str(dtype).removeprefix("torch.")
+        self._network = network
+        self._frames_before = frames_before
+        self._seen: dict[tuple[int, ...], int] = {}
+        self._compiled: dict[tuple[int, ...], Dense] = {}
+        self._worker: threading.Thread | None = None
+        self._gave_up = False
+
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The network's maps of (B, C, H, W) images."""
+        shape = tuple(images.shape)
+        compiled = self._compiled.get(shape)
+        if compiled is not None:
+            return compiled(images)
+        self._seen[shape] = self._seen.get(shape, 0) + 1
+        if self._seen[shape] >= self._frames_before:
+            self._begin(images)
+        return self._network.dense(images)
+
+    def is_compiled(self, shape: Sequence[int]) -> bool:
+        """Whether batches of this shape go through compiled code."""
+        return tuple(shape) in self._compiled
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Waits until nothing is being compiled."""
+        if self._worker is not None:
+            self._worker.join(timeout_s)
+
+    def _begin(self, images: torch.Tensor) -> None:
+        is_busy = self._worker is not None and self._worker.is_alive()
+        if self._gave_up or is_busy or len(self._compiled) >= _MOST_SIZES:
+            return
+        job = _Job(self._name, tuple(images.shape), self._dtype, torch.get_num_threads())
+        self._worker = threading.Thread(target=self._compile, args=(job,), name="compile", daemon=True)
+        self._worker.start()
+
+    def _compile(self, job: _Job) -> None:
+        try:
+            _fill_cache(job)
+            compiled = _compile(self._network, job)
+        except Exception as error:
+            # Whatever keeps torch from compiling here, the uncompiled network does the same work.
+            self._gave_up = True
+            _logger.warning("%s runs uncompiled, which is slower: %s", self._name, _first_line(error))
+        else:
+            self._compiled[job.shape] = compiled
+            _logger.info("%s is compiled for %s", self._name, "x".join(map(str, job.shape)))
+
+
+def _fill_cache(job: _Job) -> None:
+    """Lets another process compile, unless its result is on disk already."""
+    marker = job.marker()
+    if marker.exists():
+        return
+    if not os.environ.get("CXX") and not any(shutil.which(compiler) for compiler in _COMPILERS):
+        msg = "no C++ compiler on this machine; install one (apt install g++), or set the parameter compile to false"
+        raise RuntimeError(msg)
+    command = [sys.executable, "-m", __name__, *job.arguments()]
+    # It holds the other end of the pipe: when this process ends, however it ends, so does that one.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        errors = process.stderr.read().decode(errors="replace")
+        code = process.wait()
+    if code != 0:
+        # Of a traceback, the line that names the error; what follows it is advice to PyTorch's developers.
+        lines = [line for line in errors.splitlines() if _ERROR_LINE.match(line)]
+        raise RuntimeError(lines[0] if lines else f"the compiling process ended with {code}")
+    marker.touch()
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:_REASON_LENGTH]
+
+
+def _compile(network: DenseNetwork, job: _Job) -> Dense:
+    """Compiles in this process; quick where the cache has the code."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled_cache()))
+    os.environ.setdefault("TORCHINDUCTOR_FX_GRAPH_CACHE", "1")
+    layout = torch.channels_last if job.shape[1] > 1 else torch.contiguous_format
+    example = torch.zeros(job.shape).to(memory_format=layout)
+    compiled: Dense = torch.compile(network.dense, dynamic=False, fullgraph=True)
+    with torch.no_grad():
+        compiled(example)
+    return compiled
+
+
+def _main(arguments: Sequence[str]) -> None:
+    from feature_frontend.extractors.registry import EXTRACTORS
+
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
+    job = _Job.parse(arguments)
+    compiled_cache().mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(job.threads)
+    network: nn.Module = EXTRACTORS[job.extractor].inference(EXTRACTORS[job.extractor].build().eval())
+    network = network.to(dtype=getattr(torch, job.dtype)).eval().requires_grad_(requires_grad=False)
+    _compile(cast(DenseNetwork, network), job)
+
+
+def _end_with_parent() -> None:
+    # Not through sys.stdin: a thread that waits inside it makes the interpreter abort at its own end.
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

@@ -1,0 +1,119 @@
+"""Compiling beside the stream, for real, and what happens where it cannot be done."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from feature_frontend.extractors import compilation
+from feature_frontend.extractors.compilation import BackgroundCompiler
+from feature_frontend.extractors.fast_aliked import FastAliked
+from tests.core.seeded import seeded_network
+
+needs_compiler = pytest.mark.skipif(
+    os.environ.get("CXX") is None and not any(map(shutil.which, ("g++", "clang++", "c++"))),
+    reason="needs a C++ compiler (g++)",
+)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    return tmp_path / "compiled"
+
+
+def _network() -> FastAliked:
+    return FastAliked(seeded_network())
+
+
+@needs_compiler
+@pytest.mark.slow
+@torch.no_grad()
+def test_frames_go_on_uncompiled_until_the_code_is_ready(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    network = _network()
+    compiler = BackgroundCompiler("aliked-t16", network, torch.float32, frames_before=3)
+    images = torch.rand((1, 3, 64, 96), generator=torch.Generator().manual_seed(0))
+    images = images.to(memory_format=torch.channels_last)
+    expected = network.dense(images)
+    for _ in range(4):
+        torch.testing.assert_close(compiler(images), expected)
+        assert not compiler.is_compiled(images.shape)
+    compiler.wait()
+    assert compiler.is_compiled(images.shape), caplog.text
+    assert not compiler.is_compiled((1, 3, 64, 64))
+    for mine, plain in zip(compiler(images), expected, strict=True):
+        torch.testing.assert_close(mine, plain, atol=1e-4, rtol=1e-4)
+    assert list(cache.glob("aliked-t16-*.done"))
+    assert "aliked-t16 is compiled for 1x3x64x96" in caplog.text
+
+
+@torch.no_grad()
+def test_without_a_compiler_it_says_so_once_and_goes_on(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PATH", str(cache))
+    monkeypatch.delenv("CXX", raising=False)
+    network = _network()
+    compiler = BackgroundCompiler("aliked-t16", network, torch.float32, frames_before=1)
+    images = torch.rand((1, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    for _ in range(3):
+        torch.testing.assert_close(compiler(images), network.dense(images))
+        compiler.wait()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "aliked-t16 runs uncompiled" in caplog.text
+    assert "no C++ compiler on this machine; install one (apt install g++)" in caplog.text
+
+
+@torch.no_grad()
+def test_a_failing_compiler_is_reported_by_what_it_says(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(compilation, "_COMPILERS", (sys.executable,))
+    compiler = BackgroundCompiler("no-such-extractor", _network(), torch.float32, frames_before=1)
+    compiler(torch.zeros((1, 3, 32, 32)))
+    compiler.wait()
+    assert "no-such-extractor runs uncompiled, which is slower: KeyError: 'no-such-extractor'" in caplog.text
+
+
+@torch.no_grad()
+def test_a_few_images_are_not_worth_compiling(cache: Path) -> None:
+    compiler = BackgroundCompiler("aliked-t16", _network(), torch.float32)
+    for side in (32, 64):
+        for _ in range(5):
+            compiler(torch.zeros((1, 3, side, side)))
+    compiler.wait()
+    assert not cache.exists()
+
+
+def test_the_compiling_process_ends_with_its_parent() -> None:
+    script = (
+        "import subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import sys, threading, time\\n"
+        "from feature_frontend.extractors.compilation import _end_with_parent\\n"
+        "threading.Thread(target=_end_with_parent, daemon=True).start()\\n"
+        "print(1, flush=True); time.sleep(120)'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "child.stdout.readline()\n"
+        "print(child.pid, flush=True)\n"
+        "import os; os._exit(0)\n"
+    )
+    package = Path(compilation.__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    result = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    child = Path(f"/proc/{result.stdout.strip()}")
+    if not child.parent.exists():
+        pytest.skip("needs /proc")
+    for _ in range(200):
+        if not child.exists() or "Z" in (child / "stat").read_text().rsplit(")", 1)[1].split()[:1]:
+            return
+        subprocess.run(["sleep", "0.05"], check=True)
+    pytest.fail(f"process {result.stdout.strip()} is still running")

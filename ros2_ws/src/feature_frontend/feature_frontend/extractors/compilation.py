@@ -1,6 +1,6 @@
 """Compiled networks on the CPU: made beside the stream by `torch.compile`, kept on disk, used once they are ready.
 
-Compiling takes half a minute of both cores the first time. So a process of its own, at low priority, compiles and leaves
+Compiling takes half a minute of two cores the first time. So a process of its own, at low priority, does it and leaves
 the code in the cache; the node's process then only has to load it, and images go on through the uncompiled network
 meanwhile. Code in the cache is run as it is found: the folder must not be writable by anyone whom the node's user does
 not trust, as with every cache of PyTorch.

@@ -2,7 +2,7 @@
 
 - Batch norm is part of the convolutions, and all maps are channels-last.
 - The feature map at the image's size (157 MB for N16 at 640x480) never exists. Bilinear upsampling is linear, so
-  the score head's first 1x1 convolution runs on each level at its own size; only its 8 channels are upsampled and added.
+  the score head's first 1x1 convolution runs on each level at its own size, and its 8 channels are upsampled and added.
 - The descriptor head computes the upsampled, concatenated, normalised features only at the pixels that it reads.
 - Shapes depend on the image's size and the budget, not on what is in the image: nothing waits for the device.
 """

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from feature_frontend.extractors.aliked import ALIKED_CONFIGS, Aliked
 from feature_frontend.extractors.fast_aliked import FastAliked
+from feature_frontend.extractors.fast_silk import FusedSilk
 from feature_frontend.extractors.silk import SILK_CONFIGS, Silk, from_published_names
 from feature_frontend.extractors.weights import WEIGHTS, WeightsRecord
 
@@ -44,7 +45,7 @@ EXTRACTORS = {
         for name, row in ALIKED_CONFIGS.items()
     },
     **{
-        name: ExtractorRecord(partial(Silk, row), WEIGHTS.get(name), from_published_names)
+        name: ExtractorRecord(partial(Silk, row), WEIGHTS.get(name), from_published_names, FusedSilk.from_reference)
         for name, row in SILK_CONFIGS.items()
     },
 }

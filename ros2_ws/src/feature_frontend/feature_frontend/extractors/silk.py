@@ -17,11 +17,11 @@ from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures
 from feature_frontend.extractors.layers.keypoint_detection import suppress_non_maxima, zero_border
 from feature_frontend.extractors.layers.sparse_deformable_head import gather_patches
 
-__all__ = ["SILK_CONFIGS", "Silk", "SilkConfig", "SilkMaps", "from_published_names"]
+__all__ = ["MINIMUM_SIZE", "SILK_CONFIGS", "Silk", "SilkConfig", "SilkMaps", "from_published_names", "to_grey"]
 
 _RGB_TO_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _CONVOLUTIONS_PER_BLOCK = 2
-_MINIMUM_SIZE = 32
+MINIMUM_SIZE = 32  # px, of an image's side
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Silk(nn.Module):
     @property
     def minimum_size(self) -> int:
         """Smallest image side in px."""
-        return _MINIMUM_SIZE
+        return MINIMUM_SIZE
 
     def forward(self, images: torch.Tensor) -> SilkMaps:
         """Both maps of (B, 1, H, W) grey or (B, 3, H, W) RGB images in [0, 1]; h = H - 2 border."""
@@ -154,8 +154,7 @@ class Silk(nn.Module):
 
     def _encode(self, images: torch.Tensor) -> torch.Tensor:
         if images.shape[1] != self.input_channels:
-            weights = images.new_tensor(_RGB_TO_GREY).reshape(1, 3, 1, 1)
-            images = (images * weights).sum(dim=1, keepdim=True)
+            images = to_grey(images)
         features: torch.Tensor = self.backbone(images.to(self.keypoint_head.conv.weight.dtype))
         return features
 
@@ -167,6 +166,12 @@ class Silk(nn.Module):
         patches = gather_patches(feature_map, pixels + 1, 3)
         descriptors = self.descriptor_head(patches)[:, :, 0, 0]
         return functional.normalize(descriptors.float(), dim=1).to(feature_map.dtype)
+
+
+def to_grey(images: torch.Tensor) -> torch.Tensor:
+    """(B, 1, H, W) grey of (B, 3, H, W) RGB."""
+    red, green, blue = (weight * images[:, i : i + 1] for i, weight in enumerate(_RGB_TO_GREY))
+    return red + green + blue
 
 
 def from_published_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

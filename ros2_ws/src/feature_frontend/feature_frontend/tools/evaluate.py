@@ -21,7 +21,7 @@ from feature_frontend.evaluation.report import (
 
 __all__ = ["main"]
 
-DEFAULT_METHODS = ("orb", "sift", "aliked-t16", "aliked-n16", "random")
+DEFAULT_METHODS = ("orb", "sift", "aliked-t16", "aliked-n16", "silk-vggnp-mu", "random")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

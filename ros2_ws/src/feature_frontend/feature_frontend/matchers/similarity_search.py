@@ -1,0 +1,237 @@
+"""Who is nearest to whom, found block by block of the similarity matrix in one visit of each.
+
+On the CPU a maximum over the matrix costs a tenth of computing it; one that also says where it was found, down the
+columns, costs more than computing it. So only values are taken in that direction: the best entry of each row is blanked
+out, and a row's best is its column's best, too, where it exceeds all that is left of the column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+__all__ = ["Nearest", "SimilaritySearch"]
+
+# 16 MiB. Each product starts and awaits all threads, which is slow where other programs run too: few large blocks.
+_CPU_BLOCK_ELEMENTS = 4 * 1024 * 1024
+# 512 KiB: what one core keeps in its cache while it passes over it several times.
+_CACHED_ELEMENTS = 128 * 1024
+# Terms from exp(-80) up are normal float32 numbers: their sum is as precise as one relative to its largest term.
+_EXPONENT_RANGE = 80.0
+_NO_SIMILARITY = -1.0
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """For each of N0 descriptors of the earlier image its nearest of the N1 of the current one.
+
+    Attributes:
+        index: (N0,) int64, the nearest; of equals the first.
+        similarity: (N0,) float32, cosine to the nearest.
+        second_similarity: (N0,) float32, highest cosine to any other; -1 where there is no other.
+        probability: (N0,) float32, of the nearest under the double softmax; None without it.
+        is_mutual: (N0,) bool, whether the nearest's nearest is the descriptor itself; of equals the first counts.
+    """
+
+    index: torch.Tensor
+    similarity: torch.Tensor
+    second_similarity: torch.Tensor
+    probability: torch.Tensor | None
+    is_mutual: torch.Tensor
+
+
+class SimilaritySearch:
+    """Searches the matrix of similarities of two images' descriptors.
+
+    Args:
+        descriptors0: (N0, D) float32, of the earlier image, at least one.
+        descriptors1: (N1, D) float32, of the current image, at least one, on the same device.
+        block_elements: Most similarities held at once; the result does not depend on it.
+    """
+
+    def __init__(self, descriptors0: torch.Tensor, descriptors1: torch.Tensor, block_elements: int) -> None:
+        self._descriptors0, self._descriptors1 = descriptors0, descriptors1
+        self._num_rows, self._num_columns = descriptors0.shape[0], descriptors1.shape[0]
+        self._fits = self._num_rows * self._num_columns <= block_elements
+        self._on_cpu = descriptors0.device.type == "cpu"
+        if self._on_cpu:
+            block_elements = min(block_elements, _CPU_BLOCK_ELEMENTS)
+        rows = max(1, block_elements // self._num_columns)
+        # Blocks of one size: a last one of few rows would be multiplied by other code, which rounds differently.
+        self._block_rows = _divided_up(self._num_rows, _divided_up(self._num_rows, rows))
+
+    def nearest(self) -> Nearest:
+        """The nearest by similarity."""
+        return self._search(self._blocks(), None)
+
+    def nearest_by_double_softmax(self, temperature: float) -> Nearest:
+        """The nearest by P_ij = softmax_j(S_ij / T) softmax_i(S_ij / T)."""
+        if not self._fits:
+            return self._search(self._blocks(), self._double_softmax(self._blocks(), temperature))
+        matrix = self._descriptors0.new_empty((self._num_rows, self._num_columns))
+        blocks = list(self._blocks(matrix))
+        return self._search(blocks, self._double_softmax(blocks, temperature))
+
+    def _buffer(self) -> torch.Tensor:
+        return self._descriptors0.new_empty((self._block_rows, self._num_columns))
+
+    def _blocks(self, matrix: torch.Tensor | None = None) -> Iterator[tuple[int, torch.Tensor]]:
+        """First row and similarities (rows, N1) of one block after another.
+
+        They become parts of `matrix` where it is given; else each overwrites the one before.
+        """
+        buffer = self._buffer() if matrix is None else matrix
+        for start in range(0, self._num_rows, self._block_rows):
+            stripe = self._descriptors0[start : start + self._block_rows]
+            first = 0 if matrix is None else start
+            yield start, torch.mm(stripe, self._descriptors1.T, out=buffer[first : first + len(stripe)])
+
+    def _double_softmax(self, blocks: Iterable[tuple[int, torch.Tensor]], temperature: float) -> _DoubleSoftmax:
+        """The double softmax of these blocks, which stay as they are."""
+        buffer, row_parts = self._buffer(), []
+        reach = self._reach()
+        if 2.0 * reach / temperature <= _EXPONENT_RANGE:
+            # With one reference for all terms, one exponential serves the sums of rows and of columns.
+            sums = self._descriptors1.new_zeros(self._num_columns)
+            for _, block in blocks:
+                terms = torch.sub(block, reach, out=buffer[: len(block)]).mul_(1.0 / temperature).exp_()
+                row_parts.append(terms.sum(dim=1))
+                sums += terms.sum(dim=0)
+            offset = reach / temperature
+            return _DoubleSoftmax(temperature, torch.cat(row_parts).log_() + offset, sums.log_() + offset)
+        columns = self._descriptors1.new_full((self._num_columns,), -torch.inf)
+        for _, block in blocks:
+            logits = torch.mul(block, 1.0 / temperature, out=buffer[: len(block)])
+            row_parts.append(logits.logsumexp(dim=1))
+            columns = torch.logaddexp(columns, logits.logsumexp(dim=0))
+        return _DoubleSoftmax(temperature, torch.cat(row_parts), columns)
+
+    def _reach(self) -> float:
+        """Bound of the similarities' absolute values; infinite on a GPU, for which nothing here shall wait."""
+        if not self._on_cpu:
+            return torch.inf
+        longest0, longest1 = (float(side.norm(dim=1).max()) for side in (self._descriptors0, self._descriptors1))
+        return longest0 * longest1
+
+    def _search(self, blocks: Iterable[tuple[int, torch.Tensor]], softmax: _DoubleSoftmax | None) -> Nearest:
+        """The nearest by similarity or by probability; overwrites the blocks."""
+        buffer = None if softmax is None else self._buffer()
+        columns = _ColumnMaxima(self._num_columns, self._descriptors1)
+        parts = []
+        for start, block in blocks:
+            value = block if softmax is None else softmax.log_probability(start, block, buffer)
+            if self._on_cpu:
+                parts.append(_scan_on_cpu(value, block, columns.value))
+                continue
+            columns.update(start, value)
+            best, index = value.max(dim=1)
+            entries = index[:, None]
+            similarity = block.gather(1, entries)[:, 0]
+            parts.append((index, best, similarity, block.scatter_(1, entries, -torch.inf).amax(dim=1)))
+        index, best, similarity, second_similarity = (torch.cat(part) for part in zip(*parts, strict=True))
+        if self._num_columns == 1:
+            second_similarity.fill_(_NO_SIMILARITY)
+        backward = self._backward(index, best, columns.value, softmax) if self._on_cpu else columns.row
+        is_mutual = backward[index] == torch.arange(self._num_rows, device=index.device)
+        return Nearest(index, similarity, second_similarity, None if softmax is None else best.exp(), is_mutual)
+
+    def _backward(
+        self, index: torch.Tensor, best: torch.Tensor, rest: torch.Tensor, softmax: _DoubleSoftmax | None
+    ) -> torch.Tensor:
+        """The nearest row of each column; N0 where that is a row with another nearest column.
+
+        Args:
+            index: (N0,), each row's nearest column.
+            best: (N0,), the entries there.
+            rest: (N1,), each column's highest of the other entries.
+            softmax: By which the entries are probabilities; None for similarities.
+        """
+        highest = torch.full_like(rest, -torch.inf).scatter_reduce_(0, index, best, "amax")
+        is_column_best = (best == highest[index]) & (best > rest[index])
+        rows = is_column_best.nonzero()[:, 0]
+        backward = index.new_full((self._num_columns,), self._num_rows)
+        backward.scatter_reduce_(0, index[rows], rows, "amin")
+        # An equal one among the other entries may stand higher up, as with repeated descriptors: search once more.
+        tied = (highest == rest).nonzero()[:, 0]
+        if len(tied):
+            columns = _ColumnMaxima(len(tied), rest)
+            for start, block in self._blocks():
+                value = block if softmax is None else softmax.log_probability(start, block)
+                columns.update(start, value[:, tied])
+            backward[tied] = columns.row
+        return backward
+
+
+@dataclass(frozen=True)
+class _DoubleSoftmax:
+    """Temperature, and the logarithms of the denominators of rows (N0,) and of columns (N1,)."""
+
+    temperature: float
+    rows: torch.Tensor
+    columns: torch.Tensor
+
+    def log_probability(self, start: int, block: torch.Tensor, buffer: torch.Tensor | None = None) -> torch.Tensor:
+        """Of a block of similarities from row `start` on; in `buffer` where one is given."""
+        out = torch.empty_like(block) if buffer is None else buffer[: len(block)]
+        rows = self.rows[start : start + len(block), None]
+        return torch.add(-rows, block, alpha=2.0 / self.temperature, out=out).sub_(self.columns)
+
+
+class _ColumnMaxima:
+    """Highest entry of each column so far, and the first row that has it."""
+
+    def __init__(self, num_columns: int, like: torch.Tensor) -> None:
+        self.value = like.new_full((num_columns,), -torch.inf)
+        self.row = torch.zeros(num_columns, dtype=torch.int64, device=like.device)
+
+    def update(self, start: int, block: torch.Tensor) -> None:
+        """Takes in a block whose first row is `start`."""
+        value, row = block.max(dim=0)
+        is_better = value > self.value
+        self.value = torch.where(is_better, value, self.value)
+        self.row = torch.where(is_better, row + start, self.row)
+
+
+def _scan_on_cpu(
+    value: torch.Tensor, similarity: torch.Tensor, column_maxima: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What a block says of its rows; the best entries of the rows become -inf.
+
+    By NumPy on one core: PyTorch's `argmax` is not vectorised, and to hand passes this short to several threads costs
+    as much as it saves.
+
+    Args:
+        value: (rows, N1), what decides who is nearest.
+        similarity: (rows, N1); may be the same tensor.
+        column_maxima: (N1,), raised to the highest of the entries that are not their row's best.
+
+    Returns:
+        index (rows,) of each row's best entry, its value, its similarity, and the highest other similarity of the row.
+    """
+    num_rows, num_columns = value.shape
+    index = np.empty(num_rows, np.int64)
+    best, best_similarity, second_similarity = (np.empty(num_rows, np.float32) for _ in range(3))
+    maxima = column_maxima.numpy()
+    step = max(1, _CACHED_ELEMENTS // num_columns)
+    for start in range(0, num_rows, step):
+        rows = slice(start, min(start + step, num_rows))
+        values, similarities = value[rows].numpy(), similarity[rows].numpy()
+        index[rows] = values.argmax(axis=1)
+        entries = np.arange(len(values)), index[rows]
+        best[rows], best_similarity[rows] = values[entries], similarities[entries]
+        values[entries] = similarities[entries] = -np.inf
+        second_similarity[rows] = similarities.max(axis=1)
+        np.maximum(maxima, values.max(axis=0), out=maxima)
+    return (
+        torch.from_numpy(index),
+        torch.from_numpy(best),
+        torch.from_numpy(best_similarity),
+        torch.from_numpy(second_similarity),
+    )
+
+
+def _divided_up(numerator: int, denominator: int) -> int:
+    return -(-numerator // denominator)

@@ -1,7 +1,7 @@
 # `make` lists the targets. Every one sets up what it needs first, which takes no time when nothing changed.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format parity evaluate docker-build clean
+.PHONY: help setup demo test check format parity evaluate benchmark docker-build clean
 
 # Run inside the set-up environment, whatever the caller's shell has.
 in_env := . ./env.sh &&
@@ -30,6 +30,11 @@ parity: setup ## compare ALIKED with the authors' outputs in ../shared/golden
 evaluate: setup ## measure extractors on pairs warped from ../shared/images/val (hours on a CPU; ARGS="--count 10 ..." for less)
 	@$(in_env) python -m feature_frontend evaluate homography --images "$${FEATURE_FRONTEND_SHARED:-../shared}/images/val" \
 	  --weights-dir "$${FEATURE_FRONTEND_SHARED:-../shared}/weights" $(ARGS)
+
+benchmark: setup ## speed beside kornia and OpenCV in one run (SUITE=extract|match|node|memory|all, ARGS="--quick ...")
+	@$(in_env) { python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/benchmark.txt || \
+	  echo "benchmark: kornia cannot be installed here (it needs Python 3.11): runs without it" >&2; }; \
+	  python -m benchmarks $(SUITE) $(ARGS)
 
 docker-build: ## build the container image
 	docker build -f docker/Dockerfile -t feature-frontend .

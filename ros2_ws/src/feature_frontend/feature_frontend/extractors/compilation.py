@@ -30,7 +30,7 @@ __all__ = ["BackgroundCompiler", "DenseNetwork", "compiled_cache"]
 
 _FRAMES_BEFORE = 10  # a size that comes so often will come again; a folder of a few images is done before
 _MOST_SIZES = 4
-_NICENESS = 10
+_NICENESS = 5
 _COMPILERS = ("g++", "clang++", "c++")
 _REASON_LENGTH = 300
 _ERROR_LINE = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Invalid\w*|Unsupported)\b")
@@ -146,8 +146,7 @@ class BackgroundCompiler:
 
 def _fill_cache(job: _Job) -> None:
     """Lets another process compile, unless its result is on disk already."""
-    marker = job.marker()
-    if marker.exists():
+    if job.marker().exists():
         return
     if not os.environ.get("CXX") and not any(shutil.which(compiler) for compiler in _COMPILERS):
         msg = "no C++ compiler on this machine; install one (apt install g++), or set the parameter compile to false"
@@ -162,7 +161,6 @@ def _fill_cache(job: _Job) -> None:
         # Of a traceback, the line that names the error; what follows it is advice to PyTorch's developers.
         lines = [line for line in errors.splitlines() if _ERROR_LINE.match(line)]
         raise RuntimeError(lines[0] if lines else f"the compiling process ended with {code}")
-    marker.touch()
 
 
 def _first_line(error: Exception) -> str:
@@ -194,6 +192,7 @@ def _main(arguments: Sequence[str]) -> None:
     network: nn.Module = EXTRACTORS[job.extractor].inference(EXTRACTORS[job.extractor].build().eval())
     network = network.to(dtype=getattr(torch, job.dtype)).eval().requires_grad_(requires_grad=False)
     _compile(cast(DenseNetwork, network), job)
+    job.marker().touch()
 
 
 def _end_with_parent() -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import array
 import importlib
 from dataclasses import dataclass
 
@@ -103,9 +102,8 @@ def array_to_image(pixels: Uint8Array, encoding: str, stamp: Time, frame_id: str
     message.encoding = encoding
     message.is_bigendian = 0
     message.step = message.width * layout.channels
-    data = array.array("B")
-    data.frombytes(np.ascontiguousarray(pixels).data)
-    message.data = data
+    # Into the message's own array: assigning one to the field would copy it again.
+    message.data.frombytes(np.ascontiguousarray(pixels).data)
     return message
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from feature_frontend.frontend import Frontend
+    from feature_frontend.settings import Settings
 
 __all__ = ["main"]
 
@@ -18,6 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    from feature_frontend.allocation import keep_freed_memory
+
+    keep_freed_memory()
     # Here, not above: importing torch takes seconds, in which Ctrl-C must be as quiet as later.
     import rclpy
     from rclpy.executors import ExternalShutdownException
@@ -32,7 +41,7 @@ def _run(arguments: list[str]) -> int:
         return _fail(f"cannot start ROS 2: {error}")
     node = None
     try:
-        node = FrontendNode()
+        node = FrontendNode(_load)
         rclpy.spin(node)
     except FeatureFrontendError as error:
         return _fail(str(error))
@@ -47,6 +56,17 @@ def _run(arguments: list[str]) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _load(settings: Settings) -> Frontend:
+    from feature_frontend.frontend import Frontend
+
+    frontend = Frontend.from_pretrained(settings)
+    # What is loaded by now stays: the collector need not walk through all of torch in the middle of a frame. Not later:
+    # between the node's subscriptions and its first spin this pause would lose images.
+    gc.collect()
+    gc.freeze()
+    return frontend
 
 
 def _fail(reason: str) -> int:

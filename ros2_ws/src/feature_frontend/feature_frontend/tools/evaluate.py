@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from feature_frontend.allocation import keep_freed_memory
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.evaluation.baselines import METHODS, MethodOptions, load_methods
 from feature_frontend.evaluation.homography_benchmark import HomographyBenchmark, evaluate_methods, select_images
@@ -26,6 +27,7 @@ DEFAULT_METHODS = ("orb", "sift", "aliked-t16", "aliked-n16", "silk-vggnp-mu", "
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool; 0 if all that was asked for is measured and written."""
+    keep_freed_memory()
     arguments = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
     try:
         return int(arguments.run(arguments))

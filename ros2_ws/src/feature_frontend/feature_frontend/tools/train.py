@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from feature_frontend.allocation import keep_freed_memory
 from feature_frontend.errors import FeatureFrontendError, SettingsError, WeightsError
 from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.extractors.silk import SILK_CONFIGS
@@ -49,6 +50,7 @@ checkpoint; type the same command with --resume to go on."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool; 0 when the run reached its end, 1 for an error told in one line, 130 when interrupted."""
+    keep_freed_memory()
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     options = _parser().parse_args(_without_ros_arguments(arguments))

@@ -1,0 +1,81 @@
+"""Whether two engines compute the same thing: only then does it mean something which is the faster."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.engines.extraction import Found
+from feature_frontend.errors import FeatureFrontendError
+
+__all__ = ["POSITION_PX", "Agreement", "DisagreementError", "compare_found"]
+
+POSITION_PX = 0.5
+_LEAST_SHARE, _LEAST_COSINE = 0.98, 0.99
+
+
+class DisagreementError(FeatureFrontendError):
+    """Two engines that should compute the same do not."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How much two results on one image have in common.
+
+    Attributes:
+        strongest_share: Of the better half of the other engine's keypoints, those that the reference has too, within
+            `POSITION_PX`. Near 1 where both rank the same candidates, whatever the budget cuts off.
+        share: Of all of the reference's keypoints, those that the other engine has too.
+        median_distance_px: Median distance of those.
+        median_cosine: Median cosine similarity of their descriptors.
+    """
+
+    strongest_share: float
+    share: float
+    median_distance_px: float
+    median_cosine: float
+
+    def check(self, name: str) -> None:
+        """Accepts what can only be the same network on the same image.
+
+        Raises:
+            DisagreementError: It is not.
+        """
+        if not (self.strongest_share >= _LEAST_SHARE and self.median_cosine >= _LEAST_COSINE):
+            msg = (
+                f"of the better half of what {name} finds, the reference has {self.strongest_share:.1%} within "
+                f"{POSITION_PX} px, median cosine {self.median_cosine:.4f}; expected at least {_LEAST_SHARE:.0%} and "
+                f"{_LEAST_COSINE}: it does not compute the same, so its time compares with nothing; check its weights "
+                "and version, or leave it out by --engines"
+            )
+            raise DisagreementError(msg)
+
+    def as_json(self) -> dict[str, Any]:
+        """Every field."""
+        return asdict(self)
+
+
+def compare_found(reference: Found, other: Found) -> Agreement:
+    """The agreement of two results, each best keypoint first, with L2-normalised descriptors.
+
+    Raises:
+        DisagreementError: One of them is empty.
+    """
+    if len(reference.keypoints) == 0 or len(other.keypoints) == 0:
+        counts = f"{len(reference.keypoints)} and {len(other.keypoints)}"
+        msg = f"{counts} keypoints cannot be compared; expected some of both: choose images with texture by --images"
+        raise DisagreementError(msg)
+    distances = np.linalg.norm(reference.keypoints[:, None] - other.keypoints[None], axis=2)
+    nearest, distance = distances.argmin(axis=1), distances.min(axis=1)
+    better_half = distances.min(axis=0)[: max(1, len(other.keypoints) // 2)]
+    near = distance <= POSITION_PX
+    # Row by row: of the keypoints that both have, the two descriptors' cosine.
+    cosine = np.sum(reference.descriptors[near] * other.descriptors[nearest[near]], axis=1)
+    return Agreement(
+        strongest_share=float((better_half <= POSITION_PX).mean()),
+        share=float(near.mean()),
+        median_distance_px=float(np.median(distance[near])) if near.any() else float(np.median(distance)),
+        median_cosine=float(np.median(cosine)) if near.any() else -1.0,
+    )

@@ -1,0 +1,1 @@
+"""What the suites time: this project and its peers, each called as a user would call it."""

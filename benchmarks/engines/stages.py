@@ -1,0 +1,85 @@
+"""One of this project's extractors taken apart into stages that can be timed one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from benchmarks.engines.extraction import NetworkEngine
+from benchmarks.types import Canvas
+from feature_frontend.coordinates import padding_to_multiple
+from feature_frontend.extractors.aliked import Aliked
+from feature_frontend.extractors.base import DetectionOptions
+from feature_frontend.extractors.fast_aliked import FastAliked
+from feature_frontend.extractors.layers.keypoint_detection import detect_keypoints, detect_padded
+from feature_frontend.preprocessing import check_image, grey_range, image_to_tensor
+
+__all__ = ["STAGES", "stage_calls"]
+
+STAGES = ("preprocess", "dense network", "detection", "description")
+
+
+def stage_calls(engine: NetworkEngine, image: Callable[[int], Canvas]) -> dict[str, Callable[[int], object]] | None:
+    """The stages as calls for `interleave`, each working on what the one before left; None where there are none.
+
+    A network has stages if it is the plain ALIKED or the fast one; compiled code is used where there is such for the
+    size. On a GPU the fast one's stages run one by one, which its CUDA graph does not.
+
+    Args:
+        engine: Prepared for the images.
+        image: Gives the image of a round.
+    """
+    extractor = engine.extractor
+    network: Any = extractor._network
+    settings = extractor.settings
+    radius = settings.nms_radius if settings.nms_radius >= 0 else network.default_nms_radius
+    options = DetectionOptions(settings.max_num_keypoints, settings.detection_threshold, radius, settings.border)
+    if isinstance(network, Aliked):
+        dense, detect, describe = network.__call__, _detect_plain, partial(_describe_plain, network)
+    elif isinstance(network, FastAliked):
+        dense, detect, describe = extractor._compiler or network.dense, _detect_fast, partial(_describe_fast, network)
+    else:
+        return None
+    # What each stage left, by its name.
+    left: dict[str, Any] = {}
+
+    def preprocess(number: int) -> None:
+        checked = check_image(image(number), network.minimum_size)
+        grey_range(checked)
+        left["images"] = image_to_tensor(checked, extractor.device, network.input_channels)
+
+    def run_dense(_: int) -> None:
+        left["maps"] = dense(left["images"])
+
+    def run_detection(_: int) -> None:
+        left["detections"] = detect(left["maps"], options)
+
+    def run_description(_: int) -> None:
+        left["descriptors"] = describe(left["maps"], left["detections"])
+
+    return {
+        name: torch.no_grad()(call)
+        for name, call in zip(STAGES, (preprocess, run_dense, run_detection, run_description), strict=True)
+    }
+
+
+def _detect_plain(maps: Any, options: DetectionOptions) -> Any:
+    return detect_keypoints(maps.score_map, options)
+
+
+def _describe_plain(network: Aliked, maps: Any, detections: Any) -> Any:
+    return network.desc_head(maps.feature_map[0], detections[0][0])
+
+
+def _detect_fast(maps: Any, options: DetectionOptions) -> Any:
+    return detect_padded(maps[0], options)
+
+
+def _describe_fast(network: FastAliked, maps: Any, detections: Any) -> Any:
+    score_map, *levels = maps
+    height, width = score_map.shape[-2:]
+    padding = padding_to_multiple(height, width, network.minimum_size)
+    return network.describer(levels, detections.keypoints, padding, (height, width))

@@ -1,0 +1,137 @@
+"""What a run must say of the machine and the software, for its figures to mean anything later."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from benchmarks.images import REPOSITORY
+
+__all__ = ["CpuWatch", "describe_machine", "describe_versions", "machine_slug", "usable_cores"]
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+class CpuWatch:
+    """Tells how much of the machine other processes used since it was made; only Linux says so."""
+
+    def __init__(self) -> None:
+        self._busy_s, self._idle_s = _busy_and_idle_s()
+        self._own_s = _own_s()
+
+    def others_share(self) -> float | None:
+        """Share of all cores' time, 0 to 1, that neither this process and its children used nor lay idle."""
+        busy_s, idle_s = _busy_and_idle_s()
+        passed_s = busy_s + idle_s - self._busy_s - self._idle_s
+        if passed_s <= 0:
+            return None
+        # The two counters tick at different moments: a little below zero is zero.
+        return max(0.0, (busy_s - self._busy_s - (_own_s() - self._own_s)) / passed_s)
+
+
+def describe_machine(device: str) -> dict[str, Any]:
+    """CPU, cores, memory, how busy the machine is now, and the GPU where `device` is one."""
+    machine: dict[str, Any] = {
+        "cpu": _cpu_model(),
+        "architecture": platform.machine(),
+        "cores_of_machine": os.cpu_count(),
+        "cores_usable": usable_cores(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "load_average_before": [round(load, 2) for load in os.getloadavg()],
+        "system": platform.platform(),
+        "gpu": None,
+        "gpu_driver": None,
+    }
+    if device.startswith("cuda"):
+        machine["gpu"] = torch.cuda.get_device_name(device)
+        machine["gpu_driver"] = _gpu_driver()
+    return machine
+
+
+def describe_versions() -> dict[str, Any]:
+    """Versions of what runs; kornia is None where it is not installed."""
+    return {
+        "feature_frontend": _git("rev-parse", "HEAD"),
+        # Results themselves may lie there, not yet committed.
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--", ".", ":!benchmarks/results")),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "kornia": _version("kornia"),
+    }
+
+
+def machine_slug(machine: dict[str, Any]) -> str:
+    """Name of a machine in a file name, such as "amd-epyc-2-cores"."""
+    name = machine["gpu"] or f"{machine['cpu']} {machine['cores_usable']} cores"
+    name = re.sub(r"\((r|tm)\)|@.*?ghz", " ", name.lower())
+    return re.sub(r"[^a-z0-9]+", "-", name).strip("-")
+
+
+def _cpu_model() -> str:
+    """As the system calls it: in /proc/cpuinfo on x86, in the device tree on most Arm boards."""
+    for path, pattern in (
+        (Path("/proc/cpuinfo"), r"^model name\s*:\s*(.+)$"),
+        (Path("/proc/device-tree/model"), r"^([^\0]+)"),
+    ):
+        if path.is_file():
+            found = re.search(pattern, path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+            if found:
+                return found[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _own_s() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _busy_and_idle_s() -> tuple[float, float]:
+    """Seconds of all cores together since the start of the system; zeros where it does not say."""
+    path = Path("/proc/stat")
+    if not path.is_file():
+        return 0.0, 0.0
+    ticks = [int(word) for word in path.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+    idle = ticks[3] + ticks[4]  # and waiting for disks
+    per_second = os.sysconf("SC_CLK_TCK")
+    return (sum(ticks) - idle) / per_second, idle / per_second
+
+
+def _gpu_driver() -> str | None:
+    """The driver's version; None where nvidia-smi is not there to ask, as on a Jetson."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        result = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.split("\n")[0].strip() or None
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says; None outside a repository."""
+    try:
+        result = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return result.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

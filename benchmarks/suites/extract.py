@@ -1,0 +1,316 @@
+"""Suite `extract`: a uint8 image in, keypoints and descriptors out, ours beside kornia and OpenCV."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from benchmarks.agreement import POSITION_PX, Agreement, compare_found
+from benchmarks.engines.extraction import ENGINES, ExtractionEngine, NetworkEngine, load_engines
+from benchmarks.engines.stages import STAGES, stage_calls
+from benchmarks.images import Frames, load_frames, resized
+from benchmarks.measure import interleave, synchronizer
+from benchmarks.plot import Line, draw_bars, draw_lines
+from benchmarks.ratios import CONFIDENCE, Ratio, compare
+from benchmarks.tables import TIMING_COLUMNS, growth_table, milliseconds, timing_cells
+from benchmarks.types import Canvas, Options, Size, SuiteResult, Table, Timing
+from feature_frontend.errors import SettingsError
+
+__all__ = ["ENGINES", "HELP", "PARTS", "run"]
+
+HELP = "uint8 image in, keypoints and descriptors out: plain and fast networks, kornia, ORB, SIFT"
+PARTS = ("headline", "stages", "sizes", "keypoints")
+
+_SIZE: Size = (640, 480)
+_BUDGET = 1000
+_SIZES: tuple[Size, ...] = ((320, 240), (640, 480), (1280, 720), (1920, 1080))
+_BUDGETS = (256, 512, 1000, 2048, 4096)
+_FRAME_COUNT = 8
+_ROUNDS, _QUICK_ROUNDS = 30, 5
+_FEWEST_ROUNDS = 3
+# Fewer of them where cost grows with size or budget: one round there takes several of the headline's.
+_GROWTH_SHARE = 5
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Measurement:
+    """Every engine in the same rounds at one size and budget."""
+
+    size: Size
+    budget: int
+    timings: dict[str, Timing]
+    found: dict[str, int]
+    modes: dict[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        engines = {
+            name: {**timing.as_json(), "found": self.found[name], "mode": self.modes[name]}
+            for name, timing in self.timings.items()
+        }
+        ratios = {name: ratio.as_json() for name, ratio in _ratios(self.timings).items()}
+        return {"size": list(self.size), "budget": self.budget, "engines": engines, "ratios": ratios}
+
+
+def run(options: Options, log: Log) -> SuiteResult:
+    """Measures the parts asked for.
+
+    Raises:
+        FeatureFrontendError: No engine is left, images or weights cannot be read, or two engines that should compute
+            the same do not.
+    """
+    frames = load_frames(options.images, _FRAME_COUNT)
+    engines = load_engines(options, log)
+    if not engines:
+        msg = (
+            f"no engine is left of {', '.join(options.engines or ENGINES)}; choose others by --engines or --extractors"
+        )
+        raise SettingsError(msg)
+    return _Suite(options, log, frames, engines).result()
+
+
+class _Suite:
+    """One run of the suite."""
+
+    def __init__(self, options: Options, log: Log, frames: Frames, engines: Sequence[ExtractionEngine]) -> None:
+        self._options, self._log, self._frames, self._engines = options, log, frames, engines
+        self._parts = options.parts or PARTS
+        self._size = options.sizes[0] if options.sizes else _SIZE
+        self._budget = options.keypoints[0] if options.keypoints else _BUDGET
+        self._rounds = options.rounds or (_QUICK_ROUNDS if options.quick else _ROUNDS)
+        self._prepared_for = ""
+        self._tables: list[Table] = []
+        self._plots: list[Callable[[], Canvas]] = []
+        self._data: dict[str, Any] = {"image_source": frames.description}
+
+    def result(self) -> SuiteResult:
+        if "headline" in self._parts:
+            self._headline()
+        if "stages" in self._parts:
+            self._stages()
+        if "sizes" in self._parts:
+            sizes = self._options.sizes or (_SIZES[:2] if self._options.quick else _SIZES)
+            self._growth("sizes", [(size, self._budget) for size in sizes])
+        if "keypoints" in self._parts:
+            budgets = self._options.keypoints or (_BUDGETS[:3] if self._options.quick else _BUDGETS)
+            self._growth("keypoints", [(self._size, budget) for budget in budgets])
+        return SuiteResult("extract", tuple(self._tables), self._data, tuple(self._plots))
+
+    def _measure(self, size: Size, budget: int, rounds: int) -> _Measurement:
+        frames = resized(self._frames, size)
+        self._prepare(frames, budget)
+        counts: dict[str, list[int]] = defaultdict(list)
+        by_name = {engine.name: engine for engine in self._engines}
+
+        def call(engine: ExtractionEngine, number: int) -> Any:
+            return engine(frames.at(number))
+
+        timings = interleave(
+            {name: partial(call, engine) for name, engine in by_name.items()},
+            rounds,
+            warmup=self._options.warmup,
+            synchronize=synchronizer(self._options.device),
+            inspect=lambda name, result: counts[name].append(by_name[name].count(result)),
+        )
+        found = {name: int(np.median(numbers)) for name, numbers in counts.items()}
+        modes = {name: engine.mode(frames.at(0)) for name, engine in by_name.items()}
+        return _Measurement(size, budget, timings, found, modes)
+
+    def _prepare(self, frames: Frames, budget: int) -> None:
+        conditions = _conditions(_size_of(frames), budget)
+        if conditions == self._prepared_for:
+            return
+        self._log(f"preparing {len(self._engines)} engines for {conditions}")
+        for engine in self._engines:
+            engine.prepare(frames.at(0), budget)
+        self._prepared_for = conditions
+
+    def _headline(self) -> None:
+        frames = resized(self._frames, self._size)
+        self._prepare(frames, self._budget)
+        agreements = _agreements(self._engines, frames.at(0))
+        self._log(f"headline: {self._rounds} rounds")
+        measured = self._measure(self._size, self._budget, self._rounds)
+        where = _conditions(self._size, self._budget)
+        rows = tuple(
+            (name, measured.modes[name], str(measured.found[name]), *timing_cells(timing))
+            for name, timing in measured.timings.items()
+        )
+        note = f"{self._rounds} interleaved rounds over {frames.description}. {_opencv_note(self._options.device)}"
+        self._tables.append(Table(f"Whole call, {where}", ("engine", "runs", "found", *TIMING_COLUMNS), rows, note))
+        ratios = _ratios(measured.timings)
+        if ratios:
+            self._tables.append(_ratio_table(f"How many times as fast, {where}", ratios, measured.timings))
+        if agreements:
+            self._tables.append(_agreement_table(agreements))
+        self._data["headline"] = measured.as_json()
+        self._data["agreement"] = {name: agreement.as_json() for name, agreement in agreements.items()}
+        title = f"uint8 image to keypoints and descriptors, {where} (median, quartiles)"
+        self._plots.append(partial(draw_bars, title, list(measured.timings.values()), _colors(measured.timings)))
+
+    def _stages(self) -> None:
+        frames = resized(self._frames, self._size)
+        self._prepare(frames, self._budget)
+        calls: dict[str, Callable[[int], object]] = {}
+        rows, data = [], {}
+        staged = []
+        for engine in self._engines:
+            stages = stage_calls(engine, frames.at) if isinstance(engine, NetworkEngine) else None
+            if stages is not None:
+                staged.append(engine.name)
+                calls |= {f"{engine.name}: {stage}": call for stage, call in stages.items()}
+        if not staged:
+            self._log("no engine of this run offers its stages one by one")
+            return
+        self._log(f"stages of {', '.join(staged)}")
+        timings = interleave(
+            calls,
+            max(_FEWEST_ROUNDS, self._rounds // 2),
+            warmup=self._options.warmup,
+            synchronize=synchronizer(self._options.device),
+        )
+        for name in staged:
+            parts = {stage: timings[f"{name}: {stage}"] for stage in STAGES}
+            total = sum(timing.median for timing in parts.values())
+            rows.append((name, *(milliseconds(timing.median) for timing in parts.values()), milliseconds(total)))
+            data[name] = {stage: timing.as_json() for stage, timing in parts.items()}
+        note = "Medians in ms, each stage waited for by itself, which the whole call need not do."
+        title = f"By stage, {_conditions(self._size, self._budget)}"
+        self._tables.append(Table(title, ("network", *STAGES, "sum"), tuple(rows), note))
+        self._data["stages"] = data
+
+    def _growth(self, part: str, settings: Sequence[tuple[Size, int]]) -> None:
+        if len(settings) < 2:
+            return
+        rounds = max(_FEWEST_ROUNDS, self._rounds // _GROWTH_SHARE)
+        measured = []
+        # Curves go from left to right.
+        for size, budget in sorted(set(settings), key=lambda setting: (setting[0][0] * setting[0][1], setting)):
+            self._log(f"{part}: {_conditions(size, budget)}, {rounds} rounds")
+            measured.append(self._measure(size, budget, rounds))
+        self._data[part] = [measurement.as_json() for measurement in measured]
+        by_size = part == "sizes"
+        fixed = f"at most {self._budget} keypoints" if by_size else f"{self._size[0]}x{self._size[1]}"
+        # What grows: megapixels, or the budget.
+        amounts = [row.size[0] * row.size[1] / 1e6 if by_size else row.budget for row in measured]
+        labels = [f"{row.size[0]}x{row.size[1]}" if by_size else str(row.budget) for row in measured]
+        by_setting = {label: row.timings for label, row in zip(labels, measured, strict=True)}
+        heading, title = ("size", "image size") if by_size else ("keypoints", "number of keypoints")
+        note = f"{rounds} interleaved rounds each. {_growth_note(measured, by_size=by_size)}"
+        self._tables.append(growth_table(f"Medians in ms by {title}, {fixed}", heading, by_setting, note))
+        lines = [
+            Line(name, tuple((x, row.timings[name].median) for x, row in zip(amounts, measured, strict=True)))
+            for name in measured[0].timings
+        ]
+        self._plots.append(
+            partial(
+                draw_lines, f"Whole call by {title}, {fixed}", title, lines, dict(zip(amounts, labels, strict=True))
+            )
+        )
+
+
+def _agreements(engines: Sequence[ExtractionEngine], image: Canvas) -> dict[str, Agreement]:
+    """Each network's other variants against its plain one, or the fast one where that is not run.
+
+    Raises:
+        DisagreementError: A variant computes something else.
+    """
+    by_name = {engine.name: engine for engine in engines}
+    agreements = {}
+    for network in dict.fromkeys(engine.name.rpartition(" ")[0] for engine in engines if " " in engine.name):
+        variants = [by_name[name] for kind in ("plain", "fast", "kornia") if (name := f"{network} {kind}") in by_name]
+        reference, *others = variants
+        expected = reference.found(reference(image))
+        for other in others:
+            agreement = compare_found(expected, other.found(other(image)))
+            agreement.check(other.name)
+            agreements[f"{other.name} vs {reference.name.rpartition(' ')[2]}"] = agreement
+    return agreements
+
+
+def _growth_note(measured: Sequence[_Measurement], *, by_size: bool) -> str:
+    last = measured[-1]
+    if by_size:
+        note = "The frames are cut and resized: what ORB and SIFT find, and so their time, depends on the image."
+    else:
+        found = ", ".join(f"{name} {count}" for name, count in last.found.items())
+        note = f"A budget may not fill: found at the largest, {found}."
+    uncompiled: dict[str, list[str]] = defaultdict(list)
+    for row in measured:
+        for name, mode in row.modes.items():
+            if name.endswith(" fast") and mode == "eager":
+                uncompiled[name].append(f"{row.size[0]}x{row.size[1]}" if by_size else str(row.budget))
+    listed = "; ".join(f"{name} at {', '.join(where)}" for name, where in uncompiled.items())
+    return f"{note} Ran uncompiled: {listed}." if listed else note
+
+
+def _ratios(timings: dict[str, Timing]) -> dict[str, Ratio]:
+    """The peer's time over ours for each network's variants, and plain over fast."""
+    pairs = (("kornia", "fast"), ("kornia", "plain"), ("plain", "fast"))
+    networks = dict.fromkeys(name.rpartition(" ")[0] for name in timings if " " in name)
+    return {
+        f"{network}: {slow} / {ours}": compare(timings[f"{network} {slow}"], timings[f"{network} {ours}"])
+        for network in networks
+        for slow, ours in pairs
+        if {f"{network} {slow}", f"{network} {ours}"} <= timings.keys()
+    }
+
+
+def _ratio_table(title: str, ratios: dict[str, Ratio], timings: dict[str, Timing]) -> Table:
+    rows = []
+    for name, ratio in ratios.items():
+        network, _, pair = name.partition(": ")
+        slow, _, ours = pair.partition(" / ")
+        slower, faster = (timings[f"{network} {kind}"].samples_ms for kind in (slow, ours))
+        won = sum(one > other for one, other in zip(slower, faster, strict=True))
+        interval = "-" if ratio.low is None else f"{ratio.low:.2f} to {ratio.high:.2f}"
+        rows.append((name, f"{ratio.of_rounds:.2f}", interval, f"{ratio.of_medians:.2f}", f"{won} of {len(faster)}"))
+    columns = ("time / time", "median of rounds", f"{CONFIDENCE:.0%} interval", "of medians", "rounds won")
+    note = (
+        "Above 1 the second of the two is the faster. The interval is that of the median of the rounds' ratios, by the "
+        "sign test."
+    )
+    return Table(title, columns, tuple(rows), note)
+
+
+def _agreement_table(agreements: dict[str, Agreement]) -> Table:
+    rows = tuple(
+        (
+            name,
+            f"{agreement.strongest_share:.1%}",
+            f"{agreement.share:.1%}",
+            f"{agreement.median_distance_px:.1e}",
+            f"{agreement.median_cosine:.5f}",
+        )
+        for name, agreement in agreements.items()
+    )
+    columns = ("engine vs reference", "its better half shared", "reference's shared", "median px", "median cosine")
+    note = (
+        f"Keypoints within {POSITION_PX} px on the first frame, before timing. kornia suppresses non-maxima in one "
+        "round, the authors and this project in three: the same network, but other points near stronger ones."
+    )
+    return Table("Do they compute the same?", columns, rows, note)
+
+
+def _colors(timings: dict[str, Timing]) -> dict[str, int]:
+    """One colour for ours, one for kornia, one for OpenCV."""
+    return {name: 1 if name.endswith("kornia") else 0 if " " in name else 2 for name in timings}
+
+
+def _opencv_note(device: str) -> str:
+    return "" if device == "cpu" else "ORB and SIFT run on the CPU; the others leave their results on the GPU."
+
+
+def _size_of(frames: Frames) -> Size:
+    height, width = frames.at(0).shape[:2]
+    return width, height
+
+
+def _conditions(size: Size, budget: int) -> str:
+    return f"{size[0]}x{size[1]}, at most {budget} keypoints"

@@ -1,0 +1,110 @@
+"""Suite `memory`: whether the node's memory grows while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from benchmarks.images import load_frames, resized
+from benchmarks.node_process import Client, NodeProcess
+from benchmarks.suites.node import network_of
+from benchmarks.types import Options, Size, SuiteResult, Table
+from feature_frontend.errors import FeatureFrontendError
+
+__all__ = ["BAR", "HELP", "growth", "run"]
+
+HELP = "resident and GPU memory of the node over 5,000 frames (--frames)"
+BAR = 0.01
+
+_SIZE: Size = (160, 120)
+_BUDGET = 1000
+_FRAME_COUNT = 8
+_QUICK_FRAMES = 100
+_FEWEST_FRAMES = 20
+_TIMEOUT_S = 60.0
+_PROGRESS = 1000
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Memory after a number of frames, MiB; `gpu` is None without a GPU."""
+
+    frame: int
+    rss: float
+    gpu: float | None
+
+
+def run(options: Options, log: Log) -> SuiteResult:
+    """Sends frames one after another and reads the node's memory after each.
+
+    Raises:
+        FeatureFrontendError: Too few frames were asked for, the node does not start, or a frame gets no answer.
+    """
+    count = min(options.frames, _QUICK_FRAMES) if options.quick else options.frames
+    if count < _FEWEST_FRAMES:
+        msg = f"{count} frames cannot show growth; expected at least {_FEWEST_FRAMES}: raise --frames"
+        raise FeatureFrontendError(msg)
+    size = options.sizes[0] if options.sizes else _SIZE
+    frames = resized(load_frames(options.images, _FRAME_COUNT), size)
+    images = [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) for image in frames.images]
+    parameters = [
+        f"extractor:={network_of(options)}",
+        f"max_num_keypoints:={options.keypoints[0] if options.keypoints else _BUDGET}",
+        f"device:={options.device}",
+        f"weights_dir:='{options.weights_dir}'",
+        "queue_policy:=every_frame",
+        "image_qos:=reliable",
+    ]
+    samples: list[_Sample] = []
+    with NodeProcess(parameters, options.threads) as process, Client(images, "reliable") as client:
+        client.wait_for_node(process)
+        process.wait_until_idle()
+        for number in range(1, count + 1):
+            if client.round_trip(_TIMEOUT_S) is None:
+                msg = f"frame {number} of {count} got no status within {_TIMEOUT_S:g} s; it printed: {process.output}"
+                raise FeatureFrontendError(msg)
+            samples.append(_Sample(number, process.rss_mib(), process.gpu_mib()))
+            if number % _PROGRESS == 0:
+                log(f"memory: {number} of {count} frames, {samples[-1].rss:.0f} MiB")
+    rows = [_row("resident", [sample.rss for sample in samples])]
+    on_gpu = [sample.gpu for sample in samples if sample.gpu is not None]
+    if on_gpu:
+        rows.append(_row("GPU, all processes", on_gpu))
+    width, height = size
+    title = f"Memory of the node over {count} frames {width}x{height}, {network_of(options)}"
+    note = (
+        f"Growth: median of the last tenth of the frames against that of the second tenth. Bar: below {BAR:.0%}. "
+        "Every frame is processed (`queue_policy: every_frame`) before the next is sent."
+    )
+    columns = ("memory", "second tenth MiB", "last tenth MiB", "largest MiB", "growth", "bar")
+    data = {
+        "size": list(size),
+        "frames": count,
+        "extractor": network_of(options),
+        "growth": growth([sample.rss for sample in samples]),
+        "samples": [vars(sample) for sample in samples],
+    }
+    return SuiteResult("memory", (Table(title, columns, tuple(rows), note),), data)
+
+
+def growth(values: list[float]) -> float:
+    """By what share the median of the last tenth exceeds that of the second; the first tenth is warm-up."""
+    second, last = _tenths(values)
+    return last / second - 1
+
+
+def _tenths(values: list[float]) -> tuple[float, float]:
+    tenth = max(len(values) // 10, 1)
+    return float(np.median(values[tenth : 2 * tenth])), float(np.median(values[-tenth:]))
+
+
+def _row(name: str, values: list[float]) -> tuple[str, ...]:
+    second, last = _tenths(values)
+    share = growth(values)
+    verdict = "met" if share < BAR else "MISSED"
+    return name, f"{second:.1f}", f"{last:.1f}", f"{max(values):.1f}", f"{share:+.2%}", verdict

@@ -1,0 +1,198 @@
+"""Real runs of the suites, small, and what they leave on the disk."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks.engines.extraction import has_kornia
+from benchmarks.images import load_frames, resized
+from benchmarks.machine import CpuWatch, describe_machine, machine_slug
+from benchmarks.plot import Line, draw_lines
+from benchmarks.runner import main
+from feature_frontend.errors import SourceError
+from tests.conftest import REPOSITORY
+
+_FRAMES = str(REPOSITORY / "tests" / "data" / "tum_fr2_desk")
+_needs_kornia = pytest.mark.skipif(not has_kornia(), reason="needs kornia: requirements/benchmark.txt")
+
+
+def _run(output: Path, *words: str) -> dict[str, Any]:
+    """Runs the command and returns the document it wrote."""
+    assert main([*words, "--images", _FRAMES, "--warmup", "1", "--output", str(output)]) == 0
+    (path,) = output.glob("*.json")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _extract(output: Path, *words: str) -> dict[str, Any]:
+    return _run(output, "extract", "--size", "160x120", "--keypoints", "50", "--rounds", "2", *words)
+
+
+def test_extract_times_opencv_and_the_shipped_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = _extract(tmp_path, "--engines", "orb", "silk", "--parts", "headline")
+    measured = document["data"]["headline"]
+    assert list(measured["engines"]) == ["silk-vggnp-mu fast", "silk-vggnp-mu plain", "orb"]
+    for engine in measured["engines"].values():
+        assert engine["count"] == len(engine["samples_ms"]) == 2
+        assert 0 < engine["median_ms"] <= engine["p99_ms"]
+        assert 0 < engine["found"] <= 50
+    assert measured["engines"]["silk-vggnp-mu fast"]["found"] == 50
+    agreement = document["data"]["agreement"]["silk-vggnp-mu fast vs plain"]
+    assert agreement["strongest_share"] >= 0.98
+    assert measured["ratios"]["silk-vggnp-mu: plain / fast"]["of_rounds"] > 0
+    assert "3 frames 640x480 of tum_fr2_desk" in document["data"]["image_source"]
+    assert "| orb " in capsys.readouterr().out
+
+
+def test_extract_shows_how_cost_grows(tmp_path: Path) -> None:
+    words = ("--size", "96x64", "160x120", "--keypoints", "20", "40", "--engines", "orb")
+    document = _run(tmp_path, "extract", *words, "--rounds", "2", "--parts", "sizes", "keypoints")
+    assert [row["size"] for row in document["data"]["sizes"]] == [[96, 64], [160, 120]]
+    assert [row["budget"] for row in document["data"]["keypoints"]] == [20, 40]
+    (picture,) = tmp_path.glob("*.png")
+    assert cv2.imread(str(picture)).std() > 10
+
+
+def test_stages_of_the_plain_network_add_up(tmp_path: Path, weights_dir: str) -> None:
+    words = ("--engines", "plain", "fast", "--extractors", "aliked-t16", "--weights-dir", weights_dir)
+    document = _extract(tmp_path, *words, "--parts", "stages")
+    stages = document["data"]["stages"]["aliked-t16 plain"]
+    assert list(stages) == ["preprocess", "dense network", "detection", "description"]
+    assert all(stage["median_ms"] > 0 for stage in stages.values())
+
+
+@_needs_kornia
+def test_kornia_computes_the_same_network(tmp_path: Path, weights_dir: str) -> None:
+    words = ("--engines", "plain", "kornia", "--extractors", "aliked-t16", "--weights-dir", weights_dir)
+    document = _extract(tmp_path, *words, "--parts", "headline")
+    agreement = document["data"]["agreement"]["aliked-t16 kornia vs plain"]
+    assert agreement["strongest_share"] >= 0.98
+    assert agreement["median_cosine"] >= 0.9999
+    assert "aliked-t16: kornia / plain" in document["data"]["headline"]["ratios"]
+
+
+def test_match_finds_the_same_pairs(tmp_path: Path) -> None:
+    words = ("--engines", "ours", "opencv", "opencv arrays", "--extractors", "silk-vggnp-mu", "--size", "160x120")
+    document = _run(tmp_path, "match", "--keypoints", "64", "--rounds", "2", *words)
+    (measured,) = document["data"]["measurements"]
+    assert measured["points"] == 64
+    assert list(measured["engines"]) == ["ours", "opencv", "opencv arrays"]
+    for difference in measured["pairs"].values():
+        assert difference["pairs"] > 10
+        assert difference["differing"] == difference["ties"]
+
+
+@_needs_kornia
+def test_match_finds_kornias_pairs(tmp_path: Path) -> None:
+    words = ("--engines", "ours", "kornia", "--extractors", "silk-vggnp-mu", "--size", "160x120", "--rounds", "2")
+    document = _run(tmp_path, "match", "--keypoints", "64", *words)
+    assert document["data"]["measurements"][0]["pairs"]["kornia vs ours"]["pairs"] > 10
+
+
+def test_match_tops_up_what_an_image_does_not_give(tmp_path: Path) -> None:
+    words = ("--engines", "ours", "opencv", "--extractors", "silk-vggnp-mu", "--size", "32x32", "--rounds", "2")
+    document = _run(tmp_path, "match", "--keypoints", "2000", *words)
+    assert "copies of these with Gaussian noise" in document["data"]["descriptors"]
+    assert document["data"]["measurements"][0]["points"] == 2000
+
+
+def test_a_run_says_where_and_how_it_was_made(tmp_path: Path) -> None:
+    document = _extract(tmp_path, "--engines", "orb", "--parts", "headline", "--threads", "1", "--quick")
+    keys = {"schema", "suite", "began", "command", "machine", "versions", "threads", "environment", "options"}
+    assert set(document) == keys | {"tables", "data"}
+    assert document["command"].startswith("python -m benchmarks extract --size 160x120")
+    assert document["threads"] == 1
+    assert document["machine"]["cores_usable"] >= 1
+    assert document["machine"]["memory_gib"] > 0
+    assert set(document["versions"]) >= {"python", "torch", "numpy", "opencv", "kornia", "feature_frontend"}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", document["began"])
+    (path,) = tmp_path.glob("*.json")
+    slug = machine_slug(document["machine"])
+    assert path.stem == f"{document['began'][:10]}-{slug}-extract-quick"
+    assert {other.suffix for other in tmp_path.iterdir()} == {".json", ".md", ".png"}
+    table = path.with_suffix(".md").read_text(encoding="utf-8")
+    assert "| orb " in table
+    assert document["command"] in table
+
+
+def test_a_second_run_of_a_day_keeps_the_first(tmp_path: Path) -> None:
+    _extract(tmp_path, "--engines", "orb", "--parts", "headline")
+    assert main(["extract", "--size", "160x120", "--engines", "orb", "--parts", "headline", "--rounds", "1",
+                 "--images", _FRAMES, "--output", str(tmp_path)]) == 0  # fmt: skip
+    stems = sorted(path.stem for path in tmp_path.glob("*.json"))
+    assert len(stems) == 2
+    assert f"{stems[0]}-2" in stems
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["extract", "--engines", "fastest"], "no engine is called fastest; expected some of fast, plain"),
+        (["match", "--engines", "orb"], "no engine is called orb; expected some of ours"),
+        (["extract", "--parts", "tail"], "no part is called tail; expected some of headline"),
+        (["extract", "--device", "tpu"], "'tpu'"),
+        (["extract", "--images", "/nowhere"], "there is no file or folder /nowhere"),
+    ],
+)
+def test_what_cannot_be_measured_is_an_error_that_says_why(
+    words: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--output", str(tmp_path)]) == 1
+    assert expected in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["640", "640x", "0x480", "axb"])
+def test_a_malformed_size_is_a_usage_error(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["extract", "--size", text])
+    assert "expected WIDTHxHEIGHT" in capsys.readouterr().err
+
+
+def test_frames_are_cut_to_the_aspect_and_never_stretched() -> None:
+    frames = load_frames(Path(_FRAMES), 2)
+    assert len(frames) == 2
+    wide = resized(frames, (320, 100))
+    assert wide.at(0).shape == (100, 320, 3)
+    assert np.array_equal(wide.at(0), wide.at(2))
+    middle = cv2.resize(frames.at(0)[140:340], (320, 100), interpolation=cv2.INTER_AREA)
+    assert np.array_equal(wide.at(0), middle)
+
+
+def test_frames_of_different_sizes_are_refused(tmp_path: Path) -> None:
+    for number, side in enumerate((32, 48)):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((side, side, 3), np.uint8))
+    with pytest.raises(SourceError, match="32x32, 48x48"):
+        load_frames(tmp_path, 8)
+
+
+def test_a_machine_has_a_name_for_files() -> None:
+    assert re.fullmatch(r"[a-z0-9-]+-\d+-cores", machine_slug(describe_machine("cpu")))
+    named = {"gpu": None, "cpu": "Intel(R) Core(TM) i7-1185G7 @ 3.00GHz", "cores_usable": 4}
+    assert machine_slug(named) == "intel-core-i7-1185g7-4-cores"
+    assert machine_slug({**named, "gpu": "NVIDIA H200"}) == "nvidia-h200"
+
+
+def test_the_share_of_other_processes_is_a_share() -> None:
+    watch = CpuWatch()
+    sum(number * number for number in range(3_000_000))
+    share = watch.others_share()
+    assert share is not None
+    assert 0 <= share <= 1
+
+
+def test_a_curve_without_points_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one, all above 0"):
+        draw_lines("title", "x", [Line("a", ((0.0, 1.0),))], {})
+
+
+def test_no_file_of_the_benchmarks_is_long() -> None:
+    files = [*(REPOSITORY / "benchmarks").rglob("*.py")]
+    assert len(files) > 10
+    assert all(len(path.read_text(encoding="utf-8").splitlines()) <= 400 for path in files)

@@ -1,0 +1,50 @@
+"""The allocator's setting, each in a process of its own: it holds for the whole process and cannot be taken back."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+_SCRIPT = """
+import resource
+from feature_frontend.allocation import keep_freed_memory
+kept = keep_freed_memory()
+import numpy as np
+for _ in range(3):
+    np.ones(80_000_000, np.uint8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    np.ones(80_000_000, np.uint8)
+print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+_needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+
+
+def _run(**variables: str) -> tuple[bool, int]:
+    """Whether the setting was made, and how many pages were then faulted in by 800 MB of short-lived arrays."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    # NumPy asks for huge pages by default, which makes faults few and expensive.
+    environment |= {"NUMPY_MADVISE_HUGEPAGE": "0", **variables}
+    output = subprocess.run(
+        [sys.executable, "-c", _SCRIPT], env=environment, capture_output=True, text=True, check=True
+    ).stdout.split()
+    return output[0] == "True", int(output[1])
+
+
+@_needs_glibc
+def test_freed_memory_is_used_again() -> None:
+    kept, faults = _run()
+    assert kept
+    assert faults < 1000
+
+
+@_needs_glibc
+@pytest.mark.parametrize("variable", [("MALLOC_ARENA_MAX", "4"), ("GLIBC_TUNABLES", "glibc.malloc.arena_max=4")])
+def test_a_setting_of_the_user_stays_in_force(variable: tuple[str, str]) -> None:
+    kept, _ = _run(**dict([variable]))
+    assert not kept

@@ -54,6 +54,8 @@ def run(options: Options, log: Log) -> SuiteResult:
     images = [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) for image in frames.images]
     parameters = [
         f"extractor:={network_of(options)}",
+        # Compiling in the background happens once and is no growth.
+        "compile:=false",
         f"max_num_keypoints:={options.keypoints[0] if options.keypoints else _BUDGET}",
         f"device:={options.device}",
         f"weights_dir:='{options.weights_dir}'",

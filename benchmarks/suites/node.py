@@ -100,6 +100,8 @@ def run(options: Options, log: Log) -> SuiteResult:
     images = [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) for image in frames.images]
     parameters = [
         f"extractor:={network_of(options)}",
+        # Compiling in the background would take the cores from what is measured.
+        "compile:=false",
         f"max_num_keypoints:={budget}",
         f"device:={options.device}",
         f"weights_dir:='{options.weights_dir}'",

@@ -9,8 +9,9 @@ import torch
 
 from tests.conftest import shared_folder
 from tests.parity.aliked_reference import IMAGES, MODELS, measure
+from tests.parity.reduced_precision import measure_precision
 from tests.parity.silk_reference import NAMES, measure_silk
-from tests.tolerances import PARITY, SILK_PARITY
+from tests.tolerances import PARITY, REDUCED_PRECISION, SILK_PARITY
 
 
 def main() -> int:
@@ -20,8 +21,8 @@ def main() -> int:
         print(f"error: no reference outputs in {shared}/golden; set FEATURE_FRONTEND_SHARED", file=sys.stderr)
         return 2
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    print(f"torch {torch.__version__} on {device}, float32\n")
-    passes = [*_report_aliked(shared, device), *_report_silk(shared, device)]
+    print(f"torch {torch.__version__} on {device}\n")
+    passes = [*_report_aliked(shared, device), *_report_silk(shared, device), *_report_precision(shared, device)]
     print(f"\n{sum(passes)} of {len(passes)} pass")
     return 0 if all(passes) else 1
 
@@ -67,6 +68,25 @@ def _report_silk(shared: Path, device: str) -> list[bool]:
         pairs = [f"{result.different[key]}/{result.ties[key]}/{result.pairs[key]}" for key in result.pairs]
         figures = (f"{result.worst_logit:.1e}", f"{result.found:.1%}", f"{result.worst_cosine:.7f}", *pairs)
         print(layout.format(f"silk-{name}", *figures, "ok" if result.passes else "MISSED"))
+    return passes
+
+
+def _report_precision(shared: Path, device: str) -> list[bool]:
+    print("\nReduced precision against this project's float32, 1000 keypoints")
+    bars = "; ".join(
+        f"{dtype}: {bar.share:.0%} within {bar.position_px} px" for dtype, bar in REDUCED_PRECISION.items()
+    )
+    print(f"bars: {bars}; median cosine >= 0.99\n".replace("torch.", ""))
+    layout = "{:<14}{:<10}{:<7}{:>8}{:>15}  {}"
+    print(layout.format("model", "precision", "image", "found", "median cosine", ""))
+    passes = []
+    for model in ("aliked-t16", "aliked-n16"):
+        for dtype in REDUCED_PRECISION:
+            for image in ("tum", "kitti"):
+                result = measure_precision(model, dtype, image, shared, device)
+                passes.append(result.passes)
+                figures = (f"{result.share:.1%}", f"{result.cosine:.5f}", "ok" if result.passes else "MISSED")
+                print(layout.format(model, str(dtype).removeprefix("torch."), image, *figures))
     return passes
 
 

@@ -106,7 +106,7 @@ _SILK_MU = WeightsRecord(
     name="silk-vggnp-mu",
     file_name="silk-vggnp-mu.safetensors",
     url="",
-    sha256="6fef43b3dbeeb305c4b30622c3f901267b8b8f422465f0518c3fa9a6212d0830",
+    sha256="a11c5f534f7847550cbf0966a53c02785388da831605e470c64595ac5eeb45bc",
     licence="Apache-2.0, comes with this package",
 )
 

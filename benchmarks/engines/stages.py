@@ -15,7 +15,7 @@ from feature_frontend.extractors.aliked import Aliked
 from feature_frontend.extractors.base import DetectionOptions
 from feature_frontend.extractors.fast_aliked import FastAliked
 from feature_frontend.extractors.layers.keypoint_detection import detect_keypoints, detect_padded
-from feature_frontend.preprocessing import check_image, grey_range, image_to_tensor
+from feature_frontend.preprocessing import check_image, grey_range, images_to_batch
 
 __all__ = ["STAGES", "stage_calls"]
 
@@ -49,7 +49,7 @@ def stage_calls(engine: NetworkEngine, image: Callable[[int], Canvas]) -> dict[s
     def preprocess(number: int) -> None:
         checked = check_image(image(number), network.minimum_size)
         grey_range(checked)
-        left["images"] = image_to_tensor(checked, extractor.device, network.input_channels)
+        left["images"] = images_to_batch([checked], extractor.device, network.input_channels)
 
     def run_dense(_: int) -> None:
         left["maps"] = dense(left["images"])

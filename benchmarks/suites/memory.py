@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.images import load_frames, resized
 from benchmarks.node_process import Client, NodeProcess
-from benchmarks.suites.node import network_of
+from benchmarks.suites.node import network_of, node_parameters
 from benchmarks.types import Options, Size, SuiteResult, Table
 from feature_frontend.errors import FeatureFrontendError
 
@@ -53,12 +53,7 @@ def run(options: Options, log: Log) -> SuiteResult:
     frames = resized(load_frames(options.images, _FRAME_COUNT), size)
     images = [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) for image in frames.images]
     parameters = [
-        f"extractor:={network_of(options)}",
-        # Compiling in the background happens once and is no growth.
-        "compile:=false",
-        f"max_num_keypoints:={options.keypoints[0] if options.keypoints else _BUDGET}",
-        f"device:={options.device}",
-        f"weights_dir:='{options.weights_dir}'",
+        *node_parameters(options, _BUDGET),
         "queue_policy:=every_frame",
         "image_qos:=reliable",
     ]

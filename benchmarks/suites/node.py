@@ -17,7 +17,7 @@ from benchmarks.node_process import NS_PER_MS, Client, NodeProcess
 from benchmarks.tables import TIMING_COLUMNS, timing_cells
 from benchmarks.types import Canvas, Options, Size, SuiteResult, Table, Timing
 
-__all__ = ["BAR_MS", "HELP", "PARTS", "network_of", "run"]
+__all__ = ["BAR_MS", "HELP", "PARTS", "network_of", "node_parameters", "run"]
 
 HELP = "image message in, features message out through DDS, less the network: parts, CPU use, drops at 10, 30, 60 Hz"
 PARTS = ("latency", "breakdown", "rates")
@@ -87,6 +87,18 @@ def network_of(options: Options) -> str:
     return "silk-vggnp-mu" if options.extractors == Options().extractors else options.extractors[0]
 
 
+def node_parameters(options: Options, budget: int) -> list[str]:
+    """What the node is started with, `name:=value` each; `budget` keypoints unless the options say how many."""
+    return [
+        f"extractor:={network_of(options)}",
+        # Compiling in the background happens once, and would take the cores from what is measured.
+        "compile:=false",
+        f"max_num_keypoints:={options.keypoints[0] if options.keypoints else budget}",
+        f"device:={options.device}",
+        f"weights_dir:='{options.weights_dir}'",
+    ]
+
+
 def run(options: Options, log: Log) -> SuiteResult:
     """Measures latency with the executable, its parts with a traced node, and what happens at fixed rates.
 
@@ -98,14 +110,7 @@ def run(options: Options, log: Log) -> SuiteResult:
     rounds = options.rounds or (_QUICK_ROUNDS if options.quick else _ROUNDS)
     frames = resized(load_frames(options.images, _FRAME_COUNT), size)
     images = [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) for image in frames.images]
-    parameters = [
-        f"extractor:={network_of(options)}",
-        # Compiling in the background would take the cores from what is measured.
-        "compile:=false",
-        f"max_num_keypoints:={budget}",
-        f"device:={options.device}",
-        f"weights_dir:='{options.weights_dir}'",
-    ]
+    parameters = node_parameters(options, _BUDGET)
     parts = options.parts or PARTS
     tables: list[Table] = []
     data: dict[str, Any] = {

@@ -15,7 +15,8 @@ from benchmarks.engines.extraction import has_kornia
 from benchmarks.images import load_frames, resized
 from benchmarks.machine import CpuWatch, describe_machine, machine_slug
 from benchmarks.plot import Line, draw_lines
-from benchmarks.runner import main
+from benchmarks.runner import DEFAULT_SUITES, _parse, main
+from benchmarks.suites import SUITES
 from feature_frontend.errors import SourceError
 from tests.conftest import REPOSITORY
 
@@ -196,3 +197,16 @@ def test_no_file_of_the_benchmarks_is_long() -> None:
     files = [*(REPOSITORY / "benchmarks").rglob("*.py")]
     assert len(files) > 10
     assert all(len(path.read_text(encoding="utf-8").splitlines()) <= 400 for path in files)
+
+
+def test_without_a_suite_it_runs_the_default_ones() -> None:
+    assert _parse([]).suites == DEFAULT_SUITES
+    assert _parse(["all"]).suites == tuple(SUITES)
+
+
+def test_an_unknown_suite_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["extarct"])
+    assert (
+        "no suite is called extarct; expected some of extract, match, node, memory, or all" in capsys.readouterr().err
+    )

@@ -84,6 +84,34 @@ def test_a_failing_compiler_is_reported_by_what_it_says(
 
 
 @torch.no_grad()
+def test_more_networks_than_pytorch_compiles_of_one_code() -> None:
+    # "eager" traces and guards as ever and leaves out the slow part. Nine of the same code would be refused.
+    images = torch.rand((1, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    for _ in range(9):
+        network = _network()
+        compiled = torch.compile(compilation._own_code(network.dense), dynamic=False, fullgraph=True, backend="eager")
+        torch.testing.assert_close(compiled(images), network.dense(images))
+
+
+@torch.no_grad()
+def test_compiled_code_that_fails_costs_no_frame(caplog: pytest.LogCaptureFixture) -> None:
+    network = _network()
+    compiler = BackgroundCompiler("aliked-t16", network, torch.float32)
+    images = torch.zeros((1, 3, 32, 32))
+
+    def failing(_: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        msg = "recompile limit reached"
+        raise RuntimeError(msg)
+
+    compiler._compiled[tuple(images.shape)] = failing
+    for _ in range(2):
+        torch.testing.assert_close(compiler(images), network.dense(images))
+    assert not compiler.is_compiled(images.shape)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "aliked-t16 runs uncompiled, which is slower: recompile limit reached" in caplog.text
+
+
+@torch.no_grad()
 def test_a_few_images_are_not_worth_compiling(cache: Path) -> None:
     compiler = BackgroundCompiler("aliked-t16", _network(), torch.float32)
     for side in (32, 64):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from feature_frontend.coordinates import Resize, network_size, padding_to_multiple
-from feature_frontend.preprocessing import image_to_tensor, resize_tensor
+from feature_frontend.preprocessing import images_to_batch, resize_tensor
 
 
 def test_convention_resize_maps_image_edges_onto_image_edges() -> None:
@@ -26,7 +26,7 @@ def test_convention_a_resized_blob_lies_where_resize_says() -> None:
     image[:] = 255 * np.exp(-((columns - centre[0]) ** 2 + (rows - centre[1]) ** 2) / (2 * 5.0**2))
     for height, width in ((60, 80), (90, 120), (180, 240)):
         resize = Resize(120, 160, height, width)
-        small = resize_tensor(image_to_tensor(image, torch.device("cpu")), resize)[0, 0].numpy()
+        small = resize_tensor(images_to_batch([image], torch.device("cpu")), resize)[0, 0].numpy()
         moments = cv2.moments(small)
         found = torch.tensor([[moments["m10"], moments["m01"]]]) / moments["m00"]
         torch.testing.assert_close(resize.invert(found)[0], torch.tensor([97.0, 41.0]), atol=0.05, rtol=0)
@@ -69,6 +69,6 @@ def test_convention_sizes_are_height_then_width(
 def test_convention_colour_is_rgb_in_zero_to_one() -> None:
     image = np.zeros((2, 3, 3), np.uint8)
     image[0, 1] = (255, 51, 0)
-    tensor = image_to_tensor(image, torch.device("cpu"))
+    tensor = images_to_batch([image], torch.device("cpu"))
     assert tensor.shape == (1, 3, 2, 3)
     torch.testing.assert_close(tensor[0, :, 0, 1], torch.tensor([1.0, 0.2, 0.0]))

@@ -12,7 +12,7 @@ import torch
 from feature_frontend.coordinates import Resize
 from feature_frontend.errors import ImageError
 
-__all__ = ["check_image", "grey_range", "image_to_tensor", "images_to_batch", "resize_tensor", "tensors_to_batch"]
+__all__ = ["check_image", "grey_range", "images_to_batch", "resize_tensor", "tensors_to_batch"]
 
 Uint8Array = npt.NDArray[np.uint8]
 _RGB_CHANNELS = 3
@@ -53,11 +53,6 @@ def grey_range(image: Uint8Array) -> int:
     grey = cv2.cvtColor(contiguous, cv2.COLOR_RGB2GRAY) if image.ndim == _RGB_CHANNELS else contiguous
     smooth = cv2.blur(grey, (3, 3))
     return int(smooth.max()) - int(smooth.min())
-
-
-def image_to_tensor(image: Uint8Array, device: torch.device, channels: int = _RGB_CHANNELS) -> torch.Tensor:
-    """One (H, W[, 3]) uint8 image as `images_to_batch` returns it."""
-    return images_to_batch([image], device, channels)
 
 
 def images_to_batch(images: Sequence[Uint8Array], device: torch.device, channels: int = _RGB_CHANNELS) -> torch.Tensor:

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,12 @@ class BackgroundCompiler:
         shape = tuple(images.shape)
         compiled = self._compiled.get(shape)
         if compiled is not None:
-            return compiled(images)
+            try:
+                return compiled(images)
+            except Exception as error:
+                # A frame must not be lost because PyTorch compiles again, such as for another number of threads.
+                self._give_up(error)
+                return self._network.dense(images)
         self._seen[shape] = self._seen.get(shape, 0) + 1
         if self._seen[shape] >= self._frames_before:
             self._begin(images)
@@ -131,17 +137,35 @@ class BackgroundCompiler:
         self._worker = threading.Thread(target=self._compile, args=(job,), name="compile", daemon=True)
         self._worker.start()
 
+    def _give_up(self, error: Exception) -> None:
+        self._gave_up = True
+        self._compiled.clear()
+        _logger.warning("%s runs uncompiled, which is slower: %s", self._name, _first_line(error))
+
     def _compile(self, job: _Job) -> None:
         try:
             _fill_cache(job)
             compiled = _compile(self._network, job)
         except Exception as error:
             # Whatever keeps torch from compiling here, the uncompiled network does the same work.
-            self._gave_up = True
-            _logger.warning("%s runs uncompiled, which is slower: %s", self._name, _first_line(error))
+            self._give_up(error)
         else:
             self._compiled[job.shape] = compiled
             _logger.info("%s is compiled for %s", self._name, "x".join(map(str, job.shape)))
+
+
+def _own_code(method: Dense) -> Dense:
+    """The same method as code of its own: PyTorch compiles one piece of code at most eight times in a process."""
+    bound = cast(types.MethodType, method)
+    function = cast(types.FunctionType, bound.__func__)
+    copy = types.FunctionType(
+        function.__code__.replace(),
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    return cast(Dense, types.MethodType(copy, bound.__self__))
 
 
 def _fill_cache(job: _Job) -> None:
@@ -174,7 +198,7 @@ def _compile(network: DenseNetwork, job: _Job) -> Dense:
     os.environ.setdefault("TORCHINDUCTOR_FX_GRAPH_CACHE", "1")
     layout = torch.channels_last if job.shape[1] > 1 else torch.contiguous_format
     example = torch.zeros(job.shape).to(memory_format=layout)
-    compiled: Dense = torch.compile(network.dense, dynamic=False, fullgraph=True)
+    compiled: Dense = torch.compile(_own_code(network.dense), dynamic=False, fullgraph=True)
     with torch.no_grad():
         compiled(example)
     return compiled

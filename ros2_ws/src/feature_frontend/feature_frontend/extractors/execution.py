@@ -115,9 +115,8 @@ class GraphExecution:
             kept = PaddedFeatures(
                 own.keypoints.clone(), own.scores.clone(), own.descriptors.clone(), own.counts.clone()
             )
-            found = kept.unpadded()
-        self._stream.synchronize()
-        return found
+            # Reads the counts, and so waits for all of the above.
+            return kept.unpadded()
 
     def _record(self, key: _Key) -> _Graph:
         host = [torch.zeros(shape, dtype=torch.uint8).pin_memory() for shape in key.shapes]

@@ -15,15 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import rclpy
 import torch
 from feature_frontend_msgs.msg import Features, FrameStatus, Matches, Tracks
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image
 from typing_extensions import Self
 
 from benchmarks.images import REPOSITORY
+from benchmarks.spinning_node import SpinningNode
 from benchmarks.types import Canvas
 from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.ros.image_conversion import array_to_image
@@ -142,17 +140,15 @@ class NodeProcess:
         return {int(stamp_ns): points for stamp_ns, points in read.items()}
 
 
-class Client:
+class Client(SpinningNode):
     """Publishes images as a camera does and takes all results as a consumer does, in another process than the node.
 
     An image's stamp is the monotonic clock when its publishing began; all processes of a machine share that clock.
     """
 
     def __init__(self, images: Sequence[Canvas], image_qos: str = "sensor_data") -> None:
-        self._context = Context()
-        rclpy.init(args=[], context=self._context, domain_id=int(ros_environment()["ROS_DOMAIN_ID"]))
-        self._node = rclpy.create_node("benchmark_client", context=self._context)
-        self._publisher = self._node.create_publisher(Image, "image", qos_profile(image_qos, 10))
+        super().__init__("benchmark_client", int(ros_environment()["ROS_DOMAIN_ID"]))
+        self._publisher = self.node.create_publisher(Image, "image", qos_profile(image_qos, 10))
         # A camera driver has its message ready; what it costs to fill one is not the front-end's.
         self._messages = [array_to_image(image, "mono8", stamp_from_ns(0), "camera") for image in images]
         self.arrivals_ns: dict[str, dict[int, int]] = {topic: {} for topic in _RESULTS}
@@ -160,22 +156,8 @@ class Client:
         self.sent: list[int] = []
         self._done = threading.Event()
         for topic, kind in _RESULTS.items():
-            self._node.create_subscription(kind, topic, self._receiver(topic), qos_profile("reliable", 100))
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._executor.shutdown()
-        self._thread.join(timeout=5)
-        self._node.destroy_node()
-        self._context.try_shutdown()
+            self.node.create_subscription(kind, topic, self._receiver(topic), qos_profile("reliable", 100))
+        self.start()
 
     def wait_for_node(self, process: NodeProcess) -> None:
         """Returns when a first image has come back through all topics.
@@ -185,7 +167,7 @@ class Client:
         """
         deadline_s = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline_s and process.is_running:
-            matched = self._publisher.get_subscription_count() and all(map(self._node.count_publishers, _RESULTS))
+            matched = self._publisher.get_subscription_count() and all(map(self.node.count_publishers, _RESULTS))
             if matched and self.round_trip(_RETRY_S):
                 return
             time.sleep(_POLL_S)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,12 +13,10 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import rclpy
 from feature_frontend_msgs.msg import Features, FrameStatus, Matches, Tracks
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CameraInfo, Image
 
+from benchmarks.spinning_node import SpinningNode
 from feature_frontend.ros.image_conversion import array_to_image
 from feature_frontend.ros.message_encoding import stamp_from_ns
 from feature_frontend.ros.qos import qos_profile
@@ -80,13 +77,11 @@ class RunningNode:
         return self.process.returncode, time.monotonic() - start_s, output
 
 
-class Client:
+class Client(SpinningNode):
     """Publishes images and collects all that the node publishes, by topic."""
 
     def __init__(self, domain_id: int) -> None:
-        self._context = Context()
-        rclpy.init(context=self._context, domain_id=domain_id)
-        self.node = rclpy.create_node("client", context=self._context)
+        super().__init__("client", domain_id)
         reliable = qos_profile("reliable", 0)
         self._image_publisher = self.node.create_publisher(Image, "image", reliable)
         self._camera_info_publisher = self.node.create_publisher(CameraInfo, "camera_info", reliable)
@@ -94,21 +89,7 @@ class Client:
         for topic, kind in (("features", Features), ("matches", Matches), ("tracks", Tracks), ("status", FrameStatus)):
             self.received[topic] = []
             self.node.create_subscription(kind, topic, self.received[topic].append, reliable)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
-        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._executor.shutdown()
-        self._thread.join(timeout=5)
-        self.node.destroy_node()
-        self._context.try_shutdown()
+        self.start()
 
     def wait_for_node(self) -> None:
         """Returns when all topics of the node and of the client have found each other."""

@@ -99,12 +99,14 @@ class Aliked(nn.Module):
 
     input_channels = 3
     default_nms_radius = 2
+    minimum_size = TOTAL_STRIDE
 
     def __init__(self, config: AlikedConfig) -> None:
         super().__init__()
         self.config = config
+        self.descriptor_dim = config.descriptor_dim
         c1, c2, c3, c4 = config.channels
-        dim = config.descriptor_dim
+        dim = self.descriptor_dim
         self.block1 = _ConvBlock(3, c1)
         self.block2 = _ResidualBlock(c1, c2, deformable=False)
         self.block3 = _ResidualBlock(c2, c3, deformable=True)
@@ -123,16 +125,6 @@ class Aliked(nn.Module):
             _conv3x3(4, 1),
         )
         self.desc_head = SparseDeformableDescriptorHead(dim, config.num_positions)
-
-    @property
-    def descriptor_dim(self) -> int:
-        """Descriptor length D."""
-        return self.config.descriptor_dim
-
-    @property
-    def minimum_size(self) -> int:
-        """Smallest image side in px."""
-        return TOTAL_STRIDE
 
     def forward(self, images: torch.Tensor) -> DenseMaps:
         """Score map and feature map of (B, 3, H, W) RGB images in [0, 1], at the images' own size."""

@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.nn.utils import fuse_conv_bn_weights
 
 from feature_frontend.coordinates import Padding, padding_to_multiple
-from feature_frontend.extractors.aliked import TOTAL_STRIDE, Aliked, AlikedConfig
+from feature_frontend.extractors.aliked import TOTAL_STRIDE, Aliked
 from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures, PaddedFeatures
 from feature_frontend.extractors.layers.deformable_convolution import DeformableConv2d, regular_positions
 from feature_frontend.extractors.layers.interpolation import (
@@ -45,10 +45,11 @@ class FastAliked(nn.Module):
 
     input_channels = Aliked.input_channels
     default_nms_radius = Aliked.default_nms_radius
+    minimum_size = Aliked.minimum_size
 
     def __init__(self, reference: Aliked) -> None:
         super().__init__()
-        self.config: AlikedConfig = reference.config
+        self.descriptor_dim = reference.descriptor_dim
         blocks = (reference.block1, reference.block2, reference.block3, reference.block4)
         self.block = nn.ModuleList([_Block(block) for block in blocks])
         convolutions = (reference.conv1, reference.conv2, reference.conv3, reference.conv4)
@@ -60,16 +61,6 @@ class FastAliked(nn.Module):
         self.describer = _SparseHead(reference.desc_head)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.eval().requires_grad_(requires_grad=False)
-
-    @property
-    def descriptor_dim(self) -> int:
-        """Descriptor length D."""
-        return self.config.descriptor_dim
-
-    @property
-    def minimum_size(self) -> int:
-        """Smallest image side in px."""
-        return TOTAL_STRIDE
 
     def extract(self, images: torch.Tensor, options: DetectionOptions) -> list[NetworkFeatures]:
         """Keypoints and descriptors of (B, 3, H, W) RGB images in [0, 1], best score first."""

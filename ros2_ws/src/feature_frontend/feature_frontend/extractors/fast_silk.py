@@ -18,7 +18,7 @@ from torch.nn import functional
 from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures, PaddedFeatures
 from feature_frontend.extractors.layers.keypoint_detection import suppress_non_maxima, zero_border
 from feature_frontend.extractors.layers.top_k import top_k
-from feature_frontend.extractors.silk import MINIMUM_SIZE, Silk, SilkConfig, to_grey
+from feature_frontend.extractors.silk import Silk, SilkConfig, to_grey
 
 __all__ = ["FusedSilk"]
 
@@ -34,10 +34,12 @@ class FusedSilk(nn.Module):
 
     input_channels = Silk.input_channels
     default_nms_radius = Silk.default_nms_radius
+    minimum_size = Silk.minimum_size
 
     def __init__(self, config: SilkConfig) -> None:
         super().__init__()
         self.config = config
+        self.descriptor_dim = config.head_channels
         channels = (self.input_channels, *(width for width in config.channels for _ in range(2)))
         self.backbone = nn.ModuleList([nn.Conv2d(*pair, _KERNEL_SIZE) for pair in pairwise(channels)])
         self.keypoint_inner = nn.Conv2d(channels[-1], config.head_channels, _KERNEL_SIZE)
@@ -62,16 +64,6 @@ class FusedSilk(nn.Module):
             _fill(inner, head.inner.conv, before=norm)
             _fill(outer, head.conv, before=head.inner.norm, after=head.norm)
         return fused.eval().requires_grad_(requires_grad=False)
-
-    @property
-    def descriptor_dim(self) -> int:
-        """Descriptor length D."""
-        return self.config.head_channels
-
-    @property
-    def minimum_size(self) -> int:
-        """Smallest image side in px."""
-        return MINIMUM_SIZE
 
     def extract(self, images: torch.Tensor, options: DetectionOptions) -> list[NetworkFeatures]:
         """Keypoints and descriptors of (B, 1, H, W) or (B, 3, H, W) images in [0, 1], best score first."""

@@ -17,11 +17,10 @@ from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures
 from feature_frontend.extractors.layers.keypoint_detection import suppress_non_maxima, zero_border
 from feature_frontend.extractors.layers.sparse_deformable_head import gather_patches
 
-__all__ = ["MINIMUM_SIZE", "SILK_CONFIGS", "Silk", "SilkConfig", "SilkMaps", "from_published_names", "to_grey"]
+__all__ = ["SILK_CONFIGS", "Silk", "SilkConfig", "SilkMaps", "from_published_names", "to_grey"]
 
 _RGB_TO_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _CONVOLUTIONS_PER_BLOCK = 2
-MINIMUM_SIZE = 32  # px, of an image's side
 
 
 @dataclass(frozen=True)
@@ -99,11 +98,13 @@ class Silk(nn.Module):
     """
 
     input_channels = 1
+    minimum_size = 32  # px, of an image's side
     default_nms_radius = 0  # the paper does without (3.2)
 
     def __init__(self, config: SilkConfig) -> None:
         super().__init__()
         self.config = config
+        self.descriptor_dim = config.head_channels
         layers: list[nn.Module] = []
         channels = self.input_channels
         for block_channels in config.channels:
@@ -113,16 +114,6 @@ class Silk(nn.Module):
         self.backbone = nn.Sequential(*layers)
         self.keypoint_head = _Head(channels, config.head_channels, 1)
         self.descriptor_head = _Head(channels, config.head_channels, config.head_channels)
-
-    @property
-    def descriptor_dim(self) -> int:
-        """Descriptor length D."""
-        return self.config.head_channels
-
-    @property
-    def minimum_size(self) -> int:
-        """Smallest image side in px."""
-        return MINIMUM_SIZE
 
     def forward(self, images: torch.Tensor) -> SilkMaps:
         """Both maps of (B, 1, H, W) grey or (B, 3, H, W) RGB images in [0, 1]; h = H - 2 border."""

@@ -14,7 +14,6 @@ import torch
 
 from benchmarks.types import Canvas, Options
 from feature_frontend.errors import WeightsError, WeightsUnavailableError
-from feature_frontend.extractors.execution import GraphExecution
 from feature_frontend.extractors.extractor import Extractor, resolve_device
 from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.extractors.weights import FoundWeights, ensure_weights
@@ -101,7 +100,7 @@ class NetworkEngine:
 
     def mode(self, image: Canvas) -> str:
         """What executes the network for such an image."""
-        if isinstance(self.extractor._execution, GraphExecution):
+        if self.extractor.recorder is not None:
             return "CUDA graph"
         compiler = self.extractor._compiler
         shapes = [(1, channels, *image.shape[:2]) for channels in (1, 3)]

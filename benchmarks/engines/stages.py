@@ -34,9 +34,7 @@ def stage_calls(engine: NetworkEngine, image: Callable[[int], Canvas]) -> dict[s
     """
     extractor = engine.extractor
     network: Any = extractor._network
-    settings = extractor.settings
-    radius = settings.nms_radius if settings.nms_radius >= 0 else network.default_nms_radius
-    options = DetectionOptions(settings.max_num_keypoints, settings.detection_threshold, radius, settings.border)
+    options = extractor._options()
     if isinstance(network, Aliked):
         dense, detect, describe = network.__call__, _detect_plain, partial(_describe_plain, network)
     elif isinstance(network, FastAliked):

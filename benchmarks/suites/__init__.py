@@ -8,6 +8,7 @@ __all__ = ["DEFAULT_SUITES", "SUITES"]
 SUITES: dict[str, str] = {
     "extract": "benchmarks.suites.extract",
     "match": "benchmarks.suites.match",
+    "frame": "benchmarks.suites.frame",
     "node": "benchmarks.suites.node",
     "memory": "benchmarks.suites.memory",
 }

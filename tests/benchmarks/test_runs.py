@@ -78,6 +78,19 @@ def test_kornia_computes_the_same_network(tmp_path: Path, weights_dir: str) -> N
     assert "aliked-t16: kornia / plain" in document["data"]["headline"]["ratios"]
 
 
+def test_a_whole_frame_has_its_matches_and_its_floor(tmp_path: Path) -> None:
+    words = ("--engines", "fast", "plain", "--extractors", "silk-vggnp-mu", "--size", "160x120", "--rounds", "2")
+    data = _run(tmp_path, "frame", "--keypoints", "64", *words)["data"]
+    assert list(data["engines"]) == ["silk-vggnp-mu fast", "silk-vggnp-mu plain"]
+    for engine in data["engines"].values():
+        assert min(engine["matches"]) > 10
+    assert data["ratios"]["silk-vggnp-mu: plain / fast"]["of_rounds"] > 0
+    (floor,) = data["floors"]["silk-vggnp-mu fast"]
+    # 3x3 convolutions of 1, 64, 64 and 32 channels over every pixel are most of it.
+    assert floor["amount"] > 2 * 9 * (64 + 64 * 64 + 64 * 32) * 150 * 110
+    assert floor["milliseconds"] == pytest.approx(1e3 * floor["amount"] / floor["rate"])
+
+
 def test_match_finds_the_same_pairs(tmp_path: Path) -> None:
     words = ("--engines", "ours", "opencv", "opencv arrays", "--extractors", "silk-vggnp-mu", "--size", "160x120")
     document = _run(tmp_path, "match", "--keypoints", "64", "--rounds", "2", *words)
@@ -208,5 +221,6 @@ def test_an_unknown_suite_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["extarct"])
     assert (
-        "no suite is called extarct; expected some of extract, match, node, memory, or all" in capsys.readouterr().err
+        "no suite is called extarct; expected some of extract, match, frame, node, memory, or all"
+        in capsys.readouterr().err
     )

@@ -9,6 +9,7 @@ import torch
 from feature_frontend.extractors.aliked import ALIKED_CONFIGS, Aliked
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.extractors.fast_aliked import FastAliked
+from feature_frontend.recording import Recorder
 from feature_frontend.settings import Settings
 
 __all__ = ["IDENTITY", "seeded_extractor", "seeded_network"]
@@ -31,9 +32,11 @@ def seeded_network(name: str = "aliked-t16", seed: int = 0) -> Aliked:
     return network.eval()
 
 
-def seeded_extractor(settings: Settings | None = None, device: str = "cpu") -> Extractor:
+def seeded_extractor(
+    settings: Settings | None = None, device: str = "cpu", recorder: Recorder | None = None
+) -> Extractor:
     """An extractor around `seeded_network`, as fast as a published one."""
     network = FastAliked(seeded_network())
     # Its tests are over before compiled code would be ready.
     settings = replace(settings or Settings(), compile=False)
-    return Extractor(network, IDENTITY, settings, torch.device(device))
+    return Extractor(network, IDENTITY, settings, torch.device(device), recorder)

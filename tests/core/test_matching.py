@@ -150,6 +150,24 @@ def test_pairs_are_those_of_opencv(count0: int, count1: int, dim: int) -> None:
     assert _pairs(load_matcher("mnn")(features0, features1)) == expected
 
 
+@pytest.mark.parametrize(("temperature", "threshold"), [(0.1, 0.0), (0.001, 0.01), (0.1, 0.01), (10.0, 1e-9)])
+@pytest.mark.parametrize(("count0", "count1"), [(90, 70), (128, 128), (60, 1), (1, 60), (60, 0), (0, 60), (0, 0)])
+def test_padding_does_not_change_the_result(count0: int, count1: int, temperature: float, threshold: float) -> None:
+    features0, features1 = _random(count0, 20), _random(count1, 21)
+    matcher = MutualNearestNeighborMatcher(MatchingOptions(-0.5, 0.95, temperature, threshold), block_elements=128 * 50)
+    expected = matcher(features0, features1)
+    padded = []
+    for features in (features0, features1):
+        # The first descriptors once more, and anything: neither may take part.
+        padding = torch.cat([features.descriptors[:20], 3.0 * _random(128, 22).descriptors])
+        padded.append(torch.cat([features.descriptors, padding])[:128])
+    counts = [torch.tensor(count) for count in (count0, count1)]
+    found = matcher.padded(padded[0], counts[0], padded[1], counts[1]).unpadded("mnn")
+    assert _pairs(found) == _pairs(expected)
+    torch.testing.assert_close(found.similarity, expected.similarity)
+    torch.testing.assert_close(found.margin, expected.margin)
+
+
 def test_nothing_on_either_side_gives_no_matches() -> None:
     matcher = load_matcher("mnn", double_softmax_threshold=0.5)
     for count0, count1 in ((0, 5), (5, 0), (0, 0)):

@@ -13,6 +13,7 @@ import torch
 from feature_frontend.api import make_matcher
 from feature_frontend.errors import WeightsUnavailableError
 from feature_frontend.extractors.extractor import Extractor
+from feature_frontend.pairing import make_pairing
 from feature_frontend.settings import Settings
 from feature_frontend.tracker import ChainTracker
 from feature_frontend.types import Features, Matches, Tracks
@@ -68,7 +69,6 @@ class FrameResult:
 
 @dataclass(frozen=True)
 class _Previous:
-    features: Features
     keypoints: torch.Tensor
     stamp_ns: int
 
@@ -87,7 +87,8 @@ class Frontend:
         self._extractor = extractor
         self._tracker = ChainTracker()
         self._previous: _Previous | None = None
-        self.configure(settings)
+        extractor.settings = settings
+        self._pairing = make_pairing(extractor, make_matcher(settings))
 
     @classmethod
     def from_pretrained(cls, settings: Settings) -> Frontend:
@@ -116,18 +117,20 @@ class Frontend:
     def configure(self, settings: Settings) -> None:
         """Takes over the live parameters, from the next image on."""
         self._extractor.settings = settings
-        self._matcher = make_matcher(settings)
+        self._pairing.matcher = make_matcher(settings)
 
     def reset(self) -> None:
         """Forgets the previous image and all tracks; track ids go on."""
         self._previous = None
+        self._pairing.forget()
         self._tracker.reset()
 
     def warm_up(self, height: int, width: int) -> None:
         """Runs the network once on noise, so that the first image does not pay for lazy initialisation."""
         noise = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
-        features = self._extractor(noise)
-        self._matcher(features, features)
+        for _ in range(2):
+            self._pairing(noise)
+        self._pairing.forget()
 
     def process(self, image: npt.NDArray[np.uint8], stamp_ns: int) -> FrameResult:
         """Features, matches and tracks of the next image.
@@ -140,37 +143,25 @@ class Frontend:
             ImageError: The image cannot be processed. The state is as before: the next image is matched with the last
                 good one.
         """
-        start = self._now()
-        features = self._extractor(image)
-        extracted = self._now()
+        pair = self._pairing(image)
+        features, matches = pair.features, pair.matches
+        start_s = time.perf_counter()
         previous = self._previous
-        if previous is None:
-            matches = Matches.empty(self._matcher.name, features.device)
-        else:
-            matches = self._matcher(previous.features, features)
-        on_cpu, matches = features.to("cpu"), matches.to("cpu")
-        matched = self._now()
-        tracks = self._tracker.update(on_cpu, matches, stamp_ns)
-        keypoints0 = on_cpu.keypoints[:0] if previous is None else previous.keypoints[matches.indices0]
-        tracked = self._now()
-        self._previous = _Previous(features, on_cpu.keypoints, stamp_ns)
-        state, reason = _judge(on_cpu, previous)
+        tracks = self._tracker.update(features, matches, stamp_ns)
+        keypoints0 = features.keypoints[:0] if previous is None else previous.keypoints[matches.indices0]
+        tracking_ms = (time.perf_counter() - start_s) * _MS_PER_S
+        self._previous = _Previous(features.keypoints, stamp_ns)
+        state, reason = _judge(features, previous)
         return FrameResult(
             state=state,
             reason=reason,
-            features=on_cpu,
+            features=features,
             matches=matches,
             keypoints0=keypoints0,
             stamp0_ns=None if previous is None else previous.stamp_ns,
             tracks=tracks,
-            times=StageTimes(extracted - start, matched - extracted, tracked - matched),
+            times=StageTimes(pair.extraction_ms, pair.matching_ms, tracking_ms),
         )
-
-    def _now(self) -> float:
-        """Wall-clock ms, once the device has done what it was given."""
-        if self._extractor.device.type == "cuda":
-            torch.cuda.synchronize(self._extractor.device)
-        return time.perf_counter() * _MS_PER_S
 
 
 def _judge(features: Features, previous: _Previous | None) -> tuple[FrameState, str]:

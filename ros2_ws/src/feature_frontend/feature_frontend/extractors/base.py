@@ -92,5 +92,14 @@ class FastNetwork(NetworkProtocol, Protocol):
     def dense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The work for every pixel of (B, C, H, W) images in [0, 1]: maps for `sparse`."""
 
-    def sparse(self, dense: tuple[torch.Tensor, ...], options: DetectionOptions) -> PaddedFeatures:
-        """Keypoints and descriptors from what `dense` returned."""
+    def sparse(
+        self, dense: tuple[torch.Tensor, ...], options: DetectionOptions, *, trim: bool = False
+    ) -> PaddedFeatures:
+        """Keypoints and descriptors from what `dense` returned.
+
+        Args:
+            dense: Its maps.
+            options: Budget, threshold and radius.
+            trim: Only as many rows as the fullest image has, so that nothing is described that is not there. Shapes
+                then depend on the images, and a GPU is waited for.
+        """

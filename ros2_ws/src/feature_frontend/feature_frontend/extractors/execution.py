@@ -1,8 +1,8 @@
-"""How a network's work on a batch is set in motion: plainly, compiled on the CPU, or as a CUDA graph."""
+"""How a network's work on a batch is set in motion: plainly, compiled on the CPU, or recorded, as a CUDA graph."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,12 +20,12 @@ from feature_frontend.extractors.base import (
 )
 from feature_frontend.extractors.compilation import BackgroundCompiler
 from feature_frontend.preprocessing import images_to_batch, resize_tensor, tensors_to_batch
+from feature_frontend.recording import Recorder, Recording
 
-__all__ = ["CompiledExecution", "Execution", "GraphExecution", "PlainExecution", "whole_frame"]
+__all__ = ["CompiledExecution", "Execution", "PlainExecution", "RecordedExecution", "whole_frame"]
 
 Images = Sequence[npt.NDArray[np.uint8]]
-_MOST_GRAPHS = 4
-_WARM_UP_RUNS = 3  # as torch's documentation of CUDA graphs has it
+_MOST_RECORDINGS = 4
 
 
 class Execution(Protocol):
@@ -58,12 +58,12 @@ class CompiledExecution:
     def __call__(self, images: Images, resize: Resize, options: DetectionOptions) -> list[NetworkFeatures]:
         """See `Execution`."""
         batch = images_to_batch(images, torch.device("cpu"), self._network.input_channels)
-        return self._network.sparse(self._compiler(resize_tensor(batch, resize)), options).unpadded()
+        return self._network.sparse(self._compiler(resize_tensor(batch, resize)), options, trim=True).unpadded()
 
 
 @dataclass(frozen=True)
 class _Key:
-    """What a graph is made for."""
+    """What a frame is recorded for."""
 
     shapes: tuple[tuple[int, ...], ...]
     resize: Resize
@@ -71,65 +71,65 @@ class _Key:
 
 
 @dataclass(frozen=True)
-class _Graph:
-    """A recorded frame: fill `host`, copy it to `device`, `replay`, read `features`."""
+class _RecordedFrame:
+    """Fill `host`, copy it to `device`, replay."""
 
     host: list[torch.Tensor]
     device: list[torch.Tensor]
-    replay: Callable[[], object]
-    features: PaddedFeatures
+    recording: Recording[PaddedFeatures]
 
 
-class GraphExecution:
-    """On a GPU: the whole frame, from bytes to descriptors, as one CUDA graph for each image size.
+class RecordedExecution:
+    """The whole frame, from bytes to descriptors, recorded once for each image size: on a GPU, one CUDA graph.
 
-    The bytes go up from pinned memory on a stream of their own, and the host waits once a frame, at its end.
+    The bytes go up from the host's pinned memory, and nothing waits before the results are read.
 
     Args:
-        network: On `device`, in evaluation mode.
-        device: A CUDA device.
+        network: On the recorder's device, in evaluation mode.
+        recorder: Records and runs the work.
     """
 
-    def __init__(self, network: FastNetwork, device: torch.device) -> None:
+    def __init__(self, network: FastNetwork, recorder: Recorder) -> None:
+        self.recorder = recorder
         self._network = network
-        self._device = device
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._graphs: dict[_Key, _Graph] = {}
+        self._frames: dict[_Key, _RecordedFrame] = {}
+
+    def submit(self, images: Images, resize: Resize, options: DetectionOptions) -> PaddedFeatures:
+        """Starts on images; the device's work for the ones before must be done.
+
+        Returns:
+            Features in the coordinates of the resized image, in tensors that the next images of these sizes overwrite.
+        """
+        key = _Key(tuple(image.shape for image in images), resize, options)
+        if key not in self._frames:
+            while len(self._frames) >= _MOST_RECORDINGS:
+                # The oldest, with its memory: a live parameter that moves makes one recording after another.
+                self._frames.pop(next(iter(self._frames)))
+            self._frames[key] = self._record(key)
+        frame = self._frames[key]
+        with self.recorder.active():
+            for image, host, device in zip(images, frame.host, frame.device, strict=True):
+                np.copyto(host.numpy(), image)
+                device.copy_(host, non_blocking=True)
+            frame.recording.replay()
+        return frame.recording.result
 
     def __call__(self, images: Images, resize: Resize, options: DetectionOptions) -> list[NetworkFeatures]:
         """See `Execution`."""
-        key = _Key(tuple(image.shape for image in images), resize, options)
-        if key not in self._graphs:
-            while len(self._graphs) >= _MOST_GRAPHS:
-                # The oldest, with its memory: a live parameter that moves makes one graph after another.
-                self._graphs.pop(next(iter(self._graphs)))
-            self._graphs[key] = self._record(key)
-        graph = self._graphs[key]
-        with torch.cuda.stream(self._stream):
-            for image, host, device in zip(images, graph.host, graph.device, strict=True):
-                np.copyto(host.numpy(), image)
-                device.copy_(host, non_blocking=True)
-            graph.replay()
-            # The graph's own tensors are written again with the next frame, when these are still wanted for matching.
-            own = graph.features
+        own = self.submit(images, resize, options)
+        with self.recorder.active():
+            # The recording's tensors are written again with the next frame, when these are still wanted for matching.
             kept = PaddedFeatures(
                 own.keypoints.clone(), own.scores.clone(), own.descriptors.clone(), own.counts.clone()
             )
             # Reads the counts, and so waits for all of the above.
             return kept.unpadded()
 
-    def _record(self, key: _Key) -> _Graph:
-        host = [torch.zeros(shape, dtype=torch.uint8).pin_memory() for shape in key.shapes]
-        device = [torch.zeros(shape, dtype=torch.uint8, device=self._device) for shape in key.shapes]
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._stream):
-            for _ in range(_WARM_UP_RUNS):
-                whole_frame(self._network, device, key.resize, key.options)
-            self._stream.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=self._stream):
-                features = whole_frame(self._network, device, key.resize, key.options)
-        return _Graph(host, device, graph.replay, features)
+    def _record(self, key: _Key) -> _RecordedFrame:
+        host = [self.recorder.host_buffer(shape, torch.uint8) for shape in key.shapes]
+        device = [torch.zeros(shape, dtype=torch.uint8, device=self.recorder.device) for shape in key.shapes]
+        recording = self.recorder.record(lambda: whole_frame(self._network, device, key.resize, key.options))
+        return _RecordedFrame(host, device, recording)
 
 
 def whole_frame(

@@ -13,12 +13,19 @@ from torch import nn
 
 from feature_frontend.coordinates import Resize, network_size
 from feature_frontend.errors import ImageError, SettingsError, WeightsError
-from feature_frontend.extractors.base import DetectionOptions, FastNetwork, NetworkFeatures, NetworkProtocol
+from feature_frontend.extractors.base import (
+    DetectionOptions,
+    FastNetwork,
+    NetworkFeatures,
+    NetworkProtocol,
+    PaddedFeatures,
+)
 from feature_frontend.extractors.compilation import BackgroundCompiler
-from feature_frontend.extractors.execution import CompiledExecution, Execution, GraphExecution, PlainExecution
+from feature_frontend.extractors.execution import CompiledExecution, Execution, PlainExecution, RecordedExecution
 from feature_frontend.extractors.registry import EXTRACTORS, ExtractorRecord
 from feature_frontend.extractors.weights import FoundWeights, ensure_weights, own_weights
 from feature_frontend.preprocessing import check_image, grey_range
+from feature_frontend.recording import Recorder, make_recorder
 from feature_frontend.settings import ExtractionSettings
 from feature_frontend.types import Features
 
@@ -59,9 +66,17 @@ class Extractor:
         settings: What to detect. Those that `settings.py` calls live are read with each image; assign `settings` to
             change them.
         device: Where the network runs.
+        recorder: What its work on a frame is recorded by; None: on a GPU, CUDA graphs, elsewhere nothing.
     """
 
-    def __init__(self, network: nn.Module, identity: str, settings: ExtractionSettings, device: torch.device) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        identity: str,
+        settings: ExtractionSettings,
+        device: torch.device,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.identity = identity
         self.device = device
         self.settings = settings
@@ -69,7 +84,7 @@ class Extractor:
         module = network.to(device=device, dtype=self._dtype).eval().requires_grad_(requires_grad=False)
         self._network = cast(NetworkProtocol, module)
         self._compiler: BackgroundCompiler | None = None
-        self._execution = self._make_execution()
+        self._execution = self._make_execution(recorder)
 
     @classmethod
     def from_pretrained(cls, settings: ExtractionSettings) -> Extractor:
@@ -130,38 +145,72 @@ class Extractor:
             sizes = ", ".join(f"{image.shape[1]}x{image.shape[0]}" for image in checked)
             msg = f"images of a batch have sizes {sizes}; expected one size"
             raise ImageError(msg)
-        settings = self.settings
-        textured = [i for i, image in enumerate(checked) if grey_range(image) >= settings.min_grey_range]
+        textured = [i for i, image in enumerate(checked) if self._has_texture(image)]
         features = [self._nothing(height, width) for _ in checked]
         if textured:
-            resize = network_size(
-                height,
-                width,
-                resize_height=settings.resize_height,
-                max_pixels=settings.max_pixels,
-                minimum=self._network.minimum_size,
-            )
-            nms_radius = settings.nms_radius if settings.nms_radius >= 0 else self._network.default_nms_radius
-            options = DetectionOptions(
-                max_num_keypoints=settings.max_num_keypoints,
-                detection_threshold=settings.detection_threshold,
-                nms_radius=nms_radius,
-                border=settings.border,
-            )
-            found = self._execution([checked[i] for i in textured], resize, options)
+            resize = self._resize(height, width)
+            found = self._execution([checked[i] for i in textured], resize, self._options())
             for i, one in zip(textured, found, strict=True):
                 features[i] = self._to_image(one, resize)
         return features
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """What the work is recorded by; None where it is not, and `submit` is not there."""
+        return self._execution.recorder if isinstance(self._execution, RecordedExecution) else None
+
+    @torch.no_grad()
+    def submit(self, image: npt.NDArray[np.uint8]) -> PaddedFeatures | None:
+        """Gives the device one image, once it is done with the one before, and does not wait. Only with a `recorder`.
+
+        Returns:
+            What `collect` takes, in tensors that the next image may overwrite; None for a blank image.
+
+        Raises:
+            ImageError: The image has another type, shape or size than `__call__` takes.
+        """
+        assert isinstance(self._execution, RecordedExecution)
+        checked = check_image(image, self._network.minimum_size)
+        if not self._has_texture(checked):
+            return None
+        return self._execution.submit([checked], self._resize(*checked.shape[:2]), self._options())
+
+    def collect(self, submitted: PaddedFeatures | None, height: int, width: int) -> Features:
+        """Features of a height x width image from what `submit` gave or a copy of it; waits for its device."""
+        if submitted is None:
+            return self._nothing(height, width)
+        return self._to_image(submitted.unpadded()[0], self._resize(height, width))
 
     def wait_until_fast(self) -> None:
         """Waits until what is being compiled in the background is in use; returns at once where nothing is."""
         if self._compiler is not None:
             self._compiler.wait()
 
-    def _make_execution(self) -> Execution:
+    def _has_texture(self, image: npt.NDArray[np.uint8]) -> bool:
+        return grey_range(image) >= self.settings.min_grey_range
+
+    def _resize(self, height: int, width: int) -> Resize:
+        return network_size(
+            height,
+            width,
+            resize_height=self.settings.resize_height,
+            max_pixels=self.settings.max_pixels,
+            minimum=self._network.minimum_size,
+        )
+
+    def _options(self) -> DetectionOptions:
+        settings = self.settings
+        return DetectionOptions(
+            max_num_keypoints=settings.max_num_keypoints,
+            detection_threshold=settings.detection_threshold,
+            nms_radius=settings.nms_radius if settings.nms_radius >= 0 else self._network.default_nms_radius,
+            border=settings.border,
+        )
+
+    def _make_execution(self, recorder: Recorder | None) -> Execution:
         is_fast = hasattr(self._network, "dense") and hasattr(self._network, "sparse")
-        if is_fast and self.device.type == "cuda":
-            return GraphExecution(cast(FastNetwork, self._network), self.device)
+        if is_fast and (recorder is not None or self.device.type == "cuda"):
+            return RecordedExecution(cast(FastNetwork, self._network), recorder or make_recorder(self.device))
         if is_fast and self.settings.compile:
             network = cast(FastNetwork, self._network)
             self._compiler = BackgroundCompiler(self.settings.extractor, network, self._dtype)

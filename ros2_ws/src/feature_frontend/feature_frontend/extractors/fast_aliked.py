@@ -64,7 +64,7 @@ class FastAliked(nn.Module):
 
     def extract(self, images: torch.Tensor, options: DetectionOptions) -> list[NetworkFeatures]:
         """Keypoints and descriptors of (B, 3, H, W) RGB images in [0, 1], best score first."""
-        return self.sparse(self.dense(images), options).unpadded()
+        return self.sparse(self.dense(images), options, trim=True).unpadded()
 
     def dense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What is computed for every pixel of (B, 3, H, W) RGB images in [0, 1].
@@ -82,13 +82,14 @@ class FastAliked(nn.Module):
         levels = [functional.selu(level(maps)) for level, maps in zip(self.level, encoded, strict=True)]
         return padding.crop(self._score_map(levels)).contiguous(), *levels
 
-    def sparse(self, dense: tuple[torch.Tensor, ...], options: DetectionOptions) -> PaddedFeatures:
-        """Keypoints of what `dense` returned, and their descriptors."""
+    def sparse(
+        self, dense: tuple[torch.Tensor, ...], options: DetectionOptions, *, trim: bool = False
+    ) -> PaddedFeatures:
+        """Keypoints of what `dense` returned, and their descriptors; see `FastNetwork`."""
         score_map, *levels = dense
         detections = detect_padded(score_map, options)
         keypoints, scores = detections.keypoints, detections.scores
-        if not keypoints.is_cuda:
-            # A CPU is asked at no cost, and need not describe what is not there.
+        if trim:
             most = int(detections.counts.max())
             keypoints, scores = keypoints[:, :most], scores[:, :most]
         height, width = score_map.shape[-2:]

@@ -67,7 +67,7 @@ class FusedSilk(nn.Module):
 
     def extract(self, images: torch.Tensor, options: DetectionOptions) -> list[NetworkFeatures]:
         """Keypoints and descriptors of (B, 1, H, W) or (B, 3, H, W) images in [0, 1], best score first."""
-        return self.sparse(self.dense(images), options).unpadded()
+        return self.sparse(self.dense(images), options, trim=True).unpadded()
 
     def dense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What is computed for every pixel of (B, 1, H, W) grey or (B, 3, H, W) RGB images in [0, 1].
@@ -89,8 +89,10 @@ class FusedSilk(nn.Module):
         logits: torch.Tensor = self.keypoint_outer(inner.permute(0, 2, 3, 1))
         return logits.permute(0, 3, 1, 2).float(), maps
 
-    def sparse(self, dense: tuple[torch.Tensor, ...], options: DetectionOptions) -> PaddedFeatures:
-        """Keypoints of what `dense` returned, and their descriptors."""
+    def sparse(
+        self, dense: tuple[torch.Tensor, ...], options: DetectionOptions, *, trim: bool = False
+    ) -> PaddedFeatures:
+        """Keypoints of what `dense` returned, and their descriptors; see `FastNetwork`."""
         probabilities, features = dense
         if options.nms_radius:
             probabilities = suppress_non_maxima(probabilities, options.nms_radius)
@@ -99,8 +101,7 @@ class FusedSilk(nn.Module):
         height, width = candidates.shape[1:]
         scores, positions = top_k(candidates.flatten(1), min(options.max_num_keypoints, height * width))
         counts = (scores > options.detection_threshold).sum(dim=1)
-        if not scores.is_cuda:
-            # A CPU is asked at no cost, and need not describe what is not there.
+        if trim:
             most = int(counts.max())
             scores, positions = scores[:, :most], positions[:, :most]
         pixels = torch.stack([positions % width, torch.div(positions, width, rounding_mode="floor")], dim=2)

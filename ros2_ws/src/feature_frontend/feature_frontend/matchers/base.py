@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
+
 from feature_frontend.errors import MatchingError
 from feature_frontend.types import Features, Matches
 
-__all__ = ["MatcherProtocol", "MatchingOptions", "check_comparable"]
+__all__ = ["MatcherProtocol", "MatchingOptions", "PaddedMatcher", "PaddedMatches", "check_comparable"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,28 @@ class MatchingOptions:
     double_softmax_threshold: float
 
 
+@dataclass(frozen=True)
+class PaddedMatches:
+    """`Matches` in tensors of one length, one row for each of K0 rows of the earlier image's features.
+
+    Attributes:
+        keep: (K0,) bool, whether the row is a match; the others mean nothing.
+        index: (K0,) int64, row of the current features.
+        similarity: (K0,) float32.
+        margin: (K0,) float32.
+    """
+
+    keep: torch.Tensor
+    index: torch.Tensor
+    similarity: torch.Tensor
+    margin: torch.Tensor
+
+    def unpadded(self, matcher: str) -> Matches:
+        """The matches, by the matcher of this name; waits for the device."""
+        indices0 = self.keep.nonzero()[:, 0]
+        return Matches(indices0, self.index[indices0], self.similarity[indices0], self.margin[indices0], matcher)
+
+
 class MatcherProtocol(Protocol):
     """Finds which keypoints of two images correspond."""
 
@@ -28,6 +52,17 @@ class MatcherProtocol(Protocol):
 
     def __call__(self, features0: Features, features1: Features) -> Matches:
         """Matches from the earlier to the current image, in the order of `indices0`."""
+
+
+class PaddedMatcher(MatcherProtocol, Protocol):
+    """A matcher whose work on padded descriptors has fixed shapes and waits for nothing."""
+
+    options: MatchingOptions
+
+    def padded(
+        self, descriptors0: torch.Tensor, count0: torch.Tensor, descriptors1: torch.Tensor, count1: torch.Tensor
+    ) -> PaddedMatches:
+        """Matches of (K0, D) and (K1, D) descriptors, of which the first `count0` and `count1` () are real."""
 
 
 def check_comparable(features0: Features, features1: Features) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from feature_frontend.matchers.base import MatchingOptions, check_comparable
+from feature_frontend.matchers.base import MatchingOptions, PaddedMatches, check_comparable
 from feature_frontend.matchers.similarity_search import Nearest, SimilaritySearch
 from feature_frontend.types import Features, Matches
 
@@ -47,16 +47,35 @@ class MutualNearestNeighborMatcher:
             return Matches.empty(self.name, features1.device)
         # float32 throughout: in half precision near neighbours tie.
         descriptors0, descriptors1 = features0.descriptors.float(), features1.descriptors.float()
-        search = SimilaritySearch(descriptors0, descriptors1, self._block_elements)
-        if self.options.double_softmax_threshold > 0.0:
-            nearest = search.nearest_by_double_softmax(self.options.double_softmax_temperature)
-        else:
-            nearest = search.nearest()
+        nearest = self._nearest(SimilaritySearch(descriptors0, descriptors1, self._block_elements))
         # The number of matches decides shapes: this is the only place where the CPU waits for a GPU.
         indices0 = self._keep(nearest).nonzero()[:, 0]
         similarity = nearest.similarity[indices0]
         margin = similarity - nearest.second_similarity[indices0]
         return Matches(indices0, nearest.index[indices0], similarity, margin, self.name)
+
+    @torch.no_grad()
+    def padded(
+        self, descriptors0: torch.Tensor, count0: torch.Tensor, descriptors1: torch.Tensor, count1: torch.Tensor
+    ) -> PaddedMatches:
+        """The same for descriptors padded to fixed numbers; waits for nothing on a GPU.
+
+        Args:
+            descriptors0: (K0, D), of the earlier image; rows from `count0` on are finite and mean nothing.
+            count0: () int64.
+            descriptors1: (K1, D), of the current image, on the same device.
+            count1: () int64.
+        """
+        search = SimilaritySearch(descriptors0.float(), descriptors1.float(), self._block_elements, (count0, count1))
+        nearest = self._nearest(search)
+        is_real = torch.arange(len(descriptors0), device=descriptors0.device) < count0
+        keep = self._keep(nearest) & is_real & (count1 > 0)
+        return PaddedMatches(keep, nearest.index, nearest.similarity, nearest.similarity - nearest.second_similarity)
+
+    def _nearest(self, search: SimilaritySearch) -> Nearest:
+        if self.options.double_softmax_threshold > 0.0:
+            return search.nearest_by_double_softmax(self.options.double_softmax_temperature)
+        return search.nearest()
 
     def _keep(self, nearest: Nearest) -> torch.Tensor:
         """(N0,) bool: whose nearest is a match."""

@@ -22,6 +22,8 @@ _CACHED_ELEMENTS = 128 * 1024
 # Terms from exp(-80) up are normal float32 numbers: their sum is as precise as one relative to its largest term.
 _EXPONENT_RANGE = 80.0
 _NO_SIMILARITY = -1.0
+# Far below every cosine, at every temperature; finite, because the difference of two infinities is not a number.
+_PADDING_SIMILARITY = -1e4
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,24 @@ class SimilaritySearch:
         descriptors0: (N0, D) float32, of the earlier image, at least one.
         descriptors1: (N1, D) float32, of the current image, at least one, on the same device.
         block_elements: Most similarities held at once; the result does not depend on it.
+        counts: () int64 each, how many rows of each side are descriptors, the others being padding; None: all. With
+            counts all work is of fixed shapes and waits for nothing, and what is found for padding means nothing.
     """
 
-    def __init__(self, descriptors0: torch.Tensor, descriptors1: torch.Tensor, block_elements: int) -> None:
+    def __init__(
+        self,
+        descriptors0: torch.Tensor,
+        descriptors1: torch.Tensor,
+        block_elements: int,
+        counts: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> None:
         self._descriptors0, self._descriptors1 = descriptors0, descriptors1
         self._num_rows, self._num_columns = descriptors0.shape[0], descriptors1.shape[0]
+        self._penalties = None
+        if counts is not None:
+            self._penalties = _penalty(descriptors0, counts[0]), _penalty(descriptors1, counts[1])
         self._fits = self._num_rows * self._num_columns <= block_elements
-        self._on_cpu = descriptors0.device.type == "cpu"
+        self._on_cpu = descriptors0.device.type == "cpu" and counts is None
         if self._on_cpu:
             block_elements = min(block_elements, _CPU_BLOCK_ELEMENTS)
         rows = max(1, block_elements // self._num_columns)
@@ -87,7 +100,13 @@ class SimilaritySearch:
         for start in range(0, self._num_rows, self._block_rows):
             stripe = self._descriptors0[start : start + self._block_rows]
             first = 0 if matrix is None else start
-            yield start, torch.mm(stripe, self._descriptors1.T, out=buffer[first : first + len(stripe)])
+            block = buffer[first : first + len(stripe)]
+            if self._penalties is None:
+                yield start, torch.mm(stripe, self._descriptors1.T, out=block)
+            else:
+                of_rows, of_columns = self._penalties
+                torch.addmm(of_columns, stripe, self._descriptors1.T, out=block)
+                yield start, block.add_(of_rows[start : start + len(stripe), None])
 
     def _double_softmax(self, blocks: Iterable[tuple[int, torch.Tensor]], temperature: float) -> _DoubleSoftmax:
         """The double softmax of these blocks, which stay as they are."""
@@ -134,6 +153,8 @@ class SimilaritySearch:
         index, best, similarity, second_similarity = (torch.cat(part) for part in zip(*parts, strict=True))
         if self._num_columns == 1:
             second_similarity.fill_(_NO_SIMILARITY)
+        elif self._penalties is not None:
+            second_similarity.clamp_(min=_NO_SIMILARITY)
         backward = self._backward(index, best, columns.value, softmax) if self._on_cpu else columns.row
         is_mutual = backward[index] == torch.arange(self._num_rows, device=index.device)
         return Nearest(index, similarity, second_similarity, None if softmax is None else best.exp(), is_mutual)
@@ -231,6 +252,12 @@ def _scan_on_cpu(
         torch.from_numpy(best_similarity),
         torch.from_numpy(second_similarity),
     )
+
+
+def _penalty(descriptors: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+    """(N,), what to add to a side's similarities: 0 up to `count`, beyond it what no similarity makes up for."""
+    is_padding = torch.arange(len(descriptors), device=descriptors.device) >= count
+    return is_padding.to(descriptors.dtype) * _PADDING_SIMILARITY
 
 
 def _divided_up(numerator: int, denominator: int) -> int:

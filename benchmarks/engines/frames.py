@@ -1,0 +1,99 @@
+"""Engines of the suite `frame`: one uint8 image after another in; features, and matches with the one before, out."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from benchmarks.engines.extraction import Found, KorniaEngine, NetworkEngine
+from benchmarks.engines.matching import Pairs
+from benchmarks.types import Canvas
+from feature_frontend.api import load_matcher
+from feature_frontend.pairing import Pair, make_pairing
+
+__all__ = ["FrameEngine", "KorniaFrames", "OwnFrames"]
+
+
+class FrameEngine(Protocol):
+    """A front-end."""
+
+    @property
+    def name(self) -> str:
+        """For tables: network and variant."""
+
+    def prepare(self, image: Canvas, budget: int) -> None:
+        """Does once what an image of that size with that budget needs."""
+
+    def __call__(self, image: Canvas) -> Any:
+        """What is timed: (H, W, 3) RGB in; keypoints, scores, descriptors and matches on the CPU out."""
+
+    def found(self, result: Any) -> Found:
+        """The features of what a call has returned."""
+
+    def pairs(self, result: Any) -> Pairs:
+        """Its matches."""
+
+
+class OwnFrames:
+    """This project's extraction and matching, as `Frontend` has them."""
+
+    def __init__(self, engine: NetworkEngine) -> None:
+        self.name = engine.name
+        self.engine = engine
+        self._pairing = make_pairing(engine.extractor, load_matcher("mnn"))
+
+    def prepare(self, image: Canvas, budget: int) -> None:
+        """Waits for what is compiled or recorded once."""
+        self.engine.prepare(image, budget)
+        for _ in range(2):
+            self(image)
+
+    def __call__(self, image: Canvas) -> Any:
+        """`Pair`, on the CPU."""
+        return self._pairing(image)
+
+    def found(self, result: Pair) -> Found:
+        """Its features."""
+        return self.engine.found(result.features)
+
+    def pairs(self, result: Pair) -> Pairs:
+        """The indices of its matches."""
+        return torch.stack([result.matches.indices0, result.matches.indices1], dim=1).numpy().astype(np.int64)
+
+
+class KorniaFrames:
+    """kornia's ALIKED and `match_mnn`, the results brought to the CPU."""
+
+    def __init__(self, engine: KorniaEngine) -> None:
+        self.name = engine.name
+        self._engine = engine
+        self._match: Callable[..., Any] = importlib.import_module("kornia.feature").match_mnn
+        self._previous: torch.Tensor | None = None
+
+    def prepare(self, image: Canvas, budget: int) -> None:
+        """Makes the network."""
+        self._engine.prepare(image, budget)
+        for _ in range(2):
+            self(image)
+
+    def __call__(self, image: Canvas) -> Any:
+        """Keypoints, scores, descriptors and pairs (M, 2)."""
+        with torch.inference_mode():
+            features = self._engine(image)
+            previous = features.descriptors if self._previous is None else self._previous
+            _, pairs = self._match(previous, features.descriptors)
+            self._previous = features.descriptors
+            parts = (features.keypoints, features.keypoint_scores, features.descriptors, pairs)
+            return tuple(part.cpu() for part in parts)
+
+    def found(self, result: Any) -> Found:
+        """The first and third of the four tensors."""
+        return Found(result[0].float().numpy(), result[2].float().numpy())
+
+    def pairs(self, result: Any) -> Pairs:
+        """The last of the four tensors."""
+        return np.asarray(result[3].numpy(), np.int64)

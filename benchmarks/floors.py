@@ -1,0 +1,76 @@
+"""What a frame cannot do without, bytes to move and operations to do, and how fast the device does these."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+__all__ = ["Floor", "copying_floor", "count_operations", "product_floor"]
+
+_REPETITIONS = 20
+_SIDE = {"cpu": 1024, "cuda": 8192}
+_MS_PER_S = 1e3
+
+
+@dataclass(frozen=True)
+class Floor:
+    """An amount of work, and the best rate that this device showed at work of that kind.
+
+    Attributes:
+        what: The work, for a table.
+        amount: How much of it.
+        unit: Of the amount: "B" or "FLOP".
+        rate: Amount a second.
+    """
+
+    what: str
+    amount: float
+    unit: str
+    rate: float
+
+    @property
+    def milliseconds(self) -> float:
+        """How long it takes at that rate."""
+        return self.amount / self.rate * _MS_PER_S
+
+
+def copying_floor(what: str, count: int, device: torch.device, *, to_device: bool) -> Floor:
+    """`count` bytes between the host's pinned memory and a GPU, copied in one piece."""
+    host = torch.zeros(count, dtype=torch.uint8, pin_memory=True)
+    on_device = torch.zeros(count, dtype=torch.uint8, device=device)
+    source, target = (host, on_device) if to_device else (on_device, host)
+    seconds = _fastest(lambda: target.copy_(source, non_blocking=True), device)
+    return Floor(what, count, "B", count / seconds)
+
+
+def product_floor(what: str, operations: int, device: torch.device, dtype: torch.dtype) -> Floor:
+    """`operations` at the rate of one large matrix product, as the current settings of torch have it computed."""
+    side = _SIDE[device.type]
+    matrix = torch.randn((side, side), device=device, dtype=dtype)
+    seconds = _fastest(lambda: matrix @ matrix, device)
+    return Floor(what, operations, "FLOP", 2 * side**3 / seconds)
+
+
+def count_operations(work: Callable[[], object]) -> int:
+    """Floating-point operations of the convolutions and matrix products in `work`: additions count too."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return int(counter.get_total_flops())
+
+
+def _fastest(work: Callable[[], object], device: torch.device) -> float:
+    """The shortest time in s of several runs."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    durations = []
+    for _ in range(_REPETITIONS):
+        wait()
+        start = time.perf_counter()
+        work()
+        wait()
+        durations.append(time.perf_counter() - start)
+    return float(np.min(durations))

@@ -1,0 +1,199 @@
+"""From an image to its features and to its matches with the image before, with as few waits as the device needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Protocol, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from feature_frontend.extractors.base import PaddedFeatures
+from feature_frontend.extractors.extractor import Extractor
+from feature_frontend.matchers.base import MatcherProtocol, PaddedMatcher, PaddedMatches
+from feature_frontend.recording import Recorder
+from feature_frontend.types import Features, Matches
+
+__all__ = ["Pair", "Pairing", "PlainPairing", "RecordedPairing", "make_pairing"]
+
+T = TypeVar("T")
+_MS_PER_S = 1e3
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What one image gave.
+
+    Attributes:
+        features: On the CPU.
+        matches: On the CPU, from the image before; empty for the first.
+        extraction_ms: Wall-clock time of the extraction.
+        matching_ms: Wall-clock time of the matching and of what was left to bring to the CPU.
+    """
+
+    features: Features
+    matches: Matches
+    extraction_ms: float
+    matching_ms: float
+
+
+class Pairing(Protocol):
+    """Extracts from one image after another and matches each with the one before."""
+
+    matcher: MatcherProtocol
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> Pair:
+        """The next image.
+
+        Raises:
+            ImageError: It cannot be processed; the one before stays the one to match with.
+        """
+
+    def forget(self) -> None:
+        """The next image is a first one."""
+
+
+def make_pairing(extractor: Extractor, matcher: MatcherProtocol) -> Pairing:
+    """Recorded where the extractor is and the matcher can be."""
+    if extractor.recorder is not None and hasattr(matcher, "padded"):
+        return RecordedPairing(extractor, cast(PaddedMatcher, matcher), extractor.recorder)
+    return PlainPairing(extractor, matcher)
+
+
+class PlainPairing:
+    """One stage after the other, each with the numbers of points that the one before found."""
+
+    def __init__(self, extractor: Extractor, matcher: MatcherProtocol) -> None:
+        self.matcher = matcher
+        self._extractor = extractor
+        self._previous: Features | None = None
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> Pair:
+        """See `Pairing`."""
+        start = self._now()
+        features = self._extractor(image)
+        extracted = self._now()
+        if self._previous is None:
+            matches = Matches.empty(self.matcher.name)
+        else:
+            matches = self.matcher(self._previous, features).to("cpu")
+        self._previous = features
+        return Pair(features.to("cpu"), matches, extracted - start, self._now() - extracted)
+
+    def forget(self) -> None:
+        """See `Pairing`."""
+        self._previous = None
+
+    def _now(self) -> float:
+        """Wall-clock ms, once the device has done what it was given."""
+        if self._extractor.device.type == "cuda":
+            torch.cuda.synchronize(self._extractor.device)
+        return time.perf_counter() * _MS_PER_S
+
+
+class RecordedPairing:
+    """Extraction and matching of fixed shapes, one behind the other on the device, and one wait at the end of a frame.
+
+    Args:
+        extractor: Runs its network on `recorder`.
+        matcher: Can do with padding.
+        recorder: The extractor's.
+    """
+
+    def __init__(self, extractor: Extractor, matcher: PaddedMatcher, recorder: Recorder) -> None:
+        self.matcher: MatcherProtocol = matcher
+        self._extractor = extractor
+        self._recorder = recorder
+        self._matching: _RecordedMatching | None = None
+        self._is_first = True
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> Pair:
+        """See `Pairing`."""
+        start_s = time.perf_counter()
+        submitted = self._extractor.submit(image)
+        if submitted is None:
+            return self._blank(image, start_s)
+        with self._recorder.active():
+            extracted = self._recorder.mark()
+            matching = self._matching_for(submitted)
+            on_device = matching(submitted)
+            features, matches = self._download(submitted), self._download(on_device)
+            end = self._recorder.mark()
+        self._recorder.wait()
+        elapsed_ms = (time.perf_counter() - start_s) * _MS_PER_S
+        matching_ms = extracted.elapsed_time(end)
+        found = Matches.empty(self.matcher.name) if self._is_first else matches.unpadded(self.matcher.name)
+        self._is_first = False
+        return Pair(self._extractor.collect(features, *image.shape[:2]), found, elapsed_ms - matching_ms, matching_ms)
+
+    def forget(self) -> None:
+        """See `Pairing`."""
+        self._is_first = True
+
+    def _blank(self, image: npt.NDArray[np.uint8], start_s: float) -> Pair:
+        features = self._extractor.collect(None, *image.shape[:2])
+        if self._matching is not None:
+            with self._recorder.active():
+                self._matching.put_nothing()
+        self._is_first = False
+        elapsed_ms = (time.perf_counter() - start_s) * _MS_PER_S
+        return Pair(features.to("cpu"), Matches.empty(self.matcher.name), elapsed_ms, 0.0)
+
+    def _matching_for(self, features: PaddedFeatures) -> _RecordedMatching:
+        matcher = cast(PaddedMatcher, self.matcher)
+        before = self._matching
+        if before is None or not before.fits(matcher, features):
+            self._matching = _RecordedMatching(self._recorder, matcher, features)
+            if before is not None:
+                self._matching.take_over(before)
+        assert self._matching is not None
+        return self._matching
+
+    def _download(self, on_device: T) -> T:
+        """The same tensors in the host's memory, once the device has been waited for."""
+        copies = {}
+        for field in fields(on_device):  # type: ignore[arg-type]
+            tensor = getattr(on_device, field.name)
+            copies[field.name] = self._recorder.host_buffer(tuple(tensor.shape), tensor.dtype)
+            copies[field.name].copy_(tensor, non_blocking=True)
+        make: Callable[..., T] = type(on_device)
+        return make(**copies)
+
+
+class _RecordedMatching:
+    """Matches each image's descriptors with those of the one before, which it keeps on the device."""
+
+    def __init__(self, recorder: Recorder, matcher: PaddedMatcher, features: PaddedFeatures) -> None:
+        self._options = matcher.options
+        self._previous = torch.zeros_like(features.descriptors[0]), torch.zeros_like(features.counts[0])
+        self._current = torch.zeros_like(features.descriptors[0]), torch.zeros_like(features.counts[0])
+        self._recording = recorder.record(lambda: matcher.padded(*self._previous, *self._current))
+
+    def fits(self, matcher: PaddedMatcher, features: PaddedFeatures) -> bool:
+        """Whether it matches by these gates and such features."""
+        like = features.descriptors[0]
+        descriptors = self._current[0]
+        return self._options == matcher.options and (descriptors.shape, descriptors.dtype) == (like.shape, like.dtype)
+
+    def take_over(self, other: _RecordedMatching) -> None:
+        """Goes on from the image that `other` saw last: with its best ones, where it kept more than fit here."""
+        descriptors, count = other._previous
+        rows = min(len(descriptors), len(self._previous[0]))
+        self._previous[0][:rows].copy_(descriptors[:rows])
+        self._previous[1].copy_(count.clamp(max=rows))
+
+    def __call__(self, features: PaddedFeatures) -> PaddedMatches:
+        """Matches of the image with these features, in tensors that the next call overwrites."""
+        self._current[0].copy_(features.descriptors[0])
+        self._current[1].copy_(features.counts[0])
+        self._recording.replay()
+        for previous, current in zip(self._previous, self._current, strict=True):
+            previous.copy_(current)
+        return self._recording.result
+
+    def put_nothing(self) -> None:
+        """Takes note of an image without keypoints."""
+        self._previous[1].zero_()

@@ -1,0 +1,141 @@
+"""Work of fixed shapes, recorded once and run again for each frame: a CUDA graph on a GPU, the same calls on a CPU."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+
+__all__ = ["CudaRecorder", "EagerRecorder", "Mark", "Recorder", "Recording", "make_recorder"]
+
+T = TypeVar("T")
+_WARM_UP_RUNS = 3  # as torch's documentation of CUDA graphs has it
+_MS_PER_S = 1e3
+
+
+@dataclass(frozen=True)
+class Recording(Generic[T]):
+    """What was recorded: `replay` computes `result`, a dataclass of tensors, anew in the same memory."""
+
+    result: T
+    replay: Callable[[], object]
+
+
+class Mark(Protocol):
+    """A moment in a device's work."""
+
+    def elapsed_time(self, later: Any) -> float:
+        """Milliseconds to a later mark that the device has reached."""
+
+
+class Recorder(Protocol):
+    """A device that runs recorded work, one after another."""
+
+    device: torch.device
+
+    def active(self) -> AbstractContextManager[Any]:
+        """In its context the device's work follows what was given to it before."""
+
+    def record(self, work: Callable[[], T]) -> Recording[T]:
+        """Records `work`, which returns a dataclass of tensors and waits for nothing."""
+
+    def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """Memory of the host that the device copies from and to while the host goes on."""
+
+    def mark(self) -> Mark:
+        """The end of what the device has been given so far."""
+
+    def wait(self) -> None:
+        """Returns once the device has done what it was given."""
+
+
+class CudaRecorder:
+    """Records CUDA graphs on a stream of its own."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def active(self) -> AbstractContextManager[Any]:
+        """See `Recorder`."""
+        context: AbstractContextManager[Any] = torch.cuda.stream(self._stream)
+        return context
+
+    def record(self, work: Callable[[], T]) -> Recording[T]:
+        """See `Recorder`."""
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
+        with self.active():
+            for _ in range(_WARM_UP_RUNS):
+                work()
+            self.wait()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=self._stream):
+                result = work()
+        return Recording(result, graph.replay)
+
+    def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """See `Recorder`."""
+        return torch.empty(shape, dtype=dtype, pin_memory=True)
+
+    def mark(self) -> Mark:
+        """See `Recorder`."""
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record(self._stream)
+        return event
+
+    def wait(self) -> None:
+        """See `Recorder`."""
+        self._stream.synchronize()
+
+
+class EagerRecorder:
+    """Runs the work itself each time, with the memory and the order of a recording."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def active(self) -> AbstractContextManager[Any]:
+        """See `Recorder`."""
+        return nullcontext()
+
+    def record(self, work: Callable[[], T]) -> Recording[T]:
+        """See `Recorder`."""
+        result: Any = work()
+
+        def replay() -> None:
+            again = work()
+            for field in fields(result):
+                getattr(result, field.name).copy_(getattr(again, field.name))
+
+        return Recording(result, replay)
+
+    def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """See `Recorder`."""
+        return torch.empty(shape, dtype=dtype)
+
+    def mark(self) -> Mark:
+        """See `Recorder`."""
+        return _Moment(time.perf_counter())
+
+    def wait(self) -> None:
+        """See `Recorder`."""
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """A time of the host in s."""
+
+    time_s: float
+
+    def elapsed_time(self, later: _Moment) -> float:
+        """See `Mark`."""
+        return (later.time_s - self.time_s) * _MS_PER_S
+
+
+def make_recorder(device: torch.device) -> Recorder:
+    """The recorder for `device`."""
+    return CudaRecorder(device) if device.type == "cuda" else EagerRecorder(device)

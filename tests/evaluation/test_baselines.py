@@ -91,6 +91,9 @@ def test_mutual_nearest_neighbors_by_hand(
     )
     expected = {"hamming": [[0, 1], [1, 0]], "l2": [[0, 2], [1, 0]], "cosine": [[0, 1], [1, 0]]}[norm]
     assert sorted(match_points(found0, found1).tolist()) == expected
+    # Distance over the second best's: 1/3 and 1/1; 0.09/126 and 1/138, squared; 0.01/0.2 and 0.2/0.4.
+    ratio = {"hamming": 0.6, "l2": 0.005, "cosine": 0.4}[norm]
+    assert match_points(found0, found1, ratio).tolist() == [expected[0]]
     nothing = DescribedPoints(np.zeros((0, 2)), np.zeros((0, len(descriptors0[0])), dtype), norm)
     assert match_points(found0, nothing).shape == (0, 2)
 

@@ -74,6 +74,17 @@ def test_the_numbers_are_the_same_twice_and_follow_the_seed(images: Path, tmp_pa
     assert first["results"] != other["results"]
 
 
+def test_the_ratio_test_keeps_points_and_sharpens_matches(images: Path, tmp_path: Path) -> None:
+    document = _run(images, tmp_path, "--keypoints", "200", "--ratio-thresholds", "1", "0.7")
+    results = {(row["method"], row["ratio_threshold"]): row for row in document["results"]}
+    for method in ("orb", "sift"):
+        loose, tight = results[method, 1.0], results[method, 0.7]
+        assert loose["repeatability"] == tight["repeatability"]
+        assert 0 < tight["mean_matches"] < loose["mean_matches"]
+        assert tight["matching_accuracy"][1] > loose["matching_accuracy"][1]
+    assert "At most 200 keypoints, ratio test 0.7:" in (tmp_path / "homography.md").read_text(encoding="utf-8")
+
+
 def test_a_method_gets_the_same_numbers_whoever_else_runs(images: Path, tmp_path: Path) -> None:
     together = _run(images, tmp_path / "a", "--keypoints", "200")
     alone = _run(images, tmp_path / "b", "--keypoints", "200", "--methods", "sift")
@@ -100,6 +111,7 @@ def test_a_large_folder_is_sampled_by_the_seed(tmp_path: Path) -> None:
         (["--methods", "aliked-t16", "--weights", "aliked-t16=/nowhere.pth"], "/nowhere.pth"),
         (["--keypoints", "0"], "keypoints is 0"),
         (["--homographies", "0"], "homographies is 0"),
+        (["--methods", "orb", "--ratio-thresholds", "0"], "ratio thresholds are 0.0; expected above 0, at most 1"),
     ],
 )
 def test_a_wrong_option_is_one_line(

@@ -204,33 +204,47 @@ def load_methods(
     }
 
 
-def match_points(found0: DescribedPoints, found1: DescribedPoints) -> MatchIndices:
-    """(M, 2) rows of mutual nearest neighbours, without further gates; no rows where the norm is "none"."""
+def match_points(found0: DescribedPoints, found1: DescribedPoints, ratio_threshold: float = 1.0) -> MatchIndices:
+    """(M, 2) rows of mutual nearest neighbours; no rows where the norm is "none".
+
+    Args:
+        found0: Of the earlier image.
+        found1: Of the current image, by the same method.
+        ratio_threshold: Ratio test from image 0 to image 1: a match stays if its distance is below this share of the
+            second best's. Distances are 1 - cosine, squared L2 (of unit vectors twice the former) and Hamming. 1: none.
+    """
     if len(found0.points) == 0 or len(found1.points) == 0:
         return np.zeros((0, 2), np.int64)
-    return _MATCHING[found0.norm](found0, found1)
+    return _MATCHING[found0.norm](found0, found1, ratio_threshold)
 
 
-def _match_cosine(found0: DescribedPoints, found1: DescribedPoints) -> MatchIndices:
+def _match_cosine(found0: DescribedPoints, found1: DescribedPoints, ratio_threshold: float) -> MatchIndices:
     """By the matcher of this project."""
-    matcher = load_matcher("mnn", min_similarity=-1.0, ratio_threshold=1.0, double_softmax_threshold=0.0)
+    matcher = load_matcher("mnn", min_similarity=-1.0, ratio_threshold=ratio_threshold, double_softmax_threshold=0.0)
     matches = matcher(_as_features(found0), _as_features(found1))
     return torch.stack([matches.indices0, matches.indices1], dim=1).cpu().numpy().astype(np.int64)
 
 
-def _match_by_distance(norm: int, found0: DescribedPoints, found1: DescribedPoints) -> MatchIndices:
+def _match_by_distance(
+    norm: int, power: int, found0: DescribedPoints, found1: DescribedPoints, ratio_threshold: float
+) -> MatchIndices:
     matches = cv2.BFMatcher(norm, crossCheck=True).match(found0.descriptors, found1.descriptors)
+    if ratio_threshold < 1.0:
+        best_two = cv2.BFMatcher(norm).knnMatch(found0.descriptors, found1.descriptors, k=2)
+        distances = [[match.distance**power for match in pair] for pair in best_two]
+        distinct = {row for row, pair in enumerate(distances) if len(pair) < 2 or pair[0] < ratio_threshold * pair[1]}
+        matches = [match for match in matches if match.queryIdx in distinct]
     return np.array([(match.queryIdx, match.trainIdx) for match in matches], np.int64).reshape(-1, 2)
 
 
-def _match_nothing(_0: DescribedPoints, _1: DescribedPoints) -> MatchIndices:
+def _match_nothing(_0: DescribedPoints, _1: DescribedPoints, _ratio: float) -> MatchIndices:
     return np.zeros((0, 2), np.int64)
 
 
-_MATCHING: dict[Norm, Callable[[DescribedPoints, DescribedPoints], MatchIndices]] = {
+_MATCHING: dict[Norm, Callable[[DescribedPoints, DescribedPoints, float], MatchIndices]] = {
     "cosine": _match_cosine,
-    "l2": partial(_match_by_distance, cv2.NORM_L2),
-    "hamming": partial(_match_by_distance, cv2.NORM_HAMMING),
+    "l2": partial(_match_by_distance, cv2.NORM_L2, 2),
+    "hamming": partial(_match_by_distance, cv2.NORM_HAMMING, 1),
     "none": _match_nothing,
 }
 

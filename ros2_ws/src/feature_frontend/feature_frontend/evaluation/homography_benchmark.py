@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class HomographyBenchmark:
         image_count: Most images taken; where the folder has more, a random choice of them.
         homographies: Pairs made from each image.
         keypoints: The budgets: most points a method may keep.
+        ratio_thresholds: Of the ratio test of the matches, each measured by itself; 1 is none.
         short_side: The images' shorter side is brought to this, px; 0 keeps their size.
         seed: Of the choice of images, the homographies and the photometric changes.
         limits: How far the views move.
@@ -48,6 +49,7 @@ class HomographyBenchmark:
     image_count: int = 100
     homographies: int = 5
     keypoints: tuple[int, ...] = (1000, 5000)
+    ratio_thresholds: tuple[float, ...] = (1.0,)
     short_side: int = 480
     seed: int = 0
     limits: HomographyRange = field(default_factory=HomographyRange)
@@ -59,6 +61,9 @@ class HomographyBenchmark:
             if value < 1:
                 msg = f"{name} is {value}; expected at least 1"
                 raise SettingsError(msg)
+        if not all(0 < ratio <= 1 for ratio in self.ratio_thresholds):
+            msg = f"ratio thresholds are {', '.join(map(str, self.ratio_thresholds))}; expected above 0, at most 1"
+            raise SettingsError(msg)
         if self.short_side < 0 or self.seed < 0:
             msg = f"short_side is {self.short_side} and seed {self.seed}; expected 0 or more"
             raise SettingsError(msg)
@@ -66,12 +71,13 @@ class HomographyBenchmark:
 
 @dataclass(frozen=True)
 class MethodResult:
-    """Means over all pairs of one method at one budget; None where the method has no descriptors.
+    """Means over all pairs of one method at one budget and ratio threshold; None where it has no descriptors.
 
     Attributes:
         method: Its name in this run.
         identity: What ran, with the version or the hash of the weights.
         budget: Most points it might keep.
+        ratio_threshold: Of the ratio test; 1 for none.
         pairs: Number of pairs.
         mean_points: Points found in an image, mean.
         mean_matches: Matches of a pair, mean.
@@ -87,6 +93,7 @@ class MethodResult:
     method: str
     identity: str
     budget: int
+    ratio_threshold: float
     pairs: int
     mean_points: float
     repeatability: tuple[float, ...]
@@ -146,7 +153,7 @@ def evaluate_methods(
     benchmark: HomographyBenchmark,
     on_pair: Callable[[str], None] = lambda method: None,
 ) -> list[MethodResult]:
-    """Runs every method at every budget on the same pairs.
+    """Runs every method at every budget and ratio threshold on the same pairs.
 
     Memory does not grow with the number of pairs: one image and its views are held at a time.
 
@@ -157,44 +164,62 @@ def evaluate_methods(
         on_pair: Called with the method's name after each pair of each method and budget.
 
     Returns:
-        One result for each budget and method, in this order.
+        One result for each budget, ratio threshold and method, in this order.
 
     Raises:
         SourceError: A file cannot be read.
         ImageError: An image is too small for a method.
     """
-    tallies = {(budget, name): _Tally() for budget in benchmark.keypoints for name in methods}
+    ratios = benchmark.ratio_thresholds
+    tallies = {
+        (budget, ratio, name): _Tally() for budget in benchmark.keypoints for ratio in ratios for name in methods
+    }
     for index, file in enumerate(files):
         image = next(ImageFolderSource(file).frames()).image
         pairs = list(homography_pairs(image, index, benchmark))
-        for (budget, name), tally in tallies.items():
-            found0 = _extract(methods[name], pairs[0].image0, budget, tally)
-            for pair in pairs:
-                found1 = _extract(methods[name], pair.image1, budget, tally)
-                _score(found0, found1, pair, tally)
-                on_pair(name)
-    return [_summary(name, methods[name].identity, budget, tally) for (budget, name), tally in tallies.items()]
+        for budget in benchmark.keypoints:
+            for name, method in methods.items():
+                alike = {ratio: tallies[budget, ratio, name] for ratio in ratios}
+                found0 = _extract(method, pairs[0].image0, budget, alike.values())
+                for pair in pairs:
+                    found1 = _extract(method, pair.image1, budget, alike.values())
+                    _score(found0, found1, pair, alike)
+                    on_pair(name)
+    return [
+        _summary(name, methods[name].identity, budget, ratio, tally) for (budget, ratio, name), tally in tallies.items()
+    ]
 
 
-def _extract(method: MethodProtocol, image: Uint8Array, budget: int, tally: _Tally) -> DescribedPoints:
+def _extract(method: MethodProtocol, image: Uint8Array, budget: int, tallies: Iterable[_Tally]) -> DescribedPoints:
     start = time.perf_counter()
     found = method.detect_and_describe(image, budget)
-    tally.extraction_seconds.append(time.perf_counter() - start)
-    tally.points.append(len(found.points))
-    tally.described = found.norm != "none"
+    seconds = time.perf_counter() - start
+    for tally in tallies:
+        tally.extraction_seconds.append(seconds)
+        tally.points.append(len(found.points))
+        tally.described = found.norm != "none"
     return found
 
 
-def _score(found0: DescribedPoints, found1: DescribedPoints, pair: HomographyPair, tally: _Tally) -> None:
+def _score(
+    found0: DescribedPoints, found1: DescribedPoints, pair: HomographyPair, tallies: Mapping[float, _Tally]
+) -> None:
+    """Scores a pair for each ratio threshold."""
     truth = pair.homography
     size0, size1 = ((image.shape[0], image.shape[1]) for image in (pair.image0, pair.image1))
-    tally.repeatability.append(
-        tuple(repeatability(found0.points, found1.points, truth, size0, size1, limit) for limit in THRESHOLDS_PX)
-    )
-    if not tally.described:
-        return
+    repeated = tuple(repeatability(found0.points, found1.points, truth, size0, size1, limit) for limit in THRESHOLDS_PX)
+    for ratio, tally in tallies.items():
+        tally.repeatability.append(repeated)
+        if tally.described:
+            _score_matches(found0, found1, pair, ratio, tally)
+
+
+def _score_matches(
+    found0: DescribedPoints, found1: DescribedPoints, pair: HomographyPair, ratio: float, tally: _Tally
+) -> None:
+    truth, size0 = pair.homography, (pair.image0.shape[0], pair.image0.shape[1])
     start = time.perf_counter()
-    matches = match_points(found0, found1)
+    matches = match_points(found0, found1, ratio)
     tally.matching_seconds.append(time.perf_counter() - start)
     matched0, matched1 = found0.points[matches[:, 0]], found1.points[matches[:, 1]]
     tally.matches.append(len(matches))
@@ -204,13 +229,14 @@ def _score(found0: DescribedPoints, found1: DescribedPoints, pair: HomographyPai
     tally.corner_errors_px.append(corner_error(estimate_homography(matched0, matched1), truth, size0))
 
 
-def _summary(name: str, identity: str, budget: int, tally: _Tally) -> MethodResult:
+def _summary(name: str, identity: str, budget: int, ratio_threshold: float, tally: _Tally) -> MethodResult:
     score = homography_accuracy(np.array(tally.corner_errors_px), THRESHOLDS_PX)
     described = tally.described
     return MethodResult(
         method=name,
         identity=identity,
         budget=budget,
+        ratio_threshold=ratio_threshold,
         pairs=len(tally.repeatability),
         mean_points=float(np.mean(tally.points)),
         repeatability=_means(tally.repeatability),

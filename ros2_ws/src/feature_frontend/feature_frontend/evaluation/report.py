@@ -40,26 +40,24 @@ _COLUMNS = [
 
 
 def homography_table(results: Sequence[MethodResult]) -> str:
-    """One Markdown table for each budget, one row a method, in the order of the run; columns are aligned."""
+    """One Markdown table for each budget and ratio threshold, one row a method, in the order of the run."""
     parts = []
-    for budget in _budgets(results):
-        rows = [_table_row(result) for result in results if result.budget == budget]
-        parts.append(f"At most {budget} keypoints:\n\n{_aligned(_COLUMNS, rows)}")
+    for conditions, rows in _groups(results).items():
+        parts.append(f"At most {conditions}:\n\n{_aligned(_COLUMNS, [_table_row(row) for row in rows])}")
     return "\n\n".join(parts)
 
 
 def timing_table(results: Sequence[MethodResult]) -> str:
     """Medians of this run on this machine, ms: to plan the next run, not to compare methods by."""
-    rows = [
-        [
-            result.method,
-            str(result.budget),
+    rows = {
+        (result.method, result.budget): [
             _milliseconds(result.seconds_per_image),
             _milliseconds(result.seconds_per_match),
         ]
         for result in results
-    ]
-    return _aligned(["method", "keypoints", "ms an image", "ms a matching"], rows)
+    }
+    cells = [[method, str(budget), *times] for (method, budget), times in rows.items()]
+    return _aligned(["method", "keypoints", "ms an image", "ms a matching"], cells)
 
 
 def homography_json(results: Sequence[MethodResult], benchmark: HomographyBenchmark, images: Sequence[Path]) -> str:
@@ -83,7 +81,7 @@ def homography_json(results: Sequence[MethodResult], benchmark: HomographyBenchm
 
 
 def homography_chart(results: Sequence[MethodResult], benchmark: HomographyBenchmark, image_count: int) -> Chart:
-    """Four panels for each budget: repeatability, MMA, homography accuracy and AUC, a bar for each method."""
+    """Four panels for each budget and ratio threshold: repeatability, MMA, homography accuracy and AUC."""
     titles = {
         "repeatability": "Repeatability",
         "matching_accuracy": "Matching accuracy (MMA)",
@@ -91,10 +89,9 @@ def homography_chart(results: Sequence[MethodResult], benchmark: HomographyBench
         "homography_auc": "Homography AUC",
     }
     groups = []
-    for budget in _budgets(results):
-        rows = [result for result in results if result.budget == budget]
+    for conditions, rows in _groups(results).items():
         panels = [Panel(title, tuple(getattr(row, name) for row in rows)) for name, title in titles.items()]
-        groups.append(Group(f"at most {budget} keypoints", tuple(row.method for row in rows), tuple(panels)))
+        groups.append(Group(f"at most {conditions}", tuple(row.method for row in rows), tuple(panels)))
     pairs = results[0].pairs if results else 0
     return Chart(
         title=f"{pairs} warped pairs of {image_count} images, seed {benchmark.seed}",
@@ -136,8 +133,13 @@ def write_homography_report(
     return [table, data, picture]
 
 
-def _budgets(results: Sequence[MethodResult]) -> list[int]:
-    return list(dict.fromkeys(result.budget for result in results))
+def _groups(results: Sequence[MethodResult]) -> dict[str, list[MethodResult]]:
+    """The results by the conditions that they share, in words."""
+    groups: dict[str, list[MethodResult]] = {}
+    for result in results:
+        gate = "" if result.ratio_threshold == 1 else f", ratio test {result.ratio_threshold:g}"
+        groups.setdefault(f"{result.budget} keypoints{gate}", []).append(result)
+    return groups
 
 
 def _table_row(result: MethodResult) -> list[str]:

@@ -75,6 +75,14 @@ def _add_homography(commands: argparse._SubParsersAction[argparse.ArgumentParser
         help=f"budgets, each measured by itself (default: {' '.join(map(str, defaults.keypoints))})",
     )
     command.add_argument(
+        "--ratio-thresholds",
+        type=float,
+        nargs="+",
+        default=list(defaults.ratio_thresholds),
+        metavar="X",
+        help="of the matches' ratio test, each measured by itself, 1: none (default: 1)",
+    )
+    command.add_argument(
         "--methods",
         nargs="+",
         default=list(DEFAULT_METHODS),
@@ -109,6 +117,7 @@ def _homography(arguments: argparse.Namespace) -> int:
         image_count=arguments.count,
         homographies=arguments.homographies,
         keypoints=tuple(dict.fromkeys(arguments.keypoints)),
+        ratio_thresholds=tuple(dict.fromkeys(arguments.ratio_thresholds)),
         short_side=arguments.short_side,
         seed=arguments.seed,
     )

@@ -129,19 +129,22 @@ class Frontend:
         features = self._extractor(noise)
         self._matcher(features, features)
 
-    def process(self, image: npt.NDArray[np.uint8], stamp_ns: int) -> FrameResult:
+    def process(
+        self, image: npt.NDArray[np.uint8], stamp_ns: int, mask: npt.NDArray[np.uint8] | None = None
+    ) -> FrameResult:
         """Features, matches and tracks of the next image.
 
         Args:
             image: (H, W) grey or (H, W, 3) RGB, uint8.
             stamp_ns: Its time in ns.
+            mask: (H, W) uint8, 0 = do not use; None to use all.
 
         Raises:
-            ImageError: The image cannot be processed. The state is as before: the next image is matched with the last
-                good one.
+            ImageError: The image or its mask cannot be processed. The state is as before: the next image is matched
+                with the last good one.
         """
         start = self._now()
-        features = self._extractor(image)
+        features = self._extractor(image, mask)
         extracted = self._now()
         previous = self._previous
         if previous is None:
@@ -154,7 +157,7 @@ class Frontend:
         keypoints0 = on_cpu.keypoints[:0] if previous is None else previous.keypoints[matches.indices0]
         tracked = self._now()
         self._previous = _Previous(features, on_cpu.keypoints, stamp_ns)
-        state, reason = _judge(on_cpu, previous)
+        state, reason = _judge(on_cpu, previous, is_masked=mask is not None)
         return FrameResult(
             state=state,
             reason=reason,
@@ -173,7 +176,10 @@ class Frontend:
         return time.perf_counter() * _MS_PER_S
 
 
-def _judge(features: Features, previous: _Previous | None) -> tuple[FrameState, str]:
+def _judge(features: Features, previous: _Previous | None, *, is_masked: bool) -> tuple[FrameState, str]:
     if len(features) == 0:
-        return FrameState.DEGENERATE, "no keypoints: the image is blank, or all scores are below detection_threshold"
+        causes = "the image is blank, or all scores are below detection_threshold"
+        if is_masked:
+            causes += ", or the mask leaves nothing"
+        return FrameState.DEGENERATE, f"no keypoints: {causes}"
     return (FrameState.FIRST if previous is None else FrameState.OK), ""

@@ -19,7 +19,13 @@ from feature_frontend.extractors.base import (
     PaddedFeatures,
 )
 from feature_frontend.extractors.compilation import BackgroundCompiler
-from feature_frontend.preprocessing import images_to_batch, resize_tensor, tensors_to_batch
+from feature_frontend.preprocessing import (
+    allowed_pixels,
+    images_to_batch,
+    masks_to_tensors,
+    resize_tensor,
+    tensors_to_batch,
+)
 
 __all__ = ["CompiledExecution", "Execution", "GraphExecution", "PlainExecution", "whole_frame"]
 
@@ -31,8 +37,13 @@ _WARM_UP_RUNS = 3  # as torch's documentation of CUDA graphs has it
 class Execution(Protocol):
     """Runs a network on images of one size."""
 
-    def __call__(self, images: Images, resize: Resize, options: DetectionOptions) -> list[NetworkFeatures]:
-        """Features of (H, W[, 3]) uint8 images in the coordinates of the resized image, one entry an image."""
+    def __call__(
+        self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None
+    ) -> list[NetworkFeatures]:
+        """Features of (H, W[, 3]) uint8 images in the coordinates of the resized image, one entry an image.
+
+        Masks are (H, W) uint8, 0 = do not use, one an image; None where no image has one.
+        """
 
 
 class PlainExecution:
@@ -42,10 +53,12 @@ class PlainExecution:
         self._network = network
         self._device = device
 
-    def __call__(self, images: Images, resize: Resize, options: DetectionOptions) -> list[NetworkFeatures]:
+    def __call__(
+        self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None
+    ) -> list[NetworkFeatures]:
         """See `Execution`."""
         batch = images_to_batch(images, self._device, self._network.input_channels)
-        return self._network.extract(resize_tensor(batch, resize), options)
+        return self._network.extract(resize_tensor(batch, resize), options, _allowed(masks, resize, self._device))
 
 
 class CompiledExecution:
@@ -55,10 +68,14 @@ class CompiledExecution:
         self._network = network
         self._compiler = compiler
 
-    def __call__(self, images: Images, resize: Resize, options: DetectionOptions) -> list[NetworkFeatures]:
+    def __call__(
+        self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None
+    ) -> list[NetworkFeatures]:
         """See `Execution`."""
-        batch = images_to_batch(images, torch.device("cpu"), self._network.input_channels)
-        return self._network.sparse(self._compiler(resize_tensor(batch, resize)), options).unpadded()
+        device = torch.device("cpu")
+        batch = images_to_batch(images, device, self._network.input_channels)
+        dense = self._compiler(resize_tensor(batch, resize))
+        return self._network.sparse(dense, options, _allowed(masks, resize, device)).unpadded()
 
 
 @dataclass(frozen=True)
@@ -68,11 +85,12 @@ class _Key:
     shapes: tuple[tuple[int, ...], ...]
     resize: Resize
     options: DetectionOptions
+    has_masks: bool
 
 
 @dataclass(frozen=True)
 class _Graph:
-    """A recorded frame: fill `host`, copy it to `device`, `replay`, read `features`."""
+    """A recorded frame: fill `host` with images, then masks; copy it to `device`, `replay`, read `features`."""
 
     host: list[torch.Tensor]
     device: list[torch.Tensor]
@@ -96,9 +114,11 @@ class GraphExecution:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._graphs: dict[_Key, _Graph] = {}
 
-    def __call__(self, images: Images, resize: Resize, options: DetectionOptions) -> list[NetworkFeatures]:
+    def __call__(
+        self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None
+    ) -> list[NetworkFeatures]:
         """See `Execution`."""
-        key = _Key(tuple(image.shape for image in images), resize, options)
+        key = _Key(tuple(image.shape for image in images), resize, options, masks is not None)
         if key not in self._graphs:
             while len(self._graphs) >= _MOST_GRAPHS:
                 # The oldest, with its memory: a live parameter that moves makes one graph after another.
@@ -106,8 +126,8 @@ class GraphExecution:
             self._graphs[key] = self._record(key)
         graph = self._graphs[key]
         with torch.cuda.stream(self._stream):
-            for image, host, device in zip(images, graph.host, graph.device, strict=True):
-                np.copyto(host.numpy(), image)
+            for pixels, host, device in zip([*images, *(masks or ())], graph.host, graph.device, strict=True):
+                np.copyto(host.numpy(), pixels)
                 device.copy_(host, non_blocking=True)
             graph.replay()
             # The graph's own tensors are written again with the next frame, when these are still wanted for matching.
@@ -119,22 +139,36 @@ class GraphExecution:
             return kept.unpadded()
 
     def _record(self, key: _Key) -> _Graph:
-        host = [torch.zeros(shape, dtype=torch.uint8).pin_memory() for shape in key.shapes]
-        device = [torch.zeros(shape, dtype=torch.uint8, device=self._device) for shape in key.shapes]
+        shapes = [*key.shapes, *(shape[:2] for shape in key.shapes if key.has_masks)]
+        host = [torch.zeros(shape, dtype=torch.uint8).pin_memory() for shape in shapes]
+        device = [torch.zeros(shape, dtype=torch.uint8, device=self._device) for shape in shapes]
+        images, masks = device[: len(key.shapes)], device[len(key.shapes) :] or None
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             for _ in range(_WARM_UP_RUNS):
-                whole_frame(self._network, device, key.resize, key.options)
+                whole_frame(self._network, images, key.resize, key.options, masks)
             self._stream.synchronize()
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, stream=self._stream):
-                features = whole_frame(self._network, device, key.resize, key.options)
+                features = whole_frame(self._network, images, key.resize, key.options, masks)
         return _Graph(host, device, graph.replay, features)
 
 
 def whole_frame(
-    network: FastNetwork, images: Sequence[torch.Tensor], resize: Resize, options: DetectionOptions
+    network: FastNetwork,
+    images: Sequence[torch.Tensor],
+    resize: Resize,
+    options: DetectionOptions,
+    masks: Sequence[torch.Tensor] | None = None,
 ) -> PaddedFeatures:
-    """All work on (H, W[, 3]) uint8 images that are on the network's device; waits for nothing on a GPU."""
+    """All work on (H, W[, 3]) uint8 images that are on the network's device; waits for nothing on a GPU.
+
+    Masks are (H, W) uint8, 0 = do not use, one an image; None where no image has one.
+    """
     batch = tensors_to_batch(images, network.input_channels)
-    return network.sparse(network.dense(resize_tensor(batch, resize)), options)
+    allowed = None if masks is None else allowed_pixels(masks, resize)
+    return network.sparse(network.dense(resize_tensor(batch, resize)), options, allowed)
+
+
+def _allowed(masks: Images | None, resize: Resize, device: torch.device) -> torch.Tensor | None:
+    return None if masks is None else allowed_pixels(masks_to_tensors(masks, device), resize)

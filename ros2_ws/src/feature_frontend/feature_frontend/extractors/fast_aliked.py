@@ -62,9 +62,11 @@ class FastAliked(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.eval().requires_grad_(requires_grad=False)
 
-    def extract(self, images: torch.Tensor, options: DetectionOptions) -> list[NetworkFeatures]:
-        """Keypoints and descriptors of (B, 3, H, W) RGB images in [0, 1], best score first."""
-        return self.sparse(self.dense(images), options).unpadded()
+    def extract(
+        self, images: torch.Tensor, options: DetectionOptions, allowed: torch.Tensor | None = None
+    ) -> list[NetworkFeatures]:
+        """Keypoints and descriptors of (B, 3, H, W) RGB images in [0, 1], best score first; see `NetworkProtocol`."""
+        return self.sparse(self.dense(images), options, allowed).unpadded()
 
     def dense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What is computed for every pixel of (B, 3, H, W) RGB images in [0, 1].
@@ -82,10 +84,12 @@ class FastAliked(nn.Module):
         levels = [functional.selu(level(maps)) for level, maps in zip(self.level, encoded, strict=True)]
         return padding.crop(self._score_map(levels)).contiguous(), *levels
 
-    def sparse(self, dense: tuple[torch.Tensor, ...], options: DetectionOptions) -> PaddedFeatures:
-        """Keypoints of what `dense` returned, and their descriptors."""
+    def sparse(
+        self, dense: tuple[torch.Tensor, ...], options: DetectionOptions, allowed: torch.Tensor | None = None
+    ) -> PaddedFeatures:
+        """Keypoints of what `dense` returned, and their descriptors; see `NetworkProtocol.extract`."""
         score_map, *levels = dense
-        detections = detect_padded(score_map, options)
+        detections = detect_padded(score_map, options, allowed)
         keypoints, scores = detections.keypoints, detections.scores
         if not keypoints.is_cuda:
             # A CPU is asked at no cost, and need not describe what is not there.

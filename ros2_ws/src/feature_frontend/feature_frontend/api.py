@@ -16,7 +16,8 @@ def load_extractor(name: str = ExtractionSettings.extractor, **parameters: bool 
     Args:
         name: "aliked-t16", "aliked-n16", "aliked-n16rot" or "aliked-n32".
         **parameters: Any field of `ExtractionSettings`: `device`, `precision`, `weights_dir`, `max_num_keypoints`,
-            `detection_threshold`, `nms_radius`, `resize_height`, `max_pixels`, `min_grey_range`.
+            `detection_threshold`, `nms_radius`, `border`, `distribution`, `grid_rows`, `grid_columns`, `grid_slack`,
+            `resize_height`, `max_pixels`, `min_grey_range`.
 
     Raises:
         SettingsError: A name or value is not possible; the text lists what is.

@@ -23,6 +23,10 @@ class ImageError(FeatureFrontendError):
     """An image has an unsupported type, shape, size, encoding or an inconsistent buffer."""
 
 
+class MaskError(ImageError):
+    """A mask has an unsupported type or shape, or not the size of its image; or an image's mask is missing."""
+
+
 class MatchingError(FeatureFrontendError):
     """Two sets of features cannot be compared."""
 

@@ -132,18 +132,21 @@ class Frontend:
             self._pairing(noise)
         self._pairing.forget()
 
-    def process(self, image: npt.NDArray[np.uint8], stamp_ns: int) -> FrameResult:
+    def process(
+        self, image: npt.NDArray[np.uint8], stamp_ns: int, mask: npt.NDArray[np.uint8] | None = None
+    ) -> FrameResult:
         """Features, matches and tracks of the next image.
 
         Args:
             image: (H, W) grey or (H, W, 3) RGB, uint8.
             stamp_ns: Its time in ns.
+            mask: (H, W) uint8, 0 = do not use; None to use all.
 
         Raises:
-            ImageError: The image cannot be processed. The state is as before: the next image is matched with the last
-                good one.
+            ImageError: The image or its mask cannot be processed. The state is as before: the next image is matched
+                with the last good one.
         """
-        pair = self._pairing(image)
+        pair = self._pairing(image, mask)
         features, matches = pair.features, pair.matches
         start_s = time.perf_counter()
         previous = self._previous
@@ -151,7 +154,7 @@ class Frontend:
         keypoints0 = features.keypoints[:0] if previous is None else previous.keypoints[matches.indices0]
         tracking_ms = (time.perf_counter() - start_s) * _MS_PER_S
         self._previous = _Previous(features.keypoints, stamp_ns)
-        state, reason = _judge(features, previous)
+        state, reason = _judge(features, previous, is_masked=mask is not None)
         return FrameResult(
             state=state,
             reason=reason,
@@ -164,7 +167,10 @@ class Frontend:
         )
 
 
-def _judge(features: Features, previous: _Previous | None) -> tuple[FrameState, str]:
+def _judge(features: Features, previous: _Previous | None, *, is_masked: bool) -> tuple[FrameState, str]:
     if len(features) == 0:
-        return FrameState.DEGENERATE, "no keypoints: the image is blank, or all scores are below detection_threshold"
+        causes = "the image is blank, or all scores are below detection_threshold"
+        if is_masked:
+            causes += ", or the mask leaves nothing"
+        return FrameState.DEGENERATE, f"no keypoints: {causes}"
     return (FrameState.FIRST if previous is None else FrameState.OK), ""

@@ -45,11 +45,11 @@ class Pairing(Protocol):
 
     matcher: MatcherProtocol
 
-    def __call__(self, image: npt.NDArray[np.uint8]) -> Pair:
-        """The next image.
+    def __call__(self, image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None = None) -> Pair:
+        """The next image, and where keypoints may lie, as `Extractor` takes them.
 
         Raises:
-            ImageError: It cannot be processed; the one before stays the one to match with.
+            ImageError: They cannot be processed; the one before stays the one to match with.
         """
 
     def forget(self) -> None:
@@ -71,10 +71,10 @@ class PlainPairing:
         self._extractor = extractor
         self._previous: Features | None = None
 
-    def __call__(self, image: npt.NDArray[np.uint8]) -> Pair:
+    def __call__(self, image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None = None) -> Pair:
         """See `Pairing`."""
         start = self._now()
-        features = self._extractor(image)
+        features = self._extractor(image, mask)
         extracted = self._now()
         if self._previous is None:
             matches = Matches.empty(self.matcher.name)
@@ -110,10 +110,10 @@ class RecordedPairing:
         self._matching: _RecordedMatching | None = None
         self._is_first = True
 
-    def __call__(self, image: npt.NDArray[np.uint8]) -> Pair:
+    def __call__(self, image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None = None) -> Pair:
         """See `Pairing`."""
         start_s = time.perf_counter()
-        submitted = self._extractor.submit(image)
+        submitted = self._extractor.submit(image, mask)
         if submitted is None:
             return self._blank(image, start_s)
         with self._recorder.active():

@@ -10,9 +10,18 @@ import numpy.typing as npt
 import torch
 
 from feature_frontend.coordinates import Resize
-from feature_frontend.errors import ImageError
+from feature_frontend.errors import ImageError, MaskError
 
-__all__ = ["check_image", "grey_range", "images_to_batch", "resize_tensor", "tensors_to_batch"]
+__all__ = [
+    "allowed_pixels",
+    "check_image",
+    "check_mask",
+    "grey_range",
+    "images_to_batch",
+    "masks_to_tensors",
+    "resize_tensor",
+    "tensors_to_batch",
+]
 
 Uint8Array = npt.NDArray[np.uint8]
 _RGB_CHANNELS = 3
@@ -42,6 +51,34 @@ def check_image(image: object, minimum: int) -> Uint8Array:
         msg = f"image is {width}x{height} px; the extractor needs at least {minimum}x{minimum}"
         raise ImageError(msg)
     return image
+
+
+def check_mask(mask: object, height: int, width: int, name: str = "mask") -> Uint8Array:
+    """Returns `mask` as uint8 if it is one for an image of `height` x `width` px.
+
+    Args:
+        mask: What the caller passed: (H, W) uint8 or bool, 0 = do not use.
+        height: Of the image, px.
+        width: Of the image, px.
+        name: What an error calls it.
+
+    Raises:
+        MaskError: It has another type, shape or size.
+    """
+    if not isinstance(mask, np.ndarray) or mask.dtype not in (np.uint8, np.bool_):
+        kind = f"an array of {mask.dtype}" if isinstance(mask, np.ndarray) else f"a {type(mask).__name__}"
+        msg = f"{name} is {kind}; expected a uint8 or bool NumPy array of shape (H, W), 0 = do not use"
+        raise MaskError(msg)
+    if mask.ndim == 3 and mask.shape[2] == 1:
+        mask = mask[:, :, 0]
+    if mask.ndim != 2:
+        msg = f"{name} has shape {mask.shape}; expected (H, W), one number a pixel"
+        raise MaskError(msg)
+    if mask.shape != (height, width):
+        size = f"{mask.shape[1]}x{mask.shape[0]} px"
+        msg = f"{name} is {size}, but the image is {width}x{height} px; a mask must have the size of its image"
+        raise MaskError(msg)
+    return mask.view(np.uint8) if mask.dtype == np.bool_ else mask
 
 
 def grey_range(image: Uint8Array) -> int:
@@ -78,6 +115,32 @@ def tensors_to_batch(images: Sequence[torch.Tensor], channels: int = _RGB_CHANNE
     for row, image in zip(batch, images, strict=True):
         row.copy_(image if image.ndim == 2 else image.permute(2, 0, 1))
     return batch.div_(255.0)
+
+
+def masks_to_tensors(masks: Sequence[Uint8Array], device: torch.device) -> list[torch.Tensor]:
+    """(H, W) uint8 masks as they are, on `device`."""
+    wrapped = [torch.from_numpy(np.require(mask, requirements=["C", "W"])) for mask in masks]
+    return [mask.to(device, non_blocking=True) for mask in wrapped]
+
+
+def allowed_pixels(masks: Sequence[torch.Tensor], resize: Resize) -> torch.Tensor:
+    """The pixels of the resized images that may be used: those that cover usable pixels only, even in part.
+
+    So whatever lies on an allowed pixel of the resized image lies on a usable one of the image as published.
+
+    Args:
+        masks: (height0, width0) uint8 each, 0 = do not use.
+        resize: What is done to the images.
+
+    Returns:
+        (B, height1, width1) bool.
+    """
+    blocked = torch.stack([mask == 0 for mask in masks])
+    if not resize.is_identity:
+        # The windows of an adaptive pooling are just the pixels that a pixel of the other size covers, even in part.
+        size = (resize.height1, resize.width1)
+        blocked = torch.nn.functional.adaptive_max_pool2d(blocked.float(), size) > 0
+    return ~blocked
 
 
 def resize_tensor(images: torch.Tensor, resize: Resize) -> torch.Tensor:

@@ -210,6 +210,35 @@ class ExtractionSettings(SettingsGroup):
         maximum=1000,
         live=True,
     )
+    distribution: str = parameter(
+        "none",
+        "How keypoints spread over the image. none: the best scores, wherever they are; grid: each cell of a grid has "
+        "a quota, and what a cell leaves unused goes to the best remaining keypoints of all cells.",
+        choices=("none", "grid"),
+        live=True,
+    )
+    grid_rows: int = parameter(
+        6,
+        "Cells from top to bottom, for the distribution grid.",
+        minimum=1,
+        maximum=64,
+        live=True,
+    )
+    grid_columns: int = parameter(
+        8,
+        "Cells from left to right, for the distribution grid.",
+        minimum=1,
+        maximum=64,
+        live=True,
+    )
+    grid_slack: float = parameter(
+        1.0,
+        "Quota of a cell in even shares of max_num_keypoints: 1 spreads most evenly, more lets textured cells keep "
+        "more.",
+        minimum=1.0,
+        maximum=100.0,
+        live=True,
+    )
     resize_height: int = parameter(
         0,
         "Height to which the image is resized for the network, its aspect kept; 0 keeps the size. Coordinates stay "
@@ -306,6 +335,39 @@ class NodeSettings(SettingsGroup):
         unit="messages",
         minimum=0,
         maximum=10_000,
+    )
+    mask_path: str = parameter(
+        "",
+        "File of a mask for all images (PNG, of the images' size): keypoints lie where it is not 0. Empty: none.",
+        live=True,
+    )
+    mask_topic: bool = parameter(
+        False,
+        "Whether each image waits for a mask of its own on the topic `mask` (mono8, the image's size and stamp, 0 = do "
+        "not use). Together with mask_path, both must allow a pixel.",
+    )
+    mask_timeout_ms: float = parameter(
+        100.0,
+        "How long after its arrival an image waits for its mask; a mask of a later stamp ends the waiting.",
+        unit="ms",
+        minimum=0.0,
+        maximum=10_000.0,
+        live=True,
+    )
+    mask_missing: str = parameter(
+        "last",
+        "What becomes of an image whose mask does not come in time. last: the last mask before it is used, if it is "
+        "not older than mask_max_age_ms, else none; none: it goes without; refuse: it is refused. status says which.",
+        choices=("last", "none", "refuse"),
+        live=True,
+    )
+    mask_max_age_ms: float = parameter(
+        500.0,
+        "How much older than the image, by their stamps, the mask may be that stands in for a missing one.",
+        unit="ms",
+        minimum=0.0,
+        maximum=60_000.0,
+        live=True,
     )
     descriptor_type: str = parameter(
         "float32",

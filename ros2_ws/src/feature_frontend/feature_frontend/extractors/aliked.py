@@ -141,10 +141,12 @@ class Aliked(nn.Module):
             feature_map=functional.normalize(padding.crop(aggregated), dim=1),
         )
 
-    def extract(self, images: torch.Tensor, options: DetectionOptions) -> list[NetworkFeatures]:
-        """Keypoints and descriptors of (B, 3, H, W) RGB images in [0, 1], best score first."""
+    def extract(
+        self, images: torch.Tensor, options: DetectionOptions, allowed: torch.Tensor | None = None
+    ) -> list[NetworkFeatures]:
+        """Keypoints and descriptors of (B, 3, H, W) RGB images in [0, 1], best score first; see `NetworkProtocol`."""
         maps = self(images)
-        detections = detect_keypoints(maps.score_map, options)
+        detections = detect_keypoints(maps.score_map, options, allowed)
         return [
             NetworkFeatures(keypoints, scores, self.desc_head(feature_map, keypoints))
             for (keypoints, scores), feature_map in zip(detections, maps.feature_map, strict=True)

@@ -7,17 +7,36 @@ from typing import Protocol
 
 import torch
 
-__all__ = ["DetectionOptions", "FastNetwork", "NetworkFeatures", "NetworkProtocol", "PaddedFeatures"]
+__all__ = ["DetectionOptions", "FastNetwork", "GridOptions", "NetworkFeatures", "NetworkProtocol", "PaddedFeatures"]
+
+
+@dataclass(frozen=True)
+class GridOptions:
+    """How keypoints are spread over the cells of a grid; `layers.selection` has the rule.
+
+    Attributes:
+        rows: Cells from top to bottom.
+        columns: Cells from left to right.
+        slack: A cell's quota in even shares of the budget, 1 or more.
+    """
+
+    rows: int
+    columns: int
+    slack: float
 
 
 @dataclass(frozen=True)
 class DetectionOptions:
-    """How keypoints are picked from a score map; the meaning of each is that of the parameter of the same name."""
+    """How keypoints are picked from a score map; the meaning of each is that of the parameter of the same name.
+
+    `grid` stands for `distribution` and the parameters that begin with `grid_`; it is None for the distribution none.
+    """
 
     max_num_keypoints: int
     detection_threshold: float
     nms_radius: int
     border: int
+    grid: GridOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -79,8 +98,17 @@ class NetworkProtocol(Protocol):
     def default_nms_radius(self) -> int:
         """The radius in px that the network was made for; 0 for none."""
 
-    def extract(self, images: torch.Tensor, options: DetectionOptions) -> list[NetworkFeatures]:
-        """Keypoints and descriptors of (B, C, H, W) images in [0, 1], one entry an image."""
+    def extract(
+        self, images: torch.Tensor, options: DetectionOptions, allowed: torch.Tensor | None = None
+    ) -> list[NetworkFeatures]:
+        """Keypoints and descriptors of (B, C, H, W) images in [0, 1], one entry an image.
+
+        Args:
+            images: What to look at.
+            options: How keypoints are picked.
+            allowed: (B, H, W) bool, the pixels on which keypoints may lie; None for all. It acts behind the
+                suppression of non-maxima, so that the edge of a mask makes no maxima of its own, and before the budget.
+        """
 
 
 class FastNetwork(NetworkProtocol, Protocol):
@@ -93,13 +121,19 @@ class FastNetwork(NetworkProtocol, Protocol):
         """The work for every pixel of (B, C, H, W) images in [0, 1]: maps for `sparse`."""
 
     def sparse(
-        self, dense: tuple[torch.Tensor, ...], options: DetectionOptions, *, trim: bool = False
+        self,
+        dense: tuple[torch.Tensor, ...],
+        options: DetectionOptions,
+        allowed: torch.Tensor | None = None,
+        *,
+        trim: bool = False,
     ) -> PaddedFeatures:
         """Keypoints and descriptors from what `dense` returned.
 
         Args:
             dense: Its maps.
-            options: Budget, threshold and radius.
+            options: How keypoints are picked.
+            allowed: As `extract` takes it.
             trim: Only as many rows as the fullest image has, so that nothing is described that is not there. Shapes
                 then depend on the images, and a GPU is waited for.
         """

@@ -19,7 +19,13 @@ from feature_frontend.extractors.base import (
     PaddedFeatures,
 )
 from feature_frontend.extractors.compilation import BackgroundCompiler
-from feature_frontend.preprocessing import images_to_batch, resize_tensor, tensors_to_batch
+from feature_frontend.preprocessing import (
+    allowed_pixels,
+    images_to_batch,
+    masks_to_tensors,
+    resize_tensor,
+    tensors_to_batch,
+)
 from feature_frontend.recording import Recorder, Recording
 
 __all__ = ["CompiledExecution", "Execution", "PlainExecution", "RecordedExecution", "whole_frame"]
@@ -31,8 +37,13 @@ _MOST_RECORDINGS = 4
 class Execution(Protocol):
     """Runs a network on images of one size."""
 
-    def __call__(self, images: Images, resize: Resize, options: DetectionOptions) -> list[NetworkFeatures]:
-        """Features of (H, W[, 3]) uint8 images in the coordinates of the resized image, one entry an image."""
+    def __call__(
+        self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None
+    ) -> list[NetworkFeatures]:
+        """Features of (H, W[, 3]) uint8 images in the coordinates of the resized image, one entry an image.
+
+        Masks are (H, W) uint8, 0 = do not use, one an image; None where no image has one.
+        """
 
 
 class PlainExecution:
@@ -42,10 +53,12 @@ class PlainExecution:
         self._network = network
         self._device = device
 
-    def __call__(self, images: Images, resize: Resize, options: DetectionOptions) -> list[NetworkFeatures]:
+    def __call__(
+        self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None
+    ) -> list[NetworkFeatures]:
         """See `Execution`."""
         batch = images_to_batch(images, self._device, self._network.input_channels)
-        return self._network.extract(resize_tensor(batch, resize), options)
+        return self._network.extract(resize_tensor(batch, resize), options, _allowed(masks, resize, self._device))
 
 
 class CompiledExecution:
@@ -55,10 +68,14 @@ class CompiledExecution:
         self._network = network
         self._compiler = compiler
 
-    def __call__(self, images: Images, resize: Resize, options: DetectionOptions) -> list[NetworkFeatures]:
+    def __call__(
+        self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None
+    ) -> list[NetworkFeatures]:
         """See `Execution`."""
-        batch = images_to_batch(images, torch.device("cpu"), self._network.input_channels)
-        return self._network.sparse(self._compiler(resize_tensor(batch, resize)), options, trim=True).unpadded()
+        device = torch.device("cpu")
+        batch = images_to_batch(images, device, self._network.input_channels)
+        dense = self._compiler(resize_tensor(batch, resize))
+        return self._network.sparse(dense, options, _allowed(masks, resize, device), trim=True).unpadded()
 
 
 @dataclass(frozen=True)
@@ -68,11 +85,12 @@ class _Key:
     shapes: tuple[tuple[int, ...], ...]
     resize: Resize
     options: DetectionOptions
+    has_masks: bool
 
 
 @dataclass(frozen=True)
 class _RecordedFrame:
-    """Fill `host`, copy it to `device`, replay."""
+    """Fill `host` with images, then masks; copy it to `device`; replay."""
 
     host: list[torch.Tensor]
     device: list[torch.Tensor]
@@ -94,13 +112,15 @@ class RecordedExecution:
         self._network = network
         self._frames: dict[_Key, _RecordedFrame] = {}
 
-    def submit(self, images: Images, resize: Resize, options: DetectionOptions) -> PaddedFeatures:
-        """Starts on images; the device's work for the ones before must be done.
+    def submit(
+        self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None
+    ) -> PaddedFeatures:
+        """Starts on images as `Execution` takes them; the device's work for the ones before must be done.
 
         Returns:
             Features in the coordinates of the resized image, in tensors that the next images of these sizes overwrite.
         """
-        key = _Key(tuple(image.shape for image in images), resize, options)
+        key = _Key(tuple(image.shape for image in images), resize, options, masks is not None)
         if key not in self._frames:
             while len(self._frames) >= _MOST_RECORDINGS:
                 # The oldest, with its memory: a live parameter that moves makes one recording after another.
@@ -108,15 +128,17 @@ class RecordedExecution:
             self._frames[key] = self._record(key)
         frame = self._frames[key]
         with self.recorder.active():
-            for image, host, device in zip(images, frame.host, frame.device, strict=True):
-                np.copyto(host.numpy(), image)
+            for pixels, host, device in zip([*images, *(masks or ())], frame.host, frame.device, strict=True):
+                np.copyto(host.numpy(), pixels)
                 device.copy_(host, non_blocking=True)
             frame.recording.replay()
         return frame.recording.result
 
-    def __call__(self, images: Images, resize: Resize, options: DetectionOptions) -> list[NetworkFeatures]:
+    def __call__(
+        self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None
+    ) -> list[NetworkFeatures]:
         """See `Execution`."""
-        own = self.submit(images, resize, options)
+        own = self.submit(images, resize, options, masks)
         with self.recorder.active():
             # The recording's tensors are written again with the next frame, when these are still wanted for matching.
             kept = PaddedFeatures(
@@ -126,15 +148,29 @@ class RecordedExecution:
             return kept.unpadded()
 
     def _record(self, key: _Key) -> _RecordedFrame:
-        host = [self.recorder.host_buffer(shape, torch.uint8) for shape in key.shapes]
-        device = [torch.zeros(shape, dtype=torch.uint8, device=self.recorder.device) for shape in key.shapes]
-        recording = self.recorder.record(lambda: whole_frame(self._network, device, key.resize, key.options))
+        shapes = [*key.shapes, *(shape[:2] for shape in key.shapes if key.has_masks)]
+        host = [self.recorder.host_buffer(shape, torch.uint8) for shape in shapes]
+        device = [torch.zeros(shape, dtype=torch.uint8, device=self.recorder.device) for shape in shapes]
+        images, masks = device[: len(key.shapes)], device[len(key.shapes) :] or None
+        recording = self.recorder.record(lambda: whole_frame(self._network, images, key.resize, key.options, masks))
         return _RecordedFrame(host, device, recording)
 
 
 def whole_frame(
-    network: FastNetwork, images: Sequence[torch.Tensor], resize: Resize, options: DetectionOptions
+    network: FastNetwork,
+    images: Sequence[torch.Tensor],
+    resize: Resize,
+    options: DetectionOptions,
+    masks: Sequence[torch.Tensor] | None = None,
 ) -> PaddedFeatures:
-    """All work on (H, W[, 3]) uint8 images that are on the network's device; waits for nothing on a GPU."""
+    """All work on (H, W[, 3]) uint8 images that are on the network's device; waits for nothing on a GPU.
+
+    Masks are (H, W) uint8, 0 = do not use, one an image; None where no image has one.
+    """
     batch = tensors_to_batch(images, network.input_channels)
-    return network.sparse(network.dense(resize_tensor(batch, resize)), options)
+    allowed = None if masks is None else allowed_pixels(masks, resize)
+    return network.sparse(network.dense(resize_tensor(batch, resize)), options, allowed)
+
+
+def _allowed(masks: Images | None, resize: Resize, device: torch.device) -> torch.Tensor | None:
+    return None if masks is None else allowed_pixels(masks_to_tensors(masks, device), resize)

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from feature_frontend.coordinates import Resize, network_size
-from feature_frontend.errors import ImageError, SettingsError, WeightsError
+from feature_frontend.errors import ImageError, MaskError, SettingsError, WeightsError
 from feature_frontend.extractors.base import (
     DetectionOptions,
     FastNetwork,
+    GridOptions,
     NetworkFeatures,
     NetworkProtocol,
     PaddedFeatures,
@@ -24,13 +25,14 @@ from feature_frontend.extractors.compilation import BackgroundCompiler
 from feature_frontend.extractors.execution import CompiledExecution, Execution, PlainExecution, RecordedExecution
 from feature_frontend.extractors.registry import EXTRACTORS, ExtractorRecord
 from feature_frontend.extractors.weights import FoundWeights, ensure_weights, own_weights
-from feature_frontend.preprocessing import check_image, grey_range
+from feature_frontend.preprocessing import check_image, check_mask, grey_range
 from feature_frontend.recording import Recorder, make_recorder
 from feature_frontend.settings import ExtractionSettings
 from feature_frontend.types import Features
 
 __all__ = ["Extractor", "resolve_device"]
 
+Mask = npt.NDArray[np.uint8] | npt.NDArray[np.bool_]
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -113,19 +115,24 @@ class Extractor:
         """Descriptor length D."""
         return self._network.descriptor_dim
 
-    def __call__(self, image: npt.NDArray[np.uint8]) -> Features:
+    def __call__(self, image: npt.NDArray[np.uint8], mask: Mask | None = None) -> Features:
         """Features of one image.
 
         Args:
             image: (H, W) grey or (H, W, 3) RGB, uint8, both sides at least 32 px.
+            mask: (H, W) uint8 or bool, 0 = do not use: no keypoint lies on such a pixel. None to use all. It decides
+                where keypoints may lie, not what the network sees.
 
         Raises:
             ImageError: The image has another type, shape or size.
+            MaskError: The mask has another type, shape or size.
         """
-        return self.extract([image])[0]
+        return self.extract([image], [mask])[0]
 
     @torch.no_grad()
-    def extract(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Features]:
+    def extract(
+        self, images: Sequence[npt.NDArray[np.uint8]], masks: Sequence[Mask | None] | None = None
+    ) -> list[Features]:
         """Features of images of one size, in one run of the network; grey and RGB may be mixed.
 
         A blank image has no keypoints. That is decided on the image, by the span of its grey levels: the scores of
@@ -133,9 +140,11 @@ class Extractor:
 
         Args:
             images: Each as `__call__` takes it.
+            masks: One an image, each as `__call__` takes it; None for no masks at all.
 
         Raises:
             ImageError: An image has a wrong type, shape or size, or the sizes differ.
+            MaskError: A mask has a wrong type, shape or size, or there are more or fewer masks than images.
         """
         checked = [check_image(image, self._network.minimum_size) for image in images]
         if not checked:
@@ -145,11 +154,13 @@ class Extractor:
             sizes = ", ".join(f"{image.shape[1]}x{image.shape[0]}" for image in checked)
             msg = f"images of a batch have sizes {sizes}; expected one size"
             raise ImageError(msg)
+        checked_masks = _check_masks(masks, len(checked), height, width)
         textured = [i for i, image in enumerate(checked) if self._has_texture(image)]
         features = [self._nothing(height, width) for _ in checked]
         if textured:
             resize = self._resize(height, width)
-            found = self._execution([checked[i] for i in textured], resize, self._options())
+            of_textured = None if checked_masks is None else [checked_masks[i] for i in textured]
+            found = self._execution([checked[i] for i in textured], resize, self._options(), of_textured)
             for i, one in zip(textured, found, strict=True):
                 features[i] = self._to_image(one, resize)
         return features
@@ -160,20 +171,22 @@ class Extractor:
         return self._execution.recorder if isinstance(self._execution, RecordedExecution) else None
 
     @torch.no_grad()
-    def submit(self, image: npt.NDArray[np.uint8]) -> PaddedFeatures | None:
+    def submit(self, image: npt.NDArray[np.uint8], mask: Mask | None = None) -> PaddedFeatures | None:
         """Gives the device one image, once it is done with the one before, and does not wait. Only with a `recorder`.
 
         Returns:
             What `collect` takes, in tensors that the next image may overwrite; None for a blank image.
 
         Raises:
-            ImageError: The image has another type, shape or size than `__call__` takes.
+            ImageError: The image or its mask has another type, shape or size than `__call__` takes.
         """
         assert isinstance(self._execution, RecordedExecution)
         checked = check_image(image, self._network.minimum_size)
+        height, width = checked.shape[:2]
+        masks = _check_masks([mask], 1, height, width)
         if not self._has_texture(checked):
             return None
-        return self._execution.submit([checked], self._resize(*checked.shape[:2]), self._options())
+        return self._execution.submit([checked], self._resize(height, width), self._options(), masks)
 
     def collect(self, submitted: PaddedFeatures | None, height: int, width: int) -> Features:
         """Features of a height x width image from what `submit` gave or a copy of it; waits for its device."""
@@ -205,6 +218,7 @@ class Extractor:
             detection_threshold=settings.detection_threshold,
             nms_radius=settings.nms_radius if settings.nms_radius >= 0 else self._network.default_nms_radius,
             border=settings.border,
+            grid=_grid(settings),
         )
 
     def _make_execution(self, recorder: Recorder | None) -> Execution:
@@ -223,6 +237,25 @@ class Extractor:
     def _to_image(self, found: NetworkFeatures, resize: Resize) -> Features:
         keypoints = found.keypoints if resize.is_identity else resize.invert(found.keypoints)
         return Features(keypoints, found.scores, found.descriptors, resize.height0, resize.width0, self.identity)
+
+
+def _check_masks(
+    masks: Sequence[Mask | None] | None, count: int, height: int, width: int
+) -> list[npt.NDArray[np.uint8]] | None:
+    """A mask for each image; None where no image has one."""
+    if masks is None or all(mask is None for mask in masks):
+        return None
+    if len(masks) != count:
+        msg = f"{count} image(s) come with {len(masks)} masks; expected one an image, None for an image without"
+        raise MaskError(msg)
+    everything = np.full((height, width), 255, np.uint8)
+    return [everything if mask is None else check_mask(mask, height, width) for mask in masks]
+
+
+def _grid(settings: ExtractionSettings) -> GridOptions | None:
+    if settings.distribution == "none":
+        return None
+    return GridOptions(settings.grid_rows, settings.grid_columns, settings.grid_slack)
 
 
 def _find_weights(record: ExtractorRecord, settings: ExtractionSettings) -> FoundWeights:

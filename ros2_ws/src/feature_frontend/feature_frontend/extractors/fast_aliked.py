@@ -62,9 +62,11 @@ class FastAliked(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.eval().requires_grad_(requires_grad=False)
 
-    def extract(self, images: torch.Tensor, options: DetectionOptions) -> list[NetworkFeatures]:
-        """Keypoints and descriptors of (B, 3, H, W) RGB images in [0, 1], best score first."""
-        return self.sparse(self.dense(images), options, trim=True).unpadded()
+    def extract(
+        self, images: torch.Tensor, options: DetectionOptions, allowed: torch.Tensor | None = None
+    ) -> list[NetworkFeatures]:
+        """Keypoints and descriptors of (B, 3, H, W) RGB images in [0, 1], best score first; see `NetworkProtocol`."""
+        return self.sparse(self.dense(images), options, allowed, trim=True).unpadded()
 
     def dense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What is computed for every pixel of (B, 3, H, W) RGB images in [0, 1].
@@ -83,11 +85,16 @@ class FastAliked(nn.Module):
         return padding.crop(self._score_map(levels)).contiguous(), *levels
 
     def sparse(
-        self, dense: tuple[torch.Tensor, ...], options: DetectionOptions, *, trim: bool = False
+        self,
+        dense: tuple[torch.Tensor, ...],
+        options: DetectionOptions,
+        allowed: torch.Tensor | None = None,
+        *,
+        trim: bool = False,
     ) -> PaddedFeatures:
         """Keypoints of what `dense` returned, and their descriptors; see `FastNetwork`."""
         score_map, *levels = dense
-        detections = detect_padded(score_map, options)
+        detections = detect_padded(score_map, options, allowed)
         keypoints, scores = detections.keypoints, detections.scores
         if trim:
             most = int(detections.counts.max())

@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures, PaddedFeatures
 from feature_frontend.extractors.layers.keypoint_detection import suppress_non_maxima, zero_border
-from feature_frontend.extractors.layers.top_k import top_k
-from feature_frontend.extractors.silk import Silk, SilkConfig, to_grey
+from feature_frontend.extractors.layers.selection import select_candidates
+from feature_frontend.extractors.silk import Silk, SilkConfig, inside_border, to_grey
 
 __all__ = ["FusedSilk"]
 
@@ -65,9 +65,11 @@ class FusedSilk(nn.Module):
             _fill(outer, head.conv, before=head.inner.norm, after=head.norm)
         return fused.eval().requires_grad_(requires_grad=False)
 
-    def extract(self, images: torch.Tensor, options: DetectionOptions) -> list[NetworkFeatures]:
-        """Keypoints and descriptors of (B, 1, H, W) or (B, 3, H, W) images in [0, 1], best score first."""
-        return self.sparse(self.dense(images), options, trim=True).unpadded()
+    def extract(
+        self, images: torch.Tensor, options: DetectionOptions, allowed: torch.Tensor | None = None
+    ) -> list[NetworkFeatures]:
+        """Keypoints and descriptors of (B, 1 or 3, H, W) images in [0, 1], best score first; see `NetworkProtocol`."""
+        return self.sparse(self.dense(images), options, allowed, trim=True).unpadded()
 
     def dense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What is computed for every pixel of (B, 1, H, W) grey or (B, 3, H, W) RGB images in [0, 1].
@@ -90,7 +92,12 @@ class FusedSilk(nn.Module):
         return logits.permute(0, 3, 1, 2).float(), maps
 
     def sparse(
-        self, dense: tuple[torch.Tensor, ...], options: DetectionOptions, *, trim: bool = False
+        self,
+        dense: tuple[torch.Tensor, ...],
+        options: DetectionOptions,
+        allowed: torch.Tensor | None = None,
+        *,
+        trim: bool = False,
     ) -> PaddedFeatures:
         """Keypoints of what `dense` returned, and their descriptors; see `FastNetwork`."""
         probabilities, features = dense
@@ -98,8 +105,8 @@ class FusedSilk(nn.Module):
             probabilities = suppress_non_maxima(probabilities, options.nms_radius)
         border = self.config.border_px
         candidates = zero_border(probabilities[:, 0], max(options.border - border, 0))
-        height, width = candidates.shape[1:]
-        scores, positions = top_k(candidates.flatten(1), min(options.max_num_keypoints, height * width))
+        width = candidates.shape[2]
+        scores, positions = select_candidates(candidates, options, inside_border(allowed, border))
         counts = (scores > options.detection_threshold).sum(dim=1)
         if trim:
             most = int(counts.max())

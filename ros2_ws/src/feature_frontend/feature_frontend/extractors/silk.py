@@ -15,9 +15,10 @@ from torch.nn import functional
 
 from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures
 from feature_frontend.extractors.layers.keypoint_detection import suppress_non_maxima, zero_border
+from feature_frontend.extractors.layers.selection import select_candidates
 from feature_frontend.extractors.layers.sparse_deformable_head import gather_patches
 
-__all__ = ["SILK_CONFIGS", "Silk", "SilkConfig", "SilkMaps", "from_published_names", "to_grey"]
+__all__ = ["SILK_CONFIGS", "Silk", "SilkConfig", "SilkMaps", "from_published_names", "inside_border", "to_grey"]
 
 _RGB_TO_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _CONVOLUTIONS_PER_BLOCK = 2
@@ -120,10 +121,12 @@ class Silk(nn.Module):
         features = self._encode(images)
         return SilkMaps(self.keypoint_head(features), self.descriptor_head(features))
 
-    def extract(self, images: torch.Tensor, options: DetectionOptions) -> list[NetworkFeatures]:
+    def extract(
+        self, images: torch.Tensor, options: DetectionOptions, allowed: torch.Tensor | None = None
+    ) -> list[NetworkFeatures]:
         """Keypoints and descriptors of (B, 1, H, W) or (B, 3, H, W) images in [0, 1], best score first.
 
-        The descriptor head runs at the keypoints only.
+        The descriptor head runs at the keypoints only. `allowed` is as `NetworkProtocol.extract` takes it.
         """
         features = self._encode(images)
         probabilities = torch.sigmoid(self.keypoint_head(features).float())
@@ -132,8 +135,7 @@ class Silk(nn.Module):
         border = self.config.border_px
         candidates = zero_border(probabilities[:, 0], max(options.border - border, 0))
         width = candidates.shape[2]
-        budget = min(options.max_num_keypoints, candidates[0].numel())
-        best, flat_indices = candidates.flatten(1).topk(budget, dim=1)
+        best, flat_indices = select_candidates(candidates, options, inside_border(allowed, border))
         found = []
         for scores, indices, feature_map in zip(best, flat_indices, features, strict=True):
             kept = scores > options.detection_threshold
@@ -157,6 +159,14 @@ class Silk(nn.Module):
         patches = gather_patches(feature_map, pixels + 1, 3)
         descriptors = self.descriptor_head(patches)[:, :, 0, 0]
         return functional.normalize(descriptors.float(), dim=1).to(feature_map.dtype)
+
+
+def inside_border(allowed: torch.Tensor | None, border: int) -> torch.Tensor | None:
+    """The part of (B, H, W) pixels that (B, H - 2 border, W - 2 border) maps cover; None stays None."""
+    if allowed is None:
+        return None
+    height, width = allowed.shape[1:]
+    return allowed[:, border : height - border, border : width - border]
 
 
 def to_grey(images: torch.Tensor) -> torch.Tensor:

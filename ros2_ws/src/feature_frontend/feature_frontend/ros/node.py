@@ -19,6 +19,7 @@ from feature_frontend.calibration import CameraCalibration, calibration_from_mes
 from feature_frontend.errors import CalibrationError, FeatureFrontendError, SettingsError
 from feature_frontend.frame_queue import FrameQueue
 from feature_frontend.frontend import FrameResult, Frontend
+from feature_frontend.ros.frame_masks import FrameMasks
 from feature_frontend.ros.image_conversion import image_to_array
 from feature_frontend.ros.message_encoding import encode_features, encode_matches, encode_tracks, stamp_to_ns
 from feature_frontend.ros.parameters import changed_settings, declare_parameters
@@ -67,6 +68,7 @@ class FrontendNode(Node):
         self._status_lock = threading.Lock()
         every_frame = self._settings.queue_policy == "every_frame"
         self._queue: FrameQueue[_Frame] = FrameQueue(None if every_frame else 1)
+        self._masks = FrameMasks(self._settings.queue_policy)
         self.add_on_set_parameters_callback(self._on_parameters)
 
         output = qos_profile(self._settings.output_qos, self._settings.output_depth)
@@ -79,6 +81,8 @@ class FrontendNode(Node):
         self._camera_info_subscription = self.create_subscription(
             CameraInfo, "camera_info", self._on_camera_info, qos_profile(self._settings.image_qos, _NEWEST_DEPTH)
         )
+        if self._settings.mask_topic:
+            self._mask_subscription = self.create_subscription(Image, "mask", self._masks.receive, images)
         self._image_subscription = self.create_subscription(Image, "image", self._on_image, images)
         self._silence_timer = self.create_timer(_SILENCE_S, self._on_silence)
         self._worker = threading.Thread(target=self._work, name="frontend-worker", daemon=True)
@@ -92,6 +96,7 @@ class FrontendNode(Node):
     def stop(self) -> bool:
         """Stops the worker after the frame in hand; False if that frame is still running after a second."""
         self._queue.close()
+        self._masks.close()
         self._worker.join(_STOP_TIMEOUT_S)
         return not self._worker.is_alive()
 
@@ -155,7 +160,9 @@ class FrontendNode(Node):
         start_s = time.monotonic()
         image = image_to_array(frame.message)
         converted_s = time.monotonic()
-        result = self._frontend.process(image, stamp_to_ns(frame.message.header.stamp))
+        stamp_ns = stamp_to_ns(frame.message.header.stamp)
+        masked = self._masks.of_frame(stamp_ns, (image.shape[0], image.shape[1]), frame.received_s, settings)
+        result = masked.annotate(self._frontend.process(image, stamp_ns, masked.mask))
         processed_s = time.monotonic()
         self._publish_result(frame.message, result, settings.descriptor_type)
         times = FrameTimes(

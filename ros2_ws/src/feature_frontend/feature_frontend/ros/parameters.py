@@ -10,6 +10,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from feature_frontend.errors import SettingsError
+from feature_frontend.mask_file import read_mask_file
 from feature_frontend.settings import PARAMETERS, ParameterRecord, Settings
 
 __all__ = ["changed_settings", "declare_parameters", "describe"]
@@ -37,7 +38,8 @@ def declare_parameters(node: Node) -> Settings:
     """Declares every parameter on `node` and returns their values.
 
     Raises:
-        SettingsError: A value given on the command line or in a file has a wrong type or is out of range.
+        SettingsError: A value given on the command line or in a file has a wrong type or is out of range, or the file
+            of `mask_path` cannot be read.
     """
     values: dict[str, object] = {}
     for record in PARAMETERS.values():
@@ -46,15 +48,22 @@ def declare_parameters(node: Node) -> Settings:
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             msg = f"{str(error).rstrip(record.name).rstrip(': ')}; expected {record.expectation}"
             raise SettingsError(msg) from error
-    return Settings.from_mapping(values)
+    return _with_readable_mask(Settings.from_mapping(values), "")
 
 
 def changed_settings(settings: Settings, changes: Iterable[Parameter]) -> Settings:
     """`settings` with the changes that concern them; parameters of others (use_sim_time) are passed over.
 
     Raises:
-        SettingsError: A new value has a wrong type or is out of range.
+        SettingsError: A new value has a wrong type or is out of range, or the file of `mask_path` cannot be read.
     """
     values: dict[str, object] = {name: getattr(settings, name) for name in PARAMETERS}
     values.update({change.name: change.value for change in changes if change.name in PARAMETERS})
-    return Settings.from_mapping(values)
+    return _with_readable_mask(Settings.from_mapping(values), settings.mask_path)
+
+
+def _with_readable_mask(settings: Settings, earlier_path: str) -> Settings:
+    """`settings`, once a new mask has been seen to be readable: what fails here is refused before a frame needs it."""
+    if settings.mask_path not in {"", earlier_path}:
+        read_mask_file(settings.mask_path)
+    return settings

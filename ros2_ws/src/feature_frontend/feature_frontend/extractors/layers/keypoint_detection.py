@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from feature_frontend.extractors.base import DetectionOptions
 from feature_frontend.extractors.layers.sampling import sample_bilinear
-from feature_frontend.extractors.layers.top_k import top_k
+from feature_frontend.extractors.layers.selection import lie_on_allowed, select_candidates
 
 __all__ = [
     "REFINEMENT_TEMPERATURE",
@@ -125,18 +125,22 @@ def refine_keypoints(score_map: torch.Tensor, pixels: torch.Tensor, radius: int)
     return pixels.to(weights.dtype) + weights @ window.to(weights.dtype)
 
 
-def detect_keypoints(score_maps: torch.Tensor, options: DetectionOptions) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def detect_keypoints(
+    score_maps: torch.Tensor, options: DetectionOptions, allowed: torch.Tensor | None = None
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Keypoints of each score map, best first.
 
     Args:
         score_maps: (B, 1, H, W) float32 scores in [0, 1].
-        options: Budget, threshold and radius.
+        options: Budget, threshold, radius and grid.
+        allowed: (B, H, W) bool, pixels on which keypoints may lie; None for all. A keypoint whose refined position
+            would lie on another pixel stays in the middle of its whole pixel.
 
     Returns:
         For each map (N, 2) float32 points (x, y) px and (N,) float32 scores, N at most `max_num_keypoints`. Sorted by
         the score at the whole pixel; the score returned is that at the refined position.
     """
-    detections = detect_padded(score_maps, options)
+    detections = detect_padded(score_maps, options, allowed)
     return [
         (keypoints[:count], scores[:count])
         for keypoints, scores, count in zip(
@@ -145,7 +149,9 @@ def detect_keypoints(score_maps: torch.Tensor, options: DetectionOptions) -> lis
     ]
 
 
-def detect_padded(score_maps: torch.Tensor, options: DetectionOptions) -> Detections:
+def detect_padded(
+    score_maps: torch.Tensor, options: DetectionOptions, allowed: torch.Tensor | None = None
+) -> Detections:
     """The same as `detect_keypoints` in tensors whose shapes do not depend on the scores.
 
     Nothing here waits for the device: the whole of it can be part of a CUDA graph.
@@ -155,12 +161,15 @@ def detect_padded(score_maps: torch.Tensor, options: DetectionOptions) -> Detect
     maxima = suppress_non_maxima(score_maps.detach(), radius)[:, 0]
     # The window of the refinement must lie inside the map.
     inner = zero_border(maxima, max(radius, options.border))
-    best, indices = top_k(inner.flatten(1), min(options.max_num_keypoints, height * width))
+    best, indices = select_candidates(inner, options, allowed)
     columns, rows = indices % width, torch.div(indices, width, rounding_mode="floor")
     # Rows beyond the count may be anywhere; their windows must lie inside the map, too.
     pixels = torch.stack([columns.clamp(radius, width - 1 - radius), rows.clamp(radius, height - 1 - radius)], dim=2)
     keypoints = torch.stack(
         [refine_keypoints(plane, points, radius) for plane, points in zip(score_maps[:, 0], pixels, strict=True)]
     )
+    if allowed is not None:
+        stays = lie_on_allowed(allowed, keypoints)
+        keypoints = torch.where(stays[:, :, None], keypoints, pixels.to(keypoints.dtype))
     scores = sample_bilinear(score_maps, keypoints[:, None])[:, 0, 0]
     return Detections(keypoints, scores, (best > options.detection_threshold).sum(dim=1))

@@ -1,0 +1,44 @@
+"""A mask in a file: where in every image of a camera keypoints may lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from feature_frontend.errors import SettingsError
+
+__all__ = ["read_mask_file"]
+
+_COLOURS = 3
+
+
+def read_mask_file(path: str) -> npt.NDArray[np.uint8]:
+    """The mask in an image file, as parameter `mask_path` names it.
+
+    Args:
+        path: A PNG or whatever else OpenCV reads losslessly, grey or colour; "~" is the user's folder.
+
+    Returns:
+        (H, W) uint8: 0 where the pixel's grey level, or each of its colours, is 0, else 255. Opacity is not looked at.
+
+    Raises:
+        SettingsError: There is no such file, or it holds no image.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        msg = f"parameter mask_path is {path!r}, where there is no file; expected a PNG of the images' size, or ''"
+        raise SettingsError(msg)
+    try:
+        data = np.frombuffer(file.read_bytes(), np.uint8)
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    except (OSError, cv2.error) as error:
+        msg = f"parameter mask_path is {path!r}, which cannot be read: {error}"
+        raise SettingsError(msg) from error
+    if pixels is None:
+        msg = f"parameter mask_path is {path!r}, which holds no image; expected a PNG of the images' size"
+        raise SettingsError(msg)
+    usable = pixels != 0 if pixels.ndim == 2 else (pixels[:, :, :_COLOURS] != 0).any(axis=2)
+    return np.where(usable, 255, 0).astype(np.uint8)

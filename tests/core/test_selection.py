@@ -1,0 +1,196 @@
+"""The candidates that a mask, a grid and the budget let through, against the rule written out."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from feature_frontend import Features, load_extractor
+from feature_frontend.extractors.base import DetectionOptions, GridOptions
+from feature_frontend.extractors.layers.keypoint_detection import suppress_non_maxima, zero_border
+from feature_frontend.extractors.layers.selection import lie_on_allowed, select_candidates
+from tests.core.seeded import seeded_network
+
+Uint8Array = npt.NDArray[np.uint8]
+FloatArray = npt.NDArray[np.float32]
+Candidate = tuple[float, int, int]  # score, row, column
+
+
+class _Rule:
+    """The rule of `layers.selection`, candidate by candidate."""
+
+    def __init__(self, scores: FloatArray, options: DetectionOptions) -> None:
+        assert options.grid is not None
+        self._grid = options.grid
+        self._shape = scores.shape
+        budget = min(options.max_num_keypoints, scores.size)
+        self.quota = math.ceil(self._grid.slack * budget / (self._grid.rows * self._grid.columns))
+        pixels = zip(*np.nonzero(scores > options.detection_threshold), strict=True)
+        candidates = [(float(scores[row, column]), int(row), int(column)) for row, column in pixels]
+        candidates.sort(key=lambda candidate: -candidate[0])
+        self.candidates_of_cell = self.by_cell(candidates)
+        self.preferred: list[Candidate] = []
+        others: list[Candidate] = []
+        taken: Counter[tuple[int, int]] = Counter()
+        for candidate in candidates:
+            cell = self.cell(candidate)
+            taken[cell] += 1
+            (self.preferred if taken[cell] <= self.quota else others).append(candidate)
+        chosen = self.preferred[:budget]
+        chosen += others[: budget - len(chosen)]
+        self.chosen = sorted(chosen, key=lambda candidate: -candidate[0])
+
+    def cell(self, candidate: Candidate) -> tuple[int, int]:
+        _, row, column = candidate
+        return (
+            row // math.ceil(self._shape[0] / self._grid.rows),
+            column // math.ceil(self._shape[1] / self._grid.columns),
+        )
+
+    def by_cell(self, candidates: list[Candidate]) -> Counter[tuple[int, int]]:
+        return Counter(self.cell(candidate) for candidate in candidates)
+
+
+def _follows_the_rule(maps: torch.Tensor, options: DetectionOptions, allowed: torch.Tensor | None = None) -> None:
+    """Equal scores may stand for each other; all else must be what the rule says."""
+    scores, positions = select_candidates(maps, options, allowed)
+    height, width = maps.shape[1:]
+    budget = min(options.max_num_keypoints, height * width)
+    assert scores.shape == positions.shape == (len(maps), budget)
+    assert int(positions.min()) >= 0
+    assert int(positions.max()) < height * width
+    usable = maps if allowed is None else maps * allowed
+    for image, of_image, places in zip(usable.numpy(), scores.numpy(), positions.numpy(), strict=True):
+        rule = _Rule(image, options)
+        count = int((of_image > options.detection_threshold).sum())
+        found = [(float(image.flat[place]), int(place) // width, int(place) % width) for place in places[:count]]
+        assert [score for score, _, _ in found] == of_image[:count].tolist()
+        assert [score for score, _, _ in found] == [score for score, _, _ in rule.chosen]
+        assert len(set(found)) == count
+        if (
+            len({score for score, _, _ in rule.chosen}) == count
+            and len(np.unique(image[image > 0])) == (image > 0).sum()
+        ):
+            assert set(found) == set(rule.chosen)
+        of_cell = rule.by_cell(found)
+        if len(rule.preferred) <= budget:
+            assert all(of_cell[cell] >= min(rule.quota, has) for cell, has in rule.candidates_of_cell.items())
+        else:
+            assert max(of_cell.values()) <= rule.quota
+
+
+def _maps(kind: str, height: int, width: int) -> torch.Tensor:
+    """(2, height, width) scores."""
+    values = torch.rand((2, height, width), generator=torch.Generator().manual_seed(height * width))
+    if kind == "maxima":
+        return suppress_non_maxima(values[:, None], 2)[:, 0]
+    if kind == "few":
+        return torch.where(values > 0.97, values, 0.0)
+    if kind == "one corner":
+        values[:, height // 3 :] = 0.0
+        values[:, :, width // 3 :] = 0.0
+        return values
+    if kind == "steps":
+        return (values * 5).floor() / 5
+    return torch.zeros_like(values) if kind == "nothing" else values
+
+
+@pytest.mark.parametrize("kind", ["random", "maxima", "few", "one corner", "steps", "nothing"])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (6, 8), (7, 5), (64, 64)])
+@pytest.mark.parametrize(("budget", "slack"), [(1, 1.0), (100, 1.0), (100, 1.5), (100, 100.0), (5000, 1.0)])
+def test_random_maps_follow_the_rule(kind: str, rows: int, columns: int, budget: int, slack: float) -> None:
+    grid = GridOptions(rows, columns, slack)
+    for height, width in ((33, 47), (48, 64)):
+        maps = _maps(kind, height, width)
+        allowed = torch.rand(maps.shape, generator=torch.Generator().manual_seed(1)) > 0.5
+        allowed[:, :20, :20] = False
+        _follows_the_rule(maps, DetectionOptions(budget, 0.0, 2, 0, grid))
+        _follows_the_rule(maps, DetectionOptions(budget, 0.6, 2, 0, grid), allowed)
+
+
+@pytest.mark.parametrize("slack", [1.0, 2.0])
+def test_maps_of_photographs_follow_the_rule(slack: float, photographs: list[Uint8Array]) -> None:
+    images = torch.from_numpy(np.stack(photographs[:2])).permute(0, 3, 1, 2)[:, :, :240, :320].float() / 255
+    with torch.no_grad():
+        score_maps = seeded_network()(images).score_map
+    grid = GridOptions(6, 8, slack)
+    for maps in (score_maps[:, 0], zero_border(suppress_non_maxima(score_maps, 2)[:, 0], 30)):
+        half = torch.ones_like(maps, dtype=torch.bool)
+        half[:, :, 150:] = False
+        for allowed in (None, half):
+            _follows_the_rule(maps, DetectionOptions(300, 0.0, 2, 30, grid), allowed)
+            _follows_the_rule(maps, DetectionOptions(300, float(maps.quantile(0.98)), 2, 30, grid), allowed)
+
+
+def test_without_a_grid_a_mask_leaves_the_best_of_the_rest() -> None:
+    maps = _maps("random", 40, 50)
+    allowed = torch.rand(maps.shape, generator=torch.Generator().manual_seed(1)) > 0.3
+    scores, positions = select_candidates(maps, DetectionOptions(200, 0.0, 2, 0), allowed)
+    for image, usable, of_image, places in zip(maps, allowed, scores, positions, strict=True):
+        assert torch.equal(of_image, image[usable].sort(descending=True).values[:200])
+        assert bool(usable.flatten()[places].all())
+
+
+def test_so_much_slack_that_the_grid_does_nothing() -> None:
+    maps = _maps("random", 48, 64)
+    plain = select_candidates(maps, DetectionOptions(150, 0.0, 2, 0))
+    slack = select_candidates(maps, DetectionOptions(150, 0.0, 2, 0, GridOptions(6, 8, 48.0)))
+    assert torch.equal(slack[0], plain[0])
+    assert torch.equal(slack[1], plain[1])
+
+
+def test_an_image_does_not_depend_on_its_batch() -> None:
+    maps = _maps("few", 48, 64)
+    options = DetectionOptions(60, 0.0, 2, 0, GridOptions(4, 4, 1.0))
+    together = select_candidates(maps, options)[1]
+    for row, one in zip(together, maps, strict=True):
+        count = int((one > 0).sum().clamp(max=60))
+        assert torch.equal(select_candidates(one[None], options)[1][0, :count], row[:count])
+
+
+def test_the_selection_is_one_graph_for_all_maps() -> None:
+    class Module(torch.nn.Module):
+        def forward(self, maps: torch.Tensor, allowed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return select_candidates(maps, DetectionOptions(50, 0.2, 2, 0, GridOptions(6, 8, 1.0)), allowed)
+
+    first, second = _maps("maxima", 48, 64), _maps("random", 48, 64)
+    allowed = second > 0.4
+    exported = torch.export.export(Module(), (first, first > 0.1)).module()
+    for ours, expected in zip(exported(second, allowed), Module()(second, allowed), strict=True):
+        assert torch.equal(ours, expected)
+
+
+def test_a_point_lies_on_the_pixel_whose_centre_is_next() -> None:
+    allowed = torch.zeros((1, 4, 5), dtype=torch.bool)
+    allowed[0, 1, 2] = True
+    inside = torch.tensor([[[2.0, 1.0], [1.6, 1.4], [2.4, 0.6]]])
+    outside = torch.tensor([[[1.4, 1.0], [2.0, 1.6], [0.0, 0.0], [4.4, 3.4]]])
+    edge = torch.tensor([[[2.5, 1.0], [2.4999, 1.0]]])
+    assert lie_on_allowed(allowed, inside).all()
+    assert not lie_on_allowed(allowed, outside).any()
+    assert not lie_on_allowed(allowed, edge).any()
+
+
+def _covered(features: Features, side: int = 40) -> float:
+    """Share of the image's squares of `side` px with a keypoint: squares that are not the cells of any grid here."""
+    squares = {tuple(square) for square in (features.keypoints / side).floor().int().tolist()}
+    return len(squares) / (math.ceil(features.height / side) * math.ceil(features.width / side))
+
+
+def test_a_grid_covers_more_of_real_images(photographs: list[Uint8Array], report_figure: Callable[[str], None]) -> None:
+    parameters = {"device": "cpu", "compile": False, "max_num_keypoints": 500}
+    plain = load_extractor("silk-vggnp-mu", **parameters)
+    spread = load_extractor("silk-vggnp-mu", distribution="grid", **parameters)
+    before = [_covered(plain(photograph)) for photograph in photographs]
+    after = [_covered(spread(photograph)) for photograph in photographs]
+    report_figure(
+        f"squares of 40 px with a keypoint, silk-vggnp-mu, 500 keypoints, TUM: {np.mean(before):.1%} without a grid, "
+        f"{np.mean(after):.1%} with the grid of 6 x 8"
+    )
+    assert all(more > 1.2 * less for less, more in zip(before, after, strict=True))

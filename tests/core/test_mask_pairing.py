@@ -95,3 +95,14 @@ def test_a_bag_that_loops_begins_anew() -> None:
         assert pairing.release(0.0) == []
         _mask(pairing, 1, "new 1")
         assert pairing.release(0.0) == [(1, PairedMask("new 1", 0.0, ""))]
+
+
+def test_what_still_waits_is_handed_back() -> None:
+    pairing = Pairing(2)
+    _mask(pairing, 0)
+    for frame in (1, 2, 3):
+        _image(pairing, frame)
+    assert pairing.clear() == [1, 2, 3]
+    assert pairing.release(1.0) == []
+    _image(pairing, 4)
+    assert pairing.release(1.0) == [(4, PairedMask(None, 0.0, _LATE))]

@@ -92,6 +92,14 @@ class MaskPairing(Generic[F, M]):
         released, self._released = self._released, []
         return released
 
+    def clear(self) -> list[F]:
+        """Forgets all masks, and all images, which it returns."""
+        left = [image for image, _ in self._released] + [waiting.image for waiting in self._waiting]
+        self._released.clear()
+        self._waiting.clear()
+        self._masks.clear()
+        return left
+
     @property
     def next_deadline_s(self) -> float | None:
         """When `release` is to be called again if nothing comes before; None where nothing waits."""

@@ -60,16 +60,24 @@ class MaskTopic(Generic[F]):
         self._drop = drop
         self._pairing: MaskPairing[F, Image] = MaskPairing(_MOST_WAITING[queue_policy])
         self._lock = threading.Lock()
+        self._node = node
         self._subscription = node.create_subscription(Image, "mask", self._on_mask, qos)
         # Not the node's clock, which stands still with a paused simulation.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = node.create_timer(1.0, self._release_ready, clock=steady, autostart=False)
+        self._timer = node.create_timer(1.0, self._release_ready, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._timer.cancel()
 
     def hold(self, frame: F, stamp_ns: int, received_s: float, timeout_ms: float) -> None:
         """Takes a frame that arrived at `received_s` on the monotonic clock and waits until `timeout_ms` later."""
         with self._lock:
             self._pairing.add_image(frame, stamp_ns, received_s, timeout_ms)
         self._release_ready()
+
+    def close(self) -> list[F]:
+        """Ends the subscription; returns the frames that still wait."""
+        with self._lock:
+            self._node.destroy_subscription(self._subscription)
+            self._node.destroy_timer(self._timer)
+            return self._pairing.clear()
 
     def _on_mask(self, message: Image) -> None:
         with self._lock:

@@ -99,6 +99,8 @@ class FrontendNode(Node):
 
     def stop(self) -> bool:
         """Stops the worker after the frame in hand; False if that frame is still running after a second."""
+        if self._mask_topic is not None:
+            self._mask_topic.close()
         self._queue.close()
         self._worker.join(_STOP_TIMEOUT_S)
         return not self._worker.is_alive()

@@ -2,86 +2,107 @@
 
 from __future__ import annotations
 
-import threading
-import time
-
 from feature_frontend.mask_pairing import MaskPairing, PairedMask
 
 _MS = 1_000_000
 _FRAME_NS = 33 * _MS
+_TIMEOUT_MS = 100.0
+_OVERTAKEN = "a later image's mask came instead of its own"
+_LATE = "its mask did not come within 100 ms"
+_TIME_BACK = "time went back before its mask came"
+Pairing = MaskPairing[int, str]
 
 
-def _now(pairing: MaskPairing[str], frame: int) -> PairedMask[str]:
-    return pairing.take(frame * _FRAME_NS, time.monotonic())
+def _image(pairing: Pairing, frame: int, received_s: float = 0.0) -> None:
+    pairing.add_image(frame, frame * _FRAME_NS, received_s, _TIMEOUT_MS)
+
+
+def _mask(pairing: Pairing, frame: int, name: str = "") -> None:
+    pairing.add_mask(name or str(frame), frame * _FRAME_NS)
 
 
 def test_an_image_gets_its_own_mask_whichever_comes_first() -> None:
-    pairing: MaskPairing[str] = MaskPairing(4)
-    pairing.put(_FRAME_NS, "first")
-    assert _now(pairing, 1) == PairedMask("first", 0.0, is_own=True, is_overtaken=False)
-    found: list[PairedMask[str]] = []
-    waiting = threading.Thread(target=lambda: found.append(pairing.take(2 * _FRAME_NS, time.monotonic() + 30)))
-    waiting.start()
-    time.sleep(0.05)
-    assert waiting.is_alive()
-    pairing.put(2 * _FRAME_NS, "second")
-    waiting.join(5)
-    assert found == [PairedMask("second", 0.0, is_own=True, is_overtaken=False)]
+    pairing = Pairing(4)
+    _image(pairing, 1)
+    assert pairing.release(0.05) == []
+    _mask(pairing, 1)
+    assert pairing.release(0.05) == [(1, PairedMask("1", 0.0, ""))]
+    _mask(pairing, 2)
+    _image(pairing, 2, 0.1)
+    assert pairing.release(0.1) == [(2, PairedMask("2", 0.0, ""))]
+    assert pairing.next_deadline_s is None
 
 
 def test_the_waiting_ends_at_the_deadline_with_the_last_mask() -> None:
-    pairing: MaskPairing[str] = MaskPairing(4)
-    start_s = time.monotonic()
-    assert pairing.take(_FRAME_NS, start_s + 0.1) == PairedMask(None, 0.0, is_own=False, is_overtaken=False)
-    assert 0.1 <= time.monotonic() - start_s < 5
-    pairing.put(_FRAME_NS, "first")
+    pairing = Pairing(4)
+    _image(pairing, 1)
+    assert pairing.next_deadline_s == 0.1
+    assert pairing.release(0.09) == []
+    assert pairing.release(0.1) == [(1, PairedMask(None, 0.0, _LATE))]
+    _mask(pairing, 1)
     for frame in (2, 3):
-        expected = PairedMask("first", 33.0 * (frame - 1), is_own=False, is_overtaken=False)
-        assert _now(pairing, frame) == expected
+        _image(pairing, frame)
+        assert pairing.release(0.2) == [(frame, PairedMask("1", 33.0 * (frame - 1), _LATE))]
 
 
 def test_a_later_mask_ends_the_waiting() -> None:
     # A segmentation at a third of the camera's rate: frames 1 and 2 never get a mask of their own.
-    pairing: MaskPairing[str] = MaskPairing(4)
-    pairing.put(0, "0")
-    pairing.put(3 * _FRAME_NS, "3")
-    start_s = time.monotonic()
-    assert pairing.take(_FRAME_NS, start_s + 30) == PairedMask("0", 33.0, is_own=False, is_overtaken=True)
-    assert pairing.take(2 * _FRAME_NS, start_s + 30) == PairedMask("0", 66.0, is_own=False, is_overtaken=True)
-    assert pairing.take(3 * _FRAME_NS, start_s + 30) == PairedMask("3", 0.0, is_own=True, is_overtaken=False)
-    assert time.monotonic() - start_s < 5
+    pairing = Pairing(8)
+    _mask(pairing, 0)
+    for frame in (1, 2, 3, 4):
+        _image(pairing, frame)
+    assert pairing.release(0.0) == []
+    _mask(pairing, 3)
+    assert pairing.release(0.0) == [
+        (1, PairedMask("0", 33.0, _OVERTAKEN)),
+        (2, PairedMask("0", 66.0, _OVERTAKEN)),
+        (3, PairedMask("3", 0.0, "")),
+    ]
+    assert pairing.release(0.1) == [(4, PairedMask("3", 33.0, _LATE))]
 
 
-def test_few_masks_are_held() -> None:
-    pairing: MaskPairing[str] = MaskPairing(3)
-    for frame in range(100):
-        pairing.put(frame * _FRAME_NS, str(frame))
-    assert len(pairing) == 3
-    assert _now(pairing, 50) == PairedMask(None, 0.0, is_own=False, is_overtaken=True)
-    assert _now(pairing, 98).mask == "98"
-    assert len(pairing) == 2
+def test_no_more_than_the_capacity_waits() -> None:
+    pairing = Pairing(3)
+    for frame in range(5):
+        _image(pairing, frame)
+    crowded = PairedMask[str](None, 0.0, "its mask had not come when 3 later images waited")
+    assert pairing.release(0.0) == [(0, crowded), (1, crowded)]
+    for frame in range(10, 110):
+        _mask(pairing, frame)
+    assert [found.mask for _, found in pairing.release(0.0)] == [None] * 3
+    for frame in (106, 107, 109):
+        _image(pairing, frame)
+    assert [found.mask for _, found in pairing.release(0.0)] == [None, "107", "109"]
 
 
 def test_a_bag_that_loops_begins_anew() -> None:
     for mask_first in (False, True):
-        pairing: MaskPairing[str] = MaskPairing(4)
+        pairing = Pairing(4)
         for frame in (8, 9):
-            pairing.put(frame * _FRAME_NS, f"old {frame}")
-        assert _now(pairing, 9).mask == "old 9"
+            _mask(pairing, frame, f"old {frame}")
+        for frame in (9, 10):
+            _image(pairing, frame)
+        assert pairing.release(0.0) == [(9, PairedMask("old 9", 0.0, ""))]
         if mask_first:
-            pairing.put(0, "new 0")
-            assert _now(pairing, 0) == PairedMask("new 0", 0.0, is_own=True, is_overtaken=False)
-        else:
-            assert _now(pairing, 0) == PairedMask(None, 0.0, is_own=False, is_overtaken=False)
-        pairing.put(_FRAME_NS, "new 1")
-        assert _now(pairing, 1) == PairedMask("new 1", 0.0, is_own=True, is_overtaken=False)
+            _mask(pairing, 0, "new 0")
+        _image(pairing, 0)
+        if not mask_first:
+            assert pairing.release(0.0) == [(10, PairedMask("old 9", 33.0, _TIME_BACK))]
+            _mask(pairing, 0, "new 0")
+        released = pairing.release(0.0)
+        assert released[-1] == (0, PairedMask("new 0", 0.0, ""))
+        _image(pairing, 1)
+        assert pairing.release(0.0) == []
+        _mask(pairing, 1, "new 1")
+        assert pairing.release(0.0) == [(1, PairedMask("new 1", 0.0, ""))]
 
 
-def test_closing_wakes_who_waits() -> None:
-    pairing: MaskPairing[str] = MaskPairing(3)
-    found: list[PairedMask[str]] = []
-    waiting = threading.Thread(target=lambda: found.append(pairing.take(0, time.monotonic() + 30)))
-    waiting.start()
-    pairing.close()
-    waiting.join(5)
-    assert found == [PairedMask(None, 0.0, is_own=False, is_overtaken=False)]
+def test_what_still_waits_is_handed_back() -> None:
+    pairing = Pairing(2)
+    _mask(pairing, 0)
+    for frame in (1, 2, 3):
+        _image(pairing, frame)
+    assert pairing.clear() == [1, 2, 3]
+    assert pairing.release(1.0) == []
+    _image(pairing, 4)
+    assert pairing.release(1.0) == [(4, PairedMask(None, 0.0, _LATE))]

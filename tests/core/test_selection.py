@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 
-from feature_frontend import Features, load_extractor
+from feature_frontend import Features, load_extractor, load_matcher
 from feature_frontend.extractors.base import DetectionOptions, GridOptions
 from feature_frontend.extractors.layers.keypoint_detection import suppress_non_maxima, zero_border
 from feature_frontend.extractors.layers.selection import lie_on_allowed, select_candidates
@@ -20,6 +23,11 @@ from tests.core.seeded import seeded_network
 Uint8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
 Candidate = tuple[float, int, int]  # score, row, column
+_DISTRIBUTIONS: dict[str, dict[str, str | float]] = {
+    "none": {},
+    "grid": {"distribution": "grid"},
+    "grid with slack 1.5": {"distribution": "grid", "grid_slack": 1.5},
+}
 
 
 class _Rule:
@@ -177,20 +185,52 @@ def test_a_point_lies_on_the_pixel_whose_centre_is_next() -> None:
     assert not lie_on_allowed(allowed, edge).any()
 
 
-def _covered(features: Features, side: int = 40) -> float:
-    """Share of the image's squares of `side` px with a keypoint: squares that are not the cells of any grid here."""
-    squares = {tuple(square) for square in (features.keypoints / side).floor().int().tolist()}
-    return len(squares) / (math.ceil(features.height / side) * math.ceil(features.width / side))
+def _covered(points: torch.Tensor, shape: tuple[int, ...] = (480, 640), side: int = 40) -> float:
+    """Share of the image's squares of `side` px with a point: squares that are not the cells of the grid."""
+    squares = {tuple(square) for square in (points / side).floor().int().tolist()}
+    return len(squares) / (math.ceil(shape[0] / side) * math.ceil(shape[1] / side))
 
 
-def test_a_grid_covers_more_of_real_images(photographs: list[Uint8Array], report_figure: Callable[[str], None]) -> None:
+def _inliers(first: Features, second: Features) -> torch.Tensor:
+    """Points of the second image whose matches agree with one epipolar geometry."""
+    matches = load_matcher("mnn")(first, second)
+    points0, points1 = first.keypoints[matches.indices0], second.keypoints[matches.indices1]
+    cv2.setRNGSeed(0)
+    _, accepted = cv2.findFundamentalMat(points0.numpy(), points1.numpy(), cv2.USAC_MAGSAC, 1.0, 0.999, 5000)
+    return points1[torch.from_numpy(accepted[:, 0] > 0)]
+
+
+def test_a_grid_covers_more_of_a_photograph(photographs: list[Uint8Array]) -> None:
     parameters = {"device": "cpu", "compile": False, "max_num_keypoints": 500}
     plain = load_extractor("silk-vggnp-mu", **parameters)
     spread = load_extractor("silk-vggnp-mu", distribution="grid", **parameters)
-    before = [_covered(plain(photograph)) for photograph in photographs]
-    after = [_covered(spread(photograph)) for photograph in photographs]
-    report_figure(
-        f"squares of 40 px with a keypoint, silk-vggnp-mu, 500 keypoints, TUM: {np.mean(before):.1%} without a grid, "
-        f"{np.mean(after):.1%} with the grid of 6 x 8"
-    )
-    assert all(more > 1.2 * less for less, more in zip(before, after, strict=True))
+    for photograph in photographs:
+        assert _covered(spread(photograph).keypoints) > 1.2 * _covered(plain(photograph).keypoints)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sequence", ["tum_fr2_desk", "kitti00"])
+@pytest.mark.parametrize("name", ["aliked-n16", "silk-vggnp-mu"])
+def test_what_a_grid_does_to_sequences(
+    name: str, sequence: str, shared: Path, weights_dir: str, report_figure: Callable[[str], None]
+) -> None:
+    paths = sorted((shared / "data" / sequence).glob("*.png"))[:8]
+    images = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in paths]
+    weights = {"weights_dir": weights_dir} if name.startswith("aliked") else {}
+    covered, inliers = {}, {}
+    for label, parameters in _DISTRIBUTIONS.items():
+        extractor = load_extractor(name, device="cpu", compile=False, **weights, **parameters)
+        features = [extractor(image) for image in images]
+        points = [_inliers(first, second) for first, second in pairwise(features)]
+        covered[label] = [
+            float(np.mean([_covered(one.keypoints, images[0].shape) for one in features])),
+            float(np.mean([_covered(one, images[0].shape) for one in points])),
+        ]
+        inliers[label] = float(np.mean([len(one) for one in points]))
+        report_figure(
+            f"{name}, {sequence}, 1000 keypoints, {label}: {covered[label][0]:.0%} of the squares of 40 px hold a "
+            f"keypoint, {covered[label][1]:.0%} an inlier match; {inliers[label]:.0f} inlier matches a pair"
+        )
+    none, grid = (np.array(covered[label]) for label in ("none", "grid"))
+    assert (grid > 1.1 * none).all()
+    assert inliers["grid"] > 0.6 * inliers["none"]

@@ -12,7 +12,7 @@ import torch
 
 from feature_frontend.api import make_matcher
 from feature_frontend.errors import WeightsUnavailableError
-from feature_frontend.extractors.extractor import Extractor
+from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.pairing import make_pairing
 from feature_frontend.settings import Settings
 from feature_frontend.tracker import ChainTracker
@@ -132,15 +132,13 @@ class Frontend:
             self._pairing(noise)
         self._pairing.forget()
 
-    def process(
-        self, image: npt.NDArray[np.uint8], stamp_ns: int, mask: npt.NDArray[np.uint8] | None = None
-    ) -> FrameResult:
+    def process(self, image: npt.NDArray[np.uint8], stamp_ns: int, mask: Mask | None = None) -> FrameResult:
         """Features, matches and tracks of the next image.
 
         Args:
             image: (H, W) grey or (H, W, 3) RGB, uint8.
             stamp_ns: Its time in ns.
-            mask: (H, W) uint8, 0 = do not use; None to use all.
+            mask: (H, W) uint8 or bool, 0 = do not use; None to use all.
 
         Raises:
             ImageError: The image or its mask cannot be processed. The state is as before: the next image is matched

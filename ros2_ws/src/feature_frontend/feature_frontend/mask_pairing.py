@@ -1,100 +1,125 @@
-"""Masks that arrive beside their images, joined with them by stamp."""
+"""Images that wait for their masks, joined with them by stamp."""
 
 from __future__ import annotations
 
-import threading
-import time
+from collections import deque
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 __all__ = ["MaskPairing", "PairedMask"]
 
-T = TypeVar("T")
+F = TypeVar("F")
+M = TypeVar("M")
 _NS_PER_MS = 1e6
+_MS_PER_S = 1e3
 
 
 @dataclass(frozen=True)
-class PairedMask(Generic[T]):
-    """What there was for an image when the waiting ended.
+class PairedMask(Generic[M]):
+    """What there was for an image when its waiting ended.
 
     Attributes:
         mask: The image's own, else the latest one before it; None where there is none up to the image's stamp.
         age_ms: Stamp of the image minus that of the mask; 0 for its own.
-        is_own: Whether it is the image's own.
-        is_overtaken: Whether a mask of a later stamp was there instead, after which the image's own does not come.
+        cause: Why it is not the image's own; empty for its own.
     """
 
-    mask: T | None
+    mask: M | None
     age_ms: float
-    is_own: bool
-    is_overtaken: bool
+    cause: str
 
 
-class MaskPairing(Generic[T]):
-    """Holds masks until their images ask. One thread puts, another one takes.
+@dataclass(frozen=True)
+class _Waiting(Generic[F]):
+    image: F
+    stamp_ns: int
+    deadline_s: float
+    too_late: str
 
-    Masks are expected in the order of their stamps, as one publisher sends them; so a mask of a later stamp says that
-    those missing before it will not come, and a stamp that goes back says that time began anew (a bag that loops): what
-    was held is then forgotten.
+
+class MaskPairing(Generic[F, M]):
+    """Holds images until their masks are there, and masks until their images are.
+
+    Masks are expected in the order of their stamps, as one publisher sends them. So a mask of a later stamp says that
+    the image's own does not come: a segmentation slower than the camera leaves out images. And a stamp that goes back
+    says that time began anew (a bag that loops): what waits is let go, and older masks are forgotten.
+
+    Not thread-safe.
 
     Args:
-        capacity: Most masks held; the oldest go first.
+        capacity: Most images, and most masks, that are held; the oldest go first.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._masks: dict[int, T] = {}  # by stamp in ns, in rising order
-        self._last_taken_ns: int | None = None
-        self._began_anew = False
-        self._changed = threading.Condition()
-        self._is_closed = False
+        self._waiting: deque[_Waiting[F]] = deque()
+        self._released: list[tuple[F, PairedMask[M]]] = []
+        self._masks: dict[int, M] = {}  # by stamp in ns, in rising order
+        self._latest_ns: int | None = None
+        self._masks_began_anew = False
 
-    def put(self, stamp_ns: int, mask: T) -> None:
-        """Adds the mask of the image with this stamp; one of the same stamp is replaced."""
-        with self._changed:
-            if self._masks and stamp_ns < self._newest_ns():
+    def add_image(self, image: F, stamp_ns: int, received_s: float, timeout_ms: float) -> None:
+        """Takes an image that arrived at `received_s` on the monotonic clock and waits until `timeout_ms` later."""
+        if self._latest_ns is not None and stamp_ns < self._latest_ns:
+            self._let_go(len(self._waiting), "time went back before its mask came")
+            if not self._masks_began_anew:
                 self._masks.clear()
-                self._began_anew = True
-            self._masks[stamp_ns] = mask
-            if len(self._masks) > self._capacity:
-                del self._masks[next(iter(self._masks))]
-            self._changed.notify_all()
+        self._latest_ns, self._masks_began_anew = stamp_ns, False
+        too_late = f"its mask did not come within {timeout_ms:g} ms"
+        self._waiting.append(_Waiting(image, stamp_ns, received_s + timeout_ms / _MS_PER_S, too_late))
+        if len(self._waiting) > self._capacity:
+            self._let_go(1, f"its mask had not come when {self._capacity} later images waited")
 
-    def take(self, stamp_ns: int, deadline_s: float) -> PairedMask[T]:
-        """Waits for the mask of the image with this stamp; masks before the one returned are forgotten.
+    def add_mask(self, mask: M, stamp_ns: int) -> None:
+        """Takes the mask of the image with this stamp; one of the same stamp is replaced."""
+        if self._masks and stamp_ns < self._newest_ns():
+            self._masks.clear()
+            self._masks_began_anew = True
+        self._masks[stamp_ns] = mask
+        if len(self._masks) > self._capacity:
+            del self._masks[next(iter(self._masks))]
 
-        Args:
-            stamp_ns: Of the image.
-            deadline_s: When the waiting ends at the latest, on the monotonic clock.
-        """
-        with self._changed:
-            if self._last_taken_ns is not None and stamp_ns < self._last_taken_ns and not self._began_anew:
-                self._masks.clear()
-            self._last_taken_ns, self._began_anew = stamp_ns, False
-            self._changed.wait_for(
-                lambda: self._is_closed or self._newest_ns() >= stamp_ns, max(deadline_s - time.monotonic(), 0.0)
-            )
-            is_overtaken = self._newest_ns() > stamp_ns
-            up_to_image = [stamp for stamp in self._masks if stamp <= stamp_ns]
-            if not up_to_image:
-                return PairedMask(None, 0.0, is_own=False, is_overtaken=is_overtaken)
-            *outdated, found_ns = up_to_image
-            for stamp in outdated:
-                del self._masks[stamp]
-            is_own = found_ns == stamp_ns
-            age_ms = (stamp_ns - found_ns) / _NS_PER_MS
-            return PairedMask(self._masks[found_ns], age_ms, is_own, is_overtaken and not is_own)
+    def release(self, now_s: float) -> list[tuple[F, PairedMask[M]]]:
+        """The images whose waiting is over at `now_s` on the monotonic clock, each with its mask, as they came."""
+        while self._waiting:
+            first = self._waiting[0]
+            if self._newest_ns() >= first.stamp_ns:
+                self._let_go(1, "a later image's mask came instead of its own")
+            elif first.deadline_s <= now_s:
+                self._let_go(1, first.too_late)
+            else:
+                break
+        released, self._released = self._released, []
+        return released
 
-    def close(self) -> None:
-        """Ends every waiting, now and in future."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify_all()
+    def clear(self) -> list[F]:
+        """Forgets all masks, and all images, which it returns."""
+        left = [image for image, _ in self._released] + [waiting.image for waiting in self._waiting]
+        self._released.clear()
+        self._waiting.clear()
+        self._masks.clear()
+        return left
 
-    def __len__(self) -> int:
-        """Number of masks held."""
-        with self._changed:
-            return len(self._masks)
+    @property
+    def next_deadline_s(self) -> float | None:
+        """When `release` is to be called again if nothing comes before; None where nothing waits."""
+        return self._waiting[0].deadline_s if self._waiting else None
+
+    def _let_go(self, count: int, cause: str) -> None:
+        """Ends the waiting of the first images; `cause` says why those are without a mask of their own that are."""
+        for _ in range(count):
+            first = self._waiting.popleft()
+            self._released.append((first.image, self._pair(first.stamp_ns, cause)))
+
+    def _pair(self, stamp_ns: int, cause: str) -> PairedMask[M]:
+        up_to_image = [stamp for stamp in self._masks if stamp <= stamp_ns]
+        if not up_to_image:
+            return PairedMask(None, 0.0, cause)
+        *outdated, found_ns = up_to_image
+        for stamp in outdated:
+            del self._masks[stamp]
+        age_ms = (stamp_ns - found_ns) / _NS_PER_MS
+        return PairedMask(self._masks[found_ns], age_ms, cause if age_ms else "")
 
     def _newest_ns(self) -> float:
         return next(reversed(self._masks), float("-inf"))

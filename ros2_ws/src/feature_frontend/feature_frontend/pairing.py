@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from feature_frontend.extractors.base import PaddedFeatures
-from feature_frontend.extractors.extractor import Extractor
+from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.matchers.base import MatcherProtocol, PaddedMatcher, PaddedMatches
 from feature_frontend.recording import Recorder
 from feature_frontend.types import Features, Matches
@@ -45,7 +45,7 @@ class Pairing(Protocol):
 
     matcher: MatcherProtocol
 
-    def __call__(self, image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None = None) -> Pair:
+    def __call__(self, image: npt.NDArray[np.uint8], mask: Mask | None = None) -> Pair:
         """The next image, and where keypoints may lie, as `Extractor` takes them.
 
         Raises:
@@ -71,7 +71,7 @@ class PlainPairing:
         self._extractor = extractor
         self._previous: Features | None = None
 
-    def __call__(self, image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None = None) -> Pair:
+    def __call__(self, image: npt.NDArray[np.uint8], mask: Mask | None = None) -> Pair:
         """See `Pairing`."""
         start = self._now()
         features = self._extractor(image, mask)
@@ -110,7 +110,7 @@ class RecordedPairing:
         self._matching: _RecordedMatching | None = None
         self._is_first = True
 
-    def __call__(self, image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None = None) -> Pair:
+    def __call__(self, image: npt.NDArray[np.uint8], mask: Mask | None = None) -> Pair:
         """See `Pairing`."""
         start_s = time.perf_counter()
         submitted = self._extractor.submit(image, mask)

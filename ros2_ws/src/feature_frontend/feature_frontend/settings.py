@@ -348,7 +348,8 @@ class NodeSettings(SettingsGroup):
     )
     mask_timeout_ms: float = parameter(
         100.0,
-        "How long after its arrival an image waits for its mask; a mask of a later stamp ends the waiting.",
+        "How long after its arrival an image waits for its mask; a mask of a later stamp ends the waiting. 0 takes "
+        "what is there.",
         unit="ms",
         minimum=0.0,
         maximum=10_000.0,

@@ -30,7 +30,7 @@ from feature_frontend.recording import Recorder, make_recorder
 from feature_frontend.settings import ExtractionSettings
 from feature_frontend.types import Features
 
-__all__ = ["Extractor", "resolve_device"]
+__all__ = ["Extractor", "Mask", "resolve_device"]
 
 Mask = npt.NDArray[np.uint8] | npt.NDArray[np.bool_]
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -2,28 +2,101 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
 from feature_frontend.errors import ImageError, MaskError
 from feature_frontend.frontend import FrameResult
 from feature_frontend.mask_file import read_mask_file
-from feature_frontend.mask_pairing import MaskPairing
+from feature_frontend.mask_pairing import MaskPairing, PairedMask
 from feature_frontend.preprocessing import check_mask
 from feature_frontend.ros.image_conversion import image_to_array
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.settings import NodeSettings
 
-__all__ = ["FrameMask", "FrameMasks", "MaskCounts"]
+__all__ = ["FrameMask", "FrameMasks", "MaskCounts", "MaskTopic"]
 
-# A mask waits for as long as its image waits; 300 are ten seconds of a camera whose frames are all kept.
-_MOST_MASKS = {"newest": 16, "every_frame": 300}
+F = TypeVar("F")
+# A second of an ordinary camera; ten of one whose frames are all kept.
+_MOST_WAITING = {"newest": 32, "every_frame": 300}
 _ENCODINGS = ("mono8", "8UC1")
-_MS_PER_S = 1e3
+_NS_PER_S = 1e9
 Uint8Array = npt.NDArray[np.uint8]
+
+
+class MaskTopic(Generic[F]):
+    """Subscribes to `mask` and lets each frame wait for its own.
+
+    With the queue policy newest, a frame that may go on replaces those before it that still waited.
+
+    Args:
+        node: Where the topic is.
+        queue_policy: The parameter of this name.
+        qos: Of the subscription.
+        release: Takes a frame whose waiting is over, with its mask.
+        drop: Takes a frame that a newer one replaced.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        queue_policy: str,
+        qos: QoSProfile,
+        release: Callable[[F, PairedMask[Image]], None],
+        drop: Callable[[F], None],
+    ) -> None:
+        self._keeps_all = queue_policy == "every_frame"
+        self._release = release
+        self._drop = drop
+        self._pairing: MaskPairing[F, Image] = MaskPairing(_MOST_WAITING[queue_policy])
+        self._lock = threading.Lock()
+        self._node = node
+        self._subscription = node.create_subscription(Image, "mask", self._on_mask, qos)
+        # Not the node's clock, which stands still with a paused simulation.
+        self._timer = node.create_timer(1.0, self._release_ready, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._timer.cancel()
+
+    def hold(self, frame: F, stamp_ns: int, received_s: float, timeout_ms: float) -> None:
+        """Takes a frame that arrived at `received_s` on the monotonic clock and waits until `timeout_ms` later."""
+        with self._lock:
+            self._pairing.add_image(frame, stamp_ns, received_s, timeout_ms)
+        self._release_ready()
+
+    def close(self) -> list[F]:
+        """Ends the subscription; returns the frames that still wait."""
+        with self._lock:
+            self._node.destroy_subscription(self._subscription)
+            self._node.destroy_timer(self._timer)
+            return self._pairing.clear()
+
+    def _on_mask(self, message: Image) -> None:
+        with self._lock:
+            self._pairing.add_mask(message, stamp_to_ns(message.header.stamp))
+        self._release_ready()
+
+    def _release_ready(self) -> None:
+        with self._lock:
+            ready = self._pairing.release(time.monotonic())
+            for index, (frame, paired) in enumerate(ready):
+                if self._keeps_all or index == len(ready) - 1:
+                    self._release(frame, paired)
+                else:
+                    self._drop(frame)
+            self._timer.cancel()
+            deadline_s = self._pairing.next_deadline_s
+            if deadline_s is not None:
+                self._timer.timer_period_ns = max(int((deadline_s - time.monotonic()) * _NS_PER_S), 1)
+                self._timer.reset()
 
 
 @dataclass
@@ -61,77 +134,59 @@ class FrameMask:
 
 
 class FrameMasks:
-    """`receive` and `close` are called from any thread, the rest from the one that processes frames.
+    """Decides on the mask of each frame. Not thread-safe: the thread that processes frames calls it."""
 
-    Args:
-        queue_policy: The parameter of this name.
-    """
-
-    def __init__(self, queue_policy: str) -> None:
+    def __init__(self) -> None:
         self.counts = MaskCounts()
-        self._pairing: MaskPairing[Image] = MaskPairing(_MOST_MASKS[queue_policy])
         self._path = ""
         self._of_file: Uint8Array | None = None
 
-    def receive(self, message: Image) -> None:
-        """Takes a message of the topic `mask`."""
-        self._pairing.put(stamp_to_ns(message.header.stamp), message)
-
-    def close(self) -> None:
-        """Lets no frame wait any more."""
-        self._pairing.close()
-
-    def of_frame(self, stamp_ns: int, size: tuple[int, int], received_s: float, settings: NodeSettings) -> FrameMask:
-        """The mask of an image; waits for it as `settings` say.
+    def of_frame(self, paired: PairedMask[Image] | None, size: tuple[int, int], settings: NodeSettings) -> FrameMask:
+        """The mask of an image.
 
         Args:
-            stamp_ns: The image's stamp.
+            paired: What the topic has for it; None without the topic.
             size: (height, width) of the image, px.
-            received_s: When the image arrived, on the monotonic clock.
             settings: Those that begin with `mask_`.
 
         Raises:
             SettingsError: The file of `mask_path` cannot be read any more.
-            MaskError: A mask is malformed or has another size than the image, or it is missing and
-                `mask_missing` is refuse.
+            MaskError: A mask is malformed or has another size than the image, or it is missing and `mask_missing` is
+                refuse.
         """
-        self._read_file(settings.mask_path)
+        if settings.mask_path != self._path:
+            self._of_file = read_mask_file(settings.mask_path) if settings.mask_path else None
+            self._path = settings.mask_path
         of_file = self._of_file
         if of_file is not None:
             of_file = check_mask(of_file, *size, name=f"the mask {self._path}")
-        if not settings.mask_topic:
+        if paired is None:
             return FrameMask(of_file, "")
-        message, note = self._of_topic(stamp_ns, received_s, settings)
+        message, note = self._of_topic(paired, settings)
         if message is None:
             return FrameMask(of_file, note)
         of_topic = check_mask(_mask_from_message(message), *size, name="the mask on topic mask")
         return FrameMask(of_topic if of_file is None else np.minimum(of_file, of_topic), note)
 
-    def _read_file(self, path: str) -> None:
-        if path != self._path:
-            self._of_file = read_mask_file(path) if path else None
-            self._path = path
-
-    def _of_topic(self, stamp_ns: int, received_s: float, settings: NodeSettings) -> tuple[Image | None, str]:
+    def _of_topic(self, paired: PairedMask[Image], settings: NodeSettings) -> tuple[Image | None, str]:
         """The message for a frame, and what to say of it."""
-        paired = self._pairing.take(stamp_ns, received_s + settings.mask_timeout_ms / _MS_PER_S)
-        if paired.is_own:
+        if not paired.cause:
             self.counts.own += 1
             return paired.mask, ""
-        cause = (
-            "a later image's mask came instead of its own"
-            if paired.is_overtaken
-            else f"its mask did not come within {settings.mask_timeout_ms:g} ms"
-        )
         if settings.mask_missing == "refuse":
             self.counts.refused += 1
-            msg = f"{cause}, and parameter mask_missing is 'refuse'; raise mask_timeout_ms, or choose last or none"
+            msg = (
+                f"{paired.cause}, and parameter mask_missing is 'refuse'; raise mask_timeout_ms, or choose last or none"
+            )
             raise MaskError(msg)
         if settings.mask_missing == "last" and paired.mask is not None and paired.age_ms <= settings.mask_max_age_ms:
             self.counts.last += 1
-            return paired.mask, f"{cause}: used that of {paired.age_ms:.0f} ms before ({self.counts.last} so far)"
+            return (
+                paired.mask,
+                f"{paired.cause}: used that of {paired.age_ms:.0f} ms before ({self.counts.last} so far)",
+            )
         self.counts.none += 1
-        return None, f"{cause}: used none ({self.counts.none} so far)"
+        return None, f"{paired.cause}: used none ({self.counts.none} so far)"
 
 
 def _mask_from_message(message: Image) -> Uint8Array:

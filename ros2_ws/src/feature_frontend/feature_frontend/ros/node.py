@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,8 @@ from feature_frontend.calibration import CameraCalibration, calibration_from_mes
 from feature_frontend.errors import CalibrationError, FeatureFrontendError, SettingsError
 from feature_frontend.frame_queue import FrameQueue
 from feature_frontend.frontend import FrameResult, Frontend
-from feature_frontend.ros.frame_masks import FrameMasks
+from feature_frontend.mask_pairing import PairedMask
+from feature_frontend.ros.frame_masks import FrameMasks, MaskTopic
 from feature_frontend.ros.image_conversion import image_to_array
 from feature_frontend.ros.message_encoding import encode_features, encode_matches, encode_tracks, stamp_to_ns
 from feature_frontend.ros.parameters import changed_settings, declare_parameters
@@ -40,6 +41,7 @@ _STOP_TIMEOUT_S = 1.0
 class _Frame:
     message: Image
     received_s: float
+    mask: PairedMask[Image] | None = None
 
 
 class FrontendNode(Node):
@@ -68,7 +70,8 @@ class FrontendNode(Node):
         self._status_lock = threading.Lock()
         every_frame = self._settings.queue_policy == "every_frame"
         self._queue: FrameQueue[_Frame] = FrameQueue(None if every_frame else 1)
-        self._masks = FrameMasks(self._settings.queue_policy)
+        self._masks = FrameMasks()
+        self._mask_topic: MaskTopic[_Frame] | None = None
         self.add_on_set_parameters_callback(self._on_parameters)
 
         output = qos_profile(self._settings.output_qos, self._settings.output_depth)
@@ -82,7 +85,8 @@ class FrontendNode(Node):
             CameraInfo, "camera_info", self._on_camera_info, qos_profile(self._settings.image_qos, _NEWEST_DEPTH)
         )
         if self._settings.mask_topic:
-            self._mask_subscription = self.create_subscription(Image, "mask", self._masks.receive, images)
+            policy = self._settings.queue_policy
+            self._mask_topic = MaskTopic(self, policy, images, self._put_with_mask, self._drop)
         self._image_subscription = self.create_subscription(Image, "image", self._on_image, images)
         self._silence_timer = self.create_timer(_SILENCE_S, self._on_silence)
         self._worker = threading.Thread(target=self._work, name="frontend-worker", daemon=True)
@@ -95,8 +99,9 @@ class FrontendNode(Node):
 
     def stop(self) -> bool:
         """Stops the worker after the frame in hand; False if that frame is still running after a second."""
+        if self._mask_topic is not None:
+            self._mask_topic.close()
         self._queue.close()
-        self._masks.close()
         self._worker.join(_STOP_TIMEOUT_S)
         return not self._worker.is_alive()
 
@@ -125,10 +130,23 @@ class FrontendNode(Node):
             self._silence_timer = None
         with self._status_lock:
             self._status_book.note_arrival(received_s)
-        dropped = self._queue.put(_Frame(message, received_s))
+        frame = _Frame(message, received_s)
+        if self._mask_topic is None:
+            self._put(frame)
+        else:
+            self._mask_topic.hold(frame, stamp_to_ns(message.header.stamp), received_s, self._settings.mask_timeout_ms)
+
+    def _put_with_mask(self, frame: _Frame, mask: PairedMask[Image]) -> None:
+        self._put(replace(frame, mask=mask))
+
+    def _put(self, frame: _Frame) -> None:
+        dropped = self._queue.put(frame)
         if dropped is not None:
-            with self._status_lock:
-                self._publish_status(self._status_book.dropped(dropped.message.header, dropped.received_s))
+            self._drop(dropped)
+
+    def _drop(self, frame: _Frame) -> None:
+        with self._status_lock:
+            self._publish_status(self._status_book.dropped(frame.message.header, frame.received_s))
 
     def _on_silence(self) -> None:
         topic = self._image_subscription.topic_name
@@ -161,7 +179,7 @@ class FrontendNode(Node):
         image = image_to_array(frame.message)
         converted_s = time.monotonic()
         stamp_ns = stamp_to_ns(frame.message.header.stamp)
-        masked = self._masks.of_frame(stamp_ns, (image.shape[0], image.shape[1]), frame.received_s, settings)
+        masked = self._masks.of_frame(frame.mask, (image.shape[0], image.shape[1]), settings)
         result = masked.annotate(self._frontend.process(image, stamp_ns, masked.mask))
         processed_s = time.monotonic()
         self._publish_result(frame.message, result, settings.descriptor_type)

@@ -127,7 +127,8 @@ class GraphExecution:
                 whole_frame(self._network, device, key.resize, key.options)
             self._stream.synchronize()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=self._stream):
+            # thread_local: a model loaded beside the stream records its graph while another thread uses the GPU.
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 features = whole_frame(self._network, device, key.resize, key.options)
         return _Graph(host, device, graph.replay, features)
 

@@ -158,6 +158,11 @@ class Extractor:
         if self._compiler is not None:
             self._compiler.wait()
 
+    def close(self) -> None:
+        """Ends what goes on in the background; the extractor itself can still be used."""
+        if self._compiler is not None:
+            self._compiler.close()
+
     def _make_execution(self) -> Execution:
         is_fast = hasattr(self._network, "dense") and hasattr(self._network, "sparse")
         if is_fast and self.device.type == "cuda":

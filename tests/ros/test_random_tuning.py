@@ -164,9 +164,10 @@ def test_200_random_changes_under_a_stream(
     swaps = _check_models(client, known)
     assert swaps >= 10
     assert any("the model stays" in status.reason for status in statuses)
+    frames = f"{last.frames_received} of {camera.sent} frames received"
+    fates = f"{last.frames_processed} processed + {last.frames_dropped} dropped + {last.frames_refused} refused"
     report_figure(
-        f"{accepted} of {_CHANGES} random changes accepted at {_RATE_HZ} Hz: {last.frames_received} of {camera.sent} "
-        f"frames received = {last.frames_processed} processed + {last.frames_dropped} dropped + {last.frames_refused} refused; {swaps} "
-        f"models swapped in, {len(client.received['matches'])} pairs matched, none across models; "
+        f"{accepted} of {_CHANGES} random changes accepted at {_RATE_HZ} Hz: {frames} = {fates}; {swaps} models "
+        f"swapped in, {len(client.received['matches'])} pairs matched, none across models; "
         f"{before_mib:.0f} -> {after_mib:.0f} MiB"
     )

@@ -23,7 +23,9 @@ _points: dict[int, dict[str, int]] = defaultdict(dict)
 class _TracedNode(node_module.FrontendNode):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        frontend, publisher = self._frontend, self._features_publisher
+        assert self._worker is not None
+        worker, frontend, publisher = self._worker, self._worker._frontend, self._topics.features
+        worker._process = partial(self._timed_frame, worker._process)  # type: ignore[method-assign]
         frontend.process = partial(self._timed_process, frontend.process)  # type: ignore[method-assign]
         publisher.publish = partial(self._timed_publish, publisher.publish)
 
@@ -35,9 +37,10 @@ class _TracedNode(node_module.FrontendNode):
         _points[stamp_to_ns(message.header.stamp)]["arrived"] = time.monotonic_ns()
         super()._on_image(message)
 
-    def _process(self, frame: Any) -> None:
+    @staticmethod
+    def _timed_frame(process: Any, frame: Any) -> None:
         _points[stamp_to_ns(frame.message.header.stamp)]["taken"] = time.monotonic_ns()
-        super()._process(frame)
+        process(frame)
 
     @staticmethod
     def _timed_process(process: Any, image: Any, stamp_ns: int) -> Any:

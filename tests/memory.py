@@ -1,11 +1,11 @@
-"""How much memory a process has needed, for tests that measure one of their own."""
+"""How much memory a process needs, for tests that measure one of their own."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-__all__ = ["peak_mib"]
+__all__ = ["peak_mib", "resident_mib"]
 
 
 def peak_mib(pid: int | None = None) -> float:
@@ -13,5 +13,14 @@ def peak_mib(pid: int | None = None) -> float:
 
     Not `getrusage`: its peak outlives `exec`, so that a small process started by a large one reports the large one's.
     """
-    status = Path(f"/proc/{os.getpid() if pid is None else pid}/status").read_text(encoding="ascii")
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return _status_mib("VmHWM", pid)
+
+
+def resident_mib(pid: int | None = None) -> float:
+    """Resident memory of a process (default: this one) now, MiB."""
+    return _status_mib("VmRSS", pid)
+
+
+def _status_mib(entry: str, pid: int | None) -> float:
+    status = Path(f"/proc/{os.getpid() if pid is None else pid}/status").read_text(encoding="ascii", errors="replace")
+    return int(status.split(f"{entry}:")[1].split()[0]) / 1024

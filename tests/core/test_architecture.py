@@ -19,12 +19,14 @@ _ROS_PACKAGES = {
     "feature_frontend_msgs",
     "launch",
     "launch_ros",
+    "lifecycle_msgs",
     "message_filters",
     "rcl_interfaces",
     "rclpy",
     "rosgraph_msgs",
     "sensor_msgs",
     "std_msgs",
+    "std_srvs",
 }
 _MAX_LINES = 400
 # Files that may be longer, each with the reason.

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,33 @@ def test_compiled_code_that_fails_costs_no_frame(caplog: pytest.LogCaptureFixtur
     assert not compiler.is_compiled(images.shape)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "aliked-t16 runs uncompiled, which is slower: recompile limit reached" in caplog.text
+
+
+@torch.no_grad()
+def test_closing_ends_the_compiling_process_and_frees_the_network(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # It would compile for half a minute; whether a compiler is there does not matter to this.
+    monkeypatch.setattr(compilation, "_COMPILERS", (sys.executable,))
+    network = _network()
+    held = weakref.ref(network)
+    compiler = BackgroundCompiler("aliked-t16", network, torch.float32, frames_before=1)
+    images = torch.zeros((1, 3, 32, 32))
+    compiler(images)
+    deadline_s = time.monotonic() + 20
+    while compiler._process is None:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+    process = compiler._process
+    compiler.close()
+    compiler.wait(timeout_s=20)
+    assert process.poll() is not None
+    assert not list(cache.glob("*.done"))
+    torch.testing.assert_close(compiler(images), network.dense(images))
+    assert compiler._process is None
+    assert not caplog.records
+    del compiler, network
+    assert held() is None
 
 
 @torch.no_grad()

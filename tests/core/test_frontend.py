@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import weakref
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -103,6 +105,33 @@ def test_live_settings_act_from_the_next_image_on(photographs: list[Uint8Array])
     assert (len(result.features), len(result.matches)) == (20, 0)
 
 
+def test_a_swapped_model_is_never_matched_across(photographs: list[Uint8Array]) -> None:
+    settings = Settings(max_num_keypoints=60, compile=False, device="cpu")
+    frontend = Frontend(seeded_extractor(settings), settings)
+    before = [frontend.process(photograph, stamp) for stamp, photograph in enumerate(photographs[:2])][-1]
+    assert frontend.latest_features is not None
+    old = weakref.ref(frontend.extractor)
+    shipped = replace(settings, extractor="silk-vggnp-mu", max_num_keypoints=40)
+    frontend.swap_model(Frontend.from_pretrained(shipped), "another model")
+    assert old() is None, "the old model is still held"
+    assert (frontend.latest_features, frontend.settings) == (None, shipped)
+    with pytest.raises(ImageError):
+        frontend.process(np.zeros((5, 5), np.uint8), 2)
+    first = frontend.process(photographs[2], 3)
+    assert (first.state, first.reason, first.stamp0_ns, len(first.matches)) == (
+        FrameState.FIRST,
+        "another model",
+        None,
+        0,
+    )
+    assert first.features.extractor.startswith("silk-vggnp-mu@")
+    assert first.tracks.ids.min() > before.tracks.ids.max()
+    again = frontend.process(photographs[2], 4)
+    assert (again.state, again.reason, len(again.matches)) == (FrameState.OK, "", 40)
+    frontend.reset("asked for")
+    assert frontend.process(photographs[2], 5).reason == "asked for"
+
+
 def test_the_newest_item_wins_a_full_queue() -> None:
     queue: FrameQueue[int] = FrameQueue(1)
     assert [queue.put(item) for item in range(4)] == [None, 0, 1, 2]
@@ -125,3 +154,12 @@ def test_closing_wakes_who_waits() -> None:
     assert taken == [None]
     queue.put(1)
     assert queue.get() is None
+
+
+def test_closing_returns_what_nobody_has_taken() -> None:
+    queue: FrameQueue[int] = FrameQueue(None)
+    for item in range(3):
+        queue.put(item)
+    assert queue.get() == 0
+    assert queue.close() == [1, 2]
+    assert (queue.close(), len(queue)) == ([], 0)

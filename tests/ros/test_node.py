@@ -14,13 +14,12 @@ import pytest
 pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
 from feature_frontend_msgs.msg import Features, FrameStatus, Matches, Tracks
-from rcl_interfaces.msg import Parameter, ParameterValue
-from rcl_interfaces.srv import DescribeParameters, SetParameters
 from sensor_msgs.msg import CameraInfo, Image
 
 from feature_frontend.ros.message_encoding import stamp_from_ns, stamp_to_ns
 from tests.memory import peak_mib
-from tests.ros.harness import Client, RunningNode, wait_until
+from tests.ros.harness import Client, RunningNode
+from tests.ros.remote import Remote
 
 _FRAME_NS = 100_000_000
 Uint8Array = npt.NDArray[np.uint8]
@@ -155,42 +154,24 @@ def test_odd_images_get_a_status_and_the_next_good_one_works(
 
 def test_live_parameters_act_and_the_others_refuse(every_frame: Pair, photographs: list[Uint8Array]) -> None:
     _, client = every_frame
-    node = client.node
-
-    def call(service: type, name: str, request: object) -> object:
-        caller = node.create_client(service, name)
-        wait_until(caller.service_is_ready, f"service {name}")
-        future = caller.call_async(request)
-        wait_until(future.done, f"an answer of {name}")
-        return future.result()
-
-    def set_parameter(name: str, value: ParameterValue) -> tuple[bool, str]:
-        request = SetParameters.Request(parameters=[Parameter(name=name, value=value)])
-        result = call(SetParameters, "/frontend/set_parameters", request).results[0]  # type: ignore[attr-defined]
-        return result.successful, result.reason
-
+    remote = Remote(client.node)
     client.send_pixels(photographs[0], _FRAME_NS)
     client.wait_for("status", 1)
-    assert set_parameter("max_num_keypoints", ParameterValue(type=2, integer_value=50)) == (True, "")
-    assert not set_parameter("max_num_keypoints", ParameterValue(type=2, integer_value=0))[0]
-    assert not set_parameter("extractor", ParameterValue(type=4, string_value="aliked-n32"))[0]
-    refused, reason = set_parameter("descriptor_type", ParameterValue(type=4, string_value="int8"))
+    assert remote.set(max_num_keypoints=50) == [(True, "")]
+    ((refused, _),) = remote.set(max_num_keypoints=0)
+    assert not refused
+    ((refused, reason),) = remote.set(queue_policy="newest")
+    assert not refused
+    assert "read-only" in reason
+    ((refused, reason),) = remote.set(descriptor_type="int8")
     assert not refused
     assert "expected one of float32, float16" in reason
-    assert set_parameter("descriptor_type", ParameterValue(type=4, string_value="float16"))[0]
+    assert remote.set(descriptor_type="float16") == [(True, "")]
     client.send_pixels(photographs[1], 2 * _FRAME_NS)
     features: list[Features] = client.wait_for("features", 2)
     assert [message.count for message in features] == [300, 50]
     assert features[1].descriptor_type == Features.FLOAT16
     assert len(features[1].descriptors) == 50 * 64 * 2
-
-    request = DescribeParameters.Request(names=["ratio_threshold", "extractor"])
-    described = call(DescribeParameters, "/frontend/describe_parameters", request).descriptors  # type: ignore[attr-defined]
-    assert described[0].floating_point_range[0].to_value == 1.0
-    assert "Ratio test" in described[0].description
-    assert not described[0].read_only
-    assert described[1].read_only
-    assert "aliked-n32" in described[1].additional_constraints
 
 
 def test_newest_frame_wins_and_the_dropped_are_counted(

@@ -40,11 +40,14 @@ class FrameQueue(Generic[T]):
             self._changed.wait_for(lambda: self._items or self._is_closed)
             return None if self._is_closed else self._items.popleft()
 
-    def close(self) -> None:
-        """Lets every waiting and future `get` return None; items still waiting are not handed out."""
+    def close(self) -> list[T]:
+        """Lets every waiting and future `get` return None; returns the items that nobody has taken."""
         with self._changed:
             self._is_closed = True
+            left = list(self._items)
+            self._items.clear()
             self._changed.notify_all()
+            return left
 
     def __len__(self) -> int:
         """Number of items that wait."""

@@ -18,7 +18,7 @@ from feature_frontend.settings import Settings
 from feature_frontend.tracker import ChainTracker
 from feature_frontend.types import Features, Matches, Tracks
 
-__all__ = ["FrameResult", "FrameState", "Frontend", "StageTimes"]
+__all__ = ["FrameResult", "FrameState", "Frontend", "StageTimes", "return_device_memory"]
 
 _MS_PER_S = 1e3
 
@@ -48,7 +48,8 @@ class FrameResult:
 
     Attributes:
         state: OK, FIRST (no earlier image to match with) or DEGENERATE (no keypoints).
-        reason: Why it is DEGENERATE; empty otherwise.
+        reason: Why it is DEGENERATE, or, of a FIRST that is not the very first, why the one before was forgotten;
+            empty otherwise.
         features: Of this image.
         matches: From the previous image to this one; empty for the first.
         keypoints0: (M, 2) float32, (x, y) px: where the matches were in the previous image.
@@ -69,7 +70,7 @@ class FrameResult:
 
 @dataclass(frozen=True)
 class _Previous:
-    keypoints: torch.Tensor
+    features: Features
     stamp_ns: int
 
 
@@ -87,6 +88,8 @@ class Frontend:
         self._extractor = extractor
         self._tracker = ChainTracker()
         self._previous: _Previous | None = None
+        self._settings = settings
+        self._why_first = ""
         extractor.settings = settings
         self._pairing = make_pairing(extractor, make_matcher(settings))
 
@@ -103,27 +106,63 @@ class Frontend:
         except WeightsUnavailableError as error:
             if settings.fallback_extractor in {"", settings.extractor}:
                 raise
-            fallback = Extractor.from_pretrained(replace(settings, extractor=settings.fallback_extractor))
+            in_use = replace(settings, extractor=settings.fallback_extractor)
+            fallback = Extractor.from_pretrained(in_use)
             notice = (
                 f"using {fallback.identity}, which comes with this package, instead of {settings.extractor}: {error}"
             )
-            return cls(fallback, settings, notice)
+            return cls(fallback, in_use, notice)
 
     @property
     def extractor(self) -> Extractor:
         """The extractor in use."""
         return self._extractor
 
+    @property
+    def settings(self) -> Settings:
+        """The settings in force; those of the model name the one in use."""
+        return self._settings
+
+    @property
+    def latest_features(self) -> Features | None:
+        """Features of the latest image, on the CPU; None where the next image is a first one."""
+        return None if self._previous is None else self._previous.features
+
     def configure(self, settings: Settings) -> None:
-        """Takes over the live parameters, from the next image on."""
+        """Takes over the live parameters, from the next image on; those of the model stay, see `swap_model`."""
+        self._settings = settings
         self._extractor.settings = settings
         self._pairing.matcher = make_matcher(settings)
 
-    def reset(self) -> None:
-        """Forgets the previous image and all tracks; track ids go on."""
+    def swap_model(self, other: Frontend, reason: str) -> None:
+        """Goes on with the extractor of `other`, which must not be used any more; the own one is freed.
+
+        Descriptors of two models do not compare: the next image is a first one. Tracks end, ids go on.
+
+        Args:
+            other: A front-end with the new model.
+            reason: What the next image's result shall say.
+        """
+        self.close()
+        self._extractor, self._pairing = other.extractor, other._pairing
+        self.configure(other.settings)
+        self.reset(reason)
+        return_device_memory()
+
+    def reset(self, reason: str = "") -> None:
+        """Forgets the previous image and all tracks; track ids go on.
+
+        Args:
+            reason: What the next image's result shall say.
+        """
         self._previous = None
         self._pairing.forget()
+        self._why_first = reason
         self._tracker.reset()
+
+    def close(self) -> None:
+        """Ends what goes on in the background."""
+        self._extractor.close()
 
     def warm_up(self, height: int, width: int) -> None:
         """Runs the network once on noise, so that the first image does not pay for lazy initialisation."""
@@ -149,10 +188,10 @@ class Frontend:
         start_s = time.perf_counter()
         previous = self._previous
         tracks = self._tracker.update(features, matches, stamp_ns)
-        keypoints0 = features.keypoints[:0] if previous is None else previous.keypoints[matches.indices0]
+        keypoints0 = features.keypoints[:0] if previous is None else previous.features.keypoints[matches.indices0]
         tracking_ms = (time.perf_counter() - start_s) * _MS_PER_S
-        self._previous = _Previous(features.keypoints, stamp_ns)
-        state, reason = _judge(features, previous, is_masked=mask is not None)
+        self._previous = _Previous(features, stamp_ns)
+        state, reason = _judge(features, previous, self._why_first, is_masked=mask is not None)
         return FrameResult(
             state=state,
             reason=reason,
@@ -165,10 +204,18 @@ class Frontend:
         )
 
 
-def _judge(features: Features, previous: _Previous | None, *, is_masked: bool) -> tuple[FrameState, str]:
+def return_device_memory() -> None:
+    """Gives a GPU's memory that nothing uses any more back to other processes."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _judge(
+    features: Features, previous: _Previous | None, why_first: str, *, is_masked: bool
+) -> tuple[FrameState, str]:
     if len(features) == 0:
         causes = "the image is blank, or all scores are below detection_threshold"
         if is_masked:
             causes += ", or the mask leaves nothing"
         return FrameState.DEGENERATE, f"no keypoints: {causes}"
-    return (FrameState.FIRST if previous is None else FrameState.OK), ""
+    return (FrameState.FIRST, why_first) if previous is None else (FrameState.OK, "")

@@ -73,7 +73,8 @@ class CudaRecorder:
                 work()
             self.wait()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=self._stream):
+            # thread_local: a model loaded beside the stream records its graph while another thread uses the GPU.
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 result = work()
         return Recording(result, graph.replay)
 

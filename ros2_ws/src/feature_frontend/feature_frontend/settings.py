@@ -38,6 +38,7 @@ class ParameterRecord:
         maximum: Largest value allowed; None where there is no bound.
         choices: The texts allowed; empty where any is.
         live: Whether it may change while the node runs, from the next frame on.
+        reloads: Whether a change loads the model anew, in the background.
     """
 
     name: str
@@ -48,6 +49,16 @@ class ParameterRecord:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     live: bool = False
+    reloads: bool = False
+
+    @property
+    def when(self) -> str:
+        """When a change acts, as a sentence."""
+        if not self.live:
+            return "Read at start-up only."
+        if self.reloads:
+            return "Live: the model is loaded in the background and swapped in between two frames."
+        return "Live: acts from the next frame on."
 
     @property
     def expectation(self) -> str:
@@ -91,6 +102,7 @@ def parameter(
     maximum: float | None = None,
     choices: tuple[str, ...] = (),
     live: bool = False,
+    reloads: bool = False,
 ) -> T:
     """Declares a parameter as the field of a settings class."""
     metadata = {
@@ -99,7 +111,8 @@ def parameter(
         "minimum": minimum,
         "maximum": maximum,
         "choices": choices,
-        "live": live,
+        "live": live or reloads,
+        "reloads": reloads,
     }
     value: T = field(default=default, metadata=metadata)
     return value
@@ -153,30 +166,36 @@ class ExtractionSettings(SettingsGroup):
         "aliked-n16",
         "Network that finds and describes the keypoints.",
         choices=tuple(EXTRACTORS),
+        reloads=True,
     )
     weights_dir: str = parameter(
         "",
         "Folder in which the weights are looked for first; empty: $FEATURE_FRONTEND_WEIGHTS, then the cache "
         "($XDG_CACHE_HOME/feature_frontend), then a download into it.",
+        reloads=True,
     )
     weights_path: str = parameter(
         "",
         "File of weights for the extractor (.pth, .ckpt or .safetensors), instead of the published ones: your own, or "
         "those of a network without published ones here.",
+        reloads=True,
     )
     device: str = parameter(
         "auto",
         "Where the network runs: auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N.",
+        reloads=True,
     )
     precision: str = parameter(
         "float32",
         "Number format of the network; coordinates and scores stay float32.",
         choices=("float32", "float16", "bfloat16"),
+        reloads=True,
     )
     compile: bool = parameter(
         True,
         "On the CPU: compile the network in the background for the image sizes that keep coming, and use the compiled "
         "code once it is ready; it is kept on disk. Needs a C++ compiler; without one the network runs uncompiled.",
+        reloads=True,
     )
     max_num_keypoints: int = parameter(
         1000,
@@ -271,7 +290,7 @@ class ExtractionSettings(SettingsGroup):
 class MatchingSettings(SettingsGroup):
     """What decides which keypoints of two images correspond."""
 
-    matcher: str = parameter("mnn", "How descriptors are matched.", choices=tuple(MATCHERS))
+    matcher: str = parameter("mnn", "How descriptors are matched.", choices=tuple(MATCHERS), live=True)
     min_similarity: float = parameter(
         -1.0,
         "Lowest cosine similarity of a match; -1 accepts all.",
@@ -310,7 +329,7 @@ class NodeSettings(SettingsGroup):
     fallback_extractor: str = parameter(
         "silk-vggnp-mu",
         "Extractor to use when the weights of `extractor` are nowhere on this machine and no network answers; empty: "
-        "none, the node ends with an error.",
+        "none, the node ends with an error. A change of model while the node runs has no fallback: the old one stays.",
         choices=("silk-vggnp-mu", ""),
     )
     queue_policy: str = parameter(
@@ -375,6 +394,41 @@ class NodeSettings(SettingsGroup):
         "Number format of the published descriptors; float16 halves the messages.",
         choices=("float32", "float16"),
         live=True,
+    )
+    publish_descriptors: bool = parameter(
+        True,
+        "Whether `features` carries the descriptors; without them its messages are small, and matching goes on inside.",
+        live=True,
+    )
+    publish_matches: bool = parameter(
+        True,
+        "Whether `matches` is published; matching goes on for the tracks.",
+        live=True,
+    )
+    publish_tracks: bool = parameter(
+        True,
+        "Whether `tracks` is published; tracking goes on, so that ids and ages are right when it is turned on again.",
+        live=True,
+    )
+    store_frames: int = parameter(
+        50,
+        "Latest frames whose features stay in memory, where the network runs, for the service ~/match_frames; 0: none.",
+        unit="frames",
+        minimum=0,
+        maximum=100_000,
+        live=True,
+    )
+    store_mib: int = parameter(
+        256,
+        "Most memory that those frames take; the oldest go first.",
+        unit="MiB",
+        minimum=1,
+        maximum=65_536,
+        live=True,
+    )
+    autostart: bool = parameter(
+        True,
+        "Whether the node configures and activates itself when it starts; false leaves both to a lifecycle manager.",
     )
 
 

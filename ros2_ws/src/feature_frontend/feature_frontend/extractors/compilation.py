@@ -83,7 +83,7 @@ def compiled_cache() -> Path:
 class BackgroundCompiler:
     """Runs a network's dense part: compiled for the sizes that keep coming, as it is until then.
 
-    One thread calls it; compilation happens in another and ends with the process.
+    One thread calls it; compilation happens in another and ends with the process, or by `close`.
 
     Args:
         name: The network's name in `EXTRACTORS`.
@@ -102,7 +102,10 @@ class BackgroundCompiler:
         self._seen: dict[tuple[int, ...], int] = {}
         self._compiled: dict[tuple[int, ...], Dense] = {}
         self._worker: threading.Thread | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()  # for what the compiling thread and `close` both touch
         self._gave_up = False
+        self._is_closed = False
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The network's maps of (B, C, H, W) images."""
@@ -129,9 +132,21 @@ class BackgroundCompiler:
         if self._worker is not None:
             self._worker.join(timeout_s)
 
+    def close(self) -> None:
+        """Ends the compiling process and lets go of compiled code; images go on through the uncompiled network.
+
+        A thread that has its code from the process already and is loading it cannot be stopped: what it brings is
+        thrown away.
+        """
+        with self._lock:
+            self._is_closed = True
+            self._compiled.clear()
+            if self._process is not None:
+                self._process.kill()
+
     def _begin(self, images: torch.Tensor) -> None:
         is_busy = self._worker is not None and self._worker.is_alive()
-        if self._gave_up or is_busy or len(self._compiled) >= _MOST_SIZES:
+        if self._gave_up or self._is_closed or is_busy or len(self._compiled) >= _MOST_SIZES:
             return
         job = _Job(self._name, tuple(images.shape), self._dtype, torch.get_num_threads())
         self._worker = threading.Thread(target=self._compile, args=(job,), name="compile", daemon=True)
@@ -144,14 +159,46 @@ class BackgroundCompiler:
 
     def _compile(self, job: _Job) -> None:
         try:
-            _fill_cache(job)
+            self._fill_cache(job)
             compiled = _compile(self._network, job)
         except Exception as error:
             # Whatever keeps torch from compiling here, the uncompiled network does the same work.
-            self._give_up(error)
-        else:
+            if not self._is_closed:
+                self._give_up(error)
+            return
+        with self._lock:
+            if self._is_closed:
+                return
             self._compiled[job.shape] = compiled
-            _logger.info("%s is compiled for %s", self._name, "x".join(map(str, job.shape)))
+        _logger.info("%s is compiled for %s", self._name, "x".join(map(str, job.shape)))
+
+    def _fill_cache(self, job: _Job) -> None:
+        """Lets another process compile, unless its result is on disk already."""
+        if job.marker().exists():
+            return
+        if not os.environ.get("CXX") and not any(shutil.which(compiler) for compiler in _COMPILERS):
+            msg = (
+                "no C++ compiler on this machine; install one (apt install g++), or set the parameter compile to false"
+            )
+            raise RuntimeError(msg)
+        command = [sys.executable, "-m", __name__, *job.arguments()]
+        # It holds the other end of the pipe: when this process ends, however it ends, so does that one.
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as process:
+            with self._lock:
+                self._process = process
+                if self._is_closed:
+                    process.kill()
+            assert process.stderr is not None
+            errors = process.stderr.read().decode(errors="replace")
+            code = process.wait()
+            with self._lock:
+                self._process = None
+        if code != 0:
+            # Of a traceback, the line that names the error; what follows it is advice to PyTorch's developers.
+            lines = [line for line in errors.splitlines() if _ERROR_LINE.match(line)]
+            raise RuntimeError(lines[0] if lines else f"the compiling process ended with {code}")
 
 
 def _own_code(method: Dense) -> Dense:
@@ -166,25 +213,6 @@ def _own_code(method: Dense) -> Dense:
         function.__closure__,
     )
     return cast(Dense, types.MethodType(copy, bound.__self__))
-
-
-def _fill_cache(job: _Job) -> None:
-    """Lets another process compile, unless its result is on disk already."""
-    if job.marker().exists():
-        return
-    if not os.environ.get("CXX") and not any(shutil.which(compiler) for compiler in _COMPILERS):
-        msg = "no C++ compiler on this machine; install one (apt install g++), or set the parameter compile to false"
-        raise RuntimeError(msg)
-    command = [sys.executable, "-m", __name__, *job.arguments()]
-    # It holds the other end of the pipe: when this process ends, however it ends, so does that one.
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        errors = process.stderr.read().decode(errors="replace")
-        code = process.wait()
-    if code != 0:
-        # Of a traceback, the line that names the error; what follows it is advice to PyTorch's developers.
-        lines = [line for line in errors.splitlines() if _ERROR_LINE.match(line)]
-        raise RuntimeError(lines[0] if lines else f"the compiling process ended with {code}")
 
 
 def _first_line(error: Exception) -> str:

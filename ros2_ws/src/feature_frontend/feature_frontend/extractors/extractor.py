@@ -199,6 +199,11 @@ class Extractor:
         if self._compiler is not None:
             self._compiler.wait()
 
+    def close(self) -> None:
+        """Ends what goes on in the background; the extractor itself can still be used."""
+        if self._compiler is not None:
+            self._compiler.close()
+
     def _has_texture(self, image: npt.NDArray[np.uint8]) -> bool:
         return grey_range(image) >= self.settings.min_grey_range
 

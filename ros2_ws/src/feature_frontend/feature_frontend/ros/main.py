@@ -62,10 +62,11 @@ def _load(settings: Settings) -> Frontend:
     from feature_frontend.frontend import Frontend
 
     frontend = Frontend.from_pretrained(settings)
-    # What is loaded by now stays: the collector need not walk through all of torch in the middle of a frame. Not later:
-    # between the node's subscriptions and its first spin this pause would lose images.
-    gc.collect()
-    gc.freeze()
+    # What is loaded with the first model stays: the collector need not walk through all of torch in the middle of a
+    # frame. Not later: between the node's subscriptions and its first spin this pause would lose images.
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
     return frontend
 
 

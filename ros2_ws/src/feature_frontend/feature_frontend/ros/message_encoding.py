@@ -17,9 +17,9 @@ from feature_frontend_msgs.msg import Tracks as TracksMessage
 from std_msgs.msg import Header
 
 from feature_frontend.frontend import FrameResult
-from feature_frontend.types import Features, Tracks
+from feature_frontend.types import Features, Matches, Tracks
 
-__all__ = ["encode_features", "encode_matches", "encode_tracks", "stamp_from_ns", "stamp_to_ns"]
+__all__ = ["encode_features", "encode_matches", "encode_pair", "encode_tracks", "stamp_from_ns", "stamp_to_ns"]
 
 _NS_PER_S = 1_000_000_000
 _DESCRIPTOR_TYPES = {
@@ -40,7 +40,7 @@ def stamp_from_ns(stamp_ns: int) -> Time:
 
 
 def encode_features(
-    header: Header, features: Features, normalized_keypoints: FloatArray | None, descriptor_type: str
+    header: Header, features: Features, normalized_keypoints: FloatArray | None, descriptor_type: str | None
 ) -> FeaturesMessage:
     """The message of one image's features.
 
@@ -48,9 +48,8 @@ def encode_features(
         header: The image's.
         features: With its tensors on the CPU.
         normalized_keypoints: (N, 2) undistorted (x/z, y/z); None without a calibration.
-        descriptor_type: "float32" or "float16", the format of the published descriptors.
+        descriptor_type: "float32" or "float16", the format of the published descriptors; None for none.
     """
-    type_constant, torch_type, numpy_type = _DESCRIPTOR_TYPES[descriptor_type]
     message = FeaturesMessage()
     message.header = header
     message.extractor = features.extractor
@@ -60,7 +59,9 @@ def encode_features(
     _fill(message.scores, features.scores)
     if normalized_keypoints is not None:
         _fill(message.normalized_keypoints, normalized_keypoints)
-    message.descriptor_type = type_constant
+    if descriptor_type is None:
+        return message
+    message.descriptor_type, torch_type, numpy_type = _DESCRIPTOR_TYPES[descriptor_type]
     message.descriptor_dim = features.descriptor_dim
     descriptors = features.descriptors.to(torch_type).numpy().astype(numpy_type, copy=False)
     _fill(message.descriptors, np.ascontiguousarray(descriptors).view(np.uint8))
@@ -70,18 +71,33 @@ def encode_features(
 def encode_matches(header: Header, result: FrameResult) -> MatchesMessage:
     """The message of a frame's matches with the one before; the frame must not be the first."""
     assert result.stamp0_ns is not None
-    matches = result.matches
+    keypoints1 = result.features.keypoints[result.matches.indices1]
+    return encode_pair(header, result.stamp0_ns, result.matches, result.keypoints0, keypoints1)
+
+
+def encode_pair(
+    header: Header, stamp0_ns: int, matches: Matches, keypoints0: torch.Tensor, keypoints1: torch.Tensor
+) -> MatchesMessage:
+    """The message of two images' matches.
+
+    Args:
+        header: Of image 1.
+        stamp0_ns: Time of image 0, ns.
+        matches: On the CPU.
+        keypoints0: (M, 2) (x, y) px, in image 0.
+        keypoints1: (M, 2) (x, y) px, in image 1.
+    """
     message = MatchesMessage()
     message.header = header
-    message.stamp0 = stamp_from_ns(result.stamp0_ns)
+    message.stamp0 = stamp_from_ns(stamp0_ns)
     message.matcher = matches.matcher
     message.count = len(matches)
     _fill(message.indices0, matches.indices0)
     _fill(message.indices1, matches.indices1)
     _fill(message.similarity, matches.similarity)
     _fill(message.margin, matches.margin)
-    _fill(message.keypoints0, result.keypoints0)
-    _fill(message.keypoints1, result.features.keypoints[matches.indices1])
+    _fill(message.keypoints0, keypoints0)
+    _fill(message.keypoints1, keypoints1)
     return message
 
 

@@ -2,122 +2,279 @@
 
 from __future__ import annotations
 
-import threading
+import gc
 import time
+import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from feature_frontend_msgs.msg import Features, FrameStatus, Matches, Tracks
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.node import Node
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
 
-from feature_frontend.calibration import CameraCalibration, calibration_from_message, normalize_points
+from feature_frontend.allocation import give_back_freed_memory
+from feature_frontend.calibration import calibration_from_message
 from feature_frontend.errors import CalibrationError, FeatureFrontendError, SettingsError
-from feature_frontend.frame_queue import FrameQueue
-from feature_frontend.frontend import FrameResult, Frontend
+from feature_frontend.frontend import Frontend, return_device_memory
 from feature_frontend.mask_pairing import PairedMask
-from feature_frontend.ros.frame_masks import FrameMasks, MaskTopic
-from feature_frontend.ros.image_conversion import image_to_array
-from feature_frontend.ros.message_encoding import encode_features, encode_matches, encode_tracks, stamp_to_ns
-from feature_frontend.ros.parameters import changed_settings, declare_parameters
+from feature_frontend.ros.frame_masks import MaskTopic
+from feature_frontend.ros.frame_store import FrameStore
+from feature_frontend.ros.frame_worker import WARM_UP_SIZE, Frame, FrameWorker
+from feature_frontend.ros.match_service import MatchService
+from feature_frontend.ros.message_encoding import stamp_to_ns
+from feature_frontend.ros.model_loader import (
+    MODEL_PARAMETERS,
+    LoadedModel,
+    ModelLoader,
+    check_model,
+    is_same_model,
+    with_model_of,
+)
+from feature_frontend.ros.parameters import changed_settings, declare_parameters, read_settings
 from feature_frontend.ros.qos import qos_profile
-from feature_frontend.ros.status import FrameTimes, StatusBook
+from feature_frontend.ros.reset import offer_reset
+from feature_frontend.ros.result_topics import ResultTopics
+from feature_frontend.ros.status import StatusBook
 from feature_frontend.settings import Settings
 
 __all__ = ["FrontendNode"]
 
-_MS_PER_S = 1e3
 _NEWEST_DEPTH = 5
 _SILENCE_S = 5.0
-_WARM_UP_SIZE = (240, 320)
 _STOP_TIMEOUT_S = 1.0
+_REPLACED = "a newer image arrived before this one was processed"
+_DEACTIVATED = "the node was deactivated before this image was processed"
 
 
-@dataclass(frozen=True)
-class _Frame:
-    message: Image
-    received_s: float
-    mask: PairedMask[Image] | None = None
-
-
-class FrontendNode(Node):
+class FrontendNode(LifecycleNode):
     """Receives in the executor's thread, processes in a worker thread, one frame at a time.
+
+    A managed node: configuring loads and warms the model, activating subscribes to the images. All transitions,
+    parameters and services are handled in the executor's thread.
 
     Args:
         load: Makes the front-end from the parameters; replaceable, so that a program can bring its own network.
 
     Raises:
         SettingsError: A parameter has a wrong type or is out of range.
-        WeightsError: The weights cannot be had.
+        WeightsError: The node starts by itself (`autostart`), and the weights cannot be had.
     """
 
     def __init__(self, load: Callable[[Settings], Frontend] = Frontend.from_pretrained) -> None:
         super().__init__("frontend")
         self._settings = declare_parameters(self)
-        self._frontend = load(self._settings)
-        self._frontend.warm_up(*_WARM_UP_SIZE)
-        if self._frontend.notice:
-            self.get_logger().warning(self._frontend.notice)
-        self._applied = self._settings
-        self._calibration: CameraCalibration | None = None
+        self._load = load
+        self._model = self._settings
+        self._identity = ""
+        self._failure: Exception | None = None
+        self._is_starting = self._settings.autostart
         self._calibration_problem = ""
-        self._last_refusal = ""
         self._status_book = StatusBook()
-        self._status_lock = threading.Lock()
-        every_frame = self._settings.queue_policy == "every_frame"
-        self._queue: FrameQueue[_Frame] = FrameQueue(None if every_frame else 1)
-        self._masks = FrameMasks()
-        self._mask_topic: MaskTopic[_Frame] | None = None
+        self._store = FrameStore(self._settings)
+        self._worker: FrameWorker | None = None
+        self._mask_topic: MaskTopic[Frame] | None = None
+        # rclpy calls it from the executor, once the parameters are set: Humble has no callback for that moment.
+        self._parameters_set = self.create_guard_condition(self._take_over)
+        self._loader = ModelLoader(load, self._parameters_set.trigger)
+        self._match_service = MatchService(self, self._store, lambda: self._settings)
+        offer_reset(self, self._on_reset)
         self.add_on_set_parameters_callback(self._on_parameters)
-
-        output = qos_profile(self._settings.output_qos, self._settings.output_depth)
-        self._features_publisher = self.create_publisher(Features, "features", output)
-        self._matches_publisher = self.create_publisher(Matches, "matches", output)
-        self._tracks_publisher = self.create_publisher(Tracks, "tracks", output)
-        self._status_publisher = self.create_publisher(FrameStatus, "status", output)
-
-        images = qos_profile(self._settings.image_qos, 0 if every_frame else _NEWEST_DEPTH)
-        self._camera_info_subscription = self.create_subscription(
-            CameraInfo, "camera_info", self._on_camera_info, qos_profile(self._settings.image_qos, _NEWEST_DEPTH)
-        )
-        if self._settings.mask_topic:
-            policy = self._settings.queue_policy
-            self._mask_topic = MaskTopic(self, policy, images, self._put_with_mask, self._drop)
-        self._image_subscription = self.create_subscription(Image, "image", self._on_image, images)
-        self._silence_timer = self.create_timer(_SILENCE_S, self._on_silence)
-        self._worker = threading.Thread(target=self._work, name="frontend-worker", daemon=True)
-        self._worker.start()
-        extractor = self._frontend.extractor
-        self.get_logger().info(
-            f"ready: {extractor.identity} on {extractor.device}, {self._settings.precision}, matcher "
-            f"{self._settings.matcher}; waiting for images on {self._image_subscription.topic_name}"
-        )
+        change_state = self._service_change_state
+        change_state.callback = partial(self._on_change_state, change_state.callback)
+        if self._settings.autostart:
+            self._start()
 
     def stop(self) -> bool:
         """Stops the worker after the frame in hand; False if that frame is still running after a second."""
+        self._loader.cancel()
+        self._match_service.close()
         if self._mask_topic is not None:
             self._mask_topic.close()
-        self._queue.close()
-        self._worker.join(_STOP_TIMEOUT_S)
-        return not self._worker.is_alive()
+        if self._worker is None:
+            return True
+        self._worker.stop(_STOP_TIMEOUT_S)
+        return not self._worker.is_running
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Loads and warms the model; without its weights the node stays unconfigured."""
+        return self._transition("configure", self._configure)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Begins to receive, to process and to publish."""
+        return self._transition("activate", self._activate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Ends that, after the frame in hand; frames that wait are dropped."""
+        return self._transition("deactivate", self._deactivate)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Frees the model, and the GPU's memory."""
+        return self._transition("clean up", self._release)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Ends whatever runs and frees the model; the process goes on, for others to ask what became of the node."""
+        return self._transition("shut down", self._release)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Leaves nothing half made after a transition that crashed: the node is unconfigured then."""
+        return self._transition("recover", self._release)
+
+    def _on_change_state(self, change_state: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
+        """Refuses a transition that the present state does not have; rclpy would end the process for it."""
+        try:
+            return change_state(request, response)
+        except Exception as error:
+            # The class of this error is not public.
+            wanted = request.transition.label or request.transition.id
+            reason = str(error).splitlines()[0]
+            self.get_logger().error(
+                f"transition {wanted} refused, see `ros2 lifecycle list {self.get_name()}`: {reason}"
+            )
+            response.success = False
+            return response
+
+    def _transition(self, name: str, work: Callable[[], None]) -> TransitionCallbackReturn:
+        """Does a transition's work. rclpy drops what such a callback raises, so it is logged here or kept."""
+        try:
+            work()
+        except Exception as error:
+            self._failure = error
+            is_expected = isinstance(error, FeatureFrontendError)
+            if not self._is_starting:
+                self.get_logger().error(f"cannot {name}: {error if is_expected else traceback.format_exc()}")
+            return TransitionCallbackReturn.FAILURE if is_expected else TransitionCallbackReturn.ERROR
+        return TransitionCallbackReturn.SUCCESS
+
+    def _start(self) -> None:
+        for trigger in (self.trigger_configure, self.trigger_activate):
+            if trigger() != TransitionCallbackReturn.SUCCESS:
+                assert self._failure is not None
+                raise self._failure
+        self._is_starting = False
+
+    def _configure(self) -> None:
+        self._settings = read_settings(self)
+        frontend = self._load(self._settings)
+        frontend.warm_up(*WARM_UP_SIZE)
+        if frontend.notice:
+            self.get_logger().warning(frontend.notice)
+        self._topics = ResultTopics(self, self._settings, self._status_book)
+        self._worker = FrameWorker(frontend, self._topics, self._store, self.get_logger(), self.context.ok)
+        self._model, self._identity = frontend.settings, frontend.extractor.identity
+        self._device = frontend.extractor.device
+        self._tell_model_in_use()
+
+    def _activate(self) -> None:
+        assert self._worker is not None
+        settings = self._settings
+        every_frame = settings.queue_policy == "every_frame"
+        self._worker.start(None if every_frame else 1)
+        images = qos_profile(settings.image_qos, 0 if every_frame else _NEWEST_DEPTH)
+        self._camera_info_subscription = self.create_subscription(
+            CameraInfo, "camera_info", self._on_camera_info, qos_profile(settings.image_qos, _NEWEST_DEPTH)
+        )
+        if settings.mask_topic:
+            self._mask_topic = MaskTopic(self, settings.queue_policy, images, self._put_with_mask, self._drop_replaced)
+        self._image_subscription = self.create_subscription(Image, "image", self._on_image, images)
+        self._silence_timer = self.create_timer(_SILENCE_S, self._on_silence)
+        self.get_logger().info(
+            f"ready: {self._identity} on {self._device}, {self._model.precision}, matcher "
+            f"{settings.matcher}; waiting for images on {self._image_subscription.topic_name}"
+        )
+
+    def _deactivate(self) -> None:
+        assert self._worker is not None
+        self.destroy_subscription(self._image_subscription)
+        self.destroy_subscription(self._camera_info_subscription)
+        self._end_silence_timer()
+        waiting = [] if self._mask_topic is None else self._mask_topic.close()
+        self._mask_topic = None
+        for frame in [*self._worker.stop(), *waiting]:
+            self._topics.dropped(frame.message.header, frame.received_s, _DEACTIVATED)
+        self._worker.change(partial(Frontend.reset, reason="the node was inactive"))
+
+    def _release(self) -> None:
+        self._loader.cancel()
+        if self._worker is None:
+            return
+        if self._worker.is_running:
+            self._deactivate()
+        self._worker.change(Frontend.close)
+        self._worker = None
+        self._topics.destroy()
+        self._store.clear()
+        # The model's objects may refer to each other in circles.
+        gc.collect()
+        return_device_memory()
+        give_back_freed_memory()
 
     def _on_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         try:
-            self._settings = changed_settings(self._settings, changes)
+            settings = changed_settings(read_settings(self), changes)
+            if not is_same_model(settings, self._model):
+                check_model(settings)
         except SettingsError as error:
             return SetParametersResult(successful=False, reason=str(error))
+        self._parameters_set.trigger()
         return SetParametersResult(successful=True)
 
+    def _take_over(self) -> None:
+        """Brings the parameters as they are now, and a model that has been loaded, into force."""
+        self._settings = read_settings(self)
+        self._store.configure(self._settings)
+        if self._worker is None:
+            return
+        wanted = self._loader.wanted
+        if is_same_model(self._settings, self._model):
+            self._loader.cancel()
+        elif wanted is None or not is_same_model(self._settings, wanted):
+            self._loader.request(self._settings, self._worker.image_size)
+        else:
+            loaded = self._loader.take()
+            if loaded is not None:
+                self._end_loading(loaded)
+        in_force = with_model_of(self._settings, self._model)
+        self._worker.change(lambda frontend: frontend.configure(in_force))
+
+    def _end_loading(self, loaded: LoadedModel) -> None:
+        assert self._worker is not None
+        if loaded.frontend is None:
+            reason = f"the model stays {self._identity}: {loaded.problem}"
+            self.get_logger().error(reason)
+            self._worker.remark(reason)
+            self._tell_model_in_use()
+            return
+        frontend, extractor = loaded.frontend, loaded.frontend.extractor
+        self._model, self._identity, self._device = loaded.settings, extractor.identity, extractor.device
+        model = f"{self._identity} on {self._device}, {self._model.precision}"
+        reason = f"the model is now {model}; descriptors of different models do not compare"
+        self._worker.change(partial(Frontend.swap_model, other=frontend, reason=reason))
+        self.get_logger().info(f"from the next frame on: {model}")
+
+    def _tell_model_in_use(self) -> None:
+        """Sets the parameters that name the model to those of the model in use."""
+        in_use = {name: getattr(self._model, name) for name in MODEL_PARAMETERS}
+        changes = [
+            Parameter(name, value=value) for name, value in in_use.items() if value != getattr(self._settings, name)
+        ]
+        if changes:
+            self.set_parameters_atomically(changes)
+            self._settings = read_settings(self)
+
+    def _on_reset(self) -> None:
+        if self._worker is not None:
+            self._worker.change(partial(Frontend.reset, reason="a reset was requested"))
+
     def _on_camera_info(self, message: CameraInfo) -> None:
+        assert self._worker is not None
         try:
-            self._calibration = calibration_from_message(message)
+            self._worker.calibration = calibration_from_message(message)
             problem = ""
         except CalibrationError as error:
-            self._calibration = None
+            self._worker.calibration = None
             problem = f"camera_info is not used: {error}"
         if problem and problem != self._calibration_problem:
             self.get_logger().warning(problem)
@@ -125,28 +282,25 @@ class FrontendNode(Node):
 
     def _on_image(self, message: Image) -> None:
         received_s = time.monotonic()
-        if self._silence_timer is not None:
-            self.destroy_timer(self._silence_timer)
-            self._silence_timer = None
-        with self._status_lock:
-            self._status_book.note_arrival(received_s)
-        frame = _Frame(message, received_s)
+        self._end_silence_timer()
+        self._topics.note_arrival(received_s)
+        frame = Frame(message, received_s)
         if self._mask_topic is None:
             self._put(frame)
         else:
             self._mask_topic.hold(frame, stamp_to_ns(message.header.stamp), received_s, self._settings.mask_timeout_ms)
 
-    def _put_with_mask(self, frame: _Frame, mask: PairedMask[Image]) -> None:
+    def _put_with_mask(self, frame: Frame, mask: PairedMask[Image]) -> None:
         self._put(replace(frame, mask=mask))
 
-    def _put(self, frame: _Frame) -> None:
-        dropped = self._queue.put(frame)
+    def _put(self, frame: Frame) -> None:
+        assert self._worker is not None
+        dropped = self._worker.put(frame)
         if dropped is not None:
-            self._drop(dropped)
+            self._drop_replaced(dropped)
 
-    def _drop(self, frame: _Frame) -> None:
-        with self._status_lock:
-            self._publish_status(self._status_book.dropped(frame.message.header, frame.received_s))
+    def _drop_replaced(self, frame: Frame) -> None:
+        self._topics.dropped(frame.message.header, frame.received_s, _REPLACED)
 
     def _on_silence(self) -> None:
         topic = self._image_subscription.topic_name
@@ -159,60 +313,7 @@ class FrontendNode(Node):
         )
         self.get_logger().warning(f"no image on {topic} for {_SILENCE_S:g} s: {advice}", once=True)
 
-    def _work(self) -> None:
-        while (frame := self._queue.get()) is not None:
-            try:
-                self._process(frame)
-            except FeatureFrontendError as error:
-                self._refuse(frame, str(error))
-            except Exception as error:
-                if not self.context.ok():
-                    return
-                self._refuse(frame, f"{type(error).__name__}: {error}")
-
-    def _process(self, frame: _Frame) -> None:
-        settings = self._settings
-        if settings is not self._applied:
-            self._frontend.configure(settings)
-            self._applied = settings
-        start_s = time.monotonic()
-        image = image_to_array(frame.message)
-        converted_s = time.monotonic()
-        stamp_ns = stamp_to_ns(frame.message.header.stamp)
-        masked = self._masks.of_frame(frame.mask, (image.shape[0], image.shape[1]), settings)
-        result = masked.annotate(self._frontend.process(image, stamp_ns, masked.mask))
-        processed_s = time.monotonic()
-        self._publish_result(frame.message, result, settings.descriptor_type)
-        times = FrameTimes(
-            conversion_ms=(converted_s - start_s) * _MS_PER_S,
-            publishing_ms=(time.monotonic() - processed_s) * _MS_PER_S,
-        )
-        with self._status_lock:
-            header = frame.message.header
-            self._publish_status(self._status_book.processed(header, frame.received_s, result, times))
-
-    def _publish_result(self, image: Image, result: FrameResult, descriptor_type: str) -> None:
-        header = image.header
-        normalized = self._normalize(image, result)
-        self._features_publisher.publish(encode_features(header, result.features, normalized, descriptor_type))
-        if result.stamp0_ns is not None:
-            self._matches_publisher.publish(encode_matches(header, result))
-        of_tracks = None if normalized is None else normalized[result.tracks.feature_indices]
-        self._tracks_publisher.publish(encode_tracks(header, result.tracks, of_tracks))
-
-    def _normalize(self, image: Image, result: FrameResult) -> npt.NDArray[np.float32] | None:
-        calibration = self._calibration
-        if calibration is None or calibration.image_size != (image.height, image.width):
-            return None
-        return normalize_points(calibration, result.features.keypoints.numpy())
-
-    def _refuse(self, frame: _Frame, reason: str) -> None:
-        # A camera that sends one bad image mostly sends thousands: a reason is logged when it is new, status has each.
-        if reason != self._last_refusal:
-            self.get_logger().error(f"image refused: {reason}")
-            self._last_refusal = reason
-        with self._status_lock:
-            self._publish_status(self._status_book.refused(frame.message.header, frame.received_s, reason))
-
-    def _publish_status(self, status: FrameStatus) -> None:
-        self._status_publisher.publish(status)
+    def _end_silence_timer(self) -> None:
+        if self._silence_timer is not None:
+            self.destroy_timer(self._silence_timer)
+            self._silence_timer = None

@@ -13,14 +13,15 @@ from feature_frontend.errors import SettingsError
 from feature_frontend.mask_file import read_mask_file
 from feature_frontend.settings import PARAMETERS, ParameterRecord, Settings
 
-__all__ = ["changed_settings", "declare_parameters", "describe"]
+__all__ = ["changed_settings", "declare_parameters", "describe", "read_settings"]
 
 
 def describe(record: ParameterRecord) -> ParameterDescriptor:
-    """What `ros2 param describe` shows of a parameter. Those that are not live are read-only."""
+    """What `ros2 param describe` shows of a parameter, when a change acts included. Not live means read-only."""
     descriptor = ParameterDescriptor()
     descriptor.name = record.name
-    descriptor.description = record.description + (f" Unit: {record.unit}." if record.unit else "")
+    unit = f" Unit: {record.unit}." if record.unit else ""
+    descriptor.description = f"{record.description}{unit} {record.when}"
     descriptor.read_only = not record.live
     if record.choices:
         descriptor.additional_constraints = f"one of: {', '.join(record.choices)}"
@@ -49,6 +50,11 @@ def declare_parameters(node: Node) -> Settings:
             msg = f"{str(error).rstrip(record.name).rstrip(': ')}; expected {record.expectation}"
             raise SettingsError(msg) from error
     return _with_readable_mask(Settings.from_mapping(values), "")
+
+
+def read_settings(node: Node) -> Settings:
+    """What the parameters of `node` say now."""
+    return Settings.from_mapping({name: node.get_parameter(name).value for name in PARAMETERS})
 
 
 def changed_settings(settings: Settings, changes: Iterable[Parameter]) -> Settings:

@@ -56,10 +56,9 @@ class StatusBook:
         message.publishing_ms = times.publishing_ms
         return message
 
-    def dropped(self, header: Header, received_s: float) -> FrameStatus:
-        """The status of a frame that a newer one replaced in the queue."""
+    def dropped(self, header: Header, received_s: float, reason: str) -> FrameStatus:
+        """The status of a frame that was given up while it waited."""
         self._dropped += 1
-        reason = "a newer image arrived before this one was processed"
         return self._status(header, received_s, FrameState.DROPPED, reason)
 
     def refused(self, header: Header, received_s: float, reason: str) -> FrameStatus:

@@ -25,7 +25,7 @@ def markdown_table() -> str:
     """One row a parameter: name, default, range, whether it is live, meaning."""
     rows = ["| parameter | default | range | live | meaning |", "|---|---|---|---|---|"]
     rows += [
-        f"| `{record.name}` | `{json.dumps(record.default)}` | {_range(record)} | {'yes' if record.live else ''} "
+        f"| `{record.name}` | `{json.dumps(record.default)}` | {_range(record)} | {_live(record)} "
         f"| {record.description} |"
         for record in PARAMETERS.values()
     ]
@@ -39,6 +39,10 @@ def yaml_file() -> str:
         lines.append(f"    # {record.description}")
         lines.append(f"    {record.name}: {json.dumps(record.default)}")
     return "\n".join(lines)
+
+
+def _live(record: ParameterRecord) -> str:
+    return "reloads" if record.reloads else "yes" if record.live else ""
 
 
 def _range(record: ParameterRecord) -> str:

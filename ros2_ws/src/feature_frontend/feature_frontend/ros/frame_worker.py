@@ -1,0 +1,174 @@
+"""The thread that processes frames: from an image message to what is published of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sensor_msgs.msg import Image
+
+from feature_frontend.calibration import CameraCalibration, normalize_points
+from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.frame_queue import FrameQueue
+from feature_frontend.frontend import FrameResult, Frontend
+from feature_frontend.mask_pairing import PairedMask
+from feature_frontend.ros.frame_masks import FrameMasks
+from feature_frontend.ros.frame_store import FrameStore, StoredFrame
+from feature_frontend.ros.image_conversion import image_to_array
+from feature_frontend.ros.message_encoding import stamp_to_ns
+from feature_frontend.ros.result_topics import ResultTopics
+from feature_frontend.ros.status import FrameTimes
+
+__all__ = ["WARM_UP_SIZE", "Frame", "FrameWorker"]
+
+WARM_UP_SIZE = (240, 320)
+_MS_PER_S = 1e3
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image message, when it came, on the monotonic clock, s, and what the topic `mask` has for it."""
+
+    message: Image
+    received_s: float
+    mask: PairedMask[Image] | None = None
+
+
+class FrameWorker:
+    """Processes frames in a thread of its own, one at a time. Its methods are called by one other thread.
+
+    Args:
+        frontend: Used by this thread alone while it runs.
+        topics: Where results go.
+        store: Takes the features of every frame processed.
+        logger: Of the node.
+        is_ros_up: Whether there is still somebody to publish to.
+
+    Attributes:
+        calibration: In force from the next frame on; None without one.
+        image_size: (height, width) px of the latest image; WARM_UP_SIZE before the first one.
+    """
+
+    def __init__(
+        self,
+        frontend: Frontend,
+        topics: ResultTopics,
+        store: FrameStore,
+        logger: Any,
+        is_ros_up: Callable[[], bool],
+    ) -> None:
+        self.calibration: CameraCalibration | None = None
+        self.image_size = WARM_UP_SIZE
+        self._frontend = frontend
+        self._topics = topics
+        self._store = store
+        self._masks = FrameMasks()
+        self._logger = logger
+        self._is_ros_up = is_ros_up
+        self._changes: deque[Callable[[Frontend], None]] = deque()
+        self._remark = ""
+        self._last_refusal = ""
+        self._queue: FrameQueue[Frame] = FrameQueue(None)
+        self._thread: threading.Thread | None = None
+
+    def start(self, capacity: int | None) -> None:
+        """Begins to process.
+
+        Args:
+            capacity: Most frames that wait, the newest win; None for no bound.
+        """
+        self._queue = FrameQueue(capacity)
+        self._thread = threading.Thread(target=self._work, args=(self._queue,), name="frontend-worker", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float | None = None) -> list[Frame]:
+        """Ends after the frame in hand, or after `timeout_s`; the frames that were still waiting."""
+        left = self._queue.close()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+            if not self._thread.is_alive():
+                self._thread = None
+                self._apply_changes()
+        return left
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has been started and not ended."""
+        return self._thread is not None
+
+    def put(self, frame: Frame) -> Frame | None:
+        """Gives it a frame; returns the one that it replaces in the queue."""
+        return self._queue.put(frame)
+
+    def change(self, change: Callable[[Frontend], None]) -> None:
+        """Has the front-end changed between two frames, in the order of the calls; at once where no thread runs."""
+        self._changes.append(change)
+        if self._thread is None:
+            self._apply_changes()
+
+    def remark(self, text: str) -> None:
+        """Puts `text` into the status of the next frame processed that has nothing else to say."""
+
+        def put_down(_frontend: Frontend) -> None:
+            self._remark = text
+
+        self.change(put_down)
+
+    def _apply_changes(self) -> None:
+        while self._changes:
+            self._changes.popleft()(self._frontend)
+
+    def _work(self, queue: FrameQueue[Frame]) -> None:
+        while (frame := queue.get()) is not None:
+            try:
+                self._process(frame)
+            except FeatureFrontendError as error:
+                self._refuse(frame, str(error))
+            except Exception as error:
+                if not self._is_ros_up():
+                    return
+                self._refuse(frame, f"{type(error).__name__}: {error}")
+
+    def _process(self, frame: Frame) -> None:
+        self._apply_changes()
+        header = frame.message.header
+        start_s = time.monotonic()
+        image = image_to_array(frame.message)
+        converted_s = time.monotonic()
+        masked = self._masks.of_frame(frame.mask, (image.shape[0], image.shape[1]), self._frontend.settings)
+        result = masked.annotate(self._frontend.process(image, stamp_to_ns(header.stamp), masked.mask))
+        processed_s = time.monotonic()
+        self.image_size = image.shape[:2]
+        self._keep(frame.message)
+        self._topics.publish(header, result, self._normalize(frame.message, result), self._frontend.settings)
+        times = FrameTimes(
+            conversion_ms=(converted_s - start_s) * _MS_PER_S,
+            publishing_ms=(time.monotonic() - processed_s) * _MS_PER_S,
+        )
+        if self._remark and not result.reason:
+            result, self._remark = replace(result, reason=self._remark), ""
+        self._topics.processed(header, frame.received_s, result, times)
+
+    def _keep(self, image: Image) -> None:
+        features = self._frontend.latest_features
+        if features is not None:
+            self._store.put(stamp_to_ns(image.header.stamp), StoredFrame(image.header, features))
+
+    def _normalize(self, image: Image, result: FrameResult) -> npt.NDArray[np.float32] | None:
+        calibration = self.calibration
+        if calibration is None or calibration.image_size != (image.height, image.width):
+            return None
+        return normalize_points(calibration, result.features.keypoints.numpy())
+
+    def _refuse(self, frame: Frame, reason: str) -> None:
+        # A camera that sends one bad image mostly sends thousands: a reason is logged when it is new, status has each.
+        if reason != self._last_refusal:
+            self._logger.error(f"image refused: {reason}")
+            self._last_refusal = reason
+        self._topics.refused(frame.message.header, frame.received_s, reason)

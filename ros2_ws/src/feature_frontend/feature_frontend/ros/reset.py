@@ -1,0 +1,30 @@
+"""`~/reset`: a service where `std_srvs` is installed, else a topic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+from std_msgs.msg import Empty
+
+__all__ = ["offer_reset"]
+
+_TOPIC_DEPTH = 1
+
+
+def offer_reset(node: Node, reset: Callable[[], None]) -> str:
+    """Has `reset` called on request; the request's type, such as "std_srvs/srv/Empty"."""
+    try:
+        # Here, not above: the wheels of ROS 2 lack it.
+        from std_srvs.srv import Empty as EmptyService
+    except ImportError:
+        node.create_subscription(Empty, "~/reset", lambda _message: reset(), _TOPIC_DEPTH)
+        return "std_msgs/msg/Empty"
+
+    def answer(_request: Any, response: Any) -> Any:
+        reset()
+        return response
+
+    node.create_service(EmptyService, "~/reset", answer)
+    return "std_srvs/srv/Empty"

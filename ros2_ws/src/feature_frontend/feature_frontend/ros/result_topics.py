@@ -1,0 +1,87 @@
+"""The topics that the node publishes on: results, and a status for every frame."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import numpy.typing as npt
+from feature_frontend_msgs.msg import Features, FrameStatus, Matches, Tracks
+from rclpy.node import Node
+from std_msgs.msg import Header
+
+from feature_frontend.frontend import FrameResult
+from feature_frontend.ros.message_encoding import encode_features, encode_matches, encode_tracks
+from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.status import FrameTimes, StatusBook
+from feature_frontend.settings import NodeSettings
+
+__all__ = ["ResultTopics"]
+
+
+class ResultTopics:
+    """Publishes results and keeps the account of the frames. Any thread may report what became of a frame.
+
+    Args:
+        node: That publishes.
+        settings: Name the QoS.
+        book: The account; it outlives the topics.
+    """
+
+    def __init__(self, node: Node, settings: NodeSettings, book: StatusBook) -> None:
+        self._node = node
+        self._book = book
+        self._lock = threading.Lock()
+        output = qos_profile(settings.output_qos, settings.output_depth)
+        self.features = node.create_publisher(Features, "features", output)
+        self.matches = node.create_publisher(Matches, "matches", output)
+        self.tracks = node.create_publisher(Tracks, "tracks", output)
+        self.status = node.create_publisher(FrameStatus, "status", output)
+
+    def destroy(self) -> None:
+        """Ends the topics."""
+        for publisher in (self.features, self.matches, self.tracks, self.status):
+            self._node.destroy_publisher(publisher)
+
+    def publish(
+        self,
+        header: Header,
+        result: FrameResult,
+        normalized: npt.NDArray[np.float32] | None,
+        settings: NodeSettings,
+    ) -> None:
+        """Publishes a frame's results, as far as `settings` want them published.
+
+        Args:
+            header: The image's.
+            result: Of that image.
+            normalized: (N, 2) undistorted (x/z, y/z) of its keypoints; None without a calibration.
+            settings: Name what is published, and in which number format.
+        """
+        descriptor_type = settings.descriptor_type if settings.publish_descriptors else None
+        self.features.publish(encode_features(header, result.features, normalized, descriptor_type))
+        if settings.publish_matches and result.stamp0_ns is not None:
+            self.matches.publish(encode_matches(header, result))
+        if settings.publish_tracks:
+            of_tracks = None if normalized is None else normalized[result.tracks.feature_indices]
+            self.tracks.publish(encode_tracks(header, result.tracks, of_tracks))
+
+    def note_arrival(self, received_s: float) -> None:
+        """Takes note of an image that arrived at `received_s` on the monotonic clock, s."""
+        with self._lock:
+            self._book.note_arrival(received_s)
+
+    def processed(self, header: Header, received_s: float, result: FrameResult, times: FrameTimes) -> None:
+        """Publishes the status of a frame whose results were published."""
+        with self._lock:
+            self.status.publish(self._book.processed(header, received_s, result, times))
+
+    def dropped(self, header: Header, received_s: float, reason: str) -> None:
+        """Publishes the status of a frame that was given up while it waited."""
+        with self._lock:
+            self.status.publish(self._book.dropped(header, received_s, reason))
+
+    def refused(self, header: Header, received_s: float, reason: str) -> None:
+        """Publishes the status of a frame that could not be processed."""
+        with self._lock:
+            self.status.publish(self._book.refused(header, received_s, reason))

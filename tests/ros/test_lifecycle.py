@@ -1,0 +1,143 @@
+"""The managed node: what each transition does, and what it says when it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
+
+from feature_frontend_msgs.msg import FrameStatus
+from feature_frontend_msgs.srv import MatchFrames
+
+from feature_frontend.ros.message_encoding import stamp_from_ns, stamp_to_ns
+from tests.memory import resident_mib
+from tests.ros.harness import Client, RunningNode, wait_until
+from tests.ros.remote import Remote
+
+_FRAME_NS = 100_000_000
+_MANAGED = (
+    "autostart:=false",
+    "extractor:=silk-vggnp-mu",
+    "queue_policy:=every_frame",
+    "image_qos:=reliable",
+    "max_num_keypoints:=100",
+)
+Uint8Array = npt.NDArray[np.uint8]
+
+
+def _deactivate_in_mid_stream(client: Client, remote: Remote, images: list[Uint8Array]) -> int:
+    """Sends more than the node can do at once: each that it received still has one status. How many it received."""
+    sent = 2 + 20
+    for index in range(2, sent):
+        client.send_pixels(images[index % 3], (index + 1) * _FRAME_NS)
+    client.wait_for("status", 4)
+    assert remote.change_state("deactivate")
+    assert remote.state() == "inactive"
+    wait_until(lambda: not client.node.count_subscribers("image"), "the end of the subscription")
+    counted = max(status.frames_received for status in client.received["status"])
+    statuses = client.wait_for("status", counted)
+    assert len(statuses) == counted <= sent
+    assert len({stamp_to_ns(status.header.stamp) for status in statuses}) == counted
+    for status in statuses:
+        assert status.state in {FrameStatus.FIRST, FrameStatus.OK, FrameStatus.DROPPED}
+        if status.state == FrameStatus.DROPPED:
+            assert status.reason == "the node was deactivated before this image was processed"
+    last = statuses[-1]
+    assert last.frames_received == last.frames_processed + last.frames_dropped
+    return counted
+
+
+def test_each_transition_does_its_part(domain_id: int, photographs: list[Uint8Array]) -> None:
+    with RunningNode(domain_id, *_MANAGED) as running, Client(domain_id) as client:
+        remote = Remote(client.node)
+        assert remote.state() == "unconfigured"
+        assert not client.node.count_subscribers("image")
+        assert not remote.change_state("activate")
+        assert remote.change_state("configure")
+        assert remote.state() == "inactive"
+        wait_until(lambda: client.node.count_publishers("status") == 1, "the topics")
+        # Nothing listens yet: what a camera sends now never reaches the node and is not counted.
+        assert not client.node.count_subscribers("image")
+        client.send_pixels(photographs[0], 1)
+        assert remote.change_state("activate")
+        client.wait_for_node()
+        client.send_pixels(photographs[0], _FRAME_NS)
+        client.send_pixels(photographs[1], 2 * _FRAME_NS)
+        first, second = client.wait_for("status", 2)
+        assert (first.state, first.frames_received) == (FrameStatus.FIRST, 1)
+        assert (second.state, second.frames_received) == (FrameStatus.OK, 2)
+
+        counted = _deactivate_in_mid_stream(client, remote, photographs)
+
+        # Parameters change while it is inactive too; the account goes on.
+        assert remote.set(max_num_keypoints=30) == [(True, "")]
+        assert remote.change_state("activate")
+        client.wait_for_node()
+        client.send_pixels(photographs[0], 1000 * _FRAME_NS)
+        status = client.wait_for("status", counted + 1)[-1]
+        assert (status.state, status.reason) == (FrameStatus.FIRST, "the node was inactive")
+        assert (status.frames_received, status.keypoints) == (counted + 1, 30)
+
+        assert remote.change_state("deactivate")
+        assert remote.change_state("cleanup")
+        assert remote.state() == "unconfigured"
+        wait_until(lambda: not client.node.count_publishers("status"), "the end of the topics")
+        request = MatchFrames.Request(stamp0=stamp_from_ns(_FRAME_NS), stamp1=stamp_from_ns(1000 * _FRAME_NS))
+        response = remote.call(MatchFrames, "match_frames", request)
+        assert not response.ok
+        assert "none was processed since the node was configured" in response.reason
+
+        assert remote.change_state("configure")
+        assert remote.change_state("activate")
+        client.wait_for_node()
+        client.send_pixels(photographs[0], 1001 * _FRAME_NS)
+        status = client.wait_for("status", counted + 2)[-1]
+        assert (status.state, status.frames_received) == (FrameStatus.FIRST, counted + 2)
+        assert remote.change_state("shutdown")
+        assert remote.state() == "finalized"
+        code, _, output = running.interrupt()
+    assert code == 0
+    assert "Traceback" not in output
+
+
+def test_without_weights_it_stays_unconfigured_and_says_why(
+    domain_id: int, photographs: list[Uint8Array], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.pth"
+    broken.write_bytes(b"not a network")
+    with RunningNode(domain_id, *_MANAGED, f"weights_path:={broken}") as running, Client(domain_id) as client:
+        remote = Remote(client.node)
+        assert not remote.change_state("configure")
+        assert remote.state() == "unconfigured"
+        assert not client.node.count_publishers("status")
+        assert remote.set(weights_path="") == [(True, "")]
+        assert remote.change_state("configure")
+        assert remote.change_state("activate")
+        client.wait_for_node()
+        client.send_pixels(photographs[0], _FRAME_NS)
+        assert client.wait_for("status", 1)[0].state == FrameStatus.FIRST
+        _, _, output = running.interrupt()
+    assert output.count(f"cannot configure: cannot read weights {broken}") == 1
+    assert "Traceback" not in output
+
+
+@pytest.mark.slow
+def test_coming_and_going_takes_no_memory(domain_id: int, photographs: list[Uint8Array]) -> None:
+    with RunningNode(domain_id, *_MANAGED) as running, Client(domain_id) as client:
+        remote = Remote(client.node)
+        resident = []
+        for round_ in range(12):
+            for transition in ("configure", "activate"):
+                assert remote.change_state(transition)
+            client.wait_for_node()
+            client.send_pixels(photographs[round_ % 3], (round_ + 1) * _FRAME_NS)
+            client.wait_for("status", round_ + 1)
+            for transition in ("deactivate", "cleanup"):
+                assert remote.change_state(transition)
+            wait_until(lambda: not client.node.count_publishers("status"), "the end of the topics")
+            resident.append(resident_mib(running.process.pid))
+    assert resident[-1] - resident[3] < 20, resident

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["peak_mib"]
+__all__ = ["peak_mib", "resident_mib"]
 
 
 def peak_mib(pid: int | None = None) -> float:
@@ -13,5 +13,14 @@ def peak_mib(pid: int | None = None) -> float:
 
     Not `getrusage`: its peak outlives `exec`, so that a small process started by a large one reports the large one's.
     """
+    return _field_mib("VmHWM", pid)
+
+
+def resident_mib(pid: int | None = None) -> float:
+    """Resident memory of a process (default: this one) now, MiB."""
+    return _field_mib("VmRSS", pid)
+
+
+def _field_mib(name: str, pid: int | None) -> float:
     status = Path(f"/proc/{os.getpid() if pid is None else pid}/status").read_text(encoding="ascii")
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return int(status.split(f"{name}:")[1].split()[0]) / 1024

@@ -13,13 +13,13 @@ from feature_frontend_msgs.msg import Features, FrameStatus, Matches, Tracks
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.calibration import CameraCalibration, calibration_from_message, normalize_points
 from feature_frontend.errors import CalibrationError, FeatureFrontendError, SettingsError
 from feature_frontend.frame_queue import FrameQueue
 from feature_frontend.frontend import FrameResult, Frontend
-from feature_frontend.ros.image_conversion import image_to_array
+from feature_frontend.ros.image_input import pixels_of, subscribe_to_images
 from feature_frontend.ros.message_encoding import encode_features, encode_matches, encode_tracks, stamp_to_ns
 from feature_frontend.ros.parameters import changed_settings, declare_parameters
 from feature_frontend.ros.qos import qos_profile
@@ -37,7 +37,7 @@ _STOP_TIMEOUT_S = 1.0
 
 @dataclass(frozen=True)
 class _Frame:
-    message: Image
+    message: Image | CompressedImage
     received_s: float
 
 
@@ -79,7 +79,7 @@ class FrontendNode(Node):
         self._camera_info_subscription = self.create_subscription(
             CameraInfo, "camera_info", self._on_camera_info, qos_profile(self._settings.image_qos, _NEWEST_DEPTH)
         )
-        self._image_subscription = self.create_subscription(Image, "image", self._on_image, images)
+        self._image_subscription = subscribe_to_images(self, self._settings.image_transport, self._on_image, images)
         self._silence_timer = self.create_timer(_SILENCE_S, self._on_silence)
         self._worker = threading.Thread(target=self._work, name="frontend-worker", daemon=True)
         self._worker.start()
@@ -113,7 +113,7 @@ class FrontendNode(Node):
             self.get_logger().warning(problem)
         self._calibration_problem = problem
 
-    def _on_image(self, message: Image) -> None:
+    def _on_image(self, message: Image | CompressedImage) -> None:
         received_s = time.monotonic()
         if self._silence_timer is not None:
             self.destroy_timer(self._silence_timer)
@@ -153,7 +153,7 @@ class FrontendNode(Node):
             self._frontend.configure(settings)
             self._applied = settings
         start_s = time.monotonic()
-        image = image_to_array(frame.message)
+        image = pixels_of(frame.message, settings)
         converted_s = time.monotonic()
         result = self._frontend.process(image, stamp_to_ns(frame.message.header.stamp))
         processed_s = time.monotonic()
@@ -166,20 +166,20 @@ class FrontendNode(Node):
             header = frame.message.header
             self._publish_status(self._status_book.processed(header, frame.received_s, result, times))
 
-    def _publish_result(self, image: Image, result: FrameResult, descriptor_type: str) -> None:
+    def _publish_result(self, image: Image | CompressedImage, result: FrameResult, descriptor_type: str) -> None:
         header = image.header
-        normalized = self._normalize(image, result)
+        normalized = self._normalize(result)
         self._features_publisher.publish(encode_features(header, result.features, normalized, descriptor_type))
         if result.stamp0_ns is not None:
             self._matches_publisher.publish(encode_matches(header, result))
         of_tracks = None if normalized is None else normalized[result.tracks.feature_indices]
         self._tracks_publisher.publish(encode_tracks(header, result.tracks, of_tracks))
 
-    def _normalize(self, image: Image, result: FrameResult) -> npt.NDArray[np.float32] | None:
-        calibration = self._calibration
-        if calibration is None or calibration.image_size != (image.height, image.width):
+    def _normalize(self, result: FrameResult) -> npt.NDArray[np.float32] | None:
+        calibration, features = self._calibration, result.features
+        if calibration is None or calibration.image_size != (features.height, features.width):
             return None
-        return normalize_points(calibration, result.features.keypoints.numpy())
+        return normalize_points(calibration, features.keypoints.numpy())
 
     def _refuse(self, frame: _Frame, reason: str) -> None:
         # A camera that sends one bad image mostly sends thousands: a reason is logged when it is new, status has each.

@@ -6,6 +6,7 @@ What a file announces is read and checked before a decoder sees it: a few hundre
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -149,6 +150,10 @@ def _read_png(data: bytes) -> tuple[int, int, bytes]:
         end = offset + 12 + length
         if end > len(data):
             raise ImageError(_cut_off(data))
+        # The decoder would find out too, and print it for each frame.
+        if data[end - 4 : end] != struct.pack(">I", zlib.crc32(data[offset + 4 : end - 4])):
+            msg = f"PNG file of {len(data)} bytes is damaged: the checksum of its chunk {kind!r} is wrong"
+            raise ImageError(msg)
         if kind[0] & 0x20 == 0:
             kept.append(data[offset:end])
         offset = end

@@ -4,48 +4,23 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable
-from typing import TypeVar
 
 import cv2
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 
 from feature_frontend.calibration import DISTORTION_MODELS
 from feature_frontend.encodings import ENCODINGS
+from tests.generated import damaged_files, spoiled_parts
 
-__all__ = ["camera_infos", "compressed_images", "for_each", "images"]
+__all__ = ["camera_infos", "compressed_images", "images"]
 
-Message = TypeVar("Message")
-
-# Examples that hypothesis keeps track of at a time: its own memory would hide a leak of ours.
-_CHUNK = 500
 _LONGEST_DATA = 40_000
 
 _texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 _any_sizes = st.one_of(st.integers(0, 70), st.sampled_from([1, 2, 31, 1000, 2**16, 2**31 - 1, 2**31, 2**32 - 1]))
 _unknown_encodings = st.one_of(st.sampled_from(["nv24", "8UC2", "32FC3", "64FC0", "RGB8", "rgb8 ", ""]), _texts)
-
-
-def for_each(messages: st.SearchStrategy[Message], count: int, check: Callable[[Message], None]) -> None:
-    """Calls `check` with `count` messages, the same ones in each run; a failing one is shrunk and shown."""
-    for chunk in range(0, count, _CHUNK):
-
-        @seed(chunk)
-        @settings(
-            max_examples=min(_CHUNK, count - chunk),
-            deadline=None,
-            database=None,
-            phases=(Phase.generate, Phase.shrink),
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(messages)
-        def check_chunk(message: Message) -> None:
-            check(message)
-
-        check_chunk()
 
 
 @st.composite
@@ -57,15 +32,10 @@ def _bytes(draw: st.DrawFn, length: int) -> bytes:
     return np.random.default_rng(draw(st.integers(0, 2**32))).bytes(length)
 
 
-def _spoiled(draw: st.DrawFn, *parts: str) -> set[str]:
-    """Which parts of a message are wrong: none, one or two, so that each check comes to be the one that fails."""
-    return draw(st.sets(st.sampled_from(parts), min_size=draw(st.integers(0, 2)), max_size=2))
-
-
 @st.composite
 def images(draw: st.DrawFn) -> Image:
     """Raw images whose parts fit each other, almost fit, or do not at all."""
-    spoiled = _spoiled(draw, "encoding", "size", "step", "data")
+    spoiled = spoiled_parts(draw, "encoding", "size", "step", "data")
     encoding = draw(_unknown_encodings if "encoding" in spoiled else st.sampled_from(list(ENCODINGS)))
     layout = ENCODINGS.get(encoding, ENCODINGS["mono8"])
     sizes = _any_sizes if "size" in spoiled else st.integers(1, 35).map(lambda half: 2 * half)
@@ -124,23 +94,6 @@ def _png_bombs(draw: st.DrawFn) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
 
 
-@st.composite
-def _damaged_files(draw: st.DrawFn) -> bytes:
-    """A real file with bytes overwritten, most of them in its header, parts repeated, or its end missing."""
-    file = bytearray(draw(st.sampled_from(_FILES)))
-    damage = _spoiled(draw, "overwritten", "repeated", "cut off")
-    if "overwritten" in damage:
-        for _ in range(draw(st.integers(1, 8))):
-            near = draw(st.sampled_from([40, 200, len(file) - 1]))
-            file[draw(st.integers(0, min(near, len(file) - 1)))] = draw(st.integers(0, 255))
-    if "repeated" in damage:
-        begin, end = sorted(draw(st.tuples(st.integers(0, len(file)), st.integers(0, len(file)))))
-        file[begin:begin] = file[begin:end] * draw(st.integers(1, 3))
-    if "cut off" in damage:
-        del file[draw(st.integers(0, len(file))) :]
-    return bytes(file)
-
-
 _formats = st.one_of(
     st.sampled_from(
         ["jpeg", "png", "", ";", "rgb8; jpeg compressed bgr8", "rgb8; png compressed ", "mono8; jpeg compressed mono8"]
@@ -154,7 +107,7 @@ _formats = st.one_of(
 def compressed_images(draw: st.DrawFn) -> CompressedImage:
     """Compressed images: whole, damaged and cut off files, decompression bombs and noise."""
     noise = st.integers(0, 3000).flatmap(_bytes)
-    data = draw(st.one_of(_damaged_files(), _damaged_files(), _png_bombs(), noise))
+    data = draw(st.one_of(damaged_files(_FILES), damaged_files(_FILES), _png_bombs(), noise))
     return CompressedImage(format=draw(_formats), data=data)
 
 
@@ -178,7 +131,7 @@ def _values(draw: st.DrawFn, good: list[float]) -> list[float]:
 @st.composite
 def camera_infos(draw: st.DrawFn) -> CameraInfo:
     """Calibrations: NaN and infinite values, singular matrices, unknown models, absurd sizes, regions and binnings."""
-    spoiled = _spoiled(draw, "model", "count", "size", "matrices", "region")
+    spoiled = spoiled_parts(draw, "model", "count", "size", "matrices", "region")
     model = draw(_texts if "model" in spoiled else st.sampled_from(list(DISTORTION_MODELS)))
     count = draw(st.integers(0, 16) if "count" in spoiled else st.sampled_from(DISTORTION_MODELS.get(model, (5,))))
     height, width = (draw(_any_sizes), draw(_any_sizes)) if "size" in spoiled else (48, 64)

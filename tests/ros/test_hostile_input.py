@@ -17,18 +17,25 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
+import rclpy
 from feature_frontend_msgs.msg import FrameStatus
 from hypothesis import strategies as st
+from rclpy.context import Context
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.calibration import calibration_from_message, normalize_points
-from feature_frontend.errors import CalibrationError, ImageError
+from feature_frontend.errors import CalibrationError, ImageError, SettingsError
 from feature_frontend.intensity import INTENSITY_MODES, IntensityRange
 from feature_frontend.ros.image_conversion import image_to_array
 from feature_frontend.ros.message_encoding import stamp_from_ns
+from feature_frontend.ros.parameters import declare_parameters
+from feature_frontend.settings import PARAMETERS
+from tests.generated import for_each
 from tests.memory import peak_mib, resident_mib
 from tests.ros.harness import Client, RunningNode, wait_until
-from tests.ros.hostile_messages import camera_infos, compressed_images, for_each, images
+from tests.ros.hostile_messages import camera_infos, compressed_images, images
 
 Uint8Array = npt.NDArray[np.uint8]
 
@@ -108,6 +115,44 @@ def test_hostile_messages_are_refused_and_nothing_else(kind: str, report_figure:
     assert min(outcomes["taken"], outcomes["refused"]) > count // 20
     assert growth_mib < _MAX_LEAK_MIB
     assert peak_mib() - before_peak_mib < _MAX_GROWTH_OF_PEAK_MIB
+
+
+_overrides = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(),
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12),
+    st.lists(st.integers(0, 9), min_size=1, max_size=3),
+    st.lists(st.floats(0, 1), min_size=1, max_size=3),
+    st.sampled_from([record.default for record in PARAMETERS.values()]),
+)
+
+
+def test_parameter_overrides_of_any_type_are_taken_or_named(domain_id: int) -> None:
+    context = Context()
+    rclpy.init(args=[], context=context, domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO)
+    outcomes: Counter[str] = Counter()
+
+    def check(drawn: tuple[str, Any]) -> None:
+        name, value = drawn
+        overrides = [Parameter(name, value=value)]
+        options = {"start_parameter_services": False, "enable_rosout": False, "context": context}
+        node = rclpy.create_node("frontend", parameter_overrides=overrides, **options)
+        try:
+            declare_parameters(node)
+        except SettingsError as error:
+            outcomes["refused" if name in str(error) else "without its reason"] += 1
+        else:
+            outcomes["taken"] += 1
+        finally:
+            node.destroy_node()
+
+    try:
+        for_each(st.tuples(st.sampled_from(list(PARAMETERS)), _overrides), 50, check)
+    finally:
+        context.try_shutdown()
+    assert outcomes.keys() == {"taken", "refused"}
 
 
 @pytest.mark.slow

@@ -108,6 +108,19 @@ def test_a_mosaic_that_was_compressed_as_it_was_becomes_a_picture(pattern: str, 
     assert decode_compressed_image(grey).ndim == 2
 
 
+@pytest.mark.parametrize(
+    ("suffix", "options"), [(".jpg", ()), (".jpg", (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)), (".png", ())]
+)
+def test_the_emptiest_picture_holds_what_it_announces(suffix: str, options: tuple[int, ...]) -> None:
+    blank = np.full((3000, 4000), 255, np.uint8)
+    optimal = (cv2.IMWRITE_JPEG_OPTIMIZE, 1) if suffix == ".jpg" else (cv2.IMWRITE_PNG_COMPRESSION, 9)
+    file = _file(blank, suffix, *options, *optimal)
+    np.testing.assert_array_equal(decode_compressed_image(Compressed("mono8", file)), blank)
+    if suffix == ".png":
+        two_levels = _file(blank, suffix, *optimal, cv2.IMWRITE_PNG_BILEVEL, 1)
+        np.testing.assert_array_equal(decode_compressed_image(Compressed("mono8", two_levels)), blank)
+
+
 def test_an_orientation_in_the_file_does_not_turn_the_picture(photographs: list[Uint8Array]) -> None:
     data = _file(photographs[0], ".jpg")
     # TIFF header, one entry: orientation (0x0112), a SHORT, once, 6 (a quarter turn).
@@ -137,6 +150,9 @@ def test_sizes_are_checked_before_anything_is_decoded(photographs: list[Uint8Arr
         _with_jpeg_size(small, 65_535, 65_535),
     ):
         with pytest.raises(ImageError, match="expected at most 50000000 px in all"):
+            decode_compressed_image(Compressed("jpeg", file))
+    for file in (_png(7000, 7000, rows=bytes(1000)), _with_jpeg_size(small, 7000, 7000)):
+        with pytest.raises(ImageError, match=f"of {len(file)} bytes cannot hold the 7000x7000 px that it announces"):
             decode_compressed_image(Compressed("jpeg", file))
     assert peak_mib() - before_mib < 20
     with pytest.raises(ImageError, match="64x48 px; expected at most 3071 px in all"):

@@ -82,13 +82,16 @@ def _checked(data: bytes, max_pixels: int) -> bytes:
     Raises:
         ImageError: It is not what `decode_compressed_image` takes.
     """
-    for signature, read_header in _READERS.items():
+    for signature, (read_header, pixels_per_byte) in _READERS.items():
         if data.startswith(signature):
             try:
                 height, width, file = read_header(data)
             except (IndexError, ValueError, struct.error) as error:
                 raise ImageError(_cut_off(data)) from error
             check_image_size(height, width, max_pixels)
+            if height * width > pixels_per_byte * len(data):
+                msg = f"compressed image of {len(data)} bytes cannot hold the {width}x{height} px that it announces"
+                raise ImageError(msg)
             return file
     start = data[:8].hex(" ") or "nothing"
     msg = f"compressed image of {len(data)} bytes begins with {start}; expected JPEG (ff d8 ff) or PNG (89 50 4e 47)"
@@ -168,9 +171,11 @@ def _cut_off(data: bytes) -> str:
     return f"compressed image ends after {len(data)} bytes, before the file does; the rest is missing"
 
 
-_READERS: dict[bytes, Callable[[bytes], tuple[int, int, bytes]]] = {
-    b"\xff\xd8\xff": _read_jpeg,
-    b"\x89PNG\r\n\x1a\n": _read_png,
+# With each, the most pixels that a byte can stand for: of JPEG, 64 for each bit, which a block of 8x8 px takes at least
+# for its mean; of PNG, those of a bit a pixel that Deflate has shrunk 1032 times.
+_READERS: dict[bytes, tuple[Callable[[bytes], tuple[int, int, bytes]], int]] = {
+    b"\xff\xd8\xff": (_read_jpeg, 64 * 8),
+    b"\x89PNG\r\n\x1a\n": (_read_png, 1032 * 8),
 }
 # SOF0 to SOF15 without the tables (DHT, JPG, DAC) between them.
 _JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}

@@ -1,4 +1,4 @@
-"""How much memory a process has needed, for tests that measure one of their own."""
+"""How much memory a process needs, for tests that measure one of their own."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def peak_mib(pid: int | None = None) -> float:
 
     Not `getrusage`: its peak outlives `exec`, so that a small process started by a large one reports the large one's.
     """
-    return _field_mib("VmHWM", pid)
+    return _status_mib("VmHWM", pid)
 
 
 def resident_mib(pid: int | None = None) -> float:
     """Resident memory of a process (default: this one) now, MiB."""
-    return _field_mib("VmRSS", pid)
+    return _status_mib("VmRSS", pid)
 
 
-def _field_mib(name: str, pid: int | None) -> float:
-    status = Path(f"/proc/{os.getpid() if pid is None else pid}/status").read_text(encoding="ascii")
-    return int(status.split(f"{name}:")[1].split()[0]) / 1024
+def _status_mib(entry: str, pid: int | None) -> float:
+    status = Path(f"/proc/{os.getpid() if pid is None else pid}/status").read_text(encoding="ascii", errors="replace")
+    return int(status.split(f"{entry}:")[1].split()[0]) / 1024

@@ -14,10 +14,9 @@ from rosbags.rosbag1 import Writer as Rosbag1Writer
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from feature_frontend.errors import ImageError, SourceError
+from feature_frontend.errors import SourceError
 from feature_frontend.media import SourceOptions, open_source
 from feature_frontend.media.bag import camera_info_topic
-from feature_frontend.media.bag_images import decode_image
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 TYPES = STORE.types
@@ -177,7 +176,7 @@ def test_damaged_compressed_images_are_skipped(tmp_path: Path, caplog: pytest.Lo
 
     with caplog.at_level(logging.WARNING):
         assert [frame.index for frame in open_source(bag("mixed", [good, bad, good])).frames()] == [0, 2]
-    assert "skipped image 1 of /cam: compressed image of format 'jpeg' and 7 bytes" in caplog.text
+    assert "skipped image 1 of /cam: compressed image of 7 bytes begins with 6e 6f 74" in caplog.text
     with pytest.raises(SourceError, match=r"none of the 2 images of /cam .* can be read"):
         list(open_source(bag("bad", [bad, bad])).frames())
 
@@ -221,9 +220,9 @@ def test_bags_without_images_or_damaged(tmp_path: Path) -> None:
 
 
 def test_an_encoding_that_cannot_be_played_ends_it_at_once(tmp_path: Path) -> None:
-    depth = image(1, grey(0), "32FC1", width=9)
+    depth = image(1, grey(0), "32FC2", width=9)
     bag = write_bag(tmp_path / "bag", StoragePlugin.SQLITE3, [("/depth", IMAGE, 1, depth)])
-    with pytest.raises(SourceError, match="encoding '32FC1', which cannot be played; expected one of mono8"):
+    with pytest.raises(SourceError, match="encoding '32FC2', which cannot be played; expected one of mono8"):
         list(open_source(str(bag)).frames())
 
 
@@ -267,57 +266,3 @@ def test_a_calibration_of_another_size_is_warned_of(tmp_path: Path, caplog: pyte
 )
 def test_which_camera_info_belongs_to_an_image(image_topic: str, candidates: list[str], expected: str | None) -> None:
     assert camera_info_topic(image_topic, candidates) == expected
-
-
-def _bayer(pattern: str, red: int, green: int, blue: int) -> npt.NDArray[np.uint8]:
-    values = {"r": red, "g": green, "b": blue}
-    tile = np.array([values[letter] for letter in pattern], np.uint8).reshape(2, 2)
-    return np.tile(tile, (8, 8))
-
-
-@pytest.mark.parametrize(
-    ("encoding", "raw"),
-    [
-        ("rgb8", np.full((16, 16, 3), (200, 100, 30), np.uint8)),
-        ("bgr8", np.full((16, 16, 3), (30, 100, 200), np.uint8)),
-        ("rgba8", np.full((16, 16, 4), (200, 100, 30, 9), np.uint8)),
-        ("bgra8", np.full((16, 16, 4), (30, 100, 200, 9), np.uint8)),
-        ("8UC3", np.full((16, 16, 3), (30, 100, 200), np.uint8)),
-        ("bayer_rggb8", _bayer("rggb", 200, 100, 30)),
-        ("bayer_bggr8", _bayer("bggr", 200, 100, 30)),
-        ("bayer_gbrg8", _bayer("gbrg", 200, 100, 30)),
-        ("bayer_grbg8", _bayer("grbg", 200, 100, 30)),
-    ],
-)
-@pytest.mark.parametrize("padding", [0, 5])
-def test_colour_encodings(encoding: str, raw: npt.NDArray[np.uint8], padding: int) -> None:
-    rows = raw.reshape(16, -1)
-    padded = np.pad(rows, ((0, 0), (0, padding)), constant_values=255)
-    message = image(1, raw, encoding, step=padded.shape[1], data=padded.ravel())
-    pixels = decode_image(message)
-    assert pixels.shape == (16, 16, 3)
-    # Away from the border, where interpolation has no neighbours.
-    np.testing.assert_array_equal(pixels[2:-2, 2:-2], np.full((12, 12, 3), (200, 100, 30), np.uint8))
-
-
-def test_yuv_encodings_agree_with_opencv() -> None:
-    # BT.601 of pure red is Y 81, U 90, V 240.
-    yuyv = np.tile(np.array([81, 90, 81, 240], np.uint8), (16, 8)).reshape(16, 16, 2)
-    uyvy = np.tile(np.array([90, 81, 240, 81], np.uint8), (16, 8)).reshape(16, 16, 2)
-    for encoding, raw in (("yuyv", yuyv), ("yuv422_yuy2", yuyv), ("uyvy", uyvy), ("yuv422", uyvy)):
-        red, green, blue = decode_image(image(1, raw, encoding)).reshape(-1, 3).mean(axis=0)
-        assert red > 250, encoding
-        assert max(green, blue) < 5, encoding
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_sixteen_bit_grey_in_both_byte_orders(order: str) -> None:
-    deep = np.arange(16 * 16, dtype=f"{order}u2").reshape(16, 16) * 250
-    raw = np.ascontiguousarray(deep.astype(f"{order}u2")).view(np.uint8)
-    message = image(1, raw, "mono16", width=16, is_bigendian=int(order == ">"))
-    np.testing.assert_array_equal(decode_image(message), (deep >> 8).astype(np.uint8))
-
-
-def test_a_buffer_that_is_too_short() -> None:
-    with pytest.raises(ImageError, match="36x24 px in mono8 with rows of 36 bytes cannot lie in 863 bytes"):
-        decode_image(image(1, grey(0), "mono8", data=grey(0).ravel()[:-1]))

@@ -18,7 +18,7 @@ from feature_frontend_msgs.msg import FrameStatus
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from feature_frontend.errors import SourceError
 from feature_frontend.ros import replay_watch
@@ -52,17 +52,18 @@ def _wait(coroutine: object, timeout_s: float = _TIMEOUT_S) -> object:
     return asyncio.run(limited())
 
 
-def test_only_the_front_ends_own_subscription_counts(domain_id: int) -> None:
+@pytest.mark.parametrize(("kind", "topic"), [(Image, "camera/image"), (CompressedImage, "camera/image/compressed")])
+def test_only_the_front_ends_own_subscription_counts(kind: type, topic: str, domain_id: int) -> None:
     with _running_node("viewer", "/robot") as viewer, ReplayWatch("/robot", "camera/image") as watch:
-        viewer.create_subscription(Image, "camera/image", lambda _: None, 1)
+        viewer.create_subscription(kind, topic, lambda _: None, 1)
         deadline_s = time.monotonic() + _TIMEOUT_S
-        while not watch._node.count_subscribers("/robot/camera/image"):
+        while not watch._node.count_subscribers(f"/robot/{topic}"):
             assert time.monotonic() < deadline_s
             time.sleep(0.05)
         with pytest.raises(asyncio.TimeoutError):
             _wait(watch.until_listening(), timeout_s=0.5)
         with _running_node("frontend", "/robot") as frontend:
-            frontend.create_subscription(Image, "camera/image", lambda _: None, 1)
+            frontend.create_subscription(kind, topic, lambda _: None, 1)
             _wait(watch.until_listening())
     assert watch.image_topic == "/robot/camera/image"
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import cv2
 import numpy as np
 from feature_frontend_msgs.msg import Features, FrameStatus, Matches, Tracks
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from benchmarks.spinning_node import SpinningNode
 from feature_frontend.ros.image_conversion import array_to_image
@@ -78,12 +79,15 @@ class RunningNode:
 
 
 class Client(SpinningNode):
-    """Publishes images and collects all that the node publishes, by topic."""
+    """Publishes images, raw or compressed, and collects all that the node publishes, by topic."""
 
-    def __init__(self, domain_id: int) -> None:
+    def __init__(self, domain_id: int, image_transport: str = "raw", image_topic: str = "image") -> None:
         super().__init__("client", domain_id)
         reliable = qos_profile("reliable", 0)
-        self._image_publisher = self.node.create_publisher(Image, "image", reliable)
+        if image_transport == "raw":
+            self._image_publisher = self.node.create_publisher(Image, image_topic, reliable)
+        else:
+            self._image_publisher = self.node.create_publisher(CompressedImage, f"{image_topic}/compressed", reliable)
         self._camera_info_publisher = self.node.create_publisher(CameraInfo, "camera_info", reliable)
         self.received: dict[str, list[Any]] = {}
         for topic, kind in (("features", Features), ("matches", Matches), ("tracks", Tracks), ("status", FrameStatus)):
@@ -102,14 +106,15 @@ class Client(SpinningNode):
 
         wait_until(all_matched, "the node's topics")
 
-    def send(self, message: Image) -> None:
+    def send(self, message: Image | CompressedImage) -> None:
         """Publishes an image message as it is."""
         self._image_publisher.publish(message)
 
     def send_pixels(self, pixels: np.ndarray, stamp_ns: int, encoding: str = "") -> None:
-        """Publishes an (H, W) or (H, W, 3) array."""
+        """Publishes an (H, W) or (H, W, 3) array; compressed without loss where that is the transport."""
         encoding = encoding or ("mono8" if pixels.ndim == 2 else "rgb8")
-        self.send(array_to_image(pixels, encoding, stamp_from_ns(stamp_ns), "camera"))
+        message = array_to_image(pixels, encoding, stamp_from_ns(stamp_ns), "camera")
+        self.send(message if self._image_publisher.msg_type is Image else _compressed(message, pixels))
 
     def send_camera_info(self, message: CameraInfo) -> None:
         """Publishes a calibration."""
@@ -119,3 +124,12 @@ class Client(SpinningNode):
         """The messages of `topic` once there are `count`."""
         wait_until(lambda: len(self.received[topic]) >= count, f"{count} messages on {topic}")
         return self.received[topic]
+
+
+def _compressed(message: Image, pixels: np.ndarray) -> CompressedImage:
+    """As compressed_image_transport writes it with the codec png."""
+    is_colour = pixels.ndim == 3
+    description = f"{message.encoding}; png compressed {'bgr8' if is_colour else ''}"
+    compressed = CompressedImage(header=message.header, format=description)
+    compressed.data = cv2.imencode(".png", pixels[..., ::-1] if is_colour else pixels)[1].tobytes()
+    return compressed

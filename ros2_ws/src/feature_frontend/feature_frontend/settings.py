@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from feature_frontend.encodings import MAX_IMAGE_PIXELS
 from feature_frontend.errors import SettingsError
 from feature_frontend.extractors.registry import EXTRACTORS
+from feature_frontend.intensity import DEFAULT_INTENSITY, INTENSITY_MODES
 from feature_frontend.matchers.registry import MATCHERS
 
 if TYPE_CHECKING:
@@ -343,6 +345,43 @@ class NodeSettings(SettingsGroup):
         "QoS of the image and camera_info subscriptions: sensor_data (best effort, fits every publisher) or reliable.",
         choices=("sensor_data", "reliable"),
     )
+    image_transport: str = parameter(
+        "raw",
+        "raw: sensor_msgs/Image on `image`; compressed: sensor_msgs/CompressedImage (JPEG or PNG) on "
+        "`image/compressed`, which remapping `image` moves too, as with image_transport.",
+        choices=("raw", "compressed"),
+    )
+    max_image_pixels: int = parameter(
+        MAX_IMAGE_PIXELS,
+        "Largest image that is accepted, height times width; a larger one is refused before it is decoded or "
+        "converted. Bounds the memory that a broken or hostile sender can claim.",
+        unit="px",
+        minimum=1024,
+        maximum=1_000_000_000,
+        live=True,
+    )
+    intensity_range: str = parameter(
+        DEFAULT_INTENSITY.mode,
+        "Which sample of an image with more than 8 bits (mono16, 16UC1, 32FC1, rgb16, ...) becomes black and which "
+        "white: percentile: the image's 1st and 99th percentile; minmax: its extremes; full: the range of the type, 0 "
+        "to 1 for floats; fixed: intensity_low and intensity_high, the steadiest for a thermal camera.",
+        choices=INTENSITY_MODES,
+        live=True,
+    )
+    intensity_low: float = parameter(
+        DEFAULT_INTENSITY.low,
+        "Sample that becomes black with intensity_range fixed, in the image's own unit.",
+        minimum=-1e9,
+        maximum=1e9,
+        live=True,
+    )
+    intensity_high: float = parameter(
+        DEFAULT_INTENSITY.high,
+        "Sample that becomes white with intensity_range fixed, in the image's own unit; above intensity_low.",
+        minimum=-1e9,
+        maximum=1e9,
+        live=True,
+    )
     output_qos: str = parameter(
         "reliable",
         "QoS of the published topics: reliable or sensor_data (best effort).",
@@ -430,6 +469,16 @@ class NodeSettings(SettingsGroup):
         True,
         "Whether the node configures and activates itself when it starts; false leaves both to a lifecycle manager.",
     )
+
+    def __post_init__(self) -> None:
+        """Checks also what concerns two values."""
+        super().__post_init__()
+        if self.intensity_low >= self.intensity_high:
+            msg = (
+                f"parameter intensity_low is {self.intensity_low:g} and intensity_high {self.intensity_high:g}; "
+                "expected the first below the second"
+            )
+            raise SettingsError(msg)
 
 
 @dataclass(frozen=True)

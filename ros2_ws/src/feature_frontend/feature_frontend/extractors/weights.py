@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import pickle
 import tempfile
 import urllib.error
 import urllib.request
@@ -90,12 +89,19 @@ class FoundWeights:
                 state = _load_safetensors(self.path)
             else:
                 state = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-            msg = f"cannot read weights {self.path}: {error}"
+        except WeightsError:
+            raise
+        except Exception as error:
+            # Damaged files make the readers raise anything from IndexError to UnicodeDecodeError. The further lines of
+            # torch's texts advise to execute what is in the file.
+            reason = (str(error).splitlines() or [""])[0]
+            msg = f"cannot read weights {self.path}: {type(error).__name__}: {reason}"
             raise WeightsError(msg) from error
         if isinstance(state, Mapping):
             state = state.get(_LIGHTNING_KEY, state)
-        if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        if not isinstance(state, Mapping) or not all(
+            isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+        ):
             msg = f"weights {self.path} hold a {type(state).__name__}; expected names and tensors"
             raise WeightsError(msg)
         return dict(state)
@@ -239,16 +245,11 @@ def _verify(path: Path, record: WeightsRecord, origin: object) -> None:
 def _load_safetensors(path: Path) -> object:
     # Here, not above: rosdep has no key for safetensors, and the published weights of ALIKED do without.
     try:
-        from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ImportError as error:
         msg = f"weights {path} need the Python package safetensors: pip install safetensors"
         raise WeightsError(msg) from error
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        msg = f"cannot read weights {path}: {error}"
-        raise WeightsError(msg) from error
+    return load_file(path)
 
 
 def _sha256(path: Path) -> str:

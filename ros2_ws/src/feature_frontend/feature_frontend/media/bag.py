@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.calibration import CameraCalibration, calibration_from_message
+from feature_frontend.compressed_image import decode_compressed_image
+from feature_frontend.encodings import ENCODINGS, decode_image
 from feature_frontend.errors import CalibrationError, FeatureFrontendError, ImageError, SourceError
-from feature_frontend.media.bag_images import ENCODINGS, decode_compressed_image, decode_image
 from feature_frontend.media.frame import Frame
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
 from feature_frontend.calibration import CameraCalibration, normalize_points
 from feature_frontend.errors import FeatureFrontendError
@@ -20,7 +21,7 @@ from feature_frontend.frontend import FrameResult, Frontend
 from feature_frontend.mask_pairing import PairedMask
 from feature_frontend.ros.frame_masks import FrameMasks
 from feature_frontend.ros.frame_store import FrameStore, StoredFrame
-from feature_frontend.ros.image_conversion import image_to_array
+from feature_frontend.ros.image_input import pixels_of
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.result_topics import ResultTopics
 from feature_frontend.ros.status import FrameTimes
@@ -35,7 +36,7 @@ _MS_PER_S = 1e3
 class Frame:
     """An image message, when it came, on the monotonic clock, s, and what the topic `mask` has for it."""
 
-    message: Image
+    message: Image | CompressedImage
     received_s: float
     mask: PairedMask[Image] | None = None
 
@@ -139,14 +140,14 @@ class FrameWorker:
         self._apply_changes()
         header = frame.message.header
         start_s = time.monotonic()
-        image = image_to_array(frame.message)
+        image = pixels_of(frame.message, self._frontend.settings)
         converted_s = time.monotonic()
         masked = self._masks.of_frame(frame.mask, (image.shape[0], image.shape[1]), self._frontend.settings)
         result = masked.annotate(self._frontend.process(image, stamp_to_ns(header.stamp), masked.mask))
         processed_s = time.monotonic()
         self.image_size = image.shape[:2]
-        self._keep(frame.message)
-        self._topics.publish(header, result, self._normalize(frame.message, result), self._frontend.settings)
+        self._keep(header)
+        self._topics.publish(header, result, self._normalize(result), self._frontend.settings)
         times = FrameTimes(
             conversion_ms=(converted_s - start_s) * _MS_PER_S,
             publishing_ms=(time.monotonic() - processed_s) * _MS_PER_S,
@@ -155,16 +156,16 @@ class FrameWorker:
             result, self._remark = replace(result, reason=self._remark), ""
         self._topics.processed(header, frame.received_s, result, times)
 
-    def _keep(self, image: Image) -> None:
+    def _keep(self, header: Header) -> None:
         features = self._frontend.latest_features
         if features is not None:
-            self._store.put(stamp_to_ns(image.header.stamp), StoredFrame(image.header, features))
+            self._store.put(stamp_to_ns(header.stamp), StoredFrame(header, features))
 
-    def _normalize(self, image: Image, result: FrameResult) -> npt.NDArray[np.float32] | None:
-        calibration = self.calibration
-        if calibration is None or calibration.image_size != (image.height, image.width):
+    def _normalize(self, result: FrameResult) -> npt.NDArray[np.float32] | None:
+        calibration, features = self.calibration, result.features
+        if calibration is None or calibration.image_size != (features.height, features.width):
             return None
-        return normalize_points(calibration, result.features.keypoints.numpy())
+        return normalize_points(calibration, features.keypoints.numpy())
 
     def _refuse(self, frame: Frame, reason: str) -> None:
         # A camera that sends one bad image mostly sends thousands: a reason is logged when it is new, status has each.

@@ -55,7 +55,9 @@ def common_arguments() -> list[DeclareLaunchArgument]:
             "(aliked-n32+mnn.yaml)",
         ),
         DeclareLaunchArgument(
-            "image_topic", default_value="image", description="Topic of the images (sensor_msgs/Image)"
+            "image_topic",
+            default_value="image",
+            description="Topic of the images (sensor_msgs/Image); for compressed ones without its ending /compressed",
         ),
         DeclareLaunchArgument(
             "camera_info_topic",

@@ -13,7 +13,7 @@ from typing import Any
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.allocation import give_back_freed_memory
 from feature_frontend.calibration import calibration_from_message
@@ -23,6 +23,7 @@ from feature_frontend.mask_pairing import PairedMask
 from feature_frontend.ros.frame_masks import MaskTopic
 from feature_frontend.ros.frame_store import FrameStore
 from feature_frontend.ros.frame_worker import WARM_UP_SIZE, Frame, FrameWorker
+from feature_frontend.ros.image_input import subscribe_to_images
 from feature_frontend.ros.match_service import MatchService
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.model_loader import (
@@ -178,7 +179,7 @@ class FrontendNode(LifecycleNode):
         )
         if settings.mask_topic:
             self._mask_topic = MaskTopic(self, settings.queue_policy, images, self._put_with_mask, self._drop_replaced)
-        self._image_subscription = self.create_subscription(Image, "image", self._on_image, images)
+        self._image_subscription = subscribe_to_images(self, settings.image_transport, self._on_image, images)
         self._silence_timer = self.create_timer(_SILENCE_S, self._on_silence)
         self.get_logger().info(
             f"ready: {self._identity} on {self._device}, {self._model.precision}, matcher "
@@ -280,7 +281,7 @@ class FrontendNode(LifecycleNode):
             self.get_logger().warning(problem)
         self._calibration_problem = problem
 
-    def _on_image(self, message: Image) -> None:
+    def _on_image(self, message: Image | CompressedImage) -> None:
         received_s = time.monotonic()
         self._end_silence_timer()
         self._topics.note_arrival(received_s)

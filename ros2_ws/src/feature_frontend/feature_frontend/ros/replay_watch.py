@@ -17,6 +17,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from feature_frontend.errors import SourceError
+from feature_frontend.ros.image_input import compressed_topic
 from feature_frontend.ros.qos import qos_profile
 
 __all__ = ["ReplayWatch"]
@@ -83,7 +84,8 @@ class ReplayWatch:
         self.status = status
 
     def _is_listening(self) -> bool:
-        subscriptions = self._node.get_subscriptions_info_by_topic(self.image_topic)
+        topics = (self.image_topic, compressed_topic(self.image_topic))
+        subscriptions = [end for topic in topics for end in self._node.get_subscriptions_info_by_topic(topic)]
         return self._frontend in {(end.node_name, end.node_namespace) for end in subscriptions}
 
     async def until(self, done: Callable[[], bool]) -> None:

@@ -1,0 +1,60 @@
+"""Where the node's images come from: raw or compressed topics, named as image_transport names them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
+
+from feature_frontend.intensity import IntensityRange
+from feature_frontend.ros.image_conversion import image_to_array
+from feature_frontend.settings import NodeSettings
+
+__all__ = ["compressed_topic", "pixels_of", "subscribe_to_images"]
+
+_SUFFIX = "/compressed"
+
+
+def compressed_topic(base_topic: str) -> str:
+    """The topic of the compressed images that belong to `base_topic`; one that is compressed already stays as it is."""
+    return base_topic if base_topic.endswith(_SUFFIX) else base_topic + _SUFFIX
+
+
+def subscribe_to_images(
+    node: Node, transport: str, callback: Callable[[Image | CompressedImage], None], qos: QoSProfile
+) -> Subscription:
+    """Subscribes to `image`, or to the compressed images beside it.
+
+    The base topic is resolved first, as image_transport does: remapping `image` to `/camera/image_raw` moves also the
+    compressed topic, to `/camera/image_raw/compressed`. A rule for `image/compressed` itself holds too.
+
+    Args:
+        node: The subscriber.
+        transport: The parameter `image_transport`, raw or compressed.
+        callback: Takes each message as it is, in the executor's thread.
+        qos: Of the subscription.
+    """
+    base_topic = node.resolve_topic_name("image")
+    if transport == "compressed":
+        return node.create_subscription(CompressedImage, compressed_topic(base_topic), callback, qos)
+    if base_topic.endswith(_SUFFIX):
+        node.get_logger().warning(
+            f"{base_topic} is the topic of compressed images by its name, but image_transport is raw: expected "
+            "image_transport:=compressed, with `image` remapped to the topic without that ending"
+        )
+    return node.create_subscription(Image, "image", callback, qos)
+
+
+def pixels_of(message: Image | CompressedImage, settings: NodeSettings) -> npt.NDArray[np.uint8]:
+    """The pixels of `message`, (H, W) grey or (H, W, 3) RGB, as the parameters want them.
+
+    Raises:
+        ImageError: As `image_to_array`.
+    """
+    intensity = IntensityRange(settings.intensity_range, settings.intensity_low, settings.intensity_high)
+    return image_to_array(message, intensity, settings.max_image_pixels)

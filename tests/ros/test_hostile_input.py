@@ -1,0 +1,208 @@
+"""Thousands of generated messages of broken and hostile senders: each is taken, or refused with its reason.
+
+`FEATURE_FRONTEND_HOSTILE_MESSAGES` says how many; the default is what runs in CI.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
+
+import rclpy
+from feature_frontend_msgs.msg import FrameStatus
+from hypothesis import strategies as st
+from rclpy.context import Context
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from feature_frontend.calibration import calibration_from_message, normalize_points
+from feature_frontend.errors import CalibrationError, ImageError, SettingsError
+from feature_frontend.intensity import INTENSITY_MODES, IntensityRange
+from feature_frontend.ros.image_conversion import image_to_array
+from feature_frontend.ros.message_encoding import stamp_from_ns
+from feature_frontend.ros.parameters import declare_parameters
+from feature_frontend.settings import PARAMETERS
+from tests.generated import for_each
+from tests.memory import peak_mib, resident_mib
+from tests.ros.harness import Client, RunningNode, wait_until
+from tests.ros.hostile_messages import camera_infos, compressed_images, images
+
+Uint8Array = npt.NDArray[np.uint8]
+
+_MESSAGES = int(os.environ.get("FEATURE_FRONTEND_HOSTILE_MESSAGES", "6000"))
+_THROUGH_THE_NODE = 300
+_MAX_PIXELS = 4_000_000
+# 4 Mpx in 16 bits and three channels, once decoded and once scaled in float32; fifty times a bomb would be far above.
+_MAX_GROWTH_OF_PEAK_MIB = 300
+_MAX_LEAK_MIB = 20
+_INTENSITIES = [IntensityRange(mode, -10.0, 1000.0) for mode in INTENSITY_MODES]
+_POINTS = np.array([[0, 0], [31.5, 23.5], [63, 47]], np.float32)
+
+
+def _check_reason(error: Exception) -> str:
+    reason = str(error)
+    assert 20 < len(reason) < 800, reason
+    assert reason.isprintable(), reason
+    return "refused"
+
+
+def _check_image(message: Image | CompressedImage, intensity: IntensityRange) -> str:
+    try:
+        pixels = image_to_array(message, intensity, _MAX_PIXELS)
+    except ImageError as error:
+        return _check_reason(error)
+    assert pixels.dtype == np.uint8
+    assert pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
+    assert 0 < pixels.shape[0] * pixels.shape[1] <= _MAX_PIXELS
+    if isinstance(message, Image):
+        assert pixels.shape[:2] == (message.height, message.width)
+    return "taken"
+
+
+def _check_calibration(message: CameraInfo) -> str:
+    try:
+        points = normalize_points(calibration_from_message(message), _POINTS)
+    except CalibrationError as error:
+        return _check_reason(error)
+    assert points.shape == (3, 2)
+    assert points.dtype == np.float32
+    return "taken"
+
+
+_KINDS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], str]]] = {
+    "Image": (
+        st.tuples(images(), st.sampled_from(_INTENSITIES)),
+        lambda drawn: _check_image(*drawn),
+    ),
+    "CompressedImage": (
+        st.tuples(compressed_images(), st.sampled_from(_INTENSITIES)),
+        lambda drawn: _check_image(*drawn),
+    ),
+    "CameraInfo": (camera_infos(), _check_calibration),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", _KINDS)
+def test_hostile_messages_are_refused_and_nothing_else(kind: str, report_figure: Callable[[str], None]) -> None:
+    messages, check = _KINDS[kind]
+    outcomes: Counter[str] = Counter()
+    count = math.ceil(_MESSAGES / len(_KINDS))
+
+    def check_and_count(message: Any) -> None:
+        outcomes[check(message)] += 1
+
+    # What is allocated once and kept (caches of OpenCV and hypothesis) is no leak.
+    for_each(messages, count // 4, check_and_count)
+    before_mib, before_peak_mib = resident_mib(), peak_mib()
+    for_each(messages, count - count // 4, check_and_count)
+    growth_mib = resident_mib() - before_mib
+    report_figure(
+        f"{kind}: {outcomes.total()} hostile messages, {outcomes['taken']} taken, {outcomes['refused']} refused, "
+        f"resident memory {before_mib:.0f} MiB before, {growth_mib:+.1f} MiB after"
+    )
+    assert outcomes.total() >= count
+    assert min(outcomes["taken"], outcomes["refused"]) > count // 20
+    assert growth_mib < _MAX_LEAK_MIB
+    assert peak_mib() - before_peak_mib < _MAX_GROWTH_OF_PEAK_MIB
+
+
+_overrides = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(),
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12),
+    st.lists(st.integers(0, 9), min_size=1, max_size=3),
+    st.lists(st.floats(0, 1), min_size=1, max_size=3),
+    st.sampled_from([record.default for record in PARAMETERS.values()]),
+)
+
+
+def test_parameter_overrides_of_any_type_are_taken_or_named(domain_id: int) -> None:
+    context = Context()
+    rclpy.init(args=[], context=context, domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO)
+    outcomes: Counter[str] = Counter()
+
+    def check(drawn: tuple[str, Any]) -> None:
+        name, value = drawn
+        overrides = [Parameter(name, value=value)]
+        options = {"start_parameter_services": False, "enable_rosout": False, "context": context}
+        node = rclpy.create_node("frontend", parameter_overrides=overrides, **options)
+        try:
+            declare_parameters(node)
+        except SettingsError as error:
+            outcomes["refused" if name in str(error) else "without its reason"] += 1
+        else:
+            outcomes["taken"] += 1
+        finally:
+            node.destroy_node()
+
+    try:
+        for_each(st.tuples(st.sampled_from(list(PARAMETERS)), _overrides), 50, check)
+    finally:
+        context.try_shutdown()
+    assert outcomes.keys() == {"taken", "refused"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+def test_a_running_node_survives_them_and_processes_the_next_good_image(
+    transport: str, domain_id: int, photographs: list[Uint8Array], report_figure: Callable[[str], None]
+) -> None:
+    parameters = (
+        "extractor:=silk-vggnp-mu",
+        "queue_policy:=every_frame",
+        "image_qos:=reliable",
+        f"image_transport:={transport}",
+        f"max_image_pixels:={_MAX_PIXELS}",
+    )
+    sent = 0
+    with RunningNode(domain_id, *parameters) as running, Client(domain_id, transport) as client:
+        client.wait_for_node()
+
+        def send(drawn: tuple[Image | CompressedImage, CameraInfo]) -> None:
+            nonlocal sent
+            message, calibration = drawn
+            sent += 1
+            message.header.stamp = stamp_from_ns(sent)
+            client.send_camera_info(calibration)
+            client.send(message)
+
+        def send_good() -> None:
+            nonlocal sent
+            sent += 1
+            client.send_pixels(photographs[0], sent)
+
+        send_good()
+        client.wait_for("status", 1)
+        before_mib = resident_mib(running.process.pid)
+        hostile = images() if transport == "raw" else compressed_images()
+        for_each(st.tuples(hostile, camera_infos()), _THROUGH_THE_NODE, send)
+        send_good()
+        statuses: list[FrameStatus] = client.wait_for("status", sent)
+        growth_mib = resident_mib(running.process.pid) - before_mib
+        wait_until(lambda: statuses[-1].frames_received == sent, "the last status")
+        refused = [status for status in statuses if status.state == FrameStatus.ERROR]
+        assert running.process.poll() is None
+    report_figure(
+        f"{transport}: {sent} messages through the node, {len(refused)} refused, resident memory {growth_mib:+.0f} MiB"
+    )
+    assert len(refused) > _THROUGH_THE_NODE // 4
+    # An error that is not the project's own is told as "SomeError: ...".
+    unexpected = {status.reason for status in refused if "Error: " in status.reason or not status.reason}
+    assert not unexpected
+    last = statuses[-1]
+    assert (last.state, last.reason) == (FrameStatus.OK, "")
+    assert last.keypoints > 100
+    assert (last.frames_refused, last.frames_processed) == (len(refused), sent - len(refused))

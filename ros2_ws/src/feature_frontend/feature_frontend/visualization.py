@@ -113,10 +113,11 @@ class TrackTrails:
 def draw_tracks(
     image: Image, trails: Sequence[Points], ages: npt.NDArray[np.integer], oldest: int = 30, scale: float = 1.0
 ) -> Image:
-    """Each track's trail (L, 2) and a dot at its end, coloured by age, on a dimmed image enlarged by `scale`."""
-    canvas = _dimmed(image)
+    """Each track's trail (L, 2) and a dot at its end, coloured by age, on a dimmed image resized by `scale`."""
     if scale != 1:
-        canvas = np.asarray(cv2.resize(canvas, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC), np.uint8)
+        interpolation = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+        image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=interpolation), np.uint8)
+    canvas = _dimmed(image)
     colours = age_colours(ages, oldest)
     thickness = max(round(scale), 1)
     for index in np.argsort(ages, kind="stable"):
@@ -125,7 +126,7 @@ def draw_tracks(
         points = _fixed_point((np.asarray(trails[index]) + 0.5) * scale - 0.5)
         if len(points) > 1:
             cv2.polylines(canvas, [points[:, None]], False, colour, thickness, cv2.LINE_AA, SHIFT)
-        cv2.circle(canvas, _xy(points[-1]), round(2.2 * scale * 2**SHIFT), colour, -1, cv2.LINE_AA, SHIFT)
+        cv2.circle(canvas, _xy(points[-1]), round(2.2 * max(scale, 1.0) * 2**SHIFT), colour, -1, cv2.LINE_AA, SHIFT)
     return canvas
 
 

@@ -31,12 +31,18 @@ _WARM_UP_RUNS = 3  # as torch's documentation of CUDA graphs has it
 class Execution(Protocol):
     """Runs a network on images of one size."""
 
+    @property
+    def description(self) -> str:
+        """How the network runs now, in a word or two."""
+
     def __call__(self, images: Images, resize: Resize, options: DetectionOptions) -> list[NetworkFeatures]:
         """Features of (H, W[, 3]) uint8 images in the coordinates of the resized image, one entry an image."""
 
 
 class PlainExecution:
     """One operation after another."""
+
+    description = "uncompiled"
 
     def __init__(self, network: NetworkProtocol, device: torch.device) -> None:
         self._network = network
@@ -54,6 +60,11 @@ class CompiledExecution:
     def __init__(self, network: FastNetwork, compiler: BackgroundCompiler) -> None:
         self._network = network
         self._compiler = compiler
+
+    @property
+    def description(self) -> str:
+        """See `Execution`."""
+        return "compiled" if self._compiler.is_in_use else "uncompiled so far"
 
     def __call__(self, images: Images, resize: Resize, options: DetectionOptions) -> list[NetworkFeatures]:
         """See `Execution`."""
@@ -89,6 +100,8 @@ class GraphExecution:
         network: On `device`, in evaluation mode.
         device: A CUDA device.
     """
+
+    description = "CUDA graph"
 
     def __init__(self, network: FastNetwork, device: torch.device) -> None:
         self._network = network

@@ -7,18 +7,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 from feature_frontend_msgs.msg import Features, FrameStatus, Matches, Tracks
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
 
-from feature_frontend.calibration import CameraCalibration, calibration_from_message, normalize_points
-from feature_frontend.errors import CalibrationError, FeatureFrontendError, SettingsError
+from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.frame_queue import FrameQueue
 from feature_frontend.frontend import FrameResult, Frontend
+from feature_frontend.ros.calibration_watch import CalibrationWatch
+from feature_frontend.ros.debug_image import DebugImage
+from feature_frontend.ros.diagnostics import Diagnostics, Facts
 from feature_frontend.ros.image_conversion import image_to_array
 from feature_frontend.ros.message_encoding import encode_features, encode_matches, encode_tracks, stamp_to_ns
 from feature_frontend.ros.parameters import changed_settings, declare_parameters
@@ -60,8 +60,7 @@ class FrontendNode(Node):
         if self._frontend.notice:
             self.get_logger().warning(self._frontend.notice)
         self._applied = self._settings
-        self._calibration: CameraCalibration | None = None
-        self._calibration_problem = ""
+        self._calibrations = CalibrationWatch()
         self._last_refusal = ""
         self._status_book = StatusBook()
         self._status_lock = threading.Lock()
@@ -74,6 +73,9 @@ class FrontendNode(Node):
         self._matches_publisher = self.create_publisher(Matches, "matches", output)
         self._tracks_publisher = self.create_publisher(Tracks, "tracks", output)
         self._status_publisher = self.create_publisher(FrameStatus, "status", output)
+
+        self._debug_image = DebugImage(self)
+        self._diagnostics = Diagnostics(self, self._facts)
 
         images = qos_profile(self._settings.image_qos, 0 if every_frame else _NEWEST_DEPTH)
         self._camera_info_subscription = self.create_subscription(
@@ -92,6 +94,7 @@ class FrontendNode(Node):
     def stop(self) -> bool:
         """Stops the worker after the frame in hand; False if that frame is still running after a second."""
         self._queue.close()
+        self._debug_image.stop()
         self._worker.join(_STOP_TIMEOUT_S)
         return not self._worker.is_alive()
 
@@ -103,21 +106,27 @@ class FrontendNode(Node):
         return SetParametersResult(successful=True)
 
     def _on_camera_info(self, message: CameraInfo) -> None:
-        try:
-            self._calibration = calibration_from_message(message)
-            problem = ""
-        except CalibrationError as error:
-            self._calibration = None
-            problem = f"camera_info is not used: {error}"
-        if problem and problem != self._calibration_problem:
+        problem = self._calibrations.take(message)
+        if problem:
             self.get_logger().warning(problem)
-        self._calibration_problem = problem
+
+    def _facts(self) -> Facts:
+        extractor = self._frontend.extractor
+        return Facts(
+            model=extractor.identity,
+            device=extractor.device,
+            execution=extractor.execution,
+            precision=self._settings.precision,
+            calibration=self._calibrations.state,
+            warnings=[text for text in (self._frontend.notice, self._calibrations.warning) if text],
+        )
 
     def _on_image(self, message: Image) -> None:
         received_s = time.monotonic()
         if self._silence_timer is not None:
             self.destroy_timer(self._silence_timer)
             self._silence_timer = None
+        self._diagnostics.arrived(received_s)
         with self._status_lock:
             self._status_book.note_arrival(received_s)
         dropped = self._queue.put(_Frame(message, received_s))
@@ -157,29 +166,26 @@ class FrontendNode(Node):
         converted_s = time.monotonic()
         result = self._frontend.process(image, stamp_to_ns(frame.message.header.stamp))
         processed_s = time.monotonic()
-        self._publish_result(frame.message, result, settings.descriptor_type)
+        self._publish_result(frame.message, result, settings)
         times = FrameTimes(
             conversion_ms=(converted_s - start_s) * _MS_PER_S,
             publishing_ms=(time.monotonic() - processed_s) * _MS_PER_S,
         )
         with self._status_lock:
-            header = frame.message.header
-            self._publish_status(self._status_book.processed(header, frame.received_s, result, times))
+            header, note = frame.message.header, self._calibrations.news()
+            self._publish_status(self._status_book.processed(header, frame.received_s, result, times, note))
+        self._debug_image.show(header, image, result)
 
-    def _publish_result(self, image: Image, result: FrameResult, descriptor_type: str) -> None:
+    def _publish_result(self, image: Image, result: FrameResult, settings: Settings) -> None:
         header = image.header
-        normalized = self._normalize(image, result)
-        self._features_publisher.publish(encode_features(header, result.features, normalized, descriptor_type))
+        stamp_ns = stamp_to_ns(header.stamp)
+        normalized = self._calibrations.normalize(result.features, stamp_ns, rectified=settings.rectified)
+        features = encode_features(header, result.features, normalized, settings.descriptor_type)
+        self._features_publisher.publish(features)
         if result.stamp0_ns is not None:
             self._matches_publisher.publish(encode_matches(header, result))
         of_tracks = None if normalized is None else normalized[result.tracks.feature_indices]
         self._tracks_publisher.publish(encode_tracks(header, result.tracks, of_tracks))
-
-    def _normalize(self, image: Image, result: FrameResult) -> npt.NDArray[np.float32] | None:
-        calibration = self._calibration
-        if calibration is None or calibration.image_size != (image.height, image.width):
-            return None
-        return normalize_points(calibration, result.features.keypoints.numpy())
 
     def _refuse(self, frame: _Frame, reason: str) -> None:
         # A camera that sends one bad image mostly sends thousands: a reason is logged when it is new, status has each.
@@ -191,3 +197,4 @@ class FrontendNode(Node):
 
     def _publish_status(self, status: FrameStatus) -> None:
         self._status_publisher.publish(status)
+        self._diagnostics.note(status)

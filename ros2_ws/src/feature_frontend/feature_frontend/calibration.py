@@ -167,7 +167,8 @@ class CameraCalibration:
         lengths = DISTORTION_MODELS.get(self.distortion_model)
         if lengths is None:
             msg = (
-                f"distortion_model {self.distortion_model!r} is unknown; expected one of {', '.join(DISTORTION_MODELS)}"
+                f"distortion_model {self.distortion_model[:40]!r} is unknown; expected one of "
+                f"{', '.join(DISTORTION_MODELS)}"
             )
             raise CalibrationError(msg)
         count = len(self.distortion_coefficients)

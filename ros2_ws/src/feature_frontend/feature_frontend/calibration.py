@@ -240,12 +240,16 @@ def normalize_points(
         fx, _, cx, _, _, fy, cy, *_ = calibration.projection_matrix
     else:
         fx, _, cx, _, fy, cy, *_ = calibration.camera_matrix
-    flat = (full - [cx, cy]) / [fx, fy]
+    with np.errstate(all="ignore"):
+        flat = (full - [cx, cy]) / [fx, fy]
     coefficients = calibration.distortion_coefficients
     # An equidistant lens whose coefficients are 0 is still a fisheye: its radius is the angle, not the tangent.
     if not rectified and (any(coefficients) or (coefficients and calibration.distortion_model in FISHEYE_MODELS)):
         flat = lens_of(calibration.distortion_model, coefficients).undistort(flat)
-    return flat.astype(np.float32)
+    with np.errstate(over="ignore"):
+        normalized = flat.astype(np.float32)
+    normalized[~np.isfinite(normalized).all(axis=1)] = np.nan  # absurd numbers in the calibration, or in the points
+    return normalized
 
 
 def check_length(key: str, values: tuple[float, ...], length: int) -> None:

@@ -84,6 +84,8 @@ def check_arrays() -> Iterator[Finding]:
     yield finding
     try:
         importlib.import_module("torch").from_numpy(array)
+    except ImportError:
+        return  # said already
     except Exception as error:
         yield fail("torch", f"does not take NumPy {numpy.__version__}: {error}", "install a torch for this NumPy")
 
@@ -107,11 +109,12 @@ def check_messages() -> Iterator[Finding]:
         return
     yield ok("ROS 2", f"rclpy; ROS_DISTRO is {os.environ.get('ROS_DISTRO', 'not set')}")
     try:
+        importlib.import_module("diagnostic_msgs.msg")
         messages = importlib.import_module("feature_frontend_msgs.msg")
         serialize(messages.Features())
     except Exception as error:
         advice = "make setup, or colcon build in ros2_ws; then source env.sh"
-        yield fail("messages", f"feature_frontend_msgs is not usable: {type(error).__name__}: {error}", advice)
+        yield fail("messages", f"not usable: {type(error).__name__}: {error}", advice)
     else:
         yield ok("messages", f"feature_frontend_msgs from {Path(str(messages.__file__)).parents[1]}")
 

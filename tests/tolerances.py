@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["PARITY", "REDUCED_PRECISION", "SILK_PARITY", "Parity", "ReducedPrecision", "SilkParity"]
+__all__ = [
+    "PARITY",
+    "REDUCED_PRECISION",
+    "SILK_PARITY",
+    "UNDISTORTION",
+    "Parity",
+    "ReducedPrecision",
+    "SilkParity",
+]
 
 
 @dataclass(frozen=True)
@@ -69,3 +77,6 @@ REDUCED_PRECISION = {
     torch.float16: ReducedPrecision(position_px=0.5, share=0.98, cosine=0.99),
     torch.bfloat16: ReducedPrecision(position_px=0.5, share=0.95, cosine=0.99),
 }
+
+# Largest difference of an undistorted coordinate, in normalised units (x/z, y/z).
+UNDISTORTION = 1e-4

@@ -16,6 +16,7 @@ _ROS_PACKAGES = {
     "ament_index_python",
     "builtin_interfaces",
     "cv_bridge",
+    "diagnostic_msgs",
     "feature_frontend_msgs",
     "launch",
     "launch_ros",

@@ -1,12 +1,15 @@
-"""Undistortion against OpenCV's forward models: distort known rays, and get them back."""
+"""Calibrations: what is refused, and rays of distorted, binned, cropped and rectified images."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
-from feature_frontend.calibration import CameraCalibration, normalize_points
+from feature_frontend.calibration import CameraCalibration, RegionOfInterest, normalize_points
+from feature_frontend.errors import CalibrationError
 
 _MATRIX = np.array([[420.0, 0.0, 322.0], [0.0, 418.0, 239.0], [0.0, 0.0, 1.0]])
 
@@ -42,3 +45,88 @@ def test_rays_come_back_through_the_lens(model: str, coefficients: tuple[float, 
     assert normalized.dtype == np.float32
     np.testing.assert_allclose(normalized, rays, atol=1e-4)
     assert normalize_points(calibration, np.zeros((0, 2), np.float32)).shape == (0, 2)
+
+
+_CALIBRATION = CameraCalibration(
+    height=480,
+    width=640,
+    camera_name="",
+    distortion_model="plumb_bob",
+    camera_matrix=tuple(_MATRIX.ravel().tolist()),
+    distortion_coefficients=(-0.28, 0.07, 0.0002, 0.00002, 0.0),
+)
+
+
+def _binned(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """What a sensor delivers that adds up blocks of pixels; what does not fill a block is left out."""
+    height, width = image.shape[0] // rows, image.shape[1] // columns
+    return image[: height * rows, : width * columns].reshape(height, rows, width, columns).mean(axis=(1, 3))
+
+
+@pytest.mark.parametrize("binning", [(0, 0), (1, 1), (2, 2), (4, 2), (3, 5)])
+@pytest.mark.parametrize("region", [(0, 0, 0, 0), (64, 32, 400, 301), (101, 57, 240, 320)])
+def test_convention_binning_and_region_of_interest(binning: tuple[int, int], region: tuple[int, int, int, int]) -> None:
+    x_offset, y_offset, width, height = region
+    calibration = replace(
+        _CALIBRATION,
+        binning_x=binning[0],
+        binning_y=binning[1],
+        region_of_interest=RegionOfInterest(x_offset, y_offset, height, width, do_rectify=bool(width)),
+    )
+    # The sensor shows its own coordinates: what a delivered pixel holds is where on the sensor its middle lies.
+    y, x = np.mgrid[0:480, 0:640].astype(np.float64)
+    window = np.s_[y_offset : y_offset + (height or 480), x_offset : x_offset + (width or 640)]
+    delivered = np.stack([_binned(plane[window], max(binning[1], 1), max(binning[0], 1)) for plane in (x, y)], axis=-1)
+    assert delivered.shape[:2] == calibration.image_size
+    rows, columns = np.mgrid[0 : delivered.shape[0], 0 : delivered.shape[1]]
+    points = np.stack([columns.ravel(), rows.ravel()], axis=1).astype(np.float32)
+    np.testing.assert_allclose(calibration.to_full_image(points), delivered.reshape(-1, 2), atol=1e-9)
+    np.testing.assert_allclose(
+        normalize_points(calibration, points), normalize_points(_CALIBRATION, delivered.reshape(-1, 2)), atol=1e-6
+    )
+
+
+def test_convention_rectified_images_have_the_rays_of_the_projection_matrix() -> None:
+    rotation = cv2.Rodrigues(np.array([0.01, 0.03, -0.02]))[0]
+    projection = np.array([[380.0, 0, 310, -45.6], [0, 381, 245, 0], [0, 0, 1, 0]])
+    calibration = replace(
+        _CALIBRATION,
+        rectification_matrix=tuple(rotation.ravel().tolist()),
+        projection_matrix=tuple(projection.ravel().tolist()),
+    )
+    # Where image_proc takes each pixel of the rectified image from.
+    coefficients = np.array(calibration.distortion_coefficients)
+    maps = cv2.initUndistortRectifyMap(_MATRIX, coefficients, rotation, projection[:, :3], (640, 480), cv2.CV_32FC1)
+    raw = np.stack(maps, axis=-1)[::40, ::40].reshape(-1, 2)
+    rectified = np.stack(np.meshgrid(np.arange(0, 640, 40), np.arange(0, 480, 40)), axis=-1).reshape(-1, 2)
+    rays = normalize_points(calibration, rectified, rectified=True)
+    np.testing.assert_allclose(rays[0], [-310 / 380, -245 / 381], atol=1e-6)
+    in_camera = np.column_stack([rays, np.ones(len(rays))]) @ rotation
+    own = normalize_points(calibration, raw)
+    np.testing.assert_allclose(own, in_camera[:, :2] / in_camera[:, 2:], atol=1e-5)
+
+    without = replace(_CALIBRATION, projection_matrix=(0.0,) * 12)
+    assert np.isfinite(normalize_points(without, raw)).all()
+    with pytest.raises(CalibrationError, match="projection matrix P are 0 and 0 px"):
+        normalize_points(without, raw, rectified=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"camera_matrix": (0.0,) * 9}, "not calibrated: its matrix K is 0"),
+        ({"camera_matrix": (420.0, 0, 322, 0, float("nan"), 239, 0, 0, 1)}, "camera_matrix .* finite"),
+        ({"camera_matrix": (420.0, 3.0, 322, 0, 418, 239, 0, 0, 1)}, "expected fx 0 cx, 0 fy cy, 0 0 1"),
+        ({"camera_matrix": (420.0, 0, 322, 0, 418, 239, 0, 0, 0)}, "expected fx 0 cx"),
+        ({"camera_matrix": (420.0,) * 3}, "camera_matrix holds 3 values; expected 9"),
+        ({"distortion_coefficients": (float("inf"), 0, 0, 0, 0)}, "distortion_coefficients .* finite"),
+        ({"distortion_coefficients": (0.1,) * 3}, "holds 3 values; plumb_bob has 4 or 5"),
+        ({"distortion_model": "fov"}, "'fov' is unknown; expected one of plumb_bob"),
+        ({"projection_matrix": (float("nan"),) * 12}, "projection_matrix .* finite"),
+        ({"region_of_interest": RegionOfInterest(300, 0, 480, 400)}, "400x480 px at \\(300, 0\\)"),
+        ({"binning_x": 1000}, "binned by 1000x0"),
+    ],
+)
+def test_an_inconsistent_calibration_is_refused(changes: dict[str, object], expected: str) -> None:
+    with pytest.raises(CalibrationError, match=expected):
+        replace(_CALIBRATION, **changes)

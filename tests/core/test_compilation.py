@@ -48,11 +48,13 @@ def test_frames_go_on_uncompiled_until_the_code_is_ready(cache: Path, caplog: py
     for _ in range(4):
         torch.testing.assert_close(compiler(images), expected)
         assert not compiler.is_compiled(images.shape)
+        assert not compiler.is_in_use
     compiler.wait()
     assert compiler.is_compiled(images.shape), caplog.text
     assert not compiler.is_compiled((1, 3, 64, 64))
     for mine, plain in zip(compiler(images), expected, strict=True):
         torch.testing.assert_close(mine, plain, atol=1e-4, rtol=1e-4)
+    assert compiler.is_in_use
     assert list(cache.glob("aliked-t16-*.done"))
     assert "aliked-t16 is compiled for 1x3x64x96" in caplog.text
 

@@ -22,7 +22,7 @@ setup(
         (f"share/{package_name}", ["package.xml"]),
         # By pattern, not "launch/*": a __pycache__ beside the launch files is a folder, which data_files refuses.
         (f"share/{package_name}/launch", sorted(glob("launch/*.launch.*"))),
-        (f"share/{package_name}/config", sorted(glob("config/*.yaml") + glob("config/*.xml"))),
+        (f"share/{package_name}/config", sorted(glob("config/*.*"))),
     ],
     python_requires=">=3.10",
     # For pip. colcon does not look at it: on a ROS machine package.xml and rosdep say what is needed.
@@ -38,6 +38,7 @@ setup(
             "evaluate = feature_frontend.tools.evaluate:main",
             "train = feature_frontend.tools.train:main",
             "weights = feature_frontend.tools.weights:main",
+            "doctor = feature_frontend.tools.doctor:main",
             "parameters = feature_frontend.tools.parameters:main",
             "feature_frontend = feature_frontend.__main__:main",
         ],

@@ -14,6 +14,7 @@ TOOLS = {
     "evaluate": ("feature_frontend.tools.evaluate", "measure extractors on image pairs with known homographies"),
     "train": ("feature_frontend.tools.train", "train SiLK on images, videos or bags of your own"),
     "weights": ("feature_frontend.tools.weights", "list, fetch and verify the published weights"),
+    "doctor": ("feature_frontend.tools.doctor", "check machine, installation and topics, and say what to do"),
     "parameters": ("feature_frontend.tools.parameters", "print the node's parameters as a table or as YAML"),
 }
 

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
+from feature_frontend.distortion import FISHEYE_MODELS, lens_of
 from feature_frontend.errors import CalibrationError
 
 __all__ = [
@@ -25,13 +25,11 @@ DISTORTION_MODELS: dict[str, tuple[int, ...]] = {
     "plumb_bob": (4, 5),
     "rational_polynomial": (8,),
     "equidistant": (4,),
+    "fisheye": (4,),  # what some drivers call equidistant
     "thin_prism_fisheye": (12,),
     "tilted_thin_prism": (14,),
 }
 
-_FISHEYE_MODELS = {"equidistant"}
-# OpenCV's default of 5 iterations leaves visible errors at the corners of wide lenses.
-_CRITERIA = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 100, 1e-9)
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 MATRIX_SIZE = 9
 PROJECTION_SIZE = 12
@@ -60,7 +58,7 @@ class CameraCalibration:
         camera_matrix: 9 values, the 3x3 matrix K row by row, px.
         distortion_coefficients: As many as the model has; empty for an image without distortion.
         rectification_matrix: 9 values, the 3x3 rotation R row by row.
-        projection_matrix: 12 values, the 3x4 matrix P row by row, px.
+        projection_matrix: 12 values, the 3x4 matrix P row by row, px; all 0 where the camera has none.
         binning_x: Sensor columns that make one image column; 0 means 1.
         binning_y: Sensor rows that make one image row; 0 means 1.
         region_of_interest: The part of the calibrated image that the camera delivers.
@@ -92,9 +90,8 @@ class CameraCalibration:
             object.__setattr__(self, "projection_matrix", (*k[0:3], 0.0, *k[3:6], 0.0, *k[6:9], 0.0))
         check_length("rectification_matrix", self.rectification_matrix, MATRIX_SIZE)
         check_length("projection_matrix", self.projection_matrix, PROJECTION_SIZE)
-        if self.camera_matrix[0] <= 0 or self.camera_matrix[4] <= 0:
-            msg = f"focal lengths are {self.camera_matrix[0]:g} and {self.camera_matrix[4]:g} px; expected above 0"
-            raise CalibrationError(msg)
+        self._check_camera_matrix()
+        self._check_region()
         if self.distortion_coefficients or self.distortion_model:
             self._check_distortion()
 
@@ -119,11 +116,59 @@ class CameraCalibration:
             )
             raise CalibrationError(msg)
 
+    def to_full_image(self, points: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """(N, 2) points (x, y) px of an image that the camera delivers, in the image that was calibrated.
+
+        Pixel centres are at integers. Pixel x of an image binned by b covers the columns b x ... b x + b - 1 of the
+        region of interest, whose middle is b x + (b - 1) / 2 = b (x + 1/2) - 1/2; the region begins at `x_offset`,
+        which is counted before binning.
+        """
+        roi = self.region_of_interest
+        binning = np.array([max(self.binning_x, 1), max(self.binning_y, 1)], np.float64)
+        return (np.asarray(points, np.float64) + 0.5) * binning - 0.5 + [roi.x_offset, roi.y_offset]
+
+    def check_rectified(self) -> None:
+        """Checks that there is a projection matrix P, which rectified images need.
+
+        Raises:
+            CalibrationError: There is none.
+        """
+        if self.projection_matrix[0] <= 0 or self.projection_matrix[5] <= 0:
+            msg = (
+                f"focal lengths in the projection matrix P are {self.projection_matrix[0]:g} and "
+                f"{self.projection_matrix[5]:g} px; a rectified image needs them above 0"
+            )
+            raise CalibrationError(msg)
+
+    def _check_camera_matrix(self) -> None:
+        fx, skew, _, k3, fy, _, *last_row = self.camera_matrix
+        if fx == 0:
+            msg = "the camera is not calibrated: its matrix K is 0; calibrate it, or give its driver the calibration"
+            raise CalibrationError(msg)
+        if fx < 0 or fy <= 0:
+            msg = f"focal lengths are {fx:g} and {fy:g} px; expected above 0"
+            raise CalibrationError(msg)
+        if skew or k3 or tuple(last_row) != (0.0, 0.0, 1.0):
+            msg = f"camera_matrix is {self.camera_matrix}; expected fx 0 cx, 0 fy cy, 0 0 1"
+            raise CalibrationError(msg)
+
+    def _check_region(self) -> None:
+        roi = self.region_of_interest
+        height, width = roi.y_offset + roi.height, roi.x_offset + roi.width
+        delivered = self.image_size
+        if height > self.height or width > self.width or min(delivered) < 1 or min(roi.x_offset, roi.y_offset) < 0:
+            msg = (
+                f"a region of interest of {roi.width}x{roi.height} px at ({roi.x_offset}, {roi.y_offset}), binned by "
+                f"{self.binning_x}x{self.binning_y}, is not part of the calibrated {self.width}x{self.height} px"
+            )
+            raise CalibrationError(msg)
+
     def _check_distortion(self) -> None:
         lengths = DISTORTION_MODELS.get(self.distortion_model)
         if lengths is None:
             msg = (
-                f"distortion_model {self.distortion_model!r} is unknown; expected one of {', '.join(DISTORTION_MODELS)}"
+                f"distortion_model {self.distortion_model[:40]!r} is unknown; expected one of "
+                f"{', '.join(DISTORTION_MODELS)}"
             )
             raise CalibrationError(msg)
         count = len(self.distortion_coefficients)
@@ -171,32 +216,40 @@ def calibration_from_message(message: Any) -> CameraCalibration:
     )
 
 
-def normalize_points(calibration: CameraCalibration, points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Undistorted (x/z, y/z), without unit, of points in the raw image.
+def normalize_points(
+    calibration: CameraCalibration, points: npt.NDArray[np.floating], *, rectified: bool = False
+) -> npt.NDArray[np.float32]:
+    """Undistorted (x/z, y/z), without unit, of points in an image that the camera delivers.
 
     Args:
-        calibration: The camera's.
+        calibration: The camera's. Its region of interest and binning are taken into account.
         points: (N, 2), (x, y) px.
+        rectified: Whether the image is rectified (`image_rect`). The ray then follows from the projection matrix P
+            alone, in the rectified camera's frame; else from K and the distortion, in the camera's own frame.
 
     Returns:
-        (N, 2) float32.
+        (N, 2) float32; NaN, NaN for a point that the lens model gives no ray, or one `MAX_ANGLE_DEG` or more off the
+        axis.
+
+    Raises:
+        CalibrationError: `rectified`, and the calibration has no P.
     """
-    if len(points) == 0:
-        return np.zeros((0, 2), np.float32)
-    pixels = points.reshape(-1, 1, 2).astype(np.float64)
-    matrix = np.array(calibration.camera_matrix, np.float64).reshape(3, 3)
-    coefficients = np.array(calibration.distortion_coefficients, np.float64)
-    if not coefficients.any():
-        inverse = np.linalg.inv(matrix)
-        flat = pixels[:, 0] @ inverse[:2, :2].T + inverse[:2, 2]
-    elif calibration.distortion_model in _FISHEYE_MODELS:
-        flat = cv2.fisheye.undistortPoints(pixels, matrix, coefficients, criteria=_CRITERIA)
-    elif hasattr(cv2, "undistortPointsIter"):  # OpenCV 4; version 5 gave the criteria to undistortPoints
-        identity = np.eye(3)
-        flat = cv2.undistortPointsIter(pixels, matrix, coefficients, identity, identity, _CRITERIA)
+    full = calibration.to_full_image(points.reshape(-1, 2))
+    if rectified:
+        calibration.check_rectified()
+        fx, _, cx, _, _, fy, cy, *_ = calibration.projection_matrix
     else:
-        flat = cv2.undistortPoints(pixels, matrix, coefficients, criteria=_CRITERIA)
-    return np.asarray(flat, np.float64).reshape(-1, 2).astype(np.float32)
+        fx, _, cx, _, fy, cy, *_ = calibration.camera_matrix
+    with np.errstate(all="ignore"):
+        flat = (full - [cx, cy]) / [fx, fy]
+    coefficients = calibration.distortion_coefficients
+    # An equidistant lens whose coefficients are 0 is still a fisheye: its radius is the angle, not the tangent.
+    if not rectified and (any(coefficients) or (coefficients and calibration.distortion_model in FISHEYE_MODELS)):
+        flat = lens_of(calibration.distortion_model, coefficients).undistort(flat)
+    with np.errstate(over="ignore"):
+        normalized = flat.astype(np.float32)
+    normalized[~np.isfinite(normalized).all(axis=1)] = np.nan  # absurd numbers in the calibration, or in the points
+    return normalized
 
 
 def check_length(key: str, values: tuple[float, ...], length: int) -> None:

@@ -340,6 +340,12 @@ class NodeSettings(SettingsGroup):
         "every_frame: all images wait their turn, for replay.",
         choices=("newest", "every_frame"),
     )
+    rectified: bool = parameter(
+        False,
+        "Whether the images are rectified already (image_rect): normalized_keypoints then come from the projection "
+        "matrix P of camera_info, in the rectified camera's frame, instead of from K and the distortion.",
+        live=True,
+    )
     image_qos: str = parameter(
         "sensor_data",
         "QoS of the image and camera_info subscriptions: sensor_data (best effort, fits every publisher) or reliable.",

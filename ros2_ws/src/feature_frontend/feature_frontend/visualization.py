@@ -34,7 +34,8 @@ PAPER: Colour = (250, 250, 248)
 MUTED: Colour = (105, 110, 118)
 ACCEPTED: Colour = (64, 224, 120)
 REJECTED: Colour = (240, 72, 60)
-DIM = 0.8
+# Each channel half itself, half the mean of the three, and darker.
+DIMMING = 0.8 * (0.5 * np.eye(3) + 0.5 / 3)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -113,19 +114,24 @@ class TrackTrails:
 def draw_tracks(
     image: Image, trails: Sequence[Points], ages: npt.NDArray[np.integer], oldest: int = 30, scale: float = 1.0
 ) -> Image:
-    """Each track's trail (L, 2) and a dot at its end, coloured by age, on a dimmed image enlarged by `scale`."""
-    canvas = _dimmed(image)
+    """Each track's trail (L, 2) and a dot at its end, coloured by age, on a dimmed image resized by `scale`."""
     if scale != 1:
-        canvas = np.asarray(cv2.resize(canvas, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC), np.uint8)
-    colours = age_colours(ages, oldest)
-    thickness = max(round(scale), 1)
-    for index in np.argsort(ages, kind="stable"):
-        colour = (int(colours[index, 0]), int(colours[index, 1]), int(colours[index, 2]))
-        # Pixel centres at integers: the middle of the first pixel moves as the image grows.
-        points = _fixed_point((np.asarray(trails[index]) + 0.5) * scale - 0.5)
-        if len(points) > 1:
-            cv2.polylines(canvas, [points[:, None]], False, colour, thickness, cv2.LINE_AA, SHIFT)
-        cv2.circle(canvas, _xy(points[-1]), round(2.2 * scale * 2**SHIFT), colour, -1, cv2.LINE_AA, SHIFT)
+        interpolation = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+        image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=interpolation), np.uint8)
+    canvas = _dimmed(image)
+    if not len(trails):
+        return canvas
+    # Pixel centres at integers: the middle of the first pixel moves as the image grows.
+    points = _fixed_point((np.concatenate(trails) + 0.5) * scale - 0.5)
+    lines = np.split(points[:, None], np.cumsum([len(trail) for trail in trails])[:-1])
+    thickness, radius = max(round(scale), 1), round(2.2 * max(scale, 1.0) * 2**SHIFT)
+    # One call for each age, the oldest on top: a call for each line takes several times as long.
+    for age in np.unique(ages):
+        colour = _colour(age_colours(np.array([age]), oldest)[0])
+        of_age = [lines[index] for index in np.flatnonzero(ages == age)]
+        cv2.polylines(canvas, of_age, False, colour, thickness, cv2.LINE_AA, SHIFT)
+        for line in of_age:
+            cv2.circle(canvas, _xy(line[-1, 0]), radius, colour, -1, cv2.LINE_AA, SHIFT)
     return canvas
 
 
@@ -192,9 +198,7 @@ def _text_width(text: str, size: float) -> int:
 
 def _dimmed(image: Image) -> Image:
     """The image darker and with less colour, so that what is drawn on it stands out."""
-    rgb = to_rgb(image).astype(np.float32)
-    grey = rgb.mean(axis=2, keepdims=True)
-    return np.asarray((0.5 * rgb + 0.5 * grey) * DIM, np.uint8)
+    return np.asarray(cv2.transform(to_rgb(image), DIMMING), np.uint8)
 
 
 def _fixed_point(points: Points) -> npt.NDArray[np.int32]:
@@ -204,3 +208,7 @@ def _fixed_point(points: Points) -> npt.NDArray[np.int32]:
 
 def _xy(point: npt.NDArray[np.int32]) -> tuple[int, int]:
     return int(point[0]), int(point[1])
+
+
+def _colour(colour: npt.NDArray[np.uint8]) -> Colour:
+    return int(colour[0]), int(colour[1]), int(colour[2])

@@ -106,11 +106,13 @@ class BackgroundCompiler:
         self._lock = threading.Lock()  # for what the compiling thread and `close` both touch
         self._gave_up = False
         self._is_closed = False
+        self._is_in_use = False
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The network's maps of (B, C, H, W) images."""
         shape = tuple(images.shape)
         compiled = self._compiled.get(shape)
+        self._is_in_use = compiled is not None
         if compiled is not None:
             try:
                 return compiled(images)
@@ -122,6 +124,11 @@ class BackgroundCompiler:
         if self._seen[shape] >= self._frames_before:
             self._begin(images)
         return self._network.dense(images)
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether the latest batch was of a size that is compiled."""
+        return self._is_in_use
 
     def is_compiled(self, shape: Sequence[int]) -> bool:
         """Whether batches of this shape go through compiled code."""

@@ -37,6 +37,10 @@ _MOST_RECORDINGS = 4
 class Execution(Protocol):
     """Runs a network on images of one size."""
 
+    @property
+    def description(self) -> str:
+        """How the network runs now, in a word or two."""
+
     def __call__(
         self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None
     ) -> list[NetworkFeatures]:
@@ -48,6 +52,8 @@ class Execution(Protocol):
 
 class PlainExecution:
     """One operation after another."""
+
+    description = "uncompiled"
 
     def __init__(self, network: NetworkProtocol, device: torch.device) -> None:
         self._network = network
@@ -67,6 +73,11 @@ class CompiledExecution:
     def __init__(self, network: FastNetwork, compiler: BackgroundCompiler) -> None:
         self._network = network
         self._compiler = compiler
+
+    @property
+    def description(self) -> str:
+        """See `Execution`."""
+        return "compiled" if self._compiler.is_in_use else "uncompiled so far"
 
     def __call__(
         self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None
@@ -106,6 +117,8 @@ class RecordedExecution:
         network: On the recorder's device, in evaluation mode.
         recorder: Records and runs the work.
     """
+
+    description = "CUDA graph"
 
     def __init__(self, network: FastNetwork, recorder: Recorder) -> None:
         self.recorder = recorder

@@ -115,6 +115,11 @@ class Extractor:
         """Descriptor length D."""
         return self._network.descriptor_dim
 
+    @property
+    def execution(self) -> str:
+        """How the network runs now: uncompiled, compiled, or as a CUDA graph."""
+        return self._execution.description
+
     def __call__(self, image: npt.NDArray[np.uint8], mask: Mask | None = None) -> Features:
         """Features of one image.
 

@@ -9,16 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from feature_frontend.calibration import CameraCalibration, normalize_points
 from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.frame_queue import FrameQueue
-from feature_frontend.frontend import FrameResult, Frontend
+from feature_frontend.frontend import Frontend
 from feature_frontend.mask_pairing import PairedMask
+from feature_frontend.ros.calibration_watch import CalibrationWatch
 from feature_frontend.ros.frame_masks import FrameMasks
 from feature_frontend.ros.frame_store import FrameStore, StoredFrame
 from feature_frontend.ros.image_input import pixels_of
@@ -48,11 +46,11 @@ class FrameWorker:
         frontend: Used by this thread alone while it runs.
         topics: Where results go.
         store: Takes the features of every frame processed.
+        calibrations: Normalise keypoints.
         logger: Of the node.
         is_ros_up: Whether there is still somebody to publish to.
 
     Attributes:
-        calibration: In force from the next frame on; None without one.
         image_size: (height, width) px of the latest image; WARM_UP_SIZE before the first one.
     """
 
@@ -61,14 +59,15 @@ class FrameWorker:
         frontend: Frontend,
         topics: ResultTopics,
         store: FrameStore,
+        calibrations: CalibrationWatch,
         logger: Any,
         is_ros_up: Callable[[], bool],
     ) -> None:
-        self.calibration: CameraCalibration | None = None
         self.image_size = WARM_UP_SIZE
         self._frontend = frontend
         self._topics = topics
         self._store = store
+        self._calibrations = calibrations
         self._masks = FrameMasks()
         self._logger = logger
         self._is_ros_up = is_ros_up
@@ -147,25 +146,22 @@ class FrameWorker:
         processed_s = time.monotonic()
         self.image_size = image.shape[:2]
         self._keep(header)
-        self._topics.publish(header, result, self._normalize(result), self._frontend.settings)
+        settings, stamp_ns = self._frontend.settings, stamp_to_ns(header.stamp)
+        normalized = self._calibrations.normalize(result.features, stamp_ns, rectified=settings.rectified)
+        self._topics.publish(header, result, normalized, settings)
         times = FrameTimes(
             conversion_ms=(converted_s - start_s) * _MS_PER_S,
             publishing_ms=(time.monotonic() - processed_s) * _MS_PER_S,
         )
         if self._remark and not result.reason:
             result, self._remark = replace(result, reason=self._remark), ""
-        self._topics.processed(header, frame.received_s, result, times)
+        self._topics.processed(header, frame.received_s, result, times, self._calibrations.news())
+        self._topics.show(header, image, result)
 
     def _keep(self, header: Header) -> None:
         features = self._frontend.latest_features
         if features is not None:
             self._store.put(stamp_to_ns(header.stamp), StoredFrame(header, features))
-
-    def _normalize(self, result: FrameResult) -> npt.NDArray[np.float32] | None:
-        calibration, features = self.calibration, result.features
-        if calibration is None or calibration.image_size != (features.height, features.width):
-            return None
-        return normalize_points(calibration, features.keypoints.numpy())
 
     def _refuse(self, frame: Frame, reason: str) -> None:
         # A camera that sends one bad image mostly sends thousands: a reason is logged when it is new, status has each.

@@ -16,10 +16,12 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.allocation import give_back_freed_memory
-from feature_frontend.calibration import calibration_from_message
-from feature_frontend.errors import CalibrationError, FeatureFrontendError, SettingsError
+from feature_frontend.errors import FeatureFrontendError, SettingsError
+from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.frontend import Frontend, return_device_memory
 from feature_frontend.mask_pairing import PairedMask
+from feature_frontend.ros.calibration_watch import CalibrationWatch
+from feature_frontend.ros.diagnostics import Diagnostics, Facts
 from feature_frontend.ros.frame_masks import MaskTopic
 from feature_frontend.ros.frame_store import FrameStore
 from feature_frontend.ros.frame_worker import WARM_UP_SIZE, Frame, FrameWorker
@@ -69,10 +71,12 @@ class FrontendNode(LifecycleNode):
         self._settings = declare_parameters(self)
         self._load = load
         self._model = self._settings
-        self._identity = ""
+        self._extractor: Extractor | None = None
+        self._notice = ""
         self._failure: Exception | None = None
         self._is_starting = self._settings.autostart
-        self._calibration_problem = ""
+        self._calibrations = CalibrationWatch()
+        self._diagnostics = Diagnostics(self, self._facts)
         self._status_book = StatusBook()
         self._store = FrameStore(self._settings)
         self._worker: FrameWorker | None = None
@@ -162,10 +166,11 @@ class FrontendNode(LifecycleNode):
         frontend.warm_up(*WARM_UP_SIZE)
         if frontend.notice:
             self.get_logger().warning(frontend.notice)
-        self._topics = ResultTopics(self, self._settings, self._status_book)
-        self._worker = FrameWorker(frontend, self._topics, self._store, self.get_logger(), self.context.ok)
-        self._model, self._identity = frontend.settings, frontend.extractor.identity
-        self._device = frontend.extractor.device
+        self._topics = ResultTopics(self, self._settings, self._status_book, self._diagnostics.note)
+        self._worker = FrameWorker(
+            frontend, self._topics, self._store, self._calibrations, self.get_logger(), self.context.ok
+        )
+        self._use_model_of(frontend, frontend.settings)
         self._tell_model_in_use()
 
     def _activate(self) -> None:
@@ -182,8 +187,8 @@ class FrontendNode(LifecycleNode):
         self._image_subscription = subscribe_to_images(self, settings.image_transport, self._on_image, images)
         self._silence_timer = self.create_timer(_SILENCE_S, self._on_silence)
         self.get_logger().info(
-            f"ready: {self._identity} on {self._device}, {self._model.precision}, matcher "
-            f"{settings.matcher}; waiting for images on {self._image_subscription.topic_name}"
+            f"ready: {self._model_in_use()}, matcher {settings.matcher}; waiting for images on "
+            f"{self._image_subscription.topic_name}"
         )
 
     def _deactivate(self) -> None:
@@ -204,7 +209,7 @@ class FrontendNode(LifecycleNode):
         if self._worker.is_running:
             self._deactivate()
         self._worker.change(Frontend.close)
-        self._worker = None
+        self._worker, self._extractor = None, None
         self._topics.destroy()
         self._store.clear()
         # The model's objects may refer to each other in circles.
@@ -243,17 +248,24 @@ class FrontendNode(LifecycleNode):
     def _end_loading(self, loaded: LoadedModel) -> None:
         assert self._worker is not None
         if loaded.frontend is None:
-            reason = f"the model stays {self._identity}: {loaded.problem}"
+            reason = f"the model stays {self._model_in_use()}: {loaded.problem}"
             self.get_logger().error(reason)
             self._worker.remark(reason)
             self._tell_model_in_use()
             return
-        frontend, extractor = loaded.frontend, loaded.frontend.extractor
-        self._model, self._identity, self._device = loaded.settings, extractor.identity, extractor.device
-        model = f"{self._identity} on {self._device}, {self._model.precision}"
+        frontend = loaded.frontend
+        self._use_model_of(frontend, loaded.settings)
+        model = self._model_in_use()
         reason = f"the model is now {model}; descriptors of different models do not compare"
         self._worker.change(partial(Frontend.swap_model, other=frontend, reason=reason))
         self.get_logger().info(f"from the next frame on: {model}")
+
+    def _use_model_of(self, frontend: Frontend, settings: Settings) -> None:
+        self._model, self._extractor, self._notice = settings, frontend.extractor, frontend.notice
+
+    def _model_in_use(self) -> str:
+        assert self._extractor is not None
+        return f"{self._extractor.identity} on {self._extractor.device}, {self._model.precision}"
 
     def _tell_model_in_use(self) -> None:
         """Sets the parameters that name the model to those of the model in use."""
@@ -270,20 +282,26 @@ class FrontendNode(LifecycleNode):
             self._worker.change(partial(Frontend.reset, reason="a reset was requested"))
 
     def _on_camera_info(self, message: CameraInfo) -> None:
-        assert self._worker is not None
-        try:
-            self._worker.calibration = calibration_from_message(message)
-            problem = ""
-        except CalibrationError as error:
-            self._worker.calibration = None
-            problem = f"camera_info is not used: {error}"
-        if problem and problem != self._calibration_problem:
+        problem = self._calibrations.take(message)
+        if problem:
             self.get_logger().warning(problem)
-        self._calibration_problem = problem
+
+    def _facts(self) -> Facts | None:
+        if self._worker is None or not self._worker.is_running or self._extractor is None:
+            return None
+        return Facts(
+            model=self._extractor.identity,
+            device=self._extractor.device,
+            execution=self._extractor.execution,
+            precision=self._model.precision,
+            calibration=self._calibrations.state,
+            warnings=[text for text in (self._notice, self._calibrations.warning) if text],
+        )
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         received_s = time.monotonic()
         self._end_silence_timer()
+        self._diagnostics.arrived(received_s)
         self._topics.note_arrival(received_s)
         frame = Frame(message, received_s)
         if self._mask_topic is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ from rclpy.node import Node
 from std_msgs.msg import Header
 
 from feature_frontend.frontend import FrameResult
+from feature_frontend.ros.debug_image import DebugImage
 from feature_frontend.ros.message_encoding import encode_features, encode_matches, encode_tracks
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.status import FrameTimes, StatusBook
@@ -26,22 +28,28 @@ class ResultTopics:
         node: That publishes.
         settings: Name the QoS.
         book: The account; it outlives the topics.
+        note: Is told of every status.
     """
 
-    def __init__(self, node: Node, settings: NodeSettings, book: StatusBook) -> None:
+    def __init__(
+        self, node: Node, settings: NodeSettings, book: StatusBook, note: Callable[[FrameStatus], None]
+    ) -> None:
         self._node = node
         self._book = book
+        self._note = note
         self._lock = threading.Lock()
         output = qos_profile(settings.output_qos, settings.output_depth)
         self.features = node.create_publisher(Features, "features", output)
         self.matches = node.create_publisher(Matches, "matches", output)
         self.tracks = node.create_publisher(Tracks, "tracks", output)
         self.status = node.create_publisher(FrameStatus, "status", output)
+        self._debug_image = DebugImage(node)
 
     def destroy(self) -> None:
         """Ends the topics."""
         for publisher in (self.features, self.matches, self.tracks, self.status):
             self._node.destroy_publisher(publisher)
+        self._debug_image.destroy()
 
     def publish(
         self,
@@ -66,22 +74,32 @@ class ResultTopics:
             of_tracks = None if normalized is None else normalized[result.tracks.feature_indices]
             self.tracks.publish(encode_tracks(header, result.tracks, of_tracks))
 
+    def show(self, header: Header, image: npt.NDArray[np.uint8], result: FrameResult) -> None:
+        """Has a frame drawn while somebody looks; returns at once. The image must not change any more."""
+        self._debug_image.show(header, image, result)
+
     def note_arrival(self, received_s: float) -> None:
         """Takes note of an image that arrived at `received_s` on the monotonic clock, s."""
         with self._lock:
             self._book.note_arrival(received_s)
 
-    def processed(self, header: Header, received_s: float, result: FrameResult, times: FrameTimes) -> None:
-        """Publishes the status of a frame whose results were published."""
+    def processed(
+        self, header: Header, received_s: float, result: FrameResult, times: FrameTimes, note: str = ""
+    ) -> None:
+        """Publishes the status of a frame whose results were published; `note` goes into its reason."""
         with self._lock:
-            self.status.publish(self._book.processed(header, received_s, result, times))
+            self._publish_status(self._book.processed(header, received_s, result, times, note))
 
     def dropped(self, header: Header, received_s: float, reason: str) -> None:
         """Publishes the status of a frame that was given up while it waited."""
         with self._lock:
-            self.status.publish(self._book.dropped(header, received_s, reason))
+            self._publish_status(self._book.dropped(header, received_s, reason))
 
     def refused(self, header: Header, received_s: float, reason: str) -> None:
         """Publishes the status of a frame that could not be processed."""
         with self._lock:
-            self.status.publish(self._book.refused(header, received_s, reason))
+            self._publish_status(self._book.refused(header, received_s, reason))
+
+    def _publish_status(self, status: FrameStatus) -> None:
+        self.status.publish(status)
+        self._note(status)

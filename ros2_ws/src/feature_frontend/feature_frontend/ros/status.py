@@ -42,10 +42,13 @@ class StatusBook:
         """Takes note of an image that arrived at `received_s` on the monotonic clock, s."""
         self._arrivals.append(received_s)
 
-    def processed(self, header: Header, received_s: float, result: FrameResult, times: FrameTimes) -> FrameStatus:
-        """The status of a frame whose results were published."""
+    def processed(
+        self, header: Header, received_s: float, result: FrameResult, times: FrameTimes, note: str = ""
+    ) -> FrameStatus:
+        """The status of a frame whose results were published; `note` goes into its reason."""
         self._processed += 1
-        message = self._status(header, received_s, result.state, result.reason)
+        reason = "; ".join(part for part in (result.reason, note) if part)
+        message = self._status(header, received_s, result.state, reason)
         message.keypoints = len(result.features)
         message.matches = len(result.matches)
         message.tracks = len(result.tracks)

@@ -1,0 +1,136 @@
+"""The command line of `doctor`: which checks are made, and how they are told."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+import yaml
+
+from feature_frontend.errors import FeatureFrontendError, SettingsError
+from feature_frontend.tools.arguments import above_zero
+from feature_frontend.tools.doctor.finding import Finding, Verdict
+from feature_frontend.tools.doctor.machine import MACHINE_CHECKS, check_weights
+
+__all__ = ["main"]
+
+_WIDTH = 120
+_SUBJECT_WIDTH = 13
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the tool; 1 if anything does not work."""
+    options = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
+    try:
+        findings = _examine(options)
+        told = []
+        for finding in findings:
+            told.append(finding)
+            if not options.json:
+                print(_told(finding), flush=True)
+    except FeatureFrontendError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    if options.json:
+        rows = [dataclasses.asdict(finding) | {"verdict": finding.verdict.value} for finding in told]
+        print(json.dumps(rows, indent=2))
+    else:
+        counts = [f"{sum(f.verdict is verdict for f in told)} {verdict.value}" for verdict in Verdict]
+        print(f"\n{', '.join(counts)}")
+    return int(any(finding.verdict is Verdict.FAIL for finding in told))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="doctor",
+        description="Check the machine, the installation and the running ROS graph, and say what to do. Needs no "
+        "running node; with one, its topics are checked too. Exit status 1 if anything FAILs.",
+    )
+    add = parser.add_argument
+    add(
+        "--image-topic",
+        default="",
+        metavar="TOPIC",
+        help="of the camera (default: where a running front-end takes images from, else image)",
+    )
+    add(
+        "--camera-info-topic",
+        default="",
+        metavar="TOPIC",
+        help="of its calibration (default: as a running front-end, else camera_info beside the images)",
+    )
+    add("--params-file", type=Path, metavar="YAML", help="parameters of the node (default: its defaults)")
+    add("--timeout", type=above_zero, default=3.0, metavar="S", help="longest wait for each thing (default 3)")
+    add("--no-graph", action="store_true", help="leave the running ROS graph alone")
+    add("--json", action="store_true", help="as JSON")
+    return parser
+
+
+def _examine(options: argparse.Namespace) -> Iterator[Finding]:
+    told = []
+    for finding in chain.from_iterable(check() for check in MACHINE_CHECKS):
+        told.append(finding)
+        yield finding
+    by_subject = {finding.subject: finding.verdict for finding in told}
+    if by_subject.get("torch") is Verdict.FAIL or by_subject.get("numpy") is Verdict.FAIL:
+        return
+    # Here, not above: what the settings stand on may be what is missing.
+    from feature_frontend.settings import Settings
+
+    settings = Settings.from_mapping(_parameters(options.params_file))
+    yield from check_weights(
+        settings.extractor, settings.weights_dir, settings.weights_path, settings.fallback_extractor
+    )
+    if options.no_graph or Verdict.FAIL in {by_subject.get("ROS 2"), by_subject.get("messages")}:
+        return
+    from feature_frontend.tools.doctor.graph import GraphOptions, check_graph
+
+    graph_options = GraphOptions(
+        image_topic=options.image_topic,
+        camera_info_topic=options.camera_info_topic,
+        image_qos=settings.image_qos,
+        timeout_s=options.timeout,
+        has_room=by_subject.get("middleware") is Verdict.OK,
+    )
+    yield from check_graph(graph_options)
+
+
+def _parameters(path: Path | None) -> dict[str, object]:
+    """The front-end's parameters in a ROS parameter file, whatever nodes it names."""
+    if path is None:
+        return {}
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        groups = [group["ros__parameters"] for group in document.values()]
+        return {name: value for group in groups for name, value in group.items() if name != "use_sim_time"}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        msg = f"parameter file {path} cannot be read ({error}); expected NODE: {{ros__parameters: {{name: value}}}}"
+        raise SettingsError(msg) from error
+
+
+def _told(finding: Finding) -> str:
+    head = f"{finding.verdict.value:<6}{finding.subject:<{_SUBJECT_WIDTH}}"
+    indent = " " * len(head)
+    lines = textwrap.wrap(
+        finding.text,
+        _WIDTH,
+        initial_indent=head,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    if finding.advice:
+        lines += textwrap.wrap(f"-> {finding.advice}", _WIDTH, initial_indent=indent, subsequent_indent=indent + "   ")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,274 @@
+"""Checks against the running ROS graph: the chosen topics, their QoS, an image, its calibration, and the clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter_client import AsyncParameterClient
+from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CameraInfo, Image
+
+from feature_frontend.calibration import calibration_from_message
+from feature_frontend.errors import CalibrationError, ImageError
+from feature_frontend.ros.image_conversion import image_to_array
+from feature_frontend.ros.message_encoding import stamp_to_ns
+from feature_frontend.ros.qos import qos_profile
+from feature_frontend.tools.doctor.finding import Finding, Verdict, fail, ok, warn
+
+__all__ = ["GraphOptions", "check_graph"]
+
+IMAGE_TYPES = {"sensor_msgs/msg/Image": Image}
+CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
+STATUS_TYPE = "feature_frontend_msgs/msg/FrameStatus"
+_UNKNOWN_NAME = "_NODE_NAME_UNKNOWN_"  # of an end that was found before its node was
+_POLL_S = 0.05
+_NS_PER_S = 1_000_000_000
+_S_PER_DAY = 86_400
+# A camera, a driver and a network delay images by less; clocks that were never set differ by more.
+_FAR_S = 5.0
+_LARGE_BYTES = 500_000
+_VERDICTS = {b"\x00": Verdict.OK, b"\x01": Verdict.WARN, b"\x02": Verdict.FAIL, b"\x03": Verdict.WARN}
+
+
+@dataclass(frozen=True)
+class GraphOptions:
+    """What is looked at.
+
+    Attributes:
+        image_topic: Of the camera; empty: the one that a running front-end takes images from, else `image`.
+        camera_info_topic: Of its calibration; empty: as above, else beside the images.
+        image_qos: As the node's parameter, where no node runs that says it.
+        timeout_s: Longest wait for the graph, for an image, and for each other thing.
+        has_room: Whether the middleware has been found to carry large images.
+    """
+
+    image_topic: str
+    camera_info_topic: str
+    image_qos: str
+    timeout_s: float
+    has_room: bool
+
+
+def check_graph(options: GraphOptions) -> Iterator[Finding]:
+    """Joins the graph as a hidden node and looks around."""
+    context = Context()
+    rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = rclpy.create_node(
+            "_feature_frontend_doctor",
+            context=context,
+            use_global_arguments=False,
+            start_parameter_services=False,
+            enable_rosout=False,
+        )
+        yield from _Examination(node, context, options).findings()
+        node.destroy_node()
+    finally:
+        context.try_shutdown()
+
+
+class _Examination:
+    def __init__(self, node: Any, context: Context, options: GraphOptions) -> None:
+        self._node = node
+        self._executor = SingleThreadedExecutor(context=context)
+        self._executor.add_node(node)
+        self._options = options
+        self._timeout_s = options.timeout_s
+        self._topic = ""
+        self._info_topic = ""
+
+    def findings(self) -> Iterator[Finding]:
+        self._until(lambda: bool(self._frontends()))
+        self._choose_topics()
+        self._until(lambda: bool(self._node.get_publishers_info_by_topic(self._topic)))
+        yield from self._check_frontends()
+        publishers = self._node.get_publishers_info_by_topic(self._topic)
+        if not publishers:
+            yield self._no_publisher()
+            return
+        kind = publishers[0].topic_type
+        if kind not in IMAGE_TYPES:
+            expected = " or ".join(IMAGE_TYPES)
+            yield fail("image topic", f"{self._topic} is of type {kind}; expected {expected}", "choose another topic")
+            return
+        yield from self._check_qos(publishers)
+        images = self._receive(IMAGE_TYPES[kind], self._topic)
+        if not images:
+            text = f"{self._topic} has {len(publishers)} publisher(s), but no image came in {self._timeout_s:g} s"
+            advice = "is the camera, or the bag, paused? large images: see `middleware` above"
+            yield fail("image", text, advice)
+            return
+        yield from self._check_images(images)
+        yield from self._check_camera_info(images[-1])
+        yield from self._check_clock(images[-1])
+
+    def _until(self, done: Callable[[], bool]) -> bool:
+        deadline_s = time.monotonic() + self._timeout_s
+        while not (is_done := done()) and time.monotonic() < deadline_s:
+            self._executor.spin_once(timeout_sec=_POLL_S)
+        return is_done
+
+    def _receive(self, kind: type, topic: str, enough: int = 30) -> list[Any]:
+        """Messages of a topic, until there are enough or time is up; best effort, which every publisher serves."""
+        messages: list[Any] = []
+        subscription = self._node.create_subscription(kind, topic, messages.append, qos_profile("sensor_data", 5))
+        self._until(lambda: len(messages) >= enough)
+        self._node.destroy_subscription(subscription)
+        return messages
+
+    def _choose_topics(self) -> None:
+        taken: dict[str, str] = {}
+        for name in self._frontends():
+            namespace, _, node_name = name.rpartition("/")
+            for topic, types in self._node.get_subscriber_names_and_types_by_node(node_name, namespace or "/"):
+                taken |= dict.fromkeys(types, topic)
+        of_images = next((taken[kind] for kind in IMAGE_TYPES if kind in taken), "image")
+        self._topic = self._node.resolve_topic_name(self._options.image_topic or of_images)
+        beside = f"{self._topic.rpartition('/')[0]}/camera_info"
+        of_info = beside if self._options.image_topic else taken.get(CAMERA_INFO_TYPE, beside)
+        self._info_topic = self._node.resolve_topic_name(self._options.camera_info_topic or of_info)
+
+    def _frontends(self) -> list[str]:
+        """Full names of the nodes that publish a status of frames; without those whose names are not yet known."""
+        found = []
+        for topic, types in self._node.get_topic_names_and_types():
+            if STATUS_TYPE in types:
+                ends = self._node.get_publishers_info_by_topic(topic)
+                found += [_full_name(end) for end in ends if end.node_name != _UNKNOWN_NAME]
+        return sorted(found)
+
+    def _check_frontends(self) -> Iterator[Finding]:
+        names = self._frontends()
+        if not names:
+            yield ok("front-end", "none is running in this ROS domain; the node's defaults are checked")
+            return
+        listening = {_full_name(end) for end in self._node.get_subscriptions_info_by_topic(self._topic)}
+        for name in names:
+            if name in listening:
+                yield ok("front-end", f"{name} is running and takes images from {self._topic}")
+            else:
+                advice = "remap `image` of the node; without --image-topic, doctor looks at the topic it listens to"
+                yield warn("front-end", f"{name} is running, but not subscribed to {self._topic}", advice)
+            yield from self._check_parameters(name)
+        yield from self._read_diagnostics(names)
+
+    def _check_parameters(self, name: str) -> Iterator[Finding]:
+        client = AsyncParameterClient(self._node, name)
+        if not self._until(client.services_are_ready):
+            yield warn("clock", f"{name} does not answer for its parameters", "is it busy, or stopped?")
+            return
+        future = client.get_parameters(["use_sim_time"])
+        if self._until(future.done) and future.result().values[0].bool_value and not self._has_clock():
+            advice = "play with a clock (play --clock, ros2 bag play --clock), or set use_sim_time to false"
+            yield fail("clock", f"{name} has use_sim_time, but nobody publishes /clock", advice)
+
+    def _read_diagnostics(self, names: list[str]) -> Iterator[Finding]:
+        wanted = {f"{name.lstrip('/')}: frontend" for name in names}
+        for array in self._receive(DiagnosticArray, "/diagnostics", enough=1):
+            for status in array.status:
+                if status.name in wanted:
+                    verdict = _VERDICTS.get(status.level, Verdict.FAIL)
+                    advice = "" if verdict is Verdict.OK else "docs/diagnostics.md says what each level means"
+                    yield Finding(verdict, "diagnostics", f"{status.name.split(':')[0]}: {status.message}", advice)
+
+    def _no_publisher(self) -> Finding:
+        others = sorted(
+            topic
+            for topic, types in self._node.get_topic_names_and_types()
+            if set(types) & set(IMAGE_TYPES)
+            and {_full_name(end) for end in self._node.get_publishers_info_by_topic(topic)} - set(self._frontends())
+        )
+        text = f"nobody publishes {self._topic}"
+        if others:
+            advice = f"images are on {', '.join(others)}: remap `image` of the node, or doctor --image-topic TOPIC"
+            return fail("image topic", text, advice)
+        advice = "start the camera; same ROS_DOMAIN_ID, network and ROS_AUTOMATIC_DISCOVERY_RANGE in both shells?"
+        return warn("image topic", f"{text}, nor any other image topic", advice)
+
+    def _check_qos(self, publishers: list[Any]) -> Iterator[Finding]:
+        ends = [(_full_name(end), end.qos_profile) for end in self._node.get_subscriptions_info_by_topic(self._topic)]
+        frontends = self._frontends()
+        subscriptions: list[tuple[str, QoSProfile]] = [end for end in ends if end[0] in frontends]
+        if not subscriptions:
+            subscriptions = [(f"image_qos:={self._options.image_qos}", qos_profile(self._options.image_qos, 5))]
+        for publisher in publishers:
+            for name, subscription in subscriptions:
+                # As seen from outside, a history may be of unknown depth, which has no part in the matter.
+                compatibility, reason = qos_check_compatible(publisher.qos_profile, subscription)
+                offered = publisher.qos_profile.reliability.name.lower().replace("_", " ")
+                if compatibility == QoSCompatibility.ERROR:
+                    why = "; ".join(part.strip() for part in reason.replace("ERROR:", "").split(";") if part.strip())
+                    text = f"{publisher.node_name} offers {offered}, which {name} does not match: {why}"
+                    yield fail("QoS", text, "set the parameter image_qos to sensor_data, which fits every publisher")
+                else:
+                    yield ok("QoS", f"{self._topic}: {publisher.node_name} offers {offered}, which fits {name}")
+
+    def _check_images(self, images: list[Any]) -> Iterator[Finding]:
+        image = images[-1]
+        try:
+            height, width = image_to_array(image).shape[:2]
+        except ImageError as error:
+            yield fail("image", str(error), "let the driver publish another encoding")
+            return
+        stamps = [stamp_to_ns(message.header.stamp) for message in images]
+        elapsed_s = (stamps[-1] - stamps[0]) / _NS_PER_S
+        rate = f", {(len(stamps) - 1) / elapsed_s:.1f} Hz by their stamps" if elapsed_s > 0 else ""
+        yield ok("image", f"{width}x{height} px{rate}, {len(image.data) / 1e6:.2f} MB, frame {image.header.frame_id!r}")
+        if len(image.data) > _LARGE_BYTES and not self._options.has_room:
+            text = f"{len(image.data) / 1e6:.2f} MB an image is more than the middleware's default shared memory takes"
+            yield warn("image", text, "see `middleware` above")
+
+    def _check_camera_info(self, image: Any) -> Iterator[Finding]:
+        messages = self._receive(CameraInfo, self._info_topic, enough=1)
+        if not messages:
+            text = f"nothing on {self._info_topic}: normalized_keypoints stay empty"
+            advice = "calibrate the camera, or remap `camera_info`; not needed for keypoints, matches and tracks"
+            yield warn("camera_info", text, advice)
+            return
+        info = messages[-1]
+        try:
+            calibration = calibration_from_message(info)
+            height, width = image_to_array(image).shape[:2]
+            calibration.check_image(height, width, f"the image on {self._topic}")
+        except ImageError:
+            return
+        except CalibrationError as error:
+            yield fail("camera_info", f"{self._info_topic}: {error}", "until then normalized_keypoints stay empty")
+            return
+        if info.header.frame_id != image.header.frame_id:
+            text = f"its frame is {info.header.frame_id!r}, the image's {image.header.frame_id!r}"
+            yield warn("camera_info", text, "do both come from one camera?")
+        yield ok("camera_info", f"{calibration.distortion_model or 'no distortion'}, fits the images")
+
+    def _check_clock(self, image: Any) -> Iterator[Finding]:
+        stamp_ns = stamp_to_ns(image.header.stamp)
+        behind_s = (time.time_ns() - stamp_ns) / _NS_PER_S
+        if stamp_ns == 0:
+            text = "images have the stamp 0: tracks get no velocities, and topics cannot be joined by stamp"
+            yield fail("clock", text, "let the driver set the stamps")
+        elif self._has_clock():
+            yield ok("clock", "/clock is published: the time is a simulation's or a bag's")
+        elif abs(behind_s) > _FAR_S:
+            days = abs(behind_s) / _S_PER_DAY
+            far = f"{days:.0f} days" if days > 2 else f"{abs(behind_s):.1f} s"
+            text = f"stamps are {far} {'behind' if behind_s > 0 else 'ahead of'} this machine's clock"
+            advice = "no matter to the front-end; tf and whoever compares stamps with now wants the clocks set alike"
+            yield warn("clock", text, advice)
+        else:
+            yield ok("clock", f"stamps are {behind_s * 1e3:.0f} ms behind this machine's clock")
+
+    def _has_clock(self) -> bool:
+        return self._node.count_publishers("/clock") > 0
+
+
+def _full_name(end: Any) -> str:
+    """Of the node that a publisher or subscription belongs to."""
+    return f"{end.node_namespace.rstrip('/')}/{end.node_name}"

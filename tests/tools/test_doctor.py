@@ -1,0 +1,268 @@
+"""The doctor's checks: of the machine alone, and of a running graph with what users get wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
+
+from sensor_msgs.msg import CameraInfo, Image
+
+from benchmarks.spinning_node import SpinningNode
+from feature_frontend.ros.image_conversion import array_to_image
+from feature_frontend.ros.message_encoding import stamp_from_ns
+from feature_frontend.ros.qos import qos_profile
+from feature_frontend.tools.doctor import main
+from feature_frontend.tools.doctor.finding import Verdict
+from feature_frontend.tools.doctor.machine import check_dds, check_torch, check_weights, segment_bytes
+from tests.conftest import REPOSITORY
+from tests.ros.harness import RunningNode, wait_until
+
+_PROFILE = REPOSITORY / "config" / "fastdds_shared_memory.xml"
+Rows = dict[str, list[dict[str, str]]]
+
+
+def _examine(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, Rows]:
+    """Exit status, and what was found by subject."""
+    code = main(["--json", *arguments])
+    rows: Rows = {}
+    for row in json.loads(capsys.readouterr().out):
+        rows.setdefault(row["subject"], []).append(row)
+    return code, rows
+
+
+class TestMachine:
+    def test_this_one_is_in_order(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        parameters = tmp_path / "p.yaml"
+        parameters.write_text("/**: {ros__parameters: {extractor: silk-vggnp-mu, use_sim_time: false}}")
+        code, rows = _examine(capsys, "--no-graph", "--params-file", str(parameters))
+        assert code == 0
+        for subject in ("Python", "torch", "numpy", "cv2", "ROS 2", "messages", "weights"):
+            assert [row["verdict"] for row in rows[subject]] == ["OK"], rows[subject]
+        assert "silk-vggnp-mu@a11c5f53, verified" in rows["weights"][0]["text"]
+
+    def test_what_is_told_is_readable(self, capsys: pytest.CaptureFixture[str]) -> None:
+        code = main(["--no-graph"])
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].startswith("OK    Python")
+        assert lines[-1].endswith(f"{code} FAIL")
+        assert max(map(len, lines)) <= 120 or any("/" in line for line in lines if len(line) > 120)
+
+    def test_a_broken_parameter_file_is_told_in_one_line(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        parameters = tmp_path / "p.yaml"
+        parameters.write_text("frontend: 7")
+        assert main(["--no-graph", "--params-file", str(parameters)]) == 1
+        assert "expected NODE: {ros__parameters:" in capsys.readouterr().err
+
+    def test_weights(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
+        monkeypatch.delenv("FEATURE_FRONTEND_WEIGHTS", raising=False)
+        (missing,) = check_weights("aliked-n16", "", "", "silk-vggnp-mu")
+        assert (missing.verdict, missing.advice) == (Verdict.WARN, "feature_frontend weights fetch aliked-n16")
+        (missing,) = check_weights("aliked-n16", "", "", "")
+        assert missing.verdict is Verdict.FAIL
+        (none,) = check_weights("silk-vggnp-4", "", "", "")
+        assert none.verdict is Verdict.FAIL
+        assert "weights_path" in none.advice
+        (tmp_path / "aliked-n16.pth").write_bytes(b"not a network")
+        (other,) = check_weights("aliked-n16", str(tmp_path), "", "silk-vggnp-mu")
+        assert other.verdict is Verdict.FAIL
+        assert "is not the published aliked-n16.pth" in other.text
+        (own,) = check_weights("aliked-n16", "", str(tmp_path / "aliked-n16.pth"), "")
+        assert own.verdict is Verdict.OK
+
+    def test_shared_memory_of_the_middleware(self, tmp_path: Path) -> None:
+        assert segment_bytes(_PROFILE) == 64 << 20
+        good = list(check_dds({"FASTRTPS_DEFAULT_PROFILES_FILE": str(_PROFILE), "ROS_DOMAIN_ID": "7"}))
+        assert good[0].verdict is Verdict.OK
+        assert "domain 7, 64 MiB" in good[0].text
+        assert next(check_dds({})).verdict is Verdict.WARN
+        assert next(check_dds({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"})).verdict is Verdict.OK
+        small = tmp_path / "small.xml"
+        small.write_text(_PROFILE.read_text().replace(str(64 << 20), str(512 << 10)))
+        (finding,) = check_dds({"FASTDDS_DEFAULT_PROFILES_FILE": str(small)})
+        assert finding.verdict is Verdict.WARN
+        assert next(check_dds({"FASTDDS_DEFAULT_PROFILES_FILE": str(tmp_path)})).verdict is Verdict.FAIL
+
+    def test_a_gpu_that_this_torch_cannot_use(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        import torch
+
+        if torch.version.cuda is not None:
+            pytest.skip("this torch has CUDA")
+        assert [finding.verdict for finding in check_torch()] == [Verdict.OK, Verdict.OK]
+        tool = tmp_path / "nvidia-smi"
+        tool.write_text("#!/bin/sh\n")
+        tool.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        assert shutil.which("nvidia-smi") == str(tool)
+        assert list(check_torch())[1].verdict is Verdict.WARN
+
+
+class _Camera(SpinningNode):
+    """Publishes images and calibrations at 20 Hz until the block ends."""
+
+    def __init__(
+        self,
+        domain_id: int,
+        *,
+        qos: str = "reliable",
+        message: Callable[[], object] | None = None,
+        info: CameraInfo | None = None,
+        stamp_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        super().__init__("camera", domain_id)
+        self._make = message or (lambda: array_to_image(self._pixels(), "mono8", stamp_from_ns(0), "camera"))
+        kind = type(self._make())
+        self._images = self.node.create_publisher(kind, "/camera/image_raw", qos_profile(qos, 5))
+        self._infos = self.node.create_publisher(CameraInfo, "/camera/camera_info", qos_profile(qos, 5))
+        self._info = info
+        self._stamp_ns = stamp_ns
+        self._is_over = threading.Event()
+        self._publishing = threading.Thread(target=self._publish)
+        self._publishing.start()
+        self.start()
+
+    @staticmethod
+    def _pixels() -> npt.NDArray[np.uint8]:
+        return np.random.default_rng(0).integers(0, 256, (120, 160), dtype=np.uint8)
+
+    def _publish(self) -> None:
+        while not self._is_over.wait(0.05):
+            message = self._make()
+            message.header.stamp = stamp_from_ns(self._stamp_ns())  # type: ignore[attr-defined]
+            if self._info is not None:
+                self._info.header = message.header  # type: ignore[attr-defined]
+                self._infos.publish(self._info)
+            self._images.publish(message)
+
+    def __exit__(self, *ended: object) -> None:
+        self._is_over.set()
+        self._publishing.join()
+        super().__exit__(*ended)  # type: ignore[arg-type]
+
+
+def _info(width: int = 160) -> CameraInfo:
+    info = CameraInfo(height=120, width=width, distortion_model="plumb_bob", d=[0.0] * 5)
+    info.k = [100.0, 0.0, 80.0, 0.0, 100.0, 60.0, 0.0, 0.0, 1.0]
+    return info
+
+
+@pytest.fixture
+def look(capsys: pytest.CaptureFixture[str], tmp_path: Path, domain_id: int) -> Callable[..., tuple[int, Rows]]:
+    """Runs the doctor in this test's own domain, for a network that is there."""
+    parameters = tmp_path / "p.yaml"
+
+    def examine(*arguments: str, **values: str) -> tuple[int, Rows]:
+        settings = {"extractor": "silk-vggnp-mu", **values}
+        parameters.write_text(json.dumps({"/**": {"ros__parameters": settings}}))
+        return _examine(capsys, "--params-file", str(parameters), "--timeout", "2", *arguments)
+
+    return examine
+
+
+class TestGraph:
+    def test_an_empty_one(self, look: Callable[..., tuple[int, Rows]]) -> None:
+        code, rows = look()
+        assert code == 0
+        assert "none is running" in rows["front-end"][0]["text"]
+        assert rows["image topic"][0]["verdict"] == "WARN"
+
+    def test_a_good_camera(self, look: Callable[..., tuple[int, Rows]], domain_id: int) -> None:
+        with _Camera(domain_id, info=_info()):
+            code, rows = look("--image-topic", "/camera/image_raw")
+            assert code == 0
+            assert {row["verdict"] for row in rows["QoS"] + rows["image"] + rows["camera_info"] + rows["clock"]} == {
+                "OK"
+            }
+            assert "160x120 px" in rows["image"][0]["text"]
+            code, rows = look()
+            assert code == 1
+            assert "images are on /camera/image_raw" in rows["image topic"][0]["advice"]
+
+    def test_what_users_get_wrong(self, look: Callable[..., tuple[int, Rows]], domain_id: int) -> None:
+        long_ago = 1_311_868_169_000_000_000
+        with _Camera(domain_id, qos="sensor_data", info=_info(width=320), stamp_ns=lambda: long_ago):
+            code, rows = look("--image-topic", "/camera/image_raw", image_qos="reliable")
+        assert code == 1
+        assert rows["QoS"][0]["verdict"] == "FAIL"
+        assert "sensor_data, which fits every publisher" in rows["QoS"][0]["advice"]
+        assert rows["camera_info"][0]["verdict"] == "FAIL"
+        assert "the calibration is for 320x120 px" in rows["camera_info"][0]["text"]
+        assert rows["clock"][0]["verdict"] == "WARN"
+        assert "behind this machine's clock" in rows["clock"][0]["text"]
+
+    def test_no_calibration_and_no_stamps(self, look: Callable[..., tuple[int, Rows]], domain_id: int) -> None:
+        with _Camera(domain_id, stamp_ns=lambda: 0):
+            code, rows = look("--image-topic", "/camera/image_raw")
+        assert code == 1
+        assert (rows["camera_info"][0]["verdict"], rows["clock"][0]["verdict"]) == ("WARN", "FAIL")
+
+    @pytest.mark.parametrize(
+        ("message", "subject", "text"),
+        [
+            (lambda: Image(height=2, width=2, step=2, encoding="nonsense", data=b"1234"), "image", "nonsense"),
+            (
+                CameraInfo,
+                "image topic",
+                "is of type sensor_msgs/msg/CameraInfo; expected sensor_msgs/msg/Image",
+            ),
+        ],
+    )
+    def test_images_that_cannot_be_used(
+        self,
+        look: Callable[..., tuple[int, Rows]],
+        domain_id: int,
+        message: Callable[[], object],
+        subject: str,
+        text: str,
+    ) -> None:
+        with _Camera(domain_id, message=message):
+            code, rows = look("--image-topic", "/camera/image_raw")
+        assert code == 1
+        assert rows[subject][0]["verdict"] == "FAIL"
+        assert text in rows[subject][0]["text"]
+
+    @pytest.mark.slow
+    def test_a_running_front_end_says_which_topics_are_meant(
+        self, look: Callable[..., tuple[int, Rows]], domain_id: int
+    ) -> None:
+        node = RunningNode(
+            domain_id,
+            "extractor:=silk-vggnp-mu",
+            "use_sim_time:=true",
+            arguments=(
+                "-r",
+                "image:=/camera/image_raw",
+                "-r",
+                "camera_info:=/camera/camera_info",
+                "-r",
+                "__ns:=/front",
+            ),
+        )
+        with node, _Camera(domain_id, info=_info()) as camera:
+            wait_until(lambda: camera.node.count_publishers("/front/status") > 0, "the node")
+            code, rows = look()
+        assert code == 1
+        assert rows["front-end"] == [
+            {
+                "verdict": "OK",
+                "subject": "front-end",
+                "text": "/front/frontend is running and takes images from /camera/image_raw",
+                "advice": "",
+            }
+        ]
+        assert "has use_sim_time, but nobody publishes /clock" in rows["clock"][0]["text"]
+        assert rows["camera_info"][0]["verdict"] == "OK"
+        assert "fits /front/frontend" in rows["QoS"][0]["text"]
+        assert "front/frontend: " in rows["diagnostics"][0]["text"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -179,6 +180,12 @@ def test_live_parameters_act_and_the_others_refuse(every_frame: Pair, photograph
     assert len(features[1].descriptors) == 50 * 64 * 2
 
 
+def _shared_memory(pid: int) -> list[Path]:
+    """The memory under /dev/shm that FastDDS made for a process."""
+    lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines()
+    return sorted({Path(name) for line in lines if (name := line.split()[-1]).startswith("/dev/shm/fastrtps_")})
+
+
 def test_newest_frame_wins_and_the_dropped_are_counted(
     weights_dir: str, domain_id: int, photographs: list[Uint8Array]
 ) -> None:
@@ -190,10 +197,13 @@ def test_newest_frame_wins_and_the_dropped_are_counted(
             client.send_pixels(photographs[index % 3], (index + 1) * _FRAME_NS)
             time.sleep(0.02)
         statuses: list[FrameStatus] = client.wait_for("status", sent)
+        segments = _shared_memory(running.process.pid)
         code, seconds, output = running.interrupt()
     assert code == 0, output
     assert seconds < 2.0, output
     assert "Traceback" not in output
+    assert segments
+    assert not [path for path in segments if path.exists()]
     by_state = [status.state for status in statuses]
     dropped = by_state.count(FrameStatus.DROPPED)
     assert dropped > 0

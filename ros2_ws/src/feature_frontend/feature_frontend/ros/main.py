@@ -50,6 +50,8 @@ def _run(arguments: list[str]) -> int:
     finally:
         if node is not None:
             node.stop()
+            # FastDDS removes its shared memory, 67 MB of /dev/shm, only with the last node.
+            node.destroy_node()
         rclpy.try_shutdown()
     # The worker may be inside a network run, which cannot be interrupted, and tearing down an interpreter with torch in
     # it takes up to seconds on a busy machine: leave at once, with everything published and nothing left to write.

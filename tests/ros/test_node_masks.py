@@ -191,7 +191,7 @@ def test_a_segmentation_slower_than_the_camera(
         f"mask_timeout_ms:={timeout_ms}",
         "max_num_keypoints:=300",
     )
-    with RunningNode(domain_id, *parameters), Client(domain_id) as client:
+    with RunningNode(domain_id, *parameters) as running, Client(domain_id) as client:
         publisher = client.node.create_publisher(Image, "mask", qos_profile("reliable", 0))
         client.wait_for_node()
         wait_until(lambda: publisher.get_subscription_count() > 0, "the node to listen to mask")
@@ -219,6 +219,10 @@ def test_a_segmentation_slower_than_the_camera(
         ended.set()
         segmentation.join()
         statuses: list[FrameStatus] = client.received["status"]
+        sender.image(frames + 1)  # still waits when the node ends
+        code, seconds, output = running.interrupt()
+    assert (code, "Traceback" in output) == (0, False), output
+    assert seconds < 5.0
     processed = [status for status in statuses if status.state in {FrameStatus.OK, FrameStatus.FIRST}]
     own = sum(status.reason == "" for status in processed)
     last = sum("used that of" in status.reason for status in processed)

@@ -147,6 +147,18 @@ def test_file_and_topic_both_decide_and_what_is_missing_is_said(sender: _Sender)
     assert (status.frames_received, status.frames_processed, status.frames_refused) == (7, 6, 1)
 
 
+def test_the_grid_spreads_what_the_node_publishes(sender: _Sender) -> None:
+    covered = []
+    for frame, distribution in enumerate(("none", "grid"), start=1):
+        assert sender.set("distribution", distribution) == (True, "")
+        sender.mask(frame, _UPPER)
+        assert sender.status_of(frame).keypoints == 300
+        rows, columns = sender.rows_and_columns()
+        covered.append(len(set(zip((rows // 40).tolist(), (columns // 40).tolist(), strict=True))))
+        assert (rows.max() < 240, columns.min() >= 320) == (True, True)
+    assert covered[1] > 1.2 * covered[0]
+
+
 def test_a_wrong_mask_is_a_refusal_and_the_next_frame_is_well(sender: _Sender, tmp_path: Path) -> None:
     sender.mask(1, _UPPER[:240, :320])
     status = sender.status_of(1)
@@ -191,7 +203,7 @@ def test_a_segmentation_slower_than_the_camera(
         f"mask_timeout_ms:={timeout_ms}",
         "max_num_keypoints:=300",
     )
-    with RunningNode(domain_id, *parameters), Client(domain_id) as client:
+    with RunningNode(domain_id, *parameters) as running, Client(domain_id) as client:
         publisher = client.node.create_publisher(Image, "mask", qos_profile("reliable", 0))
         client.wait_for_node()
         wait_until(lambda: publisher.get_subscription_count() > 0, "the node to listen to mask")
@@ -219,6 +231,10 @@ def test_a_segmentation_slower_than_the_camera(
         ended.set()
         segmentation.join()
         statuses: list[FrameStatus] = client.received["status"]
+        sender.image(frames + 1)  # still waits when the node ends
+        code, seconds, output = running.interrupt()
+    assert (code, "Traceback" in output) == (0, False), output
+    assert seconds < 5.0
     processed = [status for status in statuses if status.state in {FrameStatus.OK, FrameStatus.FIRST}]
     own = sum(status.reason == "" for status in processed)
     last = sum("used that of" in status.reason for status in processed)

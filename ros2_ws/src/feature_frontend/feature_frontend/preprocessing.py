@@ -137,10 +137,20 @@ def allowed_pixels(masks: Sequence[torch.Tensor], resize: Resize) -> torch.Tenso
     """
     blocked = torch.stack([mask == 0 for mask in masks])
     if not resize.is_identity:
-        # The windows of an adaptive pooling are just the pixels that a pixel of the other size covers, even in part.
-        size = (resize.height1, resize.width1)
-        blocked = torch.nn.functional.adaptive_max_pool2d(blocked.float(), size) > 0
+        blocked = _any_covered(_any_covered(blocked, resize.height1, dim=1), resize.width1, dim=2)
     return ~blocked
+
+
+def _any_covered(pixels: torch.Tensor, size: int, dim: int) -> torch.Tensor:
+    """For each of `size` equal parts of one dimension, whether any of the pixels in it, or partly in it, is true."""
+    length = pixels.shape[dim]
+    part = torch.arange(size, device=pixels.device)
+    first = torch.div(part * length, size, rounding_mode="floor")
+    last = torch.div((part + 1) * length - 1, size, rounding_mode="floor")
+    covered = pixels.index_select(dim, first)
+    for step in range(1, -(-length // size) + 1):
+        covered = covered | pixels.index_select(dim, torch.minimum(first + step, last))
+    return covered
 
 
 def resize_tensor(images: torch.Tensor, resize: Resize) -> torch.Tensor:

@@ -17,7 +17,7 @@ _CHUNK = 500
 
 
 def for_each(examples: st.SearchStrategy[Example], count: int, check: Callable[[Example], None]) -> None:
-    """Calls `check` with `count` examples, the same ones in each run; a failing one is shrunk and shown."""
+    """Calls `check` with `count` examples, drawn from fixed seeds; a failing one is shrunk and shown."""
     for chunk in range(0, count, _CHUNK):
 
         @seed(chunk)

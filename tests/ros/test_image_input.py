@@ -73,7 +73,7 @@ def test_compressed_images_give_the_features_of_raw_ones(domain_id: int, photogr
         parameters = ("extractor:=silk-vggnp-mu", "queue_policy:=every_frame", "image_qos:=reliable")
         remapping = ("-r", "image:=/camera/image_raw")
         with (
-            RunningNode(domain_id, *parameters, f"image_transport:={transport}", arguments=remapping) as running,
+            RunningNode(domain_id, *parameters, f"image_transport:={transport}", arguments=remapping),
             Client(domain_id, transport, "/camera/image_raw") as client,
         ):
             client.wait_for_node()
@@ -83,9 +83,6 @@ def test_compressed_images_give_the_features_of_raw_ones(domain_id: int, photogr
                 statuses: list[FrameStatus] = client.wait_for("status", index + 1)
             assert [status.state for status in statuses] == [FrameStatus.FIRST, FrameStatus.OK]
             features[transport] = client.wait_for("features", 2)
-            code, _, output = running.interrupt()
-        assert code == 0, output
-        assert "Traceback" not in output
     for raw, compressed in zip(features["raw"], features["compressed"], strict=True):
         assert (compressed.height, compressed.width, compressed.count) == (480, 640, raw.count)
         assert compressed.header.frame_id == "camera"

@@ -112,7 +112,12 @@ class Diagnostics:
         )
         array = DiagnosticArray(status=[status])
         array.header.stamp = self._node.get_clock().now().to_msg()
-        self._publisher.publish(array)
+        try:
+            self._publisher.publish(array)
+        except Exception:
+            # Ctrl-C may end the context at any moment.
+            if self._node.context.ok():
+                raise
 
 
 def _values_of_health(health: Health, last: FrameStatus) -> list[tuple[str, str]]:

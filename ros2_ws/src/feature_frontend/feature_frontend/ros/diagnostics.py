@@ -38,6 +38,7 @@ class Facts:
         precision: Its number format.
         calibration: State of the calibration, in one line.
         warnings: What deserves a WARN, each in one line.
+        is_active: Whether images are taken; a node that is told to rest is not ill.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Facts:
     precision: str
     calibration: str
     warnings: Sequence[str] = ()
+    is_active: bool = True
 
 
 class Diagnostics:
@@ -89,14 +91,16 @@ class Diagnostics:
             self._last_status = status
 
     def _publish(self) -> None:
+        facts, now_s = self._facts(), time.monotonic()
         with self._lock:
-            health = self._window.summary(time.monotonic())
-            last = self._last_status
-        facts = self._facts()
+            if facts is None or not facts.is_active:
+                # Silence counts from when it is active again.
+                self._window = HealthWindow(now_s)
+            health, last = self._window.summary(now_s), self._last_status
         if facts is None:
             level, message, values = Level.OK, "the node is not active", []
         else:
-            level, message = assess(health, facts.warnings)
+            level, message = assess(health, facts.warnings) if facts.is_active else (Level.OK, "inactive")
             values = [*_values_of_health(health, last), *_values_of_facts(facts)]
         status = DiagnosticStatus(
             level=bytes([level]),
@@ -108,7 +112,12 @@ class Diagnostics:
         )
         array = DiagnosticArray(status=[status])
         array.header.stamp = self._node.get_clock().now().to_msg()
-        self._publisher.publish(array)
+        try:
+            self._publisher.publish(array)
+        except Exception:
+            # Ctrl-C may end the context at any moment.
+            if self._node.context.ok():
+                raise
 
 
 def _values_of_health(health: Health, last: FrameStatus) -> list[tuple[str, str]]:

@@ -10,10 +10,15 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
+import rclpy
 from feature_frontend_msgs.msg import FrameStatus
 from feature_frontend_msgs.srv import MatchFrames
+from rclpy.lifecycle import TransitionCallbackReturn
 
+from feature_frontend.frontend import Frontend
 from feature_frontend.ros.message_encoding import stamp_from_ns, stamp_to_ns
+from feature_frontend.ros.node import FrontendNode
+from feature_frontend.settings import Settings
 from tests.memory import resident_mib
 from tests.ros.harness import Client, RunningNode, wait_until
 from tests.ros.remote import Remote
@@ -141,3 +146,30 @@ def test_coming_and_going_takes_no_memory(domain_id: int, photographs: list[Uint
             wait_until(lambda: not client.node.count_publishers("status"), "the end of the topics")
             resident.append(resident_mib(running.process.pid))
     assert resident[-1] - resident[3] < 20, resident
+
+
+def test_a_transition_that_crashes_is_reported_and_leaves_an_unconfigured_node(
+    domain_id: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def crash(_settings: Settings) -> Frontend:
+        msg = "a kernel that this device lacks"
+        raise RuntimeError(msg)
+
+    rclpy.init(args=["--ros-args", "-p", "autostart:=false"], domain_id=domain_id)
+    try:
+        node = FrontendNode(crash)
+        for _ in range(2):
+            assert node.trigger_configure() == TransitionCallbackReturn.ERROR
+            printed = capfd.readouterr().err
+            assert "cannot configure: Traceback" in printed
+            assert "RuntimeError: a kernel that this device lacks" in printed
+        assert node.stop()
+        node.destroy_node()
+    finally:
+        rclpy.shutdown()
+    rclpy.init(args=["--ros-args", "-p", "extractor:=silk-vggnp-mu"], domain_id=domain_id)
+    try:
+        with pytest.raises(RuntimeError, match="a kernel that this device lacks"):
+            FrontendNode(crash)
+    finally:
+        rclpy.shutdown()

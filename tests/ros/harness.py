@@ -106,6 +106,11 @@ class Client(SpinningNode):
 
         wait_until(all_matched, "the node's topics")
 
+    def wait_until_nobody_listens(self) -> None:
+        """Returns when the node's subscriptions have ended, so that `wait_for_node` waits for new ones."""
+        publishers = (self._image_publisher, self._camera_info_publisher)
+        wait_until(lambda: not any(p.get_subscription_count() for p in publishers), "the end of the subscriptions")
+
     def send(self, message: Image | CompressedImage) -> None:
         """Publishes an image message as it is."""
         self._image_publisher.publish(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,16 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
+import rclpy
 from feature_frontend_msgs.msg import FrameStatus
 from feature_frontend_msgs.srv import MatchFrames
+from rclpy.lifecycle import TransitionCallbackReturn
 
+from feature_frontend.extractors.extractor import Extractor
+from feature_frontend.frontend import Frontend
 from feature_frontend.ros.message_encoding import stamp_from_ns, stamp_to_ns
+from feature_frontend.ros.node import FrontendNode
+from feature_frontend.settings import Settings
 from tests.memory import resident_mib
 from tests.ros.harness import Client, RunningNode, wait_until
 from tests.ros.remote import Remote
@@ -37,7 +44,7 @@ def _deactivate_in_mid_stream(client: Client, remote: Remote, images: list[Uint8
     client.wait_for("status", 4)
     assert remote.change_state("deactivate")
     assert remote.state() == "inactive"
-    wait_until(lambda: not client.node.count_subscribers("image"), "the end of the subscription")
+    client.wait_until_nobody_listens()
     counted = max(status.frames_received for status in client.received["status"])
     statuses = client.wait_for("status", counted)
     assert len(statuses) == counted <= sent
@@ -85,6 +92,7 @@ def test_each_transition_does_its_part(domain_id: int, photographs: list[Uint8Ar
         assert remote.change_state("deactivate")
         assert remote.change_state("cleanup")
         assert remote.state() == "unconfigured"
+        client.wait_until_nobody_listens()
         wait_until(lambda: not client.node.count_publishers("status"), "the end of the topics")
         request = MatchFrames.Request(stamp0=stamp_from_ns(_FRAME_NS), stamp1=stamp_from_ns(1000 * _FRAME_NS))
         response = remote.call(MatchFrames, "match_frames", request)
@@ -138,6 +146,49 @@ def test_coming_and_going_takes_no_memory(domain_id: int, photographs: list[Uint
             client.wait_for("status", round_ + 1)
             for transition in ("deactivate", "cleanup"):
                 assert remote.change_state(transition)
+            client.wait_until_nobody_listens()
             wait_until(lambda: not client.node.count_publishers("status"), "the end of the topics")
             resident.append(resident_mib(running.process.pid))
     assert resident[-1] - resident[3] < 20, resident
+
+
+def test_a_transition_that_crashes_is_reported_and_leaves_an_unconfigured_node(
+    domain_id: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def crash(_settings: Settings) -> Frontend:
+        msg = "a kernel that this device lacks"
+        raise RuntimeError(msg)
+
+    rclpy.init(args=["--ros-args", "-p", "autostart:=false"], domain_id=domain_id)
+    try:
+        node = FrontendNode(crash)
+        for _ in range(2):
+            assert node.trigger_configure() == TransitionCallbackReturn.ERROR
+            printed = capfd.readouterr().err
+            assert "cannot configure: Traceback" in printed
+            assert "RuntimeError: a kernel that this device lacks" in printed
+        assert node.stop()
+        node.destroy_node()
+    finally:
+        rclpy.shutdown()
+    rclpy.init(args=[], domain_id=domain_id)
+    try:
+        with pytest.raises(RuntimeError, match="a kernel that this device lacks"):
+            FrontendNode(crash)
+    finally:
+        rclpy.shutdown()
+
+
+def test_the_parameters_name_the_model_that_stands_in(domain_id: int) -> None:
+    def stand_in(settings: Settings) -> Frontend:
+        in_use = replace(settings, extractor="silk-vggnp-mu")
+        return Frontend(Extractor.from_pretrained(in_use), in_use, "using another one")
+
+    rclpy.init(args=["--ros-args", "-p", "compile:=false"], domain_id=domain_id)
+    try:
+        node = FrontendNode(stand_in)
+        assert node.get_parameter("extractor").value == "silk-vggnp-mu"
+        assert node.stop()
+        node.destroy_node()
+    finally:
+        rclpy.shutdown()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -122,7 +123,12 @@ class FrameWorker:
 
     def _apply_changes(self) -> None:
         while self._changes:
-            self._changes.popleft()(self._frontend)
+            change = self._changes.popleft()
+            try:
+                change(self._frontend)
+            except Exception:
+                # Such as a GPU that is gone: the frames that follow say what they can and cannot do.
+                self._logger.error(f"a change between two frames failed: {traceback.format_exc()}")
 
     def _work(self, queue: FrameQueue[Frame]) -> None:
         while (frame := queue.get()) is not None:

@@ -13,6 +13,8 @@ from typing import Any
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.subscription import Subscription
+from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.allocation import give_back_freed_memory
@@ -81,6 +83,9 @@ class FrontendNode(LifecycleNode):
         self._store = FrameStore(self._settings)
         self._worker: FrameWorker | None = None
         self._mask_topic: MaskTopic[Frame] | None = None
+        self._image_subscription: Subscription | None = None
+        self._camera_info_subscription: Subscription | None = None
+        self._silence_timer: Timer | None = None
         # rclpy calls it from the executor, once the parameters are set: Humble has no callback for that moment.
         self._parameters_set = self.create_guard_condition(self._take_over)
         self._loader = ModelLoader(load, self._parameters_set.trigger)
@@ -184,7 +189,6 @@ class FrontendNode(LifecycleNode):
         assert self._worker is not None
         settings = self._settings
         every_frame = settings.queue_policy == "every_frame"
-        self._worker.start(None if every_frame else 1)
         images = qos_profile(settings.image_qos, 0 if every_frame else _NEWEST_DEPTH)
         self._camera_info_subscription = self.create_subscription(
             CameraInfo, "camera_info", self._on_camera_info, qos_profile(settings.image_qos, _NEWEST_DEPTH)
@@ -193,6 +197,7 @@ class FrontendNode(LifecycleNode):
             self._mask_topic = MaskTopic(self, settings.queue_policy, images, self._put_with_mask, self._drop_replaced)
         self._image_subscription = subscribe_to_images(self, settings.image_transport, self._on_image, images)
         self._silence_timer = self.create_timer(_SILENCE_S, self._on_silence)
+        self._worker.start(None if every_frame else 1)
         self.get_logger().info(
             f"ready: {self._model_in_use()}, matcher {settings.matcher}; waiting for images on "
             f"{self._image_subscription.topic_name}"
@@ -200,8 +205,10 @@ class FrontendNode(LifecycleNode):
 
     def _deactivate(self) -> None:
         assert self._worker is not None
-        self.destroy_subscription(self._image_subscription)
-        self.destroy_subscription(self._camera_info_subscription)
+        for subscription in (self._image_subscription, self._camera_info_subscription):
+            if subscription is not None:
+                self.destroy_subscription(subscription)
+        self._image_subscription = self._camera_info_subscription = None
         self._end_silence_timer()
         waiting = [] if self._mask_topic is None else self._mask_topic.close()
         self._mask_topic = None
@@ -213,8 +220,7 @@ class FrontendNode(LifecycleNode):
         self._loader.cancel()
         if self._worker is None:
             return
-        if self._worker.is_running:
-            self._deactivate()
+        self._deactivate()
         self._worker.change(Frontend.close)
         self._worker, self._extractor = None, None
         self._topics.destroy()

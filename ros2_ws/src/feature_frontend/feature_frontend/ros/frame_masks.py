@@ -165,7 +165,9 @@ class FrameMasks:
         message, note = self._of_topic(paired, settings)
         if message is None:
             return FrameMask(of_file, note)
-        of_topic = check_mask(_mask_from_message(message), *size, name="the mask on topic mask")
+        of_topic = check_mask(
+            _mask_from_message(message, settings.max_image_pixels), *size, name="the mask on topic mask"
+        )
         return FrameMask(of_topic if of_file is None else np.minimum(of_file, of_topic), note)
 
     def _of_topic(self, paired: PairedMask[Image], settings: NodeSettings) -> tuple[Image | None, str]:
@@ -189,12 +191,12 @@ class FrameMasks:
         return None, f"{paired.cause}: used none ({self.counts.none} so far)"
 
 
-def _mask_from_message(message: Image) -> Uint8Array:
+def _mask_from_message(message: Image, max_pixels: int) -> Uint8Array:
     if message.encoding not in _ENCODINGS:
         msg = f"the mask on topic mask has encoding {message.encoding!r}; expected mono8, 0 = do not use"
         raise MaskError(msg)
     try:
-        return image_to_array(message)
+        return image_to_array(message, max_pixels=max_pixels)
     except ImageError as error:
         msg = f"the mask on topic mask is malformed: {error}"
         raise MaskError(msg) from error

@@ -29,6 +29,7 @@ __all__ = ["WARM_UP_SIZE", "Frame", "FrameWorker"]
 
 WARM_UP_SIZE = (240, 320)
 _MS_PER_S = 1e3
+_REFUSAL_LOG_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -170,8 +171,9 @@ class FrameWorker:
             self._store.put(stamp_to_ns(header.stamp), StoredFrame(header, features))
 
     def _refuse(self, frame: Frame, reason: str) -> None:
-        # A camera that sends one bad image mostly sends thousands: a reason is logged when it is new, status has each.
+        # A camera that sends one bad image mostly sends thousands: a reason is logged when it is new, and not more than
+        # one a second, for they may differ in a number; status has each.
         if reason != self._last_refusal:
-            self._logger.error(f"image refused: {reason}")
+            self._logger.error(f"image refused: {reason}", throttle_duration_sec=_REFUSAL_LOG_S)
             self._last_refusal = reason
         self._topics.refused(frame.message.header, frame.received_s, reason)

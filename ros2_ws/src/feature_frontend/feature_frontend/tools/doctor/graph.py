@@ -14,7 +14,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter_client import AsyncParameterClient
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.calibration import calibration_from_message
 from feature_frontend.errors import CalibrationError, ImageError
@@ -25,7 +25,7 @@ from feature_frontend.tools.doctor.finding import Finding, Verdict, fail, ok, wa
 
 __all__ = ["GraphOptions", "check_graph"]
 
-IMAGE_TYPES = {"sensor_msgs/msg/Image": Image}
+IMAGE_TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
 CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 STATUS_TYPE = "feature_frontend_msgs/msg/FrameStatus"
 _UNKNOWN_NAME = "_NODE_NAME_UNKNOWN_"  # of an end that was found before its node was
@@ -132,7 +132,7 @@ class _Examination:
                 taken |= dict.fromkeys(types, topic)
         of_images = next((taken[kind] for kind in IMAGE_TYPES if kind in taken), "image")
         self._topic = self._node.resolve_topic_name(self._options.image_topic or of_images)
-        beside = f"{self._topic.rpartition('/')[0]}/camera_info"
+        beside = f"{self._topic.removesuffix('/compressed').rpartition('/')[0]}/camera_info"
         of_info = beside if self._options.image_topic else taken.get(CAMERA_INFO_TYPE, beside)
         self._info_topic = self._node.resolve_topic_name(self._options.camera_info_topic or of_info)
 

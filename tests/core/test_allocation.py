@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from tests.conftest import REPOSITORY
+
 _SCRIPT = """
 import resource
 from feature_frontend.allocation import keep_freed_memory
@@ -48,3 +50,22 @@ def test_freed_memory_is_used_again() -> None:
 def test_a_setting_of_the_user_stays_in_force(variable: tuple[str, str]) -> None:
     kept, _ = _run(**dict([variable]))
     assert not kept
+
+
+@_needs_glibc
+def test_kept_memory_goes_back_on_request() -> None:
+    script = """
+import numpy as np
+from feature_frontend.allocation import give_back_freed_memory, keep_freed_memory
+from tests.memory import resident_mib
+keep_freed_memory()
+blocks = [np.ones(8_000_000, np.uint8) for _ in range(20)]
+del blocks
+kept = resident_mib()
+give_back_freed_memory()
+print(kept - resident_mib())
+"""
+    output = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
+    assert float(output) > 100

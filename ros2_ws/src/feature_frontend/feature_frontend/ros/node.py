@@ -145,7 +145,7 @@ class FrontendNode(LifecycleNode):
         except Exception as error:
             # The class of this error is not public.
             wanted = request.transition.label or request.transition.id
-            reason = str(error).splitlines()[0]
+            reason = str(error).partition("\n")[0]
             self.get_logger().error(
                 f"transition {wanted} refused, see `ros2 lifecycle list {self.get_name()}`: {reason}"
             )

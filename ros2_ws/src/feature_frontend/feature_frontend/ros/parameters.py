@@ -11,7 +11,8 @@ from rclpy.parameter import Parameter
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.mask_file import read_mask_file
-from feature_frontend.settings import PARAMETERS, ParameterRecord, Settings
+from feature_frontend.parameter_record import ParameterRecord
+from feature_frontend.settings import PARAMETERS, Settings
 
 __all__ = ["changed_settings", "declare_parameters", "describe", "read_settings"]
 

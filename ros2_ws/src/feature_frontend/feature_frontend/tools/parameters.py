@@ -7,7 +7,8 @@ import json
 import sys
 from collections.abc import Sequence
 
-from feature_frontend.settings import PARAMETERS, ParameterRecord
+from feature_frontend.parameter_record import ParameterRecord
+from feature_frontend.settings import PARAMETERS
 
 __all__ = ["main", "markdown_table", "yaml_file"]
 

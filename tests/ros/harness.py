@@ -22,7 +22,10 @@ from feature_frontend.ros.image_conversion import array_to_image
 from feature_frontend.ros.message_encoding import stamp_from_ns
 from feature_frontend.ros.qos import qos_profile
 
-__all__ = ["Client", "RunningNode", "wait_until"]
+__all__ = ["NO_CALIBRATION", "Client", "RunningNode", "wait_until"]
+
+# What the status of the first frame says where no camera_info is published.
+NO_CALIBRATION = "no camera_info has arrived; normalized_keypoints are empty"
 
 _TIMEOUT_S = 120.0
 _PROFILE = Path(__file__).resolve().parents[2] / "config" / "fastdds_shared_memory.xml"

@@ -203,6 +203,8 @@ def test_a_running_node_survives_them_and_processes_the_next_good_image(
     unexpected = {status.reason for status in refused if "Error: " in status.reason or not status.reason}
     assert not unexpected
     last = statuses[-1]
-    assert (last.state, last.reason) == (FrameStatus.OK, "")
+    assert last.state == FrameStatus.OK
+    # The camera_info that came last may be one that fits no image.
+    assert not last.reason or "camera_info" in last.reason
     assert last.keypoints > 100
     assert (last.frames_refused, last.frames_processed) == (len(refused), sent - len(refused))

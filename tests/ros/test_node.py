@@ -19,7 +19,7 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from feature_frontend.ros.message_encoding import stamp_from_ns, stamp_to_ns
 from tests.memory import peak_mib
-from tests.ros.harness import Client, RunningNode
+from tests.ros.harness import NO_CALIBRATION, Client, RunningNode
 from tests.ros.remote import Remote
 
 _FRAME_NS = 100_000_000
@@ -63,7 +63,7 @@ def test_messages_hold_what_the_contract_says(every_frame: Pair, photographs: li
 
     assert [status.state for status in statuses] == [FrameStatus.FIRST, FrameStatus.OK, FrameStatus.OK]
     # The last one at the latest has it.
-    allowed = {"", "no camera_info has arrived; normalized_keypoints are empty"}
+    allowed = {"", NO_CALIBRATION}
     assert {status.reason for status in statuses} <= {
         *allowed,
         "camera_info is in use: normalized_keypoints are filled",

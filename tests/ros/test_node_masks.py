@@ -24,7 +24,7 @@ from sensor_msgs.msg import Image
 from feature_frontend.ros.image_conversion import array_to_image
 from feature_frontend.ros.message_encoding import stamp_from_ns
 from feature_frontend.ros.qos import qos_profile
-from tests.ros.harness import Client, RunningNode, wait_until
+from tests.ros.harness import NO_CALIBRATION, Client, RunningNode, wait_until
 
 _FRAME_NS = 100_000_000
 Uint8Array = npt.NDArray[np.uint8]
@@ -111,7 +111,7 @@ def test_file_and_topic_both_decide_and_what_is_missing_is_said(sender: _Sender)
     time.sleep(0.1)  # the mask comes after its image, as a segmentation's does
     sender.mask(1, _UPPER)
     status = sender.status()
-    assert (status.state, status.reason, status.keypoints) == (FrameStatus.FIRST, "", 300)
+    assert (status.state, status.reason, status.keypoints) == (FrameStatus.FIRST, NO_CALIBRATION, 300)
     assert status.latency_ms > 90
     assert status.conversion_ms + status.extraction_ms < status.latency_ms
     rows, columns = sender.rows_and_columns()
@@ -183,7 +183,7 @@ def test_a_wrong_mask_is_a_refusal_and_the_next_frame_is_well(sender: _Sender, t
     assert sender.set("mask_path", "")[0]
     sender.mask(5, _UPPER)
     status = sender.status_of(5)
-    assert (status.state, status.reason, status.frames_refused) == (FrameStatus.FIRST, "", 4)
+    assert (status.state, status.reason, status.frames_refused) == (FrameStatus.FIRST, NO_CALIBRATION, 4)
     rows, columns = sender.rows_and_columns()
     assert rows.max() < 240
     assert columns.min() < 320

@@ -18,7 +18,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from feature_frontend.ros.image_conversion import image_to_array
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.qos import qos_profile
-from tests.ros.harness import Client, RunningNode, wait_until
+from tests.ros.harness import NO_CALIBRATION, Client, RunningNode, wait_until
 
 _FRAME_NS = 100_000_000
 Uint8Array = npt.NDArray[np.uint8]
@@ -118,7 +118,7 @@ def test_the_state_of_calibration_is_in_status_when_it_changes(client: Client, p
 
     status, features = frame()
     assert status.state == FrameStatus.FIRST
-    assert status.reason == "no camera_info has arrived; normalized_keypoints are empty"
+    assert status.reason == NO_CALIBRATION
     assert len(features.normalized_keypoints) == 0
     assert frame()[0].reason == ""
 

@@ -261,7 +261,8 @@ class FrontendNode(LifecycleNode):
     def _end_loading(self, loaded: LoadedModel) -> None:
         assert self._worker is not None
         if loaded.frontend is None:
-            reason = f"the model stays {self._model_in_use()}: {loaded.problem}"
+            assert self._extractor is not None
+            reason = f"the model stays {self._extractor.identity}: {loaded.problem}"
             self.get_logger().error(reason)
             self._worker.remark(reason)
             self._tell_model_in_use()

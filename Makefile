@@ -31,7 +31,7 @@ evaluate: setup ## measure extractors on pairs warped from ../shared/images/val 
 	@$(in_env) python -m feature_frontend evaluate homography --images "$${FEATURE_FRONTEND_SHARED:-../shared}/images/val" \
 	  --weights-dir "$${FEATURE_FRONTEND_SHARED:-../shared}/weights" $(ARGS)
 
-benchmark: setup ## speed beside kornia and OpenCV in one run (SUITE=extract|match|node|memory|all, ARGS="--quick ...")
+benchmark: setup ## speed beside kornia and OpenCV in one run (SUITE=extract|match|frame|node|memory|soak|all, ARGS="--quick ...")
 	@$(in_env) { python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/benchmark.txt || \
 	  echo "benchmark: kornia cannot be installed here (it needs Python 3.11): runs without it" >&2; }; \
 	  python -m benchmarks $(SUITE) $(ARGS)

@@ -11,5 +11,6 @@ SUITES: dict[str, str] = {
     "frame": "benchmarks.suites.frame",
     "node": "benchmarks.suites.node",
     "memory": "benchmarks.suites.memory",
+    "soak": "benchmarks.suites.soak",
 }
 DEFAULT_SUITES = ("extract", "match")

@@ -221,6 +221,6 @@ def test_an_unknown_suite_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["extarct"])
     assert (
-        "no suite is called extarct; expected some of extract, match, frame, node, memory, or all"
+        "no suite is called extarct; expected some of extract, match, frame, node, memory, soak, or all"
         in capsys.readouterr().err
     )

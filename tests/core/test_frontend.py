@@ -71,6 +71,24 @@ def test_time_that_does_not_advance_gives_no_velocity() -> None:
         assert tracks.velocities.tolist() == [[0, 0]]
 
 
+def test_a_stamp_that_goes_back_begins_anew_and_one_that_stands_still_is_said(photographs: list[Uint8Array]) -> None:
+    settings = Settings(max_num_keypoints=100)
+    frontend = Frontend(seeded_extractor(settings), settings)
+    image = photographs[0][:200, :300]
+    first = frontend.process(image, 5 * _SECOND_NS)
+    again = frontend.process(image, 5 * _SECOND_NS)
+    assert again.state == FrameState.OK
+    assert again.reason.startswith("the stamp is that of the image before")
+    assert len(again.matches) > 50
+    assert not again.tracks.velocities.any()
+    looped = frontend.process(image, 2 * _SECOND_NS)
+    assert (looped.state, looped.stamp0_ns, len(looped.matches)) == (FrameState.FIRST, None, 0)
+    assert looped.reason == "the stamp went back by 3 s, as in a bag that is played again"
+    assert not set(looped.tracks.ids.tolist()) & set(first.tracks.ids.tolist())
+    following = frontend.process(image, 3 * _SECOND_NS)
+    assert (following.state, following.reason, following.stamp0_ns) == (FrameState.OK, "", 2 * _SECOND_NS)
+
+
 def test_convention_zero_is_the_earlier_image_and_one_the_current(photographs: list[Uint8Array]) -> None:
     settings = Settings(max_num_keypoints=150)
     frontend = Frontend(seeded_extractor(settings), settings)

@@ -1,4 +1,4 @@
-"""The suites `node` and `memory`, run for a few small frames with the real node."""
+"""The suites `node`, `memory` and `soak`, run for a few small frames with the real node."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
-from benchmarks.suites import memory, node
+from benchmarks.suites import memory, node, soak
 from benchmarks.types import Options, SuiteResult
 from feature_frontend.errors import FeatureFrontendError
 from tests.conftest import REPOSITORY
@@ -54,6 +54,20 @@ def test_memory_suite_reads_the_node() -> None:
     resident = _cells(result, 0)["resident"]
     assert resident["growth"] == f"{result.data['growth']:+.2%}"
     assert resident["bar"] == ("met" if result.data["growth"] < memory.BAR else "MISSED")
+
+
+@pytest.mark.slow
+def test_soak_suite_accounts_for_every_image() -> None:
+    result = soak.run(Options(**_OPTIONS, duration_s=3.0), _log)
+    account = result.data["account"]
+    assert account["offered"] == 90
+    assert account["processed"] > 0
+    assert account["refused"] == 0
+    assert account["lost"] >= 0
+    assert sum(account["reasons"].values()) == account["dropped"]
+    assert result.data["latency"]["count"] == account["processed"]
+    assert len(result.data["rss_mib"]) >= 3
+    assert _cells(result, 0)["processed"]["images"] == str(account["processed"])
 
 
 def test_growth_is_judged_after_warm_up() -> None:

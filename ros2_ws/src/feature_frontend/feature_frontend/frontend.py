@@ -21,6 +21,8 @@ from feature_frontend.types import Features, Matches, Tracks
 __all__ = ["FrameResult", "FrameState", "Frontend", "StageTimes", "return_device_memory"]
 
 _MS_PER_S = 1e3
+_NS_PER_S = 1e9
+_SAME_STAMP = "the stamp is that of the image before: velocities are 0, and topics cannot be joined by stamp"
 
 
 class FrameState(enum.IntEnum):
@@ -174,6 +176,8 @@ class Frontend:
     def process(self, image: npt.NDArray[np.uint8], stamp_ns: int, mask: Mask | None = None) -> FrameResult:
         """Features, matches and tracks of the next image.
 
+        A stamp before that of the last image means that a sequence has begun anew: the image is a first one.
+
         Args:
             image: (H, W) grey or (H, W, 3) RGB, uint8.
             stamp_ns: Its time in ns.
@@ -183,6 +187,9 @@ class Frontend:
             ImageError: The image or its mask cannot be processed. The state is as before: the next image is matched
                 with the last good one.
         """
+        if self._previous is not None and stamp_ns < self._previous.stamp_ns:
+            back_s = (self._previous.stamp_ns - stamp_ns) / _NS_PER_S
+            self.reset(f"the stamp went back by {back_s:g} s, as in a bag that is played again")
         pair = self._pairing(image, mask)
         features, matches = pair.features, pair.matches
         start_s = time.perf_counter()
@@ -192,6 +199,8 @@ class Frontend:
         tracking_ms = (time.perf_counter() - start_s) * _MS_PER_S
         self._previous = _Previous(features, stamp_ns)
         state, reason = _judge(features, previous, self._why_first, is_masked=mask is not None)
+        if previous is not None and previous.stamp_ns == stamp_ns:
+            reason = "; ".join(part for part in (reason, _SAME_STAMP) if part)
         return FrameResult(
             state=state,
             reason=reason,

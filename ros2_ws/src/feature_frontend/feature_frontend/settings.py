@@ -316,7 +316,7 @@ class NodeSettings(SettingsGroup):
     )
     store_frames: int = parameter(
         50,
-        "Latest frames whose features stay in memory, where the network runs, for the service ~/match_frames; 0: none.",
+        "Latest frames whose features stay in memory for the service ~/match_frames; 0: none.",
         unit="frames",
         minimum=0,
         maximum=100_000,

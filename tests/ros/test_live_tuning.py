@@ -227,3 +227,23 @@ def test_a_dump_loads_back_to_the_same_state(
         stream.next()
         features = stream.latest("features")
         assert (features.extractor, features.count) == (seeded, 33)
+
+
+def test_a_deadline_makes_the_image_smaller_and_gives_it_back(running: tuple[RunningNode, Remote, Stream]) -> None:
+    _, remote, stream = running
+
+    def until(text: str) -> FrameStatus:
+        for _ in range(2000):
+            status = stream.next()
+            if text in status.reason:
+                return status
+        pytest.fail(f"no status with {text!r} after 2000 images")
+
+    assert remote.set(deadline_ms=0.01) == [(True, "")]
+    assert until("the network now sees at most 24% of the image's pixels").state == FrameStatus.OK
+    assert stream.next().keypoints > 20
+    features = stream.latest("features")
+    # Coordinates stay those of the whole image; the network's own end at half of its height.
+    assert max(features.keypoints[1::2]) > 0.6 * features.height
+    assert remote.set(deadline_ms=0.0) == [(True, "")]
+    assert until("deadline_ms is off: the network sees the whole image").state == FrameStatus.OK

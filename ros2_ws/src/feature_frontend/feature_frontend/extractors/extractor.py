@@ -69,6 +69,10 @@ class Extractor:
             change them.
         device: Where the network runs.
         recorder: What its work on a frame is recorded by; None: on a GPU, CUDA graphs, elsewhere nothing.
+
+    Attributes:
+        pixel_limit: Most pixels that the network sees, beside `max_pixels`; None for no other bound. May change
+            between two images.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Extractor:
         self.identity = identity
         self.device = device
         self.settings = settings
+        self.pixel_limit: int | None = None
         self._dtype = PRECISIONS[settings.precision]
         module = network.to(device=device, dtype=self._dtype).eval().requires_grad_(requires_grad=False)
         self._network = cast(NetworkProtocol, module)
@@ -217,7 +222,7 @@ class Extractor:
             height,
             width,
             resize_height=self.settings.resize_height,
-            max_pixels=self.settings.max_pixels,
+            max_pixels=min(self.settings.max_pixels, self.pixel_limit or self.settings.max_pixels),
             minimum=self._network.minimum_size,
         )
 

@@ -17,6 +17,7 @@ from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.frame_queue import FrameQueue
 from feature_frontend.frontend import Frontend
 from feature_frontend.mask_pairing import PairedMask
+from feature_frontend.rate_keeper import RateKeeper
 from feature_frontend.ros.calibration_watch import CalibrationWatch
 from feature_frontend.ros.frame_masks import FrameMasks
 from feature_frontend.ros.frame_store import FrameStore, StoredFrame
@@ -71,6 +72,7 @@ class FrameWorker:
         self._store = store
         self._calibrations = calibrations
         self._masks = FrameMasks()
+        self._rate_keeper = RateKeeper()
         self._logger = logger
         self._is_ros_up = is_ros_up
         self._changes: deque[Callable[[Frontend], None]] = deque()
@@ -148,6 +150,8 @@ class FrameWorker:
         start_s = time.monotonic()
         image = pixels_of(frame.message, self._frontend.settings)
         converted_s = time.monotonic()
+        share = self._rate_keeper.share
+        self._frontend.extractor.pixel_limit = None if share == 1 else int(share * image.shape[0] * image.shape[1])
         masked = self._masks.of_frame(frame.mask, (image.shape[0], image.shape[1]), self._frontend.settings)
         result = masked.annotate(self._frontend.process(image, stamp_to_ns(header.stamp), masked.mask))
         processed_s = time.monotonic()
@@ -164,6 +168,14 @@ class FrameWorker:
             result, self._remark = replace(result, reason=self._remark), ""
         self._topics.processed(header, frame.received_s, result, times, self._calibrations.news())
         self._topics.show(header, image, result)
+        self._keep_rate(frame.received_s, settings.deadline_ms)
+
+    def _keep_rate(self, received_s: float, deadline_ms: float) -> None:
+        now_s = time.monotonic()
+        step = self._rate_keeper.note((now_s - received_s) * _MS_PER_S, now_s, deadline_ms)
+        if step is not None:
+            self._remark = step.reason
+            self._logger.info(step.reason)
 
     def _keep(self, header: Header) -> None:
         features = self._frontend.latest_features

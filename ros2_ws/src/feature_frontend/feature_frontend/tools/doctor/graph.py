@@ -129,7 +129,9 @@ class _Examination:
         for name in self._frontends():
             namespace, _, node_name = name.rpartition("/")
             for topic, types in self._node.get_subscriber_names_and_types_by_node(node_name, namespace or "/"):
-                taken |= dict.fromkeys(types, topic)
+                # Masks are images, too.
+                if not topic.endswith("mask"):
+                    taken |= dict.fromkeys(types, topic)
         of_images = next((taken[kind] for kind in IMAGE_TYPES if kind in taken), "image")
         self._topic = self._node.resolve_topic_name(self._options.image_topic or of_images)
         beside = f"{self._topic.removesuffix('/compressed').rpartition('/')[0]}/camera_info"

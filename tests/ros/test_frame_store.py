@@ -45,14 +45,15 @@ def test_the_oldest_go_first() -> None:
 
 def test_memory_is_bounded_whatever_the_number_of_frames() -> None:
     store = FrameStore(Settings(store_frames=1000, store_mib=1))
-    # 128 float32 each: 1 MiB holds 2,048 keypoints. What a view holds of a larger tensor counts as a whole.
+    # 128 float32 each: 1 MiB holds 2,048 keypoints.
     for second in range(10):
         store.put(second, _frame(600))
     assert len(store) == 3
+    # A view of a larger tensor is copied: the tensor does not stay for it.
     whole = _frame(2000).features
     view = Features(whole.keypoints[:1], whole.scores[:1], whole.descriptors[:1], 480, 640, "test@00000000")
     store.put(20, StoredFrame(Header(), view))
-    assert len(store) == 1
+    assert len(store) == 3
     store.put(21, _frame(3000))
     assert len(store) == 0
 
@@ -65,3 +66,20 @@ def test_of_two_frames_with_one_stamp_the_later_one_stays() -> None:
     store.put(2, _frame())
     store.clear()
     assert len(store) == 0
+
+
+def test_what_is_handed_out_stays_when_its_memory_is_used_again() -> None:
+    store = FrameStore(Settings(store_frames=2))
+    for number in range(1, 8):
+        frame = _frame(10 - number % 3)
+        for tensor in (frame.features.keypoints, frame.features.scores, frame.features.descriptors):
+            tensor.fill_(number)
+        store.put(number, frame)
+        frame.features.descriptors.fill_(-1)
+        if number == 4:
+            early = store.get(3).features
+    late = store.get(6).features
+    assert (len(early), len(late)) == (10, 10)
+    for features, number in ((early, 3), (late, 6)):
+        for tensor in (features.keypoints, features.scores, features.descriptors):
+            assert (tensor == number).all()

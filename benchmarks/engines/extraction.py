@@ -63,8 +63,9 @@ class ExtractionEngine(Protocol):
     def prepare(self, image: Canvas, budget: int) -> None:
         """Does once what an image of that size with that budget needs, compiling for instance."""
 
-    def mode(self, image: Canvas) -> str:
-        """How it runs on such an image, once prepared: "eager", "compiled", "CUDA graph" or "native"."""
+    @property
+    def mode(self) -> str:
+        """How the latest call ran: "uncompiled", "compiled", "CUDA graph" or "native"."""
 
     def __call__(self, image: Canvas) -> Any:
         """What is timed: (H, W, 3) RGB in; keypoints and descriptors out, as the engine gives them."""
@@ -98,13 +99,10 @@ class NetworkEngine:
         self.extractor.wait_until_fast()
         self.extractor(image)
 
-    def mode(self, image: Canvas) -> str:
-        """What executes the network for such an image."""
-        if self.extractor.recorder is not None:
-            return "CUDA graph"
-        compiler = self.extractor._compiler
-        shapes = [(1, channels, *image.shape[:2]) for channels in (1, 3)]
-        return "compiled" if compiler and any(compiler.is_compiled(shape) for shape in shapes) else "eager"
+    @property
+    def mode(self) -> str:
+        """What executed the network."""
+        return self.extractor.execution
 
     def __call__(self, image: Canvas) -> Any:
         """`Features`, on the extractor's device."""
@@ -154,9 +152,10 @@ class KorniaEngine:
         self._model = model.to(self._device).eval()
         self(image)
 
-    def mode(self, image: Canvas) -> str:
+    @property
+    def mode(self) -> str:
         """One operation after another."""
-        return "eager"
+        return "uncompiled"
 
     def __call__(self, image: Canvas) -> Any:
         """Its features of one image, on the device."""
@@ -192,7 +191,8 @@ class OpencvEngine:
         self._detector = self._create(budget)
         self(image)
 
-    def mode(self, image: Canvas) -> str:
+    @property
+    def mode(self) -> str:
         """Machine code."""
         return "native"
 

@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.agreement import POSITION_PX, Agreement, compare_found
 from benchmarks.engines.extraction import ENGINES, ExtractionEngine, NetworkEngine, load_engines
 from benchmarks.engines.stages import STAGES, stage_calls
 from benchmarks.images import Frames, load_frames, resized
 from benchmarks.measure import interleave, synchronizer
 from benchmarks.plot import Line, draw_bars, draw_lines
-from benchmarks.ratios import CONFIDENCE, Ratio, compare
 from benchmarks.tables import TIMING_COLUMNS, growth_table, milliseconds, timing_cells
 from benchmarks.types import Canvas, Options, Size, SuiteResult, Table, Timing
+from benchmarks.variants import agreement_table, agreements_of_variants, ratio_table, ratios_of_variants
 from feature_frontend.errors import SettingsError
 
 __all__ = ["ENGINES", "HELP", "PARTS", "run"]
@@ -54,7 +53,7 @@ class _Measurement:
             name: {**timing.as_json(), "found": self.found[name], "mode": self.modes[name]}
             for name, timing in self.timings.items()
         }
-        ratios = {name: ratio.as_json() for name, ratio in _ratios(self.timings).items()}
+        ratios = {name: ratio.as_json() for name, ratio in ratios_of_variants(self.timings).items()}
         return {"size": list(self.size), "budget": self.budget, "engines": engines, "ratios": ratios}
 
 
@@ -119,7 +118,7 @@ class _Suite:
             inspect=lambda name, result: counts[name].append(by_name[name].count(result)),
         )
         found = {name: int(np.median(numbers)) for name, numbers in counts.items()}
-        modes = {name: engine.mode(frames.at(0)) for name, engine in by_name.items()}
+        modes = {name: engine.mode for name, engine in by_name.items()}
         return _Measurement(size, budget, timings, found, modes)
 
     def _prepare(self, frames: Frames, budget: int) -> None:
@@ -134,7 +133,7 @@ class _Suite:
     def _headline(self) -> None:
         frames = resized(self._frames, self._size)
         self._prepare(frames, self._budget)
-        agreements = _agreements(self._engines, frames.at(0))
+        agreements = agreements_of_variants(self._engines, frames.at(0))
         self._log(f"headline: {self._rounds} rounds")
         measured = self._measure(self._size, self._budget, self._rounds)
         where = _conditions(self._size, self._budget)
@@ -144,11 +143,11 @@ class _Suite:
         )
         note = f"{self._rounds} interleaved rounds over {frames.description}. {_opencv_note(self._options.device)}"
         self._tables.append(Table(f"Whole call, {where}", ("engine", "runs", "found", *TIMING_COLUMNS), rows, note))
-        ratios = _ratios(measured.timings)
+        ratios = ratios_of_variants(measured.timings)
         if ratios:
-            self._tables.append(_ratio_table(f"How many times as fast, {where}", ratios, measured.timings))
+            self._tables.append(ratio_table(f"How many times as fast, {where}", ratios, measured.timings))
         if agreements:
-            self._tables.append(_agreement_table(agreements))
+            self._tables.append(agreement_table(agreements))
         self._data["headline"] = measured.as_json()
         self._data["agreement"] = {name: agreement.as_json() for name, agreement in agreements.items()}
         title = f"uint8 image to keypoints and descriptors, {where} (median, quartiles)"
@@ -215,25 +214,6 @@ class _Suite:
         )
 
 
-def _agreements(engines: Sequence[ExtractionEngine], image: Canvas) -> dict[str, Agreement]:
-    """Each network's other variants against its plain one, or the fast one where that is not run.
-
-    Raises:
-        DisagreementError: A variant computes something else.
-    """
-    by_name = {engine.name: engine for engine in engines}
-    agreements = {}
-    for network in dict.fromkeys(engine.name.rpartition(" ")[0] for engine in engines if " " in engine.name):
-        variants = [by_name[name] for kind in ("plain", "fast", "kornia") if (name := f"{network} {kind}") in by_name]
-        reference, *others = variants
-        expected = reference.found(reference(image))
-        for other in others:
-            agreement = compare_found(expected, other.found(other(image)))
-            agreement.check(other.name)
-            agreements[f"{other.name} vs {reference.name.rpartition(' ')[2]}"] = agreement
-    return agreements
-
-
 def _growth_note(measured: Sequence[_Measurement], *, by_size: bool) -> str:
     last = measured[-1]
     if by_size:
@@ -244,58 +224,10 @@ def _growth_note(measured: Sequence[_Measurement], *, by_size: bool) -> str:
     uncompiled: dict[str, list[str]] = defaultdict(list)
     for row in measured:
         for name, mode in row.modes.items():
-            if name.endswith(" fast") and mode == "eager":
+            if name.endswith(" fast") and mode.startswith("uncompiled"):
                 uncompiled[name].append(f"{row.size[0]}x{row.size[1]}" if by_size else str(row.budget))
     listed = "; ".join(f"{name} at {', '.join(where)}" for name, where in uncompiled.items())
     return f"{note} Ran uncompiled: {listed}." if listed else note
-
-
-def _ratios(timings: dict[str, Timing]) -> dict[str, Ratio]:
-    """The peer's time over ours for each network's variants, and plain over fast."""
-    pairs = (("kornia", "fast"), ("kornia", "plain"), ("plain", "fast"))
-    networks = dict.fromkeys(name.rpartition(" ")[0] for name in timings if " " in name)
-    return {
-        f"{network}: {slow} / {ours}": compare(timings[f"{network} {slow}"], timings[f"{network} {ours}"])
-        for network in networks
-        for slow, ours in pairs
-        if {f"{network} {slow}", f"{network} {ours}"} <= timings.keys()
-    }
-
-
-def _ratio_table(title: str, ratios: dict[str, Ratio], timings: dict[str, Timing]) -> Table:
-    rows = []
-    for name, ratio in ratios.items():
-        network, _, pair = name.partition(": ")
-        slow, _, ours = pair.partition(" / ")
-        slower, faster = (timings[f"{network} {kind}"].samples_ms for kind in (slow, ours))
-        won = sum(one > other for one, other in zip(slower, faster, strict=True))
-        interval = "-" if ratio.low is None else f"{ratio.low:.2f} to {ratio.high:.2f}"
-        rows.append((name, f"{ratio.of_rounds:.2f}", interval, f"{ratio.of_medians:.2f}", f"{won} of {len(faster)}"))
-    columns = ("time / time", "median of rounds", f"{CONFIDENCE:.0%} interval", "of medians", "rounds won")
-    note = (
-        "Above 1 the second of the two is the faster. The interval is that of the median of the rounds' ratios, by the "
-        "sign test."
-    )
-    return Table(title, columns, tuple(rows), note)
-
-
-def _agreement_table(agreements: dict[str, Agreement]) -> Table:
-    rows = tuple(
-        (
-            name,
-            f"{agreement.strongest_share:.1%}",
-            f"{agreement.share:.1%}",
-            f"{agreement.median_distance_px:.1e}",
-            f"{agreement.median_cosine:.5f}",
-        )
-        for name, agreement in agreements.items()
-    )
-    columns = ("engine vs reference", "its better half shared", "reference's shared", "median px", "median cosine")
-    note = (
-        f"Keypoints within {POSITION_PX} px on the first frame, before timing. kornia suppresses non-maxima in one "
-        "round, the authors and this project in three: the same network, but other points near stronger ones."
-    )
-    return Table("Do they compute the same?", columns, rows, note)
 
 
 def _colors(timings: dict[str, Timing]) -> dict[str, int]:

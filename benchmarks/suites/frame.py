@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.agreement import compare_found
 from benchmarks.engines.extraction import KorniaEngine, NetworkEngine, load_engines
 from benchmarks.engines.frames import FrameEngine, KorniaFrames, OwnFrames
 from benchmarks.floors import Floor, copying_floor, count_operations, product_floor
 from benchmarks.images import load_frames, resized
 from benchmarks.measure import interleave, synchronizer
-from benchmarks.ratios import compare
 from benchmarks.tables import TIMING_COLUMNS, milliseconds, timing_cells
-from benchmarks.types import Canvas, Options, Size, SuiteResult, Table, Timing
+from benchmarks.types import Canvas, Options, Size, SuiteResult, Table
+from benchmarks.variants import agreement_table, agreements_of_variants, ratio_table, ratios_of_variants
 from feature_frontend.errors import SettingsError
 from feature_frontend.extractors.execution import whole_frame
 from feature_frontend.extractors.extractor import Extractor
@@ -53,7 +52,7 @@ def run(options: Options, log: Log) -> SuiteResult:
         raise SettingsError(msg)
     for engine in engines:
         engine.prepare(frames.at(0), budget)
-    agreements = _agreements(engines, frames.at(0))
+    agreements = agreements_of_variants(engines, frames.at(0))
     device = torch.device(options.device)
     rounds = options.rounds or (_QUICK_ROUNDS if options.quick else _ROUNDS[device.type])
     log(f"frame: {rounds} rounds")
@@ -74,10 +73,11 @@ def run(options: Options, log: Log) -> SuiteResult:
     rows = tuple((name, str(int(np.median(matches[name]))), *timing_cells(timing)) for name, timing in timings.items())
     note = f"{rounds} interleaved rounds over {frames.description}; each frame is matched with the one before."
     tables = [Table(f"Whole frame, {where}", ("engine", "matches", *TIMING_COLUMNS), rows, note)]
-    ratios = _ratios(timings)
+    ratios = ratios_of_variants(timings)
     if ratios:
-        ratio_rows = tuple((name, str(compare(*pair))) for name, pair in ratios.items())
-        tables.append(Table(f"How many times as fast, {where}", ("time / time", "median of rounds (95 %)"), ratio_rows))
+        tables.append(ratio_table(f"How many times as fast, {where}", ratios, timings))
+    if agreements:
+        tables.append(agreement_table(agreements))
     floors = {
         engine.name: _floors(engine.engine.extractor, frames.at(0), device)
         for engine in engines
@@ -88,8 +88,8 @@ def run(options: Options, log: Log) -> SuiteResult:
     data = {
         "image_source": frames.description,
         "engines": {name: {**timing.as_json(), "matches": matches[name]} for name, timing in timings.items()},
-        "ratios": {name: compare(*pair).as_json() for name, pair in ratios.items()},
-        "agreement": agreements,
+        "ratios": {name: ratio.as_json() for name, ratio in ratios.items()},
+        "agreement": {name: agreement.as_json() for name, agreement in agreements.items()},
         "floors": {
             name: [{**vars(floor), "milliseconds": floor.milliseconds} for floor in own] for name, own in floors.items()
         },
@@ -105,29 +105,6 @@ def _frame_engines(options: Options, log: Log) -> list[FrameEngine]:
         elif isinstance(engine, NetworkEngine):
             engines.append(OwnFrames(engine))
     return engines
-
-
-def _agreements(engines: Sequence[FrameEngine], image: Canvas) -> dict[str, Any]:
-    """Each variant of a network against the first one."""
-    agreements = {}
-    for network in dict.fromkeys(engine.name.rpartition(" ")[0] for engine in engines):
-        reference, *others = [engine for engine in engines if engine.name.rpartition(" ")[0] == network]
-        expected = reference.found(reference(image))
-        for other in others:
-            agreement = compare_found(expected, other.found(other(image)))
-            agreement.check(other.name)
-            agreements[f"{other.name} vs {reference.name}"] = agreement.as_json()
-    return agreements
-
-
-def _ratios(timings: dict[str, Timing]) -> dict[str, tuple[Timing, Timing]]:
-    networks = dict.fromkeys(name.rpartition(" ")[0] for name in timings)
-    return {
-        f"{network}: {slow} / fast": (timings[f"{network} {slow}"], timings[f"{network} fast"])
-        for network in networks
-        for slow in ("kornia", "plain")
-        if {f"{network} {slow}", f"{network} fast"} <= timings.keys()
-    }
 
 
 @torch.no_grad()

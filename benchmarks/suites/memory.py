@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -14,7 +14,7 @@ from benchmarks.suites.node import network_of, node_parameters
 from benchmarks.types import Options, Size, SuiteResult, Table
 from feature_frontend.errors import FeatureFrontendError
 
-__all__ = ["BAR", "HELP", "growth", "run"]
+__all__ = ["HELP", "growth", "growth_of_memory", "run"]
 
 HELP = "resident and GPU memory of the node over 5,000 frames (--frames)"
 BAR = 0.01
@@ -68,17 +68,13 @@ def run(options: Options, log: Log) -> SuiteResult:
             samples.append(_Sample(number, process.rss_mib(), process.gpu_mib()))
             if number % _PROGRESS == 0:
                 log(f"memory: {number} of {count} frames, {samples[-1].rss:.0f} MiB")
-    rows = [_row("resident", [sample.rss for sample in samples])]
+    memories = {"resident": [sample.rss for sample in samples]}
     on_gpu = [sample.gpu for sample in samples if sample.gpu is not None]
     if on_gpu:
-        rows.append(_row("GPU, all processes", on_gpu))
+        memories["GPU, all processes"] = on_gpu
     width, height = size
     title = f"Memory of the node over {count} frames {width}x{height}, {network_of(options)}"
-    note = (
-        f"Growth: median of the last tenth of the frames against that of the second tenth. Bar: below {BAR:.0%}. "
-        "Every frame is processed (`queue_policy: every_frame`) before the next is sent."
-    )
-    columns = ("memory", "second tenth MiB", "last tenth MiB", "largest MiB", "growth", "bar")
+    note = "Every frame is processed (`queue_policy: every_frame`) before the next is sent."
     data = {
         "size": list(size),
         "frames": count,
@@ -86,22 +82,36 @@ def run(options: Options, log: Log) -> SuiteResult:
         "growth": growth([sample.rss for sample in samples]),
         "samples": [vars(sample) for sample in samples],
     }
-    return SuiteResult("memory", (Table(title, columns, tuple(rows), note),), data)
+    return SuiteResult("memory", (growth_of_memory(title, memories, note),), data)
 
 
-def growth(values: list[float]) -> float:
+def growth(values: Sequence[float]) -> float:
     """By what share the median of the last tenth exceeds that of the second; the first tenth is warm-up."""
     second, last = _tenths(values)
     return last / second - 1
 
 
-def _tenths(values: list[float]) -> tuple[float, float]:
+def _tenths(values: Sequence[float]) -> tuple[float, float]:
     tenth = max(len(values) // 10, 1)
     return float(np.median(values[tenth : 2 * tenth])), float(np.median(values[-tenth:]))
 
 
-def _row(name: str, values: list[float]) -> tuple[str, ...]:
+def growth_of_memory(title: str, memories: Mapping[str, Sequence[float]], note: str) -> Table:
+    """Whether memories have grown, with their bar.
+
+    Args:
+        title: Of the table.
+        memories: Samples in MiB, by name.
+        note: How they were taken.
+    """
+    columns = ("memory", "first MiB", "second tenth MiB", "last tenth MiB", "largest MiB", "growth", "bar")
+    rows = tuple(_row(name, values) for name, values in memories.items())
+    meaning = f"Growth: median of the last tenth against that of the second tenth. Bar: below {BAR:.0%}."
+    return Table(title, columns, rows, f"{meaning} {note}")
+
+
+def _row(name: str, values: Sequence[float]) -> tuple[str, ...]:
     second, last = _tenths(values)
     share = growth(values)
     verdict = "met" if share < BAR else "MISSED"
-    return name, f"{second:.1f}", f"{last:.1f}", f"{max(values):.1f}", f"{share:+.2%}", verdict
+    return name, f"{values[0]:.1f}", f"{second:.1f}", f"{last:.1f}", f"{max(values):.1f}", f"{share:+.2%}", verdict

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.images import load_frames, resized
 from benchmarks.node_process import NS_PER_MS, Client, NodeProcess
-from benchmarks.suites.memory import BAR, growth
+from benchmarks.suites.memory import growth, growth_of_memory
 from benchmarks.suites.node import network_of, node_parameters
 from benchmarks.tables import TIMING_COLUMNS, timing_cells
 from benchmarks.types import Options, Size, SuiteResult, Table, Timing
@@ -117,12 +117,5 @@ def _tables(account: _Account, latency: Timing, rss_mib: list[float], what: str)
         ((latency.name, *timing_cells(latency)),),
         "Of the images processed. An image waits for the one before it at most; a newer one replaces it.",
     )
-    share = growth(rss_mib)
-    verdict = "met" if share < BAR else "MISSED"
-    memory = Table(
-        "Resident memory of the node, a sample a second",
-        ("first MiB", "last MiB", "largest MiB", "growth", "bar"),
-        ((f"{rss_mib[0]:.1f}", f"{rss_mib[-1]:.1f}", f"{max(rss_mib):.1f}", f"{share:+.2%}", verdict),),
-        f"Growth: median of the last tenth against that of the second tenth. Bar: below {BAR:.0%}.",
-    )
+    memory = growth_of_memory("Memory of the node", {"resident": rss_mib}, "A sample a second.")
     return fates, times, memory

@@ -1,0 +1,99 @@
+"""The variants of one network beside each other: whether they compute the same, and which is the faster.
+
+An engine's name is "network variant", as in "aliked-n16 fast"; a name without a space has no variants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from benchmarks.agreement import POSITION_PX, Agreement, compare_found
+from benchmarks.engines.extraction import Found
+from benchmarks.ratios import CONFIDENCE, Ratio, compare
+from benchmarks.types import Canvas, Table, Timing
+
+__all__ = ["agreement_table", "agreements_of_variants", "ratio_table", "ratios_of_variants"]
+
+
+class Variant(Protocol):
+    """An engine whose results can be compared."""
+
+    @property
+    def name(self) -> str:
+        """Network and variant."""
+
+    def __call__(self, image: Canvas) -> Any:
+        """A result."""
+
+    def found(self, result: Any) -> Found:
+        """The features of a result."""
+
+
+def agreements_of_variants(engines: Sequence[Variant], image: Canvas) -> dict[str, Agreement]:
+    """Each network's other variants against its plain one, or the fast one where that is not run.
+
+    Raises:
+        DisagreementError: A variant computes something else.
+    """
+    by_name = {engine.name: engine for engine in engines}
+    agreements = {}
+    for network in dict.fromkeys(engine.name.rpartition(" ")[0] for engine in engines if " " in engine.name):
+        variants = [by_name[name] for kind in ("plain", "fast", "kornia") if (name := f"{network} {kind}") in by_name]
+        reference, *others = variants
+        expected = reference.found(reference(image))
+        for other in others:
+            agreement = compare_found(expected, other.found(other(image)))
+            agreement.check(other.name)
+            agreements[f"{other.name} vs {reference.name.rpartition(' ')[2]}"] = agreement
+    return agreements
+
+
+def ratios_of_variants(timings: dict[str, Timing]) -> dict[str, Ratio]:
+    """The peer's time over ours for each network's variants, and plain over fast."""
+    pairs = (("kornia", "fast"), ("kornia", "plain"), ("plain", "fast"))
+    networks = dict.fromkeys(name.rpartition(" ")[0] for name in timings if " " in name)
+    return {
+        f"{network}: {slow} / {ours}": compare(timings[f"{network} {slow}"], timings[f"{network} {ours}"])
+        for network in networks
+        for slow, ours in pairs
+        if {f"{network} {slow}", f"{network} {ours}"} <= timings.keys()
+    }
+
+
+def ratio_table(title: str, ratios: dict[str, Ratio], timings: dict[str, Timing]) -> Table:
+    """The ratios, by their names, of these timings."""
+    rows = []
+    for name, ratio in ratios.items():
+        network, _, pair = name.partition(": ")
+        slow, _, ours = pair.partition(" / ")
+        slower, faster = (timings[f"{network} {kind}"].samples_ms for kind in (slow, ours))
+        won = sum(one > other for one, other in zip(slower, faster, strict=True))
+        interval = "-" if ratio.low is None else f"{ratio.low:.2f} to {ratio.high:.2f}"
+        rows.append((name, f"{ratio.of_rounds:.2f}", interval, f"{ratio.of_medians:.2f}", f"{won} of {len(faster)}"))
+    columns = ("time / time", "median of rounds", f"{CONFIDENCE:.0%} interval", "of medians", "rounds won")
+    note = (
+        "Above 1 the second of the two is the faster. The interval is that of the median of the rounds' ratios, by the "
+        "sign test."
+    )
+    return Table(title, columns, tuple(rows), note)
+
+
+def agreement_table(agreements: dict[str, Agreement]) -> Table:
+    """How much the engines of each pair agree."""
+    rows = tuple(
+        (
+            name,
+            f"{agreement.strongest_share:.1%}",
+            f"{agreement.share:.1%}",
+            f"{agreement.median_distance_px:.1e}",
+            f"{agreement.median_cosine:.5f}",
+        )
+        for name, agreement in agreements.items()
+    )
+    columns = ("engine vs reference", "its better half shared", "reference's shared", "median px", "median cosine")
+    note = (
+        f"Keypoints within {POSITION_PX} px on the first frame, before timing. kornia suppresses non-maxima in one "
+        "round, the authors and this project in three: the same network, but other points near stronger ones."
+    )
+    return Table("Do they compute the same?", columns, rows, note)

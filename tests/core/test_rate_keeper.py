@@ -33,7 +33,7 @@ def test_late_frames_make_the_image_smaller_until_they_are_in_time() -> None:
     assert [step.share for step in steps] == pytest.approx([0.7, 0.49])
     assert 150 * keeper.share <= 100
     assert steps[0].reason == (
-        "frames took longer than deadline_ms (100 ms) for 1 s: the network now sees at most 70% of the image's pixels"
+        "frames took longer than deadline_ms (100 ms) for 1 s: the network now sees at most 70% of its usual pixels"
     )
 
 
@@ -81,5 +81,5 @@ def test_without_a_deadline_the_whole_image_comes_back_at_once() -> None:
     assert _drive(keeper, 500, 0, 5) == []
     _drive(keeper, 500, 100, 3)
     step = keeper.note(50, 4.0, 0)
-    assert step == Step(1.0, "deadline_ms is off: the network sees the whole image")
+    assert step == Step(1.0, "deadline_ms is off: the network sees its usual pixels again")
     assert keeper.note(50, 5.0, 0) is None

@@ -240,10 +240,10 @@ def test_a_deadline_makes_the_image_smaller_and_gives_it_back(running: tuple[Run
         pytest.fail(f"no status with {text!r} after 2000 images")
 
     assert remote.set(deadline_ms=0.01) == [(True, "")]
-    assert until("the network now sees at most 24% of the image's pixels").state == FrameStatus.OK
+    assert until("the network now sees at most 24% of its usual pixels").state == FrameStatus.OK
     assert stream.next().keypoints > 20
     features = stream.latest("features")
     # Coordinates stay those of the whole image; the network's own end at half of its height.
     assert max(features.keypoints[1::2]) > 0.6 * features.height
     assert remote.set(deadline_ms=0.0) == [(True, "")]
-    assert until("deadline_ms is off: the network sees the whole image").state == FrameStatus.OK
+    assert until("deadline_ms is off: the network sees its usual pixels again").state == FrameStatus.OK

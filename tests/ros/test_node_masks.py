@@ -15,6 +15,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
+from diagnostic_msgs.msg import DiagnosticArray
 from feature_frontend_msgs.msg import Features, FrameStatus
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
@@ -70,6 +71,14 @@ class _Sender:
         features: Features = self._client.received["features"][-1]
         points = np.frombuffer(features.keypoints, np.float32).reshape(-1, 2)
         return np.floor(points + 0.5).astype(np.int64).T[::-1]
+
+    def diagnostics(self, key: str) -> str:
+        """A value of the next message on /diagnostics."""
+        received: list[DiagnosticArray] = []
+        subscription = self._client.node.create_subscription(DiagnosticArray, "/diagnostics", received.append, 1)
+        wait_until(lambda: len(received) > 0, "diagnostics")
+        self._client.node.destroy_subscription(subscription)
+        return next(entry.value for entry in received[-1].status[0].values if entry.key == key)
 
     def set(self, name: str, value: object) -> tuple[bool, str]:
         future = self._parameters.set_parameters([Parameter(name, value=value)])
@@ -138,6 +147,7 @@ def test_file_and_topic_both_decide_and_what_is_missing_is_said(sender: _Sender)
     assert sender.status_of(6).reason == "its mask did not come within 400 ms: used none (1 so far)"
     rows, columns = sender.rows_and_columns()
     assert rows.min() < 240 <= rows.max()
+    assert sender.diagnostics("Masks") == "3 own, 2 of an earlier image, 1 none, 0 refused"
     assert columns.min() >= 320
     assert sender.set("mask_missing", "refuse")[0]
     assert sender.set("mask_timeout_ms", 0.0)[0]

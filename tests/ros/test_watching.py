@@ -13,6 +13,7 @@ pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from feature_frontend_msgs.msg import Features, FrameStatus
+from rcl_interfaces.msg import Log
 from sensor_msgs.msg import CameraInfo, Image
 
 from feature_frontend.ros.image_conversion import image_to_array
@@ -173,3 +174,20 @@ def test_a_picture_is_drawn_while_somebody_looks(client: Client, photographs: li
     colour = np.ptp(pixels, axis=2)
     assert np.median(colour[keypoints[:, 1], keypoints[:, 0]]) > 100
     assert np.median(colour) < 60
+
+
+def test_a_simulation_that_stands_still_does_not_silence_the_node(
+    domain_id: int, photographs: list[Uint8Array]
+) -> None:
+    parameters = ("use_sim_time:=true", "extractor:=silk-vggnp-mu", "resize_height:=120")
+    with RunningNode(domain_id, *parameters), Client(domain_id) as client:
+        logged: list[Log] = _listen(client, Log, "/rosout")
+        arrays: list[DiagnosticArray] = _listen(client, DiagnosticArray, "/diagnostics")
+        client.wait_for_node()
+        wait_until(lambda: any("no image on /image for 5 s" in log.msg for log in logged), "the warning of silence")
+        seen = len(arrays)
+        for stamp_s in (1, 2):
+            client.send_pixels(photographs[0], stamp_s * 1_000_000_000)
+            assert client.wait_for("status", stamp_s)[-1].state in {FrameStatus.FIRST, FrameStatus.OK}
+        client.wait_for("/diagnostics", seen + 2)
+        assert (arrays[-1].header.stamp.sec, arrays[-1].status[0].level) == (0, DiagnosticStatus.OK)

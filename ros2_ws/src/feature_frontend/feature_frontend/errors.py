@@ -27,6 +27,10 @@ class MaskError(ImageError):
     """A mask has an unsupported type or shape, or not the size of its image; or an image's mask is missing."""
 
 
+class OutOfMemoryError(FeatureFrontendError):
+    """The memory of the device, or of the machine, does not suffice for an image."""
+
+
 class MatchingError(FeatureFrontendError):
     """Two sets of features cannot be compared."""
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from feature_frontend.allocation import give_back_freed_memory
 from feature_frontend.api import make_matcher
 from feature_frontend.errors import WeightsUnavailableError
 from feature_frontend.extractors.extractor import Extractor, Mask
@@ -165,6 +166,12 @@ class Frontend:
     def close(self) -> None:
         """Ends what goes on in the background."""
         self._extractor.close()
+
+    def free_memory(self) -> None:
+        """Gives back what the next image may need in other sizes: recorded work, and memory kept for reuse."""
+        self._extractor.free_recordings()
+        return_device_memory()
+        give_back_freed_memory()
 
     def warm_up(self, height: int, width: int) -> None:
         """Runs the network once on noise, so that the first image does not pay for lazy initialisation."""

@@ -22,7 +22,7 @@ class Step:
     """A change of size.
 
     Attributes:
-        share: Of the image's pixels that the network now sees at most, in (0, 1].
+        share: Of its usual pixels that the network now sees at most, in (0, 1].
         reason: What status shall say of it.
     """
 
@@ -46,7 +46,7 @@ class RateKeeper:
 
     @property
     def share(self) -> float:
-        """Of the image's pixels that the network sees at most, in (0, 1]."""
+        """Of its usual pixels that the network sees at most, in (0, 1]."""
         return float(_SHARE**self._steps)
 
     def note(self, latency_ms: float, now_s: float, deadline_ms: float) -> Step | None:
@@ -86,10 +86,10 @@ class RateKeeper:
         self._steps += steps
         self._frames.clear()
         self._since_s = now_s
-        return Step(self.share, f"{why}: the network now sees at most {self.share:.0%} of the image's pixels")
+        return Step(self.share, f"{why}: the network now sees at most {self.share:.0%} of its usual pixels")
 
     def _turn_off(self) -> Step | None:
         was_at_work = self._steps > 0
         self._steps, self._since_s, self._wait_s, self._went_up = 0, None, _FIRST_WAIT_S, False
         self._frames.clear()
-        return Step(1.0, "deadline_ms is off: the network sees the whole image") if was_at_work else None
+        return Step(1.0, "deadline_ms is off: the network sees its usual pixels again") if was_at_work else None

@@ -249,9 +249,9 @@ class NodeSettings(SettingsGroup):
     )
     deadline_ms: float = parameter(
         0.0,
-        "Latency to hold, from an image's arrival to its results; 0: none. While all frames of a second are later, the "
-        "network gets a smaller image, in steps of 0.7 of its pixels; while all frames for 3 s have room, a larger one "
-        "again. Coordinates stay those of the image as published; each step is in status.",
+        "Latency to hold, from an image's arrival to its results; 0: none. While the median of a second is later, the "
+        "network gets a smaller image, in steps of 0.7 of its usual pixels; while that of 3 s leaves room, a larger "
+        "one again. Coordinates stay those of the image as published; each step is in status.",
         unit="ms",
         minimum=0.0,
         maximum=60_000.0,

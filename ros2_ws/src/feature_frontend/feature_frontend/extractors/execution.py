@@ -147,6 +147,10 @@ class RecordedExecution:
             frame.recording.replay()
         return frame.recording.result
 
+    def free_recordings(self) -> None:
+        """Lets go of what is recorded; it is recorded anew when it is needed."""
+        self._frames.clear()
+
     def __call__(
         self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None
     ) -> list[NetworkFeatures]:

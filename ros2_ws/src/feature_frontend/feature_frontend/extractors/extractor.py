@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -71,8 +72,8 @@ class Extractor:
         recorder: What its work on a frame is recorded by; None: on a GPU, CUDA graphs, elsewhere nothing.
 
     Attributes:
-        pixel_limit: Most pixels that the network sees, beside `max_pixels`; None for no other bound. May change
-            between two images.
+        pixel_share: Of the pixels that the network would see by the settings, how many it sees at most, in (0, 1]. May
+            change between two images.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Extractor:
         self.identity = identity
         self.device = device
         self.settings = settings
-        self.pixel_limit: int | None = None
+        self.pixel_share = 1.0
         self._dtype = PRECISIONS[settings.precision]
         module = network.to(device=device, dtype=self._dtype).eval().requires_grad_(requires_grad=False)
         self._network = cast(NetworkProtocol, module)
@@ -209,6 +210,11 @@ class Extractor:
         if self._compiler is not None:
             self._compiler.wait()
 
+    def free_recordings(self) -> None:
+        """Lets go of the work that is recorded for the sizes seen so far, and of its memory."""
+        if isinstance(self._execution, RecordedExecution):
+            self._execution.free_recordings()
+
     def close(self) -> None:
         """Ends what goes on in the background; the extractor itself can still be used."""
         if self._compiler is not None:
@@ -218,13 +224,12 @@ class Extractor:
         return grey_range(image) >= self.settings.min_grey_range
 
     def _resize(self, height: int, width: int) -> Resize:
-        return network_size(
-            height,
-            width,
-            resize_height=self.settings.resize_height,
-            max_pixels=min(self.settings.max_pixels, self.pixel_limit or self.settings.max_pixels),
-            minimum=self._network.minimum_size,
-        )
+        settings, minimum = self.settings, self._network.minimum_size
+        size = partial(network_size, height, width, resize_height=settings.resize_height, minimum=minimum)
+        usual = size(max_pixels=settings.max_pixels)
+        if self.pixel_share == 1:
+            return usual
+        return size(max_pixels=int(self.pixel_share * usual.height1 * usual.width1))
 
     def _options(self) -> DetectionOptions:
         settings = self.settings

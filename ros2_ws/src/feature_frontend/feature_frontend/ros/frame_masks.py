@@ -115,6 +115,10 @@ class MaskCounts:
     none: int = 0
     refused: int = 0
 
+    def __str__(self) -> str:
+        """As /diagnostics has it."""
+        return f"{self.own} own, {self.last} of an earlier image, {self.none} none, {self.refused} refused"
+
 
 @dataclass(frozen=True)
 class FrameMask:

@@ -22,7 +22,7 @@ _MOST_NAMED = 10
 
 @dataclass(frozen=True)
 class StoredFrame:
-    """One image's header and features."""
+    """One image's header and its features, on the CPU."""
 
     header: Header
     features: Features
@@ -44,7 +44,7 @@ class _Slot:
     def like(cls, features: Features) -> _Slot:
         """Memory for as many keypoints as these."""
         tensors = (features.keypoints, features.scores, features.descriptors)
-        return cls(*(torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device) for tensor in tensors))
+        return cls(*(torch.empty(tensor.shape, dtype=tensor.dtype) for tensor in tensors))
 
     @property
     def num_bytes(self) -> int:
@@ -54,8 +54,7 @@ class _Slot:
     def fits(self, features: Features) -> bool:
         """Whether these can be put into it."""
         own, other = self.descriptors, features.descriptors
-        kind, other_kind = (own.shape[1], own.dtype, own.device), (other.shape[1], other.dtype, other.device)
-        return kind == other_kind and len(own) >= len(features)
+        return (own.shape[1], own.dtype) == (other.shape[1], other.dtype) and len(own) >= len(features)
 
     def fill(self, features: Features) -> Features:
         """The same features in this memory."""

@@ -15,11 +15,12 @@ from std_msgs.msg import Header
 
 from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.frame_queue import FrameQueue
-from feature_frontend.frontend import Frontend
+from feature_frontend.frontend import FrameResult, Frontend
 from feature_frontend.mask_pairing import PairedMask
+from feature_frontend.memory_keeper import MemoryKeeper
 from feature_frontend.rate_keeper import RateKeeper
 from feature_frontend.ros.calibration_watch import CalibrationWatch
-from feature_frontend.ros.frame_masks import FrameMasks
+from feature_frontend.ros.frame_masks import FrameMasks, MaskCounts
 from feature_frontend.ros.frame_store import FrameStore, StoredFrame
 from feature_frontend.ros.image_input import pixels_of
 from feature_frontend.ros.message_encoding import stamp_to_ns
@@ -73,6 +74,7 @@ class FrameWorker:
         self._calibrations = calibrations
         self._masks = FrameMasks()
         self._rate_keeper = RateKeeper()
+        self._memory_keeper = MemoryKeeper()
         self._logger = logger
         self._is_ros_up = is_ros_up
         self._changes: deque[Callable[[Frontend], None]] = deque()
@@ -105,6 +107,11 @@ class FrameWorker:
     def is_running(self) -> bool:
         """Whether it has been started and not ended."""
         return self._thread is not None
+
+    @property
+    def mask_counts(self) -> MaskCounts:
+        """Frames by the mask that the topic gave them."""
+        return self._masks.counts
 
     def put(self, frame: Frame) -> Frame | None:
         """Gives it a frame; returns the one that it replaces in the queue."""
@@ -150,20 +157,27 @@ class FrameWorker:
         start_s = time.monotonic()
         image = pixels_of(frame.message, self._frontend.settings)
         converted_s = time.monotonic()
-        share = self._rate_keeper.share
-        self._frontend.extractor.pixel_limit = None if share == 1 else int(share * image.shape[0] * image.shape[1])
         masked = self._masks.of_frame(frame.mask, (image.shape[0], image.shape[1]), self._frontend.settings)
-        result = masked.annotate(self._frontend.process(image, stamp_to_ns(header.stamp), masked.mask))
+
+        def process() -> FrameResult:
+            self._frontend.extractor.pixel_share = self._rate_keeper.share * self._memory_keeper.share
+            return self._frontend.process(image, stamp_to_ns(header.stamp), masked.mask)
+
+        result, shortage = self._memory_keeper.run(process, self._frontend.free_memory, start_s)
+        result = masked.annotate(result)
         processed_s = time.monotonic()
         self.image_size = image.shape[:2]
-        self._keep(header)
         settings, stamp_ns = self._frontend.settings, stamp_to_ns(header.stamp)
         normalized = self._calibrations.normalize(result.features, stamp_ns, rectified=settings.rectified)
         self._topics.publish(header, result, normalized, settings)
+        self._keep(header)
         times = FrameTimes(
             conversion_ms=(converted_s - start_s) * _MS_PER_S,
             publishing_ms=(time.monotonic() - processed_s) * _MS_PER_S,
         )
+        if shortage:
+            self._remark = shortage
+            self._logger.warning(shortage)
         if self._remark and not result.reason:
             result, self._remark = replace(result, reason=self._remark), ""
         self._topics.processed(header, frame.received_s, result, times, self._calibrations.news())

@@ -67,10 +67,7 @@ class MatchService:
     def _match(self, request: MatchFrames.Request, response: MatchFrames.Response) -> None:
         stamp0_ns = stamp_to_ns(request.stamp0)
         frame0, frame1 = self._store.get(stamp0_ns), self._store.get(stamp_to_ns(request.stamp1))
-        features1 = frame1.features
-        # The same model may have moved to another device between the two.
-        features0 = frame0.features.to(features1.device)
-        matches = make_matcher(self._settings())(features0, features1).to("cpu")
-        keypoints0 = features0.keypoints.to("cpu")[matches.indices0]
-        keypoints1 = features1.keypoints.to("cpu")[matches.indices1]
+        features0, features1 = frame0.features, frame1.features
+        matches = make_matcher(self._settings())(features0, features1)
+        keypoints0, keypoints1 = features0.keypoints[matches.indices0], features1.keypoints[matches.indices1]
         response.matches = encode_pair(frame1.header, stamp0_ns, matches, keypoints0, keypoints1)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.subscription import Subscription
@@ -196,7 +197,9 @@ class FrontendNode(LifecycleNode):
         if settings.mask_topic:
             self._mask_topic = MaskTopic(self, settings.queue_policy, images, self._put_with_mask, self._drop_replaced)
         self._image_subscription = subscribe_to_images(self, settings.image_transport, self._on_image, images)
-        self._silence_timer = self.create_timer(_SILENCE_S, self._on_silence)
+        # Not the node's clock, which stands still with a paused simulation.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._silence_timer = self.create_timer(_SILENCE_S, self._on_silence, clock=steady)
         self._worker.start(None if every_frame else 1)
         self.get_logger().info(
             f"ready: {self._model_in_use()}, matcher {settings.matcher}; waiting for images on "
@@ -309,6 +312,7 @@ class FrontendNode(LifecycleNode):
             execution=self._extractor.execution,
             precision=self._model.precision,
             calibration=self._calibrations.state,
+            masks=str(self._worker.mask_counts) if self._settings.mask_topic else "",
             warnings=[text for text in (self._notice, self._calibrations.warning) if text],
         )
 

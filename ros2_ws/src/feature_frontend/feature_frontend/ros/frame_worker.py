@@ -13,9 +13,10 @@ from typing import Any
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from feature_frontend.epipolar_check import EpipolarCheck
 from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.frame_queue import FrameQueue
-from feature_frontend.frontend import Frontend
+from feature_frontend.frontend import FrameResult, Frontend
 from feature_frontend.mask_pairing import PairedMask
 from feature_frontend.rate_keeper import RateKeeper
 from feature_frontend.ros.calibration_watch import CalibrationWatch
@@ -72,6 +73,7 @@ class FrameWorker:
         self._store = store
         self._calibrations = calibrations
         self._masks = FrameMasks()
+        self._epipolar_check = EpipolarCheck()
         self._rate_keeper = RateKeeper()
         self._logger = logger
         self._is_ros_up = is_ros_up
@@ -154,21 +156,27 @@ class FrameWorker:
         self._frontend.extractor.pixel_limit = None if share == 1 else int(share * image.shape[0] * image.shape[1])
         masked = self._masks.of_frame(frame.mask, (image.shape[0], image.shape[1]), self._frontend.settings)
         result = masked.annotate(self._frontend.process(image, stamp_to_ns(header.stamp), masked.mask))
-        processed_s = time.monotonic()
         self.image_size = image.shape[:2]
-        self._keep(header)
-        settings, stamp_ns = self._frontend.settings, stamp_to_ns(header.stamp)
-        normalized = self._calibrations.normalize(result.features, stamp_ns, rectified=settings.rectified)
-        self._topics.publish(header, result, normalized, settings)
-        times = FrameTimes(
-            conversion_ms=(converted_s - start_s) * _MS_PER_S,
-            publishing_ms=(time.monotonic() - processed_s) * _MS_PER_S,
-        )
+        result, publishing_ms = self._publish(header, result)
+        times = FrameTimes(conversion_ms=(converted_s - start_s) * _MS_PER_S, publishing_ms=publishing_ms)
         if self._remark and not result.reason:
             result, self._remark = replace(result, reason=self._remark), ""
         self._topics.processed(header, frame.received_s, result, times, self._calibrations.news())
         self._topics.show(header, image, result)
-        self._keep_rate(frame.received_s, settings.deadline_ms)
+        self._keep_rate(frame.received_s, self._frontend.settings.deadline_ms)
+
+    def _publish(self, header: Header, result: FrameResult) -> tuple[FrameResult, float]:
+        """Publishes what the frame gave, matches last; the result with its check, and the ms without the check's."""
+        start_s = time.monotonic()
+        self._keep(header)
+        settings, stamp_ns = self._frontend.settings, stamp_to_ns(header.stamp)
+        normalized = self._calibrations.normalize(result.features, stamp_ns, rectified=settings.rectified)
+        self._topics.publish(header, result, normalized, settings)
+        published_s = time.monotonic()
+        result = self._epipolar_check(result, normalized, self._calibrations.focal_px, settings)
+        checked_s = time.monotonic()
+        self._topics.publish_matches(header, result, settings)
+        return result, (time.monotonic() - checked_s + published_s - start_s) * _MS_PER_S
 
     def _keep_rate(self, received_s: float, deadline_ms: float) -> None:
         now_s = time.monotonic()

@@ -17,6 +17,7 @@ from feature_frontend_msgs.msg import Features as FeaturesMessage
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 
+from feature_frontend.epipolar_check import MatchCheck
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.frontend import FrameResult, Frontend
 from feature_frontend.ros.image_conversion import array_to_image, image_to_array
@@ -69,6 +70,9 @@ def test_matches_and_tracks_hold_every_element(result: FrameResult) -> None:
     assert message.margin == _packed("f", matches.margin)
     assert message.keypoints0 == _packed("f", result.keypoints0)
     assert message.keypoints1 == _packed("f", result.features.keypoints[matches.indices1])
+    assert len(message.inlier) == 0, "no check has been made"
+    inlier = (np.arange(len(matches)) % 3 == 0).astype(np.uint8)
+    assert list(encode_matches(Header(), replace(result, check=MatchCheck(inlier))).inlier) == inlier.tolist()
     of_tracks = encode_tracks(Header(), tracks, None)
     assert of_tracks.ids == _packed("Q", tracks.ids)
     for name in ("ages", "gaps", "feature_indices"):

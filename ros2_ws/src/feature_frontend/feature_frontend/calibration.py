@@ -116,6 +116,11 @@ class CameraCalibration:
             )
             raise CalibrationError(msg)
 
+    def focal_px(self, *, rectified: bool = False) -> float:
+        """Mean focal length of the images that the camera delivers, px; of P where they are `rectified`."""
+        matrix, y = (self.projection_matrix, 5) if rectified else (self.camera_matrix, 4)
+        return (matrix[0] / max(self.binning_x, 1) + matrix[y] / max(self.binning_y, 1)) / 2
+
     def to_full_image(self, points: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """(N, 2) points (x, y) px of an image that the camera delivers, in the image that was calibrated.
 

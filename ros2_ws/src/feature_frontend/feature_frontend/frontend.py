@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import torch
 
 from feature_frontend.allocation import give_back_freed_memory
 from feature_frontend.api import make_matcher
+from feature_frontend.epipolar_check import MatchCheck
 from feature_frontend.errors import WeightsUnavailableError
 from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.pairing import make_pairing
@@ -59,6 +60,7 @@ class FrameResult:
         stamp0_ns: Time of the previous image in ns; None for the first.
         tracks: Of this image.
         times: How long it took.
+        check: What the epipolar check says of the matches; `Frontend` itself leaves it empty.
     """
 
     state: FrameState
@@ -69,6 +71,7 @@ class FrameResult:
     stamp0_ns: int | None
     tracks: Tracks
     times: StageTimes
+    check: MatchCheck = field(default_factory=MatchCheck)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from feature_frontend.encodings import MAX_IMAGE_PIXELS
+from feature_frontend.epipolar_check import EpipolarSettings
 from feature_frontend.errors import SettingsError
 from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.intensity import DEFAULT_INTENSITY, INTENSITY_MODES
@@ -357,7 +358,7 @@ class NodeSettings(SettingsGroup):
 
 
 @dataclass(frozen=True)
-class Settings(NodeSettings, MatchingSettings, ExtractionSettings):
+class Settings(NodeSettings, EpipolarSettings, MatchingSettings, ExtractionSettings):
     """All parameters of the node."""
 
 

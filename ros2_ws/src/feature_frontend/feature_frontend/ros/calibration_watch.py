@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ class CalibrationWatch:
 
     A calibration holds from its stamp until the stamp of the next different one, so that an image that has waited is
     normalised with its own. One without an earlier calibration gets the oldest known.
+
+    Attributes:
+        focal_px: Focal length by which keypoints were last normalised, px; NaN before that.
     """
 
     def __init__(self) -> None:
@@ -43,6 +47,7 @@ class CalibrationWatch:
         self._problem = ""
         self._news = ""
         self._last_told = ""
+        self.focal_px = math.nan
 
     @property
     def state(self) -> str:
@@ -84,6 +89,7 @@ class CalibrationWatch:
             try:
                 calibration.check_image(features.height, features.width, "the image")
                 normalized = normalize_points(calibration, features.keypoints.numpy(), rectified=rectified)
+                self.focal_px = calibration.focal_px(rectified=rectified)
             except CalibrationError as error:
                 calibration, problem = None, f"camera_info does not fit: {error}"
         self._note(calibration, problem)

@@ -10,10 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from feature_frontend.epipolar_check import EpipolarCheck
 from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.extractors.extractor import Mask
 from feature_frontend.frame_queue import FrameQueue
 from feature_frontend.frontend import FrameResult, Frontend
 from feature_frontend.mask_pairing import PairedMask
@@ -73,6 +77,7 @@ class FrameWorker:
         self._store = store
         self._calibrations = calibrations
         self._masks = FrameMasks()
+        self._epipolar_check = EpipolarCheck()
         self._rate_keeper = RateKeeper()
         self._memory_keeper = MemoryKeeper()
         self._logger = logger
@@ -158,31 +163,41 @@ class FrameWorker:
         image = pixels_of(frame.message, self._frontend.settings)
         converted_s = time.monotonic()
         masked = self._masks.of_frame(frame.mask, (image.shape[0], image.shape[1]), self._frontend.settings)
-
-        def process() -> FrameResult:
-            self._frontend.extractor.pixel_share = self._rate_keeper.share * self._memory_keeper.share
-            return self._frontend.process(image, stamp_to_ns(header.stamp), masked.mask)
-
-        result, shortage = self._memory_keeper.run(process, self._frontend.free_memory, start_s)
-        result = masked.annotate(result)
-        processed_s = time.monotonic()
+        result = masked.annotate(self._extract(image, stamp_to_ns(header.stamp), masked.mask, start_s))
         self.image_size = image.shape[:2]
-        settings, stamp_ns = self._frontend.settings, stamp_to_ns(header.stamp)
-        normalized = self._calibrations.normalize(result.features, stamp_ns, rectified=settings.rectified)
-        self._topics.publish(header, result, normalized, settings)
-        self._keep(header)
-        times = FrameTimes(
-            conversion_ms=(converted_s - start_s) * _MS_PER_S,
-            publishing_ms=(time.monotonic() - processed_s) * _MS_PER_S,
-        )
-        if shortage:
-            self._remark = shortage
-            self._logger.warning(shortage)
+        result, publishing_ms = self._publish(header, result)
+        times = FrameTimes(conversion_ms=(converted_s - start_s) * _MS_PER_S, publishing_ms=publishing_ms)
         if self._remark and not result.reason:
             result, self._remark = replace(result, reason=self._remark), ""
         self._topics.processed(header, frame.received_s, result, times, self._calibrations.news())
         self._topics.show(header, image, result)
-        self._keep_rate(frame.received_s, settings.deadline_ms)
+        self._keep_rate(frame.received_s, self._frontend.settings.deadline_ms)
+
+    def _extract(self, image: npt.NDArray[np.uint8], stamp_ns: int, mask: Mask | None, now_s: float) -> FrameResult:
+        """The frame's results, from a smaller image where time or memory do not suffice."""
+
+        def process() -> FrameResult:
+            self._frontend.extractor.pixel_share = self._rate_keeper.share * self._memory_keeper.share
+            return self._frontend.process(image, stamp_ns, mask)
+
+        result, shortage = self._memory_keeper.run(process, self._frontend.free_memory, now_s)
+        if shortage:
+            self._remark = shortage
+            self._logger.warning(shortage)
+        return result
+
+    def _publish(self, header: Header, result: FrameResult) -> tuple[FrameResult, float]:
+        """Publishes what the frame gave, matches last; the result with its check, and the ms without the check's."""
+        start_s = time.monotonic()
+        settings, stamp_ns = self._frontend.settings, stamp_to_ns(header.stamp)
+        normalized = self._calibrations.normalize(result.features, stamp_ns, rectified=settings.rectified)
+        self._topics.publish(header, result, normalized, settings)
+        published_s = time.monotonic()
+        result = self._epipolar_check(result, normalized, self._calibrations.focal_px, settings)
+        checked_s = time.monotonic()
+        self._topics.publish_matches(header, result, settings)
+        self._keep(header)
+        return result, (time.monotonic() - checked_s + published_s - start_s) * _MS_PER_S
 
     def _keep_rate(self, received_s: float, deadline_ms: float) -> None:
         now_s = time.monotonic()

@@ -72,7 +72,9 @@ def encode_matches(header: Header, result: FrameResult) -> MatchesMessage:
     """The message of a frame's matches with the one before; the frame must not be the first."""
     assert result.stamp0_ns is not None
     keypoints1 = result.features.keypoints[result.matches.indices1]
-    return encode_pair(header, result.stamp0_ns, result.matches, result.keypoints0, keypoints1)
+    message = encode_pair(header, result.stamp0_ns, result.matches, result.keypoints0, keypoints1)
+    _fill(message.inlier, result.check.inlier)
+    return message
 
 
 def encode_pair(

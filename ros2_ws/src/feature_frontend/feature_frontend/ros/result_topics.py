@@ -58,7 +58,7 @@ class ResultTopics:
         normalized: npt.NDArray[np.float32] | None,
         settings: NodeSettings,
     ) -> None:
-        """Publishes a frame's results, as far as `settings` want them published.
+        """Publishes a frame's features and tracks, as far as `settings` want them published.
 
         Args:
             header: The image's.
@@ -68,11 +68,14 @@ class ResultTopics:
         """
         descriptor_type = settings.descriptor_type if settings.publish_descriptors else None
         self.features.publish(encode_features(header, result.features, normalized, descriptor_type))
-        if settings.publish_matches and result.stamp0_ns is not None:
-            self.matches.publish(encode_matches(header, result))
         if settings.publish_tracks:
             of_tracks = None if normalized is None else normalized[result.tracks.feature_indices]
             self.tracks.publish(encode_tracks(header, result.tracks, of_tracks))
+
+    def publish_matches(self, header: Header, result: FrameResult, settings: NodeSettings) -> None:
+        """Publishes a frame's matches, if it has an earlier frame and `settings` want them published."""
+        if settings.publish_matches and result.stamp0_ns is not None:
+            self.matches.publish(encode_matches(header, result))
 
     def show(self, header: Header, image: npt.NDArray[np.uint8], result: FrameResult) -> None:
         """Has a frame drawn while somebody looks; returns at once. The image must not change any more."""

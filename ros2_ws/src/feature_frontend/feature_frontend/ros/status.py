@@ -52,6 +52,7 @@ class StatusBook:
         message.keypoints = len(result.features)
         message.matches = len(result.matches)
         message.tracks = len(result.tracks)
+        message.inlier_ratio = result.check.ratio
         message.conversion_ms = times.conversion_ms
         message.extraction_ms = result.times.extraction_ms
         message.matching_ms = result.times.matching_ms

@@ -39,6 +39,7 @@ class Facts:
         calibration: State of the calibration, in one line.
         warnings: What deserves a WARN, each in one line.
         is_active: Whether images are taken; a node that is told to rest is not ill.
+        further: Keys and values of what only some nodes have.
     """
 
     model: str
@@ -48,6 +49,7 @@ class Facts:
     calibration: str
     warnings: Sequence[str] = ()
     is_active: bool = True
+    further: Sequence[tuple[str, str]] = ()
 
 
 class Diagnostics:
@@ -150,6 +152,7 @@ def _values_of_facts(facts: Facts) -> list[tuple[str, str]]:
         ("Execution", facts.execution),
         ("Precision", facts.precision),
         ("Calibration", facts.calibration),
+        *facts.further,
     ]
     if facts.device.type == "cuda":
         values += [

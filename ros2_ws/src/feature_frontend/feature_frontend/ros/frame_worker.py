@@ -25,6 +25,7 @@ from feature_frontend.ros.image_input import pixels_of
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.result_topics import ResultTopics
 from feature_frontend.ros.status import FrameTimes
+from feature_frontend.ros.stereo_topics import StereoTopics, right_pixels
 
 __all__ = ["WARM_UP_SIZE", "Frame", "FrameWorker"]
 
@@ -35,11 +36,12 @@ _REFUSAL_LOG_S = 1.0
 
 @dataclass(frozen=True)
 class Frame:
-    """An image message, when it came, on the monotonic clock, s, and what the topic `mask` has for it."""
+    """An image message, when it came, on the monotonic clock, s, what the topic `mask` has, and the right image."""
 
     message: Image | CompressedImage
     received_s: float
     mask: PairedMask[Image] | None = None
+    right: Image | CompressedImage | None = None
 
 
 class FrameWorker:
@@ -52,6 +54,7 @@ class FrameWorker:
         calibrations: Normalise keypoints.
         logger: Of the node.
         is_ros_up: Whether there is still somebody to publish to.
+        stereo: Takes pairs; None for one camera.
 
     Attributes:
         image_size: (height, width) px of the latest image; WARM_UP_SIZE before the first one.
@@ -65,6 +68,7 @@ class FrameWorker:
         calibrations: CalibrationWatch,
         logger: Any,
         is_ros_up: Callable[[], bool],
+        stereo: StereoTopics | None = None,
     ) -> None:
         self.image_size = WARM_UP_SIZE
         self._frontend = frontend
@@ -75,6 +79,7 @@ class FrameWorker:
         self._rate_keeper = RateKeeper()
         self._logger = logger
         self._is_ros_up = is_ros_up
+        self._stereo = stereo
         self._changes: deque[Callable[[Frontend], None]] = deque()
         self._remark = ""
         self._last_refusal = ""
@@ -149,11 +154,15 @@ class FrameWorker:
         header = frame.message.header
         start_s = time.monotonic()
         image = pixels_of(frame.message, self._frontend.settings)
+        right = None if frame.right is None else right_pixels(frame.right, self._frontend.settings)
         converted_s = time.monotonic()
         share = self._rate_keeper.share
         self._frontend.extractor.pixel_limit = None if share == 1 else int(share * image.shape[0] * image.shape[1])
         masked = self._masks.of_frame(frame.mask, (image.shape[0], image.shape[1]), self._frontend.settings)
-        result = masked.annotate(self._frontend.process(image, stamp_to_ns(header.stamp), masked.mask))
+        result = masked.annotate(self._frontend.process(image, stamp_to_ns(header.stamp), masked.mask, right))
+        if self._stereo is not None and frame.right is not None and right is not None:
+            pair = image, right
+            result = self._stereo.publish(frame.right.header, header, result, pair, self._frontend.settings)
         processed_s = time.monotonic()
         self.image_size = image.shape[:2]
         self._keep(header)

@@ -1,4 +1,4 @@
-"""Rendered stereo pairs with known depth: rectified ones, and raw ones as two distorted, slightly turned cameras see."""
+"""Rendered stereo pairs with known depth: a rectified one, and one as two distorted and turned cameras see it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.calibration import CameraCalibration, undistorted_rays
-from feature_frontend.rendering import Camera, default_scene, default_trajectory, depth_at, render
+from feature_frontend.rendering import Camera, Scene, default_scene, default_trajectory, depth_at, render
 
 __all__ = ["BASELINE_M", "StereoPair", "raw_pair", "rectified_pair"]
 
@@ -18,7 +18,7 @@ BASELINE_M = 0.12
 HEIGHT, WIDTH = 480, 640
 _CAMERA = Camera.with_field_of_view(70, HEIGHT, WIDTH)
 # What the raw images are sampled from: wider than they see, and finer.
-_SOURCE = Camera.with_field_of_view(100, 1000, 1400)
+_SOURCE = Camera.with_field_of_view(95, 1125, 1500)
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -79,9 +79,14 @@ def _poses() -> tuple[FloatArray, FloatArray]:
 
 
 @lru_cache(maxsize=1)
+def _scene() -> Scene:
+    return default_scene(0)
+
+
+@lru_cache(maxsize=1)
 def rectified_pair() -> StereoPair:
     """What two pinhole cameras side by side see of the default scene."""
-    left, right = (render(default_scene(0), _CAMERA, pose) for pose in _poses())
+    left, right = (render(_scene(), _CAMERA, pose) for pose in _poses())
     matrix = tuple(_CAMERA.matrix.ravel().tolist())
     first, second = (
         CameraCalibration(HEIGHT, WIDTH, "", "plumb_bob", matrix, (0.0,) * 5, projection_matrix=_projection(_CAMERA, b))
@@ -92,8 +97,11 @@ def rectified_pair() -> StereoPair:
 
 @lru_cache(maxsize=1)
 def raw_pair() -> StereoPair:
-    """What two cameras with lenses of their own see that are turned by some degrees against each other."""
-    frames = [render(default_scene(0), _SOURCE, pose) for pose in _poses()]
+    """What two cameras with lenses of their own see that are turned by 2.5 degrees against each other.
+
+    They differ as the two of EuRoC's sensor do: focal lengths by 0.3 %, principal points by some px.
+    """
+    frames = [render(_scene(), _SOURCE, pose) for pose in _poses()]
     left = CameraCalibration(
         height=HEIGHT,
         width=WIDTH,
@@ -101,21 +109,22 @@ def raw_pair() -> StereoPair:
         distortion_model="plumb_bob",
         camera_matrix=(440.0, 0.0, 322.0, 0.0, 438.0, 236.0, 0.0, 0.0, 1.0),
         distortion_coefficients=(-0.28, 0.07, 0.0006, -0.0004, 0.0),
-        rectification_matrix=tuple(cv2.Rodrigues(np.array([0.02, -0.03, 0.015]))[0].ravel().tolist()),
+        rectification_matrix=tuple(cv2.Rodrigues(np.array([0.012, -0.02, 0.008]))[0].ravel().tolist()),
         projection_matrix=_projection(_CAMERA, 0.0),
     )
     right = replace(
         left,
-        camera_matrix=(446.0, 0.0, 315.0, 0.0, 447.0, 244.0, 0.0, 0.0, 1.0),
-        distortion_coefficients=(-0.25, 0.05, -0.0003, 0.0005, 0.01),
-        rectification_matrix=tuple(cv2.Rodrigues(np.array([-0.015, 0.02, -0.02]))[0].ravel().tolist()),
+        camera_matrix=(438.9, 0.0, 315.0, 0.0, 437.2, 244.0, 0.0, 0.0, 1.0),
+        distortion_coefficients=(-0.284, 0.075, -0.0001, 0.0001, 0.0),
+        rectification_matrix=tuple(cv2.Rodrigues(np.array([-0.01, 0.015, -0.008]))[0].ravel().tolist()),
         projection_matrix=_projection(_CAMERA, BASELINE_M),
     )
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
-    pixels = np.column_stack([x.ravel(), y.ravel()]).astype(np.float64)
+    # Two samples a pixel along each axis, as `render` takes them.
+    y, x = (np.mgrid[: 2 * HEIGHT, : 2 * WIDTH] - 0.5) / 2
+    pixels = np.column_stack([x.ravel(), y.ravel()])
     images = []
     for frame, calibration in zip(frames, (left, right), strict=True):
         seen = _SOURCE.project(_turned_rays(calibration, pixels, rectified=False)).astype(np.float32)
-        source = seen.reshape(HEIGHT, WIDTH, 2)
-        images.append(np.asarray(cv2.remap(frame.image, source, None, cv2.INTER_CUBIC), np.uint8))
+        fine = cv2.remap(frame.image, seen.reshape(2 * HEIGHT, 2 * WIDTH, 2), None, cv2.INTER_CUBIC)
+        images.append(np.asarray(cv2.resize(fine, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8))
     return StereoPair(images[0], images[1], (left, right), False, _SOURCE, frames[0].depth)

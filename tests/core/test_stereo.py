@@ -216,7 +216,7 @@ def test_what_is_no_stereo_calibration_is_refused(
 
 
 def test_a_baseline_that_is_no_number_never_becomes_a_calibration() -> None:
-    with pytest.raises(CalibrationError, match="projection_matrix .* must be finite"):
+    with pytest.raises(CalibrationError, match=r"projection_matrix .* must be finite"):
         _calibration(projection_matrix=_projection(tx=float("nan")))
 
 

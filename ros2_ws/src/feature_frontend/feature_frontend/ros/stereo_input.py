@@ -129,7 +129,9 @@ class StereoInput:
             self._give_up(side, item, f"its stamp is {stamp_ns / _NS_PER_S:g} s; a pair needs stamps from 0 on")
             return
         if stamp_ns < self._newest_ns[side]:
-            self._begin_anew(stamp_ns)
+            # The other side's images may be of the new time already.
+            for later_ns in list(waiting):
+                self._withdraw(side, later_ns, "the stamps went back before its right image came")
         self._newest_ns[side] = stamp_ns
         if stamp_ns in waiting:
             self._give_up(side, waiting.pop(stamp_ns), "another image of the same stamp came before its right image")
@@ -163,13 +165,6 @@ class StereoInput:
                     stamp_ns,
                     f"no right image within {self._slop_ms:g} ms came until {self._queue_size} later left ones waited",
                 )
-
-    def _begin_anew(self, stamp_ns: int) -> None:
-        """Forgets what is later than the image that has just come: that was before the stamps went back."""
-        for side in (_LEFT, _RIGHT):
-            for later_ns in list(self._waiting[side]):
-                if later_ns > stamp_ns + self._slop_ms * 1e6:
-                    self._withdraw(side, later_ns, "the stamps went back before its right image came")
 
     def _withdraw(self, side: int, stamp_ns: int, reason: str) -> None:
         self._synchronizer.queues[side].pop(stamp_ns, None)

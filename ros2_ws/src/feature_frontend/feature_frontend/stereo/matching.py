@@ -17,6 +17,9 @@ from feature_frontend.types import Features, Matches
 
 __all__ = ["StereoResult", "match_stereo"]
 
+# The tolerance also covers the keypoints' own scatter, which refined points do not have: what is off now is wrong.
+_REFINED_ROW_SHARE = 0.5
+
 
 @dataclass(frozen=True)
 class StereoResult:
@@ -78,6 +81,8 @@ def match_stereo(
     if images is not None and settings.stereo_subpixel:
         of_left, of_right = left.keypoints[matches.indices0].numpy(), right.keypoints[matches.indices1].numpy()
         matched1 = rig.right_on_rows(refine_right_points(*images, of_left, of_right))
+        is_off_row = np.abs(points0[indices0, 1] - matched1[:, 1]) > _REFINED_ROW_SHARE * options.row_tolerance_px
+        matched1[is_off_row] = np.nan
     points = rig.triangulate(points0[indices0], matched1)
     with np.errstate(over="ignore"):
         in_space = points.astype(np.float32)

@@ -223,7 +223,7 @@ def test_a_baseline_that_is_no_number_never_becomes_a_calibration() -> None:
 def test_without_calibrations_only_rectified_images_of_one_size_match() -> None:
     features = _features(np.eye(4, dtype=np.float32))
     small = replace(features, height=240)
-    settings = Settings(camera="stereo", rectified=True, stereo_min_disparity_px=0.0)
+    settings = Settings(camera_type="stereo", rectified=True, stereo_min_disparity_px=0.0)
     found = match_stereo(features, features, None, settings)
     assert (len(found.matches), found.points.shape) == (4, (0, 3))
     with pytest.raises(CalibrationError, match="640x480 px and the right one 640x240"):
@@ -238,7 +238,7 @@ def test_without_calibrations_only_rectified_images_of_one_size_match() -> None:
 
 
 def test_both_sides_go_through_the_network_together(photographs: list[npt.NDArray[np.uint8]]) -> None:
-    settings = Settings(camera="stereo", max_num_keypoints=100)
+    settings = Settings(camera_type="stereo", max_num_keypoints=100)
     extractor = seeded_extractor(settings, "cpu")
     frontend = Frontend(extractor, settings)
     left, right = (np.ascontiguousarray(image[:240, :320]) for image in photographs[:2])
@@ -255,8 +255,8 @@ def test_both_sides_go_through_the_network_together(photographs: list[npt.NDArra
         assert result.features.keypoints[:, 0].max() < 160 < result.right.keypoints[:, 0].max()
         assert len(result.matches) == (0 if number == 0 else 100)
     assert frontend.process(left, 9).right is None
-    with pytest.raises(SettingsError, match="camera is 'mono'"):
-        Frontend(extractor, replace(settings, camera="mono")).process(left, 0, right=right)
+    with pytest.raises(SettingsError, match="camera_type is 'mono'"):
+        Frontend(extractor, replace(settings, camera_type="mono")).process(left, 0, right=right)
 
 
 def test_disparities_in_the_wrong_order_are_refused() -> None:
@@ -275,7 +275,7 @@ def test_depth_of_a_rendered_pair(
         weights = {}
     pair = rectified_pair() if kind == "rectified" else raw_pair()
     settings = Settings(  # type: ignore[arg-type]
-        camera="stereo", compile=False, extractor=extractor, rectified=pair.rectified, **weights
+        camera_type="stereo", compile=False, extractor=extractor, rectified=pair.rectified, **weights
     )
     result = Frontend.from_pretrained(settings).process(pair.left, 0, None, pair.right)
     assert result.right is not None

@@ -48,7 +48,7 @@ _TOPICS = {
 _FRAME_NS = 100_000_000
 _RIGHT_LATER_NS = 1_000_000
 _RELIABLE = qos_profile("reliable", 0)
-_SETTINGS = Settings(camera="stereo", extractor="silk-vggnp-mu", compile=False, queue_policy="every_frame")
+_SETTINGS = Settings(camera_type="stereo", extractor="silk-vggnp-mu", compile=False, queue_policy="every_frame")
 
 
 def _image(pixels: npt.NDArray[np.uint8], stamp_ns: int, frame_id: str) -> Image:
@@ -233,10 +233,10 @@ def test_the_mode_refuses_to_start_without_message_filters() -> None:
         "import sys\n"
         "sys.modules['message_filters'] = None\n"
         "from feature_frontend.ros.main import main\n"
-        "sys.exit(main(['--ros-args', '-p', 'camera:=stereo', '-p', 'extractor:=silk-vggnp-mu']))\n"
+        "sys.exit(main(['--ros-args', '-p', 'camera_type:=stereo', '-p', 'extractor:=silk-vggnp-mu']))\n"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 1
-    assert run.stderr.startswith("error: parameter camera is 'stereo', which needs the package message_filters")
-    assert "-message-filters, or take camera:=mono" in run.stderr
+    assert run.stderr.startswith("error: parameter camera_type is 'stereo', which needs the package message_filters")
+    assert "-message-filters, or take camera_type:=mono" in run.stderr
     assert "Traceback" not in run.stderr

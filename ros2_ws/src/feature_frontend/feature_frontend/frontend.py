@@ -95,7 +95,7 @@ class Frontend:
         self._settings = settings
         self._why_first = ""
         extractor.settings = settings
-        self._pairing = make_pairing(extractor, make_matcher(settings), is_stereo=settings.camera == "stereo")
+        self._pairing = make_pairing(extractor, make_matcher(settings), is_stereo=settings.camera_type == "stereo")
 
     @classmethod
     def from_pretrained(cls, settings: Settings) -> Frontend:
@@ -171,7 +171,7 @@ class Frontend:
     def warm_up(self, height: int, width: int) -> None:
         """Runs the network once on noise, so that the first image does not pay for lazy initialisation."""
         noise = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
-        right = noise if self._settings.camera == "stereo" else None
+        right = noise if self._settings.camera_type == "stereo" else None
         for _ in range(2):
             self._pairing(noise, right=right)
         self._pairing.forget()
@@ -191,19 +191,19 @@ class Frontend:
             image: (H, W) grey or (H, W, 3) RGB, uint8.
             stamp_ns: Its time in ns.
             mask: (H, W) uint8 or bool, 0 = do not use; None to use all.
-            right: The right image of a stereo pair, as `image`, with the parameter camera stereo. Two of one size go
+            right: The right image of a stereo pair, as `image`, with the parameter camera_type stereo. Two of one size go
                 through the network together. Only the left one is matched with the image before, tracked and masked.
 
         Raises:
-            SettingsError: There is a right image, and the parameter camera is mono.
+            SettingsError: There is a right image, and the parameter camera_type is mono.
             ImageError: The image or its mask cannot be processed. The state is as before: the next image is matched
                 with the last good one.
         """
         if self._previous is not None and stamp_ns < self._previous.stamp_ns:
             back_s = (self._previous.stamp_ns - stamp_ns) / _NS_PER_S
             self.reset(f"the stamp went back by {back_s:g} s, as in a bag that is played again")
-        if right is not None and self._settings.camera != "stereo":
-            msg = f"a right image came, and the parameter camera is {self._settings.camera!r}; expected 'stereo'"
+        if right is not None and self._settings.camera_type != "stereo":
+            msg = f"a right image came, and the parameter camera_type is {self._settings.camera_type!r}; expected 'stereo'"
             raise SettingsError(msg)
         pair = self._pairing(image, mask, right)
         features, matches = pair.features, pair.matches

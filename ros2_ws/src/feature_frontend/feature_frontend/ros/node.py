@@ -87,7 +87,7 @@ class FrontendNode(LifecycleNode):
         self._mask_topic: MaskTopic[Frame] | None = None
         self._stereo_topics: StereoTopics | None = None
         self._stereo_input: StereoInput | None = None
-        if self._settings.camera == "stereo":
+        if self._settings.camera_type == "stereo":
             import_message_filters()
         self._image_subscription: Subscription | None = None
         self._camera_info_subscription: Subscription | None = None
@@ -185,7 +185,7 @@ class FrontendNode(LifecycleNode):
         if frontend.notice:
             self.get_logger().warning(frontend.notice)
         self._topics = ResultTopics(self, self._settings, self._status_book, self._diagnostics.note)
-        if self._settings.camera == "stereo":
+        if self._settings.camera_type == "stereo":
             self._stereo_topics = StereoTopics(self, self._settings, self._calibrations)
         self._worker = FrameWorker(
             frontend,

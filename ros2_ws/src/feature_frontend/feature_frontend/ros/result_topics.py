@@ -38,7 +38,7 @@ class ResultTopics:
         self._lock = threading.Lock()
         output = qos_profile(settings.output_qos, settings.output_depth)
         self.features = node.create_publisher(
-            Features, "left/features" if settings.camera == "stereo" else "features", output
+            Features, "left/features" if settings.camera_type == "stereo" else "features", output
         )
         self.matches = node.create_publisher(Matches, "matches", output)
         self.tracks = node.create_publisher(Tracks, "tracks", output)

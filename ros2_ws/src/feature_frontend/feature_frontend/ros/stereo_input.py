@@ -43,8 +43,8 @@ def import_message_filters() -> Any:
     except ImportError as error:
         distribution = os.environ.get("ROS_DISTRO", "$ROS_DISTRO")
         msg = (
-            f"parameter camera is 'stereo', which needs the package message_filters, but it cannot be "
-            f"imported ({error}): sudo apt install ros-{distribution}-message-filters, or take camera:=mono"
+            f"parameter camera_type is 'stereo', which needs the package message_filters, but it cannot be "
+            f"imported ({error}): sudo apt install ros-{distribution}-message-filters, or take camera_type:=mono"
         )
         raise SettingsError(msg) from error
 

@@ -14,7 +14,7 @@ __all__ = ["StereoSettings"]
 class StereoSettings(SettingsGroup):
     """Whether there are two cameras, how their images meet, and which of their keypoints may correspond."""
 
-    camera: str = parameter(
+    camera_type: str = parameter(
         "mono",
         "mono: images on `image`; stereo: pairs on `left/image` and `right/image`, which give also `stereo_matches` "
         "and, with both camera_info, `points`; needs message_filters.",

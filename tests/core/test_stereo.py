@@ -255,7 +255,7 @@ def test_both_sides_go_through_the_network_together(photographs: list[npt.NDArra
         assert result.features.keypoints[:, 0].max() < 160 < result.right.keypoints[:, 0].max()
         assert len(result.matches) == (0 if number == 0 else 100)
     assert frontend.process(left, 9).right is None
-    with pytest.raises(SettingsError, match="camera_type is 'mono'"):
+    with pytest.raises(SettingsError, match="camera_type is 'mono'; expected stereo"):
         Frontend(extractor, replace(settings, camera_type="mono")).process(left, 0, right=right)
 
 

@@ -191,8 +191,9 @@ class Frontend:
             image: (H, W) grey or (H, W, 3) RGB, uint8.
             stamp_ns: Its time in ns.
             mask: (H, W) uint8 or bool, 0 = do not use; None to use all.
-            right: The right image of a stereo pair, as `image`, with the parameter camera_type stereo. Two of one size go
-                through the network together. Only the left one is matched with the image before, tracked and masked.
+            right: The right image of a stereo pair, as `image`; only where the parameter camera_type is stereo. Two of
+                one size go through the network together. Only the left one is matched with the image before, tracked
+                and masked.
 
         Raises:
             SettingsError: There is a right image, and the parameter camera_type is mono.
@@ -203,7 +204,7 @@ class Frontend:
             back_s = (self._previous.stamp_ns - stamp_ns) / _NS_PER_S
             self.reset(f"the stamp went back by {back_s:g} s, as in a bag that is played again")
         if right is not None and self._settings.camera_type != "stereo":
-            msg = f"a right image came, and the parameter camera_type is {self._settings.camera_type!r}; expected 'stereo'"
+            msg = f"a right image came, but parameter camera_type is {self._settings.camera_type!r}; expected stereo"
             raise SettingsError(msg)
         pair = self._pairing(image, mask, right)
         features, matches = pair.features, pair.matches

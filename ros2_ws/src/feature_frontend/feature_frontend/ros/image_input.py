@@ -13,16 +13,10 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from feature_frontend.intensity import IntensityRange
 from feature_frontend.ros.image_conversion import image_to_array
+from feature_frontend.ros.topic_names import COMPRESSED_SUFFIX, compressed_topic
 from feature_frontend.settings import NodeSettings
 
-__all__ = ["compressed_topic", "pixels_of", "subscribe_to_images"]
-
-_SUFFIX = "/compressed"
-
-
-def compressed_topic(base_topic: str) -> str:
-    """The topic of the compressed images that belong to `base_topic`; one that is compressed already stays as it is."""
-    return base_topic if base_topic.endswith(_SUFFIX) else base_topic + _SUFFIX
+__all__ = ["pixels_of", "subscribe_to_images"]
 
 
 def subscribe_to_images(
@@ -47,7 +41,7 @@ def subscribe_to_images(
     base_topic = node.resolve_topic_name(name)
     if transport == "compressed":
         return node.create_subscription(CompressedImage, compressed_topic(base_topic), callback, qos)
-    if base_topic.endswith(_SUFFIX):
+    if base_topic.endswith(COMPRESSED_SUFFIX):
         node.get_logger().warning(
             f"{base_topic} is the topic of compressed images by its name, but image_transport is raw: expected "
             f"image_transport:=compressed, with `{name}` remapped to the topic without that ending"

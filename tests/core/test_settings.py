@@ -9,10 +9,11 @@ import pytest
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.settings import PARAMETERS, ExtractionSettings, MatchingSettings, NodeSettings, Settings
+from feature_frontend.stereo.settings import StereoSettings
 
 
 def test_every_parameter_is_declared_once_with_its_description() -> None:
-    groups = [set(group.records()) for group in (ExtractionSettings, MatchingSettings, NodeSettings)]
+    groups = [set(group.records()) for group in (ExtractionSettings, MatchingSettings, NodeSettings, StereoSettings)]
     assert sum(map(len, groups)) == len(set.union(*groups)) == len(PARAMETERS)
     for record in PARAMETERS.values():
         assert len(record.description) > 20

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.subscription import Subscription
@@ -218,7 +219,9 @@ class FrontendNode(LifecycleNode):
                 self, settings, images, self._stereo_topics, self._arrived, self._hold, self._drop
             )
             self._image_topic = self._stereo_input.topic_name
-        self._silence_timer = self.create_timer(_SILENCE_S, self._on_silence)
+        # Not the node's clock, which leaps when a bag's time comes in.
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self._silence_timer = self.create_timer(_SILENCE_S, self._on_silence, clock=clock)
         self._worker.start(None if every_frame else 1)
         self.get_logger().info(
             f"ready: {self._model_in_use()}, matcher {settings.matcher}; waiting for images on {self._image_topic}"

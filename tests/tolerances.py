@@ -80,3 +80,6 @@ REDUCED_PRECISION = {
 
 # Largest difference of an undistorted coordinate, in normalised units (x/z, y/z).
 UNDISTORTION = 1e-4
+
+# Largest median relative error of the depth of a rendered stereo pair.
+STEREO_MEDIAN_DEPTH_ERROR = 0.01

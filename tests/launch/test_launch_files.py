@@ -28,11 +28,19 @@ from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.ros.launching import DDS_PROFILE_VARIABLES
 from tests.conftest import REPOSITORY
 
-_COMMON = {"params_file", "image_topic", "camera_info_topic", "namespace", "log_level", "shared_memory"}
+_COMMON = {"params_file", "namespace", "log_level", "shared_memory"}
+_TOPICS = {"image_topic", "camera_info_topic"}
+_LIVE = {"use_sim_time", "image_transport", "mask_topic"}
 _ARGUMENTS = {
-    "camera.launch.py": _COMMON | {"use_sim_time", "camera", "camera_params_file"},
-    "replay.launch.py": _COMMON | {"bag", "player", "player_args", "replay_params_file"},
+    "camera.launch.py": _COMMON | _TOPICS | _LIVE | {"camera", "camera_params_file"},
+    "replay.launch.py": _COMMON | _TOPICS | {"bag", "player", "player_args", "replay_params_file"},
+    "stereo.launch.py": _COMMON
+    | _LIVE
+    | {f"{side}_{topic}" for side in ("left", "right") for topic in _TOPICS}
+    | {"points_topic", "stereo_matches_topic", "stereo_params_file"},
 }
+# The file that a launch file gives after the composition.
+_SECOND_FILE = {"replay.launch.py": ["replay.yaml"], "stereo.launch.py": ["stereo.yaml"]}
 _END_S = 60.0
 
 # What `ros2 launch` does, without ros2cli.
@@ -108,8 +116,7 @@ def test_the_node_gets_parameter_files_and_no_parameters(launch_folder: Path, na
     context, (node, *_) = _started(launch_folder / name, bag=str(REPOSITORY), player="play")
     command = _command(context, node)
     files = [Path(value) for flag, value in pairwise(command) if flag == "--params-file"]
-    assert [path.name for path in files] == ["aliked-n16+mnn.yaml", "replay.yaml"][: len(files)]
-    assert len(files) == (2 if name == "replay.launch.py" else 1)
+    assert [path.name for path in files] == ["aliked-n16+mnn.yaml", *_SECOND_FILE.get(name, [])]
     assert all(path.is_file() for path in files)
     single = [value.strip() for flag, value in pairwise(command) if flag == "-p"]
     assert [value.split()[0] for value in single] == (["use_sim_time:=true"] if name == "replay.launch.py" else [])
@@ -130,6 +137,38 @@ def test_topics_are_remapped(launch_folder: Path, image_topic: str, camera_info_
         launch_folder / "camera.launch.py", image_topic=image_topic, camera_info_topic=camera_info_topic
     )
     assert node.expanded_remapping_rules == [("image", image_topic), ("camera_info", expected)]
+
+
+def test_both_cameras_topics_are_remapped(launch_folder: Path) -> None:
+    _, (node,) = _started(
+        launch_folder / "stereo.launch.py",
+        left_image_topic="/stereo/left/image_rect",
+        right_image_topic="/stereo/right/image_rect",
+        right_camera_info_topic="/calibration",
+        points_topic="/cloud",
+        mask_topic="/left/mask",
+    )
+    assert node.expanded_remapping_rules == [
+        ("left/image", "/stereo/left/image_rect"),
+        ("left/camera_info", "/stereo/left/camera_info"),
+        ("right/image", "/stereo/right/image_rect"),
+        ("right/camera_info", "/calibration"),
+        ("stereo_matches", "stereo_matches"),
+        ("points", "/cloud"),
+        ("mask", "/left/mask"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["camera.launch.py", "stereo.launch.py"])
+def test_transport_and_masks_are_left_to_the_parameter_file_unless_given(launch_folder: Path, name: str) -> None:
+    def chosen(**arguments: str) -> list[str]:
+        context, (node,) = _started(launch_folder / name, **arguments)
+        assert (("mask", "/mask_of") in node.expanded_remapping_rules) == ("mask_topic" in arguments)
+        return [value.split()[0] for flag, value in pairwise(_command(context, node)) if flag == "-p"]
+
+    assert chosen() == []
+    given = {"image_transport": "compressed", "mask_topic": "/mask_of"}
+    assert chosen(**given) == ["image_transport:=compressed", "mask_topic:=true"]
 
 
 def test_the_namespace_and_the_log_level_reach_the_node(launch_folder: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -97,3 +99,9 @@ def test_a_front_end_without_images_is_an_error(domain_id: int, monkeypatch: pyt
     monkeypatch.setattr(replay_watch, "FIRST_FRAME_S", 0.2)
     with ReplayWatch("/", "camera/image") as watch, pytest.raises(SourceError, match=r"/camera/image.*image_topic:="):
         _wait(watch.until_idle())
+
+
+def test_what_the_launch_files_import_needs_no_network_library() -> None:
+    """`ros2 launch` runs with the system's Python; also tested here where launch itself is not installed."""
+    program = "import sys; sys.modules.update(torch=None, cv2=None); import feature_frontend.ros.replay_watch"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=_TIMEOUT_S)

@@ -14,8 +14,9 @@ from rclpy.context import Context
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 
-from feature_frontend.ros.image_input import compressed_topic, pixels_of, subscribe_to_images
+from feature_frontend.ros.image_input import pixels_of, subscribe_to_images
 from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.topic_names import compressed_topic
 from feature_frontend.settings import Settings
 from tests.ros.harness import Client, RunningNode
 

@@ -18,6 +18,7 @@ __all__ = [
     "RegionOfInterest",
     "calibration_from_message",
     "normalize_points",
+    "undistorted_rays",
 ]
 
 # Numbers of coefficients that sensor_msgs and OpenCV define for a model; older files hold a plumb_bob without k3.
@@ -239,6 +240,16 @@ def normalize_points(
     Raises:
         CalibrationError: `rectified`, and the calibration has no P.
     """
+    with np.errstate(over="ignore"):
+        normalized = undistorted_rays(calibration, points, rectified=rectified).astype(np.float32)
+    normalized[~np.isfinite(normalized).all(axis=1)] = np.nan  # absurd numbers in the calibration, or in the points
+    return normalized
+
+
+def undistorted_rays(
+    calibration: CameraCalibration, points: npt.NDArray[np.floating], *, rectified: bool
+) -> npt.NDArray[np.float64]:
+    """`normalize_points` in float64, for further computation; what is not finite means no ray."""
     full = calibration.to_full_image(points.reshape(-1, 2))
     if rectified:
         calibration.check_rectified()
@@ -251,10 +262,7 @@ def normalize_points(
     # An equidistant lens whose coefficients are 0 is still a fisheye: its radius is the angle, not the tangent.
     if not rectified and (any(coefficients) or (coefficients and calibration.distortion_model in FISHEYE_MODELS)):
         flat = lens_of(calibration.distortion_model, coefficients).undistort(flat)
-    with np.errstate(over="ignore"):
-        normalized = flat.astype(np.float32)
-    normalized[~np.isfinite(normalized).all(axis=1)] = np.nan  # absurd numbers in the calibration, or in the points
-    return normalized
+    return np.asarray(flat)
 
 
 def check_length(key: str, values: tuple[float, ...], length: int) -> None:

@@ -13,7 +13,7 @@ import torch
 from feature_frontend.allocation import give_back_freed_memory
 from feature_frontend.api import make_matcher
 from feature_frontend.epipolar_check import MatchCheck
-from feature_frontend.errors import WeightsUnavailableError
+from feature_frontend.errors import SettingsError, WeightsUnavailableError
 from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.pairing import make_pairing
 from feature_frontend.settings import Settings
@@ -61,6 +61,7 @@ class FrameResult:
         tracks: Of this image.
         times: How long it took.
         check: What the epipolar check says of the matches; `Frontend` itself leaves it empty.
+        right: Features of the right image of a stereo pair; None where there was none.
     """
 
     state: FrameState
@@ -72,6 +73,7 @@ class FrameResult:
     tracks: Tracks
     times: StageTimes
     check: MatchCheck = field(default_factory=MatchCheck)
+    right: Features | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Frontend:
         self._settings = settings
         self._why_first = ""
         extractor.settings = settings
-        self._pairing = make_pairing(extractor, make_matcher(settings))
+        self._pairing = make_pairing(extractor, make_matcher(settings), is_stereo=settings.camera_type == "stereo")
 
     @classmethod
     def from_pretrained(cls, settings: Settings) -> Frontend:
@@ -179,11 +181,18 @@ class Frontend:
     def warm_up(self, height: int, width: int) -> None:
         """Runs the network once on noise, so that the first image does not pay for lazy initialisation."""
         noise = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
+        right = noise if self._settings.camera_type == "stereo" else None
         for _ in range(2):
-            self._pairing(noise)
+            self._pairing(noise, right=right)
         self._pairing.forget()
 
-    def process(self, image: npt.NDArray[np.uint8], stamp_ns: int, mask: Mask | None = None) -> FrameResult:
+    def process(
+        self,
+        image: npt.NDArray[np.uint8],
+        stamp_ns: int,
+        mask: Mask | None = None,
+        right: npt.NDArray[np.uint8] | None = None,
+    ) -> FrameResult:
         """Features, matches and tracks of the next image.
 
         A stamp before that of the last image means that a sequence has begun anew: the image is a first one.
@@ -192,15 +201,22 @@ class Frontend:
             image: (H, W) grey or (H, W, 3) RGB, uint8.
             stamp_ns: Its time in ns.
             mask: (H, W) uint8 or bool, 0 = do not use; None to use all.
+            right: The right image of a stereo pair, as `image`; only where the parameter camera_type is stereo. Two of
+                one size go through the network together. Only the left one is matched with the image before, tracked
+                and masked.
 
         Raises:
+            SettingsError: There is a right image, and the parameter camera_type is mono.
             ImageError: The image or its mask cannot be processed. The state is as before: the next image is matched
                 with the last good one.
         """
         if self._previous is not None and stamp_ns < self._previous.stamp_ns:
             back_s = (self._previous.stamp_ns - stamp_ns) / _NS_PER_S
             self.reset(f"the stamp went back by {back_s:g} s, as in a bag that is played again")
-        pair = self._pairing(image, mask)
+        if right is not None and self._settings.camera_type != "stereo":
+            msg = f"a right image came, but parameter camera_type is {self._settings.camera_type!r}; expected stereo"
+            raise SettingsError(msg)
+        pair = self._pairing(image, mask, right)
         features, matches = pair.features, pair.matches
         start_s = time.perf_counter()
         previous = self._previous
@@ -220,6 +236,7 @@ class Frontend:
             stamp0_ns=None if previous is None else previous.stamp_ns,
             tracks=tracks,
             times=StageTimes(pair.extraction_ms, pair.matching_ms, tracking_ms),
+            right=pair.right,
         )
 
 

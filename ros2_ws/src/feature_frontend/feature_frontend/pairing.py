@@ -32,12 +32,14 @@ class Pair:
         matches: On the CPU, from the image before; empty for the first.
         extraction_ms: Wall-clock time of the extraction.
         matching_ms: Wall-clock time of the matching and of what was left to bring to the CPU.
+        right: Features of the right image of a stereo pair, on the CPU; None where there was none.
     """
 
     features: Features
     matches: Matches
     extraction_ms: float
     matching_ms: float
+    right: Features | None = None
 
 
 class Pairing(Protocol):
@@ -45,8 +47,12 @@ class Pairing(Protocol):
 
     matcher: MatcherProtocol
 
-    def __call__(self, image: npt.NDArray[np.uint8], mask: Mask | None = None) -> Pair:
+    def __call__(
+        self, image: npt.NDArray[np.uint8], mask: Mask | None = None, right: npt.NDArray[np.uint8] | None = None
+    ) -> Pair:
         """The next image, and where keypoints may lie, as `Extractor` takes them.
+
+        `right`, the right image of a stereo pair, is extracted together with it, and not matched.
 
         Raises:
             ImageError: They cannot be processed; the one before stays the one to match with.
@@ -56,9 +62,9 @@ class Pairing(Protocol):
         """The next image is a first one."""
 
 
-def make_pairing(extractor: Extractor, matcher: MatcherProtocol) -> Pairing:
-    """Recorded where the extractor is and the matcher can be."""
-    if extractor.recorder is not None and hasattr(matcher, "padded"):
+def make_pairing(extractor: Extractor, matcher: MatcherProtocol, *, is_stereo: bool = False) -> Pairing:
+    """Recorded where the extractor is and the matcher can be; of stereo pairs only the extraction is."""
+    if extractor.recorder is not None and hasattr(matcher, "padded") and not is_stereo:
         return RecordedPairing(extractor, cast(PaddedMatcher, matcher), extractor.recorder)
     return PlainPairing(extractor, matcher)
 
@@ -71,21 +77,34 @@ class PlainPairing:
         self._extractor = extractor
         self._previous: Features | None = None
 
-    def __call__(self, image: npt.NDArray[np.uint8], mask: Mask | None = None) -> Pair:
+    def __call__(
+        self, image: npt.NDArray[np.uint8], mask: Mask | None = None, right: npt.NDArray[np.uint8] | None = None
+    ) -> Pair:
         """See `Pairing`."""
         start = self._now()
-        features = self._extractor(image, mask)
+        features, of_right = self._extract(image, mask, right)
         extracted = self._now()
         if self._previous is None:
             matches = Matches.empty(self.matcher.name)
         else:
             matches = self.matcher(self._previous, features).to("cpu")
         self._previous = features
-        return Pair(features.to("cpu"), matches, extracted - start, self._now() - extracted)
+        of_right = None if of_right is None else of_right.to("cpu")
+        return Pair(features.to("cpu"), matches, extracted - start, self._now() - extracted, of_right)
 
     def forget(self) -> None:
         """See `Pairing`."""
         self._previous = None
+
+    def _extract(
+        self, image: npt.NDArray[np.uint8], mask: Mask | None, right: npt.NDArray[np.uint8] | None
+    ) -> tuple[Features, Features | None]:
+        if right is None:
+            return self._extractor(image, mask), None
+        if right.shape[:2] != image.shape[:2]:
+            return self._extractor(image, mask), self._extractor(right)
+        features, of_right = self._extractor.extract([image, right], [mask, None])
+        return features, of_right
 
     def _now(self) -> float:
         """Wall-clock ms, once the device has done what it was given."""
@@ -110,8 +129,11 @@ class RecordedPairing:
         self._matching: _RecordedMatching | None = None
         self._is_first = True
 
-    def __call__(self, image: npt.NDArray[np.uint8], mask: Mask | None = None) -> Pair:
-        """See `Pairing`."""
+    def __call__(
+        self, image: npt.NDArray[np.uint8], mask: Mask | None = None, right: npt.NDArray[np.uint8] | None = None
+    ) -> Pair:
+        """See `Pairing`; takes no right images, which `make_pairing` gives a plain one for."""
+        assert right is None
         start_s = time.perf_counter()
         submitted = self._extractor.submit(image, mask)
         if submitted is None:

@@ -16,6 +16,7 @@ from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.intensity import DEFAULT_INTENSITY, INTENSITY_MODES
 from feature_frontend.matchers.registry import MATCHERS
 from feature_frontend.parameter_record import ParameterRecord, SettingsGroup, parameter
+from feature_frontend.stereo.settings import StereoSettings
 
 __all__ = ["PARAMETERS", "ExtractionSettings", "MatchingSettings", "NodeSettings", "Settings"]
 
@@ -358,7 +359,7 @@ class NodeSettings(SettingsGroup):
 
 
 @dataclass(frozen=True)
-class Settings(NodeSettings, EpipolarSettings, MatchingSettings, ExtractionSettings):
+class Settings(StereoSettings, NodeSettings, EpipolarSettings, MatchingSettings, ExtractionSettings):
     """All parameters of the node."""
 
 

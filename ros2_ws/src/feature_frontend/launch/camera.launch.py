@@ -12,7 +12,11 @@ from feature_frontend.ros.launching import (
     end_launch_with,
     find_params_file,
     frontend_node,
+    live_arguments,
+    live_parameters,
+    mask_remappings,
     required_package,
+    topic_arguments,
     topic_remappings,
 )
 
@@ -25,8 +29,8 @@ CAMERA_DRIVERS = {
 
 def start(context: LaunchContext) -> list[Node]:
     """The processes that the arguments ask for."""
-    use_sim_time = context.launch_configurations["use_sim_time"]
-    nodes = [frontend_node(context, use_sim_time=use_sim_time)]
+    remappings = [*topic_remappings(context), *mask_remappings(context)]
+    nodes = [frontend_node(context, remappings=remappings, parameters=live_parameters(context))]
     camera = context.launch_configurations["camera"]
     if camera in CAMERA_DRIVERS:
         nodes.append(camera_node(context, camera))
@@ -59,12 +63,8 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             *common_arguments(),
-            DeclareLaunchArgument(
-                "use_sim_time",
-                default_value="",
-                choices=["", "true", "false"],
-                description="true: take the time from /clock, for simulators; empty: as params_file says",
-            ),
+            *topic_arguments(),
+            *live_arguments(),
             DeclareLaunchArgument(
                 "camera",
                 default_value="none",

@@ -18,6 +18,7 @@ from launch.events import Shutdown
 from launch.events.process import ProcessExited
 from launch.logging import get_logger
 from launch_ros.actions import Node
+from launch_ros.descriptions import Parameter
 
 from feature_frontend.errors import SourceError
 from feature_frontend.ros.launching import (
@@ -28,6 +29,7 @@ from feature_frontend.ros.launching import (
     end_launch_with,
     frontend_node,
     required_package,
+    topic_arguments,
     topic_remappings,
 )
 from feature_frontend.ros.replay_watch import ReplayWatch
@@ -46,7 +48,12 @@ class FrontendListens(Event):
 def start(context: LaunchContext) -> list[Action]:
     """The processes that the arguments ask for."""
     arguments = context.launch_configurations
-    frontend = frontend_node(context, further_params_files=(arguments["replay_params_file"],), use_sim_time="true")
+    frontend = frontend_node(
+        context,
+        remappings=topic_remappings(context),
+        further_params_files=(arguments["replay_params_file"],),
+        parameters=[Parameter("use_sim_time", value=True)],
+    )
     player_is_done = asyncio.Event()
     fail_with_player = end_launch_with("the player")
 
@@ -153,6 +160,7 @@ def generate_launch_description() -> LaunchDescription:
                 description="Further arguments of the player, such as '--rate 0.5'",
             ),
             *common_arguments(),
+            *topic_arguments(),
             DeclareLaunchArgument(
                 "replay_params_file",
                 default_value=str(config_file("replay.yaml")),

@@ -83,7 +83,7 @@ class CalibrationWatch:
             stamp_ns: Its time.
             rectified: Whether it is rectified already.
         """
-        calibration, problem = self._calibration_at(stamp_ns)
+        calibration, problem = self.at(stamp_ns)
         normalized = None
         if calibration is not None:
             try:
@@ -100,7 +100,8 @@ class CalibrationWatch:
         news, self._news = self._news, ""
         return news
 
-    def _calibration_at(self, stamp_ns: int) -> tuple[CameraCalibration | None, str]:
+    def at(self, stamp_ns: int) -> tuple[CameraCalibration | None, str]:
+        """The calibration that holds for an image of this stamp, or None and why there is none."""
         with self._lock:
             if not self._history:
                 return None, "no camera_info has arrived"

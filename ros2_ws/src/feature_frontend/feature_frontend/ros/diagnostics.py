@@ -37,9 +37,9 @@ class Facts:
         execution: How it runs: plainly, compiled, as a CUDA graph.
         precision: Its number format.
         calibration: State of the calibration, in one line.
-        masks: How many frames got which mask of the topic; empty without the topic.
         warnings: What deserves a WARN, each in one line.
         is_active: Whether images are taken; a node that is told to rest is not ill.
+        further: Keys and values of what only some nodes have.
     """
 
     model: str
@@ -47,9 +47,9 @@ class Facts:
     execution: str
     precision: str
     calibration: str
-    masks: str = ""
     warnings: Sequence[str] = ()
     is_active: bool = True
+    further: Sequence[tuple[str, str]] = ()
 
 
 class Diagnostics:
@@ -152,9 +152,8 @@ def _values_of_facts(facts: Facts) -> list[tuple[str, str]]:
         ("Execution", facts.execution),
         ("Precision", facts.precision),
         ("Calibration", facts.calibration),
+        *facts.further,
     ]
-    if facts.masks:
-        values.append(("Masks", facts.masks))
     if facts.device.type == "cuda":
         values += [
             ("GPU", torch.cuda.get_device_name(facts.device)),

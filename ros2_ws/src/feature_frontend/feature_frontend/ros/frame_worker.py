@@ -30,6 +30,7 @@ from feature_frontend.ros.image_input import pixels_of
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.result_topics import ResultTopics
 from feature_frontend.ros.status import FrameTimes
+from feature_frontend.ros.stereo_topics import StereoTopics, right_pixels
 
 __all__ = ["WARM_UP_SIZE", "Frame", "FrameWorker"]
 
@@ -40,11 +41,12 @@ _REFUSAL_LOG_S = 1.0
 
 @dataclass(frozen=True)
 class Frame:
-    """An image message, when it came, on the monotonic clock, s, and what the topic `mask` has for it."""
+    """An image message, when it came, on the monotonic clock, s, what the topic `mask` has, and the right image."""
 
     message: Image | CompressedImage
     received_s: float
     mask: PairedMask[Image] | None = None
+    right: Image | CompressedImage | None = None
 
 
 class FrameWorker:
@@ -57,6 +59,7 @@ class FrameWorker:
         calibrations: Normalise keypoints.
         logger: Of the node.
         is_ros_up: Whether there is still somebody to publish to.
+        stereo: Takes pairs; None for one camera.
 
     Attributes:
         image_size: (height, width) px of the latest image; WARM_UP_SIZE before the first one.
@@ -70,6 +73,7 @@ class FrameWorker:
         calibrations: CalibrationWatch,
         logger: Any,
         is_ros_up: Callable[[], bool],
+        stereo: StereoTopics | None = None,
     ) -> None:
         self.image_size = WARM_UP_SIZE
         self._frontend = frontend
@@ -82,6 +86,7 @@ class FrameWorker:
         self._memory_keeper = MemoryKeeper()
         self._logger = logger
         self._is_ros_up = is_ros_up
+        self._stereo = stereo
         self._changes: deque[Callable[[Frontend], None]] = deque()
         self._remark = ""
         self._last_refusal = ""
@@ -161,11 +166,15 @@ class FrameWorker:
         header = frame.message.header
         start_s = time.monotonic()
         image = pixels_of(frame.message, self._frontend.settings)
+        right = None if frame.right is None else right_pixels(frame.right, self._frontend.settings)
         converted_s = time.monotonic()
         masked = self._masks.of_frame(frame.mask, (image.shape[0], image.shape[1]), self._frontend.settings)
-        result = masked.annotate(self._extract(image, stamp_to_ns(header.stamp), masked.mask, start_s))
+        result = masked.annotate(self._extract(image, right, stamp_to_ns(header.stamp), masked.mask, start_s))
         self.image_size = image.shape[:2]
         result, publishing_ms = self._publish(header, result)
+        if self._stereo is not None and frame.right is not None and right is not None:
+            pair = image, right
+            result = self._stereo.publish(frame.right.header, header, result, pair, self._frontend.settings)
         times = FrameTimes(conversion_ms=(converted_s - start_s) * _MS_PER_S, publishing_ms=publishing_ms)
         if self._remark and not result.reason:
             result, self._remark = replace(result, reason=self._remark), ""
@@ -173,12 +182,19 @@ class FrameWorker:
         self._topics.show(header, image, result)
         self._keep_rate(frame.received_s, self._frontend.settings.deadline_ms)
 
-    def _extract(self, image: npt.NDArray[np.uint8], stamp_ns: int, mask: Mask | None, now_s: float) -> FrameResult:
+    def _extract(
+        self,
+        image: npt.NDArray[np.uint8],
+        right: npt.NDArray[np.uint8] | None,
+        stamp_ns: int,
+        mask: Mask | None,
+        now_s: float,
+    ) -> FrameResult:
         """The frame's results, from a smaller image where time or memory do not suffice."""
 
         def process() -> FrameResult:
             self._frontend.extractor.pixel_share = self._rate_keeper.share * self._memory_keeper.share
-            return self._frontend.process(image, stamp_ns, mask)
+            return self._frontend.process(image, stamp_ns, mask, right)
 
         result, shortage = self._memory_keeper.run(process, self._frontend.free_memory, now_s)
         if shortage:

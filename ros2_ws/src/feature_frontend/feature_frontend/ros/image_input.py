@@ -13,22 +13,20 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from feature_frontend.intensity import IntensityRange
 from feature_frontend.ros.image_conversion import image_to_array
+from feature_frontend.ros.topic_names import COMPRESSED_SUFFIX, compressed_topic
 from feature_frontend.settings import NodeSettings
 
-__all__ = ["compressed_topic", "pixels_of", "subscribe_to_images"]
-
-_SUFFIX = "/compressed"
-
-
-def compressed_topic(base_topic: str) -> str:
-    """The topic of the compressed images that belong to `base_topic`; one that is compressed already stays as it is."""
-    return base_topic if base_topic.endswith(_SUFFIX) else base_topic + _SUFFIX
+__all__ = ["pixels_of", "subscribe_to_images"]
 
 
 def subscribe_to_images(
-    node: Node, transport: str, callback: Callable[[Image | CompressedImage], None], qos: QoSProfile
+    node: Node,
+    transport: str,
+    callback: Callable[[Image | CompressedImage], None],
+    qos: QoSProfile,
+    name: str = "image",
 ) -> Subscription:
-    """Subscribes to `image`, or to the compressed images beside it.
+    """Subscribes to the topic `name`, or to the compressed images beside it.
 
     The base topic is resolved first, as image_transport does: remapping `image` to `/camera/image_raw` moves also the
     compressed topic, to `/camera/image_raw/compressed`. A rule for `image/compressed` itself holds too.
@@ -38,16 +36,17 @@ def subscribe_to_images(
         transport: The parameter `image_transport`, raw or compressed.
         callback: Takes each message as it is, in the executor's thread.
         qos: Of the subscription.
+        name: Of the topic before remapping.
     """
-    base_topic = node.resolve_topic_name("image")
+    base_topic = node.resolve_topic_name(name)
     if transport == "compressed":
         return node.create_subscription(CompressedImage, compressed_topic(base_topic), callback, qos)
-    if base_topic.endswith(_SUFFIX):
+    if base_topic.endswith(COMPRESSED_SUFFIX):
         node.get_logger().warning(
             f"{base_topic} is the topic of compressed images by its name, but image_transport is raw: expected "
-            "image_transport:=compressed, with `image` remapped to the topic without that ending"
+            f"image_transport:=compressed, with `{name}` remapped to the topic without that ending"
         )
-    return node.create_subscription(Image, "image", callback, qos)
+    return node.create_subscription(Image, name, callback, qos)
 
 
 def pixels_of(message: Image | CompressedImage, settings: NodeSettings) -> npt.NDArray[np.uint8]:

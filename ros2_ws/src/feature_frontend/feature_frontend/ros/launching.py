@@ -6,7 +6,7 @@ Only launch files import this module: it needs `launch` and `launch_ros`, which 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
@@ -26,7 +26,11 @@ __all__ = [
     "end_launch_with",
     "find_params_file",
     "frontend_node",
+    "live_arguments",
+    "live_parameters",
+    "mask_remappings",
     "required_package",
+    "topic_arguments",
     "topic_remappings",
 ]
 
@@ -55,16 +59,6 @@ def common_arguments() -> list[DeclareLaunchArgument]:
             "(aliked-n32+mnn.yaml)",
         ),
         DeclareLaunchArgument(
-            "image_topic",
-            default_value="image",
-            description="Topic of the images (sensor_msgs/Image); for compressed ones without its ending /compressed",
-        ),
-        DeclareLaunchArgument(
-            "camera_info_topic",
-            default_value="",
-            description="Topic of the calibration (sensor_msgs/CameraInfo); empty: camera_info beside the image topic",
-        ),
-        DeclareLaunchArgument(
             "namespace",
             default_value="",
             description="Namespace of the node; topics without a leading slash are relative to it",
@@ -85,31 +79,100 @@ def common_arguments() -> list[DeclareLaunchArgument]:
     ]
 
 
+def topic_arguments(side: str = "") -> list[DeclareLaunchArgument]:
+    """The arguments that name a camera's topics; those of the left and the right of two begin with `left_`, `right_`.
+
+    Args:
+        side: "left" or "right"; empty for the only camera.
+    """
+    prefix, whose = (f"{side}_", f"{side} ") if side else ("", "")
+    return [
+        DeclareLaunchArgument(
+            f"{prefix}image_topic",
+            default_value=f"{side}/image" if side else "image",
+            description=f"Topic of the {whose}images (sensor_msgs/Image); for compressed ones without its ending "
+            "/compressed",
+        ),
+        DeclareLaunchArgument(
+            f"{prefix}camera_info_topic",
+            default_value="",
+            description=f"Topic of the {whose}calibration (sensor_msgs/CameraInfo); empty: camera_info beside the "
+            f"{whose}image topic",
+        ),
+    ]
+
+
+def live_arguments() -> list[DeclareLaunchArgument]:
+    """The arguments of the launch files that take images from running cameras."""
+    return [
+        DeclareLaunchArgument(
+            "use_sim_time",
+            default_value="",
+            choices=["", "true", "false"],
+            description="true: take the time from /clock, for simulators; empty: as params_file says",
+        ),
+        DeclareLaunchArgument(
+            "image_transport",
+            default_value="",
+            choices=["", "raw", "compressed"],
+            description="How the images come; empty: as params_file says",
+        ),
+        DeclareLaunchArgument(
+            "mask_topic",
+            default_value="",
+            description="Topic of the masks (sensor_msgs/Image, mono8), for which each image then waits; empty: as "
+            "params_file says, on `mask`",
+        ),
+    ]
+
+
+def live_parameters(context: LaunchContext) -> list[Parameter]:
+    """The parameters that the live arguments set; those that are empty are left to the parameter files."""
+    # Not as a dictionary: launch_ros would write that to a file in /tmp and leave it there.
+    arguments = context.launch_configurations
+    parameters = []
+    if arguments["use_sim_time"]:
+        parameters.append(Parameter("use_sim_time", arguments["use_sim_time"] == "true"))
+    if arguments["image_transport"]:
+        parameters.append(Parameter("image_transport", arguments["image_transport"]))
+    if arguments["mask_topic"]:
+        parameters.append(Parameter("mask_topic", value=True))
+    return parameters
+
+
+def mask_remappings(context: LaunchContext) -> list[tuple[str, str]]:
+    """The rule that brings the front-end to the chosen masks."""
+    topic = context.launch_configurations["mask_topic"]
+    return [("mask", topic)] if topic else []
+
+
 def frontend_node(
-    context: LaunchContext, *, further_params_files: tuple[str, ...] = (), use_sim_time: str = ""
+    context: LaunchContext,
+    *,
+    remappings: list[tuple[str, str]],
+    further_params_files: tuple[str, ...] = (),
+    parameters: Sequence[Parameter] = (),
 ) -> Node:
     """The process of the front-end, as the common arguments describe it.
 
     Args:
         context: Holds the values of the arguments.
+        remappings: The rules that bring it to its topics.
         further_params_files: Parameter files whose values take the place of `params_file`'s.
-        use_sim_time: "true" or "false"; empty leaves it to the parameter files.
+        parameters: Single parameters, which take the place of the files'.
 
     Raises:
         SettingsError: A parameter file does not exist.
     """
     arguments = context.launch_configurations
-    parameters: list[object] = [find_params_file(name) for name in (arguments["params_file"], *further_params_files)]
-    if use_sim_time:
-        # Not as a dictionary: launch_ros would write that to a file in /tmp and leave it there.
-        parameters.append(Parameter("use_sim_time", use_sim_time == "true"))
+    files = [find_params_file(name) for name in (arguments["params_file"], *further_params_files)]
     return Node(
         package=PACKAGE,
         executable="frontend",
         name="frontend",
         namespace=arguments["namespace"],
-        parameters=parameters,
-        remappings=topic_remappings(context),
+        parameters=[*files, *parameters],
+        remappings=remappings,
         ros_arguments=["--log-level", arguments["log_level"]],
         additional_env=dds_environment(context),
         output="screen",
@@ -130,7 +193,7 @@ def find_params_file(name: str) -> str:
     raise SettingsError(msg)
 
 
-def topic_remappings(context: LaunchContext, *, image: str = "image") -> list[tuple[str, str]]:
+def topic_remappings(context: LaunchContext, *, image: str = "image", side: str = "") -> list[tuple[str, str]]:
     """The rules that bring a process to the chosen topics.
 
     The calibration goes beside the image unless told otherwise: that is where image_transport's camera publishers
@@ -139,11 +202,13 @@ def topic_remappings(context: LaunchContext, *, image: str = "image") -> list[tu
     Args:
         context: Holds the values of the arguments.
         image: What the process itself calls its image topic.
+        side: "left" or "right" of two cameras; empty for the only one.
     """
-    image_topic = context.launch_configurations["image_topic"]
+    prefix, own_namespace = (f"{side}_", f"{side}/") if side else ("", "")
+    image_topic = context.launch_configurations[f"{prefix}image_topic"]
     namespace, slash, _ = image_topic.rpartition("/")
-    info_topic = context.launch_configurations["camera_info_topic"] or f"{namespace}{slash}camera_info"
-    return [(image, image_topic), ("camera_info", info_topic)]
+    info_topic = context.launch_configurations[f"{prefix}camera_info_topic"] or f"{namespace}{slash}camera_info"
+    return [(f"{own_namespace}{image}", image_topic), (f"{own_namespace}camera_info", info_topic)]
 
 
 def dds_environment(context: LaunchContext) -> dict[str, str]:

@@ -44,6 +44,8 @@ from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.reset import offer_reset
 from feature_frontend.ros.result_topics import ResultTopics
 from feature_frontend.ros.status import StatusBook
+from feature_frontend.ros.stereo_input import StereoInput, import_message_filters
+from feature_frontend.ros.stereo_topics import StereoTopics
 from feature_frontend.settings import Settings
 
 __all__ = ["FrontendNode"]
@@ -84,6 +86,10 @@ class FrontendNode(LifecycleNode):
         self._store = FrameStore(self._settings)
         self._worker: FrameWorker | None = None
         self._mask_topic: MaskTopic[Frame] | None = None
+        self._stereo_topics: StereoTopics | None = None
+        self._stereo_input: StereoInput | None = None
+        if self._settings.camera_type == "stereo":
+            import_message_filters()
         self._image_subscription: Subscription | None = None
         self._camera_info_subscription: Subscription | None = None
         self._silence_timer: Timer | None = None
@@ -180,8 +186,16 @@ class FrontendNode(LifecycleNode):
         if frontend.notice:
             self.get_logger().warning(frontend.notice)
         self._topics = ResultTopics(self, self._settings, self._status_book, self._diagnostics.note)
+        if self._settings.camera_type == "stereo":
+            self._stereo_topics = StereoTopics(self, self._settings, self._calibrations)
         self._worker = FrameWorker(
-            frontend, self._topics, self._store, self._calibrations, self.get_logger(), self.context.ok
+            frontend,
+            self._topics,
+            self._store,
+            self._calibrations,
+            self.get_logger(),
+            self.context.ok,
+            self._stereo_topics,
         )
         self._use_model_of(frontend, frontend.settings)
         self._tell_model_in_use()
@@ -191,19 +205,26 @@ class FrontendNode(LifecycleNode):
         settings = self._settings
         every_frame = settings.queue_policy == "every_frame"
         images = qos_profile(settings.image_qos, 0 if every_frame else _NEWEST_DEPTH)
+        side = "" if self._stereo_topics is None else "left/"
         self._camera_info_subscription = self.create_subscription(
-            CameraInfo, "camera_info", self._on_camera_info, qos_profile(settings.image_qos, _NEWEST_DEPTH)
+            CameraInfo, f"{side}camera_info", self._on_camera_info, qos_profile(settings.image_qos, _NEWEST_DEPTH)
         )
         if settings.mask_topic:
             self._mask_topic = MaskTopic(self, settings.queue_policy, images, self._put_with_mask, self._drop_replaced)
-        self._image_subscription = subscribe_to_images(self, settings.image_transport, self._on_image, images)
-        # Not the node's clock, which stands still with a paused simulation.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._silence_timer = self.create_timer(_SILENCE_S, self._on_silence, clock=steady)
+        if self._stereo_topics is None:
+            self._image_subscription = subscribe_to_images(self, settings.image_transport, self._on_image, images)
+            self._image_topic = self._image_subscription.topic_name
+        else:
+            self._stereo_input = StereoInput(
+                self, settings, images, self._stereo_topics, self._arrived, self._hold, self._drop
+            )
+            self._image_topic = self._stereo_input.topic_name
+        # Not the node's clock, which leaps when a bag's time comes in.
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self._silence_timer = self.create_timer(_SILENCE_S, self._on_silence, clock=clock)
         self._worker.start(None if every_frame else 1)
         self.get_logger().info(
-            f"ready: {self._model_in_use()}, matcher {settings.matcher}; waiting for images on "
-            f"{self._image_subscription.topic_name}"
+            f"ready: {self._model_in_use()}, matcher {settings.matcher}; waiting for images on {self._image_topic}"
         )
 
     def _deactivate(self) -> None:
@@ -213,8 +234,9 @@ class FrontendNode(LifecycleNode):
                 self.destroy_subscription(subscription)
         self._image_subscription = self._camera_info_subscription = None
         self._end_silence_timer()
-        waiting = [] if self._mask_topic is None else self._mask_topic.close()
-        self._mask_topic = None
+        waiting = [] if self._stereo_input is None else self._stereo_input.close()
+        waiting += [] if self._mask_topic is None else self._mask_topic.close()
+        self._mask_topic = self._stereo_input = None
         for frame in [*self._worker.stop(), *waiting]:
             self._topics.dropped(frame.message.header, frame.received_s, _DEACTIVATED)
         self._worker.change(partial(Frontend.reset, reason="the node was inactive"))
@@ -227,6 +249,9 @@ class FrontendNode(LifecycleNode):
         self._worker.change(Frontend.close)
         self._worker, self._extractor = None, None
         self._topics.destroy()
+        if self._stereo_topics is not None:
+            self._stereo_topics.destroy()
+            self._stereo_topics = None
         self._store.clear()
         # The model's objects may refer to each other in circles.
         gc.collect()
@@ -306,26 +331,35 @@ class FrontendNode(LifecycleNode):
     def _facts(self) -> Facts | None:
         if self._worker is None or not self._worker.is_running or self._extractor is None:
             return None
+        mask_values = [("Masks", str(self._worker.mask_counts))] if self._settings.mask_topic else []
+        stereo_warnings, stereo_values = self._stereo_input.facts() if self._stereo_input is not None else ([], [])
         return Facts(
             model=self._extractor.identity,
             device=self._extractor.device,
             execution=self._extractor.execution,
             precision=self._model.precision,
             calibration=self._calibrations.state,
-            masks=str(self._worker.mask_counts) if self._settings.mask_topic else "",
-            warnings=[text for text in (self._notice, self._calibrations.warning) if text],
+            warnings=[text for text in (self._notice, self._calibrations.warning, *stereo_warnings) if text],
+            further=[*mask_values, *stereo_values],
         )
 
     def _on_image(self, message: Image | CompressedImage) -> None:
+        self._hold(self._arrived(message))
+
+    def _arrived(self, message: Image | CompressedImage) -> Frame:
         received_s = time.monotonic()
         self._end_silence_timer()
         self._diagnostics.arrived(received_s)
         self._topics.note_arrival(received_s)
-        frame = Frame(message, received_s)
+        return Frame(message, received_s)
+
+    def _hold(self, frame: Frame) -> None:
+        """Has a frame processed, once its mask is there where it gets one."""
         if self._mask_topic is None:
             self._put(frame)
         else:
-            self._mask_topic.hold(frame, stamp_to_ns(message.header.stamp), received_s, self._settings.mask_timeout_ms)
+            stamp_ns = stamp_to_ns(frame.message.header.stamp)
+            self._mask_topic.hold(frame, stamp_ns, frame.received_s, self._settings.mask_timeout_ms)
 
     def _put_with_mask(self, frame: Frame, mask: PairedMask[Image]) -> None:
         self._put(replace(frame, mask=mask))
@@ -337,16 +371,19 @@ class FrontendNode(LifecycleNode):
             self._drop_replaced(dropped)
 
     def _drop_replaced(self, frame: Frame) -> None:
-        self._topics.dropped(frame.message.header, frame.received_s, _REPLACED)
+        self._drop(frame, _REPLACED)
+
+    def _drop(self, frame: Frame, reason: str) -> None:
+        self._topics.dropped(frame.message.header, frame.received_s, reason)
 
     def _on_silence(self) -> None:
-        topic = self._image_subscription.topic_name
+        topic = self._image_topic
         publishers = self.count_publishers(topic)
         advice = (
             f"{publishers} publisher(s) offer the topic; compare the QoS (image_qos is {self._settings.image_qos}) by "
             f"`ros2 topic info -v {topic}`"
             if publishers
-            else "nobody publishes it; remap `image` to your camera's topic"
+            else "nobody publishes it; remap it to your camera's topic"
         )
         self.get_logger().warning(f"no image on {topic} for {_SILENCE_S:g} s: {advice}", once=True)
 

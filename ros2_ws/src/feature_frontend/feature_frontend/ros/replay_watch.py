@@ -17,8 +17,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from feature_frontend.errors import SourceError
-from feature_frontend.ros.image_input import compressed_topic
 from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.topic_names import compressed_topic
 
 __all__ = ["ReplayWatch"]
 

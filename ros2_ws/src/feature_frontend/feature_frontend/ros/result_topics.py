@@ -16,7 +16,7 @@ from feature_frontend.ros.debug_image import DebugImage
 from feature_frontend.ros.message_encoding import encode_features, encode_matches, encode_tracks
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.status import FrameTimes, StatusBook
-from feature_frontend.settings import NodeSettings
+from feature_frontend.settings import NodeSettings, Settings
 
 __all__ = ["ResultTopics"]
 
@@ -31,15 +31,15 @@ class ResultTopics:
         note: Is told of every status.
     """
 
-    def __init__(
-        self, node: Node, settings: NodeSettings, book: StatusBook, note: Callable[[FrameStatus], None]
-    ) -> None:
+    def __init__(self, node: Node, settings: Settings, book: StatusBook, note: Callable[[FrameStatus], None]) -> None:
         self._node = node
         self._book = book
         self._note = note
         self._lock = threading.Lock()
         output = qos_profile(settings.output_qos, settings.output_depth)
-        self.features = node.create_publisher(Features, "features", output)
+        self.features = node.create_publisher(
+            Features, "left/features" if settings.camera_type == "stereo" else "features", output
+        )
         self.matches = node.create_publisher(Matches, "matches", output)
         self.tracks = node.create_publisher(Tracks, "tracks", output)
         self.status = node.create_publisher(FrameStatus, "status", output)

@@ -1,0 +1,126 @@
+"""Two calibrated cameras: their keypoints on common rows, and points in space from pairs of them.
+
+The convention is that of `sensor_msgs/CameraInfo`: R turns a camera's own frame into the rectified one, P projects from
+there, and the right camera's P[0, 3] is -fx times the baseline. Everything is computed in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_frontend.calibration import CameraCalibration, undistorted_rays
+from feature_frontend.errors import CalibrationError
+
+__all__ = ["StereoRig"]
+
+FloatArray = npt.NDArray[np.float64]
+_ROTATION_TOLERANCE = 1e-3
+# Of the baseline; what a calibration leaves there is rounding.
+_MOST_VERTICAL_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class StereoRig:
+    """A left and a right camera.
+
+    Attributes:
+        left: Its P is that of the first camera of the pair.
+        right: Its P holds the baseline.
+        rectified: Whether the images are rectified already (`image_rect`). Else keypoints are: by K, d, R and P.
+
+    Raises:
+        CalibrationError: The two are not one stereo calibration: a P or R is missing, the baseline is not above 0, or
+            one camera stands above the other.
+    """
+
+    left: CameraCalibration
+    right: CameraCalibration
+    rectified: bool
+
+    def __post_init__(self) -> None:
+        """Checks that depth follows from the two."""
+        for name, camera in (("left", self.left), ("right", self.right)):
+            try:
+                camera.check_rectified()
+            except CalibrationError as error:
+                msg = f"{name} camera_info: {error}"
+                raise CalibrationError(msg) from error
+            rotation = _rotation(camera)
+            if not self.rectified and not np.allclose(rotation @ rotation.T, np.eye(3), atol=_ROTATION_TOLERANCE):
+                msg = f"{name} camera_info: R is {camera.rectification_matrix}; expected a rotation"
+                raise CalibrationError(msg)
+        baseline_m = self.baseline_m
+        if not (math.isfinite(baseline_m) and baseline_m > 0):
+            hint = (
+                "left and right are swapped"
+                if baseline_m < 0
+                else "calibrate the two as one stereo camera; P[0, 3] on the right is -fx times the baseline"
+            )
+            msg = f"the baseline in the projection matrices P is {baseline_m:g} m; expected above 0: {hint}"
+            raise CalibrationError(msg)
+        above_m = _position(self.right, 1) - _position(self.left, 1)
+        if abs(above_m) > _MOST_VERTICAL_SHARE * baseline_m:
+            msg = f"one camera is {above_m:g} m above the other by P[1, 3]; expected the two side by side"
+            raise CalibrationError(msg)
+
+    @property
+    def baseline_m(self) -> float:
+        """How far right of the left camera the right one is, m."""
+        return _position(self.right, 0) - _position(self.left, 0)
+
+    def left_on_rows(self, points: npt.NDArray[np.floating]) -> FloatArray:
+        """(N, 2) keypoints (x, y) px of the left image, in the rectified left image; NaN where the lens has no ray."""
+        return self._on_rows(self.left, points)
+
+    def right_on_rows(self, points: npt.NDArray[np.floating]) -> FloatArray:
+        """The same of the right image, with the left camera's focal lengths and principal point.
+
+        So a pair differs in x only, by a disparity of 0 for what is infinitely far, whatever the principal points are.
+        """
+        return self._on_rows(self.right, points)
+
+    def triangulate(self, points0: FloatArray, points1: FloatArray) -> FloatArray:
+        """(M, 3) points (x, y, z), m, on the rays of the left keypoints; NaN where the disparity is not above 0.
+
+        In the frame to which the left image's normalised keypoints belong: the rectified camera's for rectified images,
+        else the camera's own.
+
+        Args:
+            points0: (M, 2), from `left_on_rows`.
+            points1: (M, 2), from `right_on_rows`, of the same points in space.
+        """
+        fx, fy, cx, cy = _intrinsics(self.left)
+        disparity = points0[:, 0] - points1[:, 0]
+        depth = np.full(len(disparity), np.nan)
+        np.divide(fx * self.baseline_m, disparity, out=depth, where=disparity > 0)
+        rays = np.column_stack([(points0 - [cx, cy]) / [fx, fy], np.ones(len(points0))])
+        points = rays * depth[:, None]
+        return points if self.rectified else np.asarray(points @ _rotation(self.left))
+
+    def _on_rows(self, camera: CameraCalibration, points: npt.NDArray[np.floating]) -> FloatArray:
+        rays = undistorted_rays(camera, points, rectified=self.rectified)
+        if not self.rectified:
+            turned = np.column_stack([rays, np.ones(len(rays))]) @ _rotation(camera).T
+            ahead = np.where(turned[:, 2:] > 0, turned[:, 2:], np.nan)
+            rays = turned[:, :2] / ahead
+        fx, fy, cx, cy = _intrinsics(self.left)
+        return rays * [fx, fy] + [cx, cy]
+
+
+def _intrinsics(camera: CameraCalibration) -> tuple[float, float, float, float]:
+    """fx, fy, cx, cy of the rectified camera, px."""
+    fx, _, cx, _, _, fy, cy, *_ = camera.projection_matrix
+    return fx, fy, cx, cy
+
+
+def _position(camera: CameraCalibration, axis: int) -> float:
+    """Where the camera is along x (0) or y (1) of the rectified frame, m."""
+    return -camera.projection_matrix[4 * axis + 3] / camera.projection_matrix[5 * axis]
+
+
+def _rotation(camera: CameraCalibration) -> FloatArray:
+    return np.array(camera.rectification_matrix).reshape(3, 3)

@@ -75,8 +75,7 @@ def draw_plots(title: str, legend: Sequence[tuple[str, Line]], plots: Sequence[P
         left, middle = _MARGIN, _MARGIN + _TITLE_HEIGHT + 8 + _LEGEND_HEIGHT * row
         for name, line in entries:
             _stroke(pen, [(left, middle), (left + 30, middle)], _color(line), dashed=line.dashed)
-            pen.text(name, left + 38, middle, 0.46, INK)
-            left += _legend_width(name)
+            left += 38 + pen.text(name, left + 38, middle, 0.46, INK) + 24
     for number, plot in enumerate(plots):
         row, column = divmod(number, _COLUMNS)
         _draw_plot(pen, plot, _MARGIN + column * _CELL_WIDTH, top + row * _CELL_HEIGHT)
@@ -90,7 +89,7 @@ def tick_spacing(extent: float, least: int = 4) -> float:
 
 
 def _legend_width(name: str) -> int:
-    # A letter is at most 9 px wide at this size; a name that is cut into by the next one would be worse than a gap.
+    # At most: a letter is up to 9 px wide at this size.
     return 38 + 9 * len(name) + 24
 
 

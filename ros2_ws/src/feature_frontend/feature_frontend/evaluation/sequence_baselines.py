@@ -80,6 +80,8 @@ class FrontendSequence:
 
     def __init__(self, settings: Settings) -> None:
         self._frontend = Frontend.from_pretrained(replace(settings, fallback_extractor=""))
+        self._tracks_are_detections = getattr(settings, "tracker", "chain") == "chain"
+        self._latest: Points = np.zeros((0, 2))
 
     @property
     def identity(self) -> str:
@@ -91,11 +93,13 @@ class FrontendSequence:
         result = self._frontend.process(image, stamp_ns)
         points = result.features.keypoints.numpy().astype(np.float64)
         found = DescribedPoints(points, result.features.descriptors.float().numpy(), "cosine")
-        times = result.times
+        self._latest, times = points, result.times
         return SequenceResult(result.tracks, found, times.extraction_ms, times.matching_ms + times.tracking_ms)
 
     def detect(self, image: Image) -> Points:
-        """The extractor by itself, once more."""
+        """The extractor by itself; once more, where the tracker adds points of its own."""
+        if self._tracks_are_detections:
+            return self._latest
         return self._frontend.extractor(image).keypoints.cpu().numpy()
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from feature_frontend.evaluation.line_chart import Line, Plot, draw_plots
 from feature_frontend.evaluation.pen import Canvas
-from feature_frontend.evaluation.track_benchmark import SequenceReport, TrackResult
+from feature_frontend.evaluation.track_benchmark import GAPS, SequenceReport, TrackResult
 from feature_frontend.evaluation.track_recording import POSE_GAPS
 
 __all__ = ["draw_results", "length_shares"]
@@ -26,8 +26,8 @@ def draw_results(title: str, report: SequenceReport) -> Canvas:
     """(H, W, 3) RGB: survival, lengths, inliers, parallax; with ground truth precision, errors and trajectories."""
     results = report.results
     plots = [
-        Plot("Share of points alive", "frames later", _lines(results, lambda r: r.alive), highest=1.0),
-        Plot("Length of tracks", "frames seen", _length_lines(results), x_labels=dict(enumerate(_bin_names()))),
+        Plot("Share of points alive", "frames later", _lines(results, lambda r: r.alive), _labels(GAPS), 1.0),
+        _length_plot(results),
         _gap_plot("Epipolar inliers (RANSAC 1 px)", results, lambda r: r.inlier_ratio, 1.0),
         _gap_plot("Parallax, median px", results, lambda r: r.parallax_px),
     ]
@@ -62,8 +62,11 @@ def _bin_names() -> list[str]:
     return [*names, f">{_BINS[-1]}"]
 
 
-def _length_lines(results: Sequence[TrackResult]) -> tuple[Line, ...]:
-    return tuple(Line(tuple(enumerate(length_shares(r.lengths))), number) for number, r in enumerate(results))
+def _length_plot(results: Sequence[TrackResult]) -> Plot:
+    shares = [length_shares(result.lengths) for result in results]
+    used = 1 + max(bin_ for of_result in shares for bin_, share in enumerate(of_result) if share)
+    lines = tuple(Line(tuple(enumerate(of_result[:used])), number) for number, of_result in enumerate(shares))
+    return Plot("Length of tracks, share of them", "frames seen", lines, dict(enumerate(_bin_names()[:used])))
 
 
 def _lines(
@@ -82,8 +85,11 @@ def _gap_plot(
     highest: float | None = None,
     behind: tuple[Line, ...] = (),
 ) -> Plot:
-    labels = {float(gap): str(gap) for gap in POSE_GAPS}
-    return Plot(title, _OVER_FRAMES, behind + _lines(results, pick), labels, highest)
+    return Plot(title, _OVER_FRAMES, behind + _lines(results, pick), _labels(POSE_GAPS), highest)
+
+
+def _labels(gaps: Sequence[int]) -> dict[float, str]:
+    return {float(gap): str(gap) for gap in gaps}
 
 
 def _errors(result: TrackResult, name: str) -> ByGap:
@@ -102,6 +108,6 @@ def _trajectory_plot(report: SequenceReport) -> Plot | None:
     aligned = [(number, r.aligned) for number, r in enumerate(report.results) if r.aligned is not None]
     if not aligned:
         return None
-    lines = (line(truth, None), *(line(positions, number) for number, positions in aligned))
+    lines = (*(line(positions, number) for number, positions in aligned), line(truth, None))
     names = "xyz"[axes[0]], "xyz"[axes[1]]
     return Plot("Trajectory, aligned, m", f"{names[0]}; upwards {names[1]}", lines, is_map=True)

@@ -43,8 +43,9 @@ def draw_results(title: str, report: SequenceReport) -> Canvas:
         path = _trajectory_plot(report)
         plots += [path] if path else []
     legend = [(result.configuration, Line((), number)) for number, result in enumerate(results)]
-    if truth:
+    if any(result.nearest_precision for result in results):
         legend.append(("nearest neighbours without tracks", Line((), 6, dashed=True)))
+    if truth:
         legend.append(("ground truth", Line((), None)))
     return draw_plots(title, legend, plots)
 

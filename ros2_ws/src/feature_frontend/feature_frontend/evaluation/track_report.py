@@ -208,7 +208,8 @@ def _html_table(table: Table) -> str:
 
 
 def _png(picture: Canvas) -> bytes:
-    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 9]
+    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 
 def _file_name(name: str) -> str:

@@ -53,7 +53,14 @@ def add_tracks(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         f"(default: {_DEFAULT_COMPARE})",
     )
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of all configurations; repeatable")
-    add("--params-file", type=Path, metavar="YAML", help="parameters of all configurations")
+    add(
+        "--params-file",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="YAML",
+        help="parameters of all configurations; repeatable, later files win",
+    )
     add("--weights-dir", default="", metavar="DIR", help="where published weights are looked for first")
     add("--device", default="auto", help="where networks run (default: %(default)s)")
     add(
@@ -92,8 +99,8 @@ def _tracks(arguments: argparse.Namespace) -> int:
     options = {
         "compare": [configuration.name for configuration in configurations],
         "set": arguments.set,
-        "params_file": _text(arguments.params_file),
-        "unrelated": _text(arguments.unrelated),
+        "params_file": [str(path) for path in arguments.params_file],
+        "unrelated": None if arguments.unrelated is None else str(arguments.unrelated),
         "start": arguments.start,
         "count": arguments.count,
     }
@@ -109,8 +116,8 @@ def _common_parameters(arguments: argparse.Namespace) -> Mapping[str, object]:
         "device": arguments.device,
         "weights_dir": arguments.weights_dir,
     }
-    if arguments.params_file is not None:
-        parameters |= read_parameter_file(arguments.params_file)
+    for path in arguments.params_file:
+        parameters |= read_parameter_file(path)
     return parameters | dict(map(parse_assignment, arguments.set))
 
 
@@ -192,7 +199,3 @@ def _image(path: Path) -> npt.NDArray[np.uint8]:
         msg = f"--unrelated is {path}, which is no image file; expected one ({' '.join(IMAGE_SUFFIXES)})"
         raise SettingsError(msg)
     return next(ImageFolderSource(path).frames()).image
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)

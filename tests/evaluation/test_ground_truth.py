@@ -84,6 +84,10 @@ def test_kitti_has_a_line_for_each_image(tmp_path: Path) -> None:
         ("1 2 3 4 5 6 7 eight\n", "cannot be read as a table of numbers"),
         ("1 2 3 4 5 6 7 nan\n", "not finite"),
         ("1 2 3 4 5 6 7 8\n1 2\n", "cannot be read as a table"),
+        ("# nothing\n", "no numbers"),
+        ("1311868169163498000 0 0 0 0 0 0 1\n", "stamp 1.31187e.18; expected seconds"),
+        ("1 0 0 0 0 0 0 1\n2 0 0 0 0 0 0 0\n", "pose 2 of 2 .* has no rotation; expected stamp x y z qx"),
+        ("1 0 0 5 0 -1 0 5 0 0 1 5\n", "pose 1 of 1 .* has no rotation; expected a 3x4 matrix"),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -6,6 +6,7 @@ Convention: a pose is a 4x4 camera-to-world matrix, metres; the camera's frame i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,9 @@ _TUM, _KITTI, _STAMPED_MATRIX = 8, 12, 13
 # Between known poses further apart than this, where the camera was is a guess.
 _LONGEST_HOLE_NS = 250_000_000
 _NS_PER_S = 1e9
+_LAST_STAMP_S = 2.0**33
+# Rounding to the digits that such files have leaves less; columns in another order leave more.
+_ROTATION_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,20 +94,24 @@ def read_ground_truth(path: Path, frame_count: int | None = None) -> GroundTruth
     """
     table = _table(path)
     columns = table.shape[1]
-    if columns == _KITTI:
-        if frame_count not in {None, len(table)}:
-            msg = f"{path} has {len(table)} poses for {frame_count} images; expected one for each, in their order"
-            raise SourceError(msg)
-        return GroundTruth(path, _from_rows(table), None)
-    if columns not in {_TUM, _STAMPED_MATRIX}:
+    if columns not in {_TUM, _KITTI, _STAMPED_MATRIX}:
         msg = (
             f"{path} has {columns} columns; expected 8 (stamp x y z qx qy qz qw, as TUM writes), 12 (a 3x4 matrix, as "
             "KITTI writes) or 13 (stamp and a 3x4 matrix)"
         )
         raise SourceError(msg)
+    if columns == _KITTI:
+        if frame_count not in {None, len(table)}:
+            msg = f"{path} has {len(table)} poses for {frame_count} images; expected one for each, in their order"
+            raise SourceError(msg)
+        return GroundTruth(path, _from_rows(path, table), None)
     table = table[np.argsort(table[:, 0], kind="stable")]
+    if np.abs(table[:, 0]).max() > _LAST_STAMP_S:
+        msg = f"{path} has a stamp {np.abs(table[:, 0]).max():g}; expected seconds"
+        raise SourceError(msg)
     stamps_ns = np.rint(table[:, 0] * _NS_PER_S).astype(np.int64)
-    return GroundTruth(path, _from_rows(table[:, 1:]) if columns == _STAMPED_MATRIX else _from_tum(table), stamps_ns)
+    poses = _from_tum(path, table) if columns == _TUM else _from_rows(path, table[:, 1:])
+    return GroundTruth(path, poses, stamps_ns)
 
 
 def read_times(path: Path) -> list[int]:
@@ -152,7 +160,9 @@ def rotation_of(quaternion: FloatArray) -> FloatArray:
 
 def _table(path: Path) -> FloatArray:
     try:
-        table = np.loadtxt(path, dtype=np.float64, ndmin=2, comments="#")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an empty file, which is an error below
+            table = np.loadtxt(path, dtype=np.float64, ndmin=2, comments="#")
     except FileNotFoundError as error:
         msg = f"there is no file {path}"
         raise SourceError(msg) from error
@@ -165,17 +175,29 @@ def _table(path: Path) -> FloatArray:
     return table
 
 
-def _from_rows(rows: FloatArray) -> FloatArray:
+def _from_rows(path: Path, rows: FloatArray) -> FloatArray:
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
     poses[:, :3] = rows.reshape(-1, 3, 4)
+    rotations = poses[:, :3, :3]
+    error = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
+    _check_rotations(path, error + (np.linalg.det(rotations) < 0), "a 3x4 matrix that begins with a rotation")
     return poses
 
 
-def _from_tum(table: FloatArray) -> FloatArray:
+def _from_tum(path: Path, table: FloatArray) -> FloatArray:
+    error = np.abs(np.linalg.norm(table[:, 4:], axis=1) - 1)
+    _check_rotations(path, error, "stamp x y z qx qy qz qw with a quaternion of length 1")
     poses = np.tile(np.eye(4), (len(table), 1, 1))
     poses[:, :3, 3] = table[:, 1:4]
     poses[:, :3, :3] = [rotation_of(row) for row in table[:, 4:]]
     return poses
+
+
+def _check_rotations(path: Path, error: FloatArray, expectation: str) -> None:
+    wrong = np.flatnonzero(error > _ROTATION_TOLERANCE)
+    if len(wrong):
+        msg = f"pose {wrong[0] + 1} of {len(error)} in {path} has no rotation; expected {expectation}"
+        raise SourceError(msg)
 
 
 def _between(pose0: FloatArray, pose1: FloatArray, share: float) -> FloatArray:

@@ -10,7 +10,13 @@ import pytest
 
 from feature_frontend.calibration import CameraCalibration
 from feature_frontend.evaluation.monocular import align, chain_poses
-from feature_frontend.evaluation.track_benchmark import coverage, measure, parallax_over_life, track_lengths
+from feature_frontend.evaluation.track_benchmark import (
+    coverage,
+    measure,
+    off_detections,
+    parallax_over_life,
+    track_lengths,
+)
 from feature_frontend.evaluation.track_pictures import length_shares
 from feature_frontend.evaluation.track_recording import TrackRecording
 from feature_frontend.rendering import default_trajectory, invert_pose
@@ -95,6 +101,18 @@ def test_coverage_counts_cells_with_points_that_were_seen_before() -> None:
     tracks = [_tracks([1], [[0, 0]]), _tracks([1, 2, 3, 4], corners, ages=[2, 2, 2, 1])]
     assert coverage(tracks, 480, 640) == pytest.approx(2 / 48)
     assert np.isnan(coverage(tracks[:1], 480, 640))
+
+
+def test_points_on_detections_are_told_from_those_beside_them() -> None:
+    detections = np.array([[10.0, 10.0], [50.0, 50.0]])
+    tracks = [_tracks([1, 2, 3], [[10.001, 10], [50, 51], [90, 90]], ages=[2, 2, 2]), Tracks.empty()]
+    left = off_detections(tracks, [detections, detections])
+    assert [of_frame.ids.tolist() for of_frame in left] == [[2, 3], []]
+    recording = _recording([None, None], tracks)
+    recording.detections = [detections, detections[:0]]
+    result = measure("beside", recording)
+    assert result.drift_px == pytest.approx(0.5005, abs=1e-4)
+    assert result.off_detection_drift_px == pytest.approx(1.0)
 
 
 def test_exact_tracks_have_no_errors() -> None:

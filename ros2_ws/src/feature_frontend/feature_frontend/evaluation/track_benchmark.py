@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -30,15 +31,19 @@ __all__ = [
     "TrackResult",
     "coverage",
     "measure",
+    "off_detections",
     "parallax_over_life",
     "track_lengths",
 ]
 
 FloatArray = npt.NDArray[np.float64]
+Points = npt.NDArray[np.floating]
 
 SURVIVAL_GAPS = tuple(range(1, max(GAPS) + 1))
 GRID_ROWS, GRID_COLUMNS = 6, 8
 _NO_POSE_DEG = 180.0
+# Two runs of a network round differently; no two detections are this near.
+_SAME_POINT_PX = 0.01
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class TrackResult:
         parallax_px: Median distance that a point has moved in the image over a gap.
         life_parallax_px: The same from the first to the last sighting of each track that was seen twice.
         drift_px: Median distance of followed points from what the detector finds within 3 px of them.
+        off_detection_drift_px: The same of those points alone that are no detections themselves; NaN without any.
         unrelated: Share of the tracks claimed to be seen in an unrelated image; None where not measured.
         precision: Share of the pairs over a gap within 2 px of their true epipolar lines; None without ground truth.
         nearest_precision: The same of mutual nearest neighbours without tracking; None also without descriptors.
@@ -102,6 +108,7 @@ class TrackResult:
     parallax_px: dict[int, float]
     life_parallax_px: float
     drift_px: float
+    off_detection_drift_px: float
     unrelated: float | None
     precision: dict[int, float] | None
     nearest_precision: dict[int, float] | None
@@ -162,6 +169,7 @@ def measure(configuration: str, recording: TrackRecording, unrelated: float | No
         parallax_px={gap: _parallax(of_gap) for gap, of_gap in pairs.items()},
         life_parallax_px=parallax_over_life(tracks),
         drift_px=position_drift_px(tracks, recording.detections),
+        off_detection_drift_px=position_drift_px(off_detections(tracks, recording.detections), recording.detections),
         unrelated=unrelated,
         precision=_precision(pairs, recording) if has_truth else None,
         nearest_precision=_precision(nearest, recording) if has_truth and any(nearest.values()) else None,
@@ -203,6 +211,24 @@ def parallax_over_life(tracks: Sequence[Tracks]) -> float:
     _, last = np.unique(ids[::-1], return_index=True)
     moved = np.linalg.norm(points[len(ids) - 1 - last] - points[first], axis=1)[counts > 1]
     return float(np.median(moved)) if len(moved) else float("nan")
+
+
+def off_detections(tracks: Sequence[Tracks], detections: Sequence[Points]) -> list[Tracks]:
+    """The same tracks without the points that lie on one of the frame's detections (N, 2), to a hundredth of a px."""
+    return [_rows(of_frame, ~_on(of_frame, found)) for of_frame, found in zip(tracks, detections, strict=True)]
+
+
+def _on(tracks: Tracks, detections: Points) -> npt.NDArray[np.bool_]:
+    on = np.zeros(len(tracks), np.bool_)
+    if len(tracks) and len(detections):
+        points, found = (np.ascontiguousarray(array, np.float32) for array in (tracks.keypoints, detections))
+        for nearest in cv2.BFMatcher(cv2.NORM_L2).match(points, found):
+            on[nearest.queryIdx] = nearest.distance < _SAME_POINT_PX
+    return on
+
+
+def _rows(tracks: Tracks, rows: npt.NDArray[np.bool_]) -> Tracks:
+    return Tracks(**{name: values[rows] for name, values in vars(tracks).items()})
 
 
 def _parallax(pairs: Iterable[Pair]) -> float:

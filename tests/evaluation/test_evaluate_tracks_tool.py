@@ -115,6 +115,19 @@ def test_images_alone_give_what_needs_no_truth(photographs: list[Image], tmp_pat
     assert not list((tmp_path / "out").glob("*.tum"))
 
 
+def test_blank_images_give_a_report_without_values(tmp_path: Path) -> None:
+    folder = tmp_path / "blank"
+    folder.mkdir()
+    for number in range(3):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((120, 160), 128, np.uint8))
+    arguments = ["--unrelated", str(_PHOTOGRAPH), "--output", str(tmp_path / "out")]
+    assert main(["tracks", str(folder), "--compare", f"{_SILK},lk,orb", *arguments]) == 0
+    for result in _results(tmp_path / "out").values():
+        assert result["keypoints"] == result["matches"] == result["coverage"] == result["unrelated"] == 0
+        assert result["alive"]["1"] is result["inlier_ratio"]["1"] is result["drift_px"] is None
+        assert result["lengths"] == {}
+
+
 def test_a_part_of_a_sequence_keeps_its_poses(rendered: Path, tmp_path: Path) -> None:
     options = ["--start", "2", "--count", "3", "--output", str(tmp_path)]
     assert main(["tracks", str(rendered), "--compare", "lk", *options]) == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -132,13 +132,15 @@ class SequenceReport:
     Attributes:
         name: Of the sequence.
         description: What the images are.
-        recordings: By configuration; all hold the same stamps and poses.
-        results: One each, in the same order.
+        stamps_ns: Times of the images.
+        poses: Their known camera-to-world matrices (4, 4), None where unknown.
+        results: One for each configuration.
     """
 
     name: str
     description: str
-    recordings: Mapping[str, TrackRecording]
+    stamps_ns: Sequence[int]
+    poses: Sequence[FloatArray | None]
     results: Sequence[TrackResult]
 
 

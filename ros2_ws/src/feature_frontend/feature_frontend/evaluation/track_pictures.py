@@ -65,7 +65,7 @@ def _bin_names() -> list[str]:
 
 def _length_plot(results: Sequence[TrackResult]) -> Plot:
     shares = [length_shares(result.lengths) for result in results]
-    used = 1 + max(bin_ for of_result in shares for bin_, share in enumerate(of_result) if share)
+    used = 1 + max((bin_ for of_result in shares for bin_, share in enumerate(of_result) if share), default=0)
     lines = tuple(Line(tuple(enumerate(of_result[:used])), number) for number, of_result in enumerate(shares))
     return Plot("Length of tracks, share of them", "frames seen", lines, dict(enumerate(_bin_names()[:used])))
 
@@ -99,8 +99,7 @@ def _errors(result: TrackResult, name: str) -> ByGap:
 
 def _trajectory_plot(report: SequenceReport) -> Plot | None:
     """Seen along the axis in which the camera moved least."""
-    recording = next(iter(report.recordings.values()))
-    truth = np.array([pose[:3, 3] for pose in recording.poses if pose is not None])
+    truth = np.array([pose[:3, 3] for pose in report.poses if pose is not None])
     axes = np.sort(np.argsort(np.ptp(truth, axis=0))[1:])
 
     def line(positions: npt.NDArray[np.float64], color: int | None) -> Line:

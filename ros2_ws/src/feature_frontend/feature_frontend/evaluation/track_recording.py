@@ -19,7 +19,7 @@ from feature_frontend.evaluation.sequence_baselines import SequenceFrontend
 from feature_frontend.evaluation.track_metrics import share_seen
 from feature_frontend.types import Tracks
 
-__all__ = ["POSE_GAPS", "TrackRecording", "record_sequence", "share_seen_in_unrelated"]
+__all__ = ["FRAMES_BEFORE_UNRELATED", "POSE_GAPS", "TrackRecording", "record_sequence", "share_seen_in_unrelated"]
 
 Image = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.floating]
@@ -29,8 +29,8 @@ Pair = tuple[int, Points, Points]
 POSE_GAPS = (1, 2, 5)
 """Frames between the two images of the measures of geometry."""
 
-# Longer than any track is remembered for re-linking.
-_FRAMES_BEFORE_UNRELATED = 10
+FRAMES_BEFORE_UNRELATED = 10
+"""Frames that a front-end has seen before it is shown an unrelated image, where the sequence has as many."""
 
 
 @dataclass(eq=False)
@@ -73,7 +73,7 @@ class TrackRecording:
 
 
 def record_sequence(
-    frontend: SequenceFrontend, sequence: EvaluationSequence, on_frame: Callable[[], None] = lambda: None
+    frontend: SequenceFrontend, sequence: EvaluationSequence, on_frame: Callable[[], object] = lambda: None
 ) -> TrackRecording:
     """Runs `frontend`, which must be new, over all images.
 
@@ -118,7 +118,7 @@ def share_seen_in_unrelated(
     sequence: EvaluationSequence,
     frame_count: int,
     unrelated: Image,
-    on_frame: Callable[[], None] = lambda: None,
+    on_frame: Callable[[], object] = lambda: None,
 ) -> float:
     """Share of the tracks that are claimed to be seen in an unrelated image, in the place of the middle frame.
 
@@ -132,7 +132,7 @@ def share_seen_in_unrelated(
     middle = frame_count // 2
     tracks: list[Tracks] = []
     for index, frame in enumerate(sequence.frames()):
-        if index < middle - _FRAMES_BEFORE_UNRELATED:
+        if index < middle - FRAMES_BEFORE_UNRELATED:
             continue
         image = _like(unrelated, frame.image) if index == middle else frame.image
         tracks.append(frontend.process(image, frame.stamp_ns).tracks)

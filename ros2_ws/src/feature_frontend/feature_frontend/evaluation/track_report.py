@@ -175,16 +175,16 @@ def _result_json(result: TrackResult) -> dict[str, Any]:
 
 def _write_trajectories(folder: Path, report: SequenceReport) -> list[Path]:
     paths = []
-    recording = next(iter(report.recordings.values()))
-    known = [index for index, pose in enumerate(recording.poses) if pose is not None]
+    known = [
+        (stamp_ns, pose) for stamp_ns, pose in zip(report.stamps_ns, report.poses, strict=True) if pose is not None
+    ]
     if known:
         paths.append(folder / f"{_file_name(report.name)}_ground_truth.tum")
-        poses = [pose for pose in recording.poses if pose is not None]
-        write_tum(paths[-1], [recording.stamps_ns[index] for index in known], poses)
+        write_tum(paths[-1], [stamp_ns for stamp_ns, _ in known], [pose for _, pose in known])
     for result in report.results:
         if result.trajectory is not None:
             paths.append(folder / f"{_file_name(report.name)}_{_file_name(result.configuration)}.tum")
-            stamps_ns = [recording.stamps_ns[index] for index in result.trajectory.frames]
+            stamps_ns = [report.stamps_ns[index] for index in result.trajectory.frames]
             write_tum(paths[-1], stamps_ns, result.trajectory.poses)
     return paths
 

@@ -22,7 +22,12 @@ from feature_frontend.evaluation.configurations import (
 from feature_frontend.evaluation.report import make_report_folder, markdown_table
 from feature_frontend.evaluation.sequence import EvaluationSequence, SequenceOptions, open_sequence
 from feature_frontend.evaluation.track_benchmark import SequenceReport, TrackResult, measure
-from feature_frontend.evaluation.track_recording import TrackRecording, record_sequence, share_seen_in_unrelated
+from feature_frontend.evaluation.track_recording import (
+    FRAMES_BEFORE_UNRELATED,
+    TrackRecording,
+    record_sequence,
+    share_seen_in_unrelated,
+)
 from feature_frontend.evaluation.track_report import tables_of, write_track_report
 from feature_frontend.media.image_folder import IMAGE_SUFFIXES, ImageFolderSource, is_image_folder
 from feature_frontend.parameter_file import read_parameter_file
@@ -149,21 +154,31 @@ def _run(
     configurations: Sequence[Configuration],
     unrelated: npt.NDArray[np.uint8] | None,
 ) -> SequenceReport:
-    recordings: dict[str, TrackRecording] = {}
     results: list[TrackResult] = []
-    with tqdm(desc=name, unit=" frames", disable=None, leave=False, file=sys.stderr) as progress:
+    total = _frames_to_run(sequence, unrelated is not None)
+    total = None if total is None else total * len(configurations)
+    with tqdm(total=total, desc=name, unit=" frames", disable=None, leave=False, file=sys.stderr) as progress:
         for configuration in configurations:
             progress.set_postfix_str(configuration.name)
-            recordings[configuration.name] = recording = _recorded(configuration, sequence, progress)
+            recording = _recorded(configuration, sequence, progress)
             seen = None if unrelated is None else _seen(configuration, sequence, recording, unrelated, progress)
             results.append(measure(configuration.name, recording, seen))
-    return SequenceReport(name, _description(recording), recordings, results)
+    return SequenceReport(name, _description(recording), recording.stamps_ns, recording.poses, results)
+
+
+def _frames_to_run(sequence: EvaluationSequence, with_unrelated: bool) -> int | None:
+    """Frames that a configuration sees; None where the source does not know how many it has."""
+    if sequence.source.frame_count is None:
+        return None
+    count = max(sequence.source.frame_count - sequence.options.start, 0)
+    count = min(count, sequence.options.count or count)
+    return count + (min(count // 2, FRAMES_BEFORE_UNRELATED) + 1 if with_unrelated else 0)
 
 
 def _recorded(configuration: Configuration, sequence: EvaluationSequence, progress: tqdm[None]) -> TrackRecording:
     frontend = configuration.make()
     try:
-        return record_sequence(frontend, sequence, lambda: _advance(progress))
+        return record_sequence(frontend, sequence, progress.update)
     finally:
         frontend.close()
 
@@ -178,13 +193,9 @@ def _seen(
     frontend = configuration.make()
     try:
         count = len(recording.tracks)
-        return share_seen_in_unrelated(frontend, sequence, count, unrelated, lambda: _advance(progress))
+        return share_seen_in_unrelated(frontend, sequence, count, unrelated, progress.update)
     finally:
         frontend.close()
-
-
-def _advance(progress: tqdm[None]) -> None:
-    progress.update()
 
 
 def _description(recording: TrackRecording) -> str:

@@ -45,6 +45,17 @@ def test_points_are_followed_to_where_they_went(
     assert len(results[-1].found.points) == len(tracks[-1])
 
 
+def test_detections_go_beyond_the_budget(photographs: list[Image]) -> None:
+    frontend = LucasKanadeSequence(100)
+    frontend.process(photographs[0], 0)
+    found = frontend.detect(photographs[0])
+    assert len(found.points) == 400
+    assert found.in_budget.sum() == 100
+    np.testing.assert_allclose(
+        found.points[found.in_budget], frontend.process(photographs[0], 1).tracks.keypoints, atol=0.1
+    )
+
+
 def test_lucas_kanade_lets_go_of_what_is_not_there(moving: list[Image], photographs: list[Image]) -> None:
     frontend = LucasKanadeSequence(300)
     frontend.process(moving[0], 0)
@@ -60,7 +71,7 @@ def test_lucas_kanade_lets_go_of_what_is_not_there(moving: list[Image], photogra
 def test_a_blank_image_gives_nothing(frontend: SequenceFrontend) -> None:
     for stamp_ns in (0, 1):
         assert len(frontend.process(np.full((100, 120), 128, np.uint8), stamp_ns).tracks) == 0
-    assert len(frontend.detect(np.full((100, 120), 128, np.uint8))) == 0
+    assert len(frontend.detect(np.full((100, 120), 128, np.uint8)).points) == 0
 
 
 @pytest.mark.slow

@@ -10,11 +10,12 @@ import pytest
 
 from feature_frontend.calibration import CameraCalibration
 from feature_frontend.evaluation.monocular import align, chain_poses
+from feature_frontend.evaluation.sequence_baselines import Detections
 from feature_frontend.evaluation.track_benchmark import (
     coverage,
     measure,
-    off_detections,
     parallax_over_life,
+    refound,
     track_lengths,
 )
 from feature_frontend.evaluation.track_pictures import length_shares
@@ -67,7 +68,7 @@ def _recording(poses: Sequence[FloatArray | None], tracks: list[Tracks]) -> Trac
         stamps_ns=list(range(count)),
         poses=list(poses),
         tracks=tracks,
-        detections=[of_frame.keypoints for of_frame in tracks],
+        detections=[Detections(of_frame.keypoints, np.ones(len(of_frame), np.bool_)) for of_frame in tracks],
         keypoints=[len(of_frame) for of_frame in tracks],
         extraction_ms=[1.0] * count,
         tracking_ms=[1.0] * count,
@@ -106,13 +107,14 @@ def test_coverage_counts_cells_with_points_that_were_seen_before() -> None:
 def test_points_on_detections_are_told_from_those_beside_them() -> None:
     detections = np.array([[10.0, 10.0], [50.0, 50.0]])
     tracks = [_tracks([1, 2, 3], [[10.001, 10], [50, 51], [90, 90]], ages=[2, 2, 2]), Tracks.empty()]
-    left = off_detections(tracks, [detections, detections])
+    found = Detections(np.vstack([detections, [[90.0, 92.0]]]), np.array([True, True, False]))
+    left = refound(tracks, [found, found])
     assert [of_frame.ids.tolist() for of_frame in left] == [[2, 3], []]
     recording = _recording([None, None], tracks)
-    recording.detections = [detections, detections[:0]]
+    recording.detections = [found, found]
     result = measure("beside", recording)
-    assert result.drift_px == pytest.approx(0.5005, abs=1e-4)
-    assert result.off_detection_drift_px == pytest.approx(1.0)
+    assert result.drift_px == pytest.approx(1.0)
+    assert result.refound_drift_px == pytest.approx(1.5)
 
 
 def test_exact_tracks_have_no_errors() -> None:

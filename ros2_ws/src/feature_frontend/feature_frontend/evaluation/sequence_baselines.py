@@ -12,12 +12,13 @@ import numpy.typing as npt
 import torch
 
 from feature_frontend.evaluation.baselines import DescribedPoints, MethodOptions, OrbMethod, match_points
+from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.frontend import Frontend
-from feature_frontend.settings import Settings
+from feature_frontend.settings import PARAMETERS, Settings
 from feature_frontend.tracker import ChainTracker
 from feature_frontend.types import Features, Matches, Tracks
 
-__all__ = ["FrontendSequence", "LucasKanadeSequence", "OrbSequence", "SequenceFrontend", "SequenceResult"]
+__all__ = ["Detections", "FrontendSequence", "LucasKanadeSequence", "OrbSequence", "SequenceFrontend", "SequenceResult"]
 
 Image = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.floating]
@@ -29,6 +30,8 @@ _MINIMUM_DISTANCE_PX = 8
 _WINDOW = (21, 21)
 _LAST_LEVEL = 3
 _FORWARD_BACKWARD_PX = 0.5
+# So many times the keypoints show what the budget alone has kept the detector from picking.
+_DETECTION_BUDGETS = 4
 _MS_PER_S = 1e3
 _NS_PER_S = 1e9
 
@@ -51,6 +54,19 @@ class SequenceResult:
     tracking_ms: float
 
 
+@dataclass(frozen=True)
+class Detections:
+    """What a detector finds in an image without knowing any tracks, with several times the budget.
+
+    Attributes:
+        points: (N, 2) px.
+        in_budget: (N,) bool, those that it finds with the budget alone.
+    """
+
+    points: Points
+    in_budget: npt.NDArray[np.bool_]
+
+
 class SequenceFrontend(Protocol):
     """One image after another in, tracks out."""
 
@@ -61,8 +77,8 @@ class SequenceFrontend(Protocol):
     def process(self, image: Image, stamp_ns: int) -> SequenceResult:
         """Tracks of the next image, (H, W) grey or (H, W, 3) RGB."""
 
-    def detect(self, image: Image) -> Points:
-        """(N, 2) px: what the detector alone finds in the image given to `process` last, whatever is tracked."""
+    def detect(self, image: Image) -> Detections:
+        """What the detector alone finds in the image given to `process` last, whatever is tracked."""
 
     def close(self) -> None:
         """Ends what goes on in the background."""
@@ -80,8 +96,13 @@ class FrontendSequence:
 
     def __init__(self, settings: Settings) -> None:
         self._frontend = Frontend.from_pretrained(replace(settings, fallback_extractor=""))
-        self._tracks_are_detections = getattr(settings, "tracker", "chain") == "chain"
+        self._budget = settings.max_num_keypoints
         self._latest: Points = np.zeros((0, 2))
+        self._detector: Extractor | None = None
+        if getattr(settings, "tracker", "chain") != "chain":
+            # One of its own: the other's settings, and what is recorded for them, stay as they are.
+            budget = min(_DETECTION_BUDGETS * self._budget, int(PARAMETERS["max_num_keypoints"].maximum or 0))
+            self._detector = Extractor.from_pretrained(replace(self._frontend.settings, max_num_keypoints=budget))
 
     @property
     def identity(self) -> str:
@@ -96,15 +117,20 @@ class FrontendSequence:
         self._latest, times = points, result.times
         return SequenceResult(result.tracks, found, times.extraction_ms, times.matching_ms + times.tracking_ms)
 
-    def detect(self, image: Image) -> Points:
-        """The extractor by itself; once more, where the tracker adds points of its own."""
-        if self._tracks_are_detections:
-            return self._latest
-        return self._frontend.extractor(image).keypoints.cpu().numpy()
+    def detect(self, image: Image) -> Detections:
+        """The extractor by itself, where the tracker adds points of its own; else what it has found already."""
+        if self._detector is None:
+            return _all_in_budget(self._latest)
+        features = self._detector(image)
+        in_budget = np.zeros(len(features), np.bool_)
+        in_budget[torch.argsort(features.scores.cpu(), descending=True)[: self._budget].numpy()] = True
+        return Detections(features.keypoints.cpu().numpy(), in_budget)
 
     def close(self) -> None:
         """Ends what goes on in the background."""
         self._frontend.close()
+        if self._detector is not None:
+            self._detector.close()
 
 
 class OrbSequence:
@@ -139,9 +165,9 @@ class OrbSequence:
         end_s = time.perf_counter()
         return SequenceResult(tracks, found, (found_s - start_s) * _MS_PER_S, (end_s - found_s) * _MS_PER_S)
 
-    def detect(self, _: Image) -> Points:
+    def detect(self, _: Image) -> Detections:
         """Its tracks are its detections."""
-        return np.zeros((0, 2)) if self._latest is None else self._latest.points
+        return _all_in_budget(np.zeros((0, 2)) if self._latest is None else self._latest.points)
 
     def close(self) -> None:
         """Nothing goes on."""
@@ -178,9 +204,10 @@ class LucasKanadeSequence:
         found = DescribedPoints(tracks.keypoints.astype(np.float64), np.zeros((len(tracks), 0), np.float32), "none")
         return SequenceResult(tracks, found, (end_s - followed_s) * _MS_PER_S, (followed_s - start_s) * _MS_PER_S)
 
-    def detect(self, image: Image) -> Points:
-        """Corners of the whole image."""
-        return _corners(_grey(image), self._count, np.zeros((0, 2), np.float32))
+    def detect(self, image: Image) -> Detections:
+        """Corners of the whole image, the best ones first."""
+        points = _corners(_grey(image), _DETECTION_BUDGETS * self._count, np.zeros((0, 2), np.float32))
+        return Detections(points, np.arange(len(points)) < self._count)
 
     def close(self) -> None:
         """Nothing goes on."""
@@ -235,6 +262,10 @@ def _with_fresh(tracks: Tracks, fresh: Float32Array, first_id: int) -> Tracks:
         keypoints=np.concatenate([tracks.keypoints, fresh]),
         velocities=np.concatenate([tracks.velocities, np.zeros((count, 2), np.float32)]),
     )
+
+
+def _all_in_budget(points: Points) -> Detections:
+    return Detections(points, np.ones(len(points), np.bool_))
 
 
 def _grey(image: Image) -> Image:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from feature_frontend.calibration import CameraCalibration
 from feature_frontend.evaluation.monocular import MonocularTrajectory, align, chain_poses, undistorted_pose
+from feature_frontend.evaluation.sequence_baselines import Detections
 from feature_frontend.evaluation.track_metrics import (
     GAPS,
     Pairs,
@@ -31,8 +32,8 @@ __all__ = [
     "TrackResult",
     "coverage",
     "measure",
-    "off_detections",
     "parallax_over_life",
+    "refound",
     "track_lengths",
 ]
 
@@ -84,7 +85,7 @@ class TrackResult:
         parallax_px: Median distance that a point has moved in the image over a gap.
         life_parallax_px: The same from the first to the last sighting of each track that was seen twice.
         drift_px: Median distance of followed points from what the detector finds within 3 px of them.
-        off_detection_drift_px: The same of those points alone that are no detections themselves; NaN without any.
+        refound_drift_px: The same of those alone that the detector does not pick with its budget; NaN without any.
         unrelated: Share of the tracks claimed to be seen in an unrelated image; None where not measured.
         precision: Share of the pairs over a gap within 2 px of their true epipolar lines; None without ground truth.
         nearest_precision: The same of mutual nearest neighbours without tracking; None also without descriptors.
@@ -108,7 +109,7 @@ class TrackResult:
     parallax_px: dict[int, float]
     life_parallax_px: float
     drift_px: float
-    off_detection_drift_px: float
+    refound_drift_px: float
     unrelated: float | None
     precision: dict[int, float] | None
     nearest_precision: dict[int, float] | None
@@ -157,7 +158,7 @@ def measure(configuration: str, recording: TrackRecording, unrelated: float | No
     has_truth = recording.has_truth and camera is not None
     trajectory = None if camera is None else chain_poses(tracks, camera)
     aligned, rmse_m = _against_truth(trajectory, recording.poses) if has_truth and trajectory else (None, None)
-    nearest = recording.nearest_pairs
+    nearest, detected = recording.nearest_pairs, [of_frame.points for of_frame in recording.detections]
     return TrackResult(
         configuration=configuration,
         identity=recording.identity,
@@ -170,8 +171,8 @@ def measure(configuration: str, recording: TrackRecording, unrelated: float | No
         inlier_ratio={gap: _inlier_ratio(of_gap, camera) for gap, of_gap in pairs.items()},
         parallax_px={gap: _parallax(of_gap) for gap, of_gap in pairs.items()},
         life_parallax_px=parallax_over_life(tracks),
-        drift_px=position_drift_px(tracks, recording.detections),
-        off_detection_drift_px=position_drift_px(off_detections(tracks, recording.detections), recording.detections),
+        drift_px=position_drift_px(tracks, detected),
+        refound_drift_px=position_drift_px(refound(tracks, recording.detections), detected),
         unrelated=unrelated,
         precision=_precision(pairs, recording) if has_truth else None,
         nearest_precision=_precision(nearest, recording) if has_truth and any(nearest.values()) else None,
@@ -215,9 +216,12 @@ def parallax_over_life(tracks: Sequence[Tracks]) -> float:
     return float(np.median(moved)) if len(moved) else float("nan")
 
 
-def off_detections(tracks: Sequence[Tracks], detections: Sequence[Points]) -> list[Tracks]:
-    """The same tracks without the points that lie on one of the frame's detections (N, 2), to a hundredth of a px."""
-    return [_rows(of_frame, ~_on(of_frame, found)) for of_frame, found in zip(tracks, detections, strict=True)]
+def refound(tracks: Sequence[Tracks], detections: Sequence[Detections]) -> list[Tracks]:
+    """The same tracks without the points that are detections within the budget, to a hundredth of a px."""
+    return [
+        _rows(of_frame, ~_on(of_frame, found.points[found.in_budget]))
+        for of_frame, found in zip(tracks, detections, strict=True)
+    ]
 
 
 def _on(tracks: Tracks, detections: Points) -> npt.NDArray[np.bool_]:

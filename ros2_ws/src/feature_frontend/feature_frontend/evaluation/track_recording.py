@@ -15,7 +15,7 @@ from feature_frontend.calibration import CameraCalibration
 from feature_frontend.errors import SettingsError, SourceError
 from feature_frontend.evaluation.baselines import DescribedPoints, match_points
 from feature_frontend.evaluation.sequence import EvaluationSequence
-from feature_frontend.evaluation.sequence_baselines import SequenceFrontend
+from feature_frontend.evaluation.sequence_baselines import Detections, SequenceFrontend
 from feature_frontend.evaluation.track_metrics import share_seen
 from feature_frontend.types import Tracks
 
@@ -45,7 +45,7 @@ class TrackRecording:
         stamps_ns: Times.
         poses: Known camera-to-world matrices (4, 4), None where unknown.
         tracks: Points seen, with ids.
-        detections: (N, 2) px: what the detector alone finds.
+        detections: What the detector alone finds.
         keypoints: Number of keypoints.
         nearest_pairs: By gap, the mutual nearest neighbours of the frames' descriptors, without any tracking; empty
             where there are no descriptors.
@@ -60,7 +60,7 @@ class TrackRecording:
     stamps_ns: list[int] = field(default_factory=list)
     poses: list[FloatArray | None] = field(default_factory=list)
     tracks: list[Tracks] = field(default_factory=list)
-    detections: list[Points] = field(default_factory=list)
+    detections: list[Detections] = field(default_factory=list)
     keypoints: list[int] = field(default_factory=list)
     nearest_pairs: dict[int, list[Pair]] = field(default_factory=lambda: {gap: [] for gap in POSE_GAPS})
     extraction_ms: list[float] = field(default_factory=list)

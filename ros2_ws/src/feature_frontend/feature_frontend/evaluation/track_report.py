@@ -30,9 +30,9 @@ _NOTES = (
     "of the sequence cuts tracks off. coverage: share of the 6x8 cells of an image that hold a point seen before.",
     "inliers@n: share of the pairs over n frames that agree with one epipolar geometry (RANSAC, 1 px). "
     "parallax@n: median distance that a point has moved in the image over n frames.",
-    "drift: median distance of followed points from what the detector finds by itself within 3 px of them; 0 where "
-    "most points are detections. off detections: the same of those that are none. unrelated: share of the tracks that "
-    "are claimed in an unrelated image.",
+    "drift: median distance of followed points from what the detector finds by itself, with 4 times the budget, within "
+    "3 px of them; 0 where most points are detections. re-found: the same of those beyond the budget. unrelated: "
+    "share of the tracks that are claimed in an unrelated image.",
     "true@n: share of the pairs over n frames within 2 px of their true epipolar lines; nearest@n: the same of mutual "
     "nearest neighbours between the same two frames, without tracks. rotation, direction: median error of the motion "
     "over n frames from tracks alone (essential matrix, RANSAC 1 px; a pair without a motion counts as 180).",
@@ -115,7 +115,7 @@ _TRACK_COLUMNS: tuple[_Column, ...] = (
     _by_gap("parallax px", POSE_GAPS, lambda r, gap: r.parallax_px[gap], 1),
     ("parallax of life px", lambda r: _number(r.life_parallax_px, 1)),
     ("drift px", lambda r: _share(r.drift_px)),
-    ("off detections px", lambda r: _share(r.off_detection_drift_px)),
+    ("re-found px", lambda r: _share(r.refound_drift_px)),
     ("unrelated", lambda r: _number(r.unrelated, 3)),
 )
 _TRUTH_COLUMNS: tuple[_Column, ...] = (

@@ -1,13 +1,13 @@
 # `make` lists the targets. Every one sets up what it needs first, which takes no time when nothing changed.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format parity evaluate benchmark docker-build clean
+.PHONY: help setup demo test check format parity evaluate evaluate-tracks benchmark docker-build clean
 
 # Run inside the set-up environment, whatever the caller's shell has.
 in_env := . ./env.sh &&
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install and build everything into .venv and ros2_ws (PYTHON=..., TORCH_BUILD=cpu|cuda|none)
 	@scripts/setup.sh
@@ -30,6 +30,10 @@ parity: setup ## compare ALIKED with the authors' outputs in ../shared/golden
 evaluate: setup ## measure extractors on pairs warped from ../shared/images/val (hours on a CPU; ARGS="--count 10 ..." for less)
 	@$(in_env) python -m feature_frontend evaluate homography --images "$${FEATURE_FRONTEND_SHARED:-../shared}/images/val" \
 	  --weights-dir "$${FEATURE_FRONTEND_SHARED:-../shared}/weights" $(ARGS)
+
+evaluate-tracks: setup ## measure tracks on sequences beside Lucas-Kanade and ORB (SOURCE="folder bag ...", ARGS="--compare chain,lk ...")
+	@$(in_env) shared="$${FEATURE_FRONTEND_SHARED:-../shared}" && python -m feature_frontend evaluate tracks \
+	  $(or $(SOURCE),"$$shared/data/tum_fr2_desk" "$$shared/data/kitti00") --weights-dir "$$shared/weights" $(ARGS)
 
 benchmark: setup ## speed beside kornia and OpenCV in one run (SUITE=extract|match|frame|node|memory|soak|all, ARGS="--quick ...")
 	@$(in_env) { python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/benchmark.txt || \

@@ -90,6 +90,15 @@ def test_uncalibrated_inliers() -> None:
     assert inliers[:150].mean() < 0.1
 
 
+def test_pairs_on_which_opencv_fails_get_an_answer_all_the_same() -> None:
+    """Found by ORB: `findFundamentalMat` with USAC raises "Assertion failed" on them, in OpenCV 5.0."""
+    points0 = [[571, 216], [329, 188], [468, 265], [515, 174], [458.4, 171.6], [148.3, 195.8], [427.7, 181.4],
+               [530.8, 215.7], [323.5, 206.5], [427.2, 180], [219.8, 238.5]]  # fmt: skip
+    points1 = [[548, 215], [298, 184], [448, 269], [491, 171], [434.4, 168], [82.1, 194.4], [401.8, 178.6],
+               [506, 213.6], [291.1, 204], [519.6, 200.1], [159.3, 243.9]]  # fmt: skip
+    assert two_view.epipolar_inliers(np.array(points0), np.array(points1)).shape == (11,)
+
+
 def test_points_that_do_not_pair_up_are_refused() -> None:
     with pytest.raises(ValueError, match=r"shapes \(3, 2\) and \(4, 2\) do not pair up; expected \(M, 2\) twice"):
         two_view.relative_pose(np.zeros((3, 2)), np.zeros((4, 2)), MATRIX)

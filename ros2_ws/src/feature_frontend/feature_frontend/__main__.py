@@ -11,7 +11,10 @@ TOOLS = {
     "play": ("feature_frontend.tools.play", "publish a folder, video, bag or webcam as ROS 2 images"),
     "record": ("feature_frontend.tools.record", "record the node's topics into a rosbag2"),
     "demo": ("feature_frontend.tools.demo", "play a sequence through the node, report and draw what came out"),
-    "evaluate": ("feature_frontend.tools.evaluate", "measure extractors on image pairs with known homographies"),
+    "evaluate": (
+        "feature_frontend.tools.evaluate",
+        "measure extractors on warped photographs, and tracks on sequences",
+    ),
     "train": ("feature_frontend.tools.train", "train SiLK on images, videos or bags of your own"),
     "weights": ("feature_frontend.tools.weights", "list, fetch and verify the published weights"),
     "doctor": ("feature_frontend.tools.doctor", "check machine, installation and topics, and say what to do"),

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
-import numpy as np
-import numpy.typing as npt
+from feature_frontend.evaluation.pen import FAINT, INK, Canvas, Color, Pen
 
 __all__ = ["Chart", "Group", "Panel", "draw_chart"]
-
-Canvas = npt.NDArray[np.uint8]
-Color = tuple[int, int, int]
-
-# OpenCV's fonts are lines: drawn large and made small, they come out smooth.
-_OVERSAMPLING = 2
 
 _MARGIN, _TITLE_HEIGHT, _GROUP_HEADING, _PANEL_HEADING = 24, 64, 34, 26
 _LABEL_WIDTH, _PANEL_WIDTH, _PANEL_GAP, _VALUE_WIDTH = 170, 230, 30, 80
 _ROW_HEIGHT, _BAR_HEIGHT = 26, 18
-_WHITE, _INK, _FAINT, _TRACK = (255, 255, 255), (40, 44, 52), (120, 126, 134), (240, 242, 244)
+_TRACK = (240, 242, 244)
 # Dark for the strictest series, then lighter; of one hue, since the second bar contains the first.
 _SERIES: tuple[Color, ...] = ((24, 92, 140), (150, 196, 226), (205, 226, 240))
 
@@ -60,12 +52,12 @@ def draw_chart(chart: Chart) -> Canvas:
     panels = max((len(group.panels) for group in chart.groups), default=1)
     width = 2 * _MARGIN + _LABEL_WIDTH + panels * (_PANEL_WIDTH + _VALUE_WIDTH + _PANEL_GAP) - _PANEL_GAP
     height = _MARGIN + _TITLE_HEIGHT + sum(_group_height(group) for group in chart.groups)
-    pen = _Pen(width, height)
-    pen.text(chart.title, _MARGIN, _MARGIN + 8, 0.62, _INK, bold=True)
+    pen = Pen(width, height)
+    pen.text(chart.title, _MARGIN, _MARGIN + 8, 0.62, INK, bold=True)
     left = _MARGIN
     for name, color in zip(chart.series, _SERIES, strict=False):
         pen.bar(left, _MARGIN + 28, 14, 14, color)
-        left += 22 + pen.text(name, left + 22, _MARGIN + 35, 0.46, _INK) + 24
+        left += 22 + pen.text(name, left + 22, _MARGIN + 35, 0.46, INK) + 24
     top = _MARGIN + _TITLE_HEIGHT
     for group in chart.groups:
         _draw_group(pen, group, top)
@@ -77,47 +69,24 @@ def _group_height(group: Group) -> int:
     return _GROUP_HEADING + _PANEL_HEADING + _ROW_HEIGHT * len(group.rows) + _MARGIN
 
 
-def _draw_group(pen: _Pen, group: Group, top: int) -> None:
-    pen.text(group.title, _MARGIN, top + 14, 0.52, _INK, bold=True)
+def _draw_group(pen: Pen, group: Group, top: int) -> None:
+    pen.text(group.title, _MARGIN, top + 14, 0.52, INK, bold=True)
     first_row = top + _GROUP_HEADING + _PANEL_HEADING
     for number, name in enumerate(group.rows):
-        pen.text(name, _MARGIN, first_row + number * _ROW_HEIGHT + _BAR_HEIGHT // 2, 0.46, _INK)
+        pen.text(name, _MARGIN, first_row + number * _ROW_HEIGHT + _BAR_HEIGHT // 2, 0.46, INK)
     for number, panel in enumerate(group.panels):
         left = _MARGIN + _LABEL_WIDTH + number * (_PANEL_WIDTH + _VALUE_WIDTH + _PANEL_GAP)
-        pen.text(panel.title, left, top + _GROUP_HEADING + 8, 0.46, _FAINT)
+        pen.text(panel.title, left, top + _GROUP_HEADING + 8, 0.46, FAINT)
         for row, values in enumerate(panel.values):
             _draw_bar(pen, values, left, first_row + row * _ROW_HEIGHT)
 
 
-def _draw_bar(pen: _Pen, values: tuple[float, ...] | None, left: int, top: int) -> None:
+def _draw_bar(pen: Pen, values: tuple[float, ...] | None, left: int, top: int) -> None:
     middle = top + _BAR_HEIGHT // 2
     if values is None:
-        pen.text("-", left, middle, 0.42, _FAINT)
+        pen.text("-", left, middle, 0.42, FAINT)
         return
     pen.bar(left, top, _PANEL_WIDTH, _BAR_HEIGHT, _TRACK)
     for value, color in reversed(list(zip(values, _SERIES, strict=False))):
         pen.bar(left, top, round(_PANEL_WIDTH * min(max(value, 0.0), 1.0)), _BAR_HEIGHT, color)
-    pen.text(" / ".join(f"{value:.2f}" for value in values), left + _PANEL_WIDTH + 6, middle, 0.4, _INK)
-
-
-class _Pen:
-    """Draws on a white canvas; positions and sizes are px of the finished picture."""
-
-    def __init__(self, width: int, height: int) -> None:
-        self._size = (width, height)
-        self._canvas = np.full((height * _OVERSAMPLING, width * _OVERSAMPLING, 3), _WHITE, np.uint8)
-
-    def bar(self, left: int, top: int, width: int, height: int, color: Color) -> None:
-        rows = slice(top * _OVERSAMPLING, (top + height) * _OVERSAMPLING)
-        self._canvas[rows, left * _OVERSAMPLING : (left + width) * _OVERSAMPLING] = color
-
-    def text(self, text: str, left: int, middle: int, size: float, color: Color, *, bold: bool = False) -> int:
-        """Writes from `left` on, centred on `middle`; returns the width."""
-        font, scale, thickness = cv2.FONT_HERSHEY_SIMPLEX, size * _OVERSAMPLING, 3 if bold else 2
-        (width, height), _ = cv2.getTextSize(text, font, scale, thickness)
-        place = (left * _OVERSAMPLING, middle * _OVERSAMPLING + height // 2)
-        cv2.putText(self._canvas, text, place, font, scale, color, thickness, cv2.LINE_AA)
-        return width // _OVERSAMPLING
-
-    def picture(self) -> Canvas:
-        return np.asarray(cv2.resize(self._canvas, self._size, interpolation=cv2.INTER_AREA), np.uint8)
+    pen.text(" / ".join(f"{value:.2f}" for value in values), left + _PANEL_WIDTH + 6, middle, 0.4, INK)

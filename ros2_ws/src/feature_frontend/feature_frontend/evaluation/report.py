@@ -20,7 +20,9 @@ __all__ = [
     "homography_chart",
     "homography_json",
     "homography_table",
+    "json_value",
     "make_report_folder",
+    "markdown_table",
     "timing_table",
     "write_homography_report",
 ]
@@ -43,7 +45,7 @@ def homography_table(results: Sequence[MethodResult]) -> str:
     """One Markdown table for each budget and ratio threshold, one row a method, in the order of the run."""
     parts = []
     for conditions, rows in _groups(results).items():
-        parts.append(f"At most {conditions}:\n\n{_aligned(_COLUMNS, [_table_row(row) for row in rows])}")
+        parts.append(f"At most {conditions}:\n\n{markdown_table(_COLUMNS, [_table_row(row) for row in rows])}")
     return "\n\n".join(parts)
 
 
@@ -57,13 +59,13 @@ def timing_table(results: Sequence[MethodResult]) -> str:
         for result in results
     }
     cells = [[method, str(budget), *times] for (method, budget), times in rows.items()]
-    return _aligned(["method", "keypoints", "ms an image", "ms a matching"], cells)
+    return markdown_table(["method", "keypoints", "ms an image", "ms a matching"], cells)
 
 
 def homography_json(results: Sequence[MethodResult], benchmark: HomographyBenchmark, images: Sequence[Path]) -> str:
     """Everything as JSON: "benchmark", "images", "results", and apart from these "timing", which no two runs share."""
     measured = [
-        {name: _json_value(value) for name, value in asdict(result).items() if name not in _TIMING_FIELDS}
+        {name: json_value(value) for name, value in asdict(result).items() if name not in _TIMING_FIELDS}
         for result in results
     ]
     timing = [
@@ -98,6 +100,26 @@ def homography_chart(results: Sequence[MethodResult], benchmark: HomographyBench
         series=tuple(f"within {limit} px" for limit in _LIMITS),
         groups=tuple(groups),
     )
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table that also reads well as text: the first column to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    lines = []
+    for row in [header, rule, *rows]:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def json_value(value: Any) -> Any:
+    """The same value as JSON can say it: a number that is not finite, such as an error that does not exist, is null."""
+    if isinstance(value, dict):
+        return {key: json_value(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_value(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def make_report_folder(folder: Path) -> None:
@@ -159,19 +181,3 @@ def _score_texts(score: tuple[float, ...] | None) -> list[str]:
 
 def _milliseconds(seconds: float | None) -> str:
     return "-" if seconds is None else f"{1000 * seconds:.0f}"
-
-
-def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table that also reads well as text: the first column to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    lines = []
-    for row in [header, rule, *rows]:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _json_value(value: Any) -> Any:
-    """JSON has no infinity: a corner error that does not exist is null."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,7 @@
-"""Measures extractors and their rivals. Subcommand `homography`: on photographs and random views of them."""
+"""Measures the front-end and its rivals.
+
+Subcommand `homography`: extractors on photographs and random views of them. `tracks`: front-ends on sequences.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from feature_frontend.evaluation.report import (
     timing_table,
     write_homography_report,
 )
+from feature_frontend.tools.evaluate_tracks import add_tracks
 
 __all__ = ["main"]
 
@@ -39,9 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="evaluate", description="Measure extractors and their rivals.")
+    parser = argparse.ArgumentParser(prog="evaluate", description="Measure the front-end and its rivals.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_homography(commands)
+    add_tracks(commands)
     return parser
 
 

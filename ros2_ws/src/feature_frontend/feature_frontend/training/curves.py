@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from feature_frontend.evaluation.line_chart import tick_spacing
 from feature_frontend.training.checkpoint import write_atomically
 
 __all__ = ["draw_curves", "save_curves"]
@@ -62,7 +63,7 @@ def _panel(title: str, curves: Mapping[str, Points]) -> npt.NDArray[np.uint8]:
     canvas = np.full((_HEIGHT, _WIDTH, 3), 255, np.uint8)
     points = [point for curve in curves.values() for point in curve]
     last_step = max((step for step, _ in points), default=1.0) or 1.0
-    spacing = _tick_spacing(max((value for _, value in points), default=1.0) or 1.0)
+    spacing = tick_spacing(max((value for _, value in points), default=1.0) or 1.0)
     highest = spacing * math.ceil(max((value for _, value in points), default=1.0) / spacing or 1)
 
     def place(step: float, value: float) -> tuple[int, int]:
@@ -74,7 +75,7 @@ def _panel(title: str, curves: Mapping[str, Points]) -> npt.NDArray[np.uint8]:
         left, right = place(0, tick * spacing), place(last_step, tick * spacing)
         cv2.line(canvas, left, right, _GRID, 1)
         _write(canvas, f"{tick * spacing:g}", (8, left[1] + 4))
-    step_spacing = _tick_spacing(last_step)
+    step_spacing = tick_spacing(last_step)
     for tick in range(int(last_step / step_spacing) + 1):
         bottom = place(tick * step_spacing, 0)
         cv2.line(canvas, bottom, place(tick * step_spacing, highest), _GRID, 1)
@@ -88,12 +89,6 @@ def _panel(title: str, curves: Mapping[str, Points]) -> npt.NDArray[np.uint8]:
         cv2.line(canvas, (_WIDTH - _RIGHT + 12, y - 4), (_WIDTH - _RIGHT + 32, y - 4), color, 2)
         _write(canvas, name, (_WIDTH - _RIGHT + 38, y))
     return canvas
-
-
-def _tick_spacing(highest: float) -> float:
-    """1, 2 or 5 times a power of ten, so that there are 4 to 10 ticks."""
-    power = 10.0 ** math.floor(math.log10(highest / 4))
-    return max(factor * power for factor in (1, 2, 5) if factor * power <= highest / 4 * 1.0001)
 
 
 def _write(canvas: npt.NDArray[np.uint8], text: str, at: tuple[int, int], scale: float = 0.42) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
-from typing import Any
 
+from feature_frontend.evaluation.report import json_value
 from feature_frontend.tools.demo.analysis import Distribution, Summary
 
 __all__ = ["MAX_MEDIAN_ROTATION_DEG", "as_json", "as_sentence", "as_text", "problems"]
@@ -51,7 +51,7 @@ def problems(summary: Summary, expected_frames: int | None) -> list[str]:
 
 def as_json(summary: Summary, context: dict[str, str]) -> str:
     """The summary, with `context` (what was played, with which node) first; numbers that do not exist are null."""
-    return json.dumps({**context, **_without_nan(asdict(summary))}, indent=2) + "\n"
+    return json.dumps({**context, **json_value(asdict(summary))}, indent=2) + "\n"
 
 
 def as_text(summary: Summary, context: dict[str, str]) -> str:
@@ -106,11 +106,3 @@ def _row(name: str, *columns: str) -> str:
 
 def _counts(states: dict[str, int]) -> str:
     return ", ".join(f"{count} {state}" for state, count in states.items()) or "none"
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

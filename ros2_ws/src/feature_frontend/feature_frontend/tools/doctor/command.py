@@ -11,9 +11,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-import yaml
-
-from feature_frontend.errors import FeatureFrontendError, SettingsError
+from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.parameter_file import read_parameter_file
 from feature_frontend.tools.arguments import above_zero
 from feature_frontend.tools.doctor.finding import Finding, Verdict
 from feature_frontend.tools.doctor.machine import MACHINE_CHECKS, check_weights
@@ -85,7 +84,8 @@ def _examine(options: argparse.Namespace) -> Iterator[Finding]:
     # Here, not above: what the settings stand on may be what is missing.
     from feature_frontend.settings import Settings
 
-    settings = Settings.from_mapping(_parameters(options.params_file))
+    parameters = {} if options.params_file is None else read_parameter_file(options.params_file)
+    settings = Settings.from_mapping(parameters)
     yield from check_weights(
         settings.extractor, settings.weights_dir, settings.weights_path, settings.fallback_extractor
     )
@@ -101,19 +101,6 @@ def _examine(options: argparse.Namespace) -> Iterator[Finding]:
         has_room=by_subject.get("middleware") is Verdict.OK,
     )
     yield from check_graph(graph_options)
-
-
-def _parameters(path: Path | None) -> dict[str, object]:
-    """The front-end's parameters in a ROS parameter file, whatever nodes it names."""
-    if path is None:
-        return {}
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        groups = [group["ros__parameters"] for group in document.values()]
-        return {name: value for group in groups for name, value in group.items() if name != "use_sim_time"}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        msg = f"parameter file {path} cannot be read ({error}); expected NODE: {{ros__parameters: {{name: value}}}}"
-        raise SettingsError(msg) from error
 
 
 def _told(finding: Finding) -> str:

@@ -1,0 +1,141 @@
+"""A sequence to evaluate on: images with their times, the camera's calibration, and its poses where they are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_frontend.calibration import CameraCalibration
+from feature_frontend.calibration_file import read_calibration_file
+from feature_frontend.errors import SourceError
+from feature_frontend.evaluation.ground_truth import GROUND_TRUTH_FILES, GroundTruth, read_ground_truth, read_times
+from feature_frontend.media import PlaybackSettings, Source, SourceOptions, open_source, schedule
+
+__all__ = ["EvaluationSequence", "SequenceFrame", "SequenceOptions", "open_sequence"]
+
+FloatArray = npt.NDArray[np.float64]
+
+_CAMERA_FILE = "camera.yaml"
+_TIMES_FILE = "times.txt"
+
+
+@dataclass(frozen=True)
+class SequenceOptions:
+    """What the user may say about a sequence.
+
+    Attributes:
+        topic: Image topic of a bag that has several.
+        start: Images to leave out at the beginning.
+        count: Images to take from there on; None for all.
+        camera_info: Calibration; None for what comes with the images, or camera.yaml beside them.
+        ground_truth: File of poses; None for groundtruth.txt or poses.txt beside the images.
+    """
+
+    topic: str | None = None
+    start: int = 0
+    count: int | None = None
+    camera_info: Path | None = None
+    ground_truth: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceFrame:
+    """One image.
+
+    Attributes:
+        image: (H, W) grey or (H, W, 3) RGB, uint8.
+        stamp_ns: Its time in ns.
+        camera: The camera's calibration; None where there is none.
+        pose: (4, 4) camera-to-world; None where it is not known.
+    """
+
+    image: npt.NDArray[np.uint8]
+    stamp_ns: int
+    camera: CameraCalibration | None
+    pose: FloatArray | None
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationSequence:
+    """Images that can be gone through any number of times, one of them in memory at a time.
+
+    Attributes:
+        name: What to call it in a report.
+        source: The images.
+        options: Which of them.
+        camera: Calibration instead of the source's own; None for that.
+        ground_truth: Known poses; None where there are none.
+        times_ns: Times of all images of a source without stamps; empty where they are not known.
+    """
+
+    name: str
+    source: Source
+    options: SequenceOptions
+    camera: CameraCalibration | None
+    ground_truth: GroundTruth | None
+    times_ns: tuple[int, ...]
+
+    def frames(self) -> Iterator[SequenceFrame]:
+        """The images in their order.
+
+        Raises:
+            SourceError: There is none, one has no time where the poses need it, or the files beside them do not fit.
+            CalibrationError: The calibration is for images of another size.
+        """
+        for scheduled in schedule(self.source, PlaybackSettings(start=self.options.start, count=self.options.count)):
+            frame = scheduled.frame
+            own_ns = frame.stamp_ns
+            if own_ns is None and frame.index < len(self.times_ns):
+                own_ns = self.times_ns[frame.index]
+            camera = self.camera or frame.camera
+            if camera is not None:
+                camera.check_image(frame.image.shape[0], frame.image.shape[1], frame.name)
+            pose = None if self.ground_truth is None else self.ground_truth.pose_at(frame.index, own_ns)
+            stamp_ns = own_ns if own_ns is not None else scheduled.stamp_ns or 0
+            yield SequenceFrame(frame.image, stamp_ns, camera, pose)
+
+
+def open_sequence(location: str, options: SequenceOptions) -> EvaluationSequence:
+    """Opens images with what lies beside them: camera.yaml, groundtruth.txt or poses.txt, times.txt.
+
+    Args:
+        location: A bag, a folder of images or a video.
+        options: Which images, and files to use instead of those beside them.
+
+    Raises:
+        SourceError: There are no images, they are live, or a file of poses or times cannot be read or does not fit.
+        CalibrationError: A calibration cannot be read.
+    """
+    source = open_source(location, SourceOptions(topic=options.topic))
+    if source.is_live:
+        msg = f"{location} is live; expected images that can be gone through again: a bag, a folder or a video"
+        raise SourceError(msg)
+    path = Path(location).resolve()
+    folder = path if path.is_dir() else path.parent
+    camera_file = options.camera_info or _existing(folder, (_CAMERA_FILE,))
+    pose_file = options.ground_truth or _existing(folder, GROUND_TRUTH_FILES)
+    times_file = _existing(folder, (_TIMES_FILE,))
+    return EvaluationSequence(
+        name=path.name,
+        source=source,
+        options=options,
+        camera=None if camera_file is None else read_calibration_file(camera_file),
+        ground_truth=None if pose_file is None else read_ground_truth(pose_file, source.frame_count),
+        times_ns=() if times_file is None else tuple(_times(times_file, source.frame_count)),
+    )
+
+
+def _existing(folder: Path, names: tuple[str, ...]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _times(path: Path, frame_count: int | None) -> list[int]:
+    times = read_times(path)
+    if frame_count not in {None, len(times)}:
+        msg = f"{path} has {len(times)} times for {frame_count} images; expected one for each, in their order"
+        raise SourceError(msg)
+    return times

@@ -36,6 +36,7 @@ setup(
             "record = feature_frontend.tools.record:main",
             "demo = feature_frontend.tools.demo:main",
             "evaluate = feature_frontend.tools.evaluate:main",
+            "export = feature_frontend.tools.export:main",
             "train = feature_frontend.tools.train:main",
             "weights = feature_frontend.tools.weights:main",
             "doctor = feature_frontend.tools.doctor:main",

@@ -138,8 +138,28 @@ def test_translation_error_is_an_angle_and_ignores_lengths() -> None:
 
 
 def test_pairs_on_which_usac_fails_get_an_answer() -> None:
-    points0 = [(304, 185), (556, 216), (462, 266), (304, 186), (462, 265), (557, 215), (253, 171), (457, 264), (585, 189)]
-    points1 = [(107, 168), (391, 212), (327, 276), (107, 169), (327, 275), (392, 211), (477, 245), (322, 274), (417, 186)]
+    points0 = [
+        (304, 185),
+        (556, 216),
+        (462, 266),
+        (304, 186),
+        (462, 265),
+        (557, 215),
+        (253, 171),
+        (457, 264),
+        (585, 189),
+    ]
+    points1 = [
+        (107, 168),
+        (391, 212),
+        (327, 276),
+        (107, 169),
+        (327, 275),
+        (392, 211),
+        (477, 245),
+        (322, 274),
+        (417, 186),
+    ]
     inliers = two_view.epipolar_inliers(np.array(points0, np.float64), np.array(points1, np.float64), 2.0)
     assert inliers.shape == (9,)
 

@@ -178,7 +178,9 @@ def _frames(options: argparse.Namespace) -> Iterator[ExportFrame]:
 
 def _processed(options: argparse.Namespace) -> Iterator[ExportFrame]:
     source = open_source(options.source, SourceOptions(topic=options.topic))
-    settings = Settings.from_mapping({name: getattr(options, name) for name in _FRONTEND_OPTIONS})
+    # Code that is compiled meanwhile would change the last digits somewhere on the way, not at the same image each time.
+    values = {name: getattr(options, name) for name in _FRONTEND_OPTIONS} | {"compile": False}
+    settings = Settings.from_mapping(values)
     frontend = Frontend.from_pretrained(settings)
     if frontend.notice:
         print(frontend.notice, file=sys.stderr)

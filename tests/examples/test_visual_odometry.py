@@ -17,7 +17,15 @@ import pytest
 
 from examples.visual_odometry.compare import Comparison, align, compare, draw
 from examples.visual_odometry.odometry import Options, View, VisualOdometry
-from feature_frontend.rendering import Camera, default_scene, default_trajectory, render, render_depth, reproject
+from feature_frontend.rendering import (
+    Camera,
+    Scene,
+    default_scene,
+    default_trajectory,
+    render,
+    render_depth,
+    reproject,
+)
 from tests.conftest import REPOSITORY
 
 FloatArray = npt.NDArray[np.float64]
@@ -31,9 +39,14 @@ _NODE = REPOSITORY / "examples" / "visual_odometry" / "node.py"
 
 
 @pytest.fixture(scope="module")
-def tracks() -> TrackList:
+def scene() -> Scene:
+    return default_scene(seed=0)
+
+
+@pytest.fixture(scope="module")
+def tracks(scene: Scene) -> TrackList:
     """Exact tracks with 0.5 px of noise, of which 15 % end with each frame and 5 % are seen somewhere else."""
-    scene, rng = default_scene(seed=0), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     depths = [render_depth(scene, _CAMERA, pose) for pose in _POSES]
     ids, points, next_id = np.zeros(0, np.int64), np.zeros((0, 2)), 1
     seen = []
@@ -214,11 +227,12 @@ def _through_the_nodes(
     return {stamp_ns // 100_000_000 - 1: pose for stamp_ns, pose in stamped}, example.stderr.read()
 
 
-def test_a_rendered_flight_through_the_real_node(domain_id: int) -> None:
+@pytest.mark.slow
+def test_a_rendered_flight_through_the_real_node(domain_id: int, scene: Scene) -> None:
     pytest.importorskip("nav_msgs", reason="needs nav_msgs (ROS 2)")
-    scene = default_scene(seed=0)
-    images = [render(scene, _CAMERA, pose).image for pose in _POSES[:12]]
-    poses, _ = _through_the_nodes(domain_id, images, _CAMERA.matrix, ("extractor:=silk-vggnp-mu",))
+    camera = Camera.with_field_of_view(70, height=240, width=320)
+    images = [render(scene, camera, pose).image for pose in _POSES[:12]]
+    poses, _ = _through_the_nodes(domain_id, images, camera.matrix, ("extractor:=silk-vggnp-mu",))
     assert len(poses) >= 9
     comparison = _compared(poses)
     assert comparison.ate_m < 0.05 * comparison.length_m

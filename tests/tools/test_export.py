@@ -58,6 +58,7 @@ def _pairs(path: Path, table: str = "matches") -> dict[tuple[int, int], npt.NDAr
     return found
 
 
+@pytest.mark.slow
 def test_the_database_holds_what_the_front_end_found(database: Path, flight: RenderedSequence) -> None:
     images = sorted(path.name for path in flight.folder.glob("*.png"))
     assert _rows(database, "SELECT image_id, name, camera_id FROM images") == [
@@ -89,6 +90,7 @@ def test_the_database_holds_what_the_front_end_found(database: Path, flight: Ren
     assert {config for (config,) in _rows(database, "SELECT config FROM two_view_geometries")} == {2}
 
 
+@pytest.mark.slow
 def test_colmap_reconstructs_the_flight(
     database: Path, flight: RenderedSequence, tmp_path: Path, report_figure: Callable[[str], None]
 ) -> None:
@@ -115,6 +117,7 @@ def test_colmap_reconstructs_the_flight(
     assert off_m < 0.02 * length_m
 
 
+@pytest.mark.slow
 def test_tracks_make_pairs_without_a_calibration(flight: RenderedSequence, tmp_path: Path) -> None:
     path, images = tmp_path / "new" / "tracks.db", tmp_path / "images"
     arguments = ["colmap", str(flight.folder), "--output", str(path), "--by", "tracks", "--gaps", "2", "1"]
@@ -156,6 +159,7 @@ def _record(folder: Path, flight: RenderedSequence, *, descriptors: bool) -> Non
             bag.write("/front/tracks", stamp_ns, bytes(serialize_message(tracks)))
 
 
+@pytest.mark.slow
 def test_recorded_features_give_the_same_pairs(
     database: Path, flight: RenderedSequence, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,6 +37,7 @@ setup(
             "demo = feature_frontend.tools.demo:main",
             "evaluate = feature_frontend.tools.evaluate:main",
             "export = feature_frontend.tools.export:main",
+            "vins = feature_frontend.ros.vins_adapter:main",
             "train = feature_frontend.tools.train:main",
             "weights = feature_frontend.tools.weights:main",
             "doctor = feature_frontend.tools.doctor:main",

@@ -178,7 +178,7 @@ def _frames(options: argparse.Namespace) -> Iterator[ExportFrame]:
 
 def _processed(options: argparse.Namespace) -> Iterator[ExportFrame]:
     source = open_source(options.source, SourceOptions(topic=options.topic))
-    # Code that is compiled meanwhile would change the last digits somewhere on the way, not at the same image each time.
+    # Compiled code differs in the last digits, and comes into use at another image each time.
     values = {name: getattr(options, name) for name in _FRONTEND_OPTIONS} | {"compile": False}
     settings = Settings.from_mapping(values)
     frontend = Frontend.from_pretrained(settings)

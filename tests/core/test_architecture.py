@@ -18,10 +18,12 @@ _ROS_PACKAGES = {
     "cv_bridge",
     "diagnostic_msgs",
     "feature_frontend_msgs",
+    "geometry_msgs",
     "launch",
     "launch_ros",
     "lifecycle_msgs",
     "message_filters",
+    "nav_msgs",
     "rcl_interfaces",
     "rclpy",
     "rosgraph_msgs",
@@ -95,7 +97,7 @@ def test_the_core_names_no_ros_package_no_tool_and_no_training(path: Path) -> No
 
 
 def test_no_file_is_long_without_a_reason() -> None:
-    folders = (REPOSITORY / "ros2_ws" / "src", REPOSITORY / "tests", REPOSITORY / "scripts")
+    folders = (REPOSITORY / "ros2_ws" / "src", *(REPOSITORY / name for name in ("examples", "scripts", "tests")))
     long_files = {
         str(path.relative_to(REPOSITORY))
         for folder in folders

@@ -144,3 +144,45 @@ def test_translation_error_is_an_angle_and_ignores_lengths() -> None:
         5.7295780e-5
     )
     assert np.isnan(two_view.translation_error_deg(np.zeros(3), np.array([1.0, 0, 0])))
+
+
+def test_pairs_on_which_usac_fails_get_an_answer() -> None:
+    points0 = [
+        (304, 185),
+        (556, 216),
+        (462, 266),
+        (304, 186),
+        (462, 265),
+        (557, 215),
+        (253, 171),
+        (457, 264),
+        (585, 189),
+    ]
+    points1 = [
+        (107, 168),
+        (391, 212),
+        (327, 276),
+        (107, 169),
+        (327, 275),
+        (392, 211),
+        (477, 245),
+        (322, 274),
+        (417, 186),
+    ]
+    inliers = two_view.epipolar_inliers(np.array(points0, np.float64), np.array(points1, np.float64), 2.0)
+    assert inliers.shape == (9,)
+
+
+@pytest.mark.parametrize("count", [8, 12, 20, 60])
+def test_small_and_degenerate_sets_never_raise(count: int) -> None:
+    rng = np.random.default_rng(count)
+    for number in range(60):
+        points0 = rng.integers(0, 600, (count, 2)).astype(np.float64)
+        if number % 3 == 0:
+            points0 = points0[rng.integers(0, 4, count)] + rng.integers(0, 2, (count, 2))
+        elif number % 3 == 1:
+            points0[:, 1] = points0[:, 0] // 2
+        points1 = points0 + rng.integers(-3, 3, 2)
+        points1[::5] = rng.integers(0, 600, points1[::5].shape)
+        assert two_view.epipolar_inliers(points0, points1, 2.0).shape == (count,)
+        two_view.relative_pose(points0, points1, MATRIX, 2.0)

@@ -36,6 +36,8 @@ setup(
             "record = feature_frontend.tools.record:main",
             "demo = feature_frontend.tools.demo:main",
             "evaluate = feature_frontend.tools.evaluate:main",
+            "export = feature_frontend.tools.export:main",
+            "vins = feature_frontend.ros.vins_adapter:main",
             "train = feature_frontend.tools.train:main",
             "weights = feature_frontend.tools.weights:main",
             "doctor = feature_frontend.tools.doctor:main",

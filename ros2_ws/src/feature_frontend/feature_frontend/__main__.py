@@ -15,6 +15,8 @@ TOOLS = {
         "feature_frontend.tools.evaluate",
         "measure extractors on warped photographs, and tracks on sequences",
     ),
+    "export": ("feature_frontend.tools.export", "write features and matches of a bag or of images for COLMAP"),
+    "vins": ("feature_frontend.ros.vins_adapter", "republish tracks as VINS-Fusion's feature topic"),
     "train": ("feature_frontend.tools.train", "train SiLK on images, videos or bags of your own"),
     "weights": ("feature_frontend.tools.weights", "list, fetch and verify the published weights"),
     "doctor": ("feature_frontend.tools.doctor", "check machine, installation and topics, and say what to do"),

@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""Compares the `path` of a visual odometry with the truth: takes it from the topic, aligns, prints, draws.
+
+    python examples/visual_odometry/compare.py --truth poses.txt --rate 10 --picture path.png
+
+Ends when no path has come for a while after the first one. The truth is a file as KITTI's: for each image one line with
+the 3x4 camera-to-world matrix; an image is found by its stamp and the rate. The alignment is a similarity (Umeyama
+1991): one camera tells no lengths.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Comparison", "align", "compare", "draw"]
+
+FloatArray = npt.NDArray[np.float64]
+# ROS's axes (x forward, y left, z up) in optical ones (x right, y down, z forward).
+_TO_OPTICAL = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
+_WHITE, _INK, _FAINT, _TRUTH, _ESTIMATE = (255, 255, 255), (52, 44, 40), (210, 206, 202), (120, 120, 120), (200, 90, 20)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far an estimated path is from the true one.
+
+    Attributes:
+        truth: (N, 3) true positions, m.
+        estimate: (N, 3) estimated positions after the alignment, m.
+        ate_m: Root mean square distance between the two.
+        length_m: Length of the true path.
+        rotation_deg: (N - 1,) angle by which the rotation since the first pose is off, of each later pose.
+        step_rotation_deg: (N - 1,) the same, of the rotation since the pose before.
+    """
+
+    truth: FloatArray
+    estimate: FloatArray
+    ate_m: float
+    length_m: float
+    rotation_deg: FloatArray
+    step_rotation_deg: FloatArray
+
+    def __str__(self) -> str:
+        """In two lines."""
+        return (
+            f"{len(self.truth)} poses over {self.length_m:.2f} m: ATE {self.ate_m:.3f} m, "
+            f"{100 * self.ate_m / self.length_m:.2f} % of the path\n"
+            f"rotation off by {self.rotation_deg[-1]:.2f} degrees from the first pose to the last, "
+            f"{np.median(self.step_rotation_deg):.3f} from pose to pose (median)"
+        )
+
+
+def align(source: FloatArray, target: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+    """Scale, rotation (3, 3) and translation (3,) that bring points (N, 3) closest to others, row by row."""
+    mean0, mean1 = source.mean(axis=0), target.mean(axis=0)
+    u, strengths, vt = np.linalg.svd((target - mean1).T @ (source - mean0) / len(source))
+    mirror = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    rotation = u * mirror @ vt
+    scale = float((strengths * mirror).sum() / ((source - mean0) ** 2).sum(axis=1).mean())
+    return scale, rotation, mean1 - scale * rotation @ mean0
+
+
+def compare(poses: FloatArray, truth: FloatArray) -> Comparison:
+    """Compares poses (N, 4, 4) with the true ones (N, 4, 4), both camera-to-world in optical axes."""
+    scale, rotation, shift = align(poses[:, :3, 3], truth[:, :3, 3])
+    estimate = scale * poses[:, :3, 3] @ rotation.T + shift
+    positions = truth[:, :3, 3]
+    off = np.linalg.norm(estimate - positions, axis=1)
+    return Comparison(
+        truth=positions,
+        estimate=estimate,
+        ate_m=float(np.sqrt((off**2).mean())),
+        length_m=float(np.linalg.norm(np.diff(positions, axis=0), axis=1).sum()),
+        rotation_deg=np.array([_turn_off(poses[[0, i]], truth[[0, i]]) for i in range(1, len(poses))]),
+        step_rotation_deg=np.array([_turn_off(poses[[i - 1, i]], truth[[i - 1, i]]) for i in range(1, len(poses))]),
+    )
+
+
+def _turn_off(pair: FloatArray, true_pair: FloatArray) -> float:
+    turn, true_turn = (two[0, :3, :3].T @ two[1, :3, :3] for two in (pair, true_pair))
+    return float(np.degrees(np.linalg.norm(cv2.Rodrigues(turn.T @ true_turn)[0])))
+
+
+def draw(comparison: Comparison, title: str) -> npt.NDArray[np.uint8]:
+    """Both paths seen from above (x to the right, z up) and from the side, as a BGR picture."""
+    views = (("from above", 0, 2, 1), ("from the side", 2, 1, -1))
+    panels = [_panel(comparison, name, right, up, sign) for name, right, up, sign in views]
+    picture = np.full((panels[0].shape[0] + 120, sum(panel.shape[1] for panel in panels), 3), _WHITE, np.uint8)
+    picture[120:] = np.hstack(panels)
+    _text(picture, title, (40, 44), 0.9)
+    for left, name, color in ((40, "ground truth", _TRUTH), (300, "from the tracks, aligned", _ESTIMATE)):
+        cv2.line(picture, (left, 86), (left + 40, 86), color, 4, cv2.LINE_AA)
+        _text(picture, name, (left + 52, 93), 0.65)
+    return np.asarray(cv2.resize(picture, None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _panel(comparison: Comparison, name: str, right: int, up: int, sign: int) -> npt.NDArray[np.uint8]:
+    size, margin = 640, 70
+    panel = np.full((size, size, 3), _WHITE, np.uint8)
+    tracks = [np.column_stack([path[:, right], sign * path[:, up]]) for path in (comparison.truth, comparison.estimate)]
+    both = np.concatenate(tracks)
+    middle, reach = (both.max(axis=0) + both.min(axis=0)) / 2, max(float(np.ptp(both, axis=0).max()), 1e-6)
+    per_m = (size - 2 * margin) / reach
+    step = 10.0 ** math.floor(math.log10(reach / 2))
+    _grid(panel, middle, per_m, step * (2 if reach / step > 8 else 1))
+    for path, color in zip(tracks, (_TRUTH, _ESTIMATE), strict=True):
+        places = np.rint((path - middle) * per_m * (1, -1) + size / 2).astype(np.int32)
+        cv2.polylines(panel, [places.reshape(-1, 1, 2)], False, color, 2, cv2.LINE_AA)
+        for place in places.tolist():
+            cv2.circle(panel, place, 5, color, -1 if color == _ESTIMATE else 2, cv2.LINE_AA)
+    _text(panel, f"{name}, m", (margin, 30), 0.65)
+    return panel
+
+
+def _grid(panel: npt.NDArray[np.uint8], middle: FloatArray, per_m: float, step: float) -> None:
+    size = len(panel)
+    for axis in (0, 1):
+        first = math.ceil((middle[axis] - size / 2 / per_m) / step)
+        last = math.floor((middle[axis] + size / 2 / per_m) / step)
+        for number in range(first, last + 1):
+            offset = (number * step - middle[axis]) * per_m
+            place = round(size / 2 + offset if axis == 0 else size / 2 - offset)
+            ends = ((place, 40), (place, size - 40)) if axis == 0 else ((40, place), (size - 40, place))
+            cv2.line(panel, *ends, _FAINT, 1)
+            _text(panel, f"{number * step:g}", (place - 8, size - 16) if axis == 0 else (4, place + 5), 0.5)
+
+
+def _text(picture: npt.NDArray[np.uint8], text: str, place: tuple[int, int], size: float) -> None:
+    cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, _INK, 1, cv2.LINE_AA)
+
+
+def _receive(idle_s: float) -> list[tuple[int, FloatArray]]:
+    """Stamps in ns and poses of the latest path, once none has come for `idle_s` after the first."""
+    import rclpy
+    from nav_msgs.msg import Path as PathMessage
+
+    rclpy.init()
+    node = rclpy.create_node("compare")
+    paths: list[PathMessage] = []
+    last_s = math.inf
+
+    def take(message: PathMessage) -> None:
+        nonlocal last_s
+        paths[:], last_s = [message], time.monotonic()
+
+    node.create_subscription(PathMessage, "path", take, 10)
+    print("waiting for a path", flush=True)
+    while time.monotonic() - last_s < idle_s:
+        rclpy.spin_once(node, timeout_sec=0.1)
+    rclpy.shutdown()
+    return [_stamped(pose) for pose in paths[0].poses]
+
+
+def _stamped(message: object) -> tuple[int, FloatArray]:
+    stamp, position, turn = message.header.stamp, message.pose.position, message.pose.orientation
+    axis = np.array([turn.x, turn.y, turn.z])
+    length = float(np.linalg.norm(axis))
+    angle = 2 * math.atan2(length, turn.w)
+    pose = np.eye(4)
+    pose[:3, :3] = _TO_OPTICAL @ cv2.Rodrigues(axis * (angle / length if length else 0.0))[0]
+    pose[:3, 3] = _TO_OPTICAL @ [position.x, position.y, position.z]
+    return stamp.sec * 1_000_000_000 + stamp.nanosec, pose
+
+
+def main() -> None:
+    """Runs until the path ends."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--truth", type=Path, required=True, help="KITTI's poses, one line for each image")
+    parser.add_argument("--rate", type=float, default=10.0, help="images a second by their stamps (default 10)")
+    parser.add_argument("--first-stamp", type=float, default=0.0, metavar="S", help="of the truth's first line")
+    parser.add_argument("--idle", type=float, default=10.0, metavar="S", help="end after S seconds of silence")
+    parser.add_argument("--picture", type=Path, help="draw both paths into this file")
+    parser.add_argument("--title", default="Visual odometry from tracks", help="of the picture")
+    options = parser.parse_args()
+    rows = np.loadtxt(options.truth).reshape(-1, 3, 4)
+    truth = np.concatenate([rows, np.tile([[[0.0, 0, 0, 1]]], (len(rows), 1, 1))], axis=1)
+    path = _receive(options.idle)
+    numbers = [round((stamp_ns / 1e9 - options.first_stamp) * options.rate) for stamp_ns, _ in path]
+    comparison = compare(np.array([pose for _, pose in path]), truth[numbers])
+    print(comparison)
+    if options.picture is not None:
+        cv2.imwrite(str(options.picture), draw(comparison, options.title))
+
+
+if __name__ == "__main__":
+    main()

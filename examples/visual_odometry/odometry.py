@@ -1,0 +1,269 @@
+"""Monocular visual odometry from tracks alone. NumPy and OpenCV only, no ROS.
+
+Two views give the first motion (essential matrix) and the first points (triangulation); every later view is placed by
+those of its tracks that are points already (PnP), and each keyframe makes points of further tracks. There is no bundle
+adjustment and no loop closure: an example of how tracks are used, not a SLAM system.
+
+Poses are 4x4 camera-to-world, the world being the first camera's optical frame (x right, y down, z forward). One camera
+does not tell lengths: the first baseline is given, and all others follow from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Options", "Step", "View", "VisualOdometry"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+_EYE = np.eye(3)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How strict it is.
+
+    Attributes:
+        baseline: Length given to the first motion.
+        threshold_px: Largest distance between where a point is seen and where it should be.
+        min_points: Fewest points that a pose may rest on.
+        start_points: Fewest points that the first two views must make.
+        start_shift_px: Median movement of the tracks before the first motion is computed.
+        keyframe_shift_px: Median movement of the tracks after which a view becomes a keyframe.
+        min_parallax_deg: Smallest angle between two rays that make a point.
+        keyframes: Latest keyframes that are kept.
+        patience: Views in a row without a pose before it starts anew.
+        start_patience: As `patience`, of views that have moved enough for the first motion and give none.
+    """
+
+    baseline: float = 1.0
+    threshold_px: float = 2.0
+    min_points: int = 20
+    start_points: int = 60
+    start_shift_px: float = 20.0
+    keyframe_shift_px: float = 15.0
+    min_parallax_deg: float = 0.5
+    keyframes: int = 8
+    patience: int = 3
+    start_patience: int = 15
+
+
+@dataclass(frozen=True)
+class View:
+    """The tracks seen in one image.
+
+    Attributes:
+        ids: (T,) their ids.
+        rays: (T, 2) undistorted (x/z, y/z).
+        pose: (4, 4) camera-to-world; the identity while it is not known.
+    """
+
+    ids: IntArray
+    rays: FloatArray
+    pose: FloatArray
+
+    @staticmethod
+    def of(ids: npt.NDArray[np.integer], rays: npt.NDArray[np.floating]) -> View:
+        """A view whose pose is not known, of the tracks that have a ray; an id counts once."""
+        has_ray = np.isfinite(rays).all(axis=1)
+        unique, rows = np.unique(np.asarray(ids, np.int64)[has_ray], return_index=True)
+        return View(unique, np.asarray(rays, np.float64)[has_ray][rows], np.eye(4))
+
+    def at(self, pose: FloatArray) -> View:
+        """The same view, taken from `pose`."""
+        return View(self.ids, self.rays, pose)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What became of one view.
+
+    Attributes:
+        pose: (4, 4) camera-to-world; None while it is not known.
+        begins: Whether this view is one that a first motion will count from.
+        first_pose: With the first `pose` after that, the pose of the view that began; else None.
+        note: What the user should know, in one line; mostly empty.
+    """
+
+    pose: FloatArray | None
+    begins: bool = False
+    first_pose: FloatArray | None = None
+    note: str = ""
+
+
+class VisualOdometry:
+    """Takes one view after another."""
+
+    def __init__(self, options: Options | None = None) -> None:
+        self._options = options or Options()
+        self._points: dict[int, FloatArray] = {}
+        self._keyframes: list[View] = []
+        self._last = np.eye(4)
+        self._motion: FloatArray | None = None
+        self._start: View | None = None
+        self._views_since_start = 0
+        self._failures = 0
+
+    def update(self, view: View, px: float) -> Step:
+        """The next view.
+
+        Args:
+            view: Its tracks; its pose is ignored.
+            px: Size of a pixel on the plane of `rays`: 1 / focal length.
+        """
+        if self._start is None:
+            return self._begin(view, "")
+        self._views_since_start += 1
+        return self._follow(view, px) if self._keyframes else self._initialise(view, px)
+
+    def _begin(self, view: View, note: str) -> Step:
+        """Waits for a second view; where there was motion before, it is assumed to have gone on."""
+        self._start = view.at(self._last)
+        self._views_since_start = self._failures = 0
+        self._points, self._keyframes = {}, []
+        return Step(None, begins=True, note=note)
+
+    def _fail(self, view: View, patience: int, note: str) -> Step:
+        self._failures += 1
+        return self._begin(view, f"{note}: it starts anew") if self._failures > patience else Step(None, note=note)
+
+    def _initialise(self, view: View, px: float) -> Step:
+        start, options = self._start, self._options
+        assert start is not None
+        rows0, rows1 = _common(start, view)
+        if len(rows0) < options.min_points:
+            return self._begin(view, f"{len(rows0)} tracks left of the first view: it starts anew")
+        rays0, rays1 = start.rays[rows0], view.rays[rows1]
+        if _shift(rays0, rays1) < options.start_shift_px * px:
+            return Step(None)
+        cv2.setRNGSeed(0)
+        essential, mask = cv2.findEssentialMat(
+            rays0, rays1, _EYE, method=cv2.USAC_DEFAULT, prob=0.9999, threshold=options.threshold_px * px
+        )
+        if essential is None or essential.shape != (3, 3):
+            return self._fail(view, options.start_patience, "")
+        _, rotation, direction, _ = cv2.recoverPose(essential, rays0, rays1, _EYE, mask=mask)
+        baseline = options.baseline
+        if self._motion is not None:
+            baseline = max(self._views_since_start * float(np.linalg.norm(self._motion[:3, 3])), 1e-9)
+        view = view.at(start.pose @ _inverse(_pose(rotation, baseline * direction)))
+        self._make_points(start, view, px)
+        if len(self._points) < options.start_points:  # a turn without a baseline has hardly any
+            self._points = {}
+            return self._fail(view, options.start_patience, "")
+        self._keyframes, self._failures = [start, view], 0
+        self._last, self._motion = view.pose, _root(_inverse(start.pose) @ view.pose, self._views_since_start)
+        return Step(view.pose, first_pose=start.pose)
+
+    def _follow(self, view: View, px: float) -> Step:
+        assert self._motion is not None
+        expected = self._last @ self._motion
+        known = np.array([number in self._points for number in view.ids.tolist()], np.bool_)
+        placed = self._place(view, known, expected, px)
+        if placed is None:
+            self._last = expected
+            return self._fail(
+                view, self._options.patience, f"no pose fits {np.count_nonzero(known)} tracks with points"
+            )
+        view, fits = placed
+        for number in view.ids[known][~fits].tolist():
+            del self._points[number]
+        if not self._failures:
+            self._motion = _inverse(self._last) @ view.pose
+        self._last, self._failures = view.pose, 0
+        rows0, rows1 = _common(self._keyframes[-1], view)
+        if len(rows0) < 0.6 * len(view.ids) or (
+            _shift(self._keyframes[-1].rays[rows0], view.rays[rows1]) > self._options.keyframe_shift_px * px
+        ):
+            self._add_keyframe(view, px)
+        return Step(view.pose)
+
+    def _place(
+        self, view: View, known: npt.NDArray[np.bool_], expected: FloatArray, px: float
+    ) -> tuple[View, npt.NDArray[np.bool_]] | None:
+        """The view at its pose, sought near `expected`, and which of its known points fit; None where too few do."""
+        options = self._options
+        if np.count_nonzero(known) < options.min_points:
+            return None
+        points = np.array([self._points[number] for number in view.ids[known].tolist()])
+        rays, threshold = view.rays[known], options.threshold_px * px
+        guess = _inverse(expected)
+        cv2.setRNGSeed(0)
+        ok, turn, shift, inliers = cv2.solvePnPRansac(
+            points, rays, _EYE, None, cv2.Rodrigues(guess[:3, :3])[0], guess[:3, 3:].copy(), True, 200, threshold, 0.999
+        )
+        if not ok or inliers is None or len(inliers) < options.min_points:
+            return None
+        chosen = inliers.ravel()
+        turn, shift = cv2.solvePnPRefineLM(points[chosen], rays[chosen], _EYE, None, turn, shift)
+        pose = _inverse(_pose(cv2.Rodrigues(turn)[0], shift))
+        if not np.isfinite(pose).all():
+            return None
+        fits = _distances(pose, points, rays) < threshold
+        return (view.at(pose), fits) if np.count_nonzero(fits) >= options.min_points else None
+
+    def _add_keyframe(self, view: View, px: float) -> None:
+        # The oldest first: the longest baseline makes the best points, also of tracks that are points already.
+        for keyframe in reversed(self._keyframes):
+            self._make_points(keyframe, view, px)
+        self._keyframes = [*self._keyframes[1 - self._options.keyframes :], view]
+        seen = set(np.concatenate([keyframe.ids for keyframe in self._keyframes]).tolist())
+        self._points = {number: point for number, point in self._points.items() if number in seen}
+
+    def _make_points(self, view0: View, view1: View, px: float) -> None:
+        """Triangulates the tracks of two views and keeps the points that are in front of both and well determined."""
+        rows0, rows1 = _common(view0, view1)
+        if not len(rows0):
+            return
+        rays0, rays1 = view0.rays[rows0], view1.rays[rows1]
+        cameras = [_inverse(view.pose)[:3] for view in (view0, view1)]
+        homogeneous = cv2.triangulatePoints(*cameras, rays0.T, rays1.T)
+        with np.errstate(all="ignore"):
+            points = (homogeneous[:3] / homogeneous[3]).T
+            error = np.maximum(_distances(view0.pose, points, rays0), _distances(view1.pose, points, rays1))
+            to0, to1 = (points - view.pose[:3, 3] for view in (view0, view1))
+            cosine = (to0 * to1).sum(axis=1) / np.linalg.norm(to0, axis=1) / np.linalg.norm(to1, axis=1)
+        is_good = (error < self._options.threshold_px * px) & (
+            cosine < np.cos(np.radians(self._options.min_parallax_deg))
+        )
+        self._points.update(zip(view0.ids[rows0][is_good].tolist(), points[is_good], strict=True))
+
+
+def _common(view0: View, view1: View) -> tuple[IntArray, IntArray]:
+    """Rows of the tracks that both views have."""
+    _, rows0, rows1 = np.intersect1d(view0.ids, view1.ids, assume_unique=True, return_indices=True)
+    return rows0, rows1
+
+
+def _shift(rays0: FloatArray, rays1: FloatArray) -> float:
+    return float(np.median(np.linalg.norm(rays1 - rays0, axis=1))) if len(rays0) else 0.0
+
+
+def _distances(pose: FloatArray, points: FloatArray, rays: FloatArray) -> FloatArray:
+    """(N,) how far from `rays` a camera at `pose` sees `points` (N, 3); infinite for those not in front of it."""
+    local = points @ _inverse(pose)[:3, :3].T + _inverse(pose)[:3, 3]
+    is_ahead = local[:, 2] > 0
+    depth = np.where(is_ahead, local[:, 2], 1.0)[:, None]
+    distances: FloatArray = np.linalg.norm(local[:, :2] / depth - rays, axis=1)
+    return np.where(is_ahead, distances, np.inf)
+
+
+def _pose(rotation: FloatArray, translation: FloatArray) -> FloatArray:
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = rotation, np.ravel(translation)
+    return pose
+
+
+def _inverse(pose: FloatArray) -> FloatArray:
+    rotation = pose[:3, :3].T
+    return _pose(rotation, -rotation @ pose[:3, 3])
+
+
+def _root(motion: FloatArray, count: int) -> FloatArray:
+    """About the motion that leads to `motion` when it is made `count` times."""
+    turn = cv2.Rodrigues(motion[:3, :3])[0]
+    return _pose(cv2.Rodrigues(turn / count)[0], motion[:3, 3] / count)

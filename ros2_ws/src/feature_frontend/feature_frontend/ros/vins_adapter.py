@@ -1,0 +1,147 @@
+"""`vins`: republishes `tracks` as the feature topic that VINS-Fusion takes from a front-end outside of it.
+
+`sensor_msgs/PointCloud` with the image's header: points are (x, y, 1) on the normalised plane, and nine channels hold,
+in this order, id, camera, u, v (px), velocity of x and y (normalised plane a second), and the true position gx, gy, gz.
+The receiver reads channels 6 to 8 of any message with more than five, so they are always there; they are 0, as nothing
+here knows a true position.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import rclpy
+from feature_frontend_msgs.msg import Tracks
+from geometry_msgs.msg import Point32
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.utilities import remove_ros_args
+from sensor_msgs.msg import ChannelFloat32, PointCloud
+
+from feature_frontend.ros.message_encoding import stamp_to_ns
+from feature_frontend.ros.qos import qos_profile
+
+__all__ = ["CHANNELS", "VinsAdapter", "VinsEncoder", "main"]
+
+CHANNELS = ("id_of_point", "camera_id", "u_of_point", "v_of_point", "velocity_x", "velocity_y", "gx", "gy", "gz")
+TOPIC = "feature_tracker/feature"
+# Channels are float32, which holds whole numbers exactly up to here.
+_IDS = 1 << 24
+# What VINS asks of its own front-end (max_cnt); it keeps at most 1000 points in its window.
+_MAX_TRACKS = 150
+_DEPTH = 100
+_LOG_PERIOD_S = 5.0
+_DESCRIPTION = f"""\
+Republishes `tracks` as `{TOPIC}` (sensor_msgs/PointCloud) for VINS-Fusion. The front-end needs camera_info for it.
+Parameters: max_tracks (default {_MAX_TRACKS}), the longest-lived ones; min_age (default 1), in frames."""
+FloatArray = npt.NDArray[np.float32]
+
+
+class VinsEncoder:
+    """Turns one `Tracks` message after another into a point cloud; remembers the rays of the one before.
+
+    Args:
+        max_tracks: Most points of a cloud; the longest-lived tracks win.
+        min_age: Frames in which a track must have been seen.
+    """
+
+    def __init__(self, max_tracks: int = _MAX_TRACKS, min_age: int = 1) -> None:
+        self._max_tracks = max(max_tracks, 1)
+        self._min_age = min_age
+        self._ids = np.zeros(0, np.uint64)
+        self._rays = np.zeros((0, 2), np.float32)
+        self._stamp_ns = 0
+
+    def __call__(self, message: Tracks) -> PointCloud:
+        """The cloud of the tracks that have a ray.
+
+        A velocity is the way on the normalised plane since the image before, in a second; 0 where the track was not
+        seen in that image, as VINS-Fusion's own front-end has it, and where time does not advance.
+        """
+        rays = np.frombuffer(message.normalized_keypoints, np.float32).reshape(-1, 2)
+        ids = np.frombuffer(message.ids, np.uint64)
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        velocities = self._velocities(ids, rays, (stamp_ns - self._stamp_ns) / 1e9)
+        self._ids, self._rays, self._stamp_ns = ids, rays, stamp_ns
+        ages = np.frombuffer(message.ages, np.uint32)
+        is_good = np.isfinite(rays).all(axis=1) & (ages >= self._min_age)
+        oldest = np.argsort(-ages.astype(np.int64), kind="stable")
+        chosen = oldest[is_good[oldest]][: self._max_tracks]
+        keypoints = np.frombuffer(message.keypoints, np.float32).reshape(-1, 2)
+        nothing = np.zeros(len(chosen), np.float32)
+        columns = (
+            ids[chosen] % _IDS,
+            nothing,
+            *keypoints[chosen].T,
+            *velocities[chosen].T,
+            nothing,
+            nothing,
+            nothing,
+        )
+        return PointCloud(
+            header=message.header,
+            points=[Point32(x=float(x), y=float(y), z=1.0) for x, y in rays[chosen]],
+            channels=[
+                ChannelFloat32(name=name, values=column.astype(np.float32).tolist())
+                for name, column in zip(CHANNELS, columns, strict=True)
+            ],
+        )
+
+    def _velocities(self, ids: npt.NDArray[np.uint64], rays: FloatArray, elapsed_s: float) -> FloatArray:
+        velocities = np.zeros_like(rays)
+        if elapsed_s > 0:
+            _, now, before = np.intersect1d(ids, self._ids, return_indices=True)
+            velocities[now] = (rays[now] - self._rays[before]) / np.float32(elapsed_s)
+        return np.nan_to_num(velocities, nan=0.0)
+
+
+class VinsAdapter(Node):
+    """Subscribes to `tracks`, publishes `feature_tracker/feature`."""
+
+    def __init__(self) -> None:
+        super().__init__("vins_adapter")
+        max_tracks = self.declare_parameter("max_tracks", _MAX_TRACKS).value
+        self._encode = VinsEncoder(max_tracks, self.declare_parameter("min_age", 1).value)
+        self._publisher = self.create_publisher(PointCloud, TOPIC, qos_profile("reliable", _DEPTH))
+        self.create_subscription(Tracks, "tracks", self._take, qos_profile("reliable", _DEPTH))
+
+    def _take(self, message: Tracks) -> None:
+        points, coordinates = {len(message.ids), len(message.ages)}, {len(message.keypoints)}
+        coordinates.add(len(message.normalized_keypoints))
+        if points != {message.count} or coordinates != {2 * message.count}:
+            self.get_logger().warning(
+                f"{message.count} tracks with {len(message.normalized_keypoints) / 2:g} normalized keypoints are left "
+                "out; expected as many: does the front-end get camera_info?",
+                throttle_duration_sec=_LOG_PERIOD_S,
+            )
+            return
+        self._publisher.publish(self._encode(message))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs until Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="vins", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args(remove_ros_args(["vins", *arguments])[1:])
+    try:
+        rclpy.init(args=arguments)
+    except Exception as error:  # rclpy's errors for bad ROS arguments share no base class
+        print(f"error: cannot start ROS 2: {error}", file=sys.stderr)
+        return 1
+    try:
+        rclpy.spin(VinsAdapter())
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -208,6 +209,18 @@ class Extractor:
         """Waits until what is being compiled in the background is in use; returns at once where nothing is."""
         if self._compiler is not None:
             self._compiler.wait()
+
+    @torch.no_grad()
+    def compile_only_for(self, height: int, width: int) -> None:
+        """Compiles for images of this size, waits for it, and compiles nothing in the background any more.
+
+        What an image gives then depends on its size, not on when it comes. Nothing happens where nothing is compiled.
+        """
+        if self._compiler is not None:
+            self._compiler.frames_before = 1
+            self._execution([np.zeros((height, width), np.uint8)], self._resize(height, width), self._options())
+            self._compiler.wait()
+            self._compiler.frames_before = math.inf
 
     def close(self) -> None:
         """Ends what goes on in the background; the extractor itself can still be used."""

@@ -72,9 +72,9 @@ def bring_back(snapshot: bytes, objects: Mapping[str, object], fixed: Mapping[st
     """
     try:
         states = _Unpickler(io.BytesIO(snapshot), {**objects, **fixed}).load()
-        if set(states) != set(objects):
-            msg = f"it is of {', '.join(states)}; expected {', '.join(objects)}"
-            raise SnapshotError(msg)
+        if not isinstance(states, dict) or set(states) != set(objects):
+            msg = f"it is not of {', '.join(objects)}"
+            raise pickle.UnpicklingError(msg)
         for name, thing in objects.items():
             vars(thing).clear()
             vars(thing).update(states[name])

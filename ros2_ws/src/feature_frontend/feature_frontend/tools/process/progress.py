@@ -27,7 +27,7 @@ class Progress:
         self._lock = threading.Lock()
         self._here = 0
         self._earlier = 0
-        self._started_s = self._told_s = time.monotonic()
+        self._first_s = self._told_s = time.monotonic()
         is_terminal = sys.stderr.isatty()
         self._bar = tqdm(total=total, unit=" images", leave=False, file=sys.stderr) if is_terminal else None
 
@@ -36,6 +36,10 @@ class Progress:
         with self._lock:
             if earlier:
                 self._earlier += images
+            elif self._here == 0:
+                # What came before the first image, such as compiling, says nothing about the pace.
+                self._first_s = time.monotonic()
+                self._here = images
             else:
                 self._here += images
             if self._bar is None:
@@ -55,11 +59,11 @@ class Progress:
 
     def _tell(self) -> None:
         now_s = time.monotonic()
-        if now_s - self._told_s < _LINE_PERIOD_S or not self._here:
+        if now_s - self._told_s < _LINE_PERIOD_S or self._here < 2:
             return
         self._told_s = now_s
         done = self._earlier + self._here
-        rate_hz = self._here / (now_s - self._started_s)
+        rate_hz = (self._here - 1) / (now_s - self._first_s)
         rest = "" if self._total is None else f" of {self._total}"
         left = "" if self._total is None else f", {max(self._total - done, 0) / rate_hz:.0f} s left"
         print(f"{done}{rest} images, {rate_hz:.1f} a second{left}", file=sys.stderr, flush=True)

@@ -208,6 +208,8 @@ class _Run:
             "logger": logger,
             "is_ros_up": _always,
         }
+        if frontend.extractor.recorder is not None:
+            self._fixed["recorder"] = frontend.extractor.recorder
         self._next_commit_s = time.monotonic() + COMMIT_PERIOD_S
 
     def go_on(self) -> None:

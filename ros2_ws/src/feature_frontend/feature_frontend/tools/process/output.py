@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sqlite3
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from rosbags.typesys.store import Typestore
 
-from feature_frontend.errors import SettingsError
+from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.tools.bag_writer import BagWriter
 from feature_frontend.tools.process.progress_store import FILE_NAME, ProgressStore
 
@@ -80,7 +81,28 @@ class Output:
 
         Returns:
             `record` with the number of messages of each topic, and the hash of them all.
+
+        Raises:
+            FeatureFrontendError: It cannot be written, such as to a full disk.
         """
+        try:
+            return self._complete(store, topics, storage, typestore, record)
+        except (OSError, sqlite3.Error) as error:
+            msg = f"the bag {self.path} cannot be written: {error}; the same command tries again"
+            raise FeatureFrontendError(msg) from error
+
+    def clear(self) -> None:
+        """Removes what the run has left beside the finished bag."""
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+
+    def _complete(
+        self,
+        store: ProgressStore,
+        topics: Mapping[str, str],
+        storage: str,
+        typestore: Typestore,
+        record: Mapping[str, object],
+    ) -> dict[str, object]:
         folder = self.unfinished / _BAG_NAME
         shutil.rmtree(folder, ignore_errors=True)
         counts = Counter(dict.fromkeys(topics, 0))
@@ -101,7 +123,3 @@ class Output:
             self.path.rename(overwritten)
         folder.rename(self.path)
         return complete
-
-    def clear(self) -> None:
-        """Removes what the run has left beside the finished bag."""
-        shutil.rmtree(self.unfinished, ignore_errors=True)

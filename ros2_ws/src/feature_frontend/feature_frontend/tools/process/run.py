@@ -22,7 +22,7 @@ from feature_frontend_msgs.msg import FrameStatus
 
 import feature_frontend
 from feature_frontend.calibration_file import read_calibration_file
-from feature_frontend.errors import FeatureFrontendError, ImageError, SettingsError, SourceError
+from feature_frontend.errors import FeatureFrontendError, SettingsError, SourceError
 from feature_frontend.frontend import Frontend
 from feature_frontend.media import PlaybackSettings
 from feature_frontend.ros.calibration_watch import CalibrationWatch
@@ -115,12 +115,14 @@ class _Position:
 
     Attributes:
         next_index: Position of the next image in the source.
-        compiled_for: (height, width) px of the images that the network is compiled for; None for none.
+        compiled_for: (height, width) px of the images that the network was to be compiled for; None before the first.
+        is_compiled: Whether it was.
         images: As in `Outcome`.
     """
 
     next_index: int | None = None
     compiled_for: tuple[int, int] | None = None
+    is_compiled: bool = False
     images: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("received", "processed", "refused"), 0))
 
     def note(self, status: FrameStatus) -> None:
@@ -140,6 +142,7 @@ def process_input(request: Request, reporter: Reporter) -> Outcome:
         raise SettingsError(msg)
     torch.set_num_threads(request.threads)
     cv2.setNumThreads(request.threads)
+    torch.backends.cudnn.deterministic = True
     playback = PlaybackSettings(**request.playback)
     source = open_input(request.source, request.topic)
     settings = _offline(Settings.from_mapping(request.settings), image_count(source, playback))
@@ -166,7 +169,7 @@ def process_input(request: Request, reporter: Reporter) -> Outcome:
                 msg = f"there is nothing to process in {source.description} from image {playback.start} on"
                 raise SourceError(msg)
             run.end()
-        record = {**job, "images": run.position.images}
+        record = {**job, "is_compiled": run.position.is_compiled, "images": run.position.images}
         complete = output.complete(store, run.node.topics, request.storage, run.typestore, record)
     output.clear()
     return Outcome(request.output, str(complete["sha256"]), run.position.images, was_finished=False)
@@ -192,8 +195,9 @@ class _Run:
         book = StatusBook()
         self._topics = ResultTopics(self.node, settings, book, self.position.note)
         frames = FrameStore(dataclasses.replace(settings, store_frames=0))
-        logger = _Logger(reporter)
-        self._worker = FrameWorker(frontend, self._topics, frames, self._calibrations, logger, _always)
+        self._source = request.source
+        self._logger = _Logger(reporter)
+        self._worker = FrameWorker(frontend, self._topics, frames, self._calibrations, self._logger, _always)
         self._objects = {
             "position": self.position,
             "frontend": frontend,
@@ -205,7 +209,7 @@ class _Run:
             "extractor": frontend.extractor,
             "topics": self._topics,
             "frames": frames,
-            "logger": logger,
+            "logger": self._logger,
             "is_ros_up": _always,
         }
         if frontend.extractor.recorder is not None:
@@ -219,8 +223,13 @@ class _Run:
             return
         snapshot, self.is_over = state
         bring_back(snapshot, self._objects, self._fixed)
-        if self.position.compiled_for is not None:
-            self._frontend.extractor.compile_only_for(*self.position.compiled_for)
+        compiled_for, extractor = self.position.compiled_for, self._frontend.extractor
+        if compiled_for and extractor.compile_only_for(*compiled_for) != self.position.is_compiled:
+            msg = (
+                "the network can be compiled now and could not when this run was begun, or the other way round, so the "
+                "results would differ; give --overwrite to begin anew, with --compile false to do without"
+            )
+            raise SettingsError(msg)
         self._reporter.done(self.position.images["received"], earlier=True)
 
     def process(self, image: InputFrame) -> None:
@@ -232,6 +241,7 @@ class _Run:
         # The clock of this run is the images'.
         self._topics.note_arrival(stamp_ns / _NS_PER_S)
         _begin_random_numbers_anew()
+        self._logger.where = f"{self._source}, image {image.index}"
         frame = Frame(image.message or _NoMessage(image.header), received_s=0.0)
         if image.message is None:
             self._worker.refuse(frame, image.problem)
@@ -248,6 +258,7 @@ class _Run:
     def end(self) -> None:
         """Says that no image is left."""
         self._frontend.close()
+        self._topics.destroy()
         self._commit(is_last=True)
 
     def _commit(self, *, is_last: bool = False) -> None:
@@ -256,10 +267,13 @@ class _Run:
 
     def _compile_for_first(self, message: Any) -> None:
         """Compiles before the first good image: code that is swapped in later gives other results from then on."""
-        if self.position.compiled_for is None and self._frontend.settings.compile:
-            with suppress(ImageError):
-                self.position.compiled_for = pixels_of(message, self._frontend.settings).shape[:2]
-                self._frontend.extractor.compile_only_for(*self.position.compiled_for)
+        if self.position.compiled_for is not None or not self._frontend.settings.compile:
+            return
+        # Where this fails, the worker says what is wrong with the image.
+        with suppress(Exception):
+            size = pixels_of(message, self._frontend.settings).shape[:2]
+            self.position.is_compiled = self._frontend.extractor.compile_only_for(*size)
+            self.position.compiled_for = size
 
 
 @dataclass(frozen=True)
@@ -270,16 +284,18 @@ class _NoMessage:
 
 
 class _Logger:
-    """What the node's worker has for its log."""
+    """What the node's worker has for its log.
+
+    Attributes:
+        where: Which image of which input it is about.
+    """
 
     def __init__(self, reporter: Reporter) -> None:
+        self.where = ""
         self._reporter = reporter
 
     def error(self, text: str, **_options: object) -> None:
-        self._reporter.say(f"error: {text}")
-
-    def info(self, text: str, **_options: object) -> None:
-        self._reporter.say(text)
+        self._reporter.say(f"warning: {self.where}: {text}")
 
 
 def _always() -> bool:

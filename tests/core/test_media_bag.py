@@ -16,7 +16,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from feature_frontend.errors import SourceError
 from feature_frontend.media import SourceOptions, open_source
-from feature_frontend.media.bag import camera_info_topic
+from feature_frontend.media.bag import BagSource, camera_info_topic
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 TYPES = STORE.types
@@ -109,6 +109,27 @@ def test_images_stamps_and_calibration(tmp_path: Path, storage: StoragePlugin, f
     assert cameras[0].distortion_coefficients == (0.1, 0.2, 0, 0, 0)
     assert (cameras[0].binning_x, cameras[0].image_size) == (2, (24, 36))
     assert [frame.index for frame in source.frames(start=3)] == [3, 4]
+
+
+def test_messages_come_with_the_calibrations_recorded_with_them(tmp_path: Path) -> None:
+    source = BagSource(camera_bag(tmp_path / "bag"))
+    found = list(source.messages())
+    assert [image.index for image, _ in found] == list(range(5))
+    assert [[info.k[0] for info in infos] for _, infos in found] == [[500, 500], [501], [502], [503], [504]]
+    image_3, infos = next(source.messages(3))
+    assert (image_3.index, [info.k[0] for info in infos]) == (3, [500, 501, 502, 503])
+    image_3, infos = next(source.messages(3, with_earlier_infos=False))
+    assert (image_3.index, [info.k[0] for info in infos]) == (3, [503])
+    assert not list(source.messages(5))
+
+
+def test_the_first_calibration_of_a_bag_comes_with_its_first_image(tmp_path: Path) -> None:
+    messages: list[tuple[str, str, int, Any]] = [
+        ("/image", IMAGE, n * SECOND, image(n * SECOND, grey(n), "mono8")) for n in (1, 2)
+    ]
+    messages.append(("/camera_info", CAMERA_INFO, 3 * SECOND, camera_info(3 * SECOND, 72, 48)))
+    source = BagSource(write_bag(tmp_path / "bag", StoragePlugin.MCAP, messages))
+    assert [len(infos) for _, infos in source.messages()] == [1, 1]
 
 
 def test_rosbag1(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from rclpy.context import Context  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from rclpy.qos import QoSProfile  # noqa: E402
 from rosbags.highlevel import AnyReader  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 
 from feature_frontend.tools.bag_writer import header_stamp_ns  # noqa: E402
 from feature_frontend.tools.record import main  # noqa: E402
@@ -204,23 +204,27 @@ def test_idle_timeout_ends_the_recording_and_times_can_be_those_of_arrival(
 
 def test_remapped_and_namespaced_topics(publishers: Publishers, record: Any, tmp_path: Path) -> None:
     bag = tmp_path / "bag"
-    arguments = ("--ros-args", "-r", "image:=/camera/image_raw", "-r", "__ns:=/robot")
-    process = record(bag, "--topics", "image", "status", "--events", *arguments)
+    rules = ("image:=/camera/image_raw", "image/compressed:=/camera/image_raw/compressed", "__ns:=/robot")
+    arguments = ("--ros-args", *(part for rule in rules for part in ("-r", rule)))
+    process = record(bag, "--topics", "image", "image/compressed", "status", "--events", *arguments)
     image = publishers.node.create_publisher(Image, "/camera/image_raw", 10)
+    compressed = publishers.node.create_publisher(CompressedImage, "/camera/image_raw/compressed", 10)
     status = publishers.node.create_publisher(FrameStatus, "/robot/status", 10)
     deadline = time.monotonic() + TIMEOUT_S
-    while not (image.get_subscription_count() and status.get_subscription_count()):
+    while not all(publisher.get_subscription_count() for publisher in (image, compressed, status)):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     image.publish(Image(encoding="rgb8"))
     status.publish(FrameStatus(reason="named"))
-    wanted = {"image": 1, "status": 1}
+    compressed.publish(CompressedImage(format="png", data=[1, 2, 3]))
+    wanted = {"image": 1, "image/compressed": 1, "status": 1}
     while (event := json.loads(process.stdout.readline())).get("messages") != wanted:
         assert event["event"] in {"ready", "progress"}
     process.send_signal(signal.SIGTERM)
     assert finish(process)[0] == 0
     contents = read(bag)
     assert contents["/camera/image_raw"][0][1].encoding == "rgb8"
+    assert contents["/camera/image_raw/compressed"][0][1].data.tolist() == [1, 2, 3]
     assert contents["/robot/status"][0][1].reason == "named"
 
 

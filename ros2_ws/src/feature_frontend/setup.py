@@ -34,6 +34,7 @@ setup(
             "frontend = feature_frontend.ros.main:main",
             "play = feature_frontend.tools.play:main",
             "record = feature_frontend.tools.record:main",
+            "process = feature_frontend.tools.process:main",
             "demo = feature_frontend.tools.demo:main",
             "evaluate = feature_frontend.tools.evaluate:main",
             "export = feature_frontend.tools.export:main",

@@ -10,6 +10,7 @@ TOOLS = {
     "frontend": ("feature_frontend.ros.main", "the ROS 2 node: images in; features, matches, tracks, status out"),
     "play": ("feature_frontend.tools.play", "publish a folder, video, bag or webcam as ROS 2 images"),
     "record": ("feature_frontend.tools.record", "record the node's topics into a rosbag2"),
+    "process": ("feature_frontend.tools.process", "process bags, videos and folders offline, into rosbag2 bags"),
     "demo": ("feature_frontend.tools.demo", "play a sequence through the node, report and draw what came out"),
     "evaluate": (
         "feature_frontend.tools.evaluate",

@@ -43,5 +43,9 @@ class SourceError(FeatureFrontendError):
     """An input (folder, video, bag, camera) cannot be opened or read."""
 
 
+class SnapshotError(FeatureFrontendError):
+    """State cannot be kept for another process, or what was kept cannot be read."""
+
+
 class DemoError(FeatureFrontendError):
     """The demo ran but did not show what it must show."""

@@ -127,6 +127,7 @@ class RecordedPairing:
         self._extractor = extractor
         self._recorder = recorder
         self._matching: _RecordedMatching | None = None
+        self._brought_back: tuple[torch.Tensor, torch.Tensor] | None = None
         self._is_first = True
 
     def __call__(
@@ -155,7 +156,13 @@ class RecordedPairing:
         """See `Pairing`."""
         self._is_first = True
 
+    def __getstate__(self) -> dict[str, object]:
+        """For a snapshot: a recording stays in its process, what it has in memory goes along."""
+        kept = self._brought_back if self._matching is None else self._matching.previous
+        return {**vars(self), "_matching": None, "_brought_back": kept}
+
     def _blank(self, image: npt.NDArray[np.uint8], start_s: float) -> Pair:
+        self._brought_back = None
         features = self._extractor.collect(None, *image.shape[:2])
         if self._matching is not None:
             with self._recorder.active():
@@ -169,8 +176,10 @@ class RecordedPairing:
         before = self._matching
         if before is None or not before.fits(matcher, features):
             self._matching = _RecordedMatching(self._recorder, matcher, features)
-            if before is not None:
-                self._matching.take_over(before)
+            earlier = self._brought_back if before is None else before.previous
+            self._brought_back = None
+            if earlier is not None:
+                self._matching.take_over(*earlier)
         assert self._matching is not None
         return self._matching
 
@@ -200,9 +209,13 @@ class _RecordedMatching:
         descriptors = self._current[0]
         return self._options == matcher.options and (descriptors.shape, descriptors.dtype) == (like.shape, like.dtype)
 
-    def take_over(self, other: _RecordedMatching) -> None:
-        """Goes on from the image that `other` saw last: with its best ones, where it kept more than fit here."""
-        descriptors, count = other._previous
+    @property
+    def previous(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Descriptors of the image that it saw last, in a tensor with room for more, and how many they are."""
+        return self._previous
+
+    def take_over(self, descriptors: torch.Tensor, count: torch.Tensor) -> None:
+        """Goes on from the `previous` of another: with its best ones, where it kept more than fit here."""
         rows = min(len(descriptors), len(self._previous[0]))
         self._previous[0][:rows].copy_(descriptors[:rows])
         self._previous[1].copy_(count.clamp(max=rows))

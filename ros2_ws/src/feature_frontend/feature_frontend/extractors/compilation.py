@@ -90,15 +90,18 @@ class BackgroundCompiler:
         network: On the CPU, in evaluation mode.
         dtype: Number format of its weights.
         frames_before: Images of one size before it is compiled for that size.
+
+    Attributes:
+        frames_before: The same; may change between two images.
     """
 
     def __init__(
-        self, name: str, network: DenseNetwork, dtype: torch.dtype, frames_before: int = _FRAMES_BEFORE
+        self, name: str, network: DenseNetwork, dtype: torch.dtype, frames_before: float = _FRAMES_BEFORE
     ) -> None:
         self._name = name
         self._dtype = str(dtype).removeprefix("torch.")
         self._network = network
-        self._frames_before = frames_before
+        self.frames_before = frames_before
         self._seen: dict[tuple[int, ...], int] = {}
         self._compiled: dict[tuple[int, ...], Dense] = {}
         self._worker: threading.Thread | None = None
@@ -121,7 +124,7 @@ class BackgroundCompiler:
                 self._give_up(error)
                 return self._network.dense(images)
         self._seen[shape] = self._seen.get(shape, 0) + 1
-        if self._seen[shape] >= self._frames_before:
+        if self._seen[shape] >= self.frames_before:
             self._begin(images)
         return self._network.dense(images)
 

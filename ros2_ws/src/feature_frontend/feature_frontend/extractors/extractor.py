@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -214,6 +215,28 @@ class Extractor:
         """Lets go of the work that is recorded for the sizes seen so far, and of its memory."""
         if isinstance(self._execution, RecordedExecution):
             self._execution.free_recordings()
+
+    @torch.no_grad()
+    def compile_only_for(self, height: int, width: int) -> bool:
+        """Compiles for images of this size, waits for it, and compiles nothing in the background any more.
+
+        What an image gives then depends on its size, not on when it comes.
+
+        Returns:
+            Whether images of this size go through compiled code.
+
+        Raises:
+            ImageError: The network takes no images of this size.
+        """
+        if self._compiler is None:
+            return False
+        blank, resize = np.zeros((height, width), np.uint8), self._resize(height, width)
+        self._compiler.frames_before = 1
+        self._execution([blank], resize, self._options())
+        self._compiler.wait()
+        self._compiler.frames_before = math.inf
+        self._execution([blank], resize, self._options())
+        return self._compiler.is_in_use
 
     def close(self) -> None:
         """Ends what goes on in the background; the extractor itself can still be used."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from feature_frontend.calibration import CameraCalibration, calibration_from_mes
 from feature_frontend.compressed_image import decode_compressed_image
 from feature_frontend.encodings import ENCODINGS, decode_image
 from feature_frontend.errors import CalibrationError, FeatureFrontendError, ImageError, SourceError
-from feature_frontend.media.frame import Frame
+from feature_frontend.media.frame import Frame, UnreadableFrame
 
 if TYPE_CHECKING:
     from rosbags.highlevel import AnyReader
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from feature_frontend.media.source import StampOrigin
 
-__all__ = ["BAG_SUFFIXES", "BagSource", "camera_info_topic", "is_bag"]
+__all__ = ["BAG_SUFFIXES", "BagImage", "BagSource", "camera_info_topic", "is_bag"]
 
 BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 
@@ -34,6 +35,25 @@ _DECODERS: dict[str, Callable[[Any], npt.NDArray[np.uint8]]] = {
 _CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class BagImage:
+    """An image message as it is in a bag.
+
+    Attributes:
+        index: Position among the images of its topic, from 0.
+        name: What to call it in messages to the user.
+        type_name: "sensor_msgs/msg/Image" or "sensor_msgs/msg/CompressedImage".
+        message: The message, with the fields of its type.
+        stamp_ns: Of its header, ns; the time of recording where that is 0.
+    """
+
+    index: int
+    name: str
+    type_name: str
+    message: Any
+    stamp_ns: int
 
 
 def is_bag(path: Path) -> bool:
@@ -121,24 +141,82 @@ class BagSource:
                     camera = _camera(reader.deserialize(data, connection.msgtype))
                     continue
                 if index >= start:
-                    message: Any = reader.deserialize(data, connection.msgtype)
-                    name = f"image {index} of {self._topic}"
-                    self._check_encoding(message)
+                    found = self._image(index, connection, recorded_ns, reader.deserialize(data, connection.msgtype))
+                    self._check_encoding(found.message)
                     try:
-                        image = _DECODERS[connection.msgtype](message)
+                        image = _DECODERS[found.type_name](found.message)
                     except ImageError as error:
-                        _logger.warning("skipped %s: %s", name, error)
+                        _logger.warning("skipped %s: %s", found.name, error)
                     else:
                         readable += 1
                         if readable == 1 and camera is not None:
-                            _warn_of_size(camera, image.shape[0], image.shape[1], name)
-                        stamp = message.header.stamp
-                        stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
-                        yield Frame(image, index, name, stamp_ns or recorded_ns, message.header.frame_id, camera)
+                            _warn_of_size(camera, image.shape[0], image.shape[1], found.name)
+                        yield Frame(image, index, found.name, found.stamp_ns, found.message.header.frame_id, camera)
                 index += 1
             if not readable and index > start:
                 msg = f"none of the {index - start} images of {self._topic} in {self._path} can be read"
                 raise SourceError(msg)
+
+    def messages(
+        self, start: int = 0, *, with_earlier_infos: bool = True
+    ) -> Iterator[tuple[BagImage | UnreadableFrame, list[Any]]]:
+        """The images from position `start` on, undecoded, each with the CameraInfo messages that came with it.
+
+        These are the ones recorded between it and the next image. A message that is damaged is in its place among the
+        images.
+
+        Args:
+            start: Position of the first image.
+            with_earlier_infos: Whether that one comes with all CameraInfo messages recorded before it, too, or, where
+                there are none, with the first one of the bag.
+
+        Raises:
+            SourceError: The bag is damaged.
+        """
+        with self._reader() as reader:
+            wanted = [c for c in reader.connections if c.topic in {self._topic, self._info_topic}]
+            waiting: BagImage | UnreadableFrame | None = None
+            infos: list[Any] = []
+            index = 0
+            for connection, recorded_ns, data in reader.messages(connections=wanted):
+                if connection.topic == self._info_topic:
+                    if index > start or with_earlier_infos:
+                        infos += self._camera_info(reader, connection, data)
+                    continue
+                if waiting is not None:
+                    yield waiting, infos
+                    waiting, infos = None, []
+                if index >= start:
+                    if index == start and with_earlier_infos and not infos:
+                        infos = self._first_camera_info(reader)
+                    try:
+                        message = reader.deserialize(data, connection.msgtype)
+                        waiting = self._image(index, connection, recorded_ns, message)
+                    except Exception as error:
+                        reason = f"the message is damaged: {type(error).__name__}: {error}"
+                        waiting = UnreadableFrame(index, f"image {index} of {self._topic}", reason, recorded_ns)
+                index += 1
+            if waiting is not None:
+                yield waiting, infos
+
+    def _image(self, index: int, connection: Connection, recorded_ns: int, message: Any) -> BagImage:
+        stamp = message.header.stamp
+        stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
+        name = f"image {index} of {self._topic}"
+        return BagImage(index, name, connection.msgtype, message, stamp_ns or recorded_ns)
+
+    def _camera_info(self, reader: AnyReader, connection: Connection, data: bytes) -> list[Any]:
+        try:
+            return [reader.deserialize(data, connection.msgtype)]
+        except Exception as error:
+            _logger.warning("skipped a damaged message of %s: %s: %s", connection.topic, type(error).__name__, error)
+            return []
+
+    def _first_camera_info(self, reader: AnyReader) -> list[Any]:
+        connections = [c for c in reader.connections if c.topic == self._info_topic]
+        for connection, _, data in reader.messages(connections=connections) if connections else ():
+            return self._camera_info(reader, connection, data)
+        return []
 
     def _check_encoding(self, message: Any) -> None:
         encoding = getattr(message, "encoding", None)
@@ -169,12 +247,7 @@ class BagSource:
         return next(iter(images))
 
     def _first_camera(self, reader: AnyReader) -> CameraCalibration | None:
-        connections = [c for c in reader.connections if c.topic == self._info_topic]
-        if not connections:
-            return None
-        for connection, _, data in reader.messages(connections=connections):
-            return _camera(reader.deserialize(data, connection.msgtype))
-        return None
+        return next(map(_camera, self._first_camera_info(reader)), None)
 
     @contextmanager
     def _reader(self) -> Iterator[AnyReader]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from feature_frontend.calibration import CameraCalibration
 
-__all__ = ["Frame"]
+__all__ = ["Frame", "UnreadableFrame"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,3 +31,22 @@ class Frame:
     stamp_ns: int | None = None
     frame_id: str = ""
     camera: CameraCalibration | None = None
+
+
+@dataclass(frozen=True)
+class UnreadableFrame:
+    """What is known of an image that cannot be read.
+
+    Attributes:
+        index: Its position in the source, from 0.
+        name: What to call it in messages to the user.
+        reason: Why it cannot be read, in one line.
+        stamp_ns: The source's own time in ns, `None` where it has none.
+        frame_id: The source's own coordinate frame, empty where it has none.
+    """
+
+    index: int
+    name: str
+    reason: str
+    stamp_ns: int | None = None
+    frame_id: str = ""

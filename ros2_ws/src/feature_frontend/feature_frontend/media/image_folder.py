@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from feature_frontend.errors import SourceError
-from feature_frontend.media.frame import Frame
+from feature_frontend.media.frame import Frame, UnreadableFrame
 
 if TYPE_CHECKING:
     from feature_frontend.media.source import StampOrigin
@@ -108,18 +108,26 @@ class ImageFolderSource:
             SourceError: Not one of them can be decoded.
         """
         readable = 0
-        for index, file in enumerate(self._files[start:], start):
-            image = cv2.imread(str(file), cv2.IMREAD_ANYCOLOR) if file.is_file() else None
-            if image is None:
-                _logger.warning("skipped %s: not a readable image", file)
-                continue
-            readable += 1
-            rgb = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-            stamp_ns = stamp_from_name(file.stem) if self._stamped else None
-            yield Frame(np.asarray(rgb, dtype=np.uint8), index, file.name, stamp_ns)
+        for frame in self.attempts(start):
+            if isinstance(frame, UnreadableFrame):
+                _logger.warning("skipped %s: %s", self._files[frame.index], frame.reason)
+            else:
+                readable += 1
+                yield frame
         if not readable and start < len(self._files):
             msg = f"none of the {len(self._files) - start} image files in {self._path} can be read"
             raise SourceError(msg)
+
+    def attempts(self, start: int = 0) -> Iterator[Frame | UnreadableFrame]:
+        """The images from position `start` on, those that cannot be decoded in their places."""
+        for index, file in enumerate(self._files[start:], start):
+            stamp_ns = stamp_from_name(file.stem) if self._stamped else None
+            image = cv2.imread(str(file), cv2.IMREAD_ANYCOLOR) if file.is_file() else None
+            if image is None:
+                yield UnreadableFrame(index, file.name, "not a readable image", stamp_ns)
+                continue
+            rgb = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            yield Frame(np.asarray(rgb, dtype=np.uint8), index, file.name, stamp_ns)
 
 
 def _is_image(file: Path) -> bool:

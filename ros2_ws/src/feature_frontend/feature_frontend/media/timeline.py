@@ -8,12 +8,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from feature_frontend.errors import SourceError
-from feature_frontend.media.frame import Frame
+from feature_frontend.media.frame import Frame, UnreadableFrame
 
 if TYPE_CHECKING:
     from feature_frontend.media.source import Source
 
-__all__ = ["DEFAULT_RATE_HZ", "STAMP_POLICIES", "PlaybackSettings", "ScheduledFrame", "StampPolicy", "schedule"]
+__all__ = [
+    "DEFAULT_RATE_HZ",
+    "STAMP_POLICIES",
+    "PlaybackSettings",
+    "ScheduledFrame",
+    "StampPolicy",
+    "schedule",
+    "stamp_of",
+]
 
 DEFAULT_RATE_HZ = 10.0
 """Rate of a source whose frames have no times."""
@@ -78,9 +86,7 @@ def schedule(source: Source, settings: PlaybackSettings) -> Iterator[ScheduledFr
         first_ns = last_ns = None
         round_count = 0
         for frame in itertools.islice(source.frames(settings.start), settings.count):
-            index_ns = round((frame.index - settings.start) * 1e9 / index_rate_hz)
-            own_ns = _own_time(source, settings, frame)
-            time_ns = (index_ns if own_ns is None else own_ns) + shift_ns
+            time_ns = stamp_of(source, settings, frame) + shift_ns
             origin_ns = time_ns if origin_ns is None else origin_ns
             first_ns = time_ns if first_ns is None else first_ns
             last_ns = time_ns
@@ -103,7 +109,19 @@ def schedule(source: Source, settings: PlaybackSettings) -> Iterator[ScheduledFr
         shift_ns += last_ns - first_ns + max(round(interval_ns), 1)
 
 
-def _own_time(source: Source, settings: PlaybackSettings, frame: Frame) -> int | None:
+def stamp_of(source: Source, settings: PlaybackSettings, frame: Frame | UnreadableFrame) -> int:
+    """The stamp in ns that a frame of `source` has, but for the stamps "clock".
+
+    Raises:
+        SourceError: The frame has no stamp of the kind asked for.
+    """
+    own_ns = _own_time(source, settings, frame)
+    if own_ns is not None:
+        return own_ns
+    return round((frame.index - settings.start) * 1e9 / (settings.rate_hz or DEFAULT_RATE_HZ))
+
+
+def _own_time(source: Source, settings: PlaybackSettings, frame: Frame | UnreadableFrame) -> int | None:
     if settings.stamps == "index":
         return None
     if frame.stamp_ns is None and settings.stamps in {"name", "source"}:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from feature_frontend.errors import SourceError
-from feature_frontend.media.frame import Frame
+from feature_frontend.media.frame import Frame, UnreadableFrame
 
 if TYPE_CHECKING:
     from feature_frontend.media.source import StampOrigin
@@ -72,6 +72,14 @@ class VideoSource:
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
         """The frames from position `start` on; those before are passed over without being converted."""
+        for frame in self.attempts(start):
+            if isinstance(frame, UnreadableFrame):
+                _logger.warning("skipped frame %d of %s: %s", frame.index, self._path, frame.reason)
+            else:
+                yield frame
+
+    def attempts(self, start: int = 0) -> Iterator[Frame | UnreadableFrame]:
+        """The frames from position `start` on, those that cannot be decoded in their places."""
         capture = self._open()
         try:
             index = 0
@@ -81,11 +89,12 @@ class VideoSource:
                 previous_ns = stamp_ns
                 if index >= start:
                     decoded, image = capture.retrieve()
+                    name = f"frame {index} of {self._path.name}"
                     if decoded:
                         rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-                        yield Frame(rgb, index, f"frame {index} of {self._path.name}", stamp_ns)
+                        yield Frame(rgb, index, name, stamp_ns)
                     else:
-                        _logger.warning("skipped frame %d of %s: it cannot be decoded", index, self._path)
+                        yield UnreadableFrame(index, name, "it cannot be decoded", stamp_ns)
                 index += 1
         finally:
             capture.release()

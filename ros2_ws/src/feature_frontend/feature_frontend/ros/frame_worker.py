@@ -151,15 +151,20 @@ class FrameWorker:
                 self._logger.error(f"a change between two frames failed: {traceback.format_exc()}")
 
     def _work(self, queue: FrameQueue[Frame]) -> None:
-        while (frame := queue.get()) is not None:
-            try:
-                self._process(frame)
-            except FeatureFrontendError as error:
-                self._refuse(frame, str(error))
-            except Exception as error:
-                if not self._is_ros_up():
-                    return
-                self._refuse(frame, f"{type(error).__name__}: {error}")
+        while (frame := queue.get()) is not None and self.process(frame):
+            pass
+
+    def process(self, frame: Frame) -> bool:
+        """Processes a frame in the calling thread; False where there is nobody left to tell what became of it."""
+        try:
+            self._process(frame)
+        except FeatureFrontendError as error:
+            self.refuse(frame, str(error))
+        except Exception as error:
+            if not self._is_ros_up():
+                return False
+            self.refuse(frame, f"{type(error).__name__}: {error}")
+        return True
 
     def _process(self, frame: Frame) -> None:
         self._apply_changes()
@@ -227,7 +232,8 @@ class FrameWorker:
         if features is not None:
             self._store.put(stamp_to_ns(header.stamp), StoredFrame(header, features))
 
-    def _refuse(self, frame: Frame, reason: str) -> None:
+    def refuse(self, frame: Frame, reason: str) -> None:
+        """Says that a frame cannot be processed, and why."""
         # A camera that sends one bad image mostly sends thousands: a reason is logged when it is new, and not more than
         # one a second, for they may differ in a number; status has each.
         if reason != self._last_refusal:

@@ -21,7 +21,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.ros.qos import qos_profile
@@ -33,6 +33,7 @@ __all__ = ["TOPICS", "main"]
 # Every one of them begins with a std_msgs/Header: the times in the bag are read from it.
 TOPICS: dict[str, type] = {
     "image": Image,
+    "image/compressed": CompressedImage,
     "camera_info": CameraInfo,
     "features": Features,
     "matches": Matches,
@@ -40,7 +41,9 @@ TOPICS: dict[str, type] = {
     "status": FrameStatus,
 }
 _OF_THE_NODE = ("features", "matches", "tracks", "status")
-_OF_THE_CAMERA = ("image", "camera_info")
+_OF_THE_CAMERA = ("image", "image/compressed", "camera_info")
+# Of the two forms of the images, only one is published as a rule.
+_DEFAULT_TOPICS = [name for name in TOPICS if name != "image/compressed"]
 
 _DEPTH = 1000
 _SETTLE_S = 0.5
@@ -125,7 +128,12 @@ def _parser() -> argparse.ArgumentParser:
     add("output", type=Path, metavar="BAG", help="folder of the bag, which must not exist yet")
     add("--storage", choices=tuple(STORAGES), default="sqlite3", help="file format (default sqlite3)")
     add(
-        "--topics", nargs="+", choices=tuple(TOPICS), default=list(TOPICS), help="default: all of them", metavar="TOPIC"
+        "--topics",
+        nargs="+",
+        choices=tuple(TOPICS),
+        default=_DEFAULT_TOPICS,
+        help=f"some of {', '.join(TOPICS)} (default: all but image/compressed)",
+        metavar="TOPIC",
     )
     add("--frames", type=positive, metavar="N", help="end when N status messages have been recorded")
     add("--idle-timeout", type=float, metavar="S", help="end when no message has arrived for S seconds after the first")

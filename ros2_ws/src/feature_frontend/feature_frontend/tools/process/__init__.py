@@ -1,0 +1,23 @@
+"""`process`: every image of bags, videos and folders through the front-end, into a rosbag2; without DDS or a clock."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from feature_frontend.tools.process import command
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the tool as a program; see `command.main`."""
+    code = command.main(argv)
+    if code == command.INTERRUPTED:
+        # Where a KeyboardInterrupt has passed through exec(), as bag libraries use it, CPython ends the process by the
+        # signal instead of with this status, handled or not.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code

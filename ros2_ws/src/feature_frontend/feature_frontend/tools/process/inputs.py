@@ -1,0 +1,146 @@
+"""The images of a bag, a video or a folder as the messages that the node would receive."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from feature_frontend.errors import SourceError
+from feature_frontend.media import PlaybackSettings, Source, SourceOptions, open_source
+from feature_frontend.media.bag import BagImage, BagSource
+from feature_frontend.media.frame import Frame, UnreadableFrame
+from feature_frontend.media.image_folder import ImageFolderSource
+from feature_frontend.media.timeline import stamp_of
+from feature_frontend.media.video import VideoSource
+from feature_frontend.media.webcam import is_webcam
+from feature_frontend.ros.image_conversion import array_to_image
+from feature_frontend.ros.message_encoding import stamp_from_ns
+
+__all__ = ["InputFrame", "describe_files", "image_count", "input_frames", "open_input"]
+
+_DEFAULT_FRAME_ID = "camera"
+# builtin_interfaces/Time holds the seconds in an int32; a damaged header may hold more nanoseconds than a second has.
+_LAST_STAMP_NS = 2**31 * 1_000_000_000 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class InputFrame:
+    """One image of an input.
+
+    Attributes:
+        index: Its position in the input, from 0.
+        header: What its results get as their header.
+        message: The image; None where it cannot be read.
+        problem: Why it cannot be read; empty where it can.
+        camera_infos: CameraInfo messages that came with it, in their order.
+    """
+
+    index: int
+    header: Header
+    message: Image | CompressedImage | None
+    problem: str
+    camera_infos: list[Any]
+
+
+def open_input(location: str, topic: str | None) -> Source:
+    """Opens a bag, a video or a folder of images.
+
+    Raises:
+        SourceError: There is none at that location, or it is a camera.
+    """
+    if is_webcam(location):
+        msg = f"{location} is a camera; expected a bag, a video or a folder of images (the node processes cameras)"
+        raise SourceError(msg)
+    return open_source(location, SourceOptions(topic=topic))
+
+
+def image_count(source: Source, playback: PlaybackSettings) -> int | None:
+    """How many images `playback` chooses; None where a video does not say how long it is."""
+    if source.frame_count is None:
+        return None
+    rest = max(source.frame_count - playback.start, 0)
+    return rest if playback.count is None else min(rest, playback.count)
+
+
+def input_frames(
+    source: Source, playback: PlaybackSettings, frame_id: str | None, next_index: int | None
+) -> Iterator[InputFrame]:
+    """The images that `playback` chooses, in the order of the source.
+
+    Args:
+        source: Of `open_input`.
+        playback: Says which images, and which stamps they get.
+        frame_id: Frame of the headers; None for the source's own, or "camera".
+        next_index: Position of the first image, where those before have been processed; None for the beginning.
+
+    Raises:
+        SourceError: The source is damaged, or its images have no stamps of the kind asked for.
+    """
+    start = playback.start if next_index is None else next_index
+    end = None if playback.count is None else playback.start + playback.count
+    for found, camera_infos in _found(source, start, is_beginning=next_index is None):
+        if end is not None and found.index >= end:
+            return
+        name = frame_id or _own_frame_id(found) or _DEFAULT_FRAME_ID
+        stamp_ns = min(stamp_of(source, playback, found), _LAST_STAMP_NS)
+        header = Header(stamp=stamp_from_ns(stamp_ns), frame_id=name)
+        if isinstance(found, UnreadableFrame):
+            yield InputFrame(found.index, header, None, f"{found.name}: {found.reason}", camera_infos)
+        else:
+            yield InputFrame(found.index, header, _message(found, header), "", camera_infos)
+
+
+def describe_files(location: str) -> dict[str, object]:
+    """What tells an input from another, or from itself after a change: path, number of files, their names and times."""
+    path = Path(location).resolve()
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    listing = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return {
+        "path": str(path),
+        "files": len(files),
+        "listing_sha256": hashlib.sha256(json.dumps(listing).encode()).hexdigest(),
+    }
+
+
+def _found(
+    source: Source, start: int, *, is_beginning: bool
+) -> Iterator[tuple[BagImage | Frame | UnreadableFrame, list[Any]]]:
+    if isinstance(source, BagSource):
+        yield from source.messages(start, with_earlier_infos=is_beginning)
+        return
+    assert isinstance(source, (ImageFolderSource, VideoSource))
+    for frame in source.attempts(start):
+        yield frame, []
+
+
+def _own_frame_id(found: BagImage | Frame | UnreadableFrame) -> str:
+    return str(found.message.header.frame_id) if isinstance(found, BagImage) else found.frame_id
+
+
+def _message(found: BagImage | Frame, header: Header) -> Image | CompressedImage:
+    """A message of ROS: that of a bag was read by another library, whose headers results cannot take over."""
+    if isinstance(found, Frame):
+        encoding = "mono8" if found.image.ndim == 2 else "rgb8"
+        return array_to_image(found.image, encoding, header.stamp, header.frame_id)
+    read = found.message
+    if found.type_name == "sensor_msgs/msg/CompressedImage":
+        message = CompressedImage(header=header, format=read.format)
+    else:
+        message = Image(
+            header=header,
+            height=int(read.height),
+            width=int(read.width),
+            encoding=read.encoding,
+            is_bigendian=int(read.is_bigendian),
+            step=int(read.step),
+        )
+    message.data = array("B", memoryview(read.data).cast("B") if len(read.data) else b"")
+    return message

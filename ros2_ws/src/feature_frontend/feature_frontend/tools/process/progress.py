@@ -1,0 +1,80 @@
+"""How far it is: a bar on a terminal, else a line now and then."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+from typing_extensions import Self
+
+__all__ = ["Progress"]
+
+_LINE_PERIOD_S = 10.0
+
+
+class Progress:
+    """A `Reporter` of all inputs together, on stderr. Any thread may report.
+
+    Args:
+        total: Images of all inputs; None where a video does not say how long it is.
+    """
+
+    def __init__(self, total: int | None) -> None:
+        self._total = total
+        self._lock = threading.Lock()
+        self._here = 0
+        self._earlier = 0
+        self._first_s = self._told_s = time.monotonic()
+        is_terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=total, unit=" images", leave=False, file=sys.stderr) if is_terminal else None
+
+    def done(self, images: int, *, earlier: bool = False) -> None:
+        """See `Reporter`."""
+        with self._lock:
+            if earlier:
+                self._earlier += images
+            elif self._here == 0:
+                # What came before the first image, such as compiling, says nothing about the pace.
+                self._first_s = time.monotonic()
+                self._here = images
+            else:
+                self._here += images
+            if self._bar is None:
+                self._tell()
+            elif earlier:
+                # Not to be taken for this run's pace.
+                self._bar.initial += images
+                self._bar.n += images
+                self._bar.refresh()
+            else:
+                self._bar.update(images)
+
+    def say(self, text: str) -> None:
+        """See `Reporter`."""
+        with self._lock:
+            tqdm.write(text, file=sys.stderr)
+
+    def _tell(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._told_s < _LINE_PERIOD_S or self._here < 2:
+            return
+        self._told_s = now_s
+        done = self._earlier + self._here
+        rate_hz = (self._here - 1) / (now_s - self._first_s)
+        rest = "" if self._total is None else f" of {self._total}"
+        left = "" if self._total is None else f", {max(self._total - done, 0) / rate_hz:.0f} s left"
+        print(f"{done}{rest} images, {rate_hz:.1f} a second{left}", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        """Nothing to do: the bar is there from the start."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,389 @@
+"""One input through the front-end into one bag, from where an earlier run of the same was ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import torch
+from ament_index_python.packages import get_package_share_directory
+from builtin_interfaces.msg import Time
+from feature_frontend_msgs.msg import FrameStatus
+
+import feature_frontend
+from feature_frontend.calibration_file import read_calibration_file
+from feature_frontend.errors import FeatureFrontendError, SettingsError, SourceError
+from feature_frontend.frontend import Frontend
+from feature_frontend.media import PlaybackSettings
+from feature_frontend.ros.calibration_watch import CalibrationWatch
+from feature_frontend.ros.camera_info import camera_info_message
+from feature_frontend.ros.frame_store import FrameStore
+from feature_frontend.ros.frame_worker import Frame, FrameWorker
+from feature_frontend.ros.image_input import pixels_of
+from feature_frontend.ros.message_encoding import stamp_to_ns
+from feature_frontend.ros.result_topics import ResultTopics
+from feature_frontend.ros.status import StatusBook
+from feature_frontend.settings import Settings
+from feature_frontend.snapshot import bring_back, take_snapshot
+from feature_frontend.tools.bag_writer import typestore_with
+from feature_frontend.tools.process.bag_node import BagNode
+from feature_frontend.tools.process.inputs import InputFrame, describe_files, image_count, input_frames, open_input
+from feature_frontend.tools.process.output import Output
+from feature_frontend.tools.process.progress_store import ProgressStore
+
+__all__ = ["Outcome", "Reporter", "Request", "process_input"]
+
+# Compiling takes 35 s of a processor and saves a quarter of a second in ten images.
+COMPILE_FROM_IMAGES = 1000
+COMMIT_PERIOD_S = 2.0
+_NS_PER_S = 1e9
+_MESSAGES = {f"feature_frontend_msgs/msg/{name}" for name in ("Features", "Matches", "Tracks", "FrameStatus")}
+_LIBRARIES = ("torch", "numpy", "opencv-python-headless", "opencv-python", "rosbags")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be done; all of it can be written as JSON.
+
+    Attributes:
+        source: A bag, a video or a folder of images.
+        output: Folder of the bag to be made.
+        settings: Of the front-end, by name.
+        storage: A key of `STORAGES`.
+        namespace: Of the topics, absolute.
+        topic: Image topic of a bag; None where it has one only.
+        camera_info: File of a calibration that holds for all images; None for the CameraInfo of the bag.
+        frame_id: Frame of the headers; None for the source's own, or "camera".
+        playback: Fields of `PlaybackSettings`.
+        threads: Of torch and OpenCV.
+        overwrite: Whether a bag at `output` is replaced.
+    """
+
+    source: str
+    output: str
+    settings: dict[str, Any]
+    storage: str = "sqlite3"
+    namespace: str = "/"
+    topic: str | None = None
+    camera_info: str | None = None
+    frame_id: str | None = None
+    playback: dict[str, Any] = field(default_factory=dict)
+    threads: int = 1
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a request.
+
+    Attributes:
+        output: The bag.
+        sha256: Of topic, type, time and content of all its messages.
+        images: Number of images by what became of them: received, processed, refused.
+        was_finished: Whether the bag was there already, by the same request.
+    """
+
+    output: str
+    sha256: str
+    images: dict[str, int]
+    was_finished: bool
+
+
+class Reporter(Protocol):
+    """Is told how far it is."""
+
+    def done(self, images: int, *, earlier: bool = False) -> None:
+        """So many more images are done; `earlier`: by a run before this one."""
+
+    def say(self, text: str) -> None:
+        """A line for the user."""
+
+
+@dataclass
+class _Position:
+    """How far a run is.
+
+    Attributes:
+        next_index: Position of the next image in the source.
+        compiled_for: (height, width) px of the images that the network was to be compiled for; None before the first.
+        is_compiled: Whether it was.
+        images: As in `Outcome`.
+    """
+
+    next_index: int | None = None
+    compiled_for: tuple[int, int] | None = None
+    is_compiled: bool = False
+    images: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("received", "processed", "refused"), 0))
+
+    def note(self, status: FrameStatus) -> None:
+        self.images = {name: int(getattr(status, f"frames_{name}")) for name in self.images}
+
+
+def process_input(request: Request, reporter: Reporter) -> Outcome:
+    """Makes the bag that `request` asks for, or goes on making it.
+
+    Raises:
+        FeatureFrontendError: It cannot be made; what has been made so far stays, unless it was of another request.
+    """
+    output = Output(Path(request.output))
+    output.check(overwrite=request.overwrite)
+    if output.path.resolve() == Path(request.source).resolve():
+        msg = f"--output {output.path} is the input itself; choose another one"
+        raise SettingsError(msg)
+    torch.set_num_threads(request.threads)
+    cv2.setNumThreads(request.threads)
+    torch.backends.cudnn.deterministic = True
+    playback = PlaybackSettings(**request.playback)
+    source = open_input(request.source, request.topic)
+    settings = _offline(Settings.from_mapping(request.settings), image_count(source, playback))
+    frontend = Frontend.from_pretrained(settings)
+    job = _job(request, frontend)
+    record = output.record()
+    if record and not request.overwrite:
+        if {name: record.get(name) for name in job} != job:
+            msg = f"{output.path} exists already, made with other options; choose another --output, or give --overwrite"
+            raise SettingsError(msg)
+        output.clear()
+        return Outcome(request.output, str(record["sha256"]), record["images"], was_finished=True)
+    if frontend.notice:
+        reporter.say(f"warning: {frontend.notice}")
+    with ProgressStore(output.unfinished) as store:
+        _begin_or_go_on(store, job, output, overwrite=request.overwrite)
+        run = _Run(request, frontend, store, reporter)
+        run.go_on()
+        if not run.is_over:
+            for image in input_frames(source, playback, request.frame_id, run.position.next_index):
+                run.process(image)
+            if not run.position.images["received"]:
+                output.clear()
+                msg = f"there is nothing to process in {source.description} from image {playback.start} on"
+                raise SourceError(msg)
+            run.end()
+        record = {**job, "is_compiled": run.position.is_compiled, "images": run.position.images}
+        complete = output.complete(store, run.node.topics, request.storage, run.typestore, record)
+    output.clear()
+    return Outcome(request.output, str(complete["sha256"]), run.position.images, was_finished=False)
+
+
+class _Run:
+    """The node's own worker in this thread, between an input and a store."""
+
+    def __init__(self, request: Request, frontend: Frontend, store: ProgressStore, reporter: Reporter) -> None:
+        settings = frontend.settings
+        self.position = _Position()
+        self.typestore = typestore_with(_MESSAGES, get_package_share_directory)
+        self.node = BagNode(request.namespace, self.typestore)
+        self.is_over = False
+        self._store = store
+        self._reporter = reporter
+        self._frontend = frontend
+        self._calibrations = CalibrationWatch()
+        self._has_own_calibration = request.camera_info is not None
+        if request.camera_info is not None:
+            calibration = read_calibration_file(Path(request.camera_info))
+            self._calibrations.take(camera_info_message(calibration, Time(), ""))
+        book = StatusBook()
+        self._topics = ResultTopics(self.node, settings, book, self.position.note)
+        frames = FrameStore(dataclasses.replace(settings, store_frames=0))
+        self._source = request.source
+        self._logger = _Logger(reporter)
+        self._worker = FrameWorker(frontend, self._topics, frames, self._calibrations, self._logger, _always)
+        self._objects = {
+            "position": self.position,
+            "frontend": frontend,
+            "worker": self._worker,
+            "calibrations": self._calibrations,
+            "book": book,
+        }
+        self._fixed = {
+            "extractor": frontend.extractor,
+            "topics": self._topics,
+            "frames": frames,
+            "logger": self._logger,
+            "is_ros_up": _always,
+        }
+        if frontend.extractor.recorder is not None:
+            self._fixed["recorder"] = frontend.extractor.recorder
+        self._next_commit_s = time.monotonic() + COMMIT_PERIOD_S
+
+    def go_on(self) -> None:
+        """Takes over the state that an earlier run has left, if one has."""
+        state = self._store.state()
+        if state is None:
+            return
+        snapshot, self.is_over = state
+        bring_back(snapshot, self._objects, self._fixed)
+        compiled_for, extractor = self.position.compiled_for, self._frontend.extractor
+        if compiled_for and extractor.compile_only_for(*compiled_for) != self.position.is_compiled:
+            msg = (
+                "the network can be compiled now and could not when this run was begun, or the other way round, so the "
+                "results would differ; give --overwrite to begin anew, with --compile false to do without"
+            )
+            raise SettingsError(msg)
+        self._reporter.done(self.position.images["received"], earlier=True)
+
+    def process(self, image: InputFrame) -> None:
+        """Puts what an image gives into the store."""
+        if not self._has_own_calibration:
+            for info in image.camera_infos:
+                self._calibrations.take(info)
+        stamp_ns = stamp_to_ns(image.header.stamp)
+        # The clock of this run is the images'.
+        self._topics.note_arrival(stamp_ns / _NS_PER_S)
+        _begin_random_numbers_anew()
+        self._logger.where = f"{self._source}, image {image.index}"
+        frame = Frame(image.message or _NoMessage(image.header), received_s=0.0)
+        if image.message is None:
+            self._worker.refuse(frame, image.problem)
+        else:
+            self._compile_for_first(image.message)
+            self._worker.process(frame)
+        for topic, data in self.node.take():
+            self._store.add(topic, max(stamp_ns, 0), data)
+        self.position.next_index = image.index + 1
+        self._reporter.done(1)
+        if time.monotonic() >= self._next_commit_s:
+            self._commit()
+
+    def end(self) -> None:
+        """Says that no image is left."""
+        self._frontend.close()
+        self._topics.destroy()
+        self._commit(is_last=True)
+
+    def _commit(self, *, is_last: bool = False) -> None:
+        self._store.commit(take_snapshot(self._objects, self._fixed), is_last=is_last)
+        self._next_commit_s = time.monotonic() + COMMIT_PERIOD_S
+
+    def _compile_for_first(self, message: Any) -> None:
+        """Compiles before the first good image: code that is swapped in later gives other results from then on."""
+        if self.position.compiled_for is not None or not self._frontend.settings.compile:
+            return
+        # Where this fails, the worker says what is wrong with the image.
+        with suppress(Exception):
+            size = pixels_of(message, self._frontend.settings).shape[:2]
+            self.position.is_compiled = self._frontend.extractor.compile_only_for(*size)
+            self.position.compiled_for = size
+
+
+@dataclass(frozen=True)
+class _NoMessage:
+    """Stands for an image that cannot be read."""
+
+    header: Any
+
+
+class _Logger:
+    """What the node's worker has for its log.
+
+    Attributes:
+        where: Which image of which input it is about.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.where = ""
+        self._reporter = reporter
+
+    def error(self, text: str, **_options: object) -> None:
+        self._reporter.say(f"warning: {self.where}: {text}")
+
+
+def _always() -> bool:
+    return True
+
+
+def _begin_random_numbers_anew() -> None:
+    """For each image the same ones, so that a run that goes on draws what an undisturbed one draws."""
+    cv2.setRNGSeed(0)
+    torch.manual_seed(0)
+
+
+def _offline(settings: Settings, images: int | None) -> Settings:
+    """`settings` without what depends on time."""
+    if settings.mask_topic:
+        msg = "parameter mask_topic is True, which is for the node; expected a mask for all images in mask_path"
+        raise SettingsError(msg)
+    is_worth_it = settings.compile and (images is None or images >= COMPILE_FROM_IMAGES)
+    return dataclasses.replace(settings, compile=is_worth_it, deadline_ms=0.0)
+
+
+def _begin_or_go_on(store: ProgressStore, job: dict[str, object], output: Output, *, overwrite: bool) -> None:
+    earlier = store.job()
+    if earlier == job:
+        return
+    if earlier is not None and not overwrite:
+        differing = ", ".join(_differences(earlier, job))
+        msg = (
+            f"{output.unfinished} is the unfinished output of a run that differs in {differing}; "
+            "run that one again, choose another --output, or give --overwrite"
+        )
+        raise SettingsError(msg)
+    store.begin(job)
+
+
+def _differences(earlier: Mapping[str, Any], job: Mapping[str, Any]) -> list[str]:
+    """Names of what differs, of nested mappings "name.inner"."""
+    names = []
+    for name in dict.fromkeys([*earlier, *job]):
+        values = earlier.get(name), job.get(name)
+        if values[0] == values[1]:
+            continue
+        is_nested = all(isinstance(value, dict) for value in values)
+        names += [f"{name}.{inner}" for inner in _differences(*values)] if is_nested else [name]
+    return names
+
+
+def _job(request: Request, frontend: Frontend) -> dict[str, object]:
+    """All that the output depends on, as JSON reads it back."""
+    settings = frontend.settings
+    files = {"mask_path": settings.mask_path, "camera_info": request.camera_info}
+    job = {
+        "input": describe_files(request.source),
+        "topic": request.topic,
+        "playback": request.playback,
+        "frame_id": request.frame_id,
+        "namespace": request.namespace,
+        "storage": request.storage,
+        "settings": dataclasses.asdict(settings),
+        "extractor": frontend.extractor.identity,
+        "device": str(frontend.extractor.device),
+        "threads": request.threads,
+        "files_sha256": {name: _file_digest(path) for name, path in files.items() if path},
+        "code_sha256": _code_digest(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "libraries": {name: found for name in _LIBRARIES if (found := _version(name))},
+    }
+    return dict(json.loads(json.dumps(job)))
+
+
+def _file_digest(path: str) -> str:
+    try:
+        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+    except OSError as error:
+        msg = f"{path} cannot be read: {error}"
+        raise FeatureFrontendError(msg) from error
+
+
+@lru_cache(maxsize=1)
+def _code_digest() -> str:
+    digest = hashlib.sha256()
+    for file in sorted(Path(feature_frontend.__file__).parent.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,136 @@
+"""The parameters of the node as command-line options and from files, for tools that run the front-end themselves."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+
+from feature_frontend.errors import SettingsError
+from feature_frontend.mask_file import read_mask_file
+from feature_frontend.parameter_record import ParameterRecord
+from feature_frontend.settings import PARAMETERS, Settings
+
+__all__ = ["add_settings_arguments", "read_parameter_file", "settings_from"]
+
+_PREFIX = "parameter_"
+_VALUES = "ros__parameters"
+_OF_EVERY_NODE = {"use_sim_time"}
+_BOOLS = {"true": True, "false": False}
+
+
+def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds `--params-file` and an option for each parameter."""
+    parser.add_argument(
+        "--params-file",
+        action="append",
+        default=[],
+        metavar="YAML",
+        help="parameters as the node takes them: a path, or a file of config/ by name; later files win",
+    )
+    group = parser.add_argument_group("parameters of the front-end", "as the node's; they win over --params-file")
+    for record in PARAMETERS.values():
+        default = repr(record.default).lower() if isinstance(record.default, bool) else repr(record.default)
+        group.add_argument(
+            f"--{record.name.replace('_', '-')}",
+            dest=_PREFIX + record.name,
+            type=_reader(record),
+            metavar="|".join(record.choices) if 0 < len(record.choices) < 4 else "VALUE",
+            help=f"{record.description} (default {default})".replace("%", "%%"),
+        )
+
+
+def settings_from(options: argparse.Namespace, node: str = "/frontend") -> Settings:
+    """What the options of `add_settings_arguments` say.
+
+    Args:
+        options: The parsed arguments.
+        node: Full name of the node whose sections of the files count.
+
+    Raises:
+        SettingsError: A file cannot be read, a name is unknown, a value has a wrong type or is out of range, or the
+            file of `mask_path` holds no mask.
+    """
+    values: dict[str, object] = {}
+    for name in options.params_file:
+        values.update(read_parameter_file(name, node))
+    given = {name: getattr(options, _PREFIX + name) for name in PARAMETERS}
+    values.update({name: value for name, value in given.items() if value is not None})
+    settings = Settings.from_mapping(values)
+    if settings.mask_path:
+        read_mask_file(settings.mask_path)
+    return settings
+
+
+def read_parameter_file(name: str, node: str) -> dict[str, object]:
+    """The parameters that a file has for a node, as ROS reads it: "/**" is every node, "*" any one name.
+
+    Args:
+        name: Path of a YAML file, or the name of one in the package's `config/`.
+        node: Full name of the node.
+
+    Raises:
+        SettingsError: There is no such file, or it is no parameter file.
+    """
+    path = _find(name)
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        msg = f"parameter file {path} cannot be read: {error}"
+        raise SettingsError(msg) from error
+    sections = list(_sections(document, ""))
+    if not sections:
+        msg = f"parameter file {path} has no section {_VALUES!r}; `feature_frontend parameters --yaml` prints one"
+        raise SettingsError(msg)
+    found: dict[str, object] = {}
+    for pattern, values in sections:
+        if re.fullmatch(_expression(pattern), node):
+            found.update({key: value for key, value in values.items() if key not in _OF_EVERY_NODE})
+    return found
+
+
+def _sections(document: Any, above: str) -> Iterator[tuple[str, dict[str, object]]]:
+    if not isinstance(document, dict):
+        return
+    for key, value in document.items():
+        if key == _VALUES:
+            yield above, value if isinstance(value, dict) else {}
+        else:
+            yield from _sections(value, f"{above}/{str(key).strip('/')}")
+
+
+def _expression(pattern: str) -> str:
+    parts = re.split(r"(/\*\*|\*)", pattern)
+    meanings = {"/**": "(?:/.*)?", "*": "[^/]*"}
+    return "".join(meanings.get(part) or re.escape(part) for part in parts)
+
+
+def _find(name: str) -> Path:
+    folders: list[Path] = []
+    with suppress(PackageNotFoundError):
+        folders.append(Path(get_package_share_directory("feature_frontend")) / "config")
+    for path in (Path(name).expanduser(), *(folder / name for folder in folders)):
+        if path.is_file():
+            return path
+    shipped = sorted(path.name for folder in folders for path in folder.glob("*.yaml"))
+    msg = f"no parameter file {name!r}; expected a path or one of {', '.join(shipped)}"
+    raise SettingsError(msg)
+
+
+def _reader(record: ParameterRecord) -> Callable[[str], object]:
+    kind = type(record.default)
+
+    def read(text: str) -> object:
+        try:
+            return record.check(_BOOLS[text.lower()] if kind is bool else kind(text))
+        except (KeyError, ValueError, SettingsError) as error:
+            msg = f"{text!r}; expected {record.expectation}"
+            raise argparse.ArgumentTypeError(msg) from error
+
+    return read

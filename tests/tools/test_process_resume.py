@@ -1,0 +1,209 @@
+"""`process` killed and started again: the files of an undisturbed run, and what was done is not done again."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
+pytest.importorskip("feature_frontend_msgs.msg", reason="needs the built feature_frontend_msgs")
+pytest.importorskip("rosbags", reason="needs rosbags")
+
+from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.settings import PARAMETERS
+from feature_frontend.tools.process import run
+from feature_frontend.tools.process.command import main
+from feature_frontend.tools.process.progress_store import ProgressStore
+from tests.tools.offline import OPTIONS, SECOND, camera_info, command, files, image, moving, write_bag
+
+Photographs = list[npt.NDArray[np.uint8]]
+TIMEOUT_S = 120.0
+IMAGES = 12
+# Runs the tool, commits behind every image, and kills itself by SIGKILL inside the given call of a method.
+KILLED = """
+import os, signal, sys
+from feature_frontend.tools.bag_writer import BagWriter
+from feature_frontend.tools.process import main, output, run
+from feature_frontend.tools.process.progress_store import ProgressStore
+run.COMMIT_PERIOD_S = 0.0
+owner, name, left = {owner}, {name!r}, [{call}]
+method = getattr(owner, name)
+def call(*arguments, **options):
+    left[0] -= 1
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return method(*arguments, **options)
+setattr(owner, name, call)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def bag(photographs: Photographs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 images, two of them bad, with a calibration that changes."""
+    contents = []
+    for index in range(IMAGES):
+        stamp_ns = (index + 1) * SECOND
+        message = image(stamp_ns, moving(photographs, index), "rgb8")
+        if index in {3, 8}:
+            message.encoding = "rainbow"
+        contents.append(("/cam/image", stamp_ns, message))
+        contents.append(("/cam/camera_info", stamp_ns + 5, camera_info(stamp_ns, 120.0 + 20 * (index > 5))))
+    return write_bag(tmp_path_factory.mktemp("input") / "drive", contents)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(bag: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Hashes of the files that a run makes that nobody disturbs."""
+    path = tmp_path_factory.mktemp("output") / "features"
+    assert main([str(bag), "-o", str(path), *OPTIONS]) == 0
+    return files(path)
+
+
+def interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def killed(owner: str, name: str, call: int, *arguments: object) -> None:
+    script = KILLED.format(owner=owner, name=name, call=call)
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)], capture_output=True, timeout=TIMEOUT_S, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("owner", "name", "calls"),
+    [
+        ("ProgressStore", "add", (9, 14)),  # between two messages of one image, twice in one run
+        ("ProgressStore", "commit", (IMAGES + 1,)),  # with all images done, before the last step is written
+        ("BagWriter", "write", (7,)),  # while the bag is written
+        ("output.Output", "clear", (1,)),  # with the bag in its place
+    ],
+)
+def test_killed_and_started_again_gives_the_same_files(
+    bag: Path, undisturbed: dict[str, str], tmp_path: Path, owner: str, name: str, calls: tuple[int, ...]
+) -> None:
+    output = tmp_path / "features"
+    for call in calls:
+        killed(owner, name, call, bag, "-o", output, *OPTIONS)
+        assert output.exists() == (name == "clear")
+    assert main([str(bag), "-o", str(output), *OPTIONS]) == 0
+    assert files(output) == undisturbed
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
+@pytest.mark.parametrize("tracker", getattr(PARAMETERS.get("tracker"), "choices", ("chain",)))
+def test_what_was_done_is_not_done_again(
+    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str
+) -> None:
+    options = [*OPTIONS, *(("--tracker", tracker) if "tracker" in PARAMETERS else ())]
+    assert main([str(bag), "-o", str(tmp_path / "undisturbed"), *options]) == 0
+    monkeypatch.setattr(run, "COMMIT_PERIOD_S", 0.0)
+    add, added = ProgressStore.add, []
+
+    def stop_at_eighth_status(store: ProgressStore, topic: str, time_ns: int, data: bytes) -> None:
+        add(store, topic, time_ns, data)
+        added.append(topic)
+        if added.count("/status") == 8:
+            raise KeyboardInterrupt
+
+    output = tmp_path / "features"
+    with monkeypatch.context() as patched:
+        patched.setattr(ProgressStore, "add", stop_at_eighth_status)
+        assert main([str(bag), "-o", str(output), *options]) == 130
+    processed = []
+    process_image = run._Run.process
+    monkeypatch.setattr(
+        run._Run, "process", lambda self, image: (processed.append(image.index), process_image(self, image))[1]
+    )
+    assert main([str(bag), "-o", str(output), *options]) == 0
+    assert processed == list(range(7, IMAGES))
+    assert files(output) == files(tmp_path / "undisturbed")
+
+
+def test_another_run_does_not_go_on_with_it(
+    bag: Path,
+    undisturbed: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output = tmp_path / "features"
+    with monkeypatch.context() as patched:
+        patched.setattr(run._Run, "end", interrupt)
+        assert main([str(bag), "-o", str(output), *OPTIONS]) == 130
+    assert main([str(bag), "-o", str(output), *OPTIONS, "--min-similarity", "0.5"]) == 1
+    error = capsys.readouterr().err
+    assert "features.unfinished is the unfinished output of a run that differs in settings.min_similarity;" in error
+    assert main([str(bag), "-o", str(output), *OPTIONS, "--count", "2", "--overwrite"]) == 0
+    assert main([str(bag), "-o", str(output), *OPTIONS, "--overwrite"]) == 0
+    assert files(output) == undisturbed
+
+
+def test_two_processes_do_not_work_on_one_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feature_frontend.tools.process.progress_store._LOCK_TIMEOUT_S", 0.1)
+    folder = tmp_path / "features.unfinished"
+    with ProgressStore(folder), pytest.raises(FeatureFrontendError, match=f"another process works on {folder}"):
+        ProgressStore(folder)
+    with ProgressStore(folder):
+        pass
+
+
+def test_an_interrupt_is_quiet_and_says_how_to_go_on(photographs: Photographs, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index in range(100):
+        cv2.imwrite(str(folder / f"{index}.png"), moving(photographs, index)[..., ::-1])
+    output = tmp_path / "features"
+    process = command(folder, "-o", output, *OPTIONS)
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while not (tmp_path / "features.unfinished" / "progress.db-journal").exists():
+        assert time.monotonic() < deadline_s
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 130, err
+    assert out == ""
+    assert err == f"interrupted; what is done is kept in {output}.unfinished; the same command goes on from there\n"
+
+
+@pytest.mark.slow
+def test_several_inputs_at_a_time_and_again_after_a_kill(
+    bag: Path, undisturbed: dict[str, str], photographs: Photographs, tmp_path: Path
+) -> None:
+    contents = [
+        ("/image", (n + 1) * SECOND, image((n + 1) * SECOND, moving(photographs, n), "rgb8")) for n in range(40)
+    ]
+    other = write_bag(tmp_path / "other", contents)
+    output = tmp_path / "out"
+    arguments = (bag, other, tmp_path / "nowhere", "-o", output, "--jobs", 2, *OPTIONS)
+    process = command(*arguments)
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while not list(output.glob("*.unfinished")):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    process = command(*arguments)
+    out, err = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 1
+    assert f"error: {tmp_path / 'nowhere'}: there is no file or folder" in err
+    assert f"{IMAGES + 40} images of 3 sources" in out
+    found = files(output / "drive")
+    assert {name: digest for name, digest in found.items() if name != "process.json"} == {
+        name: digest for name, digest in undisturbed.items() if name != "process.json"
+    }
+    assert json.loads((output / "other" / "process.json").read_text())["messages"]["/features"] == 40

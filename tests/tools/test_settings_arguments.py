@@ -1,0 +1,91 @@
+"""The node's parameters on a command line and in the node's own files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ament_index_python", reason="needs ROS 2")
+
+from feature_frontend.errors import SettingsError
+from feature_frontend.settings import PARAMETERS, Settings
+from feature_frontend.tools.parameters import yaml_file
+from feature_frontend.tools.settings_arguments import add_settings_arguments, read_parameter_file, settings_from
+
+
+def parse(*arguments: str, node: str = "/frontend") -> Settings:
+    parser = argparse.ArgumentParser()
+    add_settings_arguments(parser)
+    return settings_from(parser.parse_args(arguments), node)
+
+
+def test_every_parameter_is_an_option() -> None:
+    assert parse() == Settings()
+    for record in PARAMETERS.values():
+        if record.name == "mask_path":
+            continue  # The file must exist.
+        text = str(record.choices[-1] if record.choices else record.default)
+        assert getattr(parse(f"--{record.name.replace('_', '-')}", text), record.name) == record.check(
+            type(record.default)(text) if not isinstance(record.default, bool) else text == "True"
+        )
+
+
+def test_the_file_of_all_defaults_is_read(tmp_path: Path) -> None:
+    (tmp_path / "all.yaml").write_text(yaml_file())
+    assert read_parameter_file(str(tmp_path / "all.yaml"), "/frontend") == {
+        name: record.default for name, record in PARAMETERS.items()
+    }
+
+
+def test_options_win_over_files_and_later_files_over_earlier_ones(tmp_path: Path) -> None:
+    first, second = tmp_path / "1.yaml", tmp_path / "2.yaml"
+    first.write_text("/**:\n  ros__parameters:\n    border: 1\n    nms_radius: 1\n    grid_rows: 1\n")
+    second.write_text("frontend:\n  ros__parameters:\n    nms_radius: 2\n    grid_rows: 2\n")
+    settings = parse("--params-file", str(first), "--grid-rows", "3", "--params-file", str(second))
+    assert (settings.border, settings.nms_radius, settings.grid_rows) == (1, 2, 3)
+    assert parse("--params-file", "aliked-t16+mnn.yaml").extractor == "aliked-t16"
+
+
+@pytest.mark.parametrize(
+    ("section", "node", "counts"),
+    [
+        ("/**", "/a/b/frontend", True),
+        ("/*/frontend", "/a/frontend", True),
+        ("/*/frontend", "/a/b/frontend", False),
+        ("/a/frontend", "/a/frontend", True),
+        ("frontend", "/a/frontend", False),
+        ("/other", "/frontend", False),
+    ],
+)
+def test_sections_are_chosen_as_ros_does(tmp_path: Path, section: str, node: str, counts: bool) -> None:
+    (tmp_path / "p.yaml").write_text(f"{section}:\n  ros__parameters:\n    border: 5\n    use_sim_time: true\n")
+    assert parse("--params-file", str(tmp_path / "p.yaml"), node=node).border == (5 if counts else 0)
+    (tmp_path / "n.yaml").write_text("a:\n  frontend:\n    ros__parameters:\n      border: 5\n")
+    assert read_parameter_file(str(tmp_path / "n.yaml"), "/a/frontend") == {"border": 5}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("border: 5\n", "has no section 'ros__parameters'"),
+        ("a: [\n", "cannot be read"),
+        ("/**: {ros__parameters: {bordr: 5}}\n", r"unknown parameter\(s\) bordr"),
+        ("/**: {ros__parameters: {border: -5}}\n", "parameter border is -5; expected"),
+    ],
+)
+def test_wrong_files_are_told(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "p.yaml").write_text(text)
+    with pytest.raises(SettingsError, match=expected):
+        parse("--params-file", str(tmp_path / "p.yaml"))
+
+
+def test_wrong_values_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, expected in (
+        (("--border", "-1"), "argument --border: '-1'; expected a value of type int from 0 to 1000"),
+        (("--compile", "maybe"), "argument --compile: 'maybe'; expected a value of type bool"),
+    ):
+        with pytest.raises(SystemExit):
+            parse(*arguments)
+        assert expected in capsys.readouterr().err

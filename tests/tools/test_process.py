@@ -313,6 +313,7 @@ def test_what_is_there_is_not_overwritten(
         (["BAG", "-o", "BAG", "--overwrite"], "is the input itself"),
         (["BAG", "-o", "out", "--mask-path", "nowhere.png"], "parameter mask_path is 'nowhere.png'"),
         (["BAG", "-o", "out", "--mask-topic", "true"], "parameter mask_topic is True, which is for the node"),
+        (["BAG", "-o", "out", "--camera-type", "stereo"], "parameter camera_type is 'stereo', which is for the node"),
         (["BAG", "-o", "out", "--params-file", "nowhere.yaml"], "no parameter file 'nowhere.yaml'"),
         (["BAG", "BAG", "-o", "out"], "would both go to"),
     ],

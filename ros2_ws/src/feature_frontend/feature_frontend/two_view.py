@@ -97,15 +97,12 @@ def epipolar_inliers(points0: Points, points1: Points, threshold_px: float = 1.0
     if len(pairs0) < MINIMUM_PAIRS:
         return none
     cv2.setRNGSeed(0)
+    options = (threshold_px, CONFIDENCE, MAX_ITERATIONS)
     try:
-        fundamental, mask = cv2.findFundamentalMat(
-            pairs0, pairs1, cv2.USAC_DEFAULT, threshold_px, CONFIDENCE, MAX_ITERATIONS
-        )
+        fundamental, mask = cv2.findFundamentalMat(pairs0, pairs1, cv2.USAC_DEFAULT, *options)
     except cv2.error:
-        # On some pairs every variant of USAC ends in a failed assertion (OpenCV 5.0); the older RANSAC does not.
-        fundamental, mask = cv2.findFundamentalMat(
-            pairs0, pairs1, cv2.FM_RANSAC, threshold_px, CONFIDENCE, MAX_ITERATIONS
-        )
+        # A failed assertion inside USAC, on some sets of up to 20 pairs in degenerate positions.
+        fundamental, mask = cv2.findFundamentalMat(pairs0, pairs1, cv2.FM_RANSAC, *options)
     if fundamental is None or np.count_nonzero(mask) < MINIMUM_PAIRS:
         return none
     return np.asarray(mask, np.uint8).ravel().astype(np.bool_)

@@ -314,7 +314,7 @@ def _offline(settings: Settings, images: int | None) -> Settings:
         msg = "parameter mask_topic is True, which is for the node; expected a mask for all images in mask_path"
         raise SettingsError(msg)
     if settings.camera_type != "mono":
-        msg = f"parameter camera_type is {settings.camera_type!r}, which is for the node; expected mono, a side at a time"
+        msg = f"parameter camera_type is {settings.camera_type!r}, which is for the node; expected mono, side by side"
         raise SettingsError(msg)
     is_worth_it = settings.compile and (images is None or images >= COMPILE_FROM_IMAGES)
     return dataclasses.replace(settings, compile=is_worth_it, deadline_ms=0.0)

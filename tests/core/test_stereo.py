@@ -275,6 +275,7 @@ def test_disparities_in_the_wrong_order_are_refused() -> None:
         Settings(stereo_min_disparity_px=5.0, stereo_max_disparity_px=5.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extractor", ["silk-vggnp-mu", "aliked-n16"])
 @pytest.mark.parametrize("kind", ["rectified", "raw"])
 def test_depth_of_a_rendered_pair(

@@ -135,6 +135,7 @@ def _rows(values: Any, columns: int = 2) -> npt.NDArray[np.float32]:
     return np.frombuffer(values, np.float32).reshape(-1, columns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [rectified_pair, raw_pair], ids=["rectified", "raw"])
 def test_a_pair_gives_features_matches_and_points(worker: _Worker, make: Any) -> None:
     pair: StereoPair = make()

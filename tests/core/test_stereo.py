@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from feature_frontend.calibration import CameraCalibration, normalize_points
 from feature_frontend.errors import CalibrationError, MatchingError, SettingsError
 from feature_frontend.frontend import Frontend
+from feature_frontend.recording import make_recorder
 from feature_frontend.settings import Settings
 from feature_frontend.stereo.matching import match_stereo
 from feature_frontend.stereo.rig import StereoRig
@@ -237,9 +238,19 @@ def test_without_calibrations_only_rectified_images_of_one_size_match() -> None:
         match_stereo(features, small, rig, settings)
 
 
-def test_both_sides_go_through_the_network_together(photographs: list[npt.NDArray[np.uint8]]) -> None:
+@pytest.mark.parametrize(
+    ("device", "is_recorded"),
+    [
+        ("cpu", False),
+        ("cpu", True),
+        pytest.param("cuda", True, marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")),
+    ],
+)
+def test_both_sides_go_through_the_network_together(
+    photographs: list[npt.NDArray[np.uint8]], device: str, is_recorded: bool
+) -> None:
     settings = Settings(camera_type="stereo", max_num_keypoints=100)
-    extractor = seeded_extractor(settings, "cpu")
+    extractor = seeded_extractor(settings, device, make_recorder(torch.device(device)) if is_recorded else None)
     frontend = Frontend(extractor, settings)
     left, right = (np.ascontiguousarray(image[:240, :320]) for image in photographs[:2])
     grey = cv2.cvtColor(right, cv2.COLOR_RGB2GRAY)
@@ -248,7 +259,7 @@ def test_both_sides_go_through_the_network_together(photographs: list[npt.NDArra
     for number, other in enumerate((right, grey, np.ascontiguousarray(right[:200, :300]))):
         result = frontend.process(left, number, mask, other)
         assert result.right is not None
-        expected = extractor(other)
+        expected = extractor(other).to("cpu")
         torch.testing.assert_close(result.right.keypoints, expected.keypoints, atol=1e-3, rtol=0)
         assert (result.right.height, result.right.width) == other.shape[:2]
         # The mask is of the left image.
@@ -264,6 +275,7 @@ def test_disparities_in_the_wrong_order_are_refused() -> None:
         Settings(stereo_min_disparity_px=5.0, stereo_max_disparity_px=5.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extractor", ["silk-vggnp-mu", "aliked-n16"])
 @pytest.mark.parametrize("kind", ["rectified", "raw"])
 def test_depth_of_a_rendered_pair(

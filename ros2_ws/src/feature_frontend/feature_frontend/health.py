@@ -86,6 +86,7 @@ class Health:
         matches: Median of those that had an earlier frame and keypoints.
         inlier_ratio: Median where known.
         last_refusal: Reason of the last refused frame in the window; empty for none.
+        last_drop: Reason of the last dropped one; empty for none.
     """
 
     silence_s: float
@@ -103,6 +104,7 @@ class Health:
     matches: float = math.nan
     inlier_ratio: float = math.nan
     last_refusal: str = ""
+    last_drop: str = ""
 
 
 class HealthWindow:
@@ -163,6 +165,7 @@ class HealthWindow:
             matches=_median(matched),
             inlier_ratio=_median([f.inlier_ratio for f in processed if not math.isnan(f.inlier_ratio)]),
             last_refusal=refused[-1].reason if refused else "",
+            last_drop=next((f.reason for f in reversed(frames) if f.state == FrameState.DROPPED), ""),
         )
 
 
@@ -195,7 +198,7 @@ def _findings(health: Health) -> list[tuple[Level, str]]:
         level = Level.ERROR if health.blank > BLANK_ERROR * processed else Level.WARN
         found.append((level, f"{health.blank} of {processed} images without keypoints: covered lens, darkness?"))
     if received and health.dropped > DROPPED_WARN * received:
-        found.append((Level.WARN, f"{health.dropped} of {received} images dropped: slower than the camera"))
+        found.append((Level.WARN, f"{health.dropped} of {received} images dropped: {health.last_drop}"))
     if health.matches < MATCHES_ERROR:
         found.append((Level.ERROR, f"{health.matches:.0f} matches (median): too few for a pose"))
     elif health.matches < MATCHED_WARN * health.keypoints:

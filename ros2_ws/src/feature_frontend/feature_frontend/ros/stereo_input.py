@@ -57,7 +57,7 @@ class StereoInput:
 
     Args:
         node: Where the topics are.
-        settings: Those that begin with `stereo_`, and `image_transport`.
+        settings: Those that begin with `stereo_`, `image_transport` and `image_qos`.
         qos: Of the subscriptions.
         topics: Takes the messages of `right/camera_info`.
         arrived: Takes each left image as it comes and makes a frame of it.
@@ -77,6 +77,7 @@ class StereoInput:
     ) -> None:
         self._node, self._topics = node, topics
         self._arrived, self._release_frame, self._drop = arrived, release, drop
+        self._qos_name = settings.image_qos
         self._slop_ms, self._queue_size = settings.stereo_slop_ms, settings.stereo_queue_size
         self._statistics = SyncStatistics(settings.stereo_slop_ms, time.monotonic())
         # By stamp in ns, as the synchroniser keeps them.
@@ -180,7 +181,9 @@ class StereoInput:
         problem = self._statistics.summary(time.monotonic()).problem
         if problem:
             seen = "; ".join(self._publishers(side) for side in (_LEFT, _RIGHT))
-            self._node.get_logger().warning(f"{problem} ({seen})", throttle_duration_sec=_LOG_S)
+            self._node.get_logger().warning(
+                f"{problem} ({seen}; image_qos is {self._qos_name})", throttle_duration_sec=_LOG_S
+            )
 
     def _publishers(self, side: int) -> str:
         """Who offers a side's images, and by which QoS."""

@@ -104,7 +104,7 @@ def _points(values: object) -> npt.NDArray[np.float64]:
 
 def _pixel_size(keypoints: FloatArray, rays: FloatArray) -> float:
     """Size of a pixel on the plane of the rays: how far the rays spread for how far the keypoints do."""
-    is_known = np.isfinite(rays).all(axis=1)
+    is_known = np.isfinite(rays).all(axis=1) & np.isfinite(keypoints).all(axis=1)
     if not is_known.any():
         return 1e-3
     spreads = [np.ptp(np.quantile(points[is_known], (0.1, 0.9), axis=0), axis=0).sum() for points in (rays, keypoints)]

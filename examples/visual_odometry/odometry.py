@@ -161,11 +161,10 @@ class VisualOdometry:
 
     def _follow(self, view: View, px: float) -> Step:
         assert self._motion is not None
-        expected = self._last @ self._motion
         known = np.array([number in self._points for number in view.ids.tolist()], np.bool_)
-        placed = self._place(view, known, expected, px)
+        placed = self._place(view, known, px)
         if placed is None:
-            self._last = expected
+            self._last = self._last @ self._motion
             return self._fail(
                 view, self._options.patience, f"no pose fits {np.count_nonzero(known)} tracks with points"
             )
@@ -182,19 +181,24 @@ class VisualOdometry:
             self._add_keyframe(view, px)
         return Step(view.pose)
 
-    def _place(
-        self, view: View, known: npt.NDArray[np.bool_], expected: FloatArray, px: float
-    ) -> tuple[View, npt.NDArray[np.bool_]] | None:
-        """The view at its pose, sought near `expected`, and which of its known points fit; None where too few do."""
+    def _place(self, view: View, known: npt.NDArray[np.bool_], px: float) -> tuple[View, npt.NDArray[np.bool_]] | None:
+        """The view at its pose, and which of its known points fit it; None where too few do."""
         options = self._options
         if np.count_nonzero(known) < options.min_points:
             return None
         points = np.array([self._points[number] for number in view.ids[known].tolist()])
         rays, threshold = view.rays[known], options.threshold_px * px
-        guess = _inverse(expected)
+        # P3P: the default takes samples of five for EPnP, which finds no pose among wrong tracks in older OpenCV.
         cv2.setRNGSeed(0)
         ok, turn, shift, inliers = cv2.solvePnPRansac(
-            points, rays, _EYE, None, cv2.Rodrigues(guess[:3, :3])[0], guess[:3, 3:].copy(), True, 200, threshold, 0.999
+            points,
+            rays,
+            _EYE,
+            None,
+            iterationsCount=200,
+            reprojectionError=threshold,
+            confidence=0.999,
+            flags=cv2.SOLVEPNP_AP3P,
         )
         if not ok or inliers is None or len(inliers) < options.min_points:
             return None

@@ -12,9 +12,6 @@ import numpy.typing as npt
 import pytest
 
 from examples.visual_odometry.compare import align
-from feature_frontend.calibration import CameraCalibration, RegionOfInterest
-from feature_frontend.colmap import camera_from_calibration
-from feature_frontend.errors import CalibrationError
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.frontend import Frontend
 from feature_frontend.media import open_source
@@ -197,41 +194,3 @@ def test_images_that_share_nothing_are_an_error(tmp_path: Path, capsys: pytest.C
     assert main(["colmap", str(tmp_path), "--output", str(tmp_path / "x.db"), *_FRONTEND]) == 1
     assert "2 images and no pair with matches" in capsys.readouterr().err
     assert list(tmp_path.glob("x.db*")) == []
-
-
-def _calibration(model: str, coefficients: tuple[float, ...], **values: Any) -> CameraCalibration:
-    matrix = (500.0, 0.0, 319.5, 0.0, 400.0, 239.5, 0.0, 0.0, 1.0)
-    return CameraCalibration(480, 640, "", model, matrix, coefficients, **values)
-
-
-@pytest.mark.parametrize(
-    ("model", "coefficients", "number", "distortion"),
-    [
-        ("plumb_bob", (), 1, ()),
-        ("plumb_bob", (0.0,) * 5, 1, ()),
-        ("plumb_bob", (0.1, 0.2, 0.3, 0.4), 4, (0.1, 0.2, 0.3, 0.4)),
-        ("plumb_bob", (0.1, 0.2, 0.3, 0.4, 0.5), 6, (0.1, 0.2, 0.3, 0.4, 0.5, 0.0, 0.0, 0.0)),
-        ("rational_polynomial", tuple(np.arange(1.0, 9)), 6, tuple(np.arange(1.0, 9))),
-        ("equidistant", (0.0,) * 4, 5, (0.0,) * 4),
-    ],
-)
-def test_lenses_are_those_of_colmap(
-    model: str, coefficients: tuple[float, ...], number: int, distortion: tuple[float, ...]
-) -> None:
-    camera = camera_from_calibration(_calibration(model, coefficients))
-    assert (camera.model, camera.parameters) == (number, (500.0, 400.0, 320.0, 240.0, *distortion))
-
-
-def test_a_region_and_binning_move_the_principal_point() -> None:
-    region = RegionOfInterest(x_offset=100, y_offset=40, height=400, width=400)
-    calibration = _calibration("plumb_bob", (), binning_x=2, binning_y=2, region_of_interest=region)
-    camera = camera_from_calibration(calibration)
-    assert (camera.height, camera.width) == (200, 200)
-    assert camera.parameters == (250.0, 200.0, 110.0, 100.0)
-
-
-def test_a_lens_that_colmap_lacks_can_be_rectified() -> None:
-    calibration = _calibration("tilted_thin_prism", (0.1,) * 14)
-    with pytest.raises(CalibrationError, match="no lens model for 'tilted_thin_prism'; rectify"):
-        camera_from_calibration(calibration)
-    assert camera_from_calibration(calibration, rectified=True).model == 1

@@ -1,0 +1,83 @@
+"""COLMAP's cameras and database; tests/tools/test_export.py has COLMAP itself read one."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from feature_frontend.calibration import CameraCalibration, RegionOfInterest
+from feature_frontend.colmap import ColmapDatabase, camera_from_calibration, guessed_camera
+from feature_frontend.errors import CalibrationError
+
+
+def _calibration(model: str, coefficients: tuple[float, ...], **values: Any) -> CameraCalibration:
+    matrix = (500.0, 0.0, 319.5, 0.0, 400.0, 239.5, 0.0, 0.0, 1.0)
+    return CameraCalibration(480, 640, "", model, matrix, coefficients, **values)
+
+
+@pytest.mark.parametrize(
+    ("model", "coefficients", "number", "distortion"),
+    [
+        ("plumb_bob", (), 1, ()),
+        ("plumb_bob", (0.0,) * 5, 1, ()),
+        ("plumb_bob", (0.1, 0.2, 0.3, 0.4), 4, (0.1, 0.2, 0.3, 0.4)),
+        ("plumb_bob", (0.1, 0.2, 0.3, 0.4, 0.5), 6, (0.1, 0.2, 0.3, 0.4, 0.5, 0.0, 0.0, 0.0)),
+        ("rational_polynomial", tuple(np.arange(1.0, 9)), 6, tuple(np.arange(1.0, 9))),
+        ("equidistant", (0.0,) * 4, 5, (0.0,) * 4),
+    ],
+)
+def test_lenses_are_those_of_colmap(
+    model: str, coefficients: tuple[float, ...], number: int, distortion: tuple[float, ...]
+) -> None:
+    camera = camera_from_calibration(_calibration(model, coefficients))
+    assert (camera.model, camera.parameters) == (number, (500.0, 400.0, 320.0, 240.0, *distortion))
+
+
+def test_a_region_and_binning_move_the_principal_point() -> None:
+    region = RegionOfInterest(x_offset=100, y_offset=40, height=400, width=400)
+    calibration = _calibration("plumb_bob", (), binning_x=2, binning_y=2, region_of_interest=region)
+    camera = camera_from_calibration(calibration)
+    assert (camera.height, camera.width) == (200, 200)
+    assert camera.parameters == (250.0, 200.0, 110.0, 100.0)
+
+
+def test_a_lens_that_colmap_lacks_can_be_rectified() -> None:
+    calibration = _calibration("tilted_thin_prism", (0.1,) * 14)
+    with pytest.raises(CalibrationError, match="no lens model for 'tilted_thin_prism'; rectify"):
+        camera_from_calibration(calibration)
+    assert camera_from_calibration(calibration, rectified=True).model == 1
+
+
+def test_pixels_are_counted_from_the_corner_and_pairs_by_their_images(tmp_path: Path) -> None:
+    path = tmp_path / "database.db"
+    with ColmapDatabase(path) as database:
+        camera_id = database.add_camera(guessed_camera(480, 640))
+        images = [database.add_image(name, camera_id, np.array([[0.0, 1.5], [639.0, 479.0]])) for name in "ab"]
+        rows, inlier = np.array([[0, 1], [1, 0]]), np.array([False, True])
+        database.add_pair(*images, rows, inlier, is_calibrated=False)
+    connection = sqlite3.connect(path)
+    (camera,) = connection.execute("SELECT model, width, height, params, prior_focal_length FROM cameras")
+    assert (*camera[:3], camera[4]) == (2, 640, 480, 0)
+    assert np.frombuffer(camera[3]).tolist() == [768.0, 320.0, 240.0, 0.0]
+    ((data,),) = connection.execute("SELECT data FROM keypoints WHERE image_id = 2")
+    assert np.frombuffer(data, np.float32).tolist() == [0.5, 2.0, 639.5, 479.5]
+    ((pair_id, data),) = connection.execute("SELECT pair_id, data FROM matches")
+    assert (pair_id, np.frombuffer(data, np.uint32).tolist()) == (2147483647 + 2, [0, 1, 1, 0])
+    ((count, data, config),) = connection.execute("SELECT rows, data, config FROM two_view_geometries")
+    assert (count, np.frombuffer(data, np.uint32).tolist(), config) == (1, [1, 0], 3)
+    connection.close()
+
+
+def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> None:
+        with ColmapDatabase(tmp_path / "database.db") as database:
+            database.add_camera(guessed_camera(480, 640))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert list(tmp_path.iterdir()) == []

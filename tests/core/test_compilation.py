@@ -11,12 +11,15 @@ import time
 import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from feature_frontend.extractors import compilation
 from feature_frontend.extractors.compilation import BackgroundCompiler
+from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.extractors.fast_aliked import FastAliked
+from feature_frontend.settings import Settings
 from tests.core.seeded import seeded_network
 
 needs_compiler = pytest.mark.skipif(
@@ -140,6 +143,34 @@ def test_closing_ends_the_compiling_process_and_frees_the_network(
     assert not caplog.records
     del compiler, network
     assert held() is None
+
+
+@pytest.mark.parametrize("is_possible", [True, False])
+def test_compiling_for_one_size_is_waited_for_and_no_other_size_follows(
+    monkeypatch: pytest.MonkeyPatch, is_possible: bool
+) -> None:
+    def fill_cache(_compiler: BackgroundCompiler, _job: object) -> None:
+        time.sleep(0.2)
+        if not is_possible:
+            msg = "no C++ compiler on this machine"
+            raise RuntimeError(msg)
+
+    monkeypatch.setattr(BackgroundCompiler, "_fill_cache", fill_cache)
+    monkeypatch.setattr(compilation, "_compile", lambda network, _job: network.dense)
+    extractor, plain = (
+        Extractor(_network(), "aliked-t16@seeded00", Settings(compile=wanted), torch.device("cpu"))
+        for wanted in (True, False)
+    )
+    assert extractor.compile_only_for(64, 96) == is_possible
+    rng = np.random.default_rng(0)
+    for height in (64, 96):
+        image = rng.integers(0, 256, (height, 96), dtype=np.uint8)
+        for _ in range(12):
+            extractor(image)
+        extractor.wait_until_fast()
+        extractor(image)
+        assert (extractor.execution == "compiled") == (is_possible and height == 64)
+    assert not plain.compile_only_for(64, 96)
 
 
 @torch.no_grad()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
+from ament_index_python.packages import get_package_share_directory
 from rclpy.serialization import serialize_message
 from rosbags.typesys.store import Typestore
+
+from feature_frontend.tools.bag_writer import typestore_with
 
 __all__ = ["BagNode"]
 
@@ -18,17 +22,20 @@ class BagNode:
 
     Args:
         namespace: Of the topics, absolute.
-        typestore: Knows the messages.
 
     Attributes:
         topics: Type of each topic, by its full name, in the order in which they were made.
     """
 
-    def __init__(self, namespace: str, typestore: Typestore) -> None:
+    def __init__(self, namespace: str) -> None:
         self.topics: dict[str, str] = {}
         self._namespace = namespace.rstrip("/")
-        self._typestore = typestore
         self._published: list[tuple[str, bytes]] = []
+
+    @cached_property
+    def typestore(self) -> Typestore:
+        """The definitions of all messages; to be asked for once all publishers are there."""
+        return typestore_with(set(self.topics.values()), get_package_share_directory)
 
     def create_publisher(self, message_type: type, name: str, _qos: object) -> _Publisher:
         """A publisher of `name`."""
@@ -51,8 +58,8 @@ class BagNode:
         for field in message.get_fields_and_field_types():
             if field.endswith("_ms"):
                 setattr(message, field, 0.0)
-        read = self._typestore.deserialize_cdr(serialize_message(message), type_name)
-        self._published.append((topic, bytes(self._typestore.serialize_cdr(read, type_name))))
+        read = self.typestore.deserialize_cdr(serialize_message(message), type_name)
+        self._published.append((topic, bytes(self.typestore.serialize_cdr(read, type_name))))
 
     def take(self) -> list[tuple[str, bytes]]:
         """Topic and content of each message since the last call."""

@@ -7,17 +7,16 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from feature_frontend.allocation import keep_freed_memory
 from feature_frontend.errors import FeatureFrontendError
-from feature_frontend.tools.interrupts import interruptible
 from feature_frontend.tools.process.run import Outcome, Reporter, Request, process_input
 
-__all__ = ["process_inputs"]
+__all__ = ["attempt", "process_inputs"]
+
+_CHILD = "feature_frontend.tools.process.child"
 
 
 def process_inputs(requests: Sequence[Request], jobs: int, reporter: Reporter) -> list[Outcome | FeatureFrontendError]:
@@ -29,7 +28,7 @@ def process_inputs(requests: Sequence[Request], jobs: int, reporter: Reporter) -
         reporter: Is told of all of them.
     """
     if jobs == 1 or len(requests) == 1:
-        return [_attempt(request, reporter) for request in requests]
+        return [attempt(request, reporter) for request in requests]
     with _processes() as started, ThreadPoolExecutor(jobs) as pool:
         try:
             return list(pool.map(lambda request: _in_process(request, reporter, started), requests))
@@ -39,7 +38,8 @@ def process_inputs(requests: Sequence[Request], jobs: int, reporter: Reporter) -
             raise
 
 
-def _attempt(request: Request, reporter: Reporter) -> Outcome | FeatureFrontendError:
+def attempt(request: Request, reporter: Reporter) -> Outcome | FeatureFrontendError:
+    """What came of one request."""
     try:
         return process_input(request, reporter)
     except FeatureFrontendError as error:
@@ -58,7 +58,8 @@ def _processes() -> Iterator[list[subprocess.Popen[str]]]:
 def _end(started: Sequence[subprocess.Popen[str]]) -> None:
     for process in started:
         if process.poll() is None:
-            process.terminate()
+            # What is done is safe at any moment.
+            process.kill()
     for process in started:
         process.wait()
 
@@ -69,7 +70,13 @@ def _in_process(
     # Set before torch is loaded there, so that no pool of threads is made too large.
     environment = {**os.environ, "OMP_NUM_THREADS": str(request.threads)}
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-m", _CHILD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        # Ctrl-C is this process's to deal with.
+        start_new_session=True,
     )
     started.append(process)
     assert process.stdin is not None
@@ -92,54 +99,3 @@ def _in_process(
     return result or FeatureFrontendError(
         f"{request.source}: its process ended with exit status {code}; the same command goes on from where it was"
     )
-
-
-class _Lines:
-    """A `Reporter` that another process reads."""
-
-    def done(self, images: int, *, earlier: bool = False) -> None:
-        _print({"done": images, "earlier": earlier})
-
-    def say(self, text: str) -> None:
-        _print({"say": text})
-
-
-def _print(event: dict[str, object]) -> None:
-    print(json.dumps(event), flush=True)
-
-
-def _end_with_parent() -> None:
-    # Not through sys.stdin: a thread that waits inside it makes the interpreter abort at its own end.
-    while os.read(0, 1):
-        pass
-    os._exit(1)
-
-
-def _read_request() -> Request:
-    line = b""
-    while not line.endswith(b"\n"):
-        byte = os.read(0, 1)
-        if not byte:
-            os._exit(1)
-        line += byte
-    return Request(**json.loads(line))
-
-
-def _main() -> int:
-    keep_freed_memory()
-    try:
-        with interruptible():
-            request = _read_request()
-            threading.Thread(target=_end_with_parent, daemon=True).start()
-            outcome = _attempt(request, _Lines())
-    except KeyboardInterrupt:
-        return 130
-    if isinstance(outcome, FeatureFrontendError):
-        _print({"error": str(outcome)})
-        return 1
-    _print({"outcome": dataclasses.asdict(outcome)})
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(_main())

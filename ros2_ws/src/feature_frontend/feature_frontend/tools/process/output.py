@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rosbags.typesys.store import Typestore
-
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.tools.bag_writer import BagWriter
+from feature_frontend.tools.process.bag_node import BagNode
 from feature_frontend.tools.process.progress_store import FILE_NAME, ProgressStore
 
 __all__ = ["RECORD_NAME", "Output"]
@@ -65,18 +64,16 @@ class Output:
     def complete(
         self,
         store: ProgressStore,
-        topics: Mapping[str, str],
+        node: BagNode,
         storage: str,
-        typestore: Typestore,
         record: Mapping[str, object],
     ) -> dict[str, object]:
         """Writes the bag from all that is in `store`, and puts it into its place when it is whole.
 
         Args:
             store: Of the run, at its end.
-            topics: Type of each topic.
+            node: Knows topics and messages.
             storage: A key of `STORAGES`.
-            typestore: Knows the messages.
             record: What to put beside the bag, for those who ask later how it was made.
 
         Returns:
@@ -86,7 +83,7 @@ class Output:
             FeatureFrontendError: It cannot be written, such as to a full disk.
         """
         try:
-            return self._complete(store, topics, storage, typestore, record)
+            return self._complete(store, node, storage, record)
         except (OSError, sqlite3.Error) as error:
             msg = f"the bag {self.path} cannot be written: {error}; the same command tries again"
             raise FeatureFrontendError(msg) from error
@@ -98,22 +95,21 @@ class Output:
     def _complete(
         self,
         store: ProgressStore,
-        topics: Mapping[str, str],
+        node: BagNode,
         storage: str,
-        typestore: Typestore,
         record: Mapping[str, object],
     ) -> dict[str, object]:
         folder = self.unfinished / _BAG_NAME
         shutil.rmtree(folder, ignore_errors=True)
-        counts = Counter(dict.fromkeys(topics, 0))
+        counts = Counter(dict.fromkeys(node.topics, 0))
         digest = hashlib.sha256()
-        with BagWriter(folder, storage, typestore) as bag:
-            for topic, type_name in topics.items():
+        with BagWriter(folder, storage, node.typestore) as bag:
+            for topic, type_name in node.topics.items():
                 bag.add_topic(topic, type_name)
             for topic, time_ns, data in store.messages():
                 bag.write(topic, time_ns, data)
                 counts[topic] += 1
-                digest.update(f"{topic} {topics[topic]} {time_ns} {len(data)}\n".encode())
+                digest.update(f"{topic} {node.topics[topic]} {time_ns} {len(data)}\n".encode())
                 digest.update(data)
         complete = {**record, "messages": dict(counts), "sha256": digest.hexdigest()}
         (folder / RECORD_NAME).write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")

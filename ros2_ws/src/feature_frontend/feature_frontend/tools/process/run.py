@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import cv2
 import torch
-from ament_index_python.packages import get_package_share_directory
 from builtin_interfaces.msg import Time
 from feature_frontend_msgs.msg import FrameStatus
 
@@ -35,7 +34,6 @@ from feature_frontend.ros.result_topics import ResultTopics
 from feature_frontend.ros.status import StatusBook
 from feature_frontend.settings import Settings
 from feature_frontend.snapshot import bring_back, take_snapshot
-from feature_frontend.tools.bag_writer import typestore_with
 from feature_frontend.tools.process.bag_node import BagNode
 from feature_frontend.tools.process.inputs import InputFrame, describe_files, image_count, input_frames, open_input
 from feature_frontend.tools.process.output import Output
@@ -47,7 +45,6 @@ __all__ = ["Outcome", "Reporter", "Request", "process_input"]
 COMPILE_FROM_IMAGES = 1000
 COMMIT_PERIOD_S = 2.0
 _NS_PER_S = 1e9
-_MESSAGES = {f"feature_frontend_msgs/msg/{name}" for name in ("Features", "Matches", "Tracks", "FrameStatus")}
 _LIBRARIES = ("torch", "numpy", "opencv-python-headless", "opencv-python", "rosbags")
 
 
@@ -170,7 +167,7 @@ def process_input(request: Request, reporter: Reporter) -> Outcome:
                 raise SourceError(msg)
             run.end()
         record = {**job, "is_compiled": run.position.is_compiled, "images": run.position.images}
-        complete = output.complete(store, run.node.topics, request.storage, run.typestore, record)
+        complete = output.complete(store, run.node, request.storage, record)
     output.clear()
     return Outcome(request.output, str(complete["sha256"]), run.position.images, was_finished=False)
 
@@ -181,8 +178,7 @@ class _Run:
     def __init__(self, request: Request, frontend: Frontend, store: ProgressStore, reporter: Reporter) -> None:
         settings = frontend.settings
         self.position = _Position()
-        self.typestore = typestore_with(_MESSAGES, get_package_share_directory)
-        self.node = BagNode(request.namespace, self.typestore)
+        self.node = BagNode(request.namespace)
         self.is_over = False
         self._store = store
         self._reporter = reporter

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import yaml
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.mask_file import read_mask_file
+from feature_frontend.parameter_file import read_parameter_file
 from feature_frontend.parameter_record import ParameterRecord
 from feature_frontend.settings import PARAMETERS, Settings
 
-__all__ = ["add_settings_arguments", "read_parameter_file", "settings_from"]
+__all__ = ["add_settings_arguments", "settings_from"]
 
 _PREFIX = "parameter_"
-_VALUES = "ros__parameters"
-_OF_EVERY_NODE = {"use_sim_time"}
 _BOOLS = {"true": True, "false": False}
 
 
@@ -59,56 +55,13 @@ def settings_from(options: argparse.Namespace, node: str = "/frontend") -> Setti
     """
     values: dict[str, object] = {}
     for name in options.params_file:
-        values.update(read_parameter_file(name, node))
+        values.update(read_parameter_file(_find(name), node))
     given = {name: getattr(options, _PREFIX + name) for name in PARAMETERS}
     values.update({name: value for name, value in given.items() if value is not None})
     settings = Settings.from_mapping(values)
     if settings.mask_path:
         read_mask_file(settings.mask_path)
     return settings
-
-
-def read_parameter_file(name: str, node: str) -> dict[str, object]:
-    """The parameters that a file has for a node, as ROS reads it: "/**" is every node, "*" any one name.
-
-    Args:
-        name: Path of a YAML file, or the name of one in the package's `config/`.
-        node: Full name of the node.
-
-    Raises:
-        SettingsError: There is no such file, or it is no parameter file.
-    """
-    path = _find(name)
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        msg = f"parameter file {path} cannot be read: {error}"
-        raise SettingsError(msg) from error
-    sections = list(_sections(document, ""))
-    if not sections:
-        msg = f"parameter file {path} has no section {_VALUES!r}; `feature_frontend parameters --yaml` prints one"
-        raise SettingsError(msg)
-    found: dict[str, object] = {}
-    for pattern, values in sections:
-        if re.fullmatch(_expression(pattern), node):
-            found.update({key: value for key, value in values.items() if key not in _OF_EVERY_NODE})
-    return found
-
-
-def _sections(document: Any, above: str) -> Iterator[tuple[str, dict[str, object]]]:
-    if not isinstance(document, dict):
-        return
-    for key, value in document.items():
-        if key == _VALUES:
-            yield above, value if isinstance(value, dict) else {}
-        else:
-            yield from _sections(value, f"{above}/{str(key).strip('/')}")
-
-
-def _expression(pattern: str) -> str:
-    parts = re.split(r"(/\*\*|\*)", pattern)
-    meanings = {"/**": "(?:/.*)?", "*": "[^/]*"}
-    return "".join(meanings.get(part) or re.escape(part) for part in parts)
 
 
 def _find(name: str) -> Path:

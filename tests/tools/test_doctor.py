@@ -63,7 +63,7 @@ class TestMachine:
         parameters = tmp_path / "p.yaml"
         parameters.write_text("frontend: 7")
         assert main(["--no-graph", "--params-file", str(parameters)]) == 1
-        assert "expected NODE: {ros__parameters:" in capsys.readouterr().err
+        assert "has no section 'ros__parameters'" in capsys.readouterr().err
 
     def test_weights(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))

@@ -38,7 +38,7 @@ from feature_frontend.training.validation import validation_pairs
 __all__ = ["main"]
 
 _PAPER_STEPS = 100_000
-_CPU_MAP = {TrainingSettings: 82, AlikedSettings: 240}  # the smallest of SiLK's Table 8; a ninth of ALIKED's pixels
+_CPU_MAP = {TrainingSettings: 82, AlikedSettings: 256}  # the smallest of Table 8; a tenth of ALIKED's pixels
 _HOLD_OUT_EVERY = 10
 # Options that are fields of the settings, and those of `--loss-weights`; those not given have the settings' defaults.
 _LOSS_WEIGHTS = ("reprojection_weight", "peak_weight", "descriptor_weight", "reliability_weight")
@@ -298,7 +298,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="map_side",
         type=positive,
         metavar="N",
-        help="side of the network's maps, px (SiLK 146, 82 on a CPU; ALIKED 800, 240 on a CPU)",
+        help="side of the network's maps, px (SiLK 146, 82 on a CPU; ALIKED 800, 256 on a CPU)",
     )
     result.add_argument("--batch-size", type=positive, metavar="N", help="pairs in each process (SiLK 1, ALIKED 2)")
     result.add_argument("--accumulate", type=positive, metavar="N", help="batches for each step (SiLK 1, ALIKED 6)")

@@ -15,6 +15,7 @@ from feature_frontend.extractors.base import PaddedFeatures
 from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.matchers.base import MatcherProtocol, PaddedMatcher, PaddedMatches
 from feature_frontend.recording import Recorder
+from feature_frontend.tracker import Continuation
 from feature_frontend.types import Features, Matches
 
 __all__ = ["Pair", "Pairing", "PlainPairing", "RecordedPairing", "make_pairing"]
@@ -32,12 +33,14 @@ class Pair:
         matches: On the CPU, from the image before; empty for the first.
         extraction_ms: Wall-clock time of the extraction.
         matching_ms: Wall-clock time of the matching and of what was left to bring to the CPU.
+        continuation: Which points go on, where that is known better than the matches say; None where they say it.
     """
 
     features: Features
     matches: Matches
     extraction_ms: float
     matching_ms: float
+    continuation: Continuation | None = None
 
 
 class Pairing(Protocol):

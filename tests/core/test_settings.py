@@ -8,11 +8,19 @@ import math
 import pytest
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.settings import PARAMETERS, ExtractionSettings, MatchingSettings, NodeSettings, Settings
+from feature_frontend.settings import (
+    PARAMETERS,
+    ExtractionSettings,
+    MatchingSettings,
+    NodeSettings,
+    Settings,
+    TrackingSettings,
+)
 
 
 def test_every_parameter_is_declared_once_with_its_description() -> None:
-    groups = [set(group.records()) for group in (ExtractionSettings, MatchingSettings, NodeSettings)]
+    classes = (ExtractionSettings, MatchingSettings, TrackingSettings, NodeSettings)
+    groups = [set(group.records()) for group in classes]
     assert sum(map(len, groups)) == len(set.union(*groups)) == len(PARAMETERS)
     for record in PARAMETERS.values():
         assert len(record.description) > 20

@@ -64,19 +64,21 @@ def local_motion(points: torch.Tensor, shifts: torch.Tensor, is_matched: torch.T
 
 def _nearest(points: torch.Tensor, is_matched: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(C, k) rows of each point's nearest matched ones, itself left out, and whether there are that many."""
-    count = len(points)
-    number = min(NUM_NEIGHBOURS, count)
-    rows = max(1, _BLOCK_ELEMENTS // max(count, 1))
-    absent = torch.where(is_matched, 0.0, torch.inf)
-    own = torch.arange(count, device=points.device)[:, None]
+    own = torch.arange(len(points), device=points.device)
+    # On a GPU all are candidates, so that no shape depends on the matches.
+    candidates = is_matched.nonzero()[:, 0] if points.device.type == "cpu" else own
+    if len(candidates) == 0:
+        return own[:, None], torch.zeros_like(own[:, None], dtype=torch.bool)
+    number = min(NUM_NEIGHBOURS, len(candidates))
+    rows = max(1, _BLOCK_ELEMENTS // len(candidates))
     distances, neighbours = [], []
-    for start in range(0, count, rows):
+    for start in range(0, len(points), rows):
         stripe = slice(start, start + rows)
-        block = torch.cdist(points[stripe], points) + absent
-        block.scatter_(1, own[stripe], torch.inf)
+        block = torch.cdist(points[stripe], points[candidates])
+        block.masked_fill_((own[stripe, None] == candidates) | ~is_matched[candidates], torch.inf)
         nearest = block.topk(number, dim=1, largest=False)
         distances.append(nearest.values)
-        neighbours.append(nearest.indices)
+        neighbours.append(candidates[nearest.indices])
     return torch.cat(neighbours), torch.cat(distances).isfinite()
 
 

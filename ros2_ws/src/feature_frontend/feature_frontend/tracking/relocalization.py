@@ -7,7 +7,7 @@ again lies where a detection of it would lie, and nothing drifts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 
@@ -74,7 +74,7 @@ class PixelIndex:
 
 @dataclass(frozen=True)
 class Candidates:
-    """For each of R points the maximum near its prediction that looks most like it.
+    """For each of R points the strongest maximum near its prediction that looks like it.
 
     Attributes:
         is_found: (R,) bool, whether there is one at all; the other rows mean nothing.
@@ -92,45 +92,75 @@ class Candidates:
     similarity: torch.Tensor
     detections: torch.Tensor
 
+    def unless(self, others: Candidates, rows: torch.Tensor) -> Candidates:
+        """These, with (Q,) `others` in the given `rows` where they are found and the own ones are not."""
+        is_better = others.is_found & ~self.is_found[rows]
+
+        def merged(own: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+            chosen = is_better.reshape(-1, *[1] * (own.ndim - 1))
+            return own.index_copy(0, rows, torch.where(chosen, other, own[rows]))
+
+        return Candidates(*(merged(getattr(self, field.name), getattr(others, field.name)) for field in fields(self)))
+
 
 def find_candidates(
-    maps: FrameMaps, expected: torch.Tensor, recent: torch.Tensor, detections: PixelIndex
+    maps: FrameMaps,
+    expected: torch.Tensor,
+    recent: torch.Tensor,
+    detections: PixelIndex,
+    is_taken: torch.Tensor,
+    floor: float,
 ) -> Candidates:
-    """The best candidate for each of R points.
+    """The candidate for each of R points: the first, from the strongest on, that looks like it.
 
     Args:
         maps: Of the current image.
         expected: (R, 2) px, where the points should be in the network's image.
         recent: (R, D) float32, their descriptors.
         detections: Of `maps.features`.
+        is_taken: (K + 1,) bool, which of those are another point's already; the last is for no detection.
+        floor: Lowest cosine of two descriptors of one point.
     """
     score_map = maps.network.score_maps(maps.dense)
     pixels, is_maximum = _maxima(maps, score_map, expected)
-    shape = pixels.shape[:2]
-    flat = pixels.flatten(0, 1)
-    keypoints = _located(maps, score_map[0, 0], flat)
-    rows = detections(keypoints)
-    found = maps.features
-    picked = rows.clamp(min=0)
-    is_new = (is_maximum.flatten() & (rows < 0)).nonzero()[:, 0] if expected.device.type == "cpu" else slice(None)
-    described = found.descriptors[0][picked]
-    # On a GPU all are described, so that no shape depends on the image.
-    fresh = maps.network.describe(maps.dense, keypoints[is_new][None])[0]
-    described[is_new] = torch.where((rows[is_new] < 0)[:, None], fresh, described[is_new])
-    keypoints = torch.where((rows >= 0)[:, None], found.keypoints[0][picked], keypoints)
-    scores = torch.where(rows >= 0, found.scores[0][picked], sample_bilinear(score_map, keypoints[None, None])[0, 0, 0])
+    rows = torch.arange(len(expected), device=expected.device)
+    result: Candidates | None = None
+    for rank in range(pixels.shape[1]):
+        if result is not None and expected.device.type == "cpu":
+            # What is found need not be described again; on a GPU no shape shall depend on it.
+            rows = (is_maximum[:, rank] & ~result.is_found).nonzero()[:, 0]
+        keypoints = _located(maps, score_map[0, 0], pixels[rows, rank])
+        is_near = (keypoints - expected[rows]).norm(dim=1) <= FARTHEST_PX
+        found = _described(maps, score_map, keypoints, detections(keypoints), recent[rows])
+        is_found = is_maximum[rows, rank] & is_near & (found.similarity >= floor) & ~is_taken[found.detections]
+        found = replace(found, is_found=is_found)
+        result = found if result is None else result.unless(found, rows)
+    assert result is not None
+    return result
 
-    is_near = (keypoints.reshape(*shape, 2) - expected[:, None]).norm(dim=2) <= FARTHEST_PX
-    similarity = (described.float().reshape(*shape, -1) * recent[:, None]).sum(dim=2)
-    best = similarity.masked_fill(~(is_maximum & is_near), -2.0).max(dim=1)
-    chosen = torch.arange(shape[0], device=expected.device) * shape[1] + best.indices
+
+def _described(
+    maps: FrameMaps, score_map: torch.Tensor, keypoints: torch.Tensor, detections: torch.Tensor, recent: torch.Tensor
+) -> Candidates:
+    """(Q,) points as candidates: those that are detections with what is known of them, the others described anew."""
+    found = maps.features
+    is_new = detections < 0
+    picked = detections.clamp(min=0)
+    descriptors = found.descriptors[0][picked]
+    new = (
+        is_new.nonzero()[:, 0] if keypoints.device.type == "cpu" else torch.arange(len(keypoints)).to(keypoints.device)
+    )
+    fresh = maps.network.describe(maps.dense, keypoints[new][None])[0]
+    descriptors = descriptors.index_copy(0, new, torch.where(is_new[new, None], fresh, descriptors[new]))
+    positions = torch.where(is_new[:, None], keypoints, found.keypoints[0][picked])
+    read = sample_bilinear(score_map, positions[None, None])[0, 0, 0]
     return Candidates(
-        is_found=best.values > -2.0,
-        keypoints=keypoints[chosen],
-        scores=scores[chosen],
-        descriptors=described[chosen],
-        similarity=best.values,
-        detections=rows[chosen],
+        is_found=torch.ones_like(is_new),
+        keypoints=positions,
+        scores=torch.where(is_new, read, found.scores[0][picked]),
+        descriptors=descriptors,
+        similarity=(descriptors.float() * recent).sum(dim=1),
+        detections=detections,
     )
 
 

@@ -20,6 +20,8 @@ from feature_frontend.tracking.state import TrackState
 __all__ = ["Step", "TrackingOptions", "advance", "miss_all", "start"]
 
 _BLOCK_ELEMENTS = 16 * 1024 * 1024
+# The first descriptor may be from far away and long ago: so many times the distance to the latest one is allowed.
+_FIRST_DISTANCE = 2.0
 _FEWEST_FOR_GEOMETRY = 16  # pairs; twice what the eight-point algorithm needs
 
 
@@ -115,8 +117,7 @@ def _follow(
     counts = None if on_cpu else (state.is_valid.sum(), found.counts[0])
     nearest = SimilaritySearch(state.recent, descriptors, _BLOCK_ELEMENTS, counts).nearest()
     floor = options.min_similarity
-    # The first descriptor may be from far away and long ago: twice the distance is allowed.
-    first_floor = 1.0 - 2.0 * (1.0 - floor)
+    first_floor = 1.0 - _FIRST_DISTANCE * (1.0 - floor)
     is_alike = nearest.is_mutual & (nearest.similarity >= floor) & state.is_valid & is_detected[nearest.index]
     is_alike &= (state.first * descriptors[nearest.index]).sum(dim=1) >= first_floor
 
@@ -140,14 +141,13 @@ def _follow(
     if on_cpu:
         number = max(min(number, int(eligible.sum())), 1)
     tried = urgency.topk(number, largest=False, sorted=True).indices
-    candidates = find_candidates(maps, expected[tried], state.recent[tried], index)
     is_taken = torch.zeros(len(keypoints) + 1, dtype=torch.bool, device=points.device)
     is_taken[torch.where(is_matched, nearest.index, len(keypoints))] = True
     is_taken[-1] = False
-    accepted = candidates.is_found & eligible[tried] & (candidates.similarity >= floor)
+    candidates = find_candidates(maps, expected[tried], state.recent[tried], index, is_taken, floor)
+    accepted = candidates.is_found & eligible[tried]
     accepted &= (candidates.descriptors.float() * state.first[tried]).sum(dim=1) >= first_floor
     accepted &= fits(points[tried], candidates.keypoints)
-    accepted &= ~is_taken[candidates.detections]  # row -1 is the last one, which is free
     accepted = index.one_each(candidates.keypoints, candidates.similarity, accepted)
     is_other = accepted & (candidates.detections < 0)
     room = maps.options.max_num_keypoints - is_matched.sum() - (accepted & ~is_other).sum()
@@ -273,9 +273,8 @@ def _fresh(
 
 
 def _capacity(maps: FrameMaps) -> int:
-    """Most points that are followed: as many as are seen in an image, and half as many that wait to be seen again."""
-    budget = maps.options.max_num_keypoints
-    return budget + math.ceil(budget / 2)
+    """Most points that are followed: all that one image showed may wait behind all that another one shows."""
+    return 2 * maps.options.max_num_keypoints
 
 
 def _is_inside(points: torch.Tensor, height: int, width: int) -> torch.Tensor:

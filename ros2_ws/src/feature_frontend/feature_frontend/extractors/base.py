@@ -172,7 +172,8 @@ class FrameMaps:
         resize: From the image as published to the one that the network saw, in whose coordinates all of this is.
         options: By which the keypoints were picked.
         allowed: (1, H, W) bool, the pixels on which keypoints may lie; None for all.
-        features: The keypoints that it picked; on a CPU without padding.
+        features: The keypoints that it picked.
+        is_padded: Whether shapes must not depend on what is in the image, as on a GPU: `features` are padded then.
     """
 
     network: FastNetwork
@@ -181,3 +182,4 @@ class FrameMaps:
     options: DetectionOptions
     allowed: torch.Tensor | None
     features: PaddedFeatures
+    is_padded: bool

@@ -178,7 +178,9 @@ class RecordedExecution:
 
     def maps(self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None) -> FrameMaps:
         """See `Execution`."""
-        return PlainExecution(self._network, self.recorder.device).maps(images, resize, options, masks)
+        device, network = self.recorder.device, self._network
+        batch = resize_tensor(images_to_batch(images, device, network.input_channels), resize)
+        return _maps(network, network.dense(batch), resize, options, _allowed(masks, resize, device), is_padded=True)
 
     def _record(self, key: _Key) -> _RecordedFrame:
         shapes = [*key.shapes, *(shape[:2] for shape in key.shapes if key.has_masks)]
@@ -211,9 +213,11 @@ def _maps(
     resize: Resize,
     options: DetectionOptions,
     allowed: torch.Tensor | None,
+    *,
+    is_padded: bool = False,
 ) -> FrameMaps:
-    features = network.sparse(dense, options, allowed, trim=dense[0].device.type == "cpu")
-    return FrameMaps(network, dense, resize, options, allowed, features)
+    features = network.sparse(dense, options, allowed, trim=not is_padded)
+    return FrameMaps(network, dense, resize, options, allowed, features, is_padded)
 
 
 def _allowed(masks: Images | None, resize: Resize, device: torch.device) -> torch.Tensor | None:

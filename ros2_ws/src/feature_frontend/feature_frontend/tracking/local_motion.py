@@ -12,6 +12,9 @@ import torch
 __all__ = ["LocalMotion", "local_motion"]
 
 NUM_NEIGHBOURS = 16
+WIDEST_PX = 8.0  # half of a point's neighbours within this of their median
+# Points closer together see the same pixels: they are matched to the same wrong place and are no witnesses.
+CLOSEST_PX = 8.0
 FEWEST_NEIGHBOURS = 3  # of one mind, for a motion to be known
 # A true pair is within this of its neighbours' median in 98 % of the cases, at 10 Hz from a car and by hand.
 TOLERANCE_PX = 4.0
@@ -38,23 +41,29 @@ class LocalMotion:
     agrees: torch.Tensor
 
 
-def local_motion(points: torch.Tensor, shifts: torch.Tensor, is_matched: torch.Tensor) -> LocalMotion:
+def local_motion(
+    points: torch.Tensor, shifts: torch.Tensor, is_matched: torch.Tensor, *, is_padded: bool = False
+) -> LocalMotion:
     """The motion around each point, by the matches of its nearest neighbours.
 
     Args:
         points: (C, 2) px, where the points were.
         shifts: (C, 2) px, how far their matches are from there.
         is_matched: (C,) bool; the shifts of the others mean nothing.
+        is_padded: Whether no shape may depend on how many are matched.
     """
-    neighbours, is_valid = _nearest(points, is_matched)
+    candidates = torch.arange(len(points), device=points.device) if is_padded else is_matched.nonzero()[:, 0]
+    neighbours, is_valid = _nearest(points, is_matched, candidates)
     of_neighbours = shifts[neighbours]
     agrees = is_matched
     for _ in range(_VOTES):
         is_valid = is_valid & agrees[neighbours]
         median = _median(of_neighbours, is_valid[:, :, None])
         residuals = (of_neighbours - median[:, None]).norm(dim=2)
+        # Where the neighbours move differently, as at the edge of something near, a point may be more different, too;
+        # where they are of no mind at all, which is what wrong matches are, nothing agrees with them.
         spread = _median(residuals, is_valid)
-        is_known = is_valid.sum(dim=1) >= FEWEST_NEIGHBOURS
+        is_known = (is_valid.sum(dim=1) >= FEWEST_NEIGHBOURS) & (spread <= WIDEST_PX)
         agrees = is_matched & is_known & ((shifts - median).norm(dim=1) <= TOLERANCE_PX + spread)
     is_valid = is_valid & agrees[neighbours]
     is_known = is_valid.sum(dim=1) >= FEWEST_NEIGHBOURS
@@ -62,20 +71,20 @@ def local_motion(points: torch.Tensor, shifts: torch.Tensor, is_matched: torch.T
     return LocalMotion(torch.where(is_known[:, None], flow, 0.0), is_known, agrees & is_known)
 
 
-def _nearest(points: torch.Tensor, is_matched: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(C, k) rows of each point's nearest matched ones, itself left out, and whether there are that many."""
-    own = torch.arange(len(points), device=points.device)
-    # On a GPU all are candidates, so that no shape depends on the matches.
-    candidates = is_matched.nonzero()[:, 0] if points.device.type == "cpu" else own
+def _nearest(
+    points: torch.Tensor, is_matched: torch.Tensor, candidates: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(C, k) rows of each point's nearest witnesses among the candidates, and whether there are so many."""
     if len(candidates) == 0:
-        return own[:, None], torch.zeros_like(own[:, None], dtype=torch.bool)
+        nobody = torch.zeros((len(points), 1), dtype=torch.int64, device=points.device)
+        return nobody, nobody > 0
     number = min(NUM_NEIGHBOURS, len(candidates))
     rows = max(1, _BLOCK_ELEMENTS // len(candidates))
     distances, neighbours = [], []
     for start in range(0, len(points), rows):
         stripe = slice(start, start + rows)
         block = torch.cdist(points[stripe], points[candidates])
-        block.masked_fill_((own[stripe, None] == candidates) | ~is_matched[candidates], torch.inf)
+        block.masked_fill_((block < CLOSEST_PX) | ~is_matched[candidates], torch.inf)
         nearest = block.topk(number, dim=1, largest=False)
         distances.append(nearest.values)
         neighbours.append(candidates[nearest.indices])

@@ -126,8 +126,8 @@ def find_candidates(
     rows = torch.arange(len(expected), device=expected.device)
     result: Candidates | None = None
     for rank in range(pixels.shape[1]):
-        if result is not None and expected.device.type == "cpu":
-            # What is found need not be described again; on a GPU no shape shall depend on it.
+        if result is not None and not maps.is_padded:
+            # What is found need not be described again.
             rows = (is_maximum[:, rank] & ~result.is_found).nonzero()[:, 0]
         keypoints = _located(maps, score_map[0, 0], pixels[rows, rank])
         is_near = (keypoints - expected[rows]).norm(dim=1) <= FARTHEST_PX
@@ -147,9 +147,8 @@ def _described(
     is_new = detections < 0
     picked = detections.clamp(min=0)
     descriptors = found.descriptors[0][picked]
-    new = (
-        is_new.nonzero()[:, 0] if keypoints.device.type == "cpu" else torch.arange(len(keypoints)).to(keypoints.device)
-    )
+    every = torch.arange(len(keypoints), device=keypoints.device)
+    new = every if maps.is_padded else every[is_new]
     fresh = maps.network.describe(maps.dense, keypoints[new][None])[0]
     descriptors = descriptors.index_copy(0, new, torch.where(is_new[new, None], fresh, descriptors[new]))
     positions = torch.where(is_new[:, None], keypoints, found.keypoints[0][picked])

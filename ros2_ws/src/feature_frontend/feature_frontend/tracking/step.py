@@ -1,6 +1,7 @@
 """One image further: which points are seen again, where, and what takes the places that are left.
 
-Nothing here waits for a GPU, and on a GPU all shapes are those of the budget.
+Where the maps are padded, all shapes are those of the budget. Nothing here waits for a GPU but the decompositions of
+linear algebra, which PyTorch checks.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = ["Step", "TrackingOptions", "advance", "miss_all", "start"]
 _BLOCK_ELEMENTS = 16 * 1024 * 1024
 # The first descriptor may be from far away and long ago: so many times the distance to the latest one is allowed.
 _FIRST_DISTANCE = 2.0
+_FEWEST_SIGHTINGS = 2
 _FEWEST_FOR_GEOMETRY = 16  # pairs; twice what the eight-point algorithm needs
 
 
@@ -85,7 +87,7 @@ class _Sightings:
 def start(maps: FrameMaps) -> TrackState:
     """A state without points, for images such as this one."""
     descriptors = maps.features.descriptors
-    rows = 1 if descriptors.device.type == "cpu" else _capacity(maps)
+    rows = _capacity(maps) if maps.is_padded else 1
     return TrackState.empty(rows, descriptors.shape[2], descriptors.device)
 
 
@@ -113,8 +115,7 @@ def _follow(
     found = maps.features
     keypoints, descriptors = found.keypoints[0], found.descriptors[0].float()
     points = maps.resize.apply(state.points)
-    on_cpu = points.device.type == "cpu"
-    counts = None if on_cpu else (state.is_valid.sum(), found.counts[0])
+    counts = (state.is_valid.sum(), found.counts[0]) if maps.is_padded else None
     nearest = SimilaritySearch(state.recent, descriptors, _BLOCK_ELEMENTS, counts).nearest()
     floor = options.min_similarity
     first_floor = 1.0 - _FIRST_DISTANCE * (1.0 - floor)
@@ -122,7 +123,7 @@ def _follow(
     is_alike &= (state.first * descriptors[nearest.index]).sum(dim=1) >= first_floor
 
     shifts = keypoints[nearest.index] - points
-    motion = local_motion(points, shifts, is_alike)
+    motion = local_motion(points, shifts, is_alike, is_padded=maps.is_padded)
     fundamental = fundamental_by_reweighting(points, points + shifts, motion.agrees)
     has_geometry = (motion.agrees.sum() >= _FEWEST_FOR_GEOMETRY) & (options.epipolar_px > 0)
 
@@ -138,7 +139,7 @@ def _follow(
     eligible = state.is_valid & ~is_matched & motion.is_known & is_in_image
     urgency = torch.where(eligible, 1e6 * state.missed - state.ages.clamp(max=100_000), torch.inf)
     number = min(math.ceil(options.survival_share * maps.options.max_num_keypoints), len(urgency))
-    if on_cpu:
+    if not maps.is_padded:
         number = max(min(number, int(eligible.sum())), 1)
     tried = urgency.topk(number, largest=False, sorted=True).indices
     is_taken = torch.zeros(len(keypoints) + 1, dtype=torch.bool, device=points.device)
@@ -193,8 +194,10 @@ def _compose(
     current_rows = torch.where(is_seen, rows[sightings.sources], -1)
     missed = torch.where(is_seen, 0, state.missed + 1)
     positions = torch.where(is_seen[:, None], keypoints[sightings.sources], sightings.expected)
+    # A point that was seen once and not again was mostly noise: only those with a past are waited for.
+    is_awaited = sightings.is_in_image & (missed <= options.max_gap) & (state.ages >= _FEWEST_SIGHTINGS)
     old = TrackState(
-        is_valid=state.is_valid & (is_seen | (sightings.is_in_image & (missed <= options.max_gap))),
+        is_valid=state.is_valid & (is_seen | is_awaited),
         points=maps.resize.invert(positions),
         recent=torch.where(is_seen[:, None], descriptors[sightings.sources].float(), state.recent),
         first=state.first,
@@ -216,7 +219,7 @@ def _compose(
     every = old.followed_by(fresh)
     urgency = torch.where(every.is_valid, every.missed.float(), torch.inf)
     kept = urgency.argsort(stable=True)[: _capacity(maps)]
-    if device.type == "cpu":
+    if not maps.is_padded:
         kept = kept[: max(int(every.is_valid.sum()), 1)]
     return Step(
         state=every.select(kept),

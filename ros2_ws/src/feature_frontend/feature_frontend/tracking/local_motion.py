@@ -18,7 +18,6 @@ CLOSEST_PX = 8.0
 FEWEST_NEIGHBOURS = 3  # of one mind, for a motion to be known
 # A true pair is within this of its neighbours' median in 98 % of the cases, at 10 Hz from a car and by hand.
 TOLERANCE_PX = 4.0
-_VOTES = 2  # the second one is among those that the first one left
 _FITS = 3
 _SCALE_PX = 50.0  # of the slopes: a ridge of one observation says that motion changes little over this distance
 _RIDGE = (1e-3, 0.3, 0.3)
@@ -55,18 +54,19 @@ def local_motion(
     candidates = torch.arange(len(points), device=points.device) if is_padded else is_matched.nonzero()[:, 0]
     neighbours, is_valid = _nearest(points, is_matched, candidates)
     of_neighbours = shifts[neighbours]
-    agrees = is_matched
-    for _ in range(_VOTES):
-        is_valid = is_valid & agrees[neighbours]
-        median = _median(of_neighbours, is_valid[:, :, None])
-        residuals = (of_neighbours - median[:, None]).norm(dim=2)
-        # Where the neighbours move differently, as at the edge of something near, a point may be more different, too;
-        # where they are of no mind at all, which is what wrong matches are, nothing agrees with them.
-        spread = _median(residuals, is_valid)
-        is_known = (is_valid.sum(dim=1) >= FEWEST_NEIGHBOURS) & (spread <= WIDEST_PX)
-        agrees = is_matched & is_known & ((shifts - median).norm(dim=1) <= TOLERANCE_PX + spread)
+    # A vote first, because most of the neighbours may be wrong: wrong ones hardly ever agree with each other.
+    supporters = (of_neighbours - shifts[:, None]).norm(dim=2) <= TOLERANCE_PX
+    agrees = is_matched & ((supporters & is_valid).sum(dim=1) >= FEWEST_NEIGHBOURS)
     is_valid = is_valid & agrees[neighbours]
-    is_known = is_valid.sum(dim=1) >= FEWEST_NEIGHBOURS
+    median = _median(of_neighbours, is_valid[:, :, None])
+    residuals = (of_neighbours - median[:, None]).norm(dim=2)
+    # Where the neighbours move differently, as at the edge of something near, a point may be more different, too; where
+    # they are of no mind at all, nothing agrees with them.
+    spread = _median(residuals, is_valid)
+    is_known = (is_valid.sum(dim=1) >= FEWEST_NEIGHBOURS) & (spread <= WIDEST_PX)
+    agrees = is_matched & is_known & ((shifts - median).norm(dim=1) <= TOLERANCE_PX + spread)
+    is_valid = is_valid & agrees[neighbours]
+    is_known &= is_valid.sum(dim=1) >= FEWEST_NEIGHBOURS
     flow = _fit(points[neighbours] - points[:, None], of_neighbours, residuals, is_valid)
     return LocalMotion(torch.where(is_known[:, None], flow, 0.0), is_known, agrees & is_known)
 

@@ -16,7 +16,7 @@ from feature_frontend.extractors.layers.keypoint_detection import refine_keypoin
 from feature_frontend.extractors.layers.sampling import sample_bilinear
 from feature_frontend.extractors.layers.selection import lie_on_allowed
 
-__all__ = ["Candidates", "PixelIndex", "find_candidates"]
+__all__ = ["Candidates", "PixelIndex", "find_candidates", "smallest_distance"]
 
 WINDOW_RADIUS_PX = 3
 FARTHEST_PX = 2.5  # from the prediction, in the network's image
@@ -163,10 +163,15 @@ def _described(
     )
 
 
+def smallest_distance(maps: FrameMaps) -> int:
+    """How close together points that are followed may be at most, px in the network's image."""
+    return max(maps.options.nms_radius, _SMALLEST_NMS_RADIUS)
+
+
 def _maxima(maps: FrameMaps, score_maps: torch.Tensor, expected: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(R, M, 2) int64 pixels of the strongest maxima near each prediction, and (R, M) bool whether they are any."""
     options = maps.options
-    maxima = suppress_non_maxima(score_maps, max(options.nms_radius, _SMALLEST_NMS_RADIUS))[:, 0]
+    maxima = suppress_non_maxima(score_maps, smallest_distance(maps))[:, 0]
     maxima = zero_border(maxima, max(options.nms_radius, options.border))
     if maps.allowed is not None:
         maxima = maxima.masked_fill(~maps.allowed, 0.0)

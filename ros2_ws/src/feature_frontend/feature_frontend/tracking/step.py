@@ -15,7 +15,7 @@ from feature_frontend.extractors.base import FrameMaps
 from feature_frontend.matchers.similarity_search import SimilaritySearch
 from feature_frontend.tracking.epipolar_motion import epipolar_residuals, fundamental_by_reweighting
 from feature_frontend.tracking.local_motion import local_motion
-from feature_frontend.tracking.relocalization import Candidates, PixelIndex, find_candidates
+from feature_frontend.tracking.relocalization import Candidates, PixelIndex, find_candidates, smallest_distance
 from feature_frontend.tracking.state import TrackState
 
 __all__ = ["Step", "TrackingOptions", "advance", "miss_all", "start"]
@@ -249,10 +249,10 @@ def _fresh(
     """
     found, num_detections = maps.features, len(is_detected)
     height, width = maps.resize.height1, maps.resize.width1
-    # Detections keep a distance from each other, but not from re-localised points.
-    near = index.near(candidates.keypoints, max(maps.options.nms_radius, 1))
+    # One pixel beside a point that is followed there is nothing new, also where the network suppresses nothing.
+    near = index.near(torch.cat([found.keypoints[0], candidates.keypoints]), smallest_distance(maps))
     is_near = torch.zeros(num_detections + 1, dtype=torch.bool, device=is_kept.device)
-    is_near[torch.where(is_kept[num_detections:, None], near, num_detections)] = True
+    is_near[torch.where(is_kept[:, None], near, num_detections)] = True
     is_free = is_detected & ~is_kept[:num_detections] & ~is_near[:num_detections]
 
     cell_size = found.keypoints.new_tensor([width / options.grid_columns, height / options.grid_rows])

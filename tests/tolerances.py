@@ -9,11 +9,15 @@ import torch
 __all__ = [
     "PARITY",
     "REDUCED_PRECISION",
+    "SEQUENCE_TRACKING",
     "SILK_PARITY",
+    "TRACKING",
     "UNDISTORTION",
     "Parity",
     "ReducedPrecision",
+    "SequenceTracking",
     "SilkParity",
+    "Tracking",
 ]
 
 
@@ -83,3 +87,38 @@ UNDISTORTION = 1e-4
 
 # Largest median relative error of the depth of a rendered stereo pair.
 STEREO_MEDIAN_DEPTH_ERROR = 0.01
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """What the persistent tracker must hold.
+
+    Attributes:
+        share_alive_in_noise: Least share of points still there after 5 frames of a window that moves over a photograph,
+            under noise, with the shipped network and a small budget.
+        share_true_in_noise: Least share of such observations within 1 px of where they must be.
+        share_relinked: Least share of points that are seen again behind an image that does not show them.
+        share_invented: Largest share of tracks that may be seen in an unrelated image.
+        drift_px: Largest median distance from a detection of the same point.
+        share_same_when_padded: Least share of points that the padded shapes of a GPU find, too.
+    """
+
+    share_alive_in_noise: float = 0.5
+    share_true_in_noise: float = 0.95
+    share_relinked: float = 0.5
+    share_invented: float = 0.02
+    drift_px: float = 0.5
+    share_same_when_padded: float = 0.9
+
+
+TRACKING = Tracking()
+
+
+@dataclass(frozen=True)
+class SequenceTracking:
+    """Least shares of aliked-n16's points, 1000 an image, that are alive 5 frames later."""
+
+    share_alive: float
+
+
+SEQUENCE_TRACKING = {"tum_fr2_desk": SequenceTracking(0.75), "kitti00": SequenceTracking(0.55)}

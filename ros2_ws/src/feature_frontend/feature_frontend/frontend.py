@@ -15,9 +15,10 @@ from feature_frontend.api import make_matcher
 from feature_frontend.epipolar_check import MatchCheck
 from feature_frontend.errors import SettingsError, WeightsUnavailableError
 from feature_frontend.extractors.extractor import Extractor, Mask
-from feature_frontend.pairing import make_pairing
+from feature_frontend.pairing import Pairing, make_pairing
 from feature_frontend.settings import Settings
 from feature_frontend.tracker import ChainTracker
+from feature_frontend.tracking.persistent import PersistentPairing
 from feature_frontend.types import Features, Matches, Tracks
 
 __all__ = ["FrameResult", "FrameState", "Frontend", "StageTimes", "return_device_memory"]
@@ -99,7 +100,7 @@ class Frontend:
         self._settings = settings
         self._why_first = ""
         extractor.settings = settings
-        self._pairing = make_pairing(extractor, make_matcher(settings), is_stereo=settings.camera_type == "stereo")
+        self._pairing = _pairing(extractor, settings)
 
     @classmethod
     def from_pretrained(cls, settings: Settings) -> Frontend:
@@ -138,9 +139,15 @@ class Frontend:
 
     def configure(self, settings: Settings) -> None:
         """Takes over the live parameters, from the next image on; those of the model stay, see `swap_model`."""
+        changes_tracker = settings.tracker != self._settings.tracker
         self._settings = settings
         self._extractor.settings = settings
+        if changes_tracker:
+            self._pairing = _pairing(self._extractor, settings)
+            self.reset(f"tracker is now {settings.tracker}")
         self._pairing.matcher = make_matcher(settings)
+        if isinstance(self._pairing, PersistentPairing):
+            self._pairing.settings = settings
 
     def swap_model(self, other: Frontend, reason: str) -> None:
         """Goes on with the extractor of `other`, which must not be used any more; the own one is freed.
@@ -220,7 +227,10 @@ class Frontend:
         features, matches = pair.features, pair.matches
         start_s = time.perf_counter()
         previous = self._previous
-        tracks = self._tracker.update(features, matches, stamp_ns)
+        if pair.continuation is None:
+            tracks = self._tracker.update(features, matches, stamp_ns)
+        else:
+            tracks = self._tracker.follow(features, pair.continuation, stamp_ns)
         keypoints0 = features.keypoints[:0] if previous is None else previous.features.keypoints[matches.indices0]
         tracking_ms = (time.perf_counter() - start_s) * _MS_PER_S
         self._previous = _Previous(features, stamp_ns)
@@ -238,6 +248,12 @@ class Frontend:
             times=StageTimes(pair.extraction_ms, pair.matching_ms, tracking_ms),
             right=pair.right,
         )
+
+
+def _pairing(extractor: Extractor, settings: Settings) -> Pairing:
+    if settings.tracker == "persistent":
+        return PersistentPairing(extractor, make_matcher(settings), settings)
+    return make_pairing(extractor, make_matcher(settings), is_stereo=settings.camera_type == "stereo")
 
 
 def return_device_memory() -> None:

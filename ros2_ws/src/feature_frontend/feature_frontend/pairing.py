@@ -15,6 +15,7 @@ from feature_frontend.extractors.base import PaddedFeatures
 from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.matchers.base import MatcherProtocol, PaddedMatcher, PaddedMatches
 from feature_frontend.recording import Recorder
+from feature_frontend.tracker import Continuation
 from feature_frontend.types import Features, Matches
 
 __all__ = ["Pair", "Pairing", "PlainPairing", "RecordedPairing", "make_pairing"]
@@ -33,6 +34,7 @@ class Pair:
         extraction_ms: Wall-clock time of the extraction.
         matching_ms: Wall-clock time of the matching and of what was left to bring to the CPU.
         right: Features of the right image of a stereo pair, on the CPU; None where there was none.
+        continuation: Which points go on, where that is known better than the matches say; None where they say it.
     """
 
     features: Features
@@ -40,6 +42,7 @@ class Pair:
     extraction_ms: float
     matching_ms: float
     right: Features | None = None
+    continuation: Continuation | None = None
 
 
 class Pairing(Protocol):

@@ -17,8 +17,9 @@ from feature_frontend.intensity import DEFAULT_INTENSITY, INTENSITY_MODES
 from feature_frontend.matchers.registry import MATCHERS
 from feature_frontend.parameter_record import ParameterRecord, SettingsGroup, parameter
 from feature_frontend.stereo.settings import StereoSettings
+from feature_frontend.tracking.settings import TrackingSettings
 
-__all__ = ["PARAMETERS", "ExtractionSettings", "MatchingSettings", "NodeSettings", "Settings"]
+__all__ = ["PARAMETERS", "ExtractionSettings", "MatchingSettings", "NodeSettings", "Settings", "TrackingSettings"]
 
 
 @dataclass(frozen=True)
@@ -359,7 +360,7 @@ class NodeSettings(SettingsGroup):
 
 
 @dataclass(frozen=True)
-class Settings(StereoSettings, NodeSettings, EpipolarSettings, MatchingSettings, ExtractionSettings):
+class Settings(StereoSettings, NodeSettings, EpipolarSettings, TrackingSettings, MatchingSettings, ExtractionSettings):
     """All parameters of the node."""
 
 

@@ -1,4 +1,4 @@
-"""Tracks as chains of matches: a keypoint matched to a tracked one takes over its id. State only, no I/O."""
+"""Who is who over time: persistent ids for the points of a sequence, from what each frame says of the one before."""
 
 from __future__ import annotations
 
@@ -9,66 +9,117 @@ import numpy.typing as npt
 
 from feature_frontend.types import Features, Matches, Tracks
 
-__all__ = ["ChainTracker"]
+__all__ = ["ChainTracker", "Continuation"]
 
 _NS_PER_S = 1e9
 
 
 @dataclass(frozen=True)
-class _LastFrame:
-    stamp_ns: int
-    tracks: Tracks
+class Continuation:
+    """The points that are followed from an image on, (P,), seen in it or waiting to be seen again.
+
+    Attributes:
+        origins: (P,) int64, which point of the continuation before each of them is; -1 for a new one.
+        rows: (P,) int64, its row in the image's features; -1 where it is not seen.
+    """
+
+    origins: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+
+    @staticmethod
+    def empty() -> Continuation:
+        """No points."""
+        return Continuation(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+@dataclass(frozen=True)
+class _Points:
+    """What is known of the points that are followed, (P,) rows; keypoints and stamps are those of the last sighting."""
+
+    ids: npt.NDArray[np.uint64]
+    ages: npt.NDArray[np.uint32]
+    gaps: npt.NDArray[np.uint32]
+    keypoints: npt.NDArray[np.float32]
+    stamps_ns: npt.NDArray[np.int64]
+
+
+def _no_points() -> _Points:
+    none = Tracks.empty()
+    return _Points(none.ids, none.ages, none.gaps, none.keypoints, np.zeros(0, np.int64))
 
 
 class ChainTracker:
-    """Gives every keypoint an id that lives as long as each frame's match finds it again.
+    """Gives every keypoint an id that lives as long as it is found again.
 
-    Every keypoint of a frame has a track, a new one of age 1 where nothing matched, so row i of `Tracks` is row i of
+    Every keypoint of a frame has a track, a new one of age 1 where it continues none, so row i of `Tracks` is row i of
     `Features`. Ids start at 1 and are never reused, also across `reset`.
     """
 
     def __init__(self) -> None:
         self._next_id = 1
-        self._last: _LastFrame | None = None
+        self._points = _no_points()
 
     def reset(self) -> None:
         """Forgets all tracks; ids go on."""
-        self._last = None
+        self._points = _no_points()
 
     def update(self, features: Features, matches: Matches, stamp_ns: int) -> Tracks:
-        """Tracks of the current image.
+        """Tracks of the current image, which end where its matches end.
 
         Args:
             features: Of the current image.
             matches: From the previous image given to `update` to this one; empty for the first.
             stamp_ns: The image's time in ns. Where it does not advance, velocities are zero.
         """
-        count = len(features)
+        origins = np.full(len(features), -1, np.int64)
+        origins[matches.indices1.cpu().numpy()] = matches.indices0.cpu().numpy()
+        return self.follow(features, Continuation(origins, np.arange(len(features), dtype=np.int64)), stamp_ns)
+
+    def follow(self, features: Features, continuation: Continuation, stamp_ns: int) -> Tracks:
+        """Tracks of the current image, where points may be missed and seen again.
+
+        Args:
+            features: Of the current image.
+            continuation: Its origins are those of the latest call; every row of the features is in it, once.
+            stamp_ns: The image's time in ns. Where it does not advance, velocities are zero.
+        """
+        before, origins, rows = self._points, continuation.origins, continuation.rows
         keypoints = features.keypoints.detach().cpu().numpy().astype(np.float32, copy=False)
-        ids = np.zeros(count, np.uint64)
-        ages = np.ones(count, np.uint32)
-        velocities = np.zeros((count, 2), np.float32)
-        is_new = np.ones(count, np.bool_)
-        if self._last is not None and len(matches):
-            rows0, rows1 = (indices.cpu().numpy() for indices in (matches.indices0, matches.indices1))
-            last = self._last.tracks
-            ids[rows1] = last.ids[rows0]
-            ages[rows1] = last.ages[rows0] + np.uint32(1)
-            is_new[rows1] = False
-            elapsed_s = (stamp_ns - self._last.stamp_ns) / _NS_PER_S
-            if elapsed_s > 0:
-                velocities[rows1] = (keypoints[rows1] - last.keypoints[rows0]) / np.float32(elapsed_s)
-        ids[is_new] = self._issue_ids(int(is_new.sum()))
-        tracks = Tracks(
-            ids=ids,
-            ages=ages,
-            gaps=np.zeros(count, np.uint32),
-            feature_indices=np.arange(count, dtype=np.uint32),
-            keypoints=keypoints,
-            velocities=velocities,
+        goes_on, is_seen = origins >= 0, rows >= 0
+        old = origins[goes_on]
+        count = len(origins)
+        points = _Points(
+            ids=np.zeros(count, np.uint64),
+            ages=is_seen.astype(np.uint32),
+            gaps=(~is_seen).astype(np.uint32),
+            keypoints=np.zeros((count, 2), np.float32),
+            stamps_ns=np.full(count, stamp_ns, np.int64),
         )
-        self._last = _LastFrame(stamp_ns, tracks)
-        return tracks
+        points.ids[goes_on] = before.ids[old]
+        points.ids[~goes_on] = self._issue_ids(count - len(old))
+        points.ages[goes_on] += before.ages[old]
+        points.gaps[goes_on] += before.gaps[old]
+        points.keypoints[goes_on] = before.keypoints[old]
+        points.stamps_ns[goes_on] = before.stamps_ns[old]
+
+        elapsed_s = ((stamp_ns - points.stamps_ns) / _NS_PER_S).astype(np.float32)
+        velocities = np.zeros((count, 2), np.float32)
+        moves = is_seen & goes_on & (elapsed_s > 0)
+        velocities[moves] = (keypoints[rows[moves]] - points.keypoints[moves]) / elapsed_s[moves, None]
+        points.keypoints[is_seen] = keypoints[rows[is_seen]]
+        points.stamps_ns[is_seen] = stamp_ns
+        self._points = points
+
+        seen = np.flatnonzero(is_seen)
+        seen = seen[np.argsort(rows[seen])]
+        return Tracks(
+            ids=points.ids[seen],
+            ages=points.ages[seen],
+            gaps=points.gaps[seen],
+            feature_indices=rows[seen].astype(np.uint32),
+            keypoints=points.keypoints[seen],
+            velocities=velocities[seen],
+        )
 
     def _issue_ids(self, count: int) -> npt.NDArray[np.uint64]:
         first = self._next_id

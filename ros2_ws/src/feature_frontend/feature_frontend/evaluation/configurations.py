@@ -24,7 +24,7 @@ __all__ = ["BASELINES", "TRACKERS", "Configuration", "parse_assignment", "parse_
 
 BASELINES: dict[str, Callable[[int], SequenceFrontend]] = {"lk": LucasKanadeSequence, "orb": OrbSequence}
 _TRACKER = "tracker"
-TRACKERS = PARAMETERS[_TRACKER].choices if _TRACKER in PARAMETERS else ("chain",)
+TRACKERS = PARAMETERS[_TRACKER].choices
 _BUDGET = "max_num_keypoints"
 
 # Parts of a configuration are joined by "+", which the name of a parameter file may hold too.
@@ -90,7 +90,7 @@ def _parse(text: str, common: Mapping[str, object]) -> Configuration:
         if part in BASELINES:
             baseline = part
         elif part in TRACKERS:
-            own |= {_TRACKER: part} if _TRACKER in PARAMETERS else {}
+            own[_TRACKER] = part
         elif "=" in part:
             name, value = parse_assignment(part)
             own[name] = value

@@ -99,7 +99,7 @@ class FrontendSequence:
         self._budget = settings.max_num_keypoints
         self._latest: Points = np.zeros((0, 2))
         self._detector: Extractor | None = None
-        if getattr(settings, "tracker", "chain") != "chain":
+        if settings.tracker != "chain":
             # One of its own: the other's settings, and what is recorded for them, stay as they are.
             budget = min(_DETECTION_BUDGETS * self._budget, int(PARAMETERS["max_num_keypoints"].maximum or 0))
             self._detector = Extractor.from_pretrained(replace(self._frontend.settings, max_num_keypoints=budget))

@@ -7,7 +7,17 @@ from typing import Protocol
 
 import torch
 
-__all__ = ["DetectionOptions", "FastNetwork", "GridOptions", "NetworkFeatures", "NetworkProtocol", "PaddedFeatures"]
+from feature_frontend.coordinates import Resize
+
+__all__ = [
+    "DetectionOptions",
+    "FastNetwork",
+    "FrameMaps",
+    "GridOptions",
+    "NetworkFeatures",
+    "NetworkProtocol",
+    "PaddedFeatures",
+]
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,14 @@ class FastNetwork(NetworkProtocol, Protocol):
     """A network in two parts, whose shapes depend on the images' size and the options, not on what is in the images.
 
     Neither part waits for a GPU, so that both can be recorded as one CUDA graph; the first can be compiled on a CPU.
+
+    Attributes:
+        refines_keypoints: Whether keypoints lie between pixels: a soft-argmax over `nms_radius` around maxima.
+        default_track_similarity: Below this cosine, descriptors of this network are not taken for the same point.
     """
+
+    refines_keypoints: bool
+    default_track_similarity: float
 
     def dense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The work for every pixel of (B, C, H, W) images in [0, 1]: maps for `sparse`."""
@@ -137,3 +154,32 @@ class FastNetwork(NetworkProtocol, Protocol):
             trim: Only as many rows as the fullest image has, so that nothing is described that is not there. Shapes
                 then depend on the images, and a GPU is waited for.
         """
+
+    def score_maps(self, dense: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """(B, 1, H, W) float32 scores in [0, 1] of every pixel of the images, from what `dense` returned."""
+
+    def describe(self, dense: tuple[torch.Tensor, ...], keypoints: torch.Tensor) -> torch.Tensor:
+        """(B, K, D) L2-normalised descriptors of any (B, K, 2) points (x, y) px inside the images."""
+
+
+@dataclass(frozen=True)
+class FrameMaps:
+    """What a network made of one image, with the maps from which more points can be located and described.
+
+    Attributes:
+        network: That made them.
+        dense: What its `dense` returned.
+        resize: From the image as published to the one that the network saw, in whose coordinates all of this is.
+        options: By which the keypoints were picked.
+        allowed: (1, H, W) bool, the pixels on which keypoints may lie; None for all.
+        features: The keypoints that it picked.
+        is_padded: Whether shapes must not depend on what is in the image, as on a GPU: `features` are padded then.
+    """
+
+    network: FastNetwork
+    dense: tuple[torch.Tensor, ...]
+    resize: Resize
+    options: DetectionOptions
+    allowed: torch.Tensor | None
+    features: PaddedFeatures
+    is_padded: bool

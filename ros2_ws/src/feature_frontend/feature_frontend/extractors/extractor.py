@@ -18,6 +18,7 @@ from feature_frontend.errors import ImageError, MaskError, SettingsError, Weight
 from feature_frontend.extractors.base import (
     DetectionOptions,
     FastNetwork,
+    FrameMaps,
     GridOptions,
     NetworkFeatures,
     NetworkProtocol,
@@ -168,7 +169,7 @@ class Extractor:
             raise ImageError(msg)
         checked_masks = _check_masks(masks, len(checked), height, width)
         textured = [i for i, image in enumerate(checked) if self._has_texture(image)]
-        features = [self._nothing(height, width) for _ in checked]
+        features = [self.nothing(height, width) for _ in checked]
         if textured:
             resize = self._resize(height, width)
             of_textured = None if checked_masks is None else [checked_masks[i] for i in textured]
@@ -176,6 +177,26 @@ class Extractor:
             for i, one in zip(textured, found, strict=True):
                 features[i] = self._to_image(one, resize)
         return features
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether `maps` is there: not with a network in one part."""
+        return hasattr(self._network, "dense") and hasattr(self._network, "sparse")
+
+    @torch.no_grad()
+    def maps(self, image: npt.NDArray[np.uint8], mask: Mask | None = None) -> FrameMaps | None:
+        """The keypoints of one image in the network's coordinates, and what they were made from. Only with `has_maps`.
+
+        Returns:
+            None for a blank image.
+
+        Raises:
+            ImageError: The image or its mask has another type, shape or size than `__call__` takes.
+        """
+        checked, masks = self._checked(image, mask)
+        if not self._has_texture(checked):
+            return None
+        return self._execution.maps([checked], self._resize(*checked.shape[:2]), self._options(), masks)
 
     @property
     def recorder(self) -> Recorder | None:
@@ -193,17 +214,15 @@ class Extractor:
             ImageError: The image or its mask has another type, shape or size than `__call__` takes.
         """
         assert isinstance(self._execution, RecordedExecution)
-        checked = check_image(image, self._network.minimum_size)
-        height, width = checked.shape[:2]
-        masks = _check_masks([mask], 1, height, width)
+        checked, masks = self._checked(image, mask)
         if not self._has_texture(checked):
             return None
-        return self._execution.submit([checked], self._resize(height, width), self._options(), masks)
+        return self._execution.submit([checked], self._resize(*checked.shape[:2]), self._options(), masks)
 
     def collect(self, submitted: PaddedFeatures | None, height: int, width: int) -> Features:
         """Features of a height x width image from what `submit` gave or a copy of it; waits for its device."""
         if submitted is None:
-            return self._nothing(height, width)
+            return self.nothing(height, width)
         return self._to_image(submitted.unpadded()[0], self._resize(height, width))
 
     def wait_until_fast(self) -> None:
@@ -243,6 +262,12 @@ class Extractor:
         if self._compiler is not None:
             self._compiler.close()
 
+    def _checked(
+        self, image: npt.NDArray[np.uint8], mask: Mask | None
+    ) -> tuple[npt.NDArray[np.uint8], list[npt.NDArray[np.uint8]] | None]:
+        checked = check_image(image, self._network.minimum_size)
+        return checked, _check_masks([mask], 1, *checked.shape[:2])
+
     def _has_texture(self, image: npt.NDArray[np.uint8]) -> bool:
         return grey_range(image) >= self.settings.min_grey_range
 
@@ -265,16 +290,16 @@ class Extractor:
         )
 
     def _make_execution(self, recorder: Recorder | None) -> Execution:
-        is_fast = hasattr(self._network, "dense") and hasattr(self._network, "sparse")
-        if is_fast and (recorder is not None or self.device.type == "cuda"):
+        if self.has_maps and (recorder is not None or self.device.type == "cuda"):
             return RecordedExecution(cast(FastNetwork, self._network), recorder or make_recorder(self.device))
-        if is_fast and self.settings.compile:
+        if self.has_maps and self.settings.compile:
             network = cast(FastNetwork, self._network)
             self._compiler = BackgroundCompiler(self.settings.extractor, network, self._dtype)
             return CompiledExecution(network, self._compiler)
         return PlainExecution(self._network, self.device)
 
-    def _nothing(self, height: int, width: int) -> Features:
+    def nothing(self, height: int, width: int) -> Features:
+        """Features of a height x width image in which nothing was found."""
         return Features.empty(height, width, self.identity, self.descriptor_dim, self.device, self._dtype)
 
     def _to_image(self, found: NetworkFeatures, resize: Resize) -> Features:

@@ -35,6 +35,9 @@ class FusedSilk(nn.Module):
     input_channels = Silk.input_channels
     default_nms_radius = Silk.default_nms_radius
     minimum_size = Silk.minimum_size
+    refines_keypoints = False
+    # Its cosines tell points less well apart: most of those in an unrelated image are above it, too.
+    default_track_similarity = 0.85
 
     def __init__(self, config: SilkConfig) -> None:
         super().__init__()
@@ -114,6 +117,18 @@ class FusedSilk(nn.Module):
         pixels = torch.stack([positions % width, torch.div(positions, width, rounding_mode="floor")], dim=2)
         return PaddedFeatures((pixels + border).float(), scores, self._describe(features, pixels), counts)
 
+    def score_maps(self, dense: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """See `FastNetwork`."""
+        return functional.pad(dense[0], [self.config.border_px] * 4)
+
+    def describe(self, dense: tuple[torch.Tensor, ...], keypoints: torch.Tensor) -> torch.Tensor:
+        """See `FastNetwork`; those of the pixels next to the points."""
+        probabilities, features = dense
+        height, width = probabilities.shape[-2:]
+        pixels = keypoints.round().long() - self.config.border_px
+        pixels = torch.stack([pixels[..., 0].clamp(0, width - 1), pixels[..., 1].clamp(0, height - 1)], dim=2)
+        return self._describe(features, pixels)
+
     def _describe(self, features: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
         """(B, K, D) L2-normalised descriptors at (B, K, 2) pixels of the probabilities' map."""
         batch, channels, height, width = features.shape
@@ -124,7 +139,7 @@ class FusedSilk(nn.Module):
         corners = corners + pixels[:, :, 1] * width + pixels[:, :, 0]
         rows = features.permute(0, 2, 3, 1).reshape(-1, channels)
         windows = rows.index_select(0, (corners[:, :, None] + window).flatten())
-        inner = functional.relu_(self.descriptor_inner(windows.reshape(batch, -1, len(window) * channels)))
+        inner = functional.relu_(self.descriptor_inner(windows.reshape(batch, pixels.shape[1], len(window) * channels)))
         descriptors = self.descriptor_outer(inner)
         return functional.normalize(descriptors.float(), dim=2).to(features.dtype)
 

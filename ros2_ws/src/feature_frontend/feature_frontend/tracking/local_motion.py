@@ -1,0 +1,111 @@
+"""Where points go, from how the points around them went: affine motion of a neighbourhood, fitted robustly.
+
+Nothing here waits for the device, and shapes do not depend on values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["LocalMotion", "local_motion"]
+
+NUM_NEIGHBOURS = 16
+WIDEST_PX = 8.0  # half of a point's neighbours within this of their median
+# Points closer together see the same pixels: they are matched to the same wrong place and are no witnesses.
+CLOSEST_PX = 8.0
+FEWEST_NEIGHBOURS = 3  # of one mind, for a motion to be known
+# A true pair is within this of its neighbours' median in 98 % of the cases, at 10 Hz from a car and by hand.
+TOLERANCE_PX = 4.0
+_FITS = 3
+_SCALE_PX = 50.0  # of the slopes: a ridge of one observation says that motion changes little over this distance
+_RIDGE = (1e-3, 0.3, 0.3)
+_NOISE_PX = 0.3
+_BLOCK_ELEMENTS = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class LocalMotion:
+    """What the neighbours say of each of C points.
+
+    Attributes:
+        flow: (C, 2) px, how far the point should have moved; 0 where it is not known.
+        is_known: (C,) bool, whether enough neighbours agree.
+        agrees: (C,) bool, whether the point's own match moves as its neighbours do; False for points without a match.
+    """
+
+    flow: torch.Tensor
+    is_known: torch.Tensor
+    agrees: torch.Tensor
+
+
+def local_motion(
+    points: torch.Tensor, shifts: torch.Tensor, is_matched: torch.Tensor, *, is_padded: bool = False
+) -> LocalMotion:
+    """The motion around each point, by the matches of its nearest neighbours.
+
+    Args:
+        points: (C, 2) px, where the points were.
+        shifts: (C, 2) px, how far their matches are from there.
+        is_matched: (C,) bool; the shifts of the others mean nothing.
+        is_padded: Whether no shape may depend on how many are matched.
+    """
+    candidates = torch.arange(len(points), device=points.device) if is_padded else is_matched.nonzero()[:, 0]
+    neighbours, is_valid = _nearest(points, is_matched, candidates)
+    of_neighbours = shifts[neighbours]
+    # A vote first, because most of the neighbours may be wrong: wrong ones hardly ever agree with each other.
+    supporters = (of_neighbours - shifts[:, None]).norm(dim=2) <= TOLERANCE_PX
+    agrees = is_matched & ((supporters & is_valid).sum(dim=1) >= FEWEST_NEIGHBOURS)
+    is_valid = is_valid & agrees[neighbours]
+    median = _median(of_neighbours, is_valid[:, :, None])
+    residuals = (of_neighbours - median[:, None]).norm(dim=2)
+    # Where the neighbours move differently, as at the edge of something near, a point may be more different, too; where
+    # they are of no mind at all, nothing agrees with them.
+    spread = _median(residuals, is_valid)
+    is_known = (is_valid.sum(dim=1) >= FEWEST_NEIGHBOURS) & (spread <= WIDEST_PX)
+    agrees = is_matched & is_known & ((shifts - median).norm(dim=1) <= TOLERANCE_PX + spread)
+    is_valid = is_valid & agrees[neighbours]
+    is_known &= is_valid.sum(dim=1) >= FEWEST_NEIGHBOURS
+    flow = _fit(points[neighbours] - points[:, None], of_neighbours, residuals, is_valid)
+    return LocalMotion(torch.where(is_known[:, None], flow, 0.0), is_known, agrees & is_known)
+
+
+def _nearest(
+    points: torch.Tensor, is_matched: torch.Tensor, candidates: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(C, k) rows of each point's nearest witnesses among the candidates, and whether there are so many."""
+    if len(candidates) == 0:
+        nobody = torch.zeros((len(points), 1), dtype=torch.int64, device=points.device)
+        return nobody, nobody > 0
+    number = min(NUM_NEIGHBOURS, len(candidates))
+    rows = max(1, _BLOCK_ELEMENTS // len(candidates))
+    distances, neighbours = [], []
+    for start in range(0, len(points), rows):
+        stripe = slice(start, start + rows)
+        block = torch.cdist(points[stripe], points[candidates])
+        block.masked_fill_((block < CLOSEST_PX) | ~is_matched[candidates], torch.inf)
+        nearest = block.topk(number, dim=1, largest=False)
+        distances.append(nearest.values)
+        neighbours.append(candidates[nearest.indices])
+    return torch.cat(neighbours), torch.cat(distances).isfinite()
+
+
+def _median(values: torch.Tensor, is_valid: torch.Tensor) -> torch.Tensor:
+    """Of the valid ones of (C, k[, 2]) values, over k; 0 where there is none."""
+    return torch.where(is_valid, values, torch.nan).nanmedian(dim=1).values.nan_to_num(0.0)
+
+
+def _fit(offsets: torch.Tensor, shifts: torch.Tensor, residuals: torch.Tensor, is_valid: torch.Tensor) -> torch.Tensor:
+    """(C, 2) shift at offset 0 of the affine motion that fits (C, k, 2) shifts at offsets, outliers weighing little."""
+    ones = torch.ones_like(offsets[:, :, :1])
+    design = torch.cat([ones, offsets / _SCALE_PX], dim=2)
+    ridge = torch.diag(design.new_tensor(_RIDGE))
+    solution = shifts.new_zeros((len(shifts), 3, 2))
+    for _ in range(_FITS):
+        scale = _median(residuals, is_valid)[:, None] + _NOISE_PX
+        weights = is_valid / (1.0 + (residuals / scale).square())
+        weighted = (design * weights[:, :, None]).transpose(1, 2)
+        solution = torch.linalg.solve_ex(weighted @ design + ridge, weighted @ shifts).result
+        residuals = (shifts - design @ solution).norm(dim=2)
+    return solution[:, 0]

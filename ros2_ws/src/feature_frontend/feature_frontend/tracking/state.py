@@ -1,0 +1,55 @@
+"""What is remembered of the points that are followed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+
+__all__ = ["TrackState"]
+
+
+@dataclass(frozen=True)
+class TrackState:
+    """Points with their descriptors, C rows, at least one, on the device. Those that are valid come first.
+
+    Attributes:
+        is_valid: (C,) bool; the other rows mean nothing.
+        points: (C, 2) float32 px of the image as published: where they were seen last, or should be since.
+        recent: (C, D) float32, their descriptors when they were seen last.
+        first: (C, D) float32, their descriptors when they were seen first.
+        ages: (C,) int64, images in which they were seen.
+        missed: (C,) int64, images since they were seen last; 0 for those seen in the latest image.
+        rows: (C,) int64, their rows in the features of the latest image; -1 where they were missed.
+    """
+
+    is_valid: torch.Tensor
+    points: torch.Tensor
+    recent: torch.Tensor
+    first: torch.Tensor
+    ages: torch.Tensor
+    missed: torch.Tensor
+    rows: torch.Tensor
+
+    @staticmethod
+    def empty(capacity: int, descriptor_dim: int, device: torch.device) -> TrackState:
+        """No points, in `capacity` rows."""
+        number = torch.zeros(capacity, dtype=torch.int64, device=device)
+        descriptors = torch.zeros((capacity, descriptor_dim), device=device)
+        return TrackState(
+            is_valid=number > 0,
+            points=torch.zeros((capacity, 2), device=device),
+            recent=descriptors,
+            first=descriptors,
+            ages=number,
+            missed=number,
+            rows=number - 1,
+        )
+
+    def select(self, rows: torch.Tensor) -> TrackState:
+        """The given rows."""
+        return TrackState(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def followed_by(self, other: TrackState) -> TrackState:
+        """The rows of both."""
+        return TrackState(*(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))

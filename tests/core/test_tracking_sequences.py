@@ -1,0 +1,47 @@
+"""The persistent tracker on real sequences with ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from feature_frontend.evaluation.track_metrics import share_alive, share_seen
+from feature_frontend.frontend import Frontend
+from feature_frontend.settings import Settings
+from tests.tolerances import SEQUENCE_TRACKING, TRACKING
+
+
+def _image(path: Path) -> npt.NDArray[np.uint8]:
+    return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB).astype(np.uint8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sequence", SEQUENCE_TRACKING)
+def test_points_live_through_a_real_sequence(
+    sequence: str, shared: Path, weights_dir: str, report_figure: Callable[[str], None]
+) -> None:
+    paths = sorted((shared / "data" / sequence).glob("*.png"))
+    images = [_image(path) for path in paths]
+    frontend = Frontend.from_pretrained(
+        Settings(weights_dir=weights_dir, device="cpu", compile=False, tracker="persistent")
+    )
+    results = [frontend.process(image, number * 100_000_000) for number, image in enumerate(images)]
+    tracks = [result.tracks for result in results]
+    alive = share_alive(tracks)
+    shares = ", ".join(f"{share:.3f} after {gap}" for gap, share in alive.items())
+    report_figure(f"{sequence}, aliked-n16, 1000 keypoints, persistent: share of points alive {shares} frames")
+    assert alive[5] >= SEQUENCE_TRACKING[sequence].share_alive
+    assert max(len(result.features) for result in results) <= 1000
+
+    height, width = images[0].shape[:2]
+    unrelated = cv2.resize(_image(sorted((shared / "images" / "val").glob("*.jpg"))[0]), (width, height))
+    claimed = frontend.process(unrelated.astype(np.uint8), len(images) * 100_000_000).tracks
+    report_figure(
+        f"{sequence}, then an unrelated image: {share_seen([tracks[-1], claimed], 1):.2%} of tracks seen in it"
+    )
+    assert share_seen([tracks[-1], claimed], 1) <= TRACKING.share_invented

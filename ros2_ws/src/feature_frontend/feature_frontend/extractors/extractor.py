@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -184,8 +185,13 @@ class Extractor:
         return hasattr(self._network, "dense") and hasattr(self._network, "sparse")
 
     @torch.no_grad()
-    def maps(self, image: npt.NDArray[np.uint8], mask: Mask | None = None) -> FrameMaps | None:
+    def maps(self, image: npt.NDArray[np.uint8], mask: Mask | None = None, share: float = 1.0) -> FrameMaps | None:
         """The keypoints of one image in the network's coordinates, and what they were made from. Only with `has_maps`.
+
+        Args:
+            image: As `__call__` takes it.
+            mask: As `__call__` takes it.
+            share: Of `max_num_keypoints`, in (0, 1]: so many are detected. `FrameMaps.options` name the whole budget.
 
         Returns:
             None for a blank image.
@@ -196,7 +202,10 @@ class Extractor:
         checked, masks = self._checked(image, mask)
         if not self._has_texture(checked):
             return None
-        return self._execution.maps([checked], self._resize(*checked.shape[:2]), self._options(), masks)
+        options = self._options()
+        detected = replace(options, max_num_keypoints=math.ceil(share * options.max_num_keypoints))
+        maps = self._execution.maps([checked], self._resize(*checked.shape[:2]), detected, masks)
+        return replace(maps, options=options)
 
     @property
     def recorder(self) -> Recorder | None:

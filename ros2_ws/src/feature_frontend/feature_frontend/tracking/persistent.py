@@ -19,8 +19,11 @@ from feature_frontend.tracking.state import TrackState
 from feature_frontend.tracking.step import Step, TrackingOptions, advance, miss_all, start
 from feature_frontend.types import Features, Matches
 
-__all__ = ["NAME", "PersistentPairing"]
+__all__ = ["DETECTED_SHARE", "NAME", "PersistentPairing"]
 
+# Of the budget, once points are followed. The rest of the places goes to points that are found again, and needs no
+# detections, which would be described in vain; on real sequences that is 15 to 25 % of them.
+DETECTED_SHARE = 0.85
 _MS_PER_S = 1e3
 NAME = "persistent"
 
@@ -53,7 +56,7 @@ class PersistentPairing:
         """See `Pairing`; a right image goes through the network by itself."""
         start_ms = self._now()
         of_right = None if right is None else self._extractor(right).to("cpu")
-        maps = self._extractor.maps(image, mask)
+        maps = self._extractor.maps(image, mask, 1.0 if self._state is None else DETECTED_SHARE)
         extracted_ms = self._now()
         if maps is None or maps.features.keypoints.shape[1] == 0:
             features, matches, continuation = self._nothing(*image.shape[:2])

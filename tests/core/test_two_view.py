@@ -27,9 +27,9 @@ def motion_of(axis: tuple[float, float, float], degrees: float, translation: tup
 MOTION = motion_of((0.2, 1.0, -0.1), 2.0, (0.1, -0.03, 0.2))
 
 
-def seen(motion: FloatArray, count: int = 600, noise_px: float = 0.0) -> tuple[FloatArray, FloatArray]:
+def seen(motion: FloatArray, count: int = 600, noise_px: float = 0.0, seed: int = 0) -> tuple[FloatArray, FloatArray]:
     """Pixels in both images of points 2 to 12 m away."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     pixels = rng.uniform((20, 20), (620, 460), (count, 2))
     depth = rng.uniform(2, 12, (count, 1))
     points = np.column_stack([pixels, np.ones(count)]) @ np.linalg.inv(MATRIX).T * depth
@@ -46,6 +46,16 @@ def test_motion_is_recovered_from_exact_pairs() -> None:
     assert np.linalg.norm(pose.translation) == pytest.approx(1)
     assert pose.inliers.shape == (600,)
     assert pose.inliers.all()
+
+
+@pytest.mark.parametrize("length_m", [0.0, 0.001, 0.01, 0.05, 0.2])
+def test_the_rotation_is_no_half_turn_off_where_the_camera_hardly_moves(length_m: float) -> None:
+    for seed in range(20):
+        direction = np.random.default_rng(seed).normal(size=3)
+        motion = motion_of((0.2, 1.0, -0.1), 1.0, tuple(length_m * direction / np.linalg.norm(direction)))
+        pose = two_view.relative_pose(*seen(motion, noise_px=0.3, seed=seed), MATRIX)
+        assert pose is not None
+        assert two_view.rotation_error_deg(pose.rotation, motion[:3, :3]) < 2
 
 
 def test_motion_and_inliers_are_recovered_in_spite_of_noise_and_outliers() -> None:

@@ -77,11 +77,10 @@ def relative_pose(
     )
     if essential is None or essential.shape != (3, 3) or np.count_nonzero(mask) < MINIMUM_PAIRS:
         return None
-    # recoverPose also takes points far away out of the mask that it is given; they are inliers all the same.
-    _, rotation, translation, _ = cv2.recoverPose(essential, pairs0, pairs1, camera, mask=mask.copy())
-    return RelativePose(
-        np.asarray(rotation, np.float64), np.asarray(translation, np.float64).ravel(), mask.ravel().astype(np.bool_)
-    )
+    inliers = np.asarray(mask).ravel().astype(np.bool_)
+    rays0, rays1 = (_rays(pairs[inliers], camera) for pairs in (pairs0, pairs1))
+    rotation, translation = _visible_motion(np.asarray(essential, np.float64), rays0, rays1)
+    return RelativePose(rotation, translation, inliers)
 
 
 def epipolar_inliers(points0: Points, points1: Points, threshold_px: float = 1.0) -> BoolArray:
@@ -167,3 +166,32 @@ def _pairs(points0: Points, points1: Points) -> tuple[FloatArray, FloatArray]:
         msg = f"points of shapes {pairs0.shape} and {pairs1.shape} do not pair up; expected (M, 2) twice"
         raise ValueError(msg)
     return np.ascontiguousarray(pairs0), np.ascontiguousarray(pairs1)
+
+
+def _rays(points: FloatArray, matrix: FloatArray) -> FloatArray:
+    """(M, 3) directions of (M, 2) px of the camera `matrix`."""
+    rays = np.column_stack([points, np.ones(len(points))]) @ np.linalg.inv(matrix).T
+    return np.asarray(rays, np.float64)
+
+
+def _visible_motion(essential: FloatArray, rays0: FloatArray, rays1: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Rotation and translation of the four motions with this essential matrix that has most points before both cameras.
+
+    cv2.recoverPose leaves points out that are far away, and chooses blindly where all are, as when the camera hardly
+    moves. Here only the signs of the depths count: a wrong rotation, half a turn off, shows in points far away, too.
+    """
+    first, second, translation = (np.asarray(part, np.float64) for part in cv2.decomposeEssentialMat(essential))
+    translation = translation.ravel()
+    best: tuple[int, FloatArray, int] | None = None
+    for rotation in (first, second):
+        turned = rays0 @ rotation.T
+        # Depths d0, d1 with d0 turned + translation nearest to d1 rays1, times the positive determinant.
+        aa, bb, ab = ((x * y).sum(axis=1) for x, y in ((turned, turned), (rays1, rays1), (turned, rays1)))
+        at, bt = turned @ translation, rays1 @ translation
+        depth0, depth1 = ab * bt - at * bb, aa * bt - at * ab
+        before = int(np.count_nonzero((depth0 > 0) & (depth1 > 0)))
+        behind = int(np.count_nonzero((depth0 < 0) & (depth1 < 0)))
+        if best is None or before + behind > best[0]:
+            best = before + behind, rotation, 1 if before >= behind else -1
+    assert best is not None
+    return best[1], best[2] * translation

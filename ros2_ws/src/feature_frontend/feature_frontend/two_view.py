@@ -31,6 +31,7 @@ BoolArray = npt.NDArray[np.bool_]
 MINIMUM_PAIRS = 8
 CONFIDENCE = 0.9999
 MAX_ITERATIONS = 10_000
+_CLEARLY_MORE = 1.01
 
 
 @dataclass(frozen=True)
@@ -69,17 +70,16 @@ def relative_pose(
     if len(pairs0) < MINIMUM_PAIRS:
         return None
     camera = np.asarray(matrix, np.float64)
-    # A fixed seed makes the result repeatable. Of the USAC variants, MAGSAC and ACCURATE end without the final
-    # least-squares fit that halves the error of the rotation and more on noisy pairs.
-    cv2.setRNGSeed(0)
-    essential, mask = cv2.findEssentialMat(
-        pairs0, pairs1, camera, method=cv2.USAC_DEFAULT, prob=CONFIDENCE, threshold=threshold_px
-    )
-    if essential is None or essential.shape != (3, 3) or np.count_nonzero(mask) < MINIMUM_PAIRS:
+    essential, inliers = _find_essential(pairs0, pairs1, camera, threshold_px, cv2.USAC_DEFAULT)
+    # It may settle on the geometry of a part of the scene, which MAGSAC rarely does. Where both see the same, the first
+    # is the better: the second ends without the final least-squares fit that halves the rotation's error and more.
+    other = _find_essential(pairs0, pairs1, camera, threshold_px, cv2.USAC_MAGSAC)
+    if np.count_nonzero(other[1]) > _CLEARLY_MORE * np.count_nonzero(inliers):
+        essential, inliers = other
+    if essential is None or np.count_nonzero(inliers) < MINIMUM_PAIRS:
         return None
-    inliers = np.asarray(mask).ravel().astype(np.bool_)
     rays0, rays1 = (_rays(pairs[inliers], camera) for pairs in (pairs0, pairs1))
-    rotation, translation = _visible_motion(np.asarray(essential, np.float64), rays0, rays1)
+    rotation, translation = _visible_motion(essential, rays0, rays1)
     return RelativePose(rotation, translation, inliers)
 
 
@@ -166,6 +166,20 @@ def _pairs(points0: Points, points1: Points) -> tuple[FloatArray, FloatArray]:
         msg = f"points of shapes {pairs0.shape} and {pairs1.shape} do not pair up; expected (M, 2) twice"
         raise ValueError(msg)
     return np.ascontiguousarray(pairs0), np.ascontiguousarray(pairs1)
+
+
+def _find_essential(
+    pairs0: FloatArray, pairs1: FloatArray, camera: FloatArray, threshold_px: float, method: int
+) -> tuple[FloatArray | None, BoolArray]:
+    """(3, 3) essential matrix, None for none, and (M,) which pairs agree with it."""
+    # A fixed seed makes the result repeatable.
+    cv2.setRNGSeed(0)
+    essential, mask = cv2.findEssentialMat(
+        pairs0, pairs1, camera, method=method, prob=CONFIDENCE, threshold=threshold_px
+    )
+    if essential is None or essential.shape != (3, 3):
+        return None, np.zeros(len(pairs0), np.bool_)
+    return np.asarray(essential, np.float64), np.asarray(mask).ravel().astype(np.bool_)
 
 
 def _rays(points: FloatArray, matrix: FloatArray) -> FloatArray:

@@ -201,6 +201,20 @@ class Client(SpinningNode):
             count = len(self.statuses)
             time.sleep(quiet_s)
 
+    def wait_for_results(self, stamps: Sequence[int], timeout_s: float) -> None:
+        """Returns when features and tracks of all frames are there: large ones may come after their frame's status.
+
+        Raises:
+            FeatureFrontendError: They do not come in time.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        for topic in ("features", "tracks"):
+            while missing := set(stamps) - self.arrivals_ns[topic].keys():
+                if time.monotonic() > deadline_s:
+                    msg = f"{len(missing)} of {len(stamps)} messages on {topic} did not come within {timeout_s:g} s"
+                    raise FeatureFrontendError(msg)
+                time.sleep(_POLL_S)
+
     def _receiver(self, topic: str) -> Callable[[Any], None]:
         arrivals_ns = self.arrivals_ns[topic]
 

@@ -141,7 +141,7 @@ def run(options: Options, log: Log) -> SuiteResult:
 def _latency(images: list[Canvas], parameters: list[str], options: Options, rounds: int) -> _Latency:
     with NodeProcess(parameters, options.threads) as process, Client(images) as client:
         stamps, cpu_s = _one_at_a_time(process, client, rounds, options.warmup)
-        client.settle()
+        client.wait_for_results(stamps, _TIMEOUT_S)
         statuses = [client.statuses[stamp] for stamp in stamps]
         own_ms = np.array([s.extraction_ms + s.matching_ms + s.tracking_ms for s in statuses])
         added = []
@@ -156,7 +156,7 @@ def _latency(images: list[Canvas], parameters: list[str], options: Options, roun
 def _breakdown(images: list[Canvas], parameters: list[str], options: Options, rounds: int) -> list[Timing]:
     with NodeProcess(parameters, options.threads, traced=True) as process, Client(images) as client:
         stamps, _ = _one_at_a_time(process, client, rounds, options.warmup)
-        client.settle()
+        client.wait_for_results(stamps, _TIMEOUT_S)
         process.stop()
         trace = process.trace()
         points = [

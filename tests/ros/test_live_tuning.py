@@ -16,6 +16,7 @@ pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
 from feature_frontend_msgs.msg import FrameStatus
 
+from feature_frontend.extractors.classical import OPENCV
 from feature_frontend.extractors.silk import SILK_CONFIGS, Silk
 from feature_frontend.extractors.weights import own_weights
 from feature_frontend.ros.message_encoding import stamp_to_ns
@@ -118,6 +119,14 @@ def test_a_model_is_swapped_in_between_two_frames(
     assert status.reason.startswith(f"the model is now {seeded} on cpu, bfloat16")
     assert status.keypoints == 40
     assert remote.set(weights_path="", precision="float32") == [(True, ""), (True, "")]
+    assert stream.until(_SHIPPED).state == FrameStatus.FIRST
+
+    # An extractor without a network, and back.
+    assert remote.set(extractor="sift") == [(True, "")]
+    assert stream.until(f"sift@{OPENCV}").state == FrameStatus.FIRST
+    features = stream.latest("features")
+    assert features.count == len(features.sizes) == len(features.angles) > 0
+    assert remote.set(extractor="silk-vggnp-mu") == [(True, "")]
     assert stream.until(_SHIPPED).state == FrameStatus.FIRST
 
 

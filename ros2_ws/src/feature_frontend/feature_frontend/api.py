@@ -14,7 +14,8 @@ def load_extractor(name: str = ExtractionSettings.extractor, **parameters: bool 
     """An extractor with its published weights, ready to run.
 
     Args:
-        name: "aliked-t16", "aliked-n16", "aliked-n16rot" or "aliked-n32".
+        name: "aliked-t16", "aliked-n16", "aliked-n16rot", "aliked-n32", "silk-vggnp-mu", "sift", "rootsift" or another
+            key of `EXTRACTORS`.
         **parameters: Any field of `ExtractionSettings`: `device`, `precision`, `weights_dir`, `max_num_keypoints`,
             `detection_threshold`, `nms_radius`, `border`, `distribution`, `grid_rows`, `grid_columns`, `grid_slack`,
             `resize_height`, `max_pixels`, `min_grey_range`.

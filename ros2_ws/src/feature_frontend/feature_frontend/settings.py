@@ -25,7 +25,8 @@ class ExtractionSettings(SettingsGroup):
 
     extractor: str = parameter(
         "aliked-n16",
-        "Network that finds and describes the keypoints.",
+        "What finds and describes the keypoints: a network, or OpenCV's SIFT on the CPU (sift, rootsift; -upright: "
+        "without orientations).",
         choices=tuple(EXTRACTORS),
         reloads=True,
     )
@@ -67,7 +68,8 @@ class ExtractionSettings(SettingsGroup):
     )
     detection_threshold: float = parameter(
         0.0,
-        "Lowest score a keypoint may have before refinement; 0 keeps the best max_num_keypoints whatever their score.",
+        "Lowest score a keypoint may have before refinement; 0 keeps the best max_num_keypoints whatever their score. "
+        "For SIFT it is OpenCV's contrastThreshold, at least 0.005.",
         minimum=0.0,
         maximum=1.0,
         live=True,
@@ -75,7 +77,7 @@ class ExtractionSettings(SettingsGroup):
     nms_radius: int = parameter(
         -1,
         "Half width of the window in which only the best keypoint stays, and of ALIKED's sub-pixel refinement; 0 turns "
-        "both off, -1 is the network's own: 2 for ALIKED, 0 for SiLK.",
+        "both off, -1 is the network's own: 2 for ALIKED, 0 for SiLK and SIFT.",
         unit="px",
         minimum=-1,
         maximum=16,

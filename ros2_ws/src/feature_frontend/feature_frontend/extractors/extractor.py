@@ -107,6 +107,13 @@ class Extractor:
             raise SettingsError(msg)
         device = resolve_device(settings.device)
         record = EXTRACTORS[settings.extractor]
+        if record.library:
+            if settings.weights_path:
+                msg = (
+                    f"weights_path is {settings.weights_path!r}, but {settings.extractor} has no weights; set it to ''"
+                )
+                raise SettingsError(msg)
+            return cls(record.build(), f"{settings.extractor}@{record.library}", settings, device)
         found = _find_weights(record, settings)
         network = record.build()
         try:
@@ -256,7 +263,16 @@ class Extractor:
 
     def _to_image(self, found: NetworkFeatures, resize: Resize) -> Features:
         keypoints = found.keypoints if resize.is_identity else resize.invert(found.keypoints)
-        return Features(keypoints, found.scores, found.descriptors, resize.height0, resize.width0, self.identity)
+        return Features(
+            keypoints,
+            found.scores,
+            found.descriptors.to(self._dtype),
+            resize.height0,
+            resize.width0,
+            self.identity,
+            None if found.sizes is None else resize.invert_lengths(found.sizes),
+            found.angles,
+        )
 
 
 def _check_masks(

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from feature_frontend.extractors.aliked import ALIKED_CONFIGS, Aliked
+from feature_frontend.extractors.classical import CLASSICAL_CONFIGS, OPENCV, Classical
 from feature_frontend.extractors.fast_aliked import FastAliked
 from feature_frontend.extractors.fast_silk import FusedSilk
 from feature_frontend.extractors.silk import SILK_CONFIGS, Silk, from_published_names
@@ -31,12 +32,14 @@ class ExtractorRecord:
         weights: The published weights; None where this project may not fetch any, and `weights_path` must name a file.
         rename: Brings the names in a checkpoint to those of the network.
         inference: Makes the network that does the same work faster from one with its final weights.
+        library: Of an extractor that has no weights: who computes it, with the version; empty for a network.
     """
 
     build: Callable[[], nn.Module]
     weights: WeightsRecord | None
     rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
     inference: Callable[[Any], nn.Module] = _as_it_is
+    library: str = ""
 
 
 EXTRACTORS = {
@@ -48,4 +51,5 @@ EXTRACTORS = {
         name: ExtractorRecord(partial(Silk, row), WEIGHTS.get(name), from_published_names, FusedSilk.from_reference)
         for name, row in SILK_CONFIGS.items()
     },
+    **{name: ExtractorRecord(partial(Classical, row), None, library=OPENCV) for name, row in CLASSICAL_CONFIGS.items()},
 }

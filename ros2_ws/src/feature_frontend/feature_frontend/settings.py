@@ -26,7 +26,7 @@ class ExtractionSettings(SettingsGroup):
     extractor: str = parameter(
         "aliked-n16",
         "What finds and describes the keypoints: a network, or OpenCV's SIFT on the CPU (sift, rootsift; -upright: "
-        "without orientations).",
+        "without orientations), to which residual-* add what a network sees.",
         choices=tuple(EXTRACTORS),
         reloads=True,
     )

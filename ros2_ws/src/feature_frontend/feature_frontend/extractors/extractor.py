@@ -114,8 +114,8 @@ class Extractor:
                 )
                 raise SettingsError(msg)
             return cls(record.build(), f"{settings.extractor}@{record.library}", settings, device)
-        found = _find_weights(record, settings)
         network = record.build()
+        found = _find_weights(record, settings)
         try:
             network.load_state_dict(record.rename(found.load()), strict=True)
         except RuntimeError as error:
@@ -298,6 +298,9 @@ def _find_weights(record: ExtractorRecord, settings: ExtractionSettings) -> Foun
     if settings.weights_path:
         return own_weights(settings.extractor, Path(settings.weights_path).expanduser())
     if record.weights is None:
-        msg = f"no published weights of {settings.extractor} come with this project; name a file of them: weights_path"
+        msg = (
+            f"no published weights of {settings.extractor} come with this project; train your own, and name the file: "
+            "weights_path"
+        )
         raise WeightsError(msg)
     return ensure_weights(record.weights, settings.weights_dir)

@@ -13,6 +13,7 @@ from feature_frontend.extractors.aliked import ALIKED_CONFIGS, Aliked
 from feature_frontend.extractors.classical import CLASSICAL_CONFIGS, OPENCV, Classical
 from feature_frontend.extractors.fast_aliked import FastAliked
 from feature_frontend.extractors.fast_silk import FusedSilk
+from feature_frontend.extractors.residual import RESIDUAL_CONFIGS, Residual, fold_batch_norm
 from feature_frontend.extractors.silk import SILK_CONFIGS, Silk, from_published_names
 from feature_frontend.extractors.weights import WEIGHTS, WeightsRecord
 
@@ -52,4 +53,8 @@ EXTRACTORS = {
         for name, row in SILK_CONFIGS.items()
     },
     **{name: ExtractorRecord(partial(Classical, row), None, library=OPENCV) for name, row in CLASSICAL_CONFIGS.items()},
+    **{
+        name: ExtractorRecord(partial(Residual, row), WEIGHTS.get(name), inference=fold_batch_norm)
+        for name, row in RESIDUAL_CONFIGS.items()
+    },
 }

@@ -135,6 +135,9 @@ def test_a_model_that_cannot_be_had_disturbs_nothing(
 ) -> None:
     node, remote, stream = running
     stream.next()
+    ((accepted, why),) = remote.set(matcher="lightglue")
+    assert not accepted
+    assert "matcher is 'lightglue' and extractor 'silk-vggnp-mu'; expected one of aliked-n16" in why
     (tmp_path / "aliked-n16.pth").write_bytes(b"not a network")
     (tmp_path / "wrong.pth").write_bytes(b"not a network")
     problems = {

@@ -31,22 +31,31 @@ def load_matcher(name: str = MatchingSettings.matcher, **parameters: bool | floa
     """A matcher: call it with the features of the earlier and the current image.
 
     Args:
-        name: "mnn".
+        name: "mnn" or "lightglue".
         **parameters: Any field of `MatchingSettings`: `min_similarity`, `ratio_threshold`,
-            `double_softmax_temperature`, `double_softmax_threshold`.
+            `double_softmax_temperature`, `double_softmax_threshold`, `lightglue_threshold`, `lightglue_weights_path`.
 
     Raises:
         SettingsError: A name or value is not possible; the text lists what is.
+        WeightsError: The matcher's weights cannot be found, downloaded or verified; the text says what to do.
     """
     return make_matcher(MatchingSettings.from_mapping({"matcher": name, **parameters}))
 
 
 def make_matcher(settings: MatchingSettings) -> MatcherProtocol:
-    """The matcher that `settings` describe."""
+    """The matcher that `settings` describe.
+
+    Raises:
+        SettingsError: It needs a package that is not installed.
+        WeightsError: Its weights cannot be had, or do not fit.
+    """
     options = MatchingOptions(
         min_similarity=settings.min_similarity,
         ratio_threshold=settings.ratio_threshold,
         double_softmax_temperature=settings.double_softmax_temperature,
         double_softmax_threshold=settings.double_softmax_threshold,
+        lightglue_threshold=settings.lightglue_threshold,
+        lightglue_weights_path=settings.lightglue_weights_path,
+        weights_dir=settings.weights_dir if isinstance(settings, ExtractionSettings) else "",
     )
     return MATCHERS[settings.matcher](options)

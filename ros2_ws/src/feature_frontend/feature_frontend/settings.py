@@ -13,7 +13,7 @@ from feature_frontend.encodings import MAX_IMAGE_PIXELS
 from feature_frontend.errors import SettingsError
 from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.intensity import DEFAULT_INTENSITY, INTENSITY_MODES
-from feature_frontend.matchers.registry import MATCHERS
+from feature_frontend.matchers.settings import MatchingSettings, check_extractor
 from feature_frontend.parameter_record import ParameterRecord, SettingsGroup, parameter
 
 __all__ = ["PARAMETERS", "ExtractionSettings", "MatchingSettings", "NodeSettings", "Settings"]
@@ -145,42 +145,6 @@ class ExtractionSettings(SettingsGroup):
         unit="grey levels",
         minimum=0,
         maximum=255,
-        live=True,
-    )
-
-
-@dataclass(frozen=True)
-class MatchingSettings(SettingsGroup):
-    """What decides which keypoints of two images correspond."""
-
-    matcher: str = parameter("mnn", "How descriptors are matched.", choices=tuple(MATCHERS), live=True)
-    min_similarity: float = parameter(
-        -1.0,
-        "Lowest cosine similarity of a match; -1 accepts all.",
-        minimum=-1.0,
-        maximum=1.0,
-        live=True,
-    )
-    ratio_threshold: float = parameter(
-        1.0,
-        "Ratio test: a match stays if its cosine distance (1 - similarity) is below this share of the second best's; "
-        "1 turns the test off.",
-        minimum=0.01,
-        maximum=1.0,
-        live=True,
-    )
-    double_softmax_temperature: float = parameter(
-        0.1,
-        "Temperature of the double softmax over similarities (SiLK, appendix B.3).",
-        minimum=0.001,
-        maximum=10.0,
-        live=True,
-    )
-    double_softmax_threshold: float = parameter(
-        0.0,
-        "Lowest probability of a match under the double softmax; 0 turns the double softmax off.",
-        minimum=0.0,
-        maximum=1.0,
         live=True,
     )
 
@@ -361,6 +325,11 @@ class NodeSettings(SettingsGroup):
 @dataclass(frozen=True)
 class Settings(NodeSettings, MatchingSettings, ExtractionSettings):
     """All parameters of the node."""
+
+    def __post_init__(self) -> None:
+        """Checks also whether extractor and matcher go together."""
+        super().__post_init__()
+        check_extractor(self.matcher, self.extractor)
 
 
 PARAMETERS: dict[str, ParameterRecord] = Settings.records()

@@ -98,7 +98,8 @@ class Matches:
         similarity: (M,) float32, cosine similarity in [-1, 1].
         margin: (M,) float32 in [0, 2], how much the pair beats its closest rival: similarity minus the second best
             similarity of the earlier descriptor. Where there is no rival (one keypoint in the current image) it is
-            similarity + 1, the distance to the worst one possible.
+            similarity + 1, the distance to the worst one possible. Down to -2 with a matcher that may prefer a less
+            similar pair.
         matcher: Name of the matcher.
     """
 

@@ -16,6 +16,7 @@ from feature_frontend.coordinates import padding_to_multiple
 from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures
 from feature_frontend.extractors.layers.deformable_convolution import DeformableConv2d
 from feature_frontend.extractors.layers.keypoint_detection import detect_keypoints
+from feature_frontend.extractors.layers.sampling import at_least_float32
 from feature_frontend.extractors.layers.sparse_deformable_head import SparseDeformableDescriptorHead
 
 __all__ = ["ALIKED_CONFIGS", "TOTAL_STRIDE", "Aliked", "AlikedConfig", "DenseMaps"]
@@ -135,7 +136,7 @@ class Aliked(nn.Module):
         maps3 = self.block3(functional.avg_pool2d(maps2, 4))
         maps4 = self.block4(functional.avg_pool2d(maps3, 4))
         aggregated = self._aggregate(maps1, maps2, maps3, maps4)
-        score_map = torch.sigmoid(self.score_head(aggregated).float())
+        score_map = torch.sigmoid(at_least_float32(self.score_head(aggregated)))
         return DenseMaps(
             score_map=padding.crop(score_map),
             feature_map=functional.normalize(padding.crop(aggregated), dim=1),

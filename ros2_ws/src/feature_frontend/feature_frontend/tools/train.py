@@ -1,4 +1,4 @@
-"""`train`: trains SiLK on folders of images, videos or bags, without labels."""
+"""`train`: trains SiLK or ALIKED on folders of images, videos or bags without labels, or on photographs with depth."""
 
 from __future__ import annotations
 
@@ -17,29 +17,58 @@ from tqdm import tqdm
 
 from feature_frontend.allocation import keep_freed_memory
 from feature_frontend.errors import FeatureFrontendError, SettingsError, WeightsError
+from feature_frontend.extractors.aliked import ALIKED_CONFIGS
 from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.extractors.silk import SILK_CONFIGS
 from feature_frontend.extractors.weights import ensure_weights, own_weights
 from feature_frontend.media import SourceOptions, open_source
 from feature_frontend.tools.arguments import above_zero, natural, positive
-from feature_frontend.training.augmentation import PAPER_PROBABILITY
+from feature_frontend.training.aliked.megadepth import read_megadepth
+from feature_frontend.training.aliked.pairs import AlikedPairs
+from feature_frontend.training.aliked.settings import AlikedSettings
+from feature_frontend.training.aliked.tum_rgbd import read_tum_sequence
 from feature_frontend.training.distributed import Processes, processes
-from feature_frontend.training.images import GreyImages, images_in_folder, images_of_source
+from feature_frontend.training.images import ColorImages, GreyImages, Images, images_in_folder, images_of_source
+from feature_frontend.training.recipes import TrainingData
 from feature_frontend.training.run import CHECKPOINT_NAME, Provenance, RunOptions, RunResult, TrainingRun
-from feature_frontend.training.settings import PRECISIONS, SCHEDULES, TrainingSettings
+from feature_frontend.training.settings import PRECISIONS, SCHEDULES, CommonSettings, TrainingSettings
 from feature_frontend.training.trainer import Trainer
 from feature_frontend.training.validation import validation_pairs
 
 __all__ = ["main"]
 
 _PAPER_STEPS = 100_000
-_GPU_MAP, _CPU_MAP = 146, 82  # the paper's, and the smallest of Table 8
+_CPU_MAP = {TrainingSettings: 82, AlikedSettings: 240}  # the smallest of SiLK's Table 8; a ninth of ALIKED's pixels
 _HOLD_OUT_EVERY = 10
+# Options that are fields of the settings, and those of `--loss-weights`; those not given have the settings' defaults.
+_LOSS_WEIGHTS = ("reprojection_weight", "peak_weight", "descriptor_weight", "reliability_weight")
+_SETTINGS = (
+    "model",
+    "map_side",
+    "batch_size",
+    "accumulate",
+    "learning_rate",
+    "warmup_steps",
+    "schedule",
+    "precision",
+    "seed",
+    "average_decay",
+    "augmentation",
+    "frozen_statistics",
+    "perspective_share",
+    "occlusion_tolerance",
+    "detected_keypoints",
+    "random_keypoints",
+    "truth_radius_px",
+    "descriptor_temperature",
+    "reliability_temperature",
+)
 
 _EPILOG = """\
 examples:
   train --model silk-vggnp-mu --images photographs --steps 20000 --schedule cosine --learning-rate 1e-3
   train --model silk-vggnp-mu --bag my_bag --init silk-vggnp-mu.safetensors --minutes 10
+  train --model aliked-t16 --images photographs --rgbd rgbd_dataset_freiburg3_long_office_household
   torchrun --nproc-per-node 2 -m feature_frontend train --images photographs
   train --images photographs --resume
 
@@ -68,12 +97,16 @@ def _train(options: argparse.Namespace, group: Processes, interrupted: Callable[
     if not options.resume and not options.dry_run and group.from_first((output / CHECKPOINT_NAME).exists()):
         msg = f"{output} holds a run; go on with it by --resume, or choose another --output"
         raise SettingsError(msg)
-    images, held_out = _images(options)
+    images, held_out = _images(options, type(settings))
+    data = _data(options, settings, images)
     initial = _initial_weights(settings.model, options.init) if options.init else None
     pairs = []
+    if options.validation_pairs and held_out is None:
+        msg = "no images are held out for validation; name some by --validation-images DIR, or --validation-pairs 0"
+        raise SettingsError(msg)
     if group.is_first and options.validation_pairs:
         pairs = validation_pairs(held_out, options.validation_pairs, settings.seed, options.validation_short_side)
-    trainer = Trainer(settings, images, group, initial, options.workers)
+    trainer = Trainer(settings, data, group, initial, options.workers)
     run = TrainingRun(
         trainer,
         group,
@@ -86,10 +119,16 @@ def _train(options: argparse.Namespace, group: Processes, interrupted: Callable[
             keypoints=options.validation_keypoints,
             resume=options.resume and not options.dry_run,
         ),
-        Provenance(images.description, options.data_licence, options.init or "", held_out.description, command),
+        Provenance(
+            data=data.description,
+            data_licence=options.data_licence,
+            initial=options.init or "",
+            validation_data=held_out.description if held_out else "",
+            command=command,
+        ),
     )
     if group.is_first:
-        print(f"training {settings.model} on {group.device}: {images.description}", flush=True)
+        print(f"training {settings.model} on {group.device}: {data.description}", flush=True)
     if options.dry_run:
         report = run.dry_run()
         if group.is_first:
@@ -115,26 +154,24 @@ def _tell(result: RunResult, output: Path) -> None:
     print(f"weights of step {result.best_step} of {result.step}: {result.weights}")
 
 
-def _settings(options: argparse.Namespace, group: Processes) -> TrainingSettings:
+def _settings(options: argparse.Namespace, group: Processes) -> CommonSettings:
+    kind = AlikedSettings if options.model in AlikedSettings.MODELS else TrainingSettings
     is_cosine = options.schedule == "cosine"
     if is_cosine and options.steps is None:
         msg = "--schedule cosine needs --steps: it ends at the last step"
         raise SettingsError(msg)
-    return TrainingSettings(
-        model=options.model,
-        map_side=options.map_size or (_GPU_MAP if group.device.type == "cuda" else _CPU_MAP),
-        batch_size=options.batch_size,
-        accumulate=options.accumulate,
-        learning_rate=options.learning_rate,
-        warmup_steps=options.warmup_steps,
-        schedule=options.schedule,
-        schedule_steps=options.steps if is_cosine else 0,
-        precision=options.precision,
-        seed=options.seed,
-        average_decay=options.average_decay,
-        augmentation=options.augmentation,
-        frozen_statistics=options.frozen_statistics,
-    )
+    given = {name: value for name in _SETTINGS if (value := getattr(options, name)) is not None}
+    if options.loss_weights is not None:
+        given.update(zip(_LOSS_WEIGHTS, options.loss_weights, strict=True))
+    unknown = [name for name in given if name not in kind.__dataclass_fields__]
+    unknown += [name for name in ("rgbd", "megadepth") if kind is TrainingSettings and getattr(options, name)]
+    if unknown:
+        flags = ", ".join("--" + name.replace("_", "-") for name in unknown)
+        msg = f"{options.model} is not trained with {flags}; expected --model {' or '.join(AlikedSettings.MODELS)}"
+        raise SettingsError(msg)
+    if "map_side" not in given and group.device.type != "cuda":
+        given["map_side"] = _CPU_MAP[kind]
+    return kind(**given, schedule_steps=options.steps if is_cosine else 0)
 
 
 def _last_step(options: argparse.Namespace) -> int | None:
@@ -143,24 +180,35 @@ def _last_step(options: argparse.Namespace) -> int | None:
     return options.steps
 
 
-def _images(options: argparse.Namespace) -> tuple[GreyImages, GreyImages]:
-    """What to train on and what to validate on."""
-    parts = [images_in_folder(folder) for folder in options.images]
+def _data(options: argparse.Namespace, settings: CommonSettings, images: Images | None) -> TrainingData:
+    if isinstance(settings, TrainingSettings):
+        return images
+    photographs = [read_tum_sequence(folder) for folder in options.rgbd]
+    photographs += [scene for folder in options.megadepth for scene in read_megadepth(folder)]
+    return AlikedPairs(images, photographs, settings)
+
+
+def _images(options: argparse.Namespace, settings: type[CommonSettings]) -> tuple[Images | None, Images | None]:
+    """What to train on and what to validate on; None where there are none, as photographs with depth may do."""
+    kind = GreyImages if settings is TrainingSettings else ColorImages
+    parts = [images_in_folder(folder, kind) for folder in options.images]
     for location in (*options.bag, *options.video):
         source = open_source(str(location), SourceOptions(topic=options.topic))
-        parts.append(images_of_source(source, options.max_frames))
-    if not parts:
+        parts.append(images_of_source(source, options.max_frames, kind))
+    if not parts and not options.rgbd and not options.megadepth:
         msg = "there is nothing to train on; expected --images DIR, --bag BAG or --video FILE"
         raise SettingsError(msg)
     if options.validation_images is not None:
-        return GreyImages.joined(parts), images_in_folder(options.validation_images)
+        return Images.joined(parts) if parts else None, images_in_folder(options.validation_images, kind)
+    if not parts:
+        return None, None
     # Each part on its own, so that all kinds of images are held out.
     splits = [part.split(min(_HOLD_OUT_EVERY, len(part))) for part in parts if len(part) > 1]
     if not splits:
         msg = "one image is not enough: some are held out for validation; name others by --validation-images DIR"
         raise SettingsError(msg)
     training, held_out = zip(*splits, strict=True)
-    return GreyImages.joined(training), GreyImages.joined(held_out)
+    return Images.joined(training), Images.joined(held_out)
 
 
 def _initial_weights(model: str, init: str) -> dict[str, torch.Tensor]:
@@ -217,7 +265,7 @@ def _interrupted_by(*signals: signal.Signals) -> Iterator[Callable[[], bool]]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="train",
-        description="Train SiLK without labels, on any images.",
+        description="Train SiLK or ALIKED on any images without labels, ALIKED also on photographs with depth.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -241,21 +289,26 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     result = parser.add_argument_group("training")
-    result.add_argument("--model", choices=tuple(SILK_CONFIGS), default="silk-vggnp-mu", help="default: silk-vggnp-mu")
+    models = (*SILK_CONFIGS, *ALIKED_CONFIGS)
+    result.add_argument("--model", choices=models, default="silk-vggnp-mu", help="default: silk-vggnp-mu")
     result.add_argument("--init", metavar="WEIGHTS", help="file or name of weights to begin with; default: random ones")
     result.add_argument(
-        "--map-size", type=positive, metavar="N", help="side of the descriptor map, px (146; 82 on a CPU)"
+        "--map-size",
+        dest="map_side",
+        type=positive,
+        metavar="N",
+        help="side of the network's maps, px (SiLK 146, 82 on a CPU; ALIKED 800, 240 on a CPU)",
     )
-    result.add_argument("--batch-size", type=positive, default=1, metavar="N", help="pairs in each process (1)")
-    result.add_argument("--accumulate", type=positive, default=1, metavar="N", help="batches for each step (1)")
-    result.add_argument("--learning-rate", type=float, default=1e-4, metavar="X", help="Adam's (1e-4)")
+    result.add_argument("--batch-size", type=positive, metavar="N", help="pairs in each process (SiLK 1, ALIKED 2)")
+    result.add_argument("--accumulate", type=positive, metavar="N", help="batches for each step (SiLK 1, ALIKED 6)")
+    result.add_argument("--learning-rate", type=float, metavar="X", help="Adam's (SiLK 1e-4, ALIKED 1e-3)")
     result.add_argument("--warmup-steps", type=natural, default=0, metavar="N", help="steps up to that rate (0)")
     result.add_argument("--schedule", choices=SCHEDULES, default="constant", help="cosine goes down to 0 at --steps")
     result.add_argument(
         "--average-decay", type=float, default=0.999, metavar="X", help="of the exported average (0.999)"
     )
     result.add_argument(
-        "--augmentation", type=float, default=PAPER_PROBABILITY, metavar="P", help="share of augmented views (0.95)"
+        "--augmentation", type=float, metavar="P", help="share of augmented views (SiLK 0.95, ALIKED 0.5)"
     )
     result.add_argument(
         "--frozen-statistics",
@@ -265,6 +318,32 @@ def _parser() -> argparse.ArgumentParser:
     result.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network (float32)")
     result.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     result.add_argument("--seed", type=natural, default=0, metavar="N", help="(0)")
+
+    aliked = parser.add_argument_group("ALIKED only")
+    aliked.add_argument(
+        "--rgbd", type=Path, action="append", default=[], metavar="DIR", help="sequence as of TUM RGB-D; repeatable"
+    )
+    aliked.add_argument(
+        "--megadepth", type=Path, action="append", default=[], metavar="DIR", help="MegaDepth with scene_info/"
+    )
+    aliked.add_argument(
+        "--perspective-share", type=float, metavar="P", help="share of pairs with depth, beside warped images (0.5)"
+    )
+    aliked.add_argument(
+        "--occlusion-tolerance", type=float, metavar="X", help="relative difference of depth of what is hidden (0.05)"
+    )
+    aliked.add_argument("--detected-keypoints", type=positive, metavar="N", help="in each view (400)")
+    aliked.add_argument("--random-keypoints", type=natural, metavar="N", help="in each view (400)")
+    aliked.add_argument("--truth-radius-px", type=float, metavar="PX", help="of true matches (5)")
+    aliked.add_argument("--descriptor-temperature", type=float, metavar="X", help="t_des (0.1)")
+    aliked.add_argument("--reliability-temperature", type=float, metavar="X", help="t_rel (1)")
+    aliked.add_argument(
+        "--loss-weights",
+        type=float,
+        nargs=4,
+        metavar=("RP", "PK", "DS", "RE"),
+        help="of reprojection, dispersity peak, sparse NRE and reliability (1 0.5 5 1)",
+    )
 
     run = parser.add_argument_group("run")
     run.add_argument("--output", type=Path, metavar="DIR", help="default: training_output/MODEL")

@@ -1,1 +1,1 @@
-"""Training of SiLK without labels (Gleize et al., ICCV 2023, 3.4, Appendices A and C); inference needs none of it."""
+"""Training of SiLK (Gleize et al., ICCV 2023) and ALIKED (Zhao et al., IEEE TIM 2023); inference needs none of it."""

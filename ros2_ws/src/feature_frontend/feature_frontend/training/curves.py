@@ -17,17 +17,18 @@ __all__ = ["draw_curves", "save_curves"]
 
 _HEIGHT, _WIDTH = 380, 900
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 210, 40, 45
-_COLORS = ((180, 119, 31), (14, 127, 255), (44, 160, 44), (40, 39, 214), (189, 103, 148))  # BGR
+_COLORS = ((180, 119, 31), (14, 127, 255), (44, 160, 44), (40, 39, 214), (189, 103, 148), (75, 86, 140))  # BGR
+_LOSSES = ("loss", "descriptor_loss", "keypoint_loss", "reprojection_loss", "peak_loss", "reliability_loss")
 _INK, _GRID = (40, 40, 40), (225, 225, 225)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _SMOOTHED_POINTS = 150
 _PANELS = (
-    ("training", "loss", ("loss", "descriptor_loss", "keypoint_loss")),
+    ("training", "loss", _LOSSES),
     ("training", "share of correspondences that match", ("success",)),
     (
         "validation",
         "validation on held-out warped pairs",
-        ("repeatability_1", "mma_1", "homography_accuracy_1", "homography_accuracy_3", "homography_auc_3"),
+        ("repeatability_1", "mma_1", "mma_3", "homography_accuracy_1", "homography_accuracy_3", "homography_auc_3"),
     ),
 )
 
@@ -46,7 +47,9 @@ def draw_curves(log: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.uint8]:
     panels = []
     for kind, title, names in _PANELS:
         lines = [line for line in log if line["kind"] == kind]
-        curves = {name: [(line["step"], line[name]) for line in lines if math.isfinite(line[name])] for name in names}
+        # Each network has losses of its own.
+        logged = [name for name in names if any(name in line for line in lines)]
+        curves = {name: [(line["step"], line[name]) for line in lines if math.isfinite(line[name])] for name in logged}
         panels.append(_panel(title, curves if kind == "validation" else {n: _smooth(c) for n, c in curves.items()}))
     return np.vstack(panels)
 

@@ -24,6 +24,7 @@ class ModelCard:
 
     Attributes:
         model: Its name.
+        architecture: Name, paper and colours of the input.
         parameters: Number of trained parameters.
         data: What it was trained on.
         data_licence: Terms of those images, as the user stated them.
@@ -42,6 +43,7 @@ class ModelCard:
     """
 
     model: str
+    architecture: str
     parameters: int
     data: str
     data_licence: str
@@ -93,7 +95,7 @@ def _write_text(path: Path, text: str) -> None:
 def _markdown(card: ModelCard, facts: Mapping[str, Any]) -> str:
     pairs = card.settings["batch_size"] * card.settings["accumulate"] * card.processes
     rows = {
-        "architecture": f"SiLK (Gleize et al., ICCV 2023), {card.parameters:,} parameters, grey input",
+        "architecture": f"{card.architecture}, {card.parameters:,} parameters",
         "training data": card.data,
         "licence of the data": card.data_licence,
         "began with": card.initial or "random weights",

@@ -1,4 +1,4 @@
-"""The images to train on: folders, videos and bags as one list of grey images."""
+"""The images to train on: folders, videos and bags as one list of grey or colour images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from feature_frontend.errors import SourceError
 from feature_frontend.media import Source
 from feature_frontend.media.image_folder import IMAGE_SUFFIXES, natural_key
 
-__all__ = ["GreyImages", "images_in_folder", "images_of_source"]
+__all__ = ["ColorImages", "GreyImages", "Images", "images_in_folder", "images_of_source"]
 
 Uint8Array = npt.NDArray[np.uint8]
 
@@ -28,11 +28,11 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass
-class GreyImages:
-    """Images by number, each a file that is read when it is wanted or an array.
+class Images:
+    """Images by number, each a file that is read when it is wanted or an array; a subclass says of which colours.
 
     Attributes:
-        entries: Files and (H, W) uint8 arrays.
+        entries: Files and uint8 arrays, (H, W) grey or (H, W, 3) RGB as the subclass has them.
         description: What they are, for messages and the model card.
     """
 
@@ -46,41 +46,81 @@ class GreyImages:
         return len(self.entries)
 
     def load(self, index: int) -> Uint8Array | None:
-        """Image `index`, (H, W) uint8, its shorter side at most 1000 px; None where the file cannot be read."""
+        """Image `index`, uint8, its shorter side at most 1000 px; None where the file cannot be read."""
         entry = self.entries[index]
         if not isinstance(entry, Path):
             return entry
         if index in self._cache:
             self._cache.move_to_end(index)
             return self._cache[index]
-        decoded = cv2.imread(str(entry), cv2.IMREAD_GRAYSCALE)
+        decoded = self.read(entry)
         if decoded is None:
             _logger.warning("skipped %s: not a readable image", entry)
             return None
-        image = _limited(np.asarray(decoded, np.uint8))
+        image = _limited(decoded)
         self._cache[index] = image
         self._cached_bytes += image.nbytes
         while self._cached_bytes > _CACHE_BYTES:
             self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
         return image
 
-    def split(self, every: int) -> tuple[GreyImages, GreyImages]:
+    @staticmethod
+    def read(path: Path) -> Uint8Array | None:
+        """The image in a file; None where it cannot be read."""
+        raise NotImplementedError
+
+    @staticmethod
+    def converted(image: Uint8Array) -> Uint8Array:
+        """An image, (H, W) grey or (H, W, 3) RGB, in the subclass's colours."""
+        raise NotImplementedError
+
+    def split(self, every: int) -> tuple[Images, Images]:
         """All but every `every`-th image, and those: what to train on and what to hold out."""
         held_out = self.entries[every // 2 :: every]
         kept = [entry for i, entry in enumerate(self.entries) if i % every != every // 2]
         return (
-            GreyImages(kept, f"{self.description}, all but every {every}th"),
-            GreyImages(held_out, f"{self.description}, every {every}th"),
+            type(self)(kept, f"{self.description}, all but every {every}th"),
+            type(self)(held_out, f"{self.description}, every {every}th"),
         )
 
     @staticmethod
-    def joined(parts: Sequence[GreyImages]) -> GreyImages:
-        """All images of several."""
+    def joined(parts: Sequence[Images]) -> Images:
+        """All images of several of one class."""
         entries = [entry for part in parts for entry in part.entries]
-        return GreyImages(entries, "; ".join(part.description for part in parts))
+        return type(parts[0])(entries, "; ".join(part.description for part in parts))
 
 
-def images_in_folder(folder: Path) -> GreyImages:
+class GreyImages(Images):
+    """(H, W) images."""
+
+    @staticmethod
+    def read(path: Path) -> Uint8Array | None:
+        """As OpenCV decodes to grey."""
+        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        return None if image is None else np.asarray(image, np.uint8)
+
+    @staticmethod
+    def converted(image: Uint8Array) -> Uint8Array:
+        """Grey images stay."""
+        return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+class ColorImages(Images):
+    """(H, W, 3) RGB images."""
+
+    @staticmethod
+    def read(path: Path) -> Uint8Array | None:
+        """As OpenCV decodes to colour, in the order RGB."""
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        return None if image is None else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+    @staticmethod
+    def converted(image: Uint8Array) -> Uint8Array:
+        """Grey images get three equal channels."""
+        return image if image.ndim == 3 else np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
+
+
+def images_in_folder(folder: Path, kind: type[Images] = GreyImages) -> Images:
     """The image files of a folder and of those below it.
 
     Raises:
@@ -98,10 +138,10 @@ def images_in_folder(folder: Path) -> GreyImages:
         msg = f"folder {folder} and the folders in it contain no images; expected files {' '.join(IMAGE_SUFFIXES)}"
         raise SourceError(msg)
     files.sort(key=lambda file: natural_key(str(file)))
-    return GreyImages(files, f"{len(files)} images of {folder}")
+    return kind(files, f"{len(files)} images of {folder}")
 
 
-def images_of_source(source: Source, max_frames: int) -> GreyImages:
+def images_of_source(source: Source, max_frames: int, kind: type[Images] = GreyImages) -> Images:
     """At most `max_frames` images of a video or bag, evenly spread over it, kept in memory.
 
     Raises:
@@ -114,7 +154,7 @@ def images_of_source(source: Source, max_frames: int) -> GreyImages:
     stride = 1
     for position, frame in enumerate(source.frames()):
         if position % stride == 0:
-            frames.append(_limited(_grey(frame.image)))
+            frames.append(_limited(kind.converted(frame.image)))
         # Not all containers know their number of frames, so the spacing is found on the way.
         if len(frames) > max_frames:
             frames = frames[::2]
@@ -122,15 +162,11 @@ def images_of_source(source: Source, max_frames: int) -> GreyImages:
     if not frames:
         msg = f"{source.description} gave no image"
         raise SourceError(msg)
-    return GreyImages(frames, f"every {stride}th of {source.description}" if stride > 1 else source.description)
-
-
-def _grey(image: Uint8Array) -> Uint8Array:
-    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+    return kind(frames, f"every {stride}th of {source.description}" if stride > 1 else source.description)
 
 
 def _limited(image: Uint8Array) -> Uint8Array:
-    scale = _LARGEST_SHORT_SIDE / min(image.shape)
+    scale = _LARGEST_SHORT_SIDE / min(image.shape[:2])
     if scale >= 1:
         return image
     return np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)

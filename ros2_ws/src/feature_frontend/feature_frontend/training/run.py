@@ -206,8 +206,8 @@ class TrainingRun:
     def _log_training(self, reports: Sequence[StepReport]) -> None:
         if self._log is None:
             return
-        names = ("loss", "descriptor_loss", "keypoint_loss", "success", "learning_rate")
-        means = {name: sum(getattr(report, name) for report in reports) / len(reports) for name in names}
+        values = [report.as_dict() for report in reports]
+        means = {name: sum(value[name] for value in values) / len(values) for name in values[0]}
         self._log.add("training", self._trainer.step, {**means, "seconds": self._seconds()})
 
     def _seconds(self) -> float:
@@ -240,6 +240,7 @@ class TrainingRun:
         device = torch.cuda.get_device_name() if self._processes.device.type == "cuda" else "CPU"
         card = ModelCard(
             model=trainer.settings.model,
+            architecture=trainer.recipe.ARCHITECTURE,
             parameters=sum(parameter.numel() for parameter in trainer.network.parameters()),
             step=progress.best_step,
             hours=self._seconds() / 3600,

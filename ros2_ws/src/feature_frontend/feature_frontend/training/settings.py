@@ -1,29 +1,28 @@
-"""What decides the result of a training run."""
+"""What decides the result of a training run: what all networks have, and what SiLK has beside it."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.extractors.silk import SILK_CONFIGS
 from feature_frontend.training.augmentation import PAPER_PROBABILITY
 from feature_frontend.training.loss import PAPER_TEMPERATURE
 
-__all__ = ["PRECISIONS", "SCHEDULES", "TrainingSettings"]
+__all__ = ["PRECISIONS", "SCHEDULES", "CommonSettings", "TrainingSettings"]
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 SCHEDULES = ("constant", "cosine")
-_SMALLEST_MAP = 16
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
-    """Settings of a run; a checkpoint can only be resumed with the same ones. The defaults are the paper's (4.1).
+class CommonSettings:
+    """Settings of a run, whichever network is trained; a checkpoint can only be resumed with the same ones.
 
     Attributes:
-        model: A key of `SILK_CONFIGS`.
+        model: A key of `MODELS`.
         map_side: Height and width of the network's maps in px.
         batch_size: Pairs of views in each process and pass.
         accumulate: Passes whose gradients make one step.
@@ -31,7 +30,6 @@ class TrainingSettings:
         warmup_steps: Steps over which the learning rate rises from 0.
         schedule: "constant", or "cosine": down to 0 at the last step.
         schedule_steps: Number of steps of the cosine; 0 with "constant".
-        temperature: Of the matching probabilities.
         precision: Of the network's passes; the loss is computed in float32.
         seed: Of the network's first weights, the pairs, their augmentation and the validation pairs.
         average_decay: The exported network is the running average of the weights with this decay; 0 exports the last.
@@ -43,15 +41,17 @@ class TrainingSettings:
         SettingsError: A value is out of its range.
     """
 
-    model: str = "silk-vggnp-mu"
-    map_side: int = 146
+    MODELS: ClassVar[tuple[str, ...]] = ()
+    SMALLEST_MAP: ClassVar[int] = 1
+
+    model: str
+    map_side: int
     batch_size: int = 1
     accumulate: int = 1
     learning_rate: float = 1e-4
     warmup_steps: int = 0
     schedule: str = "constant"
     schedule_steps: int = 0
-    temperature: float = PAPER_TEMPERATURE
     precision: str = "float32"
     seed: int = 0
     average_decay: float = 0.999
@@ -60,11 +60,11 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        for name, choices in (("model", tuple(SILK_CONFIGS)), ("precision", PRECISIONS), ("schedule", SCHEDULES)):
+        for name, choices in (("model", self.MODELS), ("precision", PRECISIONS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in choices:
                 msg = f"{name} is {getattr(self, name)!r}; expected one of {', '.join(choices)}"
                 raise SettingsError(msg)
-        minima = {"map_side": _SMALLEST_MAP, "batch_size": 1, "accumulate": 1, "warmup_steps": 0, "seed": 0}
+        minima = {"map_side": self.SMALLEST_MAP, "batch_size": 1, "accumulate": 1, "warmup_steps": 0, "seed": 0}
         for name, minimum in minima.items():
             if getattr(self, name) < minimum:
                 msg = f"{name} is {getattr(self, name)}; expected a whole number from {minimum} up"
@@ -103,9 +103,26 @@ class TrainingSettings:
         """
         own = self.as_dict()
         # A run from before a setting existed had its default.
-        theirs = {**TrainingSettings().as_dict(), **other}
+        defaults = {name: field.default for name, field in type(self).__dataclass_fields__.items()}
+        theirs = {**defaults, **other}
         different = [name for name in own if own[name] != theirs[name]]
         if different:
             listed = ", ".join(f"{name} {theirs[name]!r} (now {own[name]!r})" for name in different)
             msg = f"the run in {where} has other settings: {listed}; resume it with those, or begin another --output"
             raise SettingsError(msg)
+
+
+@dataclass(frozen=True)
+class TrainingSettings(CommonSettings):
+    """Settings of SiLK. The defaults are the paper's (4.1).
+
+    Attributes:
+        temperature: Of the matching probabilities.
+    """
+
+    MODELS: ClassVar[tuple[str, ...]] = tuple(SILK_CONFIGS)
+    SMALLEST_MAP: ClassVar[int] = 16
+
+    model: str = "silk-vggnp-mu"
+    map_side: int = 146
+    temperature: float = PAPER_TEMPERATURE

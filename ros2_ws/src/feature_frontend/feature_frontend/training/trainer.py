@@ -1,4 +1,4 @@
-"""The training step of SiLK and everything that decides its result."""
+"""The training step, whichever network it is, and everything that decides its result."""
 
 from __future__ import annotations
 
@@ -10,27 +10,22 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Sampler
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.extractors.silk import SILK_CONFIGS, Silk, SilkMaps
-from feature_frontend.training.augmentation import augment
 from feature_frontend.training.distributed import Processes
-from feature_frontend.training.images import GreyImages
-from feature_frontend.training.loss import SilkLoss, silk_loss
-from feature_frontend.training.pairs import PairDataset, ViewPair, ViewSettings
-from feature_frontend.training.settings import TrainingSettings
+from feature_frontend.training.recipe import PairLosses
+from feature_frontend.training.recipes import TrainingData, recipe_of
+from feature_frontend.training.settings import CommonSettings
 
 __all__ = ["StepReport", "Trainer"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # With one pair of views a batch, torch's 0.1 would leave the statistics of the last ten pairs.
 _STATISTICS_MOMENTUM = 0.01
-_AUGMENTATION_STREAM = 1
 
 
 @dataclass(frozen=True)
@@ -38,18 +33,26 @@ class StepReport:
     """Means over the pairs of one step in this process.
 
     Attributes:
-        loss: What was minimised: the next two together.
-        descriptor_loss: Of A.4.
-        keypoint_loss: Of A.5.
-        success: Share of correspondences that are mutual nearest neighbours.
+        parts: By the names of `Recipe.PARTS`.
         learning_rate: Of this step.
     """
 
-    loss: float
-    descriptor_loss: float
-    keypoint_loss: float
-    success: float
+    parts: Mapping[str, float]
     learning_rate: float
+
+    @property
+    def loss(self) -> float:
+        """What was minimised."""
+        return self.parts["loss"]
+
+    @property
+    def success(self) -> float:
+        """Share of the true matches that are mutual nearest neighbours."""
+        return self.parts["success"]
+
+    def as_dict(self) -> dict[str, float]:
+        """All values by name."""
+        return {**self.parts, "learning_rate": self.learning_rate}
 
 
 class _Numbers(Sampler[list[int]]):
@@ -67,13 +70,13 @@ class _Numbers(Sampler[list[int]]):
 
 
 class Trainer:
-    """A network in training. Its state after step n is a function of the settings, the images, the first weights and n.
+    """A network in training. Its state after step n is a function of the settings, the data, the first weights and n.
 
     All randomness of a pair comes from the seed and the pair's number, so that the step is all the state it has.
 
     Args:
-        settings: What decides the result.
-        images: What to train on.
+        settings: What decides the result, and which network it is.
+        data: What to train on; `recipe_of` says what goes with which settings.
         processes: This process among those of the run.
         initial: Weights to begin with; None for random ones.
         workers: Processes that prepare pairs; 0 prepares them here.
@@ -84,8 +87,8 @@ class Trainer:
 
     def __init__(
         self,
-        settings: TrainingSettings,
-        images: GreyImages,
+        settings: CommonSettings,
+        data: TrainingData,
         processes: Processes,
         initial: Mapping[str, torch.Tensor] | None = None,
         workers: int = 0,
@@ -99,7 +102,8 @@ class Trainer:
             msg = f"precision float16 needs a CUDA device, this is {device}; use bfloat16 or float32"
             raise SettingsError(msg)
         torch.manual_seed(settings.seed)
-        self.network = Silk(SILK_CONFIGS[settings.model])
+        self.recipe = recipe_of(settings, data)
+        self.network = self.recipe.network()
         if settings.frozen_statistics and initial is None:
             msg = "frozen_statistics needs weights to begin with; expected a trained network's"
             raise SettingsError(msg)
@@ -107,15 +111,14 @@ class Trainer:
             self.network.load_state_dict(initial, strict=True)
         self.network.to(device).train()
         self.average = copy.deepcopy(self.network).requires_grad_(requires_grad=False).eval()
-        self._parallel: nn.Module = self.network
+        self._parallel = self.recipe.module(self.network)
         if processes.count > 1:
             devices = [device] if device.type == "cuda" else None
-            self._parallel = DistributedDataParallel(self.network, device_ids=devices)
+            self._parallel = DistributedDataParallel(self._parallel, device_ids=devices)
         self._optimizer = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.999))
         self._scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
-        view = ViewSettings(settings.map_side, self.network.config.border_px)
-        self._dataset = PairDataset(images, view, settings.seed)
-        self._batches: Iterator[list[ViewPair]] | None = None
+        self._pairs = self.recipe.pairs()
+        self._batches: Iterator[list[Any]] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, as tensors and plain values."""
@@ -162,7 +165,7 @@ class Trainer:
             group["lr"] = rate
         self._optimizer.zero_grad(set_to_none=True)
         self._prepare_batch_norm()
-        losses = []
+        losses: list[PairLosses] = []
         for part in range(self.settings.accumulate):
             is_last = part == self.settings.accumulate - 1
             with self._gradients_stay_here(unless=is_last):
@@ -171,38 +174,18 @@ class Trainer:
         self._scaler.update()
         self.step += 1
         self._update_average()
-        total, descriptors, keypoints, success = (
-            torch.stack([getattr(loss, name) for loss in losses]).mean().item() for name in _PARTS
-        )
-        if not math.isfinite(total):
-            msg = f"the loss is {total} at step {self.step}; begin again with a lower learning rate"
+        parts = {name: torch.stack([loss[name] for loss in losses]).mean().item() for name in self.recipe.PARTS}
+        if not math.isfinite(parts["loss"]):
+            msg = f"the loss is {parts['loss']} at step {self.step}; begin again with a lower learning rate"
             raise SettingsError(msg)
-        return StepReport(total, descriptors, keypoints, success, rate)
+        return StepReport(parts, rate)
 
-    def _backward(self, pairs: list[ViewPair]) -> list[SilkLoss]:
-        device = self._processes.device
-        views = [self._augmented(pair) for pair in pairs]
+    def _backward(self, pairs: list[Any]) -> list[PairLosses]:
         dtype = _DTYPES[self.settings.precision]
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            maps: SilkMaps = self._parallel(torch.cat(views))
-        losses = []
-        for number, pair in enumerate(pairs):
-            first, second = 2 * number, 2 * number + 1
-            loss = silk_loss(
-                (maps.logits[first], maps.logits[second]),
-                (maps.descriptors[first], maps.descriptors[second]),
-                pair.correspondences.to(device),
-                self.settings.temperature,
-            )
-            losses.append(loss)
-        total = torch.stack([loss.total for loss in losses]).mean() / self.settings.accumulate
+        losses = self.recipe.pair_losses(self._parallel, pairs, self._processes.device, dtype)
+        total = torch.stack([loss["loss"] for loss in losses]).mean() / self.settings.accumulate
         self._scaler.scale(total).backward()  # type: ignore[no-untyped-call]
-        return [loss.detach() for loss in losses]
-
-    def _augmented(self, pair: ViewPair) -> torch.Tensor:
-        """(2, 1, S, S) views in [0, 1]."""
-        rng = np.random.default_rng([self.settings.seed, pair.number, _AUGMENTATION_STREAM])
-        return augment(pair.views.to(self._processes.device).float() / 255, rng, self.settings.augmentation)
+        return [{name: value.detach() for name, value in loss.items()} for loss in losses]
 
     def _gradients_stay_here(self, unless: bool) -> AbstractContextManager[None]:
         """Only the last pass of a step exchanges gradients with the other processes."""
@@ -229,9 +212,6 @@ class Trainer:
             else:
                 average.copy_(current[name])
 
-    def _open_batches(self) -> Iterator[list[ViewPair]]:
+    def _open_batches(self) -> Iterator[list[Any]]:
         numbers = _Numbers(self.step * self.settings.accumulate, self.settings.batch_size, self._processes)
-        return iter(DataLoader(self._dataset, batch_sampler=numbers, num_workers=self._workers, collate_fn=list))
-
-
-_PARTS = ("total", "descriptors", "keypoints", "success")
+        return iter(DataLoader(self._pairs, batch_sampler=numbers, num_workers=self._workers, collate_fn=list))

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import torch
+from torch import nn
 
 from feature_frontend.api import load_matcher
 from feature_frontend.errors import SourceError
@@ -19,10 +20,9 @@ from feature_frontend.evaluation.metrics import (
     repeatability,
 )
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.extractors.silk import Silk
 from feature_frontend.matchers.base import MatcherProtocol
 from feature_frontend.settings import ExtractionSettings
-from feature_frontend.training.images import GreyImages
+from feature_frontend.training.images import Images
 
 __all__ = ["ValidationScore", "validate", "validation_pairs"]
 
@@ -62,7 +62,7 @@ class ValidationScore:
 
 
 def validation_pairs(
-    images: GreyImages, count: int, seed: int, short_side_px: int, limits: HomographyRange | None = None
+    images: Images, count: int, seed: int, short_side_px: int, limits: HomographyRange | None = None
 ) -> list[HomographyPair]:
     """`count` pairs warped from `images` in turn; the same arguments give the same pairs.
 
@@ -91,7 +91,7 @@ def validation_pairs(
 
 
 def validate(
-    network: Silk, pairs: Sequence[HomographyPair], device: torch.device, max_num_keypoints: int
+    network: nn.Module, pairs: Sequence[HomographyPair], device: torch.device, max_num_keypoints: int
 ) -> ValidationScore:
     """Scores a network as the node uses it: best keypoints, mutual nearest neighbours; then RANSAC.
 
@@ -101,7 +101,7 @@ def validate(
         device: Where the network is.
         max_num_keypoints: In each image.
     """
-    settings = ExtractionSettings(max_num_keypoints=max_num_keypoints, detection_threshold=0.0, nms_radius=0, border=0)
+    settings = ExtractionSettings(max_num_keypoints=max_num_keypoints, detection_threshold=0.0, border=0)
     extractor = Extractor(network, "validation", settings, device)
     matcher = load_matcher()
     rows = [_score(extractor, matcher, pair) for pair in pairs]

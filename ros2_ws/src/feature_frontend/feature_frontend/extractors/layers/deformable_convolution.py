@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from feature_frontend.extractors.layers.sampling import sample_bilinear
+from feature_frontend.extractors.layers.sampling import at_least_float32, sample_bilinear
 
 __all__ = ["DeformableConv2d", "regular_positions"]
 
@@ -37,7 +37,7 @@ class DeformableConv2d(nn.Module):
         taps = self.kernel_size * self.kernel_size
         limit = max(height, width) / 4.0
         # Channels of the offsets: (y, x) of the first tap, (y, x) of the second, row by row of the kernel.
-        offsets = self.offset_conv(maps).float().clamp(-limit, limit)
+        offsets = at_least_float32(self.offset_conv(maps)).clamp(-limit, limit)
         offsets = offsets.reshape(batch, taps, 2, height * width).flip(2).transpose(2, 3)
         positions = regular_positions(height, width, self.kernel_size, maps.device).transpose(0, 1) + offsets
         samples = sample_bilinear(maps, positions).reshape(batch, channels * taps, height * width)

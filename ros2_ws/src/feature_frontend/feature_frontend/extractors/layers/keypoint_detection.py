@@ -22,6 +22,8 @@ __all__ = [
     "detect_padded",
     "maximum_filter",
     "refine_keypoints",
+    "score_windows",
+    "select_pixels",
     "suppress_non_maxima",
     "zero_border",
 ]
@@ -116,13 +118,27 @@ def refine_keypoints(score_map: torch.Tensor, pixels: torch.Tensor, radius: int)
     Returns:
         (N, 2) float32, (x, y) px. Differentiable in the scores.
     """
+    scores, window = score_windows(score_map, pixels, radius)
+    weights = torch.softmax(scores / REFINEMENT_TEMPERATURE, dim=1)
+    return pixels.to(weights.dtype) + weights @ window.to(weights.dtype)
+
+
+def score_windows(score_map: torch.Tensor, pixels: torch.Tensor, radius: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The W * W scores around each pixel, W = 2 radius + 1.
+
+    Args:
+        score_map: (H, W).
+        pixels: (N, 2) int64, (x, y), at least `radius` px from the border.
+        radius: Half width of the window in px.
+
+    Returns:
+        (N, W * W) scores, differentiable, and (W * W, 2) int64: where each lies from its pixel, (x, y) px.
+    """
     reach = torch.arange(-radius, radius + 1, device=score_map.device)
     dy, dx = torch.meshgrid(reach, reach, indexing="ij")
     window = torch.stack([dx, dy], dim=-1).reshape(-1, 2)
     around = pixels.unsqueeze(1) + window
-    scores = score_map[around[..., 1], around[..., 0]]
-    weights = torch.softmax(scores / REFINEMENT_TEMPERATURE, dim=1)
-    return pixels.to(weights.dtype) + weights @ window.to(weights.dtype)
+    return score_map[around[..., 1], around[..., 0]], window
 
 
 def detect_keypoints(
@@ -157,14 +173,7 @@ def detect_padded(
     Nothing here waits for the device: the whole of it can be part of a CUDA graph.
     """
     radius = options.nms_radius
-    height, width = score_maps.shape[-2:]
-    maxima = suppress_non_maxima(score_maps.detach(), radius)[:, 0]
-    # The window of the refinement must lie inside the map.
-    inner = zero_border(maxima, max(radius, options.border))
-    best, indices = select_candidates(inner, options, allowed)
-    columns, rows = indices % width, torch.div(indices, width, rounding_mode="floor")
-    # Rows beyond the count may be anywhere; their windows must lie inside the map, too.
-    pixels = torch.stack([columns.clamp(radius, width - 1 - radius), rows.clamp(radius, height - 1 - radius)], dim=2)
+    best, pixels = select_pixels(score_maps, options, allowed)
     keypoints = torch.stack(
         [refine_keypoints(plane, points, radius) for plane, points in zip(score_maps[:, 0], pixels, strict=True)]
     )
@@ -173,3 +182,24 @@ def detect_padded(
         keypoints = torch.where(stays[:, :, None], keypoints, pixels.to(keypoints.dtype))
     scores = sample_bilinear(score_maps, keypoints[:, None])[:, 0, 0]
     return Detections(keypoints, scores, (best > options.detection_threshold).sum(dim=1))
+
+
+def select_pixels(
+    score_maps: torch.Tensor, options: DetectionOptions, allowed: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The whole-pixel maxima that become keypoints, best first, as many rows as the budget has.
+
+    Returns:
+        (B, K) scores without gradient; rows up to `detection_threshold` mean nothing. (B, K, 2) int64 pixels (x, y), at
+        least `nms_radius` px from the border.
+    """
+    radius = options.nms_radius
+    height, width = score_maps.shape[-2:]
+    maxima = suppress_non_maxima(score_maps.detach(), radius)[:, 0]
+    # The window of the refinement must lie inside the map.
+    inner = zero_border(maxima, max(radius, options.border))
+    best, indices = select_candidates(inner, options, allowed)
+    columns, rows = indices % width, torch.div(indices, width, rounding_mode="floor")
+    # Rows beyond the count may be anywhere; their windows must lie inside the map, too.
+    pixels = torch.stack([columns.clamp(radius, width - 1 - radius), rows.clamp(radius, height - 1 - radius)], dim=2)
+    return best, pixels

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from feature_frontend.extractors.layers.sampling import sample_bilinear
+from feature_frontend.extractors.layers.sampling import at_least_float32, sample_bilinear
 
 __all__ = ["SparseDeformableDescriptorHead", "gather_patches"]
 
@@ -67,9 +67,9 @@ class SparseDeformableDescriptorHead(nn.Module):
         limit = max(feature_map.shape[1:]) / 4.0
         patches = gather_patches(feature_map, keypoints.detach().long(), self.kernel_size)
         # Channels of the offsets: x of all M positions, then y of all.
-        offsets = self.offset_conv(patches).float().clamp(-limit, limit).reshape(-1, 2, self.num_positions)
+        offsets = at_least_float32(self.offset_conv(patches)).clamp(-limit, limit).reshape(-1, 2, self.num_positions)
         positions = keypoints.unsqueeze(1) + offsets.transpose(1, 2)
         samples = sample_bilinear(feature_map.unsqueeze(0), positions.unsqueeze(0))
         supports = functional.selu(self.sf_conv(samples))[0]
         descriptors = torch.einsum("cnm,mcd->nd", supports, self.agg_weights)
-        return functional.normalize(descriptors.float(), dim=1).to(feature_map.dtype)
+        return functional.normalize(at_least_float32(descriptors), dim=1).to(feature_map.dtype)

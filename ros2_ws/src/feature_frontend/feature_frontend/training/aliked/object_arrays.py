@@ -1,0 +1,62 @@
+"""NumPy's .npz files with object arrays, read without executing what is in them."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+__all__ = ["load_npz"]
+
+# What arrays of strings, numbers, tuples and arrays are pickled with, by NumPy 1 and 2.
+_HARMLESS = {
+    (module, name)
+    for core in ("numpy.core", "numpy._core")
+    for module, name in (
+        (f"{core}.multiarray", "_reconstruct"),
+        (f"{core}.multiarray", "scalar"),
+        (f"{core}.numeric", "_frombuffer"),
+    )
+} | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _HARMLESS:
+            msg = f"it holds a {module}.{name}; expected numbers, text, tuples and arrays"
+            raise pickle.UnpicklingError(msg)
+        return super().find_class(module, name)
+
+
+def load_npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays of a file by name.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no .npz file, or damaged.
+        pickle.UnpicklingError: It holds objects other than numbers, text, tuples and arrays.
+    """
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.namelist():
+                with archive.open(entry) as file:
+                    arrays[entry.removesuffix(".npy")] = _read_array(file)
+    except (zipfile.BadZipFile, EOFError, KeyError) as error:
+        msg = f"it is no .npz file, or damaged ({error})"
+        raise ValueError(msg) from error
+    return arrays
+
+
+def _read_array(file: Any) -> np.ndarray[Any, Any]:
+    version = npy_format.read_magic(file)
+    read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+    shape, is_fortran, dtype = read_header(file)
+    if dtype.hasobject:
+        return np.asarray(_Unpickler(file).load(), object).reshape(shape)
+    values = np.frombuffer(file.read(), dtype).reshape(shape, order="F" if is_fortran else "C")
+    return values.copy()  # a buffer of bytes cannot be written, which torch warns of

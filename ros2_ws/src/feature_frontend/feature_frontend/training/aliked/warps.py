@@ -1,0 +1,180 @@
+"""Where the points of one view lie in another, differentiable in the points: the ground truth of ALIKED's training.
+
+Points are (x, y) px, pixel centres at integers; a view covers [-0.5, side - 0.5) along both axes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+__all__ = ["HomographyWarp", "PerspectiveWarp", "PosedView", "Warp", "depth_at", "overlap"]
+
+# Depths of neighbouring pixels that differ by more than this share lie on different surfaces.
+_SURFACE_TOLERANCE = 0.02
+_GRID_SIZE = 24
+
+
+class Warp(Protocol):
+    """Takes points of one view to another."""
+
+    def __call__(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Moves points.
+
+        Args:
+            points: (N, 2) px.
+
+        Returns:
+            (N, 2) px in the other view, finite also where they mean nothing, and (N,) bool, whether it shows the point.
+        """
+
+    def to(self, device: torch.device) -> Warp:
+        """The same with its tensors on `device`."""
+
+
+@dataclass(frozen=True)
+class HomographyWarp:
+    """Points of a plane.
+
+    Attributes:
+        homography: (3, 3) float64.
+        side: Height and width of the other view in px.
+    """
+
+    homography: torch.Tensor
+    side: int
+
+    def __call__(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Warp`."""
+        moved = _homogeneous(points) @ self.homography.to(points.dtype).t()
+        in_front = moved[:, 2] > torch.finfo(points.dtype).eps
+        projected = moved[:, :2] / torch.where(in_front, moved[:, 2], 1.0)[:, None]
+        return projected, in_front & _inside(projected, self.side)
+
+    def to(self, device: torch.device) -> HomographyWarp:
+        """See `Warp`."""
+        return HomographyWarp(self.homography.to(device), self.side)
+
+
+@dataclass(frozen=True)
+class PosedView:
+    """A square piece of a resized photograph whose depth and pose are known. The depth is not resized, hence exact.
+
+    Attributes:
+        depth: (H, W) float32 of the whole photograph along the optical axis, in the poses' unit; 0 where it is unknown.
+        camera_matrix: (3, 3) float64 of the whole photograph, px.
+        pose: (4, 4) float64, camera to world.
+        scale: px of the view for a px of the photograph.
+        offset: (2,) float64, (x, y) px of the resized photograph: where the view begins.
+        side: Height and width of the view in px.
+    """
+
+    depth: torch.Tensor
+    camera_matrix: torch.Tensor
+    pose: torch.Tensor
+    scale: float
+    offset: torch.Tensor
+    side: int
+
+    def to_photograph(self, points: torch.Tensor) -> torch.Tensor:
+        """(N, 2) px of the view to px of the photograph."""
+        return (points + self.offset.to(points.dtype) + 0.5) / self.scale - 0.5
+
+    def from_photograph(self, points: torch.Tensor) -> torch.Tensor:
+        """(N, 2) px of the photograph to px of the view."""
+        return (points + 0.5) * self.scale - 0.5 - self.offset.to(points.dtype)
+
+    def to(self, device: torch.device) -> PosedView:
+        """The same with its tensors on `device`."""
+        tensors = (tensor.to(device) for tensor in (self.depth, self.camera_matrix, self.pose, self.offset))
+        depth, camera_matrix, pose, offset = tensors
+        return PosedView(depth, camera_matrix, pose, self.scale, offset, self.side)
+
+
+@dataclass(frozen=True)
+class PerspectiveWarp:
+    """Points of a rigid scene (equation 6): p_AB = pi(d_A R_AB pi^-1(p_A) + t_AB).
+
+    A point is hidden where the other view's depth differs from its own by more than a share. Where either depth is not
+    known, nothing is.
+
+    Attributes:
+        source: The view of the points.
+        target: The other view.
+        tolerance: Relative difference of depth from which on a point counts as hidden.
+    """
+
+    source: PosedView
+    target: PosedView
+    tolerance: float
+
+    def __call__(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Warp`."""
+        source, target = self.source, self.target
+        motion = (torch.linalg.inv(target.pose) @ source.pose).to(points.dtype)
+        in_source = source.to_photograph(points)
+        depth = depth_at(source.depth, in_source)
+        rays = _homogeneous(in_source) @ torch.linalg.inv(source.camera_matrix).to(points.dtype).t()
+        moved = (rays * depth[:, None]) @ motion[:3, :3].t() + motion[:3, 3]
+        in_front = (depth > 0) & (moved[:, 2] > torch.finfo(points.dtype).eps)
+        homogeneous = moved @ target.camera_matrix.to(points.dtype).t()
+        in_target = homogeneous[:, :2] / torch.where(in_front, homogeneous[:, 2], 1.0)[:, None]
+        projected = target.from_photograph(in_target)
+        visible = in_front & _inside(projected, target.side)
+        with torch.no_grad():
+            seen = depth_at(target.depth, in_target)
+            visible &= (seen > 0) & ((seen - moved[:, 2]).abs() < self.tolerance * seen)
+        return projected, visible
+
+    def to(self, device: torch.device) -> PerspectiveWarp:
+        """See `Warp`."""
+        return PerspectiveWarp(self.source.to(device), self.target.to(device), self.tolerance)
+
+
+def depth_at(depth: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """Depth between pixels, 0 outside the map and where the nearest pixel's is not known.
+
+    Within a surface the inverse depth is interpolated, which is exact on a plane and differentiable; at an edge the
+    nearest pixel counts.
+
+    Args:
+        depth: (H, W) float32, 0 where it is unknown.
+        points: (N, 2) px.
+
+    Returns:
+        (N,) in the type of `points`.
+    """
+    height, width = depth.shape
+    highest = torch.tensor([width - 1, height - 1], device=points.device)
+    inside = ((points >= -0.5) & (points < highest + 0.5)).all(dim=1)
+    points = torch.where(inside[:, None], points, 0.0)
+    nearest = points.detach().round().long().clamp(min=torch.zeros_like(highest), max=highest)
+    corner = points.detach().floor().long().clamp(min=torch.zeros_like(highest), max=(highest - 1).clamp(min=0))
+    columns = torch.stack([corner[:, 0], (corner[:, 0] + 1).clamp(max=width - 1)], dim=1)
+    rows = torch.stack([corner[:, 1], (corner[:, 1] + 1).clamp(max=height - 1)], dim=1)
+    around = depth[rows[:, :, None], columns[:, None, :]].to(points.dtype).flatten(1)
+    across, down = (points - corner).unbind(dim=1)
+    weights = torch.stack([(1 - across) * (1 - down), across * (1 - down), (1 - across) * down, across * down], dim=1)
+    lowest, largest = around.amin(dim=1), around.amax(dim=1)
+    is_surface = (lowest > 0) & (largest - lowest <= _SURFACE_TOLERANCE * largest)
+    inverse = (weights / torch.where(is_surface[:, None], around, 1.0)).sum(dim=1)
+    of_nearest = depth[nearest[:, 1], nearest[:, 0]].to(points.dtype)
+    interpolated = torch.where(is_surface, 1 / torch.where(is_surface, inverse, 1.0), of_nearest)
+    return torch.where(inside, interpolated, 0.0)
+
+
+def overlap(warp: Warp, side: int) -> torch.Tensor:
+    """Which of 24x24 points spread over a view of `side` px the other view shows: (576,) bool."""
+    axis = (torch.arange(_GRID_SIZE, dtype=torch.float32) + 0.5) * side / _GRID_SIZE - 0.5
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return warp(torch.stack([x.flatten(), y.flatten()], dim=1))[1]
+
+
+def _homogeneous(points: torch.Tensor) -> torch.Tensor:
+    return torch.cat([points, torch.ones_like(points[:, :1])], dim=1)
+
+
+def _inside(points: torch.Tensor, side: int) -> torch.Tensor:
+    return ((points >= -0.5) & (points < side - 0.5)).all(dim=1)

@@ -49,7 +49,7 @@ def test_the_descriptor_is_the_sampled_feature_beside_the_refined_sift() -> None
         (found,) = network(image, [points], [by_hand])
         feature_map = network.encoder(image)[0]
         assert network.refine is not None
-        refined = network.refine(by_hand)
+        refined = network.refine(by_hand * 128**0.5)
     assert feature_map.shape == (128, 9, 12)
     sampled = [feature_map[:, 2, 4], feature_map[:, 2, 4:6].mean(dim=1), feature_map[:, -1, -1]]
     torch.testing.assert_close(found, functional.normalize(torch.cat([torch.stack(sampled), refined], dim=1), dim=1))

@@ -4,13 +4,14 @@ OpenCV finds and describes the points; a network looks at the image around them 
 (3.1, 3.2, Figure 1): y = [h(I, x), f(g(I, x))] / |...|, with the hand-crafted descriptors g, the dense features h of a
 trimmed SuperPoint, sampled at the points x, and a small perceptron f, the Refine layer.
 
-What the paper leaves open, here: g is L2-normalised; h is sampled bilinearly between the centres of its cells; batch
-norm behind each convolution but the last, as in the trainings of SuperPoint in the open; ReLU behind each layer but the
-last of h and of f.
+What the paper leaves open, here: g comes in with a mean square of 1; h is sampled bilinearly between the centres of its
+cells; batch norm behind each convolution but the last, as in the trainings of SuperPoint in the open; ReLU behind each
+layer but the last of h and of f; weights begin as He et al. draw them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -78,6 +79,10 @@ class Residual(nn.Module):
         self.detect = PointDetector(config.points)
         self.encoder = _dense_features(config.image_dim)
         self.refine = _refine_layer(config.refined_dim) if config.refined_dim else None
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(cast(torch.Tensor, layer.bias))
 
     def forward(
         self, images: torch.Tensor, points: Sequence[torch.Tensor], described: Sequence[torch.Tensor]
@@ -98,7 +103,7 @@ class Residual(nn.Module):
         for feature_map, of_image, by_hand in zip(maps, points, described, strict=True):
             parts = [_sample(feature_map, of_image)]
             if self.refine is not None:
-                parts.append(self.refine(by_hand.to(weight.dtype)))
+                parts.append(self.refine((by_hand * math.sqrt(DESCRIPTOR_DIM)).to(weight.dtype)))
             joined.append(nn.functional.normalize(torch.cat(parts, dim=1).float(), dim=1))
         return joined
 

@@ -25,6 +25,7 @@ from feature_frontend.training.curves import draw_curves
 from feature_frontend.training.log import read_log
 from tests.conftest import REPOSITORY
 from tests.core.test_media_bag import image, write_bag
+from tests.training.aliked.scene import write_tum_sequence
 
 _PHOTOGRAPHS = REPOSITORY / "tests" / "data" / "tum_fr2_desk"
 _SMALL = [
@@ -193,3 +194,66 @@ def test_a_bag_shows_before_and_after_on_its_held_out_frames(
     card = json.loads((adapted / "silk-vggnp-mu.json").read_text(encoding="utf-8"))
     assert "of topic /camera/image" in card["data"]
     assert f"homography_accuracy_1  {card['before']['homography_accuracy_1']:7.3f}" in told
+
+
+_ALIKED = [
+    *("--model", "aliked-t16", "--device", "cpu", "--map-size", "96", "--batch-size", "1", "--accumulate", "1"),
+    *("--detected-keypoints", "40", "--random-keypoints", "40"),
+    *("--validation-pairs", "2", "--validation-short-side", "120", "--validation-keypoints", "100"),
+]
+
+
+def test_aliked_is_trained_resumed_and_exported(tmp_path: Path) -> None:
+    sequence = tmp_path / "rgbd"
+    write_tum_sequence(sequence, 3)
+    common = [*_ALIKED, "--images", str(_PHOTOGRAPHS), "--rgbd", str(sequence), "--validate-every", "2"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train.main([*common, "--steps", "4", "--output", str(whole)]) == 0
+    assert train.main([*common, "--steps", "2", "--output", str(parts)]) == 0
+    assert train.main([*common, "--steps", "4", "--output", str(parts), "--resume"]) == 0
+    one, two = (load_file(folder / "aliked-t16.safetensors") for folder in (whole, parts))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    card = (whole / "aliked-t16.md").read_text(encoding="utf-8")
+    assert "| architecture | ALIKED (Zhao et al., IEEE TIM 2023), RGB input, 192,100 parameters |" in card
+    assert "3 RGB-D images of" in card
+    assert "images of" in card
+    extractor = load_extractor("aliked-t16", weights_path=str(whole / "aliked-t16.safetensors"), max_num_keypoints=50)
+    assert extractor.descriptor_dim == 64
+    # Ten steps make a line of the log; its curves have the names of ALIKED's losses.
+    assert train.main([*common, "--steps", "10", "--output", str(parts), "--resume"]) == 0
+    (line,) = [line for line in read_log(parts / "log.jsonl") if line["kind"] == "training"]
+    assert {"loss", "reprojection_loss", "peak_loss", "descriptor_loss", "reliability_loss", "success"} < set(line)
+    assert not np.array_equal(draw_curves([line, {**line, "step": 20}]), draw_curves([]))
+
+
+def test_aliked_is_trained_on_depth_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tum_sequence(tmp_path / "rgbd", 3)
+    options = [*_ALIKED, "--rgbd", str(tmp_path / "rgbd"), "--dry-run"]
+    assert train.main(options) == 1
+    assert "no images are held out for validation" in capsys.readouterr().err
+    assert train.main([*options, "--validation-pairs", "0"]) == 0
+    assert train.main([*options, "--validation-images", str(_PHOTOGRAPHS)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--images", str(_PHOTOGRAPHS), "--rgbd", "somewhere"], "silk-vggnp-mu is not trained with --rgbd"),
+        (
+            ["--images", str(_PHOTOGRAPHS), "--loss-weights", "1", "1", "1", "1"],
+            "not trained with --reprojection-weight",
+        ),
+        ([*_ALIKED, "--rgbd", "missing"], "cannot read missing/rgb.txt"),
+        ([*_ALIKED, "--megadepth", "missing"], "there are no scene files"),
+        ([*_ALIKED], "nothing to train on"),
+        ([*_ALIKED, "--images", str(_PHOTOGRAPHS), "--loss-weights", "1", "1", "-1", "1"], "descriptor_weight is -1"),
+        ([*_ALIKED, "--images", str(_PHOTOGRAPHS), "--init", "silk-vggnp-mu"], "do not fit aliked-t16"),
+    ],
+)
+def test_options_of_another_network_are_told(
+    arguments: list[str], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(["--device", "cpu", "--output", str(tmp_path / "run"), *arguments]) == 1
+    error = capsys.readouterr().err
+    assert text in error
+    assert error.startswith("error: ")

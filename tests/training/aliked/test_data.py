@@ -60,6 +60,15 @@ def test_warped_pairs_in_colour_show_the_same_both_ways() -> None:
         assert pair.views.dtype == torch.uint8
         assert all(isinstance(warp, HomographyWarp) for warp in pair.warps)
         assert min(_correlation(pair, 0), _correlation(pair, 1)) > 0.95
+    upright = AlikedPairs(_images(), [], AlikedSettings(map_side=160, rotation_deg=0.0))
+    for number in range(3):
+        warp = upright[number].warps[0]
+        assert isinstance(warp, HomographyWarp)
+        # Without rotation, the homography's derivative at the centre is symmetric: a change of scale.
+        ends = warp(torch.tensor([[79.5, 79.5], [80.5, 79.5], [79.5, 80.5]], dtype=torch.float64))[0]
+        right, down = ends[1] - ends[0], ends[2] - ends[0]
+        assert abs(float(right[1] - down[0])) < 0.02
+        assert float(right[0]) > 0.5
     # Red and blue are where a colour file has them.
     image = _images().load(0)
     assert image is not None
@@ -272,6 +281,7 @@ def test_damaged_scene_files_are_told_and_not_executed(tmp_path: Path) -> None:
         ({"detected_keypoints": 0}, "detected_keypoints is 0"),
         ({"truth_radius_px": 0.0}, "truth_radius_px is 0"),
         ({"descriptor_weight": -1.0}, "descriptor_weight is -1"),
+        ({"rotation_deg": 200.0}, "rotation_deg is 200"),
         ({"perspective_share": 1.5}, "perspective_share is 1.5"),
     ],
 )

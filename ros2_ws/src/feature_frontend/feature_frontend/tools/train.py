@@ -57,6 +57,7 @@ _SETTINGS = (
     "average_decay",
     "augmentation",
     "frozen_statistics",
+    "rotation_deg",
     "perspective_share",
     "occlusion_tolerance",
     "detected_keypoints",
@@ -333,6 +334,7 @@ def _parser() -> argparse.ArgumentParser:
     aliked.add_argument(
         "--megadepth", type=Path, action="append", default=[], metavar="DIR", help="MegaDepth with scene_info/"
     )
+    aliked.add_argument("--rotation-deg", type=float, metavar="X", help="largest rotation of warped views (30)")
     aliked.add_argument(
         "--perspective-share", type=float, metavar="P", help="share of pairs with depth, beside warped images (0.5)"
     )

@@ -69,6 +69,7 @@ class AlikedPairs(Dataset[AlikedPair]):
         self._place_shares = counts / counts.sum() if photographs else counts
         largest = max(_LARGEST_SHORT_SIDE_PX, _LARGEST_MAGNIFICATION * settings.map_side)
         self._short_side_px = (float(settings.map_side), largest)
+        self._limits = HomographyRange(rotation_deg=settings.rotation_deg)
 
     def __getitem__(self, number: int) -> AlikedPair:
         """Pair `number`.
@@ -101,7 +102,7 @@ class AlikedPairs(Dataset[AlikedPair]):
         assert self._images is not None
         side = self._settings.map_side
         image = self._images.load(int(rng.integers(len(self._images))))
-        views = None if image is None else cut_views(image, side, self._short_side_px, HomographyRange(), rng)
+        views = None if image is None else cut_views(image, side, self._short_side_px, self._limits, rng)
         if views is None:
             return None
         homography = torch.from_numpy(views.homography)

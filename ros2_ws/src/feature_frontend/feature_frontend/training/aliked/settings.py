@@ -32,6 +32,7 @@ class AlikedSettings(CommonSettings):
         peak_weight: Of the loss of equation 8.
         descriptor_weight: Of the loss of equation 11.
         reliability_weight: Of the loss of equation 13.
+        rotation_deg: Largest rotation between warped views, either way; the paper rotates for N16rot only.
         perspective_share: Share of pairs with depth and pose, where there are images without these too.
         occlusion_tolerance: Relative difference of depth from which on a point counts as hidden.
     """
@@ -54,6 +55,7 @@ class AlikedSettings(CommonSettings):
     peak_weight: float = 0.5
     descriptor_weight: float = 5.0
     reliability_weight: float = 1.0
+    rotation_deg: float = 30.0
     perspective_share: float = 0.5
     occlusion_tolerance: float = 0.05
 
@@ -76,6 +78,9 @@ class AlikedSettings(CommonSettings):
             if not (value >= 0 and math.isfinite(value)):
                 msg = f"{name} is {value}; expected a number from 0 up"
                 raise SettingsError(msg)
+        if not 0 <= self.rotation_deg <= 180:
+            msg = f"rotation_deg is {self.rotation_deg}; expected 0 to 180"
+            raise SettingsError(msg)
         if not 0 <= self.perspective_share <= 1:
             msg = f"perspective_share is {self.perspective_share}; expected a share from 0 to 1"
             raise SettingsError(msg)

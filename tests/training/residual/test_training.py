@@ -50,13 +50,15 @@ def test_the_loss_by_hand() -> None:
         return 2 * math.sin(math.radians(degrees) / 2)
 
     loss = triplet_loss(*views, positives, is_negative, 2.0)
-    # Anchors of view 0: the negatives 80 and 180 degrees, and 20; of view 1: 90, and 0.
+    # Anchors of view 0: the negatives 80 and 180 degrees, and 20; of view 1: 90, and 0. Then with their means.
     expected = [apart(20) - apart(80), apart(10) - apart(70), apart(20) - apart(70), apart(10) - apart(80)]
+    mean = (apart(80) + apart(180)) / 2
+    expected += [apart(20) - mean, apart(10) - apart(70), apart(20) - apart(70), apart(10) - apart(80)]
     assert float(loss.loss) == pytest.approx(np.mean(expected) + 2, rel=1e-5)
     assert float(loss.positive_distance) == pytest.approx((apart(20) + apart(10)) / 2, rel=1e-5)
     assert float(loss.negative_distance) == pytest.approx((apart(80) + apart(70)) / 2, rel=1e-5)
     assert float(loss.success) == 1.0
-    # The maximum with 0 acts at a small margin: all but the last are satisfied.
+    # The maximum with 0 acts at a small margin.
     small = triplet_loss(*views, positives, is_negative, 0.9)
     assert float(small.loss) == pytest.approx(np.mean([max(0, value + 0.9) for value in expected]), rel=1e-5)
     nothing = triplet_loss(*views, positives, torch.zeros_like(is_negative), 2.0)

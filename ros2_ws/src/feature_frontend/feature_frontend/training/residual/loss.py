@@ -20,7 +20,7 @@ class TripletLoss:
     Attributes:
         loss: Of equation 1.
         positive_distance: y(a, p), in [0, 2].
-        negative_distance: y(a, n), in [0, 2].
+        negative_distance: y(a, n) with the hardest negative, in [0, 2].
         success: Share of the positive pairs that are mutual nearest neighbours among all descriptors.
     """
 
@@ -42,9 +42,10 @@ def triplet_loss(
         L = mean_i max(0, y(a, p) - y(a, n) + m)                                                     (1)
 
     y is the Euclidean distance. The paper has the sum, which differs by a factor that Adam does not see, and does not
-    say which negative: here it is the hardest, the nearest descriptor of the other view that is a negative. An anchor
-    without a negative does not count. With m = 2, the largest distance of unit vectors, the maximum is never 0: all
-    pairs teach until the end.
+    say which negative. Here each anchor has two triplets: with the hardest negative, the nearest descriptor of the
+    other view that is one, and with the mean distance of all of them. Without the latter a new network, whose
+    descriptors are nearly all alike, learns to make them more so. An anchor without a negative does not count. With
+    m = 2, the largest distance of unit vectors, the maximum is never 0: all pairs teach until the end.
 
     Args:
         descriptors0: (N0, D) of view 0, L2-normalised.
@@ -58,14 +59,17 @@ def triplet_loss(
     rows0, rows1 = positives.unbind(1)
     positive = distances[rows0, rows1].repeat(2)
     masked = distances.masked_fill(~is_negative, torch.inf)
-    negative = torch.cat([masked.amin(dim=1)[rows0], masked.amin(dim=0)[rows1]])
-    counts = negative.isfinite()
-    positive, negative = positive[counts], negative[counts]
+    hardest = torch.cat([masked.amin(dim=1)[rows0], masked.amin(dim=0)[rows1]])
+    total, number_of = distances.masked_fill(~is_negative, 0.0), is_negative.sum
+    mean = torch.cat([(total.sum(dim) / number_of(dim).clamp(min=1))[rows] for dim, rows in ((1, rows0), (0, rows1))])
+    counts = hardest.isfinite()
+    positive, hardest, mean = positive[counts], hardest[counts], mean[counts]
     number = counts.sum().clamp(min=1)
+    hinges = [(positive - negative + margin).clamp(min=0) for negative in (hardest, mean)]
     is_mutual = (similarity.argmax(dim=1)[rows0] == rows1) & (similarity.argmax(dim=0)[rows1] == rows0)
     return TripletLoss(
-        (positive - negative + margin).clamp(min=0).sum() / number,
+        (hinges[0] + hinges[1]).sum() / (2 * number),
         positive.sum().detach() / number,
-        negative.sum().detach() / number,
+        hardest.sum().detach() / number,
         is_mutual.float().sum() / max(len(rows0), 1),
     )

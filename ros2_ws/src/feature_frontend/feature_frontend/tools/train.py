@@ -39,8 +39,8 @@ __all__ = ["main"]
 
 _PAPER_STEPS = 100_000
 _KINDS: tuple[type[CommonSettings], ...] = (TrainingSettings, AlikedSettings, ResidualSettings)
-# The smallest of SiLK's Table 8; a ninth of ALIKED's pixels.
-_CPU_MAP = {TrainingSettings: 82, AlikedSettings: 240, ResidualSettings: 160}
+# The smallest of SiLK's Table 8; a tenth of ALIKED's pixels.
+_CPU_MAP = {TrainingSettings: 82, AlikedSettings: 256, ResidualSettings: 160}
 _HOLD_OUT_EVERY = 10
 # Options that are fields of the settings, and those of `--loss-weights`; those not given have the settings' defaults.
 _LOSS_WEIGHTS = ("reprojection_weight", "peak_weight", "descriptor_weight", "reliability_weight")
@@ -303,7 +303,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="map_side",
         type=positive,
         metavar="N",
-        help="side of the network's maps, px (SiLK 146, 82 on a CPU; ALIKED 800, 240; residual 240, 160)",
+        help="side of the network's maps, px (SiLK 146, 82 on a CPU; ALIKED 800, 256; residual 240, 160)",
     )
     result.add_argument(
         "--batch-size", type=positive, metavar="N", help="pairs in each process (SiLK 1, ALIKED 2, residual 4)"

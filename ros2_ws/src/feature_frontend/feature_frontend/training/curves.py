@@ -18,18 +18,25 @@ __all__ = ["draw_curves", "save_curves"]
 _HEIGHT, _WIDTH = 380, 900
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 210, 40, 45
 _COLORS = ((180, 119, 31), (14, 127, 255), (44, 160, 44), (40, 39, 214), (189, 103, 148), (75, 86, 140))  # BGR
-_LOSSES = ("loss", "descriptor_loss", "keypoint_loss", "reprojection_loss", "peak_loss", "reliability_loss")
 _INK, _GRID = (40, 40, 40), (225, 225, 225)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _SMOOTHED_POINTS = 150
+_VALIDATION = (
+    "validation",
+    "validation on held-out warped pairs",
+    ("repeatability_1", "mma_1", "mma_3", "homography_accuracy_1", "homography_accuracy_3", "homography_auc_3"),
+)
 _PANELS = (
-    ("training", "loss", _LOSSES),
+    ("training", "loss", ("loss", "descriptor_loss", "keypoint_loss")),
     ("training", "share of correspondences that match", ("success",)),
-    (
-        "validation",
-        "validation on held-out warped pairs",
-        ("repeatability_1", "mma_1", "mma_3", "homography_accuracy_1", "homography_accuracy_3", "homography_auc_3"),
-    ),
+    _VALIDATION,
+)
+# The weighted sum would press the other losses of ALIKED down to its axis.
+_ALIKED_PANELS = (
+    ("training", "loss", ("loss",)),
+    ("training", "its parts", ("descriptor_loss", "reprojection_loss", "peak_loss", "reliability_loss")),
+    ("training", "share of true matches that are found", ("success",)),
+    _VALIDATION,
 )
 
 Points = Sequence[tuple[float, float]]
@@ -45,11 +52,10 @@ def save_curves(path: Path, log: Sequence[Mapping[str, Any]]) -> None:
 def draw_curves(log: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.uint8]:
     """(H, W, 3) BGR picture of the losses and metrics by step; training curves are smoothed."""
     panels = []
-    for kind, title, names in _PANELS:
+    of_aliked = any("peak_loss" in line for line in log)
+    for kind, title, names in _ALIKED_PANELS if of_aliked else _PANELS:
         lines = [line for line in log if line["kind"] == kind]
-        # Each network has losses of its own.
-        logged = [name for name in names if any(name in line for line in lines)]
-        curves = {name: [(line["step"], line[name]) for line in lines if math.isfinite(line[name])] for name in logged}
+        curves = {name: [(line["step"], line[name]) for line in lines if math.isfinite(line[name])] for name in names}
         panels.append(_panel(title, curves if kind == "validation" else {n: _smooth(c) for n, c in curves.items()}))
     return np.vstack(panels)
 

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 __all__ = ["PairLosses", "Recipe"]
 
-# The loss of one pair by the names of `Recipe.PARTS`, without gradient but for "loss", which is what is minimised.
+# What there is to say of one pair, by the names of `Recipe.PARTS`; "loss" is what is minimised.
 PairLosses = Mapping[str, torch.Tensor]
 
 

@@ -87,7 +87,7 @@ class AlikedPairs(Dataset[AlikedPair]):
             if drawn is None:
                 continue
             images, warps = drawn
-            if min(float(overlap(warp, settings.map_side).float().mean()) for warp in warps) < MINIMUM_OVERLAP:
+            if min(overlap(warp, settings.map_side) for warp in warps) < MINIMUM_OVERLAP:
                 continue
             changed = [photometric_change(i, rng) if rng.random() < settings.augmentation else i for i in images]
             views = torch.from_numpy(np.stack(changed).transpose(0, 3, 1, 2).copy())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import cv2
@@ -11,11 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from feature_frontend.training.aliked.warps import PerspectiveWarp, PosedView
+from feature_frontend.training.aliked.warps import PerspectiveWarp, PosedView, grid_points
 
 __all__ = ["PosedPhotograph", "PosedPhotographs", "PosedViews", "cut_posed_views", "posed_view"]
-
-_GRID_SIZE = 24
 
 
 @dataclass(frozen=True)
@@ -99,10 +97,8 @@ def cut_posed_views(
     view0 = posed_view(photograph0, side, (int(rng.integers(room0[0] + 1)), int(rng.integers(room0[1] + 1))))
     # The whole of photograph 1 as a view: as high as wide, whichever side is longer.
     whole = posed_view(photograph1, side, (0, 0))
-    everywhere = PosedView(whole.depth, whole.camera_matrix, whole.pose, whole.scale, whole.offset, side + max(room1))
-    axis = (torch.arange(_GRID_SIZE, dtype=torch.float64) + 0.5) * side / _GRID_SIZE
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    shown, visible = PerspectiveWarp(view0, everywhere, tolerance)(torch.stack([x.flatten(), y.flatten()], dim=1))
+    everywhere = replace(whole, side=side + max(room1))
+    shown, visible = PerspectiveWarp(view0, everywhere, tolerance)(grid_points(side))
     if not visible.any():
         return None
     middle = shown[visible].median(dim=0).values - side / 2

@@ -60,7 +60,9 @@ class _TrainingModule(nn.Module):
         radius = self.network.default_nms_radius
         result = []
         for score_map, feature_map, points in zip(maps.score_map[:, 0], maps.feature_map, random_points, strict=True):
-            found = find_training_keypoints(score_map, points, self._detected_keypoints, radius)
+            # Positions in half precision would be off by hundredths of a pixel.
+            with torch.autocast(views.device.type, enabled=False):
+                found = find_training_keypoints(score_map, points, self._detected_keypoints, radius)
             result.append(AlikedView(found, self.network.desc_head(feature_map, found.keypoints)))
         return result
 

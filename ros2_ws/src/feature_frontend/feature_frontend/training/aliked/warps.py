@@ -10,7 +10,7 @@ from typing import Protocol
 
 import torch
 
-__all__ = ["HomographyWarp", "PerspectiveWarp", "PosedView", "Warp", "depth_at", "overlap"]
+__all__ = ["HomographyWarp", "PerspectiveWarp", "PosedView", "Warp", "depth_at", "grid_points", "overlap"]
 
 # Depths of neighbouring pixels that differ by more than this share lie on different surfaces.
 _SURFACE_TOLERANCE = 0.02
@@ -165,11 +165,16 @@ def depth_at(depth: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     return torch.where(inside, interpolated, 0.0)
 
 
-def overlap(warp: Warp, side: int) -> torch.Tensor:
-    """Which of 24x24 points spread over a view of `side` px the other view shows: (576,) bool."""
+def grid_points(side: int) -> torch.Tensor:
+    """24x24 points spread evenly over a view of `side` px: (576, 2) float32 px."""
     axis = (torch.arange(_GRID_SIZE, dtype=torch.float32) + 0.5) * side / _GRID_SIZE - 0.5
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    return warp(torch.stack([x.flatten(), y.flatten()], dim=1))[1]
+    return torch.stack([x.flatten(), y.flatten()], dim=1)
+
+
+def overlap(warp: Warp, side: int) -> float:
+    """Share in [0, 1] of a view of `side` px that the other view shows."""
+    return float(warp(grid_points(side))[1].float().mean())
 
 
 def _homogeneous(points: torch.Tensor) -> torch.Tensor:

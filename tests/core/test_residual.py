@@ -55,6 +55,18 @@ def test_the_descriptor_is_the_sampled_feature_beside_the_refined_sift() -> None
     torch.testing.assert_close(found, functional.normalize(torch.cat([torch.stack(sampled), refined], dim=1), dim=1))
 
 
+def test_a_new_network_begins_with_what_sift_knows() -> None:
+    network = Residual(RESIDUAL_CONFIGS["residual-sift"]).train()
+    by_hand = functional.normalize(torch.rand((50, 128), generator=torch.Generator().manual_seed(0)), dim=1)
+    image = torch.rand((1, 3, 64, 64), generator=torch.Generator().manual_seed(1))
+    points = 64 * torch.rand((50, 2), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        (found,) = network(image, [points], [by_hand])
+        assert network.refine is not None
+        torch.testing.assert_close(network.refine(by_hand), by_hand)
+    assert float((found[:, 128:] * by_hand).sum(dim=1).min()) > 0.9
+
+
 def test_the_points_are_those_of_sift(weights: Path, photographs: list[Uint8Array]) -> None:
     image = np.ascontiguousarray(photographs[0][:240, :320])
     sift = load_extractor("sift", max_num_keypoints=200)(image)

@@ -49,19 +49,17 @@ def test_the_loss_by_hand() -> None:
     def apart(degrees: float) -> float:
         return 2 * math.sin(math.radians(degrees) / 2)
 
-    loss = triplet_loss(*views, positives, is_negative, 2.0)
     # Anchors of view 0: the negatives 80 and 180 degrees, and 20; of view 1: 90, and 0. Then with their means.
-    expected = [apart(20) - apart(80), apart(10) - apart(70), apart(20) - apart(70), apart(10) - apart(80)]
-    mean = (apart(80) + apart(180)) / 2
-    expected += [apart(20) - mean, apart(10) - apart(70), apart(20) - apart(70), apart(10) - apart(80)]
-    assert float(loss.loss) == pytest.approx(np.mean(expected) + 2, rel=1e-5)
+    hardest = [apart(20) - apart(80), apart(10) - apart(70), apart(20) - apart(70), apart(10) - apart(80)]
+    mean = [apart(20) - (apart(80) + apart(180)) / 2, *hardest[1:]]
+    for margin in (2.0, 0.9):
+        parts = [np.mean([max(0, value + margin) for value in values]) for values in (hardest, mean)]
+        loss = triplet_loss(*views, positives, is_negative, margin, 0.2)
+        assert float(loss.loss) == pytest.approx(0.8 * parts[0] + 0.2 * parts[1], rel=1e-5)
     assert float(loss.positive_distance) == pytest.approx((apart(20) + apart(10)) / 2, rel=1e-5)
     assert float(loss.negative_distance) == pytest.approx((apart(80) + apart(70)) / 2, rel=1e-5)
     assert float(loss.success) == 1.0
-    # The maximum with 0 acts at a small margin.
-    small = triplet_loss(*views, positives, is_negative, 0.9)
-    assert float(small.loss) == pytest.approx(np.mean([max(0, value + 0.9) for value in expected]), rel=1e-5)
-    nothing = triplet_loss(*views, positives, torch.zeros_like(is_negative), 2.0)
+    nothing = triplet_loss(*views, positives, torch.zeros_like(is_negative), 2.0, 0.2)
     assert float(nothing.loss) == 0.0
 
 
@@ -73,7 +71,7 @@ def test_the_gradient_of_the_loss_is_right() -> None:
 
     def loss(view0: torch.Tensor, view1: torch.Tensor) -> torch.Tensor:
         return triplet_loss(
-            functional.normalize(view0, dim=1), functional.normalize(view1, dim=1), positives, is_negative, 2.0
+            functional.normalize(view0, dim=1), functional.normalize(view1, dim=1), positives, is_negative, 2.0, 0.2
         ).loss
 
     assert torch.autograd.gradcheck(loss, [view.requires_grad_() for view in views])
@@ -157,6 +155,7 @@ def test_settings_out_of_range_are_refused(capsys: pytest.CaptureFixture[str]) -
     for values, expected in (
         ({"margin": 0.0}, "margin is 0.0; expected a number above 0"),
         ({"keypoints": 0}, "keypoints is 0; expected at least 1"),
+        ({"mean_negative_share": 1.5}, "mean_negative_share is 1.5; expected a share from 0 to 1"),
         ({"positive_radius_px": 9.0}, "positive_radius_px is 9.0 and negative_radius_px 8.0"),
         ({"model": "sift"}, "model is 'sift'; expected one of residual-sift"),
     ):

@@ -6,7 +6,8 @@ trimmed SuperPoint, sampled at the points x, and a small perceptron f, the Refin
 
 What the paper leaves open, here: g comes in with a mean square of 1; h is sampled bilinearly between the centres of its
 cells; batch norm behind each convolution but the last, as in the trainings of SuperPoint in the open; ReLU behind each
-layer but the last of h and of f; weights begin as He et al. draw them.
+layer but the last of h and of f. Weights begin as He et al. draw them, but so that the refined descriptor is the
+hand-crafted one and h is small beside it: training begins with what is known already, and learns the rest.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ _CELL_PX = 8
 _ENCODER_CHANNELS = ((64, 64), (64, 64), (128, 128), (128, 128))  # SuperPoint's; the image is halved between the blocks
 _HEAD_CHANNELS = 256
 _REFINE_CHANNELS = 256
+_FIRST_SHARE = 0.1  # of what h would be without it, beside the hand-crafted part
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,10 @@ class Residual(nn.Module):
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(cast(torch.Tensor, layer.bias))
+        if self.refine is not None:
+            _begin_with_identity(self.refine)
+            with torch.no_grad():
+                cast(nn.Conv2d, self.encoder[-1]).weight.mul_(_FIRST_SHARE)
 
     def forward(
         self, images: torch.Tensor, points: Sequence[torch.Tensor], described: Sequence[torch.Tensor]
@@ -155,6 +161,14 @@ def _refine_layer(channels: int) -> nn.Sequential:
         nn.ReLU(inplace=True),
         nn.Linear(_REFINE_CHANNELS, channels),
     )
+
+
+@torch.no_grad()
+def _begin_with_identity(refine: nn.Sequential) -> None:
+    """Has the Refine layer return what comes in, which is not negative; its other hidden units wait to be used."""
+    for layer in refine:
+        if isinstance(layer, nn.Linear):
+            layer.weight[:DESCRIPTOR_DIM] = torch.eye(DESCRIPTOR_DIM, layer.in_features)
 
 
 def _sample(feature_map: torch.Tensor, points: torch.Tensor) -> torch.Tensor:

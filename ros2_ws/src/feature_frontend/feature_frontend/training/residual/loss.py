@@ -36,6 +36,7 @@ def triplet_loss(
     positives: torch.Tensor,
     is_negative: torch.Tensor,
     margin: float,
+    mean_share: float,
 ) -> TripletLoss:
     """The loss of two views, each descriptor of a positive pair once the anchor.
 
@@ -43,9 +44,9 @@ def triplet_loss(
 
     y is the Euclidean distance. The paper has the sum, which differs by a factor that Adam does not see, and does not
     say which negative. Here each anchor has two triplets: with the hardest negative, the nearest descriptor of the
-    other view that is one, and with the mean distance of all of them. Without the latter a new network, whose
-    descriptors are nearly all alike, learns to make them more so. An anchor without a negative does not count. With
-    m = 2, the largest distance of unit vectors, the maximum is never 0: all pairs teach until the end.
+    other view that is one, and with the mean distance of all of them. The former teaches what matters; with it alone a
+    new network, whose descriptors are nearly all alike, learns to make them more so. An anchor without a negative does
+    not count. With m = 2, the largest distance of unit vectors, the maximum is never 0: all pairs teach until the end.
 
     Args:
         descriptors0: (N0, D) of view 0, L2-normalised.
@@ -53,6 +54,7 @@ def triplet_loss(
         positives: (M, 2) int64, rows of both views that are the same point.
         is_negative: (N0, N1) bool, which rows are different points.
         margin: m.
+        mean_share: Of the triplets with the mean distance of all negatives in the loss, in [0, 1].
     """
     similarity = at_least_float32(descriptors0) @ at_least_float32(descriptors1).T
     distances = (2 - 2 * similarity).clamp(min=_EPSILON).sqrt()
@@ -68,7 +70,7 @@ def triplet_loss(
     hinges = [(positive - negative + margin).clamp(min=0) for negative in (hardest, mean)]
     is_mutual = (similarity.argmax(dim=1)[rows0] == rows1) & (similarity.argmax(dim=0)[rows1] == rows0)
     return TripletLoss(
-        (hinges[0] + hinges[1]).sum() / (2 * number),
+        ((1 - mean_share) * hinges[0] + mean_share * hinges[1]).sum() / number,
         positive.sum().detach() / number,
         hardest.sum().detach() / number,
         is_mutual.float().sum() / max(len(rows0), 1),

@@ -61,6 +61,7 @@ class ResidualRecipe:
                 pair.positives.to(device),
                 pair.is_negative.to(device),
                 self._settings.margin,
+                self._settings.mean_negative_share,
             )
             values = (loss.loss, loss.positive_distance, loss.negative_distance, loss.success)
             losses.append(dict(zip(self.PARTS, values, strict=True)))

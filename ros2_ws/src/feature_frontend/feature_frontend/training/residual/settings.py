@@ -24,6 +24,8 @@ class ResidualSettings(CommonSettings):
     Attributes:
         keypoints: Best hand-crafted keypoints of each view.
         margin: m of equation 1.
+        mean_negative_share: Of the triplets with the mean distance of all negatives in the loss; the others have the
+            hardest.
         positive_radius_px: Within which a keypoint of the other view counts as the same point.
         negative_radius_px: Beyond which it counts as another one.
     """
@@ -37,6 +39,7 @@ class ResidualSettings(CommonSettings):
     learning_rate: float = 1e-3
     keypoints: int = 500
     margin: float = PAPER_MARGIN
+    mean_negative_share: float = 0.2
     positive_radius_px: float = 3.0
     negative_radius_px: float = 8.0
 
@@ -48,6 +51,9 @@ class ResidualSettings(CommonSettings):
             raise SettingsError(msg)
         if not (self.margin > 0 and math.isfinite(self.margin)):
             msg = f"margin is {self.margin}; expected a number above 0"
+            raise SettingsError(msg)
+        if not 0 <= self.mean_negative_share <= 1:
+            msg = f"mean_negative_share is {self.mean_negative_share}; expected a share from 0 to 1"
             raise SettingsError(msg)
         if not 0 < self.positive_radius_px <= self.negative_radius_px:
             msg = (

@@ -141,8 +141,9 @@ def test_two_pairs_are_learned_by_heart(model: str, report_figure: Callable[[str
 
 def test_the_command_trains_a_model_that_the_frontend_takes(tmp_path: Path, photographs: list[object]) -> None:
     sizes = ["--map-size", "64", "--batch-size", "1", "--validation-pairs", "1", "--validation-short-side", "64"]
-    arguments = ["--model", "residual-sift", "--images", str(_PHOTOGRAPHS), "--device", "cpu", "--steps", "2"]
+    arguments = ["--model", "residual-sift", "--images", str(_PHOTOGRAPHS), "--device", "cpu", "--steps", "10"]
     assert main([*arguments, *sizes, "--output", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "curves.png").is_file()
     card = (tmp_path / "run" / "residual-sift.md").read_text()
     assert "Residual descriptors (Shrestha et al., 2023), RGB input, 1,091,008 parameters" in card
     weights = tmp_path / "run" / "residual-sift.safetensors"

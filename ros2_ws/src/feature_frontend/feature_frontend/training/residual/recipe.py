@@ -27,6 +27,8 @@ class ResidualRecipe:
 
     ARCHITECTURE: ClassVar[str] = "Residual descriptors (Shrestha et al., 2023), RGB input"
     PARTS: ClassVar[tuple[str, ...]] = ("loss", "positive_distance", "negative_distance", "success")
+    # The points are those of SIFT, whatever is learned: what counts is how many of them are matched rightly.
+    CRITERION: ClassVar[str] = "matching_score_3"
 
     def __init__(self, settings: ResidualSettings, pairs: ResidualPairs) -> None:
         self._settings = settings

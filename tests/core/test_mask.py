@@ -16,6 +16,7 @@ from torch import nn
 from feature_frontend.coordinates import Resize, network_size
 from feature_frontend.errors import MaskError, SettingsError
 from feature_frontend.extractors.base import DetectionOptions, GridOptions
+from feature_frontend.extractors.classical import CLASSICAL_CONFIGS, Classical
 from feature_frontend.extractors.compilation import BackgroundCompiler
 from feature_frontend.extractors.execution import CompiledExecution, PlainExecution, whole_frame
 from feature_frontend.extractors.extractor import Extractor
@@ -43,6 +44,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "fast aliked": lambda: FastAliked(seeded_network()),
     "silk": _silk,
     "fast silk": lambda: FusedSilk.from_reference(_silk()),
+    "sift": lambda: Classical(CLASSICAL_CONFIGS["sift"]),
 }
 
 

@@ -17,7 +17,7 @@ import torch
 from feature_frontend import Features, load_extractor, load_matcher
 from feature_frontend.extractors.base import DetectionOptions, GridOptions
 from feature_frontend.extractors.layers.keypoint_detection import suppress_non_maxima, zero_border
-from feature_frontend.extractors.layers.selection import lie_on_allowed, select_candidates
+from feature_frontend.extractors.layers.selection import lie_on_allowed, select_candidates, select_points
 from tests.core.seeded import seeded_network
 
 Uint8Array = npt.NDArray[np.uint8]
@@ -120,6 +120,23 @@ def test_random_maps_follow_the_rule(kind: str, rows: int, columns: int, budget:
         allowed[:, :20, :20] = False
         _follows_the_rule(maps, DetectionOptions(budget, 0.0, 2, 0, grid))
         _follows_the_rule(maps, DetectionOptions(budget, 0.6, 2, 0, grid), allowed)
+
+
+@pytest.mark.parametrize("grid", [None, GridOptions(1, 1, 1.0), GridOptions(6, 8, 1.5), GridOptions(64, 64, 1.0)])
+@pytest.mark.parametrize("budget", [1, 100, 5000])
+def test_a_list_of_points_is_chosen_from_as_a_map_of_them_is(budget: int, grid: GridOptions | None) -> None:
+    options = DetectionOptions(budget, 0.2, 0, 5, grid)
+    for kind in ("random", "one corner", "nothing"):
+        scores = _maps(kind, 48, 64)[0]
+        allowed = torch.rand((48, 64), generator=torch.Generator().manual_seed(1)) > 0.5
+        rows, columns = scores.nonzero().unbind(1)
+        shuffled = torch.randperm(len(rows), generator=torch.Generator().manual_seed(2))
+        rows, columns = rows[shuffled], columns[shuffled]
+        points = torch.stack([columns, rows], dim=1) + 0.3
+        chosen = select_points(points, scores[rows, columns], (48, 64), options, allowed)
+        best, positions = select_candidates(zero_border(scores[None], 5), options, allowed[None])
+        expected = positions[0, best[0] > 0.2]
+        torch.testing.assert_close(rows[chosen] * 64 + columns[chosen], expected)
 
 
 @pytest.mark.parametrize("slack", [1.0, 2.0])

@@ -50,3 +50,9 @@ def test_whole_numbers_serve_as_floats() -> None:
 def test_settings_cannot_change_under_a_running_stage() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Settings().nms_radius = 3  # type: ignore[misc]
+
+
+def test_the_persistent_tracker_wants_a_network_with_a_score_map() -> None:
+    assert Settings(tracker="persistent", extractor="silk-vggnp-mu").tracker == "persistent"
+    with pytest.raises(SettingsError, match=r"sift has none; expected tracker chain, or one of .* aliked-t16"):
+        Settings(tracker="persistent", extractor="sift")

@@ -40,7 +40,7 @@ def test_the_tool_writes_a_table_json_and_a_chart(
     document = _run(images, output, "--keypoints", "100", "300")
     table = (output / "homography.md").read_text(encoding="utf-8")
     assert [len(re.findall(rf"^\| {name} ", table, re.MULTILINE)) for name in ("orb", "sift", "random")] == [2, 2, 2]
-    assert "Rep@1 | Rep@3 | MMA@1 | MMA@3 |" in table
+    assert "Rep@1 | Rep@3 | MMA@1 | MMA@3 |  MS@1 |  MS@3 |" in table
     assert table in capsys.readouterr().out.replace("\r", "")
     assert document["images"] == ["0.png", "1.png"]
     results = {(row["method"], row["budget"]): row for row in document["results"]}

@@ -16,6 +16,7 @@ from feature_frontend.evaluation.metrics import (
     estimate_homography,
     homography_accuracy,
     matching_accuracy,
+    matching_score,
     repeatability,
 )
 
@@ -119,6 +120,20 @@ def test_matching_accuracy_is_the_share_of_right_matches() -> None:
     assert matching_accuracy(GRID, half, SHIFT, 1) == pytest.approx(0.5)
     assert matching_accuracy(GRID, half, SHIFT, 2) == 1.0
     assert matching_accuracy(NONE, NONE, SHIFT, 1) == 0.0
+
+
+def test_the_matching_score_is_the_share_of_the_shared_points_that_are_matched_rightly() -> None:
+    # 150 of the 200 points are in both images; 120 of them are matched, 90 rightly.
+    shared = (GRID[:, 0] < 150).nonzero()[0]
+    matches = np.stack([shared[:120], np.arange(120)], axis=1)
+    matches[:30, 1] = np.arange(120, 150)
+    there = transform_points(GRID[shared], SHIFT)
+    assert matching_score(GRID, there, matches, SHIFT, SIZE, SIZE, 1) == pytest.approx(90 / 150)
+    # Image 1 has 50 points more that image 0 could show, and 7 that it could not.
+    more = np.concatenate([there, np.full((50, 2), 90.0), np.full((7, 2), 10.0)])
+    expected = 90 * (1 / 150 + 1 / 200) / 2
+    assert matching_score(GRID, more, matches, SHIFT, SIZE, SIZE, 1) == pytest.approx(expected)
+    assert matching_score(NONE, there, matches[:0], SHIFT, SIZE, SIZE, 1) == 0.0
 
 
 def test_a_match_behind_the_camera_is_wrong() -> None:

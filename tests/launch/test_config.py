@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from feature_frontend.extractors.registry import EXTRACTORS
-from feature_frontend.matchers.registry import MATCHERS
+from feature_frontend.matchers.registry import MATCHER_EXTRACTORS, MATCHERS
 from feature_frontend.settings import PARAMETERS, Settings
 from tests.conftest import REPOSITORY
 
@@ -61,7 +61,7 @@ def test_a_composition_is_what_its_name_says(path: Path) -> None:
 
 def test_every_pair_of_extractor_and_matcher_has_a_composition() -> None:
     assert {path.stem for path in COMPOSITIONS} == {
-        f"{extractor}+{matcher}" for extractor in EXTRACTORS for matcher in MATCHERS
+        f"{extractor}+{matcher}" for matcher in MATCHERS for extractor in MATCHER_EXTRACTORS.get(matcher, EXTRACTORS)
     }
 
 

@@ -16,6 +16,7 @@ pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
 from feature_frontend_msgs.msg import FrameStatus
 
+from feature_frontend.extractors.classical import OPENCV
 from feature_frontend.extractors.silk import SILK_CONFIGS, Silk
 from feature_frontend.extractors.weights import own_weights
 from feature_frontend.ros.message_encoding import stamp_to_ns
@@ -120,12 +121,23 @@ def test_a_model_is_swapped_in_between_two_frames(
     assert remote.set(weights_path="", precision="float32") == [(True, ""), (True, "")]
     assert stream.until(_SHIPPED).state == FrameStatus.FIRST
 
+    # An extractor without a network, and back.
+    assert remote.set(extractor="sift") == [(True, "")]
+    assert stream.until(f"sift@{OPENCV}").state == FrameStatus.FIRST
+    features = stream.latest("features")
+    assert features.count == len(features.sizes) == len(features.angles) > 0
+    assert remote.set(extractor="silk-vggnp-mu") == [(True, "")]
+    assert stream.until(_SHIPPED).state == FrameStatus.FIRST
+
 
 def test_a_model_that_cannot_be_had_disturbs_nothing(
     running: tuple[RunningNode, Remote, Stream], tmp_path: Path
 ) -> None:
     node, remote, stream = running
     stream.next()
+    ((accepted, why),) = remote.set(matcher="lightglue")
+    assert not accepted
+    assert "matcher is 'lightglue' and extractor 'silk-vggnp-mu'; expected one of aliked-n16" in why
     (tmp_path / "aliked-n16.pth").write_bytes(b"not a network")
     (tmp_path / "wrong.pth").write_bytes(b"not a network")
     problems = {

@@ -17,6 +17,7 @@ from feature_frontend_msgs.msg import Features as FeaturesMessage
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 
+from feature_frontend import load_extractor
 from feature_frontend.epipolar_check import MatchCheck
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.frontend import FrameResult, Frontend
@@ -37,6 +38,16 @@ def result(photographs: list[Uint8Array]) -> FrameResult:
     frontend = Frontend(Extractor.from_pretrained(settings), settings)
     frontend.process(photographs[0][:240, :320], _FRAME_NS)
     return frontend.process(photographs[1][:240, :320], 2 * _FRAME_NS)
+
+
+def test_sizes_and_angles_arrive_where_there_are_some(photographs: list[Uint8Array]) -> None:
+    features = load_extractor("sift", max_num_keypoints=100)(photographs[0][:240, :320])
+    message = deserialize_message(serialize_message(encode_features(Header(), features, None, None)), FeaturesMessage)
+    assert features.sizes is not None
+    assert features.angles is not None
+    assert message.sizes == _packed("f", features.sizes)
+    assert message.angles == _packed("f", features.angles)
+    assert len(message.sizes) == message.count > 20
 
 
 def _packed(typecode: str, values: torch.Tensor | npt.NDArray[Any]) -> array.array[Any]:

@@ -14,7 +14,8 @@ def load_extractor(name: str = ExtractionSettings.extractor, **parameters: bool 
     """An extractor with its published weights, ready to run.
 
     Args:
-        name: "aliked-t16", "aliked-n16", "aliked-n16rot" or "aliked-n32".
+        name: "aliked-t16", "aliked-n16", "aliked-n16rot", "aliked-n32", "silk-vggnp-mu", "sift", "rootsift" or another
+            key of `EXTRACTORS`.
         **parameters: Any field of `ExtractionSettings`: `device`, `precision`, `weights_dir`, `max_num_keypoints`,
             `detection_threshold`, `nms_radius`, `border`, `distribution`, `grid_rows`, `grid_columns`, `grid_slack`,
             `resize_height`, `max_pixels`, `min_grey_range`.
@@ -30,22 +31,31 @@ def load_matcher(name: str = MatchingSettings.matcher, **parameters: bool | floa
     """A matcher: call it with the features of the earlier and the current image.
 
     Args:
-        name: "mnn".
+        name: "mnn" or "lightglue".
         **parameters: Any field of `MatchingSettings`: `min_similarity`, `ratio_threshold`,
-            `double_softmax_temperature`, `double_softmax_threshold`.
+            `double_softmax_temperature`, `double_softmax_threshold`, `lightglue_threshold`, `lightglue_weights_path`.
 
     Raises:
         SettingsError: A name or value is not possible; the text lists what is.
+        WeightsError: The matcher's weights cannot be found, downloaded or verified; the text says what to do.
     """
     return make_matcher(MatchingSettings.from_mapping({"matcher": name, **parameters}))
 
 
 def make_matcher(settings: MatchingSettings) -> MatcherProtocol:
-    """The matcher that `settings` describe."""
+    """The matcher that `settings` describe.
+
+    Raises:
+        SettingsError: It needs a package that is not installed.
+        WeightsError: Its weights cannot be had, or do not fit.
+    """
     options = MatchingOptions(
         min_similarity=settings.min_similarity,
         ratio_threshold=settings.ratio_threshold,
         double_softmax_temperature=settings.double_softmax_temperature,
         double_softmax_threshold=settings.double_softmax_threshold,
+        lightglue_threshold=settings.lightglue_threshold,
+        lightglue_weights_path=settings.lightglue_weights_path,
+        weights_dir=settings.weights_dir if isinstance(settings, ExtractionSettings) else "",
     )
     return MATCHERS[settings.matcher](options)

@@ -35,6 +35,11 @@ class Resize:
         """(..., 2) points (x, y) px of the second image, in the first."""
         return (points + 0.5) / self._scale(points) - 0.5
 
+    def invert_lengths(self, lengths: torch.Tensor) -> torch.Tensor:
+        """Lengths in px of the second image, in the first; the mean of both sides' scales where these differ."""
+        area0, area1 = self.height0 * self.width0, self.height1 * self.width1
+        return lengths * math.sqrt(area0 / area1)
+
     def _scale(self, points: torch.Tensor) -> torch.Tensor:
         return points.new_tensor([self.width1 / self.width0, self.height1 / self.height0])
 

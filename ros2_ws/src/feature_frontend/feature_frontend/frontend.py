@@ -115,7 +115,8 @@ class Frontend:
         except WeightsUnavailableError as error:
             if settings.fallback_extractor in {"", settings.extractor}:
                 raise
-            in_use = replace(settings, extractor=settings.fallback_extractor)
+            # Whatever the matcher, this one takes the fallback's descriptors.
+            in_use = replace(settings, extractor=settings.fallback_extractor, matcher="mnn")
             fallback = Extractor.from_pretrained(in_use)
             notice = (
                 f"using {fallback.identity}, which comes with this package, instead of {settings.extractor}: {error}"

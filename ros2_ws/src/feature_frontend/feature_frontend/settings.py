@@ -14,7 +14,7 @@ from feature_frontend.epipolar_check import EpipolarSettings
 from feature_frontend.errors import SettingsError
 from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.intensity import DEFAULT_INTENSITY, INTENSITY_MODES
-from feature_frontend.matchers.registry import MATCHERS
+from feature_frontend.matchers.settings import MatchingSettings, check_extractor
 from feature_frontend.parameter_record import ParameterRecord, SettingsGroup, parameter
 from feature_frontend.stereo.settings import StereoSettings
 from feature_frontend.tracking.settings import TrackingSettings
@@ -28,7 +28,8 @@ class ExtractionSettings(SettingsGroup):
 
     extractor: str = parameter(
         "aliked-n16",
-        "Network that finds and describes the keypoints.",
+        "What finds and describes the keypoints: a network, or OpenCV's SIFT on the CPU (sift, rootsift; -upright: "
+        "without orientations), to which residual-* add what a network sees.",
         choices=tuple(EXTRACTORS),
         reloads=True,
     )
@@ -70,7 +71,8 @@ class ExtractionSettings(SettingsGroup):
     )
     detection_threshold: float = parameter(
         0.0,
-        "Lowest score a keypoint may have before refinement; 0 keeps the best max_num_keypoints whatever their score.",
+        "Lowest score a keypoint may have before refinement; 0 keeps the best max_num_keypoints whatever their score. "
+        "For SIFT it is OpenCV's contrastThreshold, at least 0.005.",
         minimum=0.0,
         maximum=1.0,
         live=True,
@@ -78,7 +80,7 @@ class ExtractionSettings(SettingsGroup):
     nms_radius: int = parameter(
         -1,
         "Half width of the window in which only the best keypoint stays, and of ALIKED's sub-pixel refinement; 0 turns "
-        "both off, -1 is the network's own: 2 for ALIKED, 0 for SiLK.",
+        "both off, -1 is the network's own: 2 for ALIKED, 0 for SiLK and SIFT.",
         unit="px",
         minimum=-1,
         maximum=16,
@@ -146,42 +148,6 @@ class ExtractionSettings(SettingsGroup):
         unit="grey levels",
         minimum=0,
         maximum=255,
-        live=True,
-    )
-
-
-@dataclass(frozen=True)
-class MatchingSettings(SettingsGroup):
-    """What decides which keypoints of two images correspond."""
-
-    matcher: str = parameter("mnn", "How descriptors are matched.", choices=tuple(MATCHERS), live=True)
-    min_similarity: float = parameter(
-        -1.0,
-        "Lowest cosine similarity of a match; -1 accepts all.",
-        minimum=-1.0,
-        maximum=1.0,
-        live=True,
-    )
-    ratio_threshold: float = parameter(
-        1.0,
-        "Ratio test: a match stays if its cosine distance (1 - similarity) is below this share of the second best's; "
-        "1 turns the test off.",
-        minimum=0.01,
-        maximum=1.0,
-        live=True,
-    )
-    double_softmax_temperature: float = parameter(
-        0.1,
-        "Temperature of the double softmax over similarities (SiLK, appendix B.3).",
-        minimum=0.001,
-        maximum=10.0,
-        live=True,
-    )
-    double_softmax_threshold: float = parameter(
-        0.0,
-        "Lowest probability of a match under the double softmax; 0 turns the double softmax off.",
-        minimum=0.0,
-        maximum=1.0,
         live=True,
     )
 
@@ -362,6 +328,18 @@ class NodeSettings(SettingsGroup):
 @dataclass(frozen=True)
 class Settings(StereoSettings, NodeSettings, EpipolarSettings, TrackingSettings, MatchingSettings, ExtractionSettings):
     """All parameters of the node."""
+
+    def __post_init__(self) -> None:
+        """Checks also whether extractor, matcher and tracker go together."""
+        super().__post_init__()
+        check_extractor(self.matcher, self.extractor)
+        if self.tracker == "persistent" and not EXTRACTORS[self.extractor].has_maps:
+            with_maps = ", ".join(name for name, record in EXTRACTORS.items() if record.has_maps)
+            msg = (
+                f"parameter tracker is 'persistent', which finds points again on a network's score map, and "
+                f"{self.extractor} has none; expected tracker chain, or one of the extractors {with_maps}"
+            )
+            raise SettingsError(msg)
 
 
 PARAMETERS: dict[str, ParameterRecord] = Settings.records()

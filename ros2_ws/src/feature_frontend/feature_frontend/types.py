@@ -26,8 +26,12 @@ class Features:
         descriptors: (N, D) float32, float16 or bfloat16, L2-normalised rows.
         height: Height in px of the image that the keypoints refer to.
         width: Width in px of that image.
-        extractor: Who made them, name and first 8 hex digits of the weights' SHA-256 ("aliked-n16@5be87048").
-            Descriptors of different extractors never compare.
+        extractor: Who made them, name and first 8 hex digits of the weights' SHA-256 ("aliked-n16@5be87048"), or name
+            and library of an extractor without weights ("sift@opencv-4.11.0"). Descriptors of different extractors
+            never compare.
+        sizes: (N,) float32, diameter in px; None where the extractor estimates none.
+        angles: (N,) float32, orientation in rad, [0, 2 pi), from the x axis towards the y axis (clockwise as one looks
+            at the image); None where the extractor estimates none.
     """
 
     keypoints: torch.Tensor
@@ -36,6 +40,8 @@ class Features:
     height: int
     width: int
     extractor: str
+    sizes: torch.Tensor | None = None
+    angles: torch.Tensor | None = None
 
     def __len__(self) -> int:
         """Number of keypoints N."""
@@ -77,6 +83,8 @@ class Features:
             keypoints=self.keypoints.to(device),
             scores=self.scores.to(device),
             descriptors=self.descriptors.to(device),
+            sizes=None if self.sizes is None else self.sizes.to(device),
+            angles=None if self.angles is None else self.angles.to(device),
         )
 
 
@@ -90,7 +98,8 @@ class Matches:
         similarity: (M,) float32, cosine similarity in [-1, 1].
         margin: (M,) float32 in [0, 2], how much the pair beats its closest rival: similarity minus the second best
             similarity of the earlier descriptor. Where there is no rival (one keypoint in the current image) it is
-            similarity + 1, the distance to the worst one possible.
+            similarity + 1, the distance to the worst one possible. Down to -2 with a matcher that may prefer a less
+            similar pair.
         matcher: Name of the matcher.
     """
 

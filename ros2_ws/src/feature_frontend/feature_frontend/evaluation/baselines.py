@@ -1,4 +1,4 @@
-"""The methods that are compared: this project's extractors, OpenCV's ORB and SIFT, and random points."""
+"""The methods that are compared: this project's extractors, OpenCV's ORB, and random points."""
 
 from __future__ import annotations
 
@@ -22,12 +22,8 @@ __all__ = ["METHODS", "DescribedPoints", "MethodOptions", "MethodProtocol", "Nor
 
 Uint8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float64]
-Norm = Literal["cosine", "l2", "hamming", "none"]
+Norm = Literal["cosine", "hamming", "none"]
 MatchIndices = npt.NDArray[np.int64]
-
-# OpenCV doubles the image for SIFT's first octave without regard to pixel centres: its points lie this much too far
-# right and below (its option enable_precise_upscale, which OpenCV 4.5 lacks, corrects the same).
-_SIFT_OFFSET_PX = 0.25
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ class DescribedPoints:
     Attributes:
         points: (N, 2) float64, (x, y) px, pixel centres at integers.
         descriptors: (N, D) float32 or uint8; N x 0 where there are none.
-        norm: How descriptors compare: "cosine" similarity, "l2" or "hamming" distance; "none" where they do not.
+        norm: How descriptors compare: "cosine" similarity or "hamming" distance; "none" where they do not.
     """
 
     points: FloatArray
@@ -125,24 +121,6 @@ class OrbMethod:
         return DescribedPoints(_positions(keypoints)[best], np.asarray(descriptors, np.uint8)[best], "hamming")
 
 
-class SiftMethod:
-    """OpenCV's SIFT with its default options; in smooth images it finds fewer points than it may."""
-
-    identity = f"OpenCV {cv2.__version__}"
-
-    def __init__(self, _: MethodOptions) -> None:
-        self._empty = np.zeros((0, 128), np.float32)
-
-    def detect_and_describe(self, image: Uint8Array, count: int) -> DescribedPoints:
-        """The `count` points with the best responses; a place with two orientations is two points."""
-        keypoints, descriptors = cv2.SIFT.create(nfeatures=count).detectAndCompute(_grey(image), None)
-        if len(keypoints) == 0:
-            return DescribedPoints(np.zeros((0, 2)), self._empty, "l2")
-        best = _strongest(keypoints, count)
-        points = _positions(keypoints)[best] - _SIFT_OFFSET_PX
-        return DescribedPoints(points, np.asarray(descriptors, np.float32)[best], "l2")
-
-
 class RandomMethod:
     """Points thrown at random: what repeatability costs nothing. They have no descriptors."""
 
@@ -164,7 +142,6 @@ class RandomMethod:
 
 METHODS: dict[str, Callable[[MethodOptions], MethodProtocol]] = {
     "orb": OrbMethod,
-    "sift": SiftMethod,
     **{name: partial(NetworkMethod, name) for name in EXTRACTORS},
     "random": RandomMethod,
 }
@@ -211,7 +188,7 @@ def match_points(found0: DescribedPoints, found1: DescribedPoints, ratio_thresho
         found0: Of the earlier image.
         found1: Of the current image, by the same method.
         ratio_threshold: Ratio test from image 0 to image 1: a match stays if its distance is below this share of the
-            second best's. Distances are 1 - cosine, squared L2 (of unit vectors twice the former) and Hamming. 1: none.
+            second best's. Distances are 1 - cosine and Hamming. 1: none.
     """
     if len(found0.points) == 0 or len(found1.points) == 0:
         return np.zeros((0, 2), np.int64)
@@ -225,13 +202,11 @@ def _match_cosine(found0: DescribedPoints, found1: DescribedPoints, ratio_thresh
     return torch.stack([matches.indices0, matches.indices1], dim=1).cpu().numpy().astype(np.int64)
 
 
-def _match_by_distance(
-    norm: int, power: int, found0: DescribedPoints, found1: DescribedPoints, ratio_threshold: float
-) -> MatchIndices:
-    matches = cv2.BFMatcher(norm, crossCheck=True).match(found0.descriptors, found1.descriptors)
+def _match_hamming(found0: DescribedPoints, found1: DescribedPoints, ratio_threshold: float) -> MatchIndices:
+    matches = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(found0.descriptors, found1.descriptors)
     if ratio_threshold < 1.0:
-        best_two = cv2.BFMatcher(norm).knnMatch(found0.descriptors, found1.descriptors, k=2)
-        distances = [[match.distance**power for match in pair] for pair in best_two]
+        best_two = cv2.BFMatcher(cv2.NORM_HAMMING).knnMatch(found0.descriptors, found1.descriptors, k=2)
+        distances = [[match.distance for match in pair] for pair in best_two]
         distinct = {row for row, pair in enumerate(distances) if len(pair) < 2 or pair[0] < ratio_threshold * pair[1]}
         matches = [match for match in matches if match.queryIdx in distinct]
     return np.array([(match.queryIdx, match.trainIdx) for match in matches], np.int64).reshape(-1, 2)
@@ -243,8 +218,7 @@ def _match_nothing(_0: DescribedPoints, _1: DescribedPoints, _ratio: float) -> M
 
 _MATCHING: dict[Norm, Callable[[DescribedPoints, DescribedPoints, float], MatchIndices]] = {
     "cosine": _match_cosine,
-    "l2": partial(_match_by_distance, cv2.NORM_L2, 2),
-    "hamming": partial(_match_by_distance, cv2.NORM_HAMMING, 1),
+    "hamming": _match_hamming,
     "none": _match_nothing,
 }
 

@@ -18,6 +18,7 @@ from feature_frontend.evaluation.metrics import (
     estimate_homography,
     homography_accuracy,
     matching_accuracy,
+    matching_score,
     repeatability,
 )
 from feature_frontend.media.image_folder import IMAGE_SUFFIXES, ImageFolderSource, is_image_folder, natural_key
@@ -83,6 +84,7 @@ class MethodResult:
         mean_matches: Matches of a pair, mean.
         repeatability: At each of `THRESHOLDS_PX`.
         matching_accuracy: At each of `THRESHOLDS_PX` (MMA).
+        matching_score: At each of `THRESHOLDS_PX` (MS).
         homography_accuracy: At each of `THRESHOLDS_PX`.
         homography_auc: Up to each of `THRESHOLDS_PX`.
         median_corner_error_px: Infinite where more than half of the homographies failed.
@@ -99,6 +101,7 @@ class MethodResult:
     repeatability: tuple[float, ...]
     mean_matches: float | None
     matching_accuracy: tuple[float, ...] | None
+    matching_score: tuple[float, ...] | None
     homography_accuracy: tuple[float, ...] | None
     homography_auc: tuple[float, ...] | None
     median_corner_error_px: float | None
@@ -114,6 +117,7 @@ class _Tally:
     matches: list[int] = field(default_factory=list)
     repeatability: list[tuple[float, ...]] = field(default_factory=list)
     matching_accuracy: list[tuple[float, ...]] = field(default_factory=list)
+    matching_score: list[tuple[float, ...]] = field(default_factory=list)
     corner_errors_px: list[float] = field(default_factory=list)
     extraction_seconds: list[float] = field(default_factory=list)
     matching_seconds: list[float] = field(default_factory=list)
@@ -217,7 +221,8 @@ def _score(
 def _score_matches(
     found0: DescribedPoints, found1: DescribedPoints, pair: HomographyPair, ratio: float, tally: _Tally
 ) -> None:
-    truth, size0 = pair.homography, (pair.image0.shape[0], pair.image0.shape[1])
+    truth = pair.homography
+    size0, size1 = ((image.shape[0], image.shape[1]) for image in (pair.image0, pair.image1))
     start = time.perf_counter()
     matches = match_points(found0, found1, ratio)
     tally.matching_seconds.append(time.perf_counter() - start)
@@ -225,6 +230,11 @@ def _score_matches(
     tally.matches.append(len(matches))
     tally.matching_accuracy.append(
         tuple(matching_accuracy(matched0, matched1, truth, limit) for limit in THRESHOLDS_PX)
+    )
+    tally.matching_score.append(
+        tuple(
+            matching_score(found0.points, found1.points, matches, truth, size0, size1, limit) for limit in THRESHOLDS_PX
+        )
     )
     tally.corner_errors_px.append(corner_error(estimate_homography(matched0, matched1), truth, size0))
 
@@ -242,6 +252,7 @@ def _summary(name: str, identity: str, budget: int, ratio_threshold: float, tall
         repeatability=_means(tally.repeatability),
         mean_matches=float(np.mean(tally.matches)) if described else None,
         matching_accuracy=_means(tally.matching_accuracy) if described else None,
+        matching_score=_means(tally.matching_score) if described else None,
         homography_accuracy=score.accuracy if described else None,
         homography_auc=score.area_under_curve if described else None,
         median_corner_error_px=score.median_error_px if described else None,

@@ -24,6 +24,7 @@ __all__ = [
     "estimate_homography",
     "homography_accuracy",
     "matching_accuracy",
+    "matching_score",
     "repeatability",
 ]
 
@@ -118,6 +119,45 @@ def matching_accuracy(matched0: Points, matched1: Points, homography: FloatArray
         return 0.0
     errors = np.linalg.norm(transform_points(matched0, normalize_homography(homography)) - matched1, axis=1)
     return float(np.mean(errors <= threshold_px))
+
+
+def matching_score(
+    points0: Points,
+    points1: Points,
+    matches: npt.NDArray[np.int64],
+    homography: FloatArray,
+    size0: tuple[int, int],
+    size1: tuple[int, int],
+    threshold_px: float,
+) -> float:
+    """Right matches for each point that both images could show, mean over the two images (SuperPoint, section 7.2).
+
+    With V0 and V1 as in `repeatability`, and right as in `matching_accuracy`:
+
+        #{right matches} (1 / #V0 + 1 / #V1) / 2
+
+    Unlike the accuracy it falls where few of the points are matched at all. 0 where V0 or V1 is empty.
+
+    Args:
+        points0: (N0, 2) px in image 0.
+        points1: (N1, 2) px in image 1.
+        matches: (M, 2) rows of both.
+        homography: (3, 3), the truth.
+        size0: Of image 0.
+        size1: Of image 1.
+        threshold_px: t, in px of image 1.
+
+    Raises:
+        SettingsError: The homography is degenerate.
+    """
+    forward = normalize_homography(homography)
+    visible0 = visible_in(transform_points(points0, forward), size1).sum()
+    visible1 = visible_in(transform_points(points1, normalize_homography(np.linalg.inv(forward))), size0).sum()
+    if min(visible0, visible1) == 0:
+        return 0.0
+    matched0, matched1 = points0[matches[:, 0]], points1[matches[:, 1]]
+    right = matching_accuracy(matched0, matched1, homography, threshold_px) * len(matches)
+    return float(right * (1 / visible0 + 1 / visible1) / 2)
 
 
 def estimate_homography(matched0: Points, matched1: Points) -> FloatArray | None:

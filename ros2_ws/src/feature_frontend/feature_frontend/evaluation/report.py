@@ -35,6 +35,7 @@ _COLUMNS = [
     "matches",
     *(f"Rep@{limit}" for limit in _LIMITS),
     *(f"MMA@{limit}" for limit in _LIMITS),
+    *(f"MS@{limit}" for limit in _LIMITS),
     *(f"HA@{limit}" for limit in _LIMITS),
     *(f"AUC@{limit}" for limit in _LIMITS),
     "corner error px",
@@ -165,7 +166,13 @@ def _groups(results: Sequence[MethodResult]) -> dict[str, list[MethodResult]]:
 
 
 def _table_row(result: MethodResult) -> list[str]:
-    scores = [result.repeatability, result.matching_accuracy, result.homography_accuracy, result.homography_auc]
+    scores = [
+        result.repeatability,
+        result.matching_accuracy,
+        result.matching_score,
+        result.homography_accuracy,
+        result.homography_auc,
+    ]
     return [
         result.method,
         f"{result.mean_points:.0f}",

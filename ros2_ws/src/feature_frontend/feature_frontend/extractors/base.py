@@ -57,11 +57,25 @@ class NetworkFeatures:
         keypoints: (N, 2) float32, (x, y) px.
         scores: (N,) float32 in [0, 1].
         descriptors: (N, D), L2-normalised.
+        sizes: (N,) float32, diameter in px; None where the network estimates none.
+        angles: (N,) float32, rad, as in `types.Features`; None where the network estimates none.
     """
 
     keypoints: torch.Tensor
     scores: torch.Tensor
     descriptors: torch.Tensor
+    sizes: torch.Tensor | None = None
+    angles: torch.Tensor | None = None
+
+    def to(self, device: torch.device) -> NetworkFeatures:
+        """The same features with their tensors on `device`."""
+        return NetworkFeatures(
+            self.keypoints.to(device),
+            self.scores.to(device),
+            self.descriptors.to(device),
+            None if self.sizes is None else self.sizes.to(device),
+            None if self.angles is None else self.angles.to(device),
+        )
 
 
 @dataclass(frozen=True)

@@ -110,8 +110,15 @@ class Extractor:
             raise SettingsError(msg)
         device = resolve_device(settings.device)
         record = EXTRACTORS[settings.extractor]
-        found = _find_weights(record, settings)
+        if record.library:
+            if settings.weights_path:
+                msg = (
+                    f"weights_path is {settings.weights_path!r}, but {settings.extractor} has no weights; set it to ''"
+                )
+                raise SettingsError(msg)
+            return cls(record.build(), f"{settings.extractor}@{record.library}", settings, device)
         network = record.build()
+        found = _find_weights(record, settings)
         try:
             network.load_state_dict(record.rename(found.load()), strict=True)
         except RuntimeError as error:
@@ -313,7 +320,16 @@ class Extractor:
 
     def _to_image(self, found: NetworkFeatures, resize: Resize) -> Features:
         keypoints = found.keypoints if resize.is_identity else resize.invert(found.keypoints)
-        return Features(keypoints, found.scores, found.descriptors, resize.height0, resize.width0, self.identity)
+        return Features(
+            keypoints,
+            found.scores,
+            found.descriptors.to(self._dtype),
+            resize.height0,
+            resize.width0,
+            self.identity,
+            None if found.sizes is None else resize.invert_lengths(found.sizes),
+            found.angles,
+        )
 
 
 def _check_masks(
@@ -339,6 +355,9 @@ def _find_weights(record: ExtractorRecord, settings: ExtractionSettings) -> Foun
     if settings.weights_path:
         return own_weights(settings.extractor, Path(settings.weights_path).expanduser())
     if record.weights is None:
-        msg = f"no published weights of {settings.extractor} come with this project; name a file of them: weights_path"
+        msg = (
+            f"no published weights of {settings.extractor} come with this project; train your own, and name the file: "
+            "weights_path"
+        )
         raise WeightsError(msg)
     return ensure_weights(record.weights, settings.weights_dir)

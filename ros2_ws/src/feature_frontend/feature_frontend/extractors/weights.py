@@ -45,9 +45,9 @@ class WeightsRecord:
     """One published checkpoint.
 
     Attributes:
-        name: The extractor that it belongs to.
+        name: The extractor that it belongs to, or the file's name where it is a matcher's.
         file_name: Its file name, in the authors' repository and on disk.
-        url: Its official address, at a fixed commit; empty for a model that ships with this package.
+        url: Its official address, at a fixed commit or release; empty for a model that ships with this package.
         sha256: Hash of the file, 64 hex digits.
         licence: Licence and holder.
     """
@@ -117,6 +117,15 @@ _SILK_MU = WeightsRecord(
 )
 
 
+_LIGHTGLUE = WeightsRecord(
+    name="aliked_lightglue",
+    file_name="aliked_lightglue.pth",
+    url="https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/aliked_lightglue.pth",
+    sha256="d975e965b105311a6143194852297dff4f02aea5cc2e10cecfed966ca0e22503",
+    licence="Apache-2.0, (c) 2023 ETH Zurich",
+)
+
+
 def _aliked(name: str, sha256: str) -> WeightsRecord:
     return WeightsRecord(name, f"{name}.pth", f"{_ALIKED_FILES}/{name}.pth", sha256, _ALIKED_LICENCE)
 
@@ -129,6 +138,7 @@ WEIGHTS = {
         _aliked("aliked-n16rot", "ddf3abbf38e86f6a74540d214e1a9712c54b2d8551abc864542199f2347d7332"),
         _aliked("aliked-n32", "055283fd1624d3ab46a05c3b617b1a79a3f28d1f551737eef2d653e8c8232890"),
         _SILK_MU,
+        _LIGHTGLUE,
     )
 }
 

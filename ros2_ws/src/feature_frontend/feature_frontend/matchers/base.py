@@ -15,12 +15,15 @@ __all__ = ["MatcherProtocol", "MatchingOptions", "PaddedMatcher", "PaddedMatches
 
 @dataclass(frozen=True)
 class MatchingOptions:
-    """Gates of a matcher; the meaning of each is that of the parameter of the same name."""
+    """Gates of a matcher, and its weights; the meaning of each is that of the parameter of the same name."""
 
     min_similarity: float
     ratio_threshold: float
     double_softmax_temperature: float
     double_softmax_threshold: float
+    lightglue_threshold: float = 0.1
+    lightglue_weights_path: str = ""
+    weights_dir: str = ""
 
 
 @dataclass(frozen=True)

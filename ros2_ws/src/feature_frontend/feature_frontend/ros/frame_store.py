@@ -57,10 +57,12 @@ class _Slot:
         return (own.shape[1], own.dtype) == (other.shape[1], other.dtype) and len(own) >= len(features)
 
     def fill(self, features: Features) -> Features:
-        """The same features in this memory."""
+        """The same features in this memory; sizes and angles, which matching does not need, are left out."""
         count = len(features)
         return replace(
             features,
+            sizes=None,
+            angles=None,
             keypoints=self.keypoints[:count].copy_(features.keypoints),
             scores=self.scores[:count].copy_(features.scores),
             descriptors=self.descriptors[:count].copy_(features.descriptors),

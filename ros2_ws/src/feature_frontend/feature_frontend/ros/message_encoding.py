@@ -57,6 +57,9 @@ def encode_features(
     message.count = len(features)
     _fill(message.keypoints, features.keypoints)
     _fill(message.scores, features.scores)
+    for field, values in ((message.sizes, features.sizes), (message.angles, features.angles)):
+        if values is not None:
+            _fill(field, values)
     if normalized_keypoints is not None:
         _fill(message.normalized_keypoints, normalized_keypoints)
     if descriptor_type is None:

@@ -1,4 +1,4 @@
-"""`train`: trains SiLK or ALIKED on folders of images, videos or bags without labels, or on photographs with depth."""
+"""`train`: trains a network on images, videos or bags without labels, ALIKED also on photographs with depth."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ from tqdm import tqdm
 
 from feature_frontend.allocation import keep_freed_memory
 from feature_frontend.errors import FeatureFrontendError, SettingsError, WeightsError
-from feature_frontend.extractors.aliked import ALIKED_CONFIGS
 from feature_frontend.extractors.registry import EXTRACTORS
-from feature_frontend.extractors.silk import SILK_CONFIGS
 from feature_frontend.extractors.weights import ensure_weights, own_weights
 from feature_frontend.media import SourceOptions, open_source
 from feature_frontend.tools.arguments import above_zero, natural, positive
@@ -30,6 +28,8 @@ from feature_frontend.training.aliked.tum_rgbd import read_tum_sequence
 from feature_frontend.training.distributed import Processes, processes
 from feature_frontend.training.images import ColorImages, GreyImages, Images, images_in_folder, images_of_source
 from feature_frontend.training.recipes import TrainingData
+from feature_frontend.training.residual.pairs import ResidualPairs
+from feature_frontend.training.residual.settings import ResidualSettings
 from feature_frontend.training.run import CHECKPOINT_NAME, Provenance, RunOptions, RunResult, TrainingRun
 from feature_frontend.training.settings import PRECISIONS, SCHEDULES, CommonSettings, TrainingSettings
 from feature_frontend.training.trainer import Trainer
@@ -38,7 +38,9 @@ from feature_frontend.training.validation import validation_pairs
 __all__ = ["main"]
 
 _PAPER_STEPS = 100_000
-_CPU_MAP = {TrainingSettings: 82, AlikedSettings: 256}  # the smallest of Table 8; a tenth of ALIKED's pixels
+_KINDS: tuple[type[CommonSettings], ...] = (TrainingSettings, AlikedSettings, ResidualSettings)
+# The smallest of SiLK's Table 8; a tenth of ALIKED's pixels.
+_CPU_MAP = {TrainingSettings: 82, AlikedSettings: 256, ResidualSettings: 160}
 _HOLD_OUT_EVERY = 10
 # Options that are fields of the settings, and those of `--loss-weights`; those not given have the settings' defaults.
 _LOSS_WEIGHTS = ("reprojection_weight", "peak_weight", "descriptor_weight", "reliability_weight")
@@ -70,6 +72,7 @@ examples:
   train --model silk-vggnp-mu --images photographs --steps 20000 --schedule cosine --learning-rate 1e-3
   train --model silk-vggnp-mu --bag my_bag --init silk-vggnp-mu.safetensors --minutes 10
   train --model aliked-t16 --images photographs --rgbd rgbd_dataset_freiburg3_long_office_household
+  train --model residual-sift --images photographs --minutes 60
   torchrun --nproc-per-node 2 -m feature_frontend train --images photographs
   train --images photographs --resume
 
@@ -156,7 +159,7 @@ def _tell(result: RunResult, output: Path) -> None:
 
 
 def _settings(options: argparse.Namespace, group: Processes) -> CommonSettings:
-    kind = AlikedSettings if options.model in AlikedSettings.MODELS else TrainingSettings
+    kind = next(kind for kind in _KINDS if options.model in kind.MODELS)
     is_cosine = options.schedule == "cosine"
     if is_cosine and options.steps is None:
         msg = "--schedule cosine needs --steps: it ends at the last step"
@@ -165,7 +168,7 @@ def _settings(options: argparse.Namespace, group: Processes) -> CommonSettings:
     if options.loss_weights is not None:
         given.update(zip(_LOSS_WEIGHTS, options.loss_weights, strict=True))
     unknown = [name for name in given if name not in kind.__dataclass_fields__]
-    unknown += [name for name in ("rgbd", "megadepth") if kind is TrainingSettings and getattr(options, name)]
+    unknown += [name for name in ("rgbd", "megadepth") if kind is not AlikedSettings and getattr(options, name)]
     if unknown:
         flags = ", ".join("--" + name.replace("_", "-") for name in unknown)
         msg = f"{options.model} is not trained with {flags}; expected --model {' or '.join(AlikedSettings.MODELS)}"
@@ -184,6 +187,8 @@ def _last_step(options: argparse.Namespace) -> int | None:
 def _data(options: argparse.Namespace, settings: CommonSettings, images: Images | None) -> TrainingData:
     if isinstance(settings, TrainingSettings):
         return images
+    if isinstance(settings, ResidualSettings):
+        return ResidualPairs(images, settings)
     photographs = [read_tum_sequence(folder) for folder in options.rgbd]
     photographs += [scene for folder in options.megadepth for scene in read_megadepth(folder)]
     return AlikedPairs(images, photographs, settings)
@@ -266,7 +271,7 @@ def _interrupted_by(*signals: signal.Signals) -> Iterator[Callable[[], bool]]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="train",
-        description="Train SiLK or ALIKED on any images without labels, ALIKED also on photographs with depth.",
+        description="Train SiLK, ALIKED or residual descriptors on any images without labels, ALIKED also with depth.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -290,7 +295,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     result = parser.add_argument_group("training")
-    models = (*SILK_CONFIGS, *ALIKED_CONFIGS)
+    models = [model for kind in _KINDS for model in kind.MODELS]
     result.add_argument("--model", choices=models, default="silk-vggnp-mu", help="default: silk-vggnp-mu")
     result.add_argument("--init", metavar="WEIGHTS", help="file or name of weights to begin with; default: random ones")
     result.add_argument(
@@ -298,18 +303,20 @@ def _parser() -> argparse.ArgumentParser:
         dest="map_side",
         type=positive,
         metavar="N",
-        help="side of the network's maps, px (SiLK 146, 82 on a CPU; ALIKED 800, 256 on a CPU)",
+        help="side of the network's maps, px (SiLK 146, 82 on a CPU; ALIKED 800, 256; residual 240, 160)",
     )
-    result.add_argument("--batch-size", type=positive, metavar="N", help="pairs in each process (SiLK 1, ALIKED 2)")
-    result.add_argument("--accumulate", type=positive, metavar="N", help="batches for each step (SiLK 1, ALIKED 6)")
-    result.add_argument("--learning-rate", type=float, metavar="X", help="Adam's (SiLK 1e-4, ALIKED 1e-3)")
+    result.add_argument(
+        "--batch-size", type=positive, metavar="N", help="pairs in each process (SiLK 1, ALIKED 2, residual 4)"
+    )
+    result.add_argument("--accumulate", type=positive, metavar="N", help="batches for each step (ALIKED 6, others 1)")
+    result.add_argument("--learning-rate", type=float, metavar="X", help="Adam's (SiLK 1e-4, others 1e-3)")
     result.add_argument("--warmup-steps", type=natural, default=0, metavar="N", help="steps up to that rate (0)")
     result.add_argument("--schedule", choices=SCHEDULES, default="constant", help="cosine goes down to 0 at --steps")
     result.add_argument(
         "--average-decay", type=float, default=0.999, metavar="X", help="of the exported average (0.999)"
     )
     result.add_argument(
-        "--augmentation", type=float, metavar="P", help="share of augmented views (SiLK 0.95, ALIKED 0.5)"
+        "--augmentation", type=float, metavar="P", help="share of augmented views (ALIKED 0.5, others 0.95)"
     )
     result.add_argument(
         "--frozen-statistics",

@@ -39,6 +39,14 @@ _ALIKED_PANELS = (
     ("training", "share of true matches that are found", ("success",)),
     _VALIDATION,
 )
+_RESIDUAL_PANELS = (
+    ("training", "loss", ("loss",)),
+    ("training", "distance of descriptors", ("positive_distance", "negative_distance")),
+    ("training", "share of true matches that are found", ("success",)),
+    _VALIDATION,
+)
+# By a part of the loss that no other network has.
+_PANELS_OF = {"keypoint_loss": _PANELS, "peak_loss": _ALIKED_PANELS, "positive_distance": _RESIDUAL_PANELS}
 
 Points = Sequence[tuple[float, float]]
 
@@ -53,8 +61,8 @@ def save_curves(path: Path, log: Sequence[Mapping[str, Any]]) -> None:
 def draw_curves(log: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.uint8]:
     """(H, W, 3) BGR picture of the losses and metrics by step; training curves are smoothed."""
     panels = []
-    of_aliked = any("peak_loss" in line for line in log)
-    for kind, title, names in _ALIKED_PANELS if of_aliked else _PANELS:
+    chosen = next((of_part for part, of_part in _PANELS_OF.items() if any(part in line for line in log)), _PANELS)
+    for kind, title, names in chosen:
         lines = [line for line in log if line["kind"] == kind]
         curves = {name: [(line["step"], line[name]) for line in lines if math.isfinite(line[name])] for name in names}
         panels.append(_panel(title, curves if kind == "validation" else {n: _smooth(c) for n, c in curves.items()}))

@@ -22,10 +22,12 @@ class Recipe(Protocol):
         ARCHITECTURE: Of the network, for the model card: name, paper, colours of the input.
         PARTS: What the log says of each step: "loss" first, "success" (the share of the true matches that are mutual
             nearest neighbours) last.
+        CRITERION: What the best checkpoint is best in, an attribute of `ValidationScore`.
     """
 
     ARCHITECTURE: ClassVar[str]
     PARTS: ClassVar[tuple[str, ...]]
+    CRITERION: ClassVar[str]
 
     def network(self) -> nn.Module:
         """A new network with random weights, as inference uses it."""

@@ -189,7 +189,7 @@ class TrainingRun:
         values: dict[str, float] = {}
         if self._pairs:
             score = self._score(self._pairs)
-            overall, values = score.overall, score.as_dict()
+            overall, values = self._worth(score), score.as_dict()
             if step == 0:
                 progress.before = values
             if self._log is not None:
@@ -197,11 +197,14 @@ class TrainingRun:
             shown = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
             tqdm.write(f"step {step}: {shown}")
             sys.stdout.flush()
-        best = ValidationScore(**progress.best).overall if progress.best else -1.0
+        best = self._worth(ValidationScore(**progress.best)) if progress.best else -1.0
         if not self._pairs or overall > best:
             progress.best, progress.best_step = values, step
             weights = self._trainer.average.state_dict()
             progress.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+
+    def _worth(self, score: ValidationScore) -> float:
+        return float(getattr(score, self._trainer.recipe.CRITERION))
 
     def _log_training(self, reports: Sequence[StepReport]) -> None:
         if self._log is None:

@@ -32,6 +32,7 @@ class SilkRecipe:
 
     ARCHITECTURE: ClassVar[str] = "SiLK (Gleize et al., ICCV 2023), grey input"
     PARTS: ClassVar[tuple[str, ...]] = ("loss", "descriptor_loss", "keypoint_loss", "success")
+    CRITERION: ClassVar[str] = "overall"
 
     def __init__(self, settings: TrainingSettings, images: Images) -> None:
         self._settings = settings

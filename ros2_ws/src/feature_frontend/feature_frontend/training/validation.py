@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
@@ -17,6 +18,7 @@ from feature_frontend.evaluation.metrics import (
     estimate_homography,
     homography_accuracy,
     matching_accuracy,
+    matching_score,
     repeatability,
 )
 from feature_frontend.extractors.extractor import Extractor
@@ -41,6 +43,8 @@ class ValidationScore:
     homography_accuracy_3: float
     homography_auc_1: float
     homography_auc_3: float
+    matching_score_1: float = math.nan  # a checkpoint from before it was measured has none
+    matching_score_3: float = math.nan
 
     @property
     def overall(self) -> float:
@@ -105,26 +109,29 @@ def validate(
     extractor = Extractor(network, "validation", settings, device)
     matcher = load_matcher()
     rows = [_score(extractor, matcher, pair) for pair in pairs]
-    repeated, matched, errors = (np.array([row[i] for row in rows]) for i in range(3))
+    repeated, matched, errors, found = (np.array([row[i] for row in rows]) for i in range(4))
     estimated = homography_accuracy(errors, _THRESHOLDS_PX)
     return ValidationScore(
         *(float(value) for value in repeated.mean(axis=0)),
         *(float(value) for value in matched.mean(axis=0)),
         *estimated.accuracy,
         *estimated.area_under_curve,
+        *(float(value) for value in found.mean(axis=0)),
     )
 
 
 def _score(
     extractor: Extractor, matcher: MatcherProtocol, pair: HomographyPair
-) -> tuple[list[float], list[float], float]:
+) -> tuple[list[float], list[float], float, list[float]]:
     features0, features1 = extractor.extract([pair.image0, pair.image1])
     matches = matcher(features0, features1)
     points0, points1 = features0.keypoints.cpu().numpy(), features1.keypoints.cpu().numpy()
-    matched0, matched1 = points0[matches.indices0.cpu().numpy()], points1[matches.indices1.cpu().numpy()]
+    rows = torch.stack([matches.indices0, matches.indices1], dim=1).cpu().numpy()
+    matched0, matched1 = points0[rows[:, 0]], points1[rows[:, 1]]
     size = pair.image0.shape[0], pair.image0.shape[1]
     return (
         [repeatability(points0, points1, pair.homography, size, size, t) for t in _THRESHOLDS_PX],
         [matching_accuracy(matched0, matched1, pair.homography, t) for t in _THRESHOLDS_PX],
         corner_error(estimate_homography(matched0, matched1), pair.homography, size),
+        [matching_score(points0, points1, rows, pair.homography, size, size, t) for t in _THRESHOLDS_PX],
     )

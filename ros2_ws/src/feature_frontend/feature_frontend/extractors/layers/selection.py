@@ -1,9 +1,9 @@
-"""Which candidates of a score map become keypoints: the mask, the quotas of a grid, the budget.
+"""Which candidates become keypoints, pixels of a score map or points of a list: mask, quotas of a grid, budget.
 
-The rule of the grid. A candidate is a pixel whose score is above `detection_threshold`. The map is cut from its upper
-left corner into cells of ceil(H / rows) x ceil(W / columns) px; the last ones are smaller, or empty, where the sides
-are no multiples. The quota of a cell is ceil(slack * budget / (rows * columns)) candidates, where the budget is
-`max_num_keypoints`, at most H * W.
+The rule of the grid. A candidate is a pixel, or a point, whose score is above `detection_threshold`. The map is cut
+from its upper left corner into cells of ceil(H / rows) x ceil(W / columns) px; the last ones are smaller, or empty,
+where the sides are no multiples. The quota of a cell is ceil(slack * budget / (rows * columns)) candidates, where the
+budget is `max_num_keypoints`, at most H * W.
 
 1. The best candidates of each cell, up to its quota, are preferred.
 2. Where more are preferred than the budget has places, the best of these get the places.
@@ -16,6 +16,7 @@ candidate. A slack of 1 spreads most evenly; with a slack of rows * columns the 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch.nn import functional
@@ -23,7 +24,7 @@ from torch.nn import functional
 from feature_frontend.extractors.base import DetectionOptions, GridOptions
 from feature_frontend.extractors.layers.top_k import top_k
 
-__all__ = ["lie_on_allowed", "select_candidates"]
+__all__ = ["lie_on_allowed", "select_candidates", "select_points"]
 
 _NO_CANDIDATE = -1.0  # below every score
 _MARGIN_PX = 1 / 256  # more than float32 rounds coordinates by on the way to the image as published
@@ -54,6 +55,57 @@ def select_candidates(
     return _spread(candidates, budget, options.detection_threshold, options.grid)
 
 
+def select_points(
+    points: torch.Tensor,
+    scores: torch.Tensor,
+    size: Sequence[int],
+    options: DetectionOptions,
+    allowed: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The points that get the places of the budget, best first; several may lie on one pixel.
+
+    Of equal scores the earlier point goes first.
+
+    Args:
+        points: (N, 2) float32, (x, y) px; a point lies on the pixel floor(x + 0.5), floor(y + 0.5).
+        scores: (N,) in [0, 1].
+        size: (height, width) px of the image.
+        options: Budget, threshold, border and grid.
+        allowed: (H, W) bool, pixels that may be used; None for all.
+
+    Returns:
+        (K,) int64 rows, K at most the budget.
+    """
+    height, width = size
+    columns, rows = (points + 0.5).floor().long().unbind(1)
+    columns, rows = columns.clamp(0, width - 1), rows.clamp(0, height - 1)
+    to_edge = torch.stack([columns, rows, width - 1 - columns, height - 1 - rows]).amin(dim=0)
+    is_candidate = (scores > options.detection_threshold) & (to_edge >= options.border)
+    if allowed is not None:
+        is_candidate &= lie_on_allowed(allowed[None], points[None])[0]
+    order = scores.argsort(descending=True, stable=True)
+    order = order[is_candidate[order]]
+    budget, grid = min(options.max_num_keypoints, height * width), options.grid
+    if grid is not None:
+        cell_height, cell_width = -(-height // grid.rows), -(-width // grid.columns)
+        cells = (rows // cell_height * grid.columns + columns // cell_width)[order]
+        quota = math.ceil(grid.slack * budget / (grid.rows * grid.columns))
+        is_preferred = _ranks_within(cells) < quota
+        order = torch.cat([order[is_preferred], order[~is_preferred]])[:budget]
+        order = order[scores[order].argsort(descending=True, stable=True)]
+    return order[:budget]
+
+
+def _ranks_within(groups: torch.Tensor) -> torch.Tensor:
+    """(N,) how many elements of the same group come before each, for (N,) groups from 0."""
+    by_group = groups.argsort(stable=True)
+    counts = torch.bincount(groups)
+    starts = counts.cumsum(0) - counts
+    ranks = torch.empty_like(groups)
+    ranks[by_group] = torch.arange(len(groups), device=groups.device) - starts[groups[by_group]]
+    return ranks
+
+
 def lie_on_allowed(allowed: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """Whether points lie on allowed pixels, also after a rounding of their coordinates.
 
@@ -69,7 +121,7 @@ def lie_on_allowed(allowed: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     pixels = (points[..., None] + reach + 0.5).floor().long()
     columns, rows = pixels[:, :, 0].clamp(0, width - 1), pixels[:, :, 1].clamp(0, height - 1)
     positions = rows[:, :, :, None] * width + columns[:, :, None, :]
-    return allowed.flatten(1).gather(1, positions.flatten(1)).reshape(*points.shape[:2], -1).all(dim=2)
+    return allowed.flatten(1).gather(1, positions.flatten(1)).reshape(*points.shape[:2], 4).all(dim=2)
 
 
 def _spread(

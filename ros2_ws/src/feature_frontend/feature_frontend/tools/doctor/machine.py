@@ -127,6 +127,9 @@ def check_weights(extractor: str, weights_dir: str, weights_path: str, fallback:
     except ImportError:
         return  # torch is missing, which its own check says
     try:
+        if registry.EXTRACTORS[extractor].library:
+            yield ok("weights", f"{extractor} has none: {registry.EXTRACTORS[extractor].library} computes it")
+            return
         if weights_path:
             found = weights.own_weights(extractor, Path(weights_path).expanduser())
             yield ok("weights", f"{found.identity}, your own: {found.path}")

@@ -76,6 +76,7 @@ class AlikedRecipe:
     """
 
     ARCHITECTURE: ClassVar[str] = "ALIKED (Zhao et al., IEEE TIM 2023), RGB input"
+    CRITERION: ClassVar[str] = "overall"
     PARTS: ClassVar[tuple[str, ...]] = (
         "loss",
         "reprojection_loss",

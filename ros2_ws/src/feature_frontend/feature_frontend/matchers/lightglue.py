@@ -1,0 +1,166 @@
+"""LightGlue (Lindenberger et al., ICCV 2023): a transformer that matches, through kornia's implementation.
+
+It looks at where all keypoints of both images lie as well as at their descriptors. kornia is imported when the matcher
+is chosen, not before, and never asked to download: its network is built without weights, which are found as all others
+are.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from feature_frontend.errors import MatchingError, SettingsError, WeightsError
+from feature_frontend.extractors.weights import WEIGHTS, FoundWeights, ensure_weights, own_weights
+from feature_frontend.matchers.base import MatchingOptions, check_comparable
+from feature_frontend.matchers.similarity_search import SimilaritySearch
+from feature_frontend.types import Features, Matches
+
+__all__ = ["LIGHTGLUE_EXTRACTORS", "LightGlueMatcher", "LightGlueNetwork", "build_lightglue"]
+
+LIGHTGLUE_EXTRACTORS = ("aliked-n16", "aliked-n16rot", "aliked-n32")
+_DESCRIPTOR_DIM = 128
+_WEIGHTS_NAME = "aliked_lightglue"
+_DERIVED = {"confidence_thresholds"}  # computed by the constructor, and absent from the published file
+_BLOCK_ELEMENTS = 16 * 1024 * 1024
+
+
+class LightGlueNetwork:
+    """A network with its weights, on every device that it has been needed on. Any thread may use it.
+
+    Args:
+        network: On the CPU, in evaluation mode.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._lock = threading.Lock()
+        self._copies = {torch.device("cpu"): network}
+
+    def on(self, device: torch.device) -> nn.Module:
+        """The network on `device`."""
+        with self._lock:
+            if device not in self._copies:
+                self._copies[device] = copy.deepcopy(self._copies[torch.device("cpu")]).to(device)
+            return self._copies[device]
+
+
+class LightGlueMatcher:
+    """Keeps the pairs that the network holds for matches with a probability above `lightglue_threshold`.
+
+    Of the other gates only `min_similarity` acts. `similarity` and `margin` are those of the descriptors, as with
+    mutual nearest neighbours; the margin is negative where another descriptor is more similar than the match.
+
+    Args:
+        options: The gates.
+        network: Gives the matches.
+    """
+
+    name = "lightglue"
+
+    def __init__(self, options: MatchingOptions, network: LightGlueNetwork) -> None:
+        self._options = options
+        self._network = network
+
+    @classmethod
+    def from_pretrained(cls, options: MatchingOptions) -> LightGlueMatcher:
+        """Finds, verifies and loads the weights that `options` name; once, for all matchers with the same ones.
+
+        Raises:
+            SettingsError: kornia is not installed.
+            WeightsError: The weights cannot be had, or do not fit.
+        """
+        return cls(options, _load(options.lightglue_weights_path, options.weights_dir))
+
+    @torch.no_grad()
+    def __call__(self, features0: Features, features1: Features) -> Matches:
+        """Matches of two images' features, in the order of `indices0`.
+
+        Args:
+            features0: Of the earlier image, by an ALIKED with 128 descriptor elements.
+            features1: Of the current image, by the same extractor, on the same device.
+
+        Raises:
+            MatchingError: The features come from different extractors, or from one that LightGlue does not know.
+        """
+        check_comparable(features0, features1)
+        if features0.descriptor_dim != _DESCRIPTOR_DIM or not features0.extractor.startswith("aliked"):
+            expected = ", ".join(LIGHTGLUE_EXTRACTORS)
+            msg = f"matcher lightglue knows descriptors of {expected}, not of {features0.extractor}; use matcher mnn"
+            raise MatchingError(msg)
+        if len(features0) == 0 or len(features1) == 0:
+            return Matches.empty(self.name, features1.device)
+        network = self._network.on(features1.device)
+        result = network({"image0": _as_input(features0), "image1": _as_input(features1)})
+        indices0, indices1 = result["matches"][0].unbind(1)
+        descriptors0, descriptors1 = features0.descriptors.float(), features1.descriptors.float()
+        similarity = (descriptors0[indices0] * descriptors1[indices1]).sum(dim=1)
+        keep = (result["scores"][0] > self._options.lightglue_threshold) & (similarity >= self._options.min_similarity)
+        order = indices0[keep].argsort()
+        indices0, indices1, similarity = (part[keep][order] for part in (indices0, indices1, similarity))
+        nearest = SimilaritySearch(descriptors0, descriptors1, _BLOCK_ELEMENTS).nearest()
+        is_nearest = nearest.index[indices0] == indices1
+        rival = torch.where(is_nearest, nearest.second_similarity[indices0], nearest.similarity[indices0])
+        return Matches(indices0, indices1, similarity, similarity - rival, self.name)
+
+
+def build_lightglue() -> nn.Module:
+    """The network for ALIKED's descriptors, with random weights; it returns every mutual pair with its probability.
+
+    Raises:
+        SettingsError: kornia is not installed.
+    """
+    try:
+        from kornia.feature import LightGlue
+    except ImportError as error:
+        msg = f"matcher lightglue needs the Python package kornia ({error}): pip install kornia; or use matcher mnn"
+        raise SettingsError(msg) from error
+    network: nn.Module = LightGlue(features=None, input_dim=_DESCRIPTOR_DIM, filter_threshold=0.0)
+    return network.eval().requires_grad_(requires_grad=False)
+
+
+@lru_cache(maxsize=2)
+def _load(weights_path: str, weights_dir: str) -> LightGlueNetwork:
+    network = build_lightglue()
+    found = _find(weights_path, weights_dir)
+    state = _own_names(found.load())
+    incompatible = network.load_state_dict(state, strict=False)
+    missing = sorted(set(incompatible.missing_keys) - _DERIVED)
+    if missing or incompatible.unexpected_keys:
+        names = f"missing {', '.join(missing[:3]) or 'none'}; unexpected {', '.join(incompatible.unexpected_keys[:3])}"
+        msg = f"weights {found.path} do not fit lightglue for ALIKED: {names}"
+        raise WeightsError(msg)
+    return LightGlueNetwork(network)
+
+
+def _find(weights_path: str, weights_dir: str) -> FoundWeights:
+    if weights_path:
+        return own_weights(_WEIGHTS_NAME, Path(weights_path).expanduser())
+    return ensure_weights(WEIGHTS[_WEIGHTS_NAME], weights_dir)
+
+
+def _own_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors of the published file under kornia's names: "self_attn.3.x" is "transformers.3.self_attn.x"."""
+    renamed = {}
+    for name, tensor in state.items():
+        part, _, rest = name.partition(".")
+        if part in {"self_attn", "cross_attn"}:
+            layer, _, rest = rest.partition(".")
+            renamed[f"transformers.{layer}.{part}.{rest}"] = tensor
+        else:
+            renamed[name] = tensor
+    return renamed
+
+
+def _as_input(features: Features) -> dict[str, Any]:
+    """What kornia takes: a batch of one."""
+    size = features.keypoints.new_tensor([[features.width, features.height]])
+    # Points may lie half a pixel outside of the pixels' centres; kornia refuses what is outside of the image.
+    inside = torch.minimum(features.keypoints.clamp(min=0), size - 1)
+    return {"keypoints": inside[None], "descriptors": features.descriptors.float()[None], "image_size": size}

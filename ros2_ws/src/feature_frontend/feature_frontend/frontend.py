@@ -15,6 +15,7 @@ from feature_frontend.api import make_matcher
 from feature_frontend.epipolar_check import MatchCheck
 from feature_frontend.errors import SettingsError, WeightsUnavailableError
 from feature_frontend.extractors.extractor import Extractor, Mask
+from feature_frontend.matchers.base import MatcherProtocol
 from feature_frontend.pairing import Pairing, make_pairing
 from feature_frontend.settings import Settings
 from feature_frontend.tracker import ChainTracker
@@ -127,6 +128,11 @@ class Frontend:
     def extractor(self) -> Extractor:
         """The extractor in use."""
         return self._extractor
+
+    @property
+    def matcher(self) -> MatcherProtocol:
+        """The matcher in use."""
+        return self._pairing.matcher
 
     @property
     def settings(self) -> Settings:

@@ -203,6 +203,7 @@ class _Run:
         }
         self._fixed = {
             "extractor": frontend.extractor,
+            "matcher": frontend.matcher,
             "topics": self._topics,
             "frames": frames,
             "logger": self._logger,

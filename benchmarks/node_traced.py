@@ -43,9 +43,9 @@ class _TracedNode(node_module.FrontendNode):
         process(frame)
 
     @staticmethod
-    def _timed_process(process: Any, image: Any, stamp_ns: int, mask: Any = None) -> Any:
+    def _timed_process(process: Any, image: Any, stamp_ns: int, *others: Any) -> Any:
         _points[stamp_ns]["converted"] = time.monotonic_ns()
-        result = process(image, stamp_ns, mask)
+        result = process(image, stamp_ns, *others)
         _points[stamp_ns]["processed"] = time.monotonic_ns()
         return result
 

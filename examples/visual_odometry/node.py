@@ -125,11 +125,16 @@ def _xyz(values: npt.NDArray[np.floating]) -> dict[str, float]:
 def main() -> None:
     """Runs until Ctrl-C."""
     rclpy.init()
+    node = None
     try:
-        rclpy.spin(VisualOdometryNode())
+        node = VisualOdometryNode()
+        rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
+        if node is not None:
+            # Left to the interpreter's end, it may wait for ever for the middleware's threads.
+            node.destroy_node()
         rclpy.try_shutdown()
 
 

@@ -31,7 +31,7 @@ BoolArray = npt.NDArray[np.bool_]
 MINIMUM_PAIRS = 8
 CONFIDENCE = 0.9999
 MAX_ITERATIONS = 10_000
-_CLEARLY_MORE = 1.01
+_CLEARLY_MORE = 1.05
 
 
 @dataclass(frozen=True)

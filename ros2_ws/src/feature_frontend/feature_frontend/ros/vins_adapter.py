@@ -134,11 +134,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # rclpy's errors for bad ROS arguments share no base class
         print(f"error: cannot start ROS 2: {error}", file=sys.stderr)
         return 1
+    node = None
     try:
-        rclpy.spin(VinsAdapter())
+        node = VinsAdapter()
+        rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
+        if node is not None:
+            # Left to the interpreter's end, it may wait for ever for the middleware's threads.
+            node.destroy_node()
         rclpy.try_shutdown()
     return 0
 

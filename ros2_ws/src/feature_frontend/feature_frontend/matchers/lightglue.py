@@ -8,6 +8,7 @@ are.
 from __future__ import annotations
 
 import copy
+import importlib
 import threading
 from collections.abc import Mapping
 from functools import lru_cache
@@ -117,11 +118,12 @@ def build_lightglue() -> nn.Module:
         SettingsError: kornia is not installed.
     """
     try:
-        from kornia.feature import LightGlue
+        # By name: where kornia is installed, its annotations say that `features` is never None, which it may be.
+        lightglue: Any = importlib.import_module("kornia.feature").LightGlue
     except ImportError as error:
         msg = f"matcher lightglue needs the Python package kornia ({error}): pip install kornia; or use matcher mnn"
         raise SettingsError(msg) from error
-    network: nn.Module = LightGlue(features=None, input_dim=_DESCRIPTOR_DIM, filter_threshold=0.0)
+    network: nn.Module = lightglue(features=None, input_dim=_DESCRIPTOR_DIM, filter_threshold=0.0)
     return network.eval().requires_grad_(requires_grad=False)
 
 

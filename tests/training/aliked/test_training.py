@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from feature_frontend.training.settings import TrainingSettings
 from feature_frontend.training.trainer import Trainer
 from tests.conftest import REPOSITORY
 from tests.training.aliked.scene import write_tum_sequence
+from tests.training.torchrun import check_equal_weights_in_two_processes
 
 _PHOTOGRAPHS = REPOSITORY / "tests" / "data" / "tum_fr2_desk"
 _ALONE = Processes(0, 1, torch.device("cpu"))
@@ -175,17 +174,4 @@ with processes("cpu") as group:
 
 @pytest.mark.slow
 def test_two_processes_of_torchrun_hold_the_same_weights(tmp_path: Path) -> None:
-    script = tmp_path / "two.py"
-    script.write_text(_TWO_PROCESSES, encoding="utf-8")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*command, str(script), str(_PHOTOGRAPHS), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-    assert first["losses"] != second["losses"]
-    assert all(torch.equal(first["weights"][name], second["weights"][name]) for name in first["weights"])
+    check_equal_weights_in_two_processes(_TWO_PROCESSES, _PHOTOGRAPHS, tmp_path)

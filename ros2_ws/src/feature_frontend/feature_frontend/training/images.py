@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Images:
+class Images(ABC):
     """Images by number, each a file that is read when it is wanted or an array; a subclass says of which colours.
 
     Attributes:
@@ -65,14 +66,14 @@ class Images:
         return image
 
     @staticmethod
+    @abstractmethod
     def read(path: Path) -> Uint8Array | None:
         """The image in a file; None where it cannot be read."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def converted(image: Uint8Array) -> Uint8Array:
         """An image, (H, W) grey or (H, W, 3) RGB, in the subclass's colours."""
-        raise NotImplementedError
 
     def split(self, every: int) -> tuple[Images, Images]:
         """All but every `every`-th image, and those: what to train on and what to hold out."""

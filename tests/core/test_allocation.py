@@ -52,6 +52,43 @@ def test_a_setting_of_the_user_stays_in_force(variable: tuple[str, str]) -> None
     assert not kept
 
 
+_CACHES_SCRIPT = """
+import ctypes, os, sys
+from feature_frontend.allocation import keep_freed_memory, restart_without_thread_caches
+started_as = os.environ.setdefault("STARTED_AS", str(os.getpid()))
+restart_without_thread_caches()
+keep_freed_memory()
+library = ctypes.CDLL(None)
+library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_int) for name in ("a", "b", "c", "d", "e", "f", "g", "used", "h", "i")]
+library.mallinfo.restype = Info
+library.mallinfo()
+before = library.mallinfo().used
+for block in [library.malloc(200) for _ in range(5)]:
+    library.free(block)
+cached = library.mallinfo().used - before
+inherited = "GLIBC_TUNABLES" in os.environ
+print(os.getpid() == int(started_as), cached > 0, inherited, *sys.argv[1:])
+"""
+
+
+@_needs_glibc
+@pytest.mark.parametrize(
+    ("variables", "cached"), [({}, False), ({"MALLOC_ARENA_MAX": "1"}, True)], ids=["restarted", "user's setting"]
+)
+def test_no_thread_keeps_small_blocks_for_itself(variables: dict[str, str], cached: bool) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    output = subprocess.run(
+        [sys.executable, "-c", _CACHES_SCRIPT, "an argument"],
+        env=environment | variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split(maxsplit=3)
+    assert output == ["True", str(cached), "False", "an argument\n"]
+
+
 @_needs_glibc
 def test_kept_memory_goes_back_on_request() -> None:
     script = """

@@ -42,7 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: no tool is called {name!r}; expected one of {', '.join(TOOLS)}", file=sys.stderr)
         return 2
     module = importlib.import_module(TOOLS[name][0])
-    return int(module.main(rest))
+    if argv is not None:
+        return int(module.main(rest))
+    # The process's own arguments: a tool that is a whole process may do what it must not do to a caller's.
+    sys.argv[1:] = rest
+    return int(module.main())
 
 
 if __name__ == "__main__":

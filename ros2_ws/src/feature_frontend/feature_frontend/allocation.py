@@ -6,13 +6,33 @@ import ctypes
 import os
 import sys
 
-__all__ = ["give_back_freed_memory", "keep_freed_memory"]
+__all__ = ["give_back_freed_memory", "keep_freed_memory", "restart_without_thread_caches"]
 
 # glibc's <malloc.h>.
+_M_MXFAST = 1
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
 _M_ARENA_MAX = -8
 _KEPT_BYTES = 2**30
+_WITHOUT_THREAD_CACHES = "glibc.malloc.tcache_count=0"
+
+
+def restart_without_thread_caches() -> None:
+    """Starts this process's program anew, under the same number, without glibc's caches of small blocks; then returns.
+
+    A block that a thread keeps for itself counts as used and holds the free memory on both sides of it apart. torch
+    asks for aligned memory, which leaves such a small block beside each activation map; one of them in the gap of a map
+    and the next map needs new memory, so that a process of days grows by a map now and then. Only the environment
+    that a program starts with can switch these caches off. To be called first, by a program, never by a library.
+
+    A user's own MALLOC_* variables or GLIBC_TUNABLES stay in force. Other C libraries are left alone.
+    """
+    if os.environ.get("GLIBC_TUNABLES") == _WITHOUT_THREAD_CACHES:
+        # Not for the programs that this one starts, such as a compiler.
+        del os.environ["GLIBC_TUNABLES"]
+    elif not _is_set_by_user() and _glibc() is not None:
+        os.environ["GLIBC_TUNABLES"] = _WITHOUT_THREAD_CACHES
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def keep_freed_memory() -> bool:
@@ -25,12 +45,12 @@ def keep_freed_memory() -> bool:
 
     A user's own MALLOC_* variables or GLIBC_TUNABLES stay in force. Other C libraries are left alone.
     """
-    is_set = any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", "")
     library = _glibc()
-    if is_set or library is None:
+    if _is_set_by_user() or library is None:
         return False
     # One arena: the others are made of pieces of 64 MiB, too small for the tensors, which would be mapped after all.
-    wanted = ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _KEPT_BYTES))
+    # No fast bins: a small block in them is not joined with the free memory around it.
+    wanted = ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _KEPT_BYTES), (_M_MXFAST, 0))
     return all(library.mallopt(option, value) == 1 for option, value in wanted)
 
 
@@ -38,6 +58,10 @@ def give_back_freed_memory() -> bool:
     """Gives freed memory back to the kernel once, such as that of a model that is gone; whether there was any."""
     library = _glibc()
     return library is not None and library.malloc_trim(0) == 1
+
+
+def _is_set_by_user() -> bool:
+    return any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", "")
 
 
 def _glibc() -> ctypes.CDLL | None:

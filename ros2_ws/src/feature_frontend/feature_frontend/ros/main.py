@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from feature_frontend.allocation import keep_freed_memory, restart_without_thread_caches
+
 if TYPE_CHECKING:
     from feature_frontend.frontend import Frontend
     from feature_frontend.settings import Settings
@@ -18,14 +20,14 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs until Ctrl-C; 1 if the node cannot start."""
     try:
+        if argv is None:
+            restart_without_thread_caches()
         return _run(list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
         return 0
 
 
 def _run(arguments: list[str]) -> int:
-    from feature_frontend.allocation import keep_freed_memory
-
     keep_freed_memory()
     # Here, not above: importing torch takes seconds, in which Ctrl-C must be as quiet as later.
     import rclpy

@@ -24,6 +24,7 @@ __all__ = [
     "WeightsRecord",
     "download_weights",
     "ensure_weights",
+    "find_own_weights",
     "find_weights",
     "own_weights",
     "search_folders",
@@ -37,6 +38,7 @@ _SHIPPED = Path(__file__).resolve().parents[1] / "models"
 _TIMEOUT_S = 20.0
 _CHUNK_BYTES = 1 << 16
 _SAFETENSORS = ".safetensors"
+_SUFFIXES = (_SAFETENSORS, ".pth", ".ckpt")
 _LIGHTNING_KEY = "state_dict"  # where checkpoints of PyTorch Lightning keep the tensors, beside the trainer's state
 
 
@@ -176,6 +178,20 @@ def own_weights(name: str, path: Path) -> FoundWeights:
         WeightsError: It cannot be read.
     """
     return FoundWeights(name, path, _sha256(path))
+
+
+def find_own_weights(name: str, weights_dir: str = "") -> FoundWeights | None:
+    """The first NAME.safetensors, NAME.pth or NAME.ckpt in `search_folders`, for an extractor without a record.
+
+    Raises:
+        WeightsError: It cannot be read.
+    """
+    for folder in search_folders(weights_dir):
+        for suffix in _SUFFIXES:
+            path = folder / f"{name}{suffix}"
+            if path.is_file():
+                return own_weights(name, path)
+    return None
 
 
 def download_weights(record: WeightsRecord, folder: Path | None = None) -> FoundWeights:

@@ -19,10 +19,10 @@ from feature_frontend_msgs.msg import Features, FrameStatus, Matches
 
 from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.extractors.weights import WEIGHTS_VARIABLE, find_weights, own_weights
-from feature_frontend.matchers.lightglue import build_lightglue
 from feature_frontend.matchers.registry import MATCHER_EXTRACTORS, MATCHERS
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from tests.conftest import shared_folder
+from tests.core.seeded import save_lightglue
 from tests.ros.harness import Client, RunningNode, wait_until
 from tests.ros.remote import Remote
 from tests.ros.streaming import Camera, check_account, check_models
@@ -161,10 +161,7 @@ def _through_the_matchers(switch: _Switching, remote: Remote, offers: dict[str, 
     has_kornia = importlib.util.find_spec("kornia") is not None
     if has_kornia:
         path = folder / "lightglue.pth"
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            state = build_lightglue().state_dict()
-        torch.save({name: state[name] for name in state if name != "confidence_thresholds"}, path)
+        save_lightglue(path)
         assert remote.set(lightglue_weights_path=str(path), lightglue_threshold=0.0) == [(True, "")] * 2
     for name in MATCHERS:
         for extractor in MATCHER_EXTRACTORS.get(name, ()):

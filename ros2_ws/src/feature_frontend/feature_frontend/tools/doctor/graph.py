@@ -191,7 +191,7 @@ class _Examination:
         images, infos = self._taken()
         given = list(self._options.image_topics)
         if given:
-            infos = []
+            infos = []  # of a front-end that may look elsewhere
         is_stereo = len(given) > 1 or (not given and self._value("camera_type") == "stereo")
         sides = SIDES if is_stereo else ("",)
         images = given or images
@@ -207,21 +207,16 @@ class _Examination:
         return cameras
 
     def _taken(self) -> tuple[list[str], list[str]]:
-        """Topics of the images and of the calibrations that a front-end has subscribed to, the left one's first."""
-        taken: dict[str, list[str]] = {}
+        """Topics of images and of calibrations that the first front-end has subscribed to, the left one's first."""
         for name in self._asked:
             namespace, _, node_name = name.rpartition("/")
-            for topic, types in self._node.get_subscriber_names_and_types_by_node(node_name, namespace or "/"):
-                # Masks are images, too.
-                if not topic.endswith("mask"):
-                    for kind in types:
-                        taken.setdefault(kind, []).append(topic)
-        of_images = next((taken[kind] for kind in IMAGE_TYPES if kind in taken), [])
-        left, right = SIDES
-        return tuple(  # type: ignore[return-value]
-            sorted(topics, key=lambda topic: (right in topic, left not in topic, topic))
-            for topics in (of_images, taken.get(CAMERA_INFO_TYPE, []))
-        )
+            ends = self._node.get_subscriber_names_and_types_by_node(node_name, namespace or "/")
+            # Masks are images, too.
+            images = [topic for topic, types in ends if set(types) & set(IMAGE_TYPES) and not topic.endswith("mask")]
+            if images:
+                infos = [topic for topic, types in ends if CAMERA_INFO_TYPE in types]
+                return sorted(images, key=_by_side), sorted(infos, key=_by_side)
+        return [], []
 
     def _frontends(self) -> list[str]:
         """Full names of the nodes that publish a status of frames; without those whose names are not yet known."""
@@ -246,7 +241,7 @@ class _Examination:
                     yield warn("front-end", f"{name} is running, but not subscribed to {camera.topic}", advice)
             if not self._asked[name]:
                 yield warn("clock", f"{name} does not answer for its parameters", "is it busy, or stopped?")
-            elif self._asked[name]["use_sim_time"] and not self._has_clock():
+            elif self._asked[name].get("use_sim_time") and not self._has_clock():
                 advice = "play with a clock (play --clock, ros2 bag play --clock), or set use_sim_time to false"
                 yield fail("clock", f"{name} has use_sim_time, but nobody publishes /clock", advice)
         yield from self._read_diagnostics(names)
@@ -259,7 +254,7 @@ class _Examination:
         future = client.get_parameters(list(_ASKED))
         if not self._until(future.done):
             return {}
-        return dict(zip(_ASKED, map(parameter_value_to_python, future.result().values), strict=True))
+        return dict(zip(_ASKED, map(parameter_value_to_python, future.result().values), strict=False))
 
     def _read_diagnostics(self, names: Sequence[str]) -> Iterator[Finding]:
         wanted = {f"{name.lstrip('/')}: frontend" for name in names}
@@ -361,6 +356,11 @@ class _Examination:
 
     def _has_clock(self) -> bool:
         return self._node.count_publishers("/clock") > 0
+
+
+def _by_side(topic: str) -> tuple[bool, str]:
+    """Sorts the left camera's topics first, where their names say which they are."""
+    return SIDES[1] in topic, topic
 
 
 def _full_name(end: Any) -> str:

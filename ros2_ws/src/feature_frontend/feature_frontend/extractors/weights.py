@@ -119,6 +119,15 @@ _SILK_MU = WeightsRecord(
 )
 
 
+# Trained by this project too, on photographs whose owners ask for research use.
+_RESIDUAL_SIFT = WeightsRecord(
+    name="residual-sift",
+    file_name="residual-sift.safetensors",
+    url="",
+    sha256="56d6c173d44eb94dddf2e4b7ec9417bab8dc0004b3400cfac3670f4542bbcb7a",
+    licence="Apache-2.0, comes with this package; trained on BSDS500, whose owners ask for research use",
+)
+
 _LIGHTGLUE = WeightsRecord(
     name="aliked_lightglue",
     file_name="aliked_lightglue.pth",
@@ -140,6 +149,7 @@ WEIGHTS = {
         _aliked("aliked-n16rot", "ddf3abbf38e86f6a74540d214e1a9712c54b2d8551abc864542199f2347d7332"),
         _aliked("aliked-n32", "055283fd1624d3ab46a05c3b617b1a79a3f28d1f551737eef2d653e8c8232890"),
         _SILK_MU,
+        _RESIDUAL_SIFT,
         _LIGHTGLUE,
     )
 }

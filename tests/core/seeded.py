@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from feature_frontend.extractors.aliked import ALIKED_CONFIGS, Aliked
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.extractors.fast_aliked import FastAliked
+from feature_frontend.matchers.lightglue import build_lightglue
 from feature_frontend.recording import Recorder
 from feature_frontend.settings import Settings
 
-__all__ = ["IDENTITY", "seeded_extractor", "seeded_network"]
+__all__ = ["IDENTITY", "save_lightglue", "seeded_extractor", "seeded_network"]
 
 IDENTITY = "aliked-t16@seeded00"
 
@@ -40,3 +42,12 @@ def seeded_extractor(
     # Its tests are over before compiled code would be ready.
     settings = replace(settings or Settings(), compile=False)
     return Extractor(network, IDENTITY, settings, torch.device(device), recorder)
+
+
+def save_lightglue(path: Path, seed: int = 0) -> None:
+    """Writes random weights of LightGlue; needs kornia."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        state = build_lightglue().state_dict()
+    # What its constructor computes does not belong into a file of weights.
+    torch.save({name: tensor for name, tensor in state.items() if name != "confidence_thresholds"}, path)

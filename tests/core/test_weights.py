@@ -14,7 +14,14 @@ import pytest
 import torch
 
 from feature_frontend.errors import WeightsError
-from feature_frontend.extractors.weights import WEIGHTS, WeightsRecord, ensure_weights, find_weights, search_folders
+from feature_frontend.extractors.weights import (
+    WEIGHTS,
+    WeightsRecord,
+    ensure_weights,
+    find_own_weights,
+    find_weights,
+    search_folders,
+)
 from feature_frontend.tools import weights as tool
 
 
@@ -89,6 +96,17 @@ def test_folders_are_searched_in_order(
         found = find_weights(served, str(given))
         assert found is not None
         assert found.path == folder / "net.pth"
+
+
+def test_weights_without_a_record_are_found_by_the_extractors_name(tmp_path: Path, empty_cache: Path) -> None:
+    assert find_own_weights("net", str(tmp_path)) is None
+    empty_cache.mkdir(parents=True)
+    for path in (empty_cache / "net.safetensors", tmp_path / "net.ckpt", tmp_path / "net.pth"):
+        path.write_bytes(path.name.encode())
+        found = find_own_weights("net", str(tmp_path))
+        assert found is not None
+        assert found.path == path
+        assert found.identity == f"net@{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
 
 
 def test_a_wrong_file_on_disk_is_refused(served: WeightsRecord, tmp_path: Path) -> None:

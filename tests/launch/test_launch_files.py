@@ -30,14 +30,15 @@ from tests.conftest import REPOSITORY
 
 _COMMON = {"params_file", "namespace", "log_level", "shared_memory"}
 _TOPICS = {"image_topic", "camera_info_topic"}
+_BOTH = {f"{side}_{topic}" for side in ("left", "right") for topic in _TOPICS}
 _LIVE = {"use_sim_time", "image_transport", "mask_topic"}
 _ARGUMENTS = {
     "camera.launch.py": _COMMON | _TOPICS | _LIVE | {"camera", "camera_params_file"},
-    "replay.launch.py": _COMMON | _TOPICS | {"bag", "player", "player_args", "replay_params_file"},
-    "stereo.launch.py": _COMMON
-    | _LIVE
-    | {f"{side}_{topic}" for side in ("left", "right") for topic in _TOPICS}
-    | {"points_topic", "stereo_matches_topic", "stereo_params_file"},
+    "replay.launch.py": _COMMON
+    | _TOPICS
+    | _BOTH
+    | {"bag", "player", "player_args", "replay_params_file", "stereo", "stereo_params_file"},
+    "stereo.launch.py": _COMMON | _LIVE | _BOTH | {"points_topic", "stereo_matches_topic", "stereo_params_file"},
 }
 # The file that a launch file gives after the composition.
 _SECOND_FILE = {"replay.launch.py": ["replay.yaml"], "stereo.launch.py": ["stereo.yaml"]}
@@ -252,6 +253,28 @@ def test_a_camera_driver_is_started_where_the_node_listens(launch_folder: Path, 
 def test_a_bag_that_is_not_there_is_an_error(launch_folder: Path) -> None:
     with pytest.raises(FeatureFrontendError, match=r"no bag at '/nowhere'|needs the package ros2bag"):
         _started(launch_folder / "replay.launch.py", bag="/nowhere")
+
+
+def test_a_bag_of_two_cameras_reaches_both_sides(
+    launch_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As far as the launch file can see, rosbag2 is installed.
+    index = tmp_path / "share" / "ament_index" / "resource_index" / "packages"
+    index.mkdir(parents=True)
+    (index / "ros2bag").touch()
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path), prepend=os.pathsep)
+    replay, topics = launch_folder / "replay.launch.py", {"left_image_topic": "/cam0/image_raw"}
+    context, (node,) = _started(replay, bag=str(tmp_path), stereo="true", **topics)
+    assert node.expanded_remapping_rules == [
+        ("left/image", "/cam0/image_raw"),
+        ("left/camera_info", "/cam0/camera_info"),
+        ("right/image", "right/image"),
+        ("right/camera_info", "right/camera_info"),
+    ]
+    files = [Path(value).name for flag, value in pairwise(_command(context, node)) if flag == "--params-file"]
+    assert files == ["aliked-n16+mnn.yaml", "stereo.yaml", "replay.yaml"]
+    with pytest.raises(SettingsError, match="expected player:=bag with stereo:=true"):
+        _started(replay, bag=str(tmp_path), stereo="true", player="play")
 
 
 def test_launch_files_need_no_network_library(launch_folder: Path) -> None:

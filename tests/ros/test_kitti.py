@@ -21,6 +21,8 @@ _BARS = [
     ("aliked-n16", "float16", 0.12, None),
     ("aliked-n16", "bfloat16", 0.12, None),
     ("silk-vggnp-mu", "float32", 0.2, 6.0),
+    ("sift", "float32", 0.2, 6.0),
+    ("residual-sift", "float32", 0.2, 6.0),
 ]
 
 

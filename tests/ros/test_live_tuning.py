@@ -121,9 +121,12 @@ def test_a_model_is_swapped_in_between_two_frames(
     assert remote.set(weights_path="", precision="float32") == [(True, ""), (True, "")]
     assert stream.until(_SHIPPED).state == FrameStatus.FIRST
 
-    # An extractor without a network, and back.
+    # An extractor without a network, and back: a file of weights goes with the extractor that it was given for.
+    assert remote.set(weights_path=str(seeded_weights)) == [(True, "")]
+    stream.until(seeded)
     assert remote.set(extractor="sift") == [(True, "")]
     assert stream.until(f"sift@{OPENCV}").state == FrameStatus.FIRST
+    assert remote.get("weights_path") == ""
     features = stream.latest("features")
     assert features.count == len(features.sizes) == len(features.angles) > 0
     assert remote.set(extractor="silk-vggnp-mu") == [(True, "")]

@@ -11,7 +11,14 @@ pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
 from feature_frontend.errors import SettingsError, WeightsError
 from feature_frontend.frontend import Frontend
-from feature_frontend.ros.model_loader import LoadedModel, ModelLoader, check_model, is_same_model, with_model_of
+from feature_frontend.ros.model_loader import (
+    LoadedModel,
+    ModelLoader,
+    check_model,
+    is_same_model,
+    names_left_weights,
+    with_model_of,
+)
 from feature_frontend.settings import Settings
 from tests.core.seeded import seeded_extractor
 from tests.ros.harness import wait_until
@@ -107,3 +114,11 @@ def test_what_makes_a_model() -> None:
         check_model(replace(settings, weights_path="/no/such/file"))
     with pytest.raises(SettingsError, match="device is 'tpu'"):
         check_model(replace(settings, device="tpu"))
+
+
+def test_a_file_of_weights_belongs_to_the_extractor_that_it_was_given_for() -> None:
+    model = Settings(extractor="silk-vggnp-4", weights_path="silk.ckpt")
+    assert names_left_weights(replace(model, extractor="sift"), model)
+    assert not names_left_weights(replace(model, extractor="silk-vggnp-3", weights_path="other.ckpt"), model)
+    assert not names_left_weights(replace(model, max_num_keypoints=7), model)
+    assert not names_left_weights(Settings(extractor="sift"), Settings())

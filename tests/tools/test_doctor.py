@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import threading
@@ -115,17 +116,19 @@ class _Camera(SpinningNode):
     def __init__(
         self,
         domain_id: int,
+        images: str = "/camera/image_raw",
         *,
         qos: str = "reliable",
         message: Callable[[], object] | None = None,
         info: CameraInfo | None = None,
         stamp_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        super().__init__("camera", domain_id)
+        namespace = images.rpartition("/")[0]
+        super().__init__(namespace.rpartition("/")[2], domain_id)
         self._make = message or (lambda: array_to_image(self._pixels(), "mono8", stamp_from_ns(0), "camera"))
         kind = type(self._make())
-        self._images = self.node.create_publisher(kind, "/camera/image_raw", qos_profile(qos, 5))
-        self._infos = self.node.create_publisher(CameraInfo, "/camera/camera_info", qos_profile(qos, 5))
+        self._images = self.node.create_publisher(kind, images, qos_profile(qos, 5))
+        self._infos = self.node.create_publisher(CameraInfo, f"{namespace}/camera_info", qos_profile(qos, 5))
         self._info = info
         self._stamp_ns = stamp_ns
         self._is_over = threading.Event()
@@ -152,10 +155,18 @@ class _Camera(SpinningNode):
         super().__exit__(*ended)  # type: ignore[arg-type]
 
 
-def _info(width: int = 160) -> CameraInfo:
+def _info(width: int = 160, baseline_m: float | None = None) -> CameraInfo:
     info = CameraInfo(height=120, width=width, distortion_model="plumb_bob", d=[0.0] * 5)
     info.k = [100.0, 0.0, 80.0, 0.0, 100.0, 60.0, 0.0, 0.0, 1.0]
+    if baseline_m is not None:
+        info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+        info.p = [100.0, 0.0, 80.0, -100.0 * baseline_m, 0.0, 100.0, 60.0, 0.0, 0.0, 0.0, 1.0, 0.0]
     return info
+
+
+def _triggered_ns(late_ns: int = 0) -> int:
+    """The stamp of cameras that are triggered together, 20 times a second."""
+    return time.time_ns() // 50_000_000 * 50_000_000 + late_ns
 
 
 @pytest.fixture
@@ -233,6 +244,36 @@ class TestGraph:
         assert rows[subject][0]["verdict"] == "FAIL"
         assert text in rows[subject][0]["text"]
 
+    def test_two_cameras(self, look: Callable[..., tuple[int, Rows]], domain_id: int) -> None:
+        left = _Camera(domain_id, "/left/image", info=_info(baseline_m=0.0), stamp_ns=_triggered_ns)
+        right = _Camera(domain_id, "/right/image", info=_info(baseline_m=0.1), stamp_ns=_triggered_ns)
+        with left, right:
+            code, rows = look(camera_type="stereo")
+        has_filters = importlib.util.find_spec("message_filters") is not None
+        assert code == int(not has_filters)
+        assert [row["verdict"] for row in rows["stereo"]] == ["OK" if has_filters else "FAIL", "OK", "OK"]
+        assert "left images have a right one" in rows["stereo"][1]["text"]
+        assert rows["stereo"][2]["text"] == "points by a baseline of 0.1 m"
+        for subject in ("image", "camera_info", "clock"):
+            assert [(row["verdict"], row["text"].split(": ")[0]) for row in rows[subject]] == [
+                ("OK", "left"),
+                ("OK", "right"),
+            ]
+        assert [row["text"].split(":")[0] for row in rows["QoS"]] == ["/left/image", "/right/image"]
+
+    def test_what_is_wrong_with_the_other_camera(self, look: Callable[..., tuple[int, Rows]], domain_id: int) -> None:
+        left = _Camera(domain_id, "/rig/a/image", info=_info(baseline_m=0.0), stamp_ns=_triggered_ns)
+        right = _Camera(domain_id, "/rig/b/image", info=_info(width=320), stamp_ns=lambda: _triggered_ns(20_000_000))
+        with left, right:
+            code, rows = look("--image-topic", "/rig/a/image", "/rig/b/image")
+        assert code == 1
+        assert [row["verdict"] for row in rows["camera_info"]] == ["OK", "FAIL"]
+        assert "but the calibration is for 320x120 px" in rows["camera_info"][1]["text"]
+        _, stamps, rig = rows["stereo"]
+        assert stamps["verdict"] == rig["verdict"] == "FAIL"
+        assert stamps["text"] == "no pair: the nearest stamps are 20.000 ms apart, and stereo_slop_ms is 10"
+        assert rig["text"] == "neither stereo_matches nor points: both camera_info are needed"
+
     @pytest.mark.slow
     def test_a_running_front_end_says_which_topics_are_meant(
         self, look: Callable[..., tuple[int, Rows]], domain_id: int
@@ -266,3 +307,31 @@ class TestGraph:
         assert rows["camera_info"][0]["verdict"] == "OK"
         assert "fits /front/frontend" in rows["QoS"][0]["text"]
         assert "front/frontend: " in rows["diagnostics"][0]["text"]
+
+    @pytest.mark.slow
+    def test_a_running_stereo_front_end_says_which_topics_are_meant(
+        self, look: Callable[..., tuple[int, Rows]], domain_id: int
+    ) -> None:
+        pytest.importorskip("message_filters", reason="needs message_filters (ROS 2)")
+        rules = [
+            f"{side}/{name}:=/rig/{side}/{name}" for side in ("right", "left") for name in ("image", "camera_info")
+        ]
+        node = RunningNode(
+            domain_id,
+            "extractor:=silk-vggnp-mu",
+            "camera_type:=stereo",
+            "stereo_slop_ms:=4.0",
+            arguments=[part for rule in rules for part in ("-r", rule)],
+        )
+        left = _Camera(domain_id, "/rig/left/image", info=_info(baseline_m=0.0), stamp_ns=_triggered_ns)
+        right = _Camera(
+            domain_id, "/rig/right/image", info=_info(baseline_m=0.1), stamp_ns=lambda: _triggered_ns(5_000_000)
+        )
+        with node, left, right:
+            wait_until(lambda: left.node.count_publishers("/status") > 0, "the node")
+            code, rows = look()
+        assert code == 1
+        assert [row["text"].rpartition(" ")[2] for row in rows["front-end"]] == ["/rig/left/image", "/rig/right/image"]
+        assert [row["verdict"] for row in rows["camera_info"]] == ["OK", "OK"]
+        assert rows["stereo"][0]["text"].endswith("are 5.000 ms apart, and stereo_slop_ms is 4")
+        assert rows["stereo"][1]["text"] == "points by a baseline of 0.1 m"

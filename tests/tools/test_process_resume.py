@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytest.importorskip("feature_frontend_msgs.msg", reason="needs the built feature_frontend_msgs")
@@ -24,6 +25,7 @@ from feature_frontend.settings import PARAMETERS
 from feature_frontend.tools.process import run
 from feature_frontend.tools.process.command import main
 from feature_frontend.tools.process.progress_store import ProgressStore
+from tests.core.seeded import save_lightglue, seeded_network
 from tests.tools.offline import OPTIONS, SECOND, camera_info, command, files, image, moving, write_bag
 
 Photographs = list[npt.NDArray[np.uint8]]
@@ -104,13 +106,8 @@ def test_killed_and_started_again_gives_the_same_files(
     assert not list(tmp_path.glob("*.unfinished"))
 
 
-@pytest.mark.parametrize("tracker", getattr(PARAMETERS.get("tracker"), "choices", ("chain",)))
-def test_what_was_done_is_not_done_again(
-    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str
-) -> None:
-    options = [*OPTIONS, *(("--tracker", tracker) if "tracker" in PARAMETERS else ())]
-    assert main([str(bag), "-o", str(tmp_path / "undisturbed"), *options]) == 0
-    monkeypatch.setattr(run, "COMMIT_PERIOD_S", 0.0)
+def interrupted_at_eighth_image(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    """A run that commits behind every image, up to Ctrl-C with the eighth one's status."""
     add, added = ProgressStore.add, []
 
     def stop_at_eighth_status(store: ProgressStore, topic: str, time_ns: int, data: bytes) -> None:
@@ -119,10 +116,20 @@ def test_what_was_done_is_not_done_again(
         if added.count("/status") == 8:
             raise KeyboardInterrupt
 
-    output = tmp_path / "features"
     with monkeypatch.context() as patched:
+        patched.setattr(run, "COMMIT_PERIOD_S", 0.0)
         patched.setattr(ProgressStore, "add", stop_at_eighth_status)
-        assert main([str(bag), "-o", str(output), *options]) == 130
+        assert main([*map(str, arguments)]) == 130
+
+
+@pytest.mark.parametrize("tracker", getattr(PARAMETERS.get("tracker"), "choices", ("chain",)))
+def test_what_was_done_is_not_done_again(
+    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str
+) -> None:
+    options = [*OPTIONS, *(("--tracker", tracker) if "tracker" in PARAMETERS else ())]
+    assert main([str(bag), "-o", str(tmp_path / "undisturbed"), *options]) == 0
+    output = tmp_path / "features"
+    interrupted_at_eighth_image(monkeypatch, bag, "-o", output, *options)
     processed = []
     process_image = run._Run.process
     monkeypatch.setattr(
@@ -131,6 +138,29 @@ def test_what_was_done_is_not_done_again(
     assert main([str(bag), "-o", str(output), *options]) == 0
     assert processed == list(range(7, IMAGES))
     assert files(output) == files(tmp_path / "undisturbed")
+
+
+def test_lightglue_goes_on_with_its_own_weights(
+    bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("kornia", reason="needs kornia (pip install kornia==0.9.0; make benchmark does)")
+    extractor, matcher = tmp_path / "extractor.pth", tmp_path / "matcher.pth"
+    torch.save(seeded_network("aliked-n16").state_dict(), extractor)
+    save_lightglue(matcher)
+    options = ("--extractor", "aliked-n16", "--weights-path", extractor, "--matcher", "lightglue", *OPTIONS[2:])
+    options += ("--lightglue-weights-path", matcher, "--lightglue-threshold", 0.0)
+    assert main([*map(str, (bag, "-o", tmp_path / "undisturbed", *options))]) == 0
+    output = tmp_path / "features"
+    interrupted_at_eighth_image(monkeypatch, bag, "-o", output, *options)
+    state = (output.with_name("features.unfinished") / "progress.db").stat().st_size
+    assert state < matcher.stat().st_size, "the network is no part of the state"
+    save_lightglue(matcher, seed=1)
+    assert main([*map(str, (bag, "-o", output, *options))]) == 1
+    assert "a run that differs in files_sha256.lightglue_weights_path;" in capsys.readouterr().err
+    save_lightglue(matcher)
+    assert main([*map(str, (bag, "-o", output, *options))]) == 0
+    assert files(output) == files(tmp_path / "undisturbed")
+    assert json.loads((output / "process.json").read_text())["messages"]["/matches"] == IMAGES - 3
 
 
 def test_another_run_does_not_go_on_with_it(

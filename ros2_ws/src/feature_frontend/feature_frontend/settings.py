@@ -36,13 +36,14 @@ class ExtractionSettings(SettingsGroup):
     weights_dir: str = parameter(
         "",
         "Folder in which the weights are looked for first; empty: $FEATURE_FRONTEND_WEIGHTS, then the cache "
-        "($XDG_CACHE_HOME/feature_frontend), then a download into it.",
+        "($XDG_CACHE_HOME/feature_frontend), then a download into it. Networks without published weights find "
+        "files of your own in the same folders: EXTRACTOR.safetensors, .pth or .ckpt.",
         reloads=True,
     )
     weights_path: str = parameter(
         "",
         "File of weights for the extractor (.pth, .ckpt or .safetensors), instead of the published ones: your own, or "
-        "those of a network without published ones here.",
+        "those of a network without published ones here. Live, a change of extractor alone empties it.",
         reloads=True,
     )
     device: str = parameter(

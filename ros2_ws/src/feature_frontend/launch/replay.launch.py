@@ -1,7 +1,7 @@
 """The front-end on a recording, every image of it: `ros2 launch feature_frontend replay.launch.py bag:=FOLDER`.
 
 The player starts when the front-end listens; the launch ends when the player is done and the front-end has worked off
-its queue.
+its queue. With `stereo:=true` the bag is one of two cameras.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from launch.logging import get_logger
 from launch_ros.actions import Node
 from launch_ros.descriptions import Parameter
 
-from feature_frontend.errors import SourceError
+from feature_frontend.errors import SettingsError, SourceError
 from feature_frontend.ros.launching import (
     PACKAGE,
+    SIDES,
     common_arguments,
     config_file,
     dds_environment,
     end_launch_with,
     frontend_node,
     required_package,
+    stereo_params_file,
     topic_arguments,
     topic_remappings,
 )
@@ -48,10 +50,12 @@ class FrontendListens(Event):
 def start(context: LaunchContext) -> list[Action]:
     """The processes that the arguments ask for."""
     arguments = context.launch_configurations
+    sides = SIDES if is_stereo(context) else ("",)
+    pairs = (arguments["stereo_params_file"],) if is_stereo(context) else ()
     frontend = frontend_node(
         context,
-        remappings=topic_remappings(context),
-        further_params_files=(arguments["replay_params_file"],),
+        remappings=[rule for side in sides for rule in topic_remappings(context, side=side)],
+        further_params_files=(*pairs, arguments["replay_params_file"]),
         parameters=[Parameter("use_sim_time", value=True)],
     )
     player_is_done = asyncio.Event()
@@ -69,6 +73,11 @@ def start(context: LaunchContext) -> list[Action]:
         frontend,
         OpaqueCoroutine(coroutine=follow, args=[frontend, player_is_done]),
     ]
+
+
+def is_stereo(context: LaunchContext) -> bool:
+    """Whether the bag is of two cameras."""
+    return context.launch_configurations["stereo"] == "true"
 
 
 def bag_player(context: LaunchContext, on_exit: object) -> Action:
@@ -100,6 +109,9 @@ def bag_player(context: LaunchContext, on_exit: object) -> Action:
 def play_player(context: LaunchContext, on_exit: object) -> Action:
     """This package's own `play`, which also takes folders of images and videos."""
     arguments = context.launch_configurations
+    if is_stereo(context):
+        msg = "player:=play has one camera's images; expected player:=bag with stereo:=true"
+        raise SettingsError(msg)
     return Node(
         package=PACKAGE,
         executable="play",
@@ -121,8 +133,10 @@ PLAYERS = {"bag": bag_player, "play": play_player}
 async def follow(context: LaunchContext, frontend: Node, player_is_done: asyncio.Event) -> None:
     """Starts the player in time, and ends the launch when all is done."""
     log = get_logger("replay")
+    # The images of the left one are those that are counted.
+    image_topic = context.launch_configurations["left_image_topic" if is_stereo(context) else "image_topic"]
     try:
-        with ReplayWatch(frontend.expanded_node_namespace, context.launch_configurations["image_topic"]) as watch:
+        with ReplayWatch(frontend.expanded_node_namespace, image_topic) as watch:
             await watch.until_listening()
             log.info(f"the front-end listens to {watch.image_topic}: starting the player")
             await context.emit_event(FrontendListens())
@@ -161,6 +175,14 @@ def generate_launch_description() -> LaunchDescription:
             ),
             *common_arguments(),
             *topic_arguments(),
+            DeclareLaunchArgument(
+                "stereo",
+                default_value="false",
+                choices=["true", "false"],
+                description="true: the bag is of two cameras; the arguments with left_ and right_ name their topics",
+            ),
+            *(argument for side in SIDES for argument in topic_arguments(side)),
+            stereo_params_file(),
             DeclareLaunchArgument(
                 "replay_params_file",
                 default_value=str(config_file("replay.yaml")),

@@ -7,17 +7,17 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch_ros.actions import Node
 
 from feature_frontend.ros.launching import (
+    SIDES,
     common_arguments,
-    config_file,
     frontend_node,
     live_arguments,
     live_parameters,
     mask_remappings,
+    stereo_params_file,
     topic_arguments,
     topic_remappings,
 )
 
-SIDES = ("left", "right")
 OUTPUTS = ("stereo_matches", "points")
 
 
@@ -50,11 +50,7 @@ def generate_launch_description() -> LaunchDescription:
                 for name in OUTPUTS
             ),
             *live_arguments(),
-            DeclareLaunchArgument(
-                "stereo_params_file",
-                default_value=str(config_file("stereo.yaml")),
-                description="Parameter file whose values take the place of params_file's: has the node take pairs",
-            ),
+            stereo_params_file(),
             OpaqueFunction(function=start),
         ]
     )

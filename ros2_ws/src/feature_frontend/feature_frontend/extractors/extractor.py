@@ -28,7 +28,7 @@ from feature_frontend.extractors.base import (
 from feature_frontend.extractors.compilation import BackgroundCompiler
 from feature_frontend.extractors.execution import CompiledExecution, Execution, PlainExecution, RecordedExecution
 from feature_frontend.extractors.registry import EXTRACTORS, ExtractorRecord
-from feature_frontend.extractors.weights import FoundWeights, ensure_weights, own_weights
+from feature_frontend.extractors.weights import FoundWeights, ensure_weights, find_own_weights, own_weights
 from feature_frontend.preprocessing import check_image, check_mask, grey_range
 from feature_frontend.recording import Recorder, make_recorder
 from feature_frontend.settings import ExtractionSettings
@@ -355,9 +355,12 @@ def _find_weights(record: ExtractorRecord, settings: ExtractionSettings) -> Foun
     if settings.weights_path:
         return own_weights(settings.extractor, Path(settings.weights_path).expanduser())
     if record.weights is None:
+        found = find_own_weights(settings.extractor, settings.weights_dir)
+        if found is not None:
+            return found
         msg = (
             f"no published weights of {settings.extractor} come with this project; train your own, and name the file: "
-            "weights_path"
+            f"weights_path, or put it as {settings.extractor}.safetensors into the folder weights_dir"
         )
         raise WeightsError(msg)
     return ensure_weights(record.weights, settings.weights_dir)

@@ -24,6 +24,7 @@ __all__ = [
     "WeightsRecord",
     "download_weights",
     "ensure_weights",
+    "find_own_weights",
     "find_weights",
     "own_weights",
     "search_folders",
@@ -37,6 +38,7 @@ _SHIPPED = Path(__file__).resolve().parents[1] / "models"
 _TIMEOUT_S = 20.0
 _CHUNK_BYTES = 1 << 16
 _SAFETENSORS = ".safetensors"
+_SUFFIXES = (_SAFETENSORS, ".pth", ".ckpt")
 _LIGHTNING_KEY = "state_dict"  # where checkpoints of PyTorch Lightning keep the tensors, beside the trainer's state
 
 
@@ -117,6 +119,15 @@ _SILK_MU = WeightsRecord(
 )
 
 
+# Trained by this project too, on photographs whose owners ask for research use.
+_RESIDUAL_SIFT = WeightsRecord(
+    name="residual-sift",
+    file_name="residual-sift.safetensors",
+    url="",
+    sha256="56d6c173d44eb94dddf2e4b7ec9417bab8dc0004b3400cfac3670f4542bbcb7a",
+    licence="Apache-2.0, comes with this package; trained on BSDS500, whose owners ask for research use",
+)
+
 _LIGHTGLUE = WeightsRecord(
     name="aliked_lightglue",
     file_name="aliked_lightglue.pth",
@@ -138,6 +149,7 @@ WEIGHTS = {
         _aliked("aliked-n16rot", "ddf3abbf38e86f6a74540d214e1a9712c54b2d8551abc864542199f2347d7332"),
         _aliked("aliked-n32", "055283fd1624d3ab46a05c3b617b1a79a3f28d1f551737eef2d653e8c8232890"),
         _SILK_MU,
+        _RESIDUAL_SIFT,
         _LIGHTGLUE,
     )
 }
@@ -176,6 +188,20 @@ def own_weights(name: str, path: Path) -> FoundWeights:
         WeightsError: It cannot be read.
     """
     return FoundWeights(name, path, _sha256(path))
+
+
+def find_own_weights(name: str, weights_dir: str = "") -> FoundWeights | None:
+    """The first NAME.safetensors, NAME.pth or NAME.ckpt in `search_folders`, for an extractor without a record.
+
+    Raises:
+        WeightsError: It cannot be read.
+    """
+    for folder in search_folders(weights_dir):
+        for suffix in _SUFFIXES:
+            path = folder / f"{name}{suffix}"
+            if path.is_file():
+                return own_weights(name, path)
+    return None
 
 
 def download_weights(record: WeightsRecord, folder: Path | None = None) -> FoundWeights:

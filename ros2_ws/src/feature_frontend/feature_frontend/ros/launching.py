@@ -20,6 +20,7 @@ from launch_ros.descriptions import Parameter
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 
 __all__ = [
+    "SIDES",
     "common_arguments",
     "config_file",
     "dds_environment",
@@ -30,11 +31,13 @@ __all__ = [
     "live_parameters",
     "mask_remappings",
     "required_package",
+    "stereo_params_file",
     "topic_arguments",
     "topic_remappings",
 ]
 
 PACKAGE = "feature_frontend"
+SIDES = ("left", "right")
 DEFAULT_COMPOSITION = "aliked-n16+mnn.yaml"
 DDS_PROFILE = "fastdds_shared_memory.xml"
 # FastDDS 2 (Humble, Jazzy) reads the first, FastDDS 3 (Kilted and later) the second and warns of the first.
@@ -100,6 +103,15 @@ def topic_arguments(side: str = "") -> list[DeclareLaunchArgument]:
             f"{whose}image topic",
         ),
     ]
+
+
+def stereo_params_file() -> DeclareLaunchArgument:
+    """The argument that names what has the node take pairs."""
+    return DeclareLaunchArgument(
+        "stereo_params_file",
+        default_value=str(config_file("stereo.yaml")),
+        description="Parameter file whose values take the place of params_file's: has the node take pairs",
+    )
 
 
 def live_arguments() -> list[DeclareLaunchArgument]:

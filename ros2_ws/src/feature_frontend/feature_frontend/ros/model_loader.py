@@ -13,7 +13,15 @@ from feature_frontend.extractors.extractor import resolve_device
 from feature_frontend.frontend import Frontend
 from feature_frontend.settings import PARAMETERS, Settings
 
-__all__ = ["MODEL_PARAMETERS", "LoadedModel", "ModelLoader", "check_model", "is_same_model", "with_model_of"]
+__all__ = [
+    "MODEL_PARAMETERS",
+    "LoadedModel",
+    "ModelLoader",
+    "check_model",
+    "is_same_model",
+    "names_left_weights",
+    "with_model_of",
+]
 
 _MOST_CHARACTERS = 500
 MODEL_PARAMETERS = tuple(record.name for record in PARAMETERS.values() if record.reloads)
@@ -39,6 +47,11 @@ def check_model(settings: Settings) -> None:
     if settings.weights_path and not Path(settings.weights_path).expanduser().is_file():
         msg = f"parameter weights_path is {settings.weights_path!r}; expected a file of weights that exists here"
         raise SettingsError(msg)
+
+
+def names_left_weights(settings: Settings, model: Settings) -> bool:
+    """Whether `settings` want another extractor than `model`, but name the file of weights that was meant for that."""
+    return settings.extractor != model.extractor and settings.weights_path == model.weights_path != ""
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from feature_frontend.ros.model_loader import (
     ModelLoader,
     check_model,
     is_same_model,
+    names_left_weights,
     with_model_of,
 )
 from feature_frontend.ros.parameters import changed_settings, declare_parameters, read_settings
@@ -274,6 +275,10 @@ class FrontendNode(LifecycleNode):
         self._store.configure(self._settings)
         if self._worker is None:
             return
+        if names_left_weights(self._settings, self._model):
+            # Else `ros2 param set`, which sets one parameter at a time, could not leave a network with own weights.
+            self.set_parameters([Parameter("weights_path", value="")])
+            self._settings = read_settings(self)
         wanted = self._loader.wanted
         if is_same_model(self._settings, self._model):
             self._loader.cancel()

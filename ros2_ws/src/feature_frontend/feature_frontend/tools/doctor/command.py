@@ -21,11 +21,16 @@ __all__ = ["main"]
 
 _WIDTH = 120
 _SUBJECT_WIDTH = 13
+_MOST_CAMERAS = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool; 1 if anything does not work."""
-    options = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
+    parser = _parser()
+    options = parser.parse_args(sys.argv[1:] if argv is None else list(argv))
+    for name in ("image_topic", "camera_info_topic"):
+        if len(getattr(options, name)) > _MOST_CAMERAS:
+            parser.error(f"--{name.replace('_', '-')} names {len(getattr(options, name))} topics; expected one or two")
     try:
         findings = _examine(options)
         told = []
@@ -56,15 +61,18 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--image-topic",
-        default="",
+        nargs="+",
+        default=[],
         metavar="TOPIC",
-        help="of the camera (default: where a running front-end takes images from, else image)",
+        help="of the camera, or of the left and the right one (default: where a running front-end takes images from, "
+        "else image, or left/image and right/image)",
     )
     add(
         "--camera-info-topic",
-        default="",
+        nargs="+",
+        default=[],
         metavar="TOPIC",
-        help="of its calibration (default: as a running front-end, else camera_info beside the images)",
+        help="of its calibration, or of both (default: as a running front-end, else camera_info beside the images)",
     )
     add("--params-file", type=Path, metavar="YAML", help="parameters of the node (default: its defaults)")
     add("--timeout", type=above_zero, default=3.0, metavar="S", help="longest wait for each thing (default 3)")
@@ -94,9 +102,9 @@ def _examine(options: argparse.Namespace) -> Iterator[Finding]:
     from feature_frontend.tools.doctor.graph import GraphOptions, check_graph
 
     graph_options = GraphOptions(
-        image_topic=options.image_topic,
-        camera_info_topic=options.camera_info_topic,
-        image_qos=settings.image_qos,
+        image_topics=options.image_topic,
+        camera_info_topics=options.camera_info_topic,
+        settings=settings,
         timeout_s=options.timeout,
         has_room=by_subject.get("middleware") is Verdict.OK,
     )

@@ -1,27 +1,34 @@
-"""Checks against the running ROS graph: the chosen topics, their QoS, an image, its calibration, and the clock."""
+"""Checks against the running ROS graph: the chosen topics, their QoS, an image, its calibration, and the clock.
+
+Of two cameras, each by itself, and then how they go together.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import parameter_value_to_python
 from rclpy.parameter_client import AsyncParameterClient
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from feature_frontend.calibration import calibration_from_message
+from feature_frontend.calibration import CameraCalibration, calibration_from_message
 from feature_frontend.errors import CalibrationError, ImageError
 from feature_frontend.ros.image_conversion import image_to_array
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.qos import qos_profile
+from feature_frontend.settings import Settings
+from feature_frontend.stereo.sync_statistics import SIDES
 from feature_frontend.tools.doctor.finding import Finding, Verdict, fail, ok, warn
+from feature_frontend.tools.doctor.stereo import check_message_filters, check_rig, check_stamps
 
 __all__ = ["GraphOptions", "check_graph"]
 
@@ -35,6 +42,7 @@ _S_PER_DAY = 86_400
 # A camera, a driver and a network delay images by less; clocks that were never set differ by more.
 _FAR_S = 5.0
 _LARGE_BYTES = 500_000
+_ASKED = ("use_sim_time", "camera_type", "stereo_slop_ms", "rectified")
 _VERDICTS = {b"\x00": Verdict.OK, b"\x01": Verdict.WARN, b"\x02": Verdict.FAIL, b"\x03": Verdict.WARN}
 
 
@@ -43,16 +51,17 @@ class GraphOptions:
     """What is looked at.
 
     Attributes:
-        image_topic: Of the camera; empty: the one that a running front-end takes images from, else `image`.
-        camera_info_topic: Of its calibration; empty: as above, else beside the images.
-        image_qos: As the node's parameter, where no node runs that says it.
+        image_topics: Of the camera, or of the left and the right one; empty: those that a running front-end takes
+            images from, else `image`, or `left/image` and `right/image`.
+        camera_info_topics: Of their calibrations, in the same order; empty: as above, else beside the images.
+        settings: Of the node, where none runs that says its own.
         timeout_s: Longest wait for the graph, for an image, and for each other thing.
         has_room: Whether the middleware has been found to carry large images.
     """
 
-    image_topic: str
-    camera_info_topic: str
-    image_qos: str
+    image_topics: Sequence[str]
+    camera_info_topics: Sequence[str]
+    settings: Settings
     timeout_s: float
     has_room: bool
 
@@ -75,6 +84,25 @@ def check_graph(options: GraphOptions) -> Iterator[Finding]:
         context.try_shutdown()
 
 
+@dataclass(frozen=True)
+class _Camera:
+    """Where a camera's messages are.
+
+    Attributes:
+        side: A value of `SIDES`; empty for the only camera.
+        topic: Of its images.
+        info_topic: Of its calibration.
+    """
+
+    side: str
+    topic: str
+    info_topic: str
+
+    def name(self, finding: Finding) -> Finding:
+        """The finding, with the side that it is of."""
+        return replace(finding, text=f"{self.side}: {finding.text}") if self.side else finding
+
+
 class _Examination:
     def __init__(self, node: Any, context: Context, options: GraphOptions) -> None:
         self._node = node
@@ -82,33 +110,62 @@ class _Examination:
         self._executor.add_node(node)
         self._options = options
         self._timeout_s = options.timeout_s
-        self._topic = ""
-        self._info_topic = ""
+        self._asked: dict[str, Any] = {}
 
     def findings(self) -> Iterator[Finding]:
         self._until(lambda: bool(self._frontends()))
-        self._choose_topics()
-        self._until(lambda: bool(self._node.get_publishers_info_by_topic(self._topic)))
-        yield from self._check_frontends()
-        publishers = self._node.get_publishers_info_by_topic(self._topic)
+        names = self._frontends()
+        self._asked = {name: self._ask(name) for name in names}
+        cameras = self._cameras()
+        self._until(lambda: all(self._node.get_publishers_info_by_topic(camera.topic) for camera in cameras))
+        yield from self._check_frontends(names, cameras)
+        calibrations = []
+        for camera in cameras:
+            calibrations.append((yield from self._check_camera(camera)))
+        if len(cameras) > 1:
+            yield from self._check_stereo(cameras, calibrations)
+
+    def _check_camera(self, camera: _Camera) -> Generator[Finding, None, CameraCalibration | None]:
+        """All that concerns one camera; returns its calibration, where that fits."""
+        publishers = self._node.get_publishers_info_by_topic(camera.topic)
         if not publishers:
-            yield self._no_publisher()
-            return
+            yield self._no_publisher(camera.topic)
+            return None
         kind = publishers[0].topic_type
         if kind not in IMAGE_TYPES:
-            expected = " or ".join(IMAGE_TYPES)
-            yield fail("image topic", f"{self._topic} is of type {kind}; expected {expected}", "choose another topic")
-            return
-        yield from self._check_qos(publishers)
-        images = self._receive(IMAGE_TYPES[kind], self._topic)
+            text = f"{camera.topic} is of type {kind}; expected {' or '.join(IMAGE_TYPES)}"
+            yield fail("image topic", text, "choose another topic")
+            return None
+        yield from self._check_qos(camera.topic, publishers)
+        (images,) = self._receive([(IMAGE_TYPES[kind], camera.topic)])
         if not images:
-            text = f"{self._topic} has {len(publishers)} publisher(s), but no image came in {self._timeout_s:g} s"
+            text = f"{camera.topic} has {len(publishers)} publisher(s), but no image came in {self._timeout_s:g} s"
             advice = "is the camera, or the bag, paused? large images: see `middleware` above"
             yield fail("image", text, advice)
+            return None
+        yield from map(camera.name, self._check_images(images))
+        calibration = yield from self._check_camera_info(camera, images[-1])
+        yield from map(camera.name, self._check_clock(images[-1]))
+        return calibration
+
+    def _check_stereo(
+        self, cameras: Sequence[_Camera], calibrations: Sequence[CameraCalibration | None]
+    ) -> Iterator[Finding]:
+        if not self._asked:
+            yield check_message_filters()
+        kinds = [self._node.get_publishers_info_by_topic(camera.topic) for camera in cameras]
+        if not all(ends and ends[0].topic_type in IMAGE_TYPES for ends in kinds):
             return
-        yield from self._check_images(images)
-        yield from self._check_camera_info(images[-1])
-        yield from self._check_clock(images[-1])
+        wanted = [(IMAGE_TYPES[ends[0].topic_type], camera.topic) for ends, camera in zip(kinds, cameras, strict=True)]
+        left, right = ([stamp_to_ns(one.header.stamp) for one in images] for images in self._receive(wanted))
+        if left and right:
+            yield check_stamps(left, right, self._value("stereo_slop_ms"))
+        yield check_rig(calibrations, rectified=self._value("rectified"))
+
+    def _value(self, parameter: str) -> Any:
+        """Of the first front-end that says it, else of the node's settings."""
+        values = (asked[parameter] for asked in self._asked.values() if parameter in asked)
+        return next(values, getattr(self._options.settings, parameter))
 
     def _until(self, done: Callable[[], bool]) -> bool:
         deadline_s = time.monotonic() + self._timeout_s
@@ -116,27 +173,50 @@ class _Examination:
             self._executor.spin_once(timeout_sec=_POLL_S)
         return is_done
 
-    def _receive(self, kind: type, topic: str, enough: int = 30) -> list[Any]:
-        """Messages of a topic, until there are enough or time is up; best effort, which every publisher serves."""
-        messages: list[Any] = []
-        subscription = self._node.create_subscription(kind, topic, messages.append, qos_profile("sensor_data", 5))
-        self._until(lambda: len(messages) >= enough)
-        self._node.destroy_subscription(subscription)
-        return messages
+    def _receive(self, wanted: Sequence[tuple[type, str]], enough: int = 30) -> list[list[Any]]:
+        """Messages of topics, until there are enough or time is up; best effort, which every publisher serves."""
+        received: list[list[Any]] = [[] for _ in wanted]
+        qos = qos_profile("sensor_data", 5)
+        subscriptions = [
+            self._node.create_subscription(kind, topic, messages.append, qos)
+            for (kind, topic), messages in zip(wanted, received, strict=True)
+        ]
+        self._until(lambda: all(len(messages) >= enough for messages in received))
+        for subscription in subscriptions:
+            self._node.destroy_subscription(subscription)
+        return received
 
-    def _choose_topics(self) -> None:
-        taken: dict[str, str] = {}
-        for name in self._frontends():
+    def _cameras(self) -> list[_Camera]:
+        """Where images are expected: as told, else where a running front-end takes them from, else by its defaults."""
+        images, infos = self._taken()
+        given = list(self._options.image_topics)
+        if given:
+            infos = []  # of a front-end that may look elsewhere
+        is_stereo = len(given) > 1 or (not given and self._value("camera_type") == "stereo")
+        sides = SIDES if is_stereo else ("",)
+        images = given or images
+        if len(images) < len(sides):
+            images = [f"{side}/image" if side else "image" for side in sides]
+        cameras = []
+        for index, (side, image) in enumerate(zip(sides, images, strict=False)):
+            topic = self._node.resolve_topic_name(image)
+            beside = f"{topic.removesuffix('/compressed').rpartition('/')[0]}/camera_info"
+            told = self._options.camera_info_topics[index : index + 1]
+            taken = infos[index] if len(infos) == len(sides) else beside
+            cameras.append(_Camera(side, topic, self._node.resolve_topic_name(told[0] if told else taken)))
+        return cameras
+
+    def _taken(self) -> tuple[list[str], list[str]]:
+        """Topics of images and of calibrations that the first front-end has subscribed to, the left one's first."""
+        for name in self._asked:
             namespace, _, node_name = name.rpartition("/")
-            for topic, types in self._node.get_subscriber_names_and_types_by_node(node_name, namespace or "/"):
-                # Masks are images, too.
-                if not topic.endswith("mask"):
-                    taken |= dict.fromkeys(types, topic)
-        of_images = next((taken[kind] for kind in IMAGE_TYPES if kind in taken), "image")
-        self._topic = self._node.resolve_topic_name(self._options.image_topic or of_images)
-        beside = f"{self._topic.removesuffix('/compressed').rpartition('/')[0]}/camera_info"
-        of_info = beside if self._options.image_topic else taken.get(CAMERA_INFO_TYPE, beside)
-        self._info_topic = self._node.resolve_topic_name(self._options.camera_info_topic or of_info)
+            ends = self._node.get_subscriber_names_and_types_by_node(node_name, namespace or "/")
+            # Masks are images, too.
+            images = [topic for topic, types in ends if set(types) & set(IMAGE_TYPES) and not topic.endswith("mask")]
+            if images:
+                infos = [topic for topic, types in ends if CAMERA_INFO_TYPE in types]
+                return sorted(images, key=_by_side), sorted(infos, key=_by_side)
+        return [], []
 
     def _frontends(self) -> list[str]:
         """Full names of the nodes that publish a status of frames; without those whose names are not yet known."""
@@ -147,60 +227,66 @@ class _Examination:
                 found += [_full_name(end) for end in ends if end.node_name != _UNKNOWN_NAME]
         return sorted(found)
 
-    def _check_frontends(self) -> Iterator[Finding]:
-        names = self._frontends()
+    def _check_frontends(self, names: Sequence[str], cameras: Sequence[_Camera]) -> Iterator[Finding]:
         if not names:
             yield ok("front-end", "none is running in this ROS domain; the node's defaults are checked")
             return
-        listening = {_full_name(end) for end in self._node.get_subscriptions_info_by_topic(self._topic)}
         for name in names:
-            if name in listening:
-                yield ok("front-end", f"{name} is running and takes images from {self._topic}")
-            else:
-                advice = "remap `image` of the node; without --image-topic, doctor looks at the topic it listens to"
-                yield warn("front-end", f"{name} is running, but not subscribed to {self._topic}", advice)
-            yield from self._check_parameters(name)
+            for camera in cameras:
+                ends = self._node.get_subscriptions_info_by_topic(camera.topic)
+                if name in map(_full_name, ends):
+                    yield ok("front-end", f"{name} is running and takes images from {camera.topic}")
+                else:
+                    advice = "remap its topics; without --image-topic, doctor looks at those it listens to"
+                    yield warn("front-end", f"{name} is running, but not subscribed to {camera.topic}", advice)
+            if not self._asked[name]:
+                yield warn("clock", f"{name} does not answer for its parameters", "is it busy, or stopped?")
+            elif self._asked[name].get("use_sim_time") and not self._has_clock():
+                advice = "play with a clock (play --clock, ros2 bag play --clock), or set use_sim_time to false"
+                yield fail("clock", f"{name} has use_sim_time, but nobody publishes /clock", advice)
         yield from self._read_diagnostics(names)
 
-    def _check_parameters(self, name: str) -> Iterator[Finding]:
+    def _ask(self, name: str) -> dict[str, Any]:
+        """What matters here of a node's parameters; nothing where it does not answer."""
         client = AsyncParameterClient(self._node, name)
         if not self._until(client.services_are_ready):
-            yield warn("clock", f"{name} does not answer for its parameters", "is it busy, or stopped?")
-            return
-        future = client.get_parameters(["use_sim_time"])
-        if self._until(future.done) and future.result().values[0].bool_value and not self._has_clock():
-            advice = "play with a clock (play --clock, ros2 bag play --clock), or set use_sim_time to false"
-            yield fail("clock", f"{name} has use_sim_time, but nobody publishes /clock", advice)
+            return {}
+        future = client.get_parameters(list(_ASKED))
+        if not self._until(future.done):
+            return {}
+        return dict(zip(_ASKED, map(parameter_value_to_python, future.result().values), strict=False))
 
-    def _read_diagnostics(self, names: list[str]) -> Iterator[Finding]:
+    def _read_diagnostics(self, names: Sequence[str]) -> Iterator[Finding]:
         wanted = {f"{name.lstrip('/')}: frontend" for name in names}
-        for array in self._receive(DiagnosticArray, "/diagnostics", enough=1):
+        (arrays,) = self._receive([(DiagnosticArray, "/diagnostics")], enough=1)
+        for array in arrays:
             for status in array.status:
                 if status.name in wanted:
                     verdict = _VERDICTS.get(status.level, Verdict.FAIL)
                     advice = "" if verdict is Verdict.OK else "docs/diagnostics.md says what each level means"
                     yield Finding(verdict, "diagnostics", f"{status.name.split(':')[0]}: {status.message}", advice)
 
-    def _no_publisher(self) -> Finding:
+    def _no_publisher(self, wanted: str) -> Finding:
         others = sorted(
             topic
             for topic, types in self._node.get_topic_names_and_types()
             if set(types) & set(IMAGE_TYPES)
             and {_full_name(end) for end in self._node.get_publishers_info_by_topic(topic)} - set(self._frontends())
         )
-        text = f"nobody publishes {self._topic}"
+        text = f"nobody publishes {wanted}"
         if others:
             advice = f"images are on {', '.join(others)}: remap `image` of the node, or doctor --image-topic TOPIC"
             return fail("image topic", text, advice)
         advice = "start the camera; same ROS_DOMAIN_ID, network and ROS_AUTOMATIC_DISCOVERY_RANGE in both shells?"
         return warn("image topic", f"{text}, nor any other image topic", advice)
 
-    def _check_qos(self, publishers: list[Any]) -> Iterator[Finding]:
-        ends = [(_full_name(end), end.qos_profile) for end in self._node.get_subscriptions_info_by_topic(self._topic)]
+    def _check_qos(self, topic: str, publishers: list[Any]) -> Iterator[Finding]:
+        ends = [(_full_name(end), end.qos_profile) for end in self._node.get_subscriptions_info_by_topic(topic)]
         frontends = self._frontends()
         subscriptions: list[tuple[str, QoSProfile]] = [end for end in ends if end[0] in frontends]
         if not subscriptions:
-            subscriptions = [(f"image_qos:={self._options.image_qos}", qos_profile(self._options.image_qos, 5))]
+            image_qos = self._options.settings.image_qos
+            subscriptions = [(f"image_qos:={image_qos}", qos_profile(image_qos, 5))]
         for publisher in publishers:
             for name, subscription in subscriptions:
                 # As seen from outside, a history may be of unknown depth, which has no part in the matter.
@@ -211,7 +297,7 @@ class _Examination:
                     text = f"{publisher.node_name} offers {offered}, which {name} does not match: {why}"
                     yield fail("QoS", text, "set the parameter image_qos to sensor_data, which fits every publisher")
                 else:
-                    yield ok("QoS", f"{self._topic}: {publisher.node_name} offers {offered}, which fits {name}")
+                    yield ok("QoS", f"{topic}: {publisher.node_name} offers {offered}, which fits {name}")
 
     def _check_images(self, images: list[Any]) -> Iterator[Finding]:
         image = images[-1]
@@ -228,27 +314,28 @@ class _Examination:
             text = f"{len(image.data) / 1e6:.2f} MB an image is more than the middleware's default shared memory takes"
             yield warn("image", text, "see `middleware` above")
 
-    def _check_camera_info(self, image: Any) -> Iterator[Finding]:
-        messages = self._receive(CameraInfo, self._info_topic, enough=1)
+    def _check_camera_info(self, camera: _Camera, image: Any) -> Generator[Finding, None, CameraCalibration | None]:
+        (messages,) = self._receive([(CameraInfo, camera.info_topic)], enough=1)
         if not messages:
-            text = f"nothing on {self._info_topic}: normalized_keypoints stay empty"
+            text = f"nothing on {camera.info_topic}: normalized_keypoints stay empty"
             advice = "calibrate the camera, or remap `camera_info`; not needed for keypoints, matches and tracks"
             yield warn("camera_info", text, advice)
-            return
+            return None
         info = messages[-1]
         try:
             calibration = calibration_from_message(info)
             height, width = image_to_array(image).shape[:2]
-            calibration.check_image(height, width, f"the image on {self._topic}")
+            calibration.check_image(height, width, f"the image on {camera.topic}")
         except ImageError:
-            return
+            return None
         except CalibrationError as error:
-            yield fail("camera_info", f"{self._info_topic}: {error}", "until then normalized_keypoints stay empty")
-            return
+            yield fail("camera_info", f"{camera.info_topic}: {error}", "until then normalized_keypoints stay empty")
+            return None
         if info.header.frame_id != image.header.frame_id:
             text = f"its frame is {info.header.frame_id!r}, the image's {image.header.frame_id!r}"
-            yield warn("camera_info", text, "do both come from one camera?")
-        yield ok("camera_info", f"{calibration.distortion_model or 'no distortion'}, fits the images")
+            yield camera.name(warn("camera_info", text, "do both come from one camera?"))
+        yield camera.name(ok("camera_info", f"{calibration.distortion_model or 'no distortion'}, fits the images"))
+        return calibration
 
     def _check_clock(self, image: Any) -> Iterator[Finding]:
         stamp_ns = stamp_to_ns(image.header.stamp)
@@ -269,6 +356,11 @@ class _Examination:
 
     def _has_clock(self) -> bool:
         return self._node.count_publishers("/clock") > 0
+
+
+def _by_side(topic: str) -> tuple[bool, str]:
+    """Sorts the left camera's topics first, where their names say which they are."""
+    return SIDES[1] in topic, topic
 
 
 def _full_name(end: Any) -> str:

@@ -130,13 +130,16 @@ def check_weights(extractor: str, weights_dir: str, weights_path: str, fallback:
         if registry.EXTRACTORS[extractor].library:
             yield ok("weights", f"{extractor} has none: {registry.EXTRACTORS[extractor].library} computes it")
             return
+        record = registry.EXTRACTORS[extractor].weights
         if weights_path:
             found = weights.own_weights(extractor, Path(weights_path).expanduser())
+        elif record is None:
+            found = weights.find_own_weights(extractor, weights_dir)
+            if found is None:
+                yield fail("weights", f"none are published for {extractor}", "name a file of your own: weights_path")
+                return
+        if weights_path or record is None:
             yield ok("weights", f"{found.identity}, your own: {found.path}")
-            return
-        record = registry.EXTRACTORS[extractor].weights
-        if record is None:
-            yield fail("weights", f"none are published for {extractor}", "name a file of your own: weights_path")
             return
         found = weights.find_weights(record, weights_dir)
     except WeightsError as error:

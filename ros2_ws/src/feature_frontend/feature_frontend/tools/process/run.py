@@ -45,7 +45,7 @@ __all__ = ["Outcome", "Reporter", "Request", "process_input"]
 COMPILE_FROM_IMAGES = 1000
 COMMIT_PERIOD_S = 2.0
 _NS_PER_S = 1e9
-_LIBRARIES = ("torch", "numpy", "opencv-python-headless", "opencv-python", "rosbags")
+_LIBRARIES = ("torch", "numpy", "opencv-python-headless", "opencv-python", "kornia", "rosbags")
 
 
 @dataclass(frozen=True)
@@ -347,6 +347,8 @@ def _job(request: Request, frontend: Frontend) -> dict[str, object]:
     """All that the output depends on, as JSON reads it back."""
     settings = frontend.settings
     files = {"mask_path": settings.mask_path, "camera_info": request.camera_info}
+    if settings.matcher == "lightglue":
+        files["lightglue_weights_path"] = settings.lightglue_weights_path
     job = {
         "input": describe_files(request.source),
         "topic": request.topic,

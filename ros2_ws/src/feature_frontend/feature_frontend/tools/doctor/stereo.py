@@ -1,0 +1,65 @@
+"""What two cameras must have in common, for `camera_type: stereo`."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from feature_frontend.calibration import CameraCalibration
+from feature_frontend.errors import CalibrationError, SettingsError
+from feature_frontend.ros.stereo_input import import_message_filters
+from feature_frontend.stereo.rig import StereoRig
+from feature_frontend.tools.doctor.finding import Finding, fail, ok, warn
+
+__all__ = ["check_message_filters", "check_rig", "check_stamps"]
+
+_NS_PER_MS = 1e6
+_MOST_UNPAIRED_SHARE = 0.1
+
+
+def check_message_filters() -> Finding:
+    """Whether the package is there that joins the images of two cameras."""
+    try:
+        import_message_filters()
+    except SettingsError as error:
+        text, _, advice = str(error).rpartition(": ")
+        return fail("stereo", text, advice)
+    return ok("stereo", "message_filters is there")
+
+
+def check_stamps(left_ns: Sequence[int], right_ns: Sequence[int], slop_ms: float) -> Finding:
+    """Whether the images of both sides meet.
+
+    Args:
+        left_ns: Stamps of left images that came in some time.
+        right_ns: Stamps of right images that came in the same time.
+        slop_ms: The parameter `stereo_slop_ms`.
+    """
+    nearest_ms = [min(abs(left - right) for right in right_ns) / _NS_PER_MS for left in left_ns]
+    paired = [difference for difference in nearest_ms if difference < slop_ms]
+    if not paired:
+        text = f"no pair: the nearest stamps are {min(nearest_ms):.3f} ms apart, and stereo_slop_ms is {slop_ms:g}"
+        advice = "trigger the cameras together and set their clocks alike; else raise stereo_slop_ms"
+        return fail("stereo", text, advice)
+    text = f"{len(paired)} of {len(left_ns)} left images have a right one, stamps {max(paired):.3f} ms apart at most"
+    # The outermost ones of the time looked at may have theirs outside of it.
+    if len(left_ns) - len(paired) > 2 + _MOST_UNPAIRED_SHARE * len(left_ns):
+        usual = f"half of them are {statistics.median(nearest_ms):.3f} ms or more from the next"
+        return warn("stereo", f"{text}; {usual}", "the others are dropped: are both cameras' rates the same?")
+    return ok("stereo", text)
+
+
+def check_rig(calibrations: Sequence[CameraCalibration | None], *, rectified: bool) -> Finding:
+    """Whether depth follows from the calibrations of left and right; None for one that is missing or wrong."""
+    left, right = calibrations
+    try:
+        if left is None or right is None:
+            msg = "both camera_info are needed"
+            raise CalibrationError(msg)
+        rig = StereoRig(left, right, rectified=rectified)
+    except CalibrationError as error:
+        if rectified:
+            return warn("stereo", f"no points: {error}", "not needed for stereo_matches of rectified images")
+        advice = "calibrate the two as one stereo camera; rows are searched without, if rectified says they correspond"
+        return fail("stereo", f"neither stereo_matches nor points: {error}", advice)
+    return ok("stereo", f"points by a baseline of {rig.baseline_m:.4g} m")

@@ -127,8 +127,8 @@ class ExtractionSettings(SettingsGroup):
     multi_scale: bool = parameter(
         False,
         "Whether the image is also looked at smaller, in steps of 2^(1/4) down to 256 px of the longer side, and the "
-        "best scores of all scales are kept (as R2D2's MS): for views from different distances. Takes up to 3.5 times "
-        "as long. Not with the tracker persistent.",
+        "best scores of all scales are kept (as R2D2's MS): for views from different distances. Takes 3 to 4 times as "
+        "long. Not with the tracker persistent.",
         live=True,
     )
     resize_height: int = parameter(

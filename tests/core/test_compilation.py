@@ -58,6 +58,8 @@ def test_frames_go_on_uncompiled_until_the_code_is_ready(cache: Path, caplog: py
     for mine, plain in zip(compiler(images), expected, strict=True):
         torch.testing.assert_close(mine, plain, atol=1e-4, rtol=1e-4)
     assert compiler.is_in_use
+    compiler(torch.rand((1, 3, 64, 64)), is_made_smaller=True)
+    assert compiler.is_in_use
     assert list(cache.glob("aliked-t16-*.done"))
     assert "aliked-t16 is compiled for 1x3x64x96" in caplog.text
 

@@ -82,6 +82,14 @@ def test_convention_no_keypoint_lies_on_a_masked_pixel(
 
 
 @pytest.mark.parametrize("name", list(NETWORKS))
+def test_no_keypoint_of_any_scale_lies_on_a_masked_pixel(name: str, photographs: list[Uint8Array]) -> None:
+    image, mask = np.ascontiguousarray(photographs[0][60:360, 100:500]), _speckled(300, 400)
+    features = _extractor(name, multi_scale=True, resize_height=280)(image, mask=mask)
+    assert len(features) > 50
+    assert mask[_pixels(features)].all()
+
+
+@pytest.mark.parametrize("name", list(NETWORKS))
 def test_the_places_of_the_budget_go_to_pixels_that_may_be_used(name: str, photographs: list[Uint8Array]) -> None:
     image = photographs[0]
     mask = np.zeros((480, 640), np.bool_)

@@ -78,6 +78,7 @@ def test_what_changes_between_frames_is_taken_up(photographs: list[Uint8Array], 
         {"double_softmax_threshold": 0.01},
         {"max_num_keypoints": 300},
         {"max_num_keypoints": 300, "min_similarity": 0.9, "resize_height": 160},
+        {"max_num_keypoints": 300, "multi_scale": True, "resize_height": 240},
     ]
     for number, change in enumerate(changes):
         settings = replace(_SETTINGS, **change)

@@ -17,7 +17,12 @@ import torch
 from feature_frontend import Features, load_extractor, load_matcher
 from feature_frontend.extractors.base import DetectionOptions, GridOptions
 from feature_frontend.extractors.layers.keypoint_detection import suppress_non_maxima, zero_border
-from feature_frontend.extractors.layers.selection import lie_on_allowed, select_candidates, select_points
+from feature_frontend.extractors.layers.selection import (
+    lie_on_allowed,
+    select_candidates,
+    select_padded_points,
+    select_points,
+)
 from tests.core.seeded import seeded_network
 
 Uint8Array = npt.NDArray[np.uint8]
@@ -137,6 +142,22 @@ def test_a_list_of_points_is_chosen_from_as_a_map_of_them_is(budget: int, grid: 
         best, positions = select_candidates(zero_border(scores[None], 5), options, allowed[None])
         expected = positions[0, best[0] > 0.2]
         torch.testing.assert_close(rows[chosen] * 64 + columns[chosen], expected)
+
+
+@pytest.mark.parametrize("grid", [None, GridOptions(3, 4, 1.0)])
+def test_lists_of_points_in_a_batch_are_chosen_from_one_by_one(grid: GridOptions | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand((3, 90, 2), generator=generator) * torch.tensor([63.0, 47.0])
+    scores = torch.rand((3, 90), generator=generator)
+    is_candidate = torch.rand((3, 90), generator=generator) < torch.tensor([0.9, 0.3, 0.0])[:, None]
+    options = DetectionOptions(40, 0.0, 0, 0, grid)
+    rows, counts = select_padded_points(points, scores, is_candidate, (48, 64), options)
+    assert rows.shape == (3, 40)
+    assert counts.tolist() == [40, int(is_candidate[1].sum()), 0]
+    for number in range(3):
+        own = is_candidate[number].nonzero()[:, 0]
+        expected = own[select_points(points[number, own], scores[number, own], (48, 64), options)]
+        assert torch.equal(rows[number, : counts[number]], expected)
 
 
 @pytest.mark.parametrize("slack", [1.0, 2.0])

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from feature_frontend.evaluation.chart import Chart, Group, Panel, draw_chart
-from feature_frontend.evaluation.homography_benchmark import HomographyBenchmark, select_images
+from feature_frontend.evaluation.homography_benchmark import select_images
 from feature_frontend.tools.evaluate import main
 
 Image = npt.NDArray[np.uint8]
@@ -95,12 +95,12 @@ def test_a_large_folder_is_sampled_by_the_seed(tmp_path: Path) -> None:
     for number in range(30):
         (tmp_path / f"{number}.png").touch()
     (tmp_path / "notes.txt").touch()
-    chosen = [select_images(tmp_path, HomographyBenchmark(image_count=10, seed=seed)) for seed in (0, 0, 1)]
+    chosen = [select_images(tmp_path, 10, seed) for seed in (0, 0, 1)]
     assert chosen[0] == chosen[1]
     assert chosen[0] != chosen[2]
     assert [int(path.stem) for path in chosen[0]] == sorted(int(path.stem) for path in chosen[0])
     assert len(set(chosen[0])) == 10
-    assert len(select_images(tmp_path, HomographyBenchmark())) == 30
+    assert len(select_images(tmp_path, 100, 0)) == 30
 
 
 @pytest.mark.parametrize(

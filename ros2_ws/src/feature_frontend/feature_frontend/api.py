@@ -18,7 +18,7 @@ def load_extractor(name: str = ExtractionSettings.extractor, **parameters: bool 
             key of `EXTRACTORS`.
         **parameters: Any field of `ExtractionSettings`: `device`, `precision`, `weights_dir`, `max_num_keypoints`,
             `detection_threshold`, `nms_radius`, `border`, `distribution`, `grid_rows`, `grid_columns`, `grid_slack`,
-            `resize_height`, `max_pixels`, `min_grey_range`.
+            `multi_scale`, `resize_height`, `max_pixels`, `min_grey_range`.
 
     Raises:
         SettingsError: A name or value is not possible; the text lists what is.

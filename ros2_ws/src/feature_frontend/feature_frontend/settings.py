@@ -125,6 +125,13 @@ class ExtractionSettings(SettingsGroup):
         maximum=100.0,
         live=True,
     )
+    multi_scale: bool = parameter(
+        False,
+        "Whether the image is also looked at smaller, in steps of 2^(1/4) down to 256 px of the longer side, and the "
+        "best scores of all scales are kept (as R2D2's MS): for views from different distances. Takes 3 to 4 times as "
+        "long. Not with the tracker persistent.",
+        live=True,
+    )
     resize_height: int = parameter(
         0,
         "Height to which the image is resized for the network, its aspect kept; 0 keeps the size. Coordinates stay "
@@ -339,6 +346,12 @@ class Settings(StereoSettings, NodeSettings, EpipolarSettings, TrackingSettings,
             msg = (
                 f"parameter tracker is 'persistent', which finds points again on a network's score map, and "
                 f"{self.extractor} has none; expected tracker chain, or one of the extractors {with_maps}"
+            )
+            raise SettingsError(msg)
+        if self.tracker == "persistent" and self.multi_scale:
+            msg = (
+                "parameter multi_scale is true and tracker 'persistent', which finds points again on the score map of "
+                "one scale; expected multi_scale false, or tracker chain"
             )
             raise SettingsError(msg)
 

@@ -18,12 +18,23 @@ from feature_frontend.errors import SettingsError
 from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.types import Features
 
-__all__ = ["METHODS", "DescribedPoints", "MethodOptions", "MethodProtocol", "Norm", "load_methods", "match_points"]
+__all__ = [
+    "METHODS",
+    "MULTI_SCALE",
+    "DescribedPoints",
+    "MethodOptions",
+    "MethodProtocol",
+    "Norm",
+    "load_methods",
+    "match_points",
+]
 
 Uint8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float64]
 Norm = Literal["cosine", "hamming", "none"]
 MatchIndices = npt.NDArray[np.int64]
+
+MULTI_SCALE = "-ms"  # behind an extractor's name: at several scales
 
 
 @dataclass(frozen=True)
@@ -61,12 +72,14 @@ class MethodOptions:
         device: Where networks run: "auto", "cpu", "cuda", "cuda:N".
         weights_path: File of a network's weights; empty: the published ones.
         weights_dir: Folder in which published weights are looked for first.
+        multi_scale: Whether an extractor sees the image at several scales.
     """
 
     seed: int = 0
     device: str = "auto"
     weights_path: str = ""
     weights_dir: str = ""
+    multi_scale: bool = False
 
 
 class NetworkMethod:
@@ -86,6 +99,7 @@ class NetworkMethod:
             device=options.device,
             weights_path=options.weights_path,
             weights_dir=options.weights_dir,
+            multi_scale=options.multi_scale,
             # Compiled code takes over at a moment that depends on the machine, and rounds differently.
             compile=False,
         )
@@ -93,7 +107,8 @@ class NetworkMethod:
     @property
     def identity(self) -> str:
         """Name and hash of the weights."""
-        return self._extractor.identity
+        at_scales = " at several scales" if self._extractor.settings.multi_scale else ""
+        return self._extractor.identity + at_scales
 
     def detect_and_describe(self, image: Uint8Array, count: int) -> DescribedPoints:
         """The `count` points with the best scores."""
@@ -153,7 +168,8 @@ def load_methods(
     """The methods by name, ready to run.
 
     Args:
-        names: Names in `METHODS`. "NAME@LABEL" is NAME once more, to compare two weights of one network.
+        names: Names in `METHODS`. "NAME-ms" is the extractor NAME at several scales. "NAME@LABEL" is NAME once more, to
+            compare two weights of one network.
         options: What all are made from.
         weights: Files of weights by name, with the label where there is one.
 
@@ -176,7 +192,13 @@ def load_methods(
         msg = f"weights are given for {', '.join(homeless)}; expected networks of this run: {', '.join(networks)}"
         raise SettingsError(msg)
     return {
-        name: METHODS[_method_name(name)](replace(options, weights_path=files.get(name, options.weights_path)))
+        name: METHODS[_method_name(name)](
+            replace(
+                options,
+                weights_path=files.get(name, options.weights_path),
+                multi_scale=name.partition("@")[0].endswith(MULTI_SCALE),
+            )
+        )
         for name in names
     }
 
@@ -229,7 +251,10 @@ def _as_features(found: DescribedPoints) -> Features:
 
 
 def _method_name(name: str) -> str:
-    return name.partition("@")[0]
+    """The key of `METHODS`; a name that has none comes back without its label."""
+    method = name.partition("@")[0]
+    extractor = method.removesuffix(MULTI_SCALE)
+    return extractor if extractor in EXTRACTORS else method
 
 
 def _grey(image: Uint8Array) -> Uint8Array:

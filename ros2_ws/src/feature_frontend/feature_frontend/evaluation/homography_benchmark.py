@@ -124,8 +124,8 @@ class _Tally:
     described: bool = True
 
 
-def select_images(folder: Path, benchmark: HomographyBenchmark) -> list[Path]:
-    """The image files of a folder that the benchmark takes, in natural order of their names.
+def select_images(folder: Path, count: int, seed: int) -> list[Path]:
+    """At most `count` image files of a folder, chosen by the seed, in natural order of their names.
 
     Raises:
         SourceError: There is no such folder, or no image in it.
@@ -138,9 +138,9 @@ def select_images(folder: Path, benchmark: HomographyBenchmark) -> list[Path]:
     if not files:
         msg = f"folder {folder} contains no images; expected files {' '.join(IMAGE_SUFFIXES)}"
         raise SourceError(msg)
-    if len(files) <= benchmark.image_count:
+    if len(files) <= count:
         return files
-    chosen = np.random.default_rng(benchmark.seed).choice(len(files), benchmark.image_count, replace=False)
+    chosen = np.random.default_rng(seed).choice(len(files), count, replace=False)
     return [files[index] for index in sorted(chosen)]
 
 

@@ -80,7 +80,8 @@ class HomographyPair:
 
     Attributes:
         image0: (H, W) grey or (H, W, 3) RGB, uint8.
-        image1: The same shape; what image 0 does not show is filled with its mirror image.
+        image1: Of any size. That of `make_pair` has the size of image 0; what image 0 does not show is filled with its
+            mirror image.
         homography: (3, 3), from px of image 0 to px of image 1.
     """
 

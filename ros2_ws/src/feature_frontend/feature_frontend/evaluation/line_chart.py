@@ -11,9 +11,8 @@ from feature_frontend.evaluation.pen import COLORS, FAINT, GRID, INK, Canvas, Co
 
 __all__ = ["Line", "Plot", "draw_plots", "tick_spacing"]
 
-_COLUMNS = 3
+_PLOTS_WIDTH, _ASPECT = 1200, 290 / 400
 _MARGIN, _TITLE_HEIGHT, _LEGEND_HEIGHT = 20, 34, 26
-_CELL_WIDTH, _CELL_HEIGHT = 400, 290
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 34, 46
 _DASH_PX = 7.0
 
@@ -58,18 +57,21 @@ class Plot:
     is_map: bool = False
 
 
-def draw_plots(title: str, legend: Sequence[tuple[str, Line]], plots: Sequence[Plot]) -> Canvas:
-    """The plots in rows of three under one title and one legend, as an (H, W, 3) RGB picture.
+def draw_plots(title: str, legend: Sequence[tuple[str, Line]], plots: Sequence[Plot], columns: int = 3) -> Canvas:
+    """The plots in rows under one title and one legend, as an (H, W, 3) RGB picture; its width is always the same.
 
     Args:
         title: Above all.
         legend: Names, each with a line that looks like those it stands for.
         plots: From left to right, then from top to bottom.
+        columns: Plots in a row.
     """
-    rows = -(-len(plots) // _COLUMNS)
+    rows = -(-len(plots) // columns)
+    cell_width = _PLOTS_WIDTH // columns
+    cell_height = round(_ASPECT * cell_width)
     legend_rows = _legend_rows(legend)
     top = _MARGIN + _TITLE_HEIGHT + _LEGEND_HEIGHT * len(legend_rows)
-    pen = Pen(2 * _MARGIN + _COLUMNS * _CELL_WIDTH, top + rows * _CELL_HEIGHT + _MARGIN)
+    pen = Pen(2 * _MARGIN + _PLOTS_WIDTH, top + rows * cell_height + _MARGIN)
     pen.text(title, _MARGIN, _MARGIN + 8, 0.62, INK, bold=True)
     for row, entries in enumerate(legend_rows):
         left, middle = _MARGIN, _MARGIN + _TITLE_HEIGHT + 8 + _LEGEND_HEIGHT * row
@@ -77,8 +79,8 @@ def draw_plots(title: str, legend: Sequence[tuple[str, Line]], plots: Sequence[P
             _stroke(pen, [(left, middle), (left + 30, middle)], _color(line), dashed=line.dashed)
             left += 38 + pen.text(name, left + 38, middle, 0.46, INK) + 24
     for number, plot in enumerate(plots):
-        row, column = divmod(number, _COLUMNS)
-        _draw_plot(pen, plot, _MARGIN + column * _CELL_WIDTH, top + row * _CELL_HEIGHT)
+        row, column = divmod(number, columns)
+        _draw_plot(pen, plot, (_MARGIN + column * cell_width, top + row * cell_height), (cell_width, cell_height))
     return pen.picture()
 
 
@@ -98,7 +100,7 @@ def _legend_rows(legend: Sequence[tuple[str, Line]]) -> list[list[tuple[str, Lin
     used = 0
     for name, line in legend:
         width = _legend_width(name)
-        if rows[-1] and used + width > _COLUMNS * _CELL_WIDTH:
+        if rows[-1] and used + width > _PLOTS_WIDTH:
             rows.append([])
             used = 0
         rows[-1].append((name, line))
@@ -106,8 +108,9 @@ def _legend_rows(legend: Sequence[tuple[str, Line]]) -> list[list[tuple[str, Lin
     return rows
 
 
-def _draw_plot(pen: Pen, plot: Plot, left: int, top: int) -> None:
-    box = (left + _LEFT, top + _TOP, left + _CELL_WIDTH - _RIGHT, top + _CELL_HEIGHT - _BOTTOM)
+def _draw_plot(pen: Pen, plot: Plot, corner: tuple[int, int], size: tuple[int, int]) -> None:
+    (left, top), (width, height) = corner, size
+    box = (left + _LEFT, top + _TOP, left + width - _RIGHT, top + height - _BOTTOM)
     pen.text(plot.title, box[0], top + 16, 0.48, INK, bold=True)
     pen.text(plot.x_title, (box[0] + box[2]) // 2, box[3] + 34, 0.42, FAINT, align=0.5)
     lines = [[point for point in line.points if all(map(math.isfinite, point))] for line in plot.lines]

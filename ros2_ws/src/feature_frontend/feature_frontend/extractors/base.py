@@ -47,6 +47,7 @@ class DetectionOptions:
     nms_radius: int
     border: int
     grid: GridOptions | None = None
+    multi_scale: bool = False
 
 
 @dataclass(frozen=True)

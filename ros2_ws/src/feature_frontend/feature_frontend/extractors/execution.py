@@ -20,6 +20,7 @@ from feature_frontend.extractors.base import (
     PaddedFeatures,
 )
 from feature_frontend.extractors.compilation import BackgroundCompiler
+from feature_frontend.extractors.multi_scale import extract_at_scales, sparse_at_scales
 from feature_frontend.preprocessing import (
     allowed_pixels,
     images_to_batch,
@@ -68,7 +69,11 @@ class PlainExecution:
     ) -> list[NetworkFeatures]:
         """See `Execution`."""
         batch = images_to_batch(images, self._device, self._network.input_channels)
-        return self._network.extract(resize_tensor(batch, resize), options, _allowed(masks, resize, self._device))
+
+        def extract(level: Resize, own: DetectionOptions) -> list[NetworkFeatures]:
+            return self._network.extract(resize_tensor(batch, level), own, _allowed(masks, level, self._device))
+
+        return extract_at_scales(extract, resize, options, self._network.minimum_size)
 
     def maps(self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None) -> FrameMaps:
         """See `Execution`."""
@@ -95,8 +100,12 @@ class CompiledExecution:
         """See `Execution`."""
         device = torch.device("cpu")
         batch = images_to_batch(images, device, self._network.input_channels)
-        dense = self._compiler(resize_tensor(batch, resize))
-        return self._network.sparse(dense, options, _allowed(masks, resize, device), trim=True).unpadded()
+
+        def sparse(level: Resize, own: DetectionOptions) -> PaddedFeatures:
+            dense = self._compiler(resize_tensor(batch, level), is_made_smaller=level != resize)
+            return self._network.sparse(dense, own, _allowed(masks, level, device), trim=True)
+
+        return sparse_at_scales(sparse, resize, options, self._network.minimum_size).unpadded()
 
     def maps(self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None) -> FrameMaps:
         """See `Execution`."""
@@ -207,8 +216,12 @@ def whole_frame(
     Masks are (H, W) uint8, 0 = do not use, one an image; None where no image has one.
     """
     batch = tensors_to_batch(images, network.input_channels)
-    allowed = None if masks is None else allowed_pixels(masks, resize)
-    return network.sparse(network.dense(resize_tensor(batch, resize)), options, allowed)
+
+    def sparse(level: Resize, own: DetectionOptions) -> PaddedFeatures:
+        allowed = None if masks is None else allowed_pixels(masks, level)
+        return network.sparse(network.dense(resize_tensor(batch, level)), own, allowed)
+
+    return sparse_at_scales(sparse, resize, options, network.minimum_size)
 
 
 def _maps(

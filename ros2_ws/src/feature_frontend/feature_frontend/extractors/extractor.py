@@ -266,11 +266,13 @@ class Extractor:
         if self._compiler is None:
             return False
         blank, resize = np.zeros((height, width), np.uint8), self._resize(height, width)
+        # Of several scales, the largest.
+        options = replace(self._options(), multi_scale=False)
         self._compiler.frames_before = 1
-        self._execution([blank], resize, self._options())
+        self._execution([blank], resize, options)
         self._compiler.wait()
         self._compiler.frames_before = math.inf
-        self._execution([blank], resize, self._options())
+        self._execution([blank], resize, options)
         return self._compiler.is_in_use
 
     def close(self) -> None:
@@ -303,6 +305,7 @@ class Extractor:
             nms_radius=settings.nms_radius if settings.nms_radius >= 0 else self._network.default_nms_radius,
             border=settings.border,
             grid=_grid(settings),
+            multi_scale=settings.multi_scale,
         )
 
     def _make_execution(self, recorder: Recorder | None) -> Execution:

@@ -1,6 +1,7 @@
 """Measures the front-end and its rivals.
 
-Subcommand `homography`: extractors on photographs and random views of them. `tracks`: front-ends on sequences.
+Subcommand `homography`: extractors on photographs and random views of them. `robustness`: on turned and smaller ones.
+`tracks`: front-ends on sequences.
 """
 
 from __future__ import annotations
@@ -8,13 +9,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from tqdm import tqdm
 
 from feature_frontend.allocation import keep_freed_memory
-from feature_frontend.errors import FeatureFrontendError, SettingsError
-from feature_frontend.evaluation.baselines import METHODS, MethodOptions, load_methods
+from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.evaluation.homography_benchmark import HomographyBenchmark, evaluate_methods, select_images
 from feature_frontend.evaluation.report import (
     homography_table,
@@ -22,7 +21,9 @@ from feature_frontend.evaluation.report import (
     timing_table,
     write_homography_report,
 )
+from feature_frontend.tools.evaluate_robustness import add_robustness
 from feature_frontend.tools.evaluate_tracks import add_tracks
+from feature_frontend.tools.evaluation_arguments import add_image_arguments, add_method_arguments, methods_of
 
 __all__ = ["main"]
 
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="evaluate", description="Measure the front-end and its rivals.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_homography(commands)
+    add_robustness(commands)
     add_tracks(commands)
     return parser
 
@@ -58,18 +60,9 @@ def _add_homography(commands: argparse._SubParsersAction[argparse.ArgumentParser
         description="Every method on the same photographs and random views of them (docs/evaluation.md). Writes "
         "homography.md, homography.json and homography.png. The same options give the same numbers.",
     )
-    command.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photographs")
-    command.add_argument("--count", type=int, default=defaults.image_count, help="most images (default: %(default)s)")
+    add_image_arguments(command, defaults.image_count, defaults.short_side, defaults.seed)
     command.add_argument(
         "--homographies", type=int, default=defaults.homographies, help="views of each image (default: %(default)s)"
-    )
-    command.add_argument("--seed", type=int, default=defaults.seed, help="of all that is random (default: %(default)s)")
-    command.add_argument(
-        "--short-side",
-        type=int,
-        default=defaults.short_side,
-        metavar="PX",
-        help="to which the images are resized, 0: not (default: %(default)s)",
     )
     command.add_argument(
         "--keypoints",
@@ -87,33 +80,7 @@ def _add_homography(commands: argparse._SubParsersAction[argparse.ArgumentParser
         metavar="X",
         help="of the matches' ratio test, each measured by itself, 1: none (default: 1)",
     )
-    command.add_argument(
-        "--methods",
-        nargs="+",
-        default=list(DEFAULT_METHODS),
-        metavar="NAME",
-        help=f"some of {', '.join(METHODS)}; NAME@LABEL is the same once more, with other weights "
-        f"(default: {' '.join(DEFAULT_METHODS)})",
-    )
-    command.add_argument(
-        "--weights",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=PATH",
-        help="weights of a network, instead of the published ones",
-    )
-    command.add_argument(
-        "--weights-dir", default="", metavar="DIR", help="where published weights are looked for first"
-    )
-    command.add_argument("--device", default="auto", help="where networks run (default: %(default)s)")
-    command.add_argument(
-        "--output",
-        type=Path,
-        default=Path("evaluation_output"),
-        metavar="DIR",
-        help="folder for the report (default: %(default)s)",
-    )
+    add_method_arguments(command, DEFAULT_METHODS)
     command.set_defaults(run=_homography)
 
 
@@ -126,9 +93,8 @@ def _homography(arguments: argparse.Namespace) -> int:
         short_side=arguments.short_side,
         seed=arguments.seed,
     )
-    files = select_images(arguments.images, benchmark)
-    options = MethodOptions(seed=arguments.seed, device=arguments.device, weights_dir=arguments.weights_dir)
-    methods = load_methods(arguments.methods, options, _weights(arguments.weights))
+    files = select_images(arguments.images, benchmark.image_count, benchmark.seed)
+    methods = methods_of(arguments)
     make_report_folder(arguments.output)
     total = len(files) * benchmark.homographies * len(benchmark.keypoints) * len(methods)
     with tqdm(total=total, desc="pairs", unit=" pairs", disable=None, leave=False, file=sys.stderr) as progress:
@@ -143,17 +109,6 @@ def _homography(arguments: argparse.Namespace) -> int:
     for path in write_homography_report(arguments.output, results, benchmark, files):
         print(path)
     return 0
-
-
-def _weights(entries: Sequence[str]) -> dict[str, str]:
-    weights = {}
-    for entry in entries:
-        name, separator, path = entry.partition("=")
-        if not (name and separator and path):
-            msg = f"--weights is {entry!r}; expected NAME=PATH, as in silk-vggnp-mu=model.safetensors"
-            raise SettingsError(msg)
-        weights[name] = path
-    return weights
 
 
 if __name__ == "__main__":

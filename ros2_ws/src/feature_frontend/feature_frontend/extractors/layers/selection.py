@@ -24,7 +24,7 @@ from torch.nn import functional
 from feature_frontend.extractors.base import DetectionOptions, GridOptions
 from feature_frontend.extractors.layers.top_k import top_k
 
-__all__ = ["lie_on_allowed", "select_candidates", "select_points"]
+__all__ = ["lie_on_allowed", "select_candidates", "select_padded_points", "select_points"]
 
 _NO_CANDIDATE = -1.0  # below every score
 _MARGIN_PX = 1 / 256  # more than float32 rounds coordinates by on the way to the image as published
@@ -77,33 +77,64 @@ def select_points(
         (K,) int64 rows, K at most the budget.
     """
     height, width = size
-    columns, rows = (points + 0.5).floor().long().unbind(1)
-    columns, rows = columns.clamp(0, width - 1), rows.clamp(0, height - 1)
+    columns, rows = _pixels(points, size)
     to_edge = torch.stack([columns, rows, width - 1 - columns, height - 1 - rows]).amin(dim=0)
     is_candidate = (scores > options.detection_threshold) & (to_edge >= options.border)
     if allowed is not None:
         is_candidate &= lie_on_allowed(allowed[None], points[None])[0]
-    order = scores.argsort(descending=True, stable=True)
-    order = order[is_candidate[order]]
+    selected, counts = select_padded_points(points[None], scores[None], is_candidate[None], size, options)
+    return selected[0, : int(counts)]
+
+
+def select_padded_points(
+    points: torch.Tensor,
+    scores: torch.Tensor,
+    is_candidate: torch.Tensor,
+    size: Sequence[int],
+    options: DetectionOptions,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same for a batch, in shapes that depend on nothing in the images. Nothing here waits for the device.
+
+    Args:
+        points: (B, N, 2) float32, (x, y) px.
+        scores: (B, N) in [0, 1].
+        is_candidate: (B, N) bool, which rows may be selected; the threshold, the border and masks have acted already.
+        size: (height, width) px of the images.
+        options: Budget and grid.
+
+    Returns:
+        (B, K) int64 rows, K = min(budget, N), best first, and (B,) int64, how many of them are candidates; the others
+        come last and mean nothing.
+    """
+    height, width = size
     budget, grid = min(options.max_num_keypoints, height * width), options.grid
+    order = scores.masked_fill(~is_candidate, _NO_CANDIDATE).argsort(dim=1, descending=True, stable=True)
+    counts = is_candidate.sum(dim=1)
     if grid is not None:
+        columns, rows = _pixels(points, size)
         cell_height, cell_width = -(-height // grid.rows), -(-width // grid.columns)
-        cells = (rows // cell_height * grid.columns + columns // cell_width)[order]
+        cells = (rows // cell_height * grid.columns + columns // cell_width).gather(1, order)
         quota = math.ceil(grid.slack * budget / (grid.rows * grid.columns))
-        is_preferred = _ranks_within(cells) < quota
-        order = torch.cat([order[is_preferred], order[~is_preferred]])[:budget]
-        order = order[scores[order].argsort(descending=True, stable=True)]
-    return order[:budget]
+        is_other = _ranks_within(cells) >= quota
+        is_none = torch.arange(order.shape[1], device=order.device) >= counts[:, None]
+        places = (is_other.long() + 2 * is_none).argsort(dim=1, stable=True)[:, :budget]
+        order = order.gather(1, places.sort(dim=1).values)
+    return order[:, :budget], counts.clamp(max=budget)
+
+
+def _pixels(points: torch.Tensor, size: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Columns and rows (...) int64 of the pixels on which (..., 2) points lie."""
+    height, width = size
+    columns, rows = (points + 0.5).floor().long().unbind(-1)
+    return columns.clamp(0, width - 1), rows.clamp(0, height - 1)
 
 
 def _ranks_within(groups: torch.Tensor) -> torch.Tensor:
-    """(N,) how many elements of the same group come before each, for (N,) groups from 0."""
-    by_group = groups.argsort(stable=True)
-    counts = torch.bincount(groups)
-    starts = counts.cumsum(0) - counts
-    ranks = torch.empty_like(groups)
-    ranks[by_group] = torch.arange(len(groups), device=groups.device) - starts[groups[by_group]]
-    return ranks
+    """(B, N) how many elements of the same group come before each, for (B, N) groups."""
+    by_group = groups.argsort(dim=1, stable=True)
+    in_order = groups.gather(1, by_group)
+    ranks = torch.arange(groups.shape[1], device=groups.device) - torch.searchsorted(in_order, in_order)
+    return torch.empty_like(groups).scatter_(1, by_group, ranks)
 
 
 def lie_on_allowed(allowed: torch.Tensor, points: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,78 @@
+"""Options that the tools share which measure methods on photographs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from feature_frontend.errors import SettingsError
+from feature_frontend.evaluation.baselines import METHODS, MULTI_SCALE, MethodOptions, MethodProtocol, load_methods
+
+__all__ = ["add_image_arguments", "add_method_arguments", "methods_of"]
+
+
+def add_image_arguments(command: argparse.ArgumentParser, count: int, short_side: int, seed: int) -> None:
+    """Which photographs are taken, with these defaults."""
+    command.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photographs")
+    command.add_argument("--count", type=int, default=count, help="most images (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=seed, help="of all that is random (default: %(default)s)")
+    command.add_argument(
+        "--short-side",
+        type=int,
+        default=short_side,
+        metavar="PX",
+        help="to which the images are resized, 0: not (default: %(default)s)",
+    )
+
+
+def add_method_arguments(command: argparse.ArgumentParser, methods: Sequence[str]) -> None:
+    """What is measured, by default `methods`, and where the report goes."""
+    command.add_argument(
+        "--methods",
+        nargs="+",
+        default=list(methods),
+        metavar="NAME",
+        help=f"some of {', '.join(METHODS)}; an extractor's NAME{MULTI_SCALE} has multi_scale on; NAME@LABEL is the "
+        f"same once more, with other weights (default: {' '.join(methods)})",
+    )
+    command.add_argument(
+        "--weights",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=PATH",
+        help="weights of a network, instead of the published ones",
+    )
+    command.add_argument(
+        "--weights-dir", default="", metavar="DIR", help="where published weights are looked for first"
+    )
+    command.add_argument("--device", default="auto", help="where networks run (default: %(default)s)")
+    command.add_argument(
+        "--output",
+        type=Path,
+        default=Path("evaluation_output"),
+        metavar="DIR",
+        help="folder for the report (default: %(default)s)",
+    )
+
+
+def methods_of(arguments: argparse.Namespace) -> Mapping[str, MethodProtocol]:
+    """The methods that were asked for.
+
+    Raises:
+        FeatureFrontendError: One cannot be had.
+    """
+    options = MethodOptions(seed=arguments.seed, device=arguments.device, weights_dir=arguments.weights_dir)
+    return load_methods(arguments.methods, options, _weights(arguments.weights))
+
+
+def _weights(entries: Sequence[str]) -> dict[str, str]:
+    weights = {}
+    for entry in entries:
+        name, separator, path = entry.partition("=")
+        if not (name and separator and path):
+            msg = f"--weights is {entry!r}; expected NAME=PATH, as in silk-vggnp-mu=model.safetensors"
+            raise SettingsError(msg)
+        weights[name] = path
+    return weights

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from feature_frontend.api import load_extractor
 from feature_frontend.extractors import compilation
 from feature_frontend.extractors.compilation import BackgroundCompiler
 from feature_frontend.extractors.extractor import Extractor
@@ -163,7 +164,7 @@ def test_compiling_for_one_size_is_waited_for_and_no_other_size_follows(
         Extractor(_network(), "aliked-t16@seeded00", Settings(compile=wanted), torch.device("cpu"))
         for wanted in (True, False)
     )
-    assert extractor.compile_only_for(64, 96) == is_possible
+    assert extractor.compile_only_for((64, 96)) == is_possible
     rng = np.random.default_rng(0)
     for height in (64, 96):
         image = rng.integers(0, 256, (height, 96), dtype=np.uint8)
@@ -172,7 +173,19 @@ def test_compiling_for_one_size_is_waited_for_and_no_other_size_follows(
         extractor.wait_until_fast()
         extractor(image)
         assert (extractor.execution == "compiled") == (is_possible and height == 64)
-    assert not plain.compile_only_for(64, 96)
+    assert not plain.compile_only_for((64, 96))
+
+
+@pytest.mark.parametrize("shape", [(64, 96), (64, 96, 3)])
+def test_a_network_that_sees_grey_is_compiled_for_the_images_that_come(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(BackgroundCompiler, "_fill_cache", lambda _compiler, _job: None)
+    monkeypatch.setattr(compilation, "_compile", lambda network, _job: network.dense)
+    extractor = load_extractor("silk-vggnp-mu", device="cpu", compile=True)
+    assert extractor.compile_only_for(shape)
+    extractor(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+    assert extractor.execution == "compiled"
 
 
 @torch.no_grad()

@@ -252,20 +252,23 @@ class Extractor:
             self._execution.free_recordings()
 
     @torch.no_grad()
-    def compile_only_for(self, height: int, width: int) -> bool:
-        """Compiles for images of this size, waits for it, and compiles nothing in the background any more.
+    def compile_only_for(self, shape: Sequence[int]) -> bool:
+        """Compiles for images of this shape, waits for it, and compiles nothing in the background any more.
 
-        What an image gives then depends on its size, not on when it comes.
+        What an image gives then depends on its shape, not on when it comes.
+
+        Args:
+            shape: (H, W) or (H, W, 3): a network that sees grey converts colour itself, which is other code.
 
         Returns:
-            Whether images of this size go through compiled code.
+            Whether images of this shape go through compiled code.
 
         Raises:
             ImageError: The network takes no images of this size.
         """
         if self._compiler is None:
             return False
-        blank, resize = np.zeros((height, width), np.uint8), self._resize(height, width)
+        blank, resize = np.zeros(shape, np.uint8), self._resize(*shape[:2])
         # Of several scales, the largest.
         options = replace(self._options(), multi_scale=False)
         self._compiler.frames_before = 1

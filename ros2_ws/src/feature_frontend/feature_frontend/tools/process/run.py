@@ -112,13 +112,13 @@ class _Position:
 
     Attributes:
         next_index: Position of the next image in the source.
-        compiled_for: (height, width) px of the images that the network was to be compiled for; None before the first.
+        compiled_for: (H, W[, 3]), shape of the images that the network was to be compiled for; None before the first.
         is_compiled: Whether it was.
         images: As in `Outcome`.
     """
 
     next_index: int | None = None
-    compiled_for: tuple[int, int] | None = None
+    compiled_for: tuple[int, ...] | None = None
     is_compiled: bool = False
     images: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("received", "processed", "refused"), 0))
 
@@ -221,7 +221,7 @@ class _Run:
         snapshot, self.is_over = state
         bring_back(snapshot, self._objects, self._fixed)
         compiled_for, extractor = self.position.compiled_for, self._frontend.extractor
-        if compiled_for and extractor.compile_only_for(*compiled_for) != self.position.is_compiled:
+        if compiled_for and extractor.compile_only_for(compiled_for) != self.position.is_compiled:
             msg = (
                 "the network can be compiled now and could not when this run was begun, or the other way round, so the "
                 "results would differ; give --overwrite to begin anew, with --compile false to do without"
@@ -268,9 +268,9 @@ class _Run:
             return
         # Where this fails, the worker says what is wrong with the image.
         with suppress(Exception):
-            size = pixels_of(message, self._frontend.settings).shape[:2]
-            self.position.is_compiled = self._frontend.extractor.compile_only_for(*size)
-            self.position.compiled_for = size
+            shape = pixels_of(message, self._frontend.settings).shape
+            self.position.is_compiled = self._frontend.extractor.compile_only_for(shape)
+            self.position.compiled_for = shape
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,11 @@ def _run(images: list[Uint8Array], settings: Settings = _SETTINGS) -> list[Frame
     return [frontend.process(image, number * 100_000_000) for number, image in enumerate(images)]
 
 
+def _distances(points0: torch.Tensor, points1: torch.Tensor) -> torch.Tensor:
+    """(N0, N1) px, exact also where points are near each other."""
+    return torch.cdist(points0, points1, compute_mode="donot_use_mm_for_euclid_dist")
+
+
 def _check_consistent(results: list[FrameResult], budget: int) -> None:
     """Features, matches and tracks of each image tell the same story."""
     for result in results:
@@ -97,7 +102,7 @@ def test_points_live_on_where_a_small_budget_drops_them(photographs: list[Uint8A
     ]
     assert max(picked) < 0.95, "hardly a point was found again that the budget did not pick"
     velocities = results[-1].tracks.velocities[results[-1].tracks.ages > 1]
-    assert np.median(velocities, axis=0).tolist() == (-10 * _STEP_PX).tolist()
+    assert np.abs(np.median(velocities, axis=0) + 10 * _STEP_PX).max() <= TRACKING.velocity_px_s
 
 
 def test_an_image_that_shows_nothing_of_them_is_bridged(photographs: list[Uint8Array]) -> None:
@@ -119,7 +124,7 @@ def test_an_image_that_shows_nothing_of_them_is_bridged(photographs: list[Uint8A
     )
     # Over two images, at 10 Hz.
     fastest = after.tracks.velocities[linked]
-    assert np.median(fastest, axis=0).tolist() == (-10 * _STEP_PX).tolist()
+    assert np.abs(np.median(fastest, axis=0) + 10 * _STEP_PX).max() <= TRACKING.velocity_px_s
     assert set(_run(images, replace(_SETTINGS, track_max_gap=0))[4].tracks.ages.tolist()) == {1}
 
 
@@ -197,7 +202,7 @@ def test_padded_shapes_find_the_same_points(photographs: list[Uint8Array]) -> No
     frontend = Frontend(recorded, _SETTINGS)
     for number, (image, expected) in enumerate(zip(images, plain, strict=True)):
         found = frontend.process(image, number * 100_000_000)
-        distances = torch.cdist(found.features.keypoints, expected.features.keypoints)
+        distances = _distances(found.features.keypoints, expected.features.keypoints)
         assert (distances.amin(dim=1) < 1e-3).float().mean() >= TRACKING.share_same_when_padded
         assert abs(int(found.tracks.ages.sum()) - int(expected.tracks.ages.sum())) <= 0.05 * found.tracks.ages.sum()
 
@@ -206,7 +211,7 @@ def test_padded_shapes_find_the_same_points(photographs: list[Uint8Array]) -> No
 def test_a_gpu_finds_the_same_points(photographs: list[Uint8Array]) -> None:
     images = [photograph[:_HEIGHT, :_WIDTH] for photograph in photographs]
     for found, expected in zip(_run(images, replace(_SETTINGS, device="cuda")), _run(images), strict=True):
-        distances = torch.cdist(found.features.keypoints, expected.features.keypoints)
+        distances = _distances(found.features.keypoints, expected.features.keypoints)
         assert (distances.amin(dim=1) < 0.1).float().mean() >= TRACKING.share_same_when_padded
         assert found.features.keypoints.device.type == "cpu"
 

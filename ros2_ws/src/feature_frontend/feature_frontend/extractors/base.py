@@ -187,6 +187,7 @@ class FrameMaps:
         options: By which the keypoints were picked.
         allowed: (1, H, W) bool, the pixels on which keypoints may lie; None for all.
         features: The keypoints that it picked.
+        images: (1, C, H, W) float32 in [0, 1], what the network saw.
         is_padded: Whether shapes must not depend on what is in the image, as on a GPU: `features` are padded then.
     """
 
@@ -196,4 +197,5 @@ class FrameMaps:
     options: DetectionOptions
     allowed: torch.Tensor | None
     features: PaddedFeatures
+    images: torch.Tensor
     is_padded: bool

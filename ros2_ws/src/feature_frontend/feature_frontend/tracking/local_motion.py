@@ -11,7 +11,7 @@ import torch
 
 __all__ = ["LocalMotion", "local_motion"]
 
-NUM_NEIGHBOURS = 16
+NUM_NEIGHBOURS = 10
 WIDEST_PX = 8.0  # half of a point's neighbours within this of their median
 # Points closer together see the same pixels: they are matched to the same wrong place and are no witnesses.
 CLOSEST_PX = 8.0
@@ -31,11 +31,13 @@ class LocalMotion:
 
     Attributes:
         flow: (C, 2) px, how far the point should have moved; 0 where it is not known.
+        slopes: (C, 2, 2), how it changes with the place, px a px: at (C, 2) offsets o it is flow + o @ slopes.
         is_known: (C,) bool, whether enough neighbours agree.
         agrees: (C,) bool, whether the point's own match moves as its neighbours do; False for points without a match.
     """
 
     flow: torch.Tensor
+    slopes: torch.Tensor
     is_known: torch.Tensor
     agrees: torch.Tensor
 
@@ -67,8 +69,9 @@ def local_motion(
     agrees = is_matched & is_known & ((shifts - median).norm(dim=1) <= TOLERANCE_PX + spread)
     is_valid = is_valid & agrees[neighbours]
     is_known &= is_valid.sum(dim=1) >= FEWEST_NEIGHBOURS
-    flow = _fit(points[neighbours] - points[:, None], of_neighbours, residuals, is_valid)
-    return LocalMotion(torch.where(is_known[:, None], flow, 0.0), is_known, agrees & is_known)
+    motion = _fit(points[neighbours] - points[:, None], of_neighbours, residuals, is_valid)
+    motion = torch.where(is_known[:, None, None], motion, 0.0)
+    return LocalMotion(motion[:, 0], motion[:, 1:] / _SCALE_PX, is_known, agrees & is_known)
 
 
 def _nearest(
@@ -97,7 +100,10 @@ def _median(values: torch.Tensor, is_valid: torch.Tensor) -> torch.Tensor:
 
 
 def _fit(offsets: torch.Tensor, shifts: torch.Tensor, residuals: torch.Tensor, is_valid: torch.Tensor) -> torch.Tensor:
-    """(C, 2) shift at offset 0 of the affine motion that fits (C, k, 2) shifts at offsets, outliers weighing little."""
+    """(C, 3, 2) affine motion that fits (C, k, 2) shifts at offsets, outliers weighing little.
+
+    Its first row is the shift at offset 0, the others are how it changes over `_SCALE_PX` along x and along y.
+    """
     ones = torch.ones_like(offsets[:, :, :1])
     design = torch.cat([ones, offsets / _SCALE_PX], dim=2)
     ridge = torch.diag(design.new_tensor(_RIDGE))
@@ -108,4 +114,4 @@ def _fit(offsets: torch.Tensor, shifts: torch.Tensor, residuals: torch.Tensor, i
         weighted = (design * weights[:, :, None]).transpose(1, 2)
         solution = torch.linalg.solve_ex(weighted @ design + ridge, weighted @ shifts).result
         residuals = (shifts - design @ solution).norm(dim=2)
-    return solution[:, 0]
+    return solution

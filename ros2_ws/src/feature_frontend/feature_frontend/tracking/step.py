@@ -11,14 +11,17 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from feature_frontend.coordinates import Resize
 from feature_frontend.extractors.base import FrameMaps
+from feature_frontend.extractors.layers.selection import lie_on_allowed
 from feature_frontend.matchers.similarity_search import SimilaritySearch
 from feature_frontend.tracking.epipolar_motion import epipolar_residuals, fundamental_by_reweighting
 from feature_frontend.tracking.local_motion import local_motion
+from feature_frontend.tracking.patch_alignment import align_patches
 from feature_frontend.tracking.relocalization import Candidates, PixelIndex, find_candidates, smallest_distance
 from feature_frontend.tracking.state import TrackState
 
-__all__ = ["Step", "TrackingOptions", "advance", "miss_all", "start"]
+__all__ = ["Step", "TrackingOptions", "View", "advance", "miss_all", "start"]
 
 _BLOCK_ELEMENTS = 16 * 1024 * 1024
 # The first descriptor may be from far away and long ago: so many times the distance to the latest one is allowed.
@@ -43,11 +46,25 @@ class TrackingOptions:
 
 
 @dataclass(frozen=True)
+class View:
+    """What points were seen in.
+
+    Attributes:
+        image: (H, W) float32 grey in [0, 1], as the network saw it.
+        resize: From the image as published to that one.
+    """
+
+    image: torch.Tensor
+    resize: Resize
+
+
+@dataclass(frozen=True)
 class Step:
     """What one image gave.
 
     Attributes:
         state: Of the points that are followed from here on.
+        view: The image, for the next step.
         origins: (C,) int64, for each row of `state` its row in the state before; -1 for a new point.
         keypoints: (B, 2) float32 px in the network's image; detections first, best first, then re-localised points.
         scores: (B,) float32.
@@ -62,6 +79,7 @@ class Step:
     """
 
     state: TrackState
+    view: View
     origins: torch.Tensor
     keypoints: torch.Tensor
     scores: torch.Tensor
@@ -77,6 +95,8 @@ class Step:
 class _Sightings:
     """Where (C,) points are seen: `sources` are rows of detections, then of candidates; -1 where they are not."""
 
+    points: torch.Tensor
+    slopes: torch.Tensor
     sources: torch.Tensor
     similarity: torch.Tensor
     margin: torch.Tensor
@@ -99,14 +119,24 @@ def miss_all(state: TrackState, max_gap: int) -> tuple[TrackState, torch.Tensor]
     return missed.select(order), order
 
 
-def advance(state: TrackState, maps: FrameMaps, options: TrackingOptions) -> Step:
-    """Follows the points of `state` into the image of `maps`, in which at least one keypoint was detected or padded."""
+def advance(state: TrackState, maps: FrameMaps, options: TrackingOptions, earlier: View | None) -> Step:
+    """Follows the points of `state` into the image of `maps`, in which at least one keypoint was detected or padded.
+
+    Args:
+        state: From `start`, or of the step before.
+        maps: Of the image.
+        options: How they are followed.
+        earlier: What `state` was seen in, where it was; None for the first image.
+    """
     found = maps.features
     height, width = maps.resize.height1, maps.resize.width1
     is_detected = torch.arange(found.keypoints.shape[1], device=found.keypoints.device) < found.counts[0]
     index = PixelIndex(found.keypoints[0], is_detected, height, width)
     candidates, sightings = _follow(state, maps, is_detected, index, options)
-    return _compose(state, maps, options, is_detected, index, candidates, sightings)
+    view = View(maps.images.mean(dim=1)[0], maps.resize)
+    keypoints = torch.cat([found.keypoints[0], candidates.keypoints])
+    keypoints = _refined(state, maps, earlier, view.image, sightings, keypoints)
+    return _compose(state, maps, options, is_detected, index, candidates, sightings, keypoints, view)
 
 
 def _follow(
@@ -164,7 +194,34 @@ def _follow(
     is_best = sources == nearest.index
     margin = similarity - torch.where(is_best, nearest.second_similarity, nearest.similarity)
     expected = torch.where(motion.is_known[:, None], expected, points)
-    return candidates, _Sightings(sources, similarity, margin, expected, is_in_image)
+    return candidates, _Sightings(points, motion.slopes, sources, similarity, margin, expected, is_in_image)
+
+
+def _refined(
+    state: TrackState,
+    maps: FrameMaps,
+    earlier: View | None,
+    image: torch.Tensor,
+    sightings: _Sightings,
+    keypoints: torch.Tensor,
+) -> torch.Tensor:
+    """The (S, 2) keypoints, with those of points seen in the image before moved to where their surroundings went."""
+    if earlier is None or earlier.resize != maps.resize:
+        return keypoints
+    is_continued = (sightings.sources >= 0) & (state.missed == 0)
+    rows = torch.arange(len(is_continued), device=keypoints.device)
+    if not maps.is_padded:
+        rows = is_continued.nonzero()[:, 0]
+    sources = sightings.sources[rows]
+    points, is_found = align_patches(
+        earlier.image, image, sightings.points[rows], keypoints[sources], sightings.slopes[rows]
+    )
+    is_found &= is_continued[rows] & _is_inside(points, *image.shape, maps.options.border)
+    if maps.allowed is not None:
+        is_found &= lie_on_allowed(maps.allowed, points[None])[0]
+    # The others write to a place of their own behind the last one.
+    places = torch.where(is_found, sources, len(keypoints))
+    return torch.cat([keypoints, keypoints[:1]]).index_copy(0, places, points)[:-1]
 
 
 def _compose(
@@ -175,8 +232,10 @@ def _compose(
     index: PixelIndex,
     candidates: Candidates,
     sightings: _Sightings,
+    keypoints: torch.Tensor,
+    view: View,
 ) -> Step:
-    """The features and the state that follow from what is seen."""
+    """The features and the state that follow from what is seen, detections and candidates lying at `keypoints`."""
     found = maps.features
     num_detections, num_candidates = len(is_detected), len(candidates.keypoints)
     device = is_detected.device
@@ -189,7 +248,6 @@ def _compose(
     order = torch.argsort((~is_kept).to(torch.uint8), stable=True)[: maps.options.max_num_keypoints]
     rows = torch.where(is_kept, is_kept.cumsum(0) - 1, -1)
 
-    keypoints = torch.cat([found.keypoints[0], candidates.keypoints])
     descriptors = torch.cat([found.descriptors[0], candidates.descriptors])
     current_rows = torch.where(is_seen, rows[sightings.sources], -1)
     missed = torch.where(is_seen, 0, state.missed + 1)
@@ -223,6 +281,7 @@ def _compose(
         kept = kept[: max(int(every.is_valid.sum()), 1)]
     return Step(
         state=every.select(kept),
+        view=view,
         origins=torch.where(kept < len(state.is_valid), kept, -1),
         keypoints=keypoints[order],
         scores=torch.cat([found.scores[0], candidates.scores])[order],
@@ -280,6 +339,6 @@ def _capacity(maps: FrameMaps) -> int:
     return 2 * maps.options.max_num_keypoints
 
 
-def _is_inside(points: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def _is_inside(points: torch.Tensor, height: int, width: int, border: int = 0) -> torch.Tensor:
     x, y = points.unbind(1)
-    return (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
+    return (x >= border) & (y >= border) & (x <= width - 1 - border) & (y <= height - 1 - border)

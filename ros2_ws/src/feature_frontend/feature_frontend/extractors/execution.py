@@ -20,6 +20,7 @@ from feature_frontend.extractors.base import (
     PaddedFeatures,
 )
 from feature_frontend.extractors.compilation import BackgroundCompiler
+from feature_frontend.extractors.layers.keypoint_detection import suppress_non_maxima
 from feature_frontend.preprocessing import (
     allowed_pixels,
     images_to_batch,
@@ -222,8 +223,10 @@ def _maps(
     *,
     is_padded: bool = False,
 ) -> FrameMaps:
-    features = network.sparse(dense, options, allowed, trim=not is_padded)
-    return FrameMaps(network, dense, resize, options, allowed, features, images, is_padded)
+    radius = options.nms_radius
+    maxima = suppress_non_maxima(network.score_maps(dense), radius) if radius else None
+    features = network.sparse(dense, options, allowed, trim=not is_padded, maxima=maxima)
+    return FrameMaps(network, dense, resize, options, allowed, features, images, maxima, is_padded)
 
 
 def _allowed(masks: Images | None, resize: Resize, device: torch.device) -> torch.Tensor | None:

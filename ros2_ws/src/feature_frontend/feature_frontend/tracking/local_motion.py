@@ -18,7 +18,7 @@ CLOSEST_PX = 8.0
 FEWEST_NEIGHBOURS = 3  # of one mind, for a motion to be known
 # A true pair is within this of its neighbours' median in 98 % of the cases, at 10 Hz from a car and by hand.
 TOLERANCE_PX = 4.0
-_FITS = 3
+_FITS = 2
 _SCALE_PX = 50.0  # of the slopes: a ridge of one observation says that motion changes little over this distance
 _RIDGE = (1e-3, 0.3, 0.3)
 _NOISE_PX = 0.3

@@ -17,8 +17,14 @@ from feature_frontend.extractors.layers.selection import lie_on_allowed
 from feature_frontend.matchers.similarity_search import SimilaritySearch
 from feature_frontend.tracking.epipolar_motion import epipolar_residuals, fundamental_by_reweighting
 from feature_frontend.tracking.local_motion import local_motion
-from feature_frontend.tracking.patch_alignment import align_patches
-from feature_frontend.tracking.relocalization import Candidates, PixelIndex, find_candidates, smallest_distance
+from feature_frontend.tracking.patch_alignment import DETECTION_SHARE, align_patches
+from feature_frontend.tracking.relocalization import (
+    Candidates,
+    PixelIndex,
+    describe_places,
+    find_places,
+    smallest_distance,
+)
 from feature_frontend.tracking.state import TrackState
 
 __all__ = ["Step", "TrackingOptions", "View", "advance", "miss_all", "start"]
@@ -95,9 +101,8 @@ class Step:
 class _Sightings:
     """Where (C,) points are seen: `sources` are rows of detections, then of candidates; -1 where they are not."""
 
-    points: torch.Tensor
-    slopes: torch.Tensor
     sources: torch.Tensor
+    positions: torch.Tensor
     similarity: torch.Tensor
     margin: torch.Tensor
     expected: torch.Tensor
@@ -132,15 +137,19 @@ def advance(state: TrackState, maps: FrameMaps, options: TrackingOptions, earlie
     height, width = maps.resize.height1, maps.resize.width1
     is_detected = torch.arange(found.keypoints.shape[1], device=found.keypoints.device) < found.counts[0]
     index = PixelIndex(found.keypoints[0], is_detected, height, width)
-    candidates, sightings = _follow(state, maps, is_detected, index, options)
     view = View(maps.images.mean(dim=1)[0], maps.resize)
-    keypoints = torch.cat([found.keypoints[0], candidates.keypoints])
-    keypoints = _refined(state, maps, earlier, view.image, sightings, keypoints)
-    return _compose(state, maps, options, is_detected, index, candidates, sightings, keypoints, view)
+    candidates, sightings = _follow(state, maps, is_detected, index, options, earlier, view)
+    return _compose(state, maps, options, is_detected, index, candidates, sightings, view)
 
 
 def _follow(
-    state: TrackState, maps: FrameMaps, is_detected: torch.Tensor, index: PixelIndex, options: TrackingOptions
+    state: TrackState,
+    maps: FrameMaps,
+    is_detected: torch.Tensor,
+    index: PixelIndex,
+    options: TrackingOptions,
+    earlier: View | None,
+    view: View,
 ) -> tuple[Candidates, _Sightings]:
     found = maps.features
     keypoints, descriptors = found.keypoints[0], found.descriptors[0].float()
@@ -163,7 +172,7 @@ def _follow(
     is_matched = motion.agrees & fits(points, points + shifts)
     sources = torch.where(is_matched, nearest.index, -1)
     expected = points + motion.flow
-    is_in_image = _is_inside(expected, maps.resize.height1, maps.resize.width1)
+    is_in_image = _is_inside(expected, maps.resize)
 
     # The ones seen last come first, of these the oldest.
     eligible = state.is_valid & ~is_matched & motion.is_known & is_in_image
@@ -175,10 +184,19 @@ def _follow(
     is_taken = torch.zeros(len(keypoints) + 1, dtype=torch.bool, device=points.device)
     is_taken[torch.where(is_matched, nearest.index, len(keypoints))] = True
     is_taken[-1] = False
-    candidates = find_candidates(maps, expected[tried], state.recent[tried], index, is_taken, floor)
-    accepted = candidates.is_found & eligible[tried]
+
+    is_wanted = is_matched.index_fill(0, tried, True) & (is_matched | eligible) & (state.missed == 0)
+    prior = torch.where(is_matched[:, None], keypoints[nearest.index], expected)
+    trust = torch.where(is_matched, DETECTION_SHARE, 0.0)
+    settled, is_settled = _settled(is_wanted, maps, earlier, view, points, prior, trust, motion.slopes)
+    predicted = torch.where(is_settled[:, None], settled, expected)[tried]
+    places = find_places(maps, predicted, index)
+    pulled = torch.lerp(predicted, places.keypoints, DETECTION_SHARE)
+    pulled = torch.where((is_settled[tried] & _may_lie(maps, pulled))[:, None], pulled, places.keypoints)
+    accepted = places.is_maximum & eligible[tried] & ~is_taken[places.detections] & fits(points[tried], pulled)
+    candidates = describe_places(maps, places, accepted, state.recent[tried])
+    accepted &= candidates.similarity >= floor
     accepted &= (candidates.descriptors.float() * state.first[tried]).sum(dim=1) >= first_floor
-    accepted &= fits(points[tried], candidates.keypoints)
     accepted = index.one_each(candidates.keypoints, candidates.similarity, accepted)
     is_other = accepted & (candidates.detections < 0)
     room = maps.options.max_num_keypoints - is_matched.sum() - (accepted & ~is_other).sum()
@@ -191,37 +209,39 @@ def _follow(
     sources[tried] = torch.where(accepted, source, sources[tried])
     similarity = nearest.similarity.clone()
     similarity[tried] = torch.where(accepted, candidates.similarity, similarity[tried])
+    positions = torch.where((is_settled & _may_lie(maps, settled))[:, None], settled, keypoints[nearest.index])
+    positions[tried] = torch.where(accepted[:, None], pulled, positions[tried])
     is_best = sources == nearest.index
     margin = similarity - torch.where(is_best, nearest.second_similarity, nearest.similarity)
     expected = torch.where(motion.is_known[:, None], expected, points)
-    return candidates, _Sightings(points, motion.slopes, sources, similarity, margin, expected, is_in_image)
+    return candidates, _Sightings(sources, positions, similarity, margin, expected, is_in_image)
 
 
-def _refined(
-    state: TrackState,
+def _settled(
+    is_wanted: torch.Tensor,
     maps: FrameMaps,
     earlier: View | None,
-    image: torch.Tensor,
-    sightings: _Sightings,
-    keypoints: torch.Tensor,
-) -> torch.Tensor:
-    """The (S, 2) keypoints, with those of points seen in the image before moved to where their surroundings went."""
+    view: View,
+    points: torch.Tensor,
+    prior: torch.Tensor,
+    trust: torch.Tensor,
+    slopes: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(C, 2) where the surroundings of (C, 2) points went, near `prior`, and (C,) whether that is known."""
     if earlier is None or earlier.resize != maps.resize:
-        return keypoints
-    is_continued = (sightings.sources >= 0) & (state.missed == 0)
-    rows = torch.arange(len(is_continued), device=keypoints.device)
-    if not maps.is_padded:
-        rows = is_continued.nonzero()[:, 0]
-    sources = sightings.sources[rows]
-    points, is_found = align_patches(
-        earlier.image, image, sightings.points[rows], keypoints[sources], sightings.slopes[rows]
-    )
-    is_found &= is_continued[rows] & _is_inside(points, *image.shape, maps.options.border)
-    if maps.allowed is not None:
-        is_found &= lie_on_allowed(maps.allowed, points[None])[0]
-    # The others write to a place of their own behind the last one.
-    places = torch.where(is_found, sources, len(keypoints))
-    return torch.cat([keypoints, keypoints[:1]]).index_copy(0, places, points)[:-1]
+        return prior, torch.zeros_like(is_wanted)
+    if maps.is_padded:
+        settled, is_settled = align_patches(earlier.image, view.image, points, prior, trust, slopes)
+        return settled, is_settled & is_wanted
+    rows = is_wanted.nonzero()[:, 0]
+    settled, is_settled = align_patches(earlier.image, view.image, points[rows], prior[rows], trust[rows], slopes[rows])
+    return prior.index_copy(0, rows, settled), is_wanted.index_copy(0, rows, is_settled)
+
+
+def _may_lie(maps: FrameMaps, points: torch.Tensor) -> torch.Tensor:
+    """(R,) whether keypoints may lie at (R, 2) points, as far as the mask and the border go."""
+    may = _is_inside(points, maps.resize, maps.options.border)
+    return may if maps.allowed is None else may & lie_on_allowed(maps.allowed, points[None])[0]
 
 
 def _compose(
@@ -232,10 +252,9 @@ def _compose(
     index: PixelIndex,
     candidates: Candidates,
     sightings: _Sightings,
-    keypoints: torch.Tensor,
     view: View,
 ) -> Step:
-    """The features and the state that follow from what is seen, detections and candidates lying at `keypoints`."""
+    """The features and the state that follow from what is seen."""
     found = maps.features
     num_detections, num_candidates = len(is_detected), len(candidates.keypoints)
     device = is_detected.device
@@ -248,10 +267,13 @@ def _compose(
     order = torch.argsort((~is_kept).to(torch.uint8), stable=True)[: maps.options.max_num_keypoints]
     rows = torch.where(is_kept, is_kept.cumsum(0) - 1, -1)
 
+    keypoints = torch.cat([found.keypoints[0], candidates.keypoints, found.keypoints[0, :1]])
+    # Those that are not seen write to a place behind the last one.
+    keypoints = keypoints.index_copy(0, torch.where(is_seen, sightings.sources, len(rows)), sightings.positions)[:-1]
     descriptors = torch.cat([found.descriptors[0], candidates.descriptors])
     current_rows = torch.where(is_seen, rows[sightings.sources], -1)
     missed = torch.where(is_seen, 0, state.missed + 1)
-    positions = torch.where(is_seen[:, None], keypoints[sightings.sources], sightings.expected)
+    positions = torch.where(is_seen[:, None], sightings.positions, sightings.expected)
     # A point that was seen once and not again was mostly noise: only those with a past are waited for.
     is_awaited = sightings.is_in_image & (missed <= options.max_gap) & (state.ages >= _FEWEST_SIGHTINGS)
     old = TrackState(
@@ -339,6 +361,7 @@ def _capacity(maps: FrameMaps) -> int:
     return 2 * maps.options.max_num_keypoints
 
 
-def _is_inside(points: torch.Tensor, height: int, width: int, border: int = 0) -> torch.Tensor:
+def _is_inside(points: torch.Tensor, resize: Resize, border: int = 0) -> torch.Tensor:
     x, y = points.unbind(1)
-    return (x >= border) & (y >= border) & (x <= width - 1 - border) & (y <= height - 1 - border)
+    last_x, last_y = resize.width1 - 1 - border, resize.height1 - 1 - border
+    return (x >= border) & (y >= border) & (x <= last_x) & (y <= last_y)

@@ -191,8 +191,7 @@ class FrameMaps:
         allowed: (1, H, W) bool, the pixels on which keypoints may lie; None for all.
         features: The keypoints that it picked.
         images: (1, C, H, W) float32 in [0, 1], what the network saw.
-        maxima: (1, 1, H, W), what `suppress_non_maxima` with `nms_radius` leaves of the scores; None where the keypoints
-            were picked without it.
+        maxima: (1, 1, H, W), what `suppress_non_maxima` with `nms_radius` leaves of the scores; None where that is 0.
         is_padded: Whether shapes must not depend on what is in the image, as on a GPU: `features` are padded then.
     """
 

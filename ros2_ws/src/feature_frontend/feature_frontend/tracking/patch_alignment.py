@@ -23,7 +23,7 @@ _LARGEST_STEP_PX = 1.0
 _LAST_STEP_PX = 0.2  # larger, and it has not settled
 # Farther from its detection, a point has lost its surroundings or the detector its point.
 _FARTHEST_PX = 2.5
-_LEAST_CORRELATION = 0.7
+_LEAST_CORRELATION = 0.6
 _LARGEST_SLOPE = 0.3
 _SMALLEST = 1e-12
 

@@ -15,8 +15,8 @@ from feature_frontend.matchers.base import MatcherProtocol
 from feature_frontend.pairing import Pair
 from feature_frontend.settings import Settings
 from feature_frontend.tracker import Continuation
-from feature_frontend.tracking.state import TrackState
-from feature_frontend.tracking.step import Step, TrackingOptions, View, advance, miss_all, start
+from feature_frontend.tracking.state import TrackState, View
+from feature_frontend.tracking.step import Step, TrackingOptions, advance, miss_all, start
 from feature_frontend.types import Features, Matches
 
 __all__ = ["DETECTED_SHARE", "NAME", "PersistentPairing"]

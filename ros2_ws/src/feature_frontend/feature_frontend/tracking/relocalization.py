@@ -16,7 +16,7 @@ from feature_frontend.extractors.layers.keypoint_detection import refine_keypoin
 from feature_frontend.extractors.layers.sampling import sample_bilinear
 from feature_frontend.extractors.layers.selection import lie_on_allowed
 
-__all__ = ["Candidates", "Places", "PixelIndex", "describe_places", "find_places", "smallest_distance"]
+__all__ = ["Candidates", "PixelIndex", "Places", "describe_places", "find_places", "smallest_distance"]
 
 WINDOW_RADIUS_PX = 3
 FARTHEST_PX = 2.5  # from the prediction, in the network's image

@@ -14,9 +14,9 @@ import torch
 from feature_frontend.coordinates import Resize
 from feature_frontend.extractors.base import FrameMaps
 from feature_frontend.extractors.layers.selection import lie_on_allowed
-from feature_frontend.matchers.similarity_search import SimilaritySearch
+from feature_frontend.matchers.similarity_search import Nearest, SimilaritySearch
 from feature_frontend.tracking.epipolar_motion import epipolar_residuals, fundamental_by_reweighting
-from feature_frontend.tracking.local_motion import local_motion
+from feature_frontend.tracking.local_motion import LocalMotion, local_motion
 from feature_frontend.tracking.patch_alignment import DETECTION_SHARE, align_patches
 from feature_frontend.tracking.relocalization import (
     Candidates,
@@ -25,9 +25,9 @@ from feature_frontend.tracking.relocalization import (
     find_places,
     smallest_distance,
 )
-from feature_frontend.tracking.state import TrackState
+from feature_frontend.tracking.state import TrackState, View
 
-__all__ = ["Step", "TrackingOptions", "View", "advance", "miss_all", "start"]
+__all__ = ["Step", "TrackingOptions", "advance", "miss_all", "start"]
 
 _BLOCK_ELEMENTS = 16 * 1024 * 1024
 # The first descriptor may be from far away and long ago: so many times the distance to the latest one is allowed.
@@ -50,18 +50,10 @@ class TrackingOptions:
     grid_rows: int
     grid_columns: int
 
-
-@dataclass(frozen=True)
-class View:
-    """What points were seen in.
-
-    Attributes:
-        image: (H, W) float32 grey in [0, 1], as the network saw it.
-        resize: From the image as published to that one.
-    """
-
-    image: torch.Tensor
-    resize: Resize
+    @property
+    def first_similarity(self) -> float:
+        """Least cosine similarity of a point to its first descriptor."""
+        return 1.0 - _FIRST_DISTANCE * (1.0 - self.min_similarity)
 
 
 @dataclass(frozen=True)
@@ -95,6 +87,24 @@ class Step:
     current_rows: torch.Tensor
     similarity: torch.Tensor
     margin: torch.Tensor
+
+
+@dataclass(frozen=True)
+class _Matched:
+    """What descriptors alone say of (C,) points, and the motion of the image that follows from it."""
+
+    points: torch.Tensor
+    detected: torch.Tensor
+    nearest: Nearest
+    motion: LocalMotion
+    is_matched: torch.Tensor
+    fundamental: torch.Tensor
+    has_geometry: torch.Tensor
+    epipolar_px: float
+
+    def fits(self, points0: torch.Tensor, points1: torch.Tensor) -> torch.Tensor:
+        """Whether pairs agree with the epipolar geometry; all do where there is none."""
+        return ~self.has_geometry | (epipolar_residuals(points0, points1, self.fundamental) <= self.epipolar_px)
 
 
 @dataclass(frozen=True)
@@ -137,66 +147,73 @@ def advance(state: TrackState, maps: FrameMaps, options: TrackingOptions, earlie
     height, width = maps.resize.height1, maps.resize.width1
     is_detected = torch.arange(found.keypoints.shape[1], device=found.keypoints.device) < found.counts[0]
     index = PixelIndex(found.keypoints[0], is_detected, height, width)
-    view = View(maps.images.mean(dim=1)[0], maps.resize)
-    candidates, sightings = _follow(state, maps, is_detected, index, options, earlier, view)
+    view = View.of(maps)
+    matched = _matched(state, maps, is_detected, options)
+    candidates, sightings = _follow(state, maps, index, options, matched, (earlier, view))
     return _compose(state, maps, options, is_detected, index, candidates, sightings, view)
 
 
-def _follow(
-    state: TrackState,
-    maps: FrameMaps,
-    is_detected: torch.Tensor,
-    index: PixelIndex,
-    options: TrackingOptions,
-    earlier: View | None,
-    view: View,
-) -> tuple[Candidates, _Sightings]:
+def _matched(state: TrackState, maps: FrameMaps, is_detected: torch.Tensor, options: TrackingOptions) -> _Matched:
     found = maps.features
     keypoints, descriptors = found.keypoints[0], found.descriptors[0].float()
     points = maps.resize.apply(state.points)
     counts = (state.is_valid.sum(), found.counts[0]) if maps.is_padded else None
     nearest = SimilaritySearch(state.recent, descriptors, _BLOCK_ELEMENTS, counts).nearest()
-    floor = options.min_similarity
-    first_floor = 1.0 - _FIRST_DISTANCE * (1.0 - floor)
-    is_alike = nearest.is_mutual & (nearest.similarity >= floor) & state.is_valid & is_detected[nearest.index]
-    is_alike &= (state.first * descriptors[nearest.index]).sum(dim=1) >= first_floor
-
-    shifts = keypoints[nearest.index] - points
-    motion = local_motion(points, shifts, is_alike, is_padded=maps.is_padded)
-    fundamental = fundamental_by_reweighting(points, points + shifts, motion.agrees)
+    is_alike = nearest.is_mutual & (nearest.similarity >= options.min_similarity)
+    is_alike &= state.is_valid & is_detected[nearest.index]
+    is_alike &= (state.first * descriptors[nearest.index]).sum(dim=1) >= options.first_similarity
+    detected = keypoints[nearest.index]
+    motion = local_motion(points, detected - points, is_alike, is_padded=maps.is_padded)
+    fundamental = fundamental_by_reweighting(points, detected, motion.agrees)
     has_geometry = (motion.agrees.sum() >= _FEWEST_FOR_GEOMETRY) & (options.epipolar_px > 0)
+    matched = _Matched(points, detected, nearest, motion, motion.agrees, fundamental, has_geometry, options.epipolar_px)
+    return replace(matched, is_matched=motion.agrees & matched.fits(points, detected))
 
-    def fits(points0: torch.Tensor, points1: torch.Tensor) -> torch.Tensor:
-        return ~has_geometry | (epipolar_residuals(points0, points1, fundamental) <= options.epipolar_px)
 
-    is_matched = motion.agrees & fits(points, points + shifts)
-    sources = torch.where(is_matched, nearest.index, -1)
-    expected = points + motion.flow
+def _follow(
+    state: TrackState,
+    maps: FrameMaps,
+    index: PixelIndex,
+    options: TrackingOptions,
+    matched: _Matched,
+    views: tuple[View | None, View],
+) -> tuple[Candidates, _Sightings]:
+    """The points that have a match, and those that are found again without one."""
+    keypoints, is_matched, nearest, points = (
+        maps.features.keypoints[0],
+        matched.is_matched,
+        matched.nearest,
+        matched.points,
+    )
+    earlier, view = views
+    expected = points + matched.motion.flow
     is_in_image = _is_inside(expected, maps.resize)
 
     # The ones seen last come first, of these the oldest.
-    eligible = state.is_valid & ~is_matched & motion.is_known & is_in_image
+    eligible = state.is_valid & ~is_matched & matched.motion.is_known & is_in_image
     urgency = torch.where(eligible, 1e6 * state.missed - state.ages.clamp(max=100_000), torch.inf)
     number = min(math.ceil(options.survival_share * maps.options.max_num_keypoints), len(urgency))
     if not maps.is_padded:
         number = max(min(number, int(eligible.sum())), 1)
     tried = urgency.topk(number, largest=False, sorted=True).indices
-    is_taken = torch.zeros(len(keypoints) + 1, dtype=torch.bool, device=points.device)
-    is_taken[torch.where(is_matched, nearest.index, len(keypoints))] = True
-    is_taken[-1] = False
+    is_tried = torch.zeros_like(eligible).index_fill(0, tried, value=True) & eligible
+    was_seen = state.missed == 0
+    settled, is_settled = _settled((is_matched | is_tried) & was_seen, maps, views, matched, expected)
 
-    is_wanted = is_matched.index_fill(0, tried, True) & (is_matched | eligible) & (state.missed == 0)
-    prior = torch.where(is_matched[:, None], keypoints[nearest.index], expected)
-    trust = torch.where(is_matched, DETECTION_SHARE, 0.0)
-    settled, is_settled = _settled(is_wanted, maps, earlier, view, points, prior, trust, motion.slopes)
     predicted = torch.where(is_settled[:, None], settled, expected)[tried]
     places = find_places(maps, predicted, index)
     pulled = torch.lerp(predicted, places.keypoints, DETECTION_SHARE)
     pulled = torch.where((is_settled[tried] & _may_lie(maps, pulled))[:, None], pulled, places.keypoints)
-    accepted = places.is_maximum & eligible[tried] & ~is_taken[places.detections] & fits(points[tried], pulled)
+    is_taken = torch.zeros(len(keypoints) + 1, dtype=torch.bool, device=points.device)
+    is_taken[torch.where(is_matched, nearest.index, len(keypoints))] = True
+    is_taken[-1] = False
+    accepted = places.is_maximum & eligible[tried] & ~is_taken[places.detections] & matched.fits(points[tried], pulled)
+    if view.compares_with(earlier):
+        # Surroundings that are not found again are the first sign that something else is looked at.
+        accepted &= (is_settled | ~was_seen)[tried]
     candidates = describe_places(maps, places, accepted, state.recent[tried])
-    accepted &= candidates.similarity >= floor
-    accepted &= (candidates.descriptors.float() * state.first[tried]).sum(dim=1) >= first_floor
+    accepted &= candidates.similarity >= options.min_similarity
+    accepted &= (candidates.descriptors.float() * state.first[tried]).sum(dim=1) >= options.first_similarity
     accepted = index.one_each(candidates.keypoints, candidates.similarity, accepted)
     is_other = accepted & (candidates.detections < 0)
     room = maps.options.max_num_keypoints - is_matched.sum() - (accepted & ~is_other).sum()
@@ -206,35 +223,38 @@ def _follow(
 
     own = torch.arange(len(tried), device=tried.device) + len(keypoints)
     source = torch.where(candidates.detections >= 0, candidates.detections, own)
+    sources = torch.where(is_matched, nearest.index, -1)
     sources[tried] = torch.where(accepted, source, sources[tried])
     similarity = nearest.similarity.clone()
     similarity[tried] = torch.where(accepted, candidates.similarity, similarity[tried])
-    positions = torch.where((is_settled & _may_lie(maps, settled))[:, None], settled, keypoints[nearest.index])
+    positions = torch.where((is_settled & _may_lie(maps, settled))[:, None], settled, matched.detected)
     positions[tried] = torch.where(accepted[:, None], pulled, positions[tried])
     is_best = sources == nearest.index
     margin = similarity - torch.where(is_best, nearest.second_similarity, nearest.similarity)
-    expected = torch.where(motion.is_known[:, None], expected, points)
+    expected = torch.where(matched.motion.is_known[:, None], expected, points)
     return candidates, _Sightings(sources, positions, similarity, margin, expected, is_in_image)
 
 
 def _settled(
     is_wanted: torch.Tensor,
     maps: FrameMaps,
-    earlier: View | None,
-    view: View,
-    points: torch.Tensor,
-    prior: torch.Tensor,
-    trust: torch.Tensor,
-    slopes: torch.Tensor,
+    views: tuple[View | None, View],
+    matched: _Matched,
+    expected: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(C, 2) where the surroundings of (C, 2) points went, near `prior`, and (C,) whether that is known."""
-    if earlier is None or earlier.resize != maps.resize:
+    """(C, 2) where the surroundings of the points went, and (C,) whether that is known; False where not wanted."""
+    earlier, view = views
+    prior = torch.where(matched.is_matched[:, None], matched.detected, expected)
+    if earlier is None or not view.compares_with(earlier):
         return prior, torch.zeros_like(is_wanted)
+    # A detection is a second opinion; a prediction only says where to begin.
+    share = torch.where(matched.is_matched, DETECTION_SHARE, 0.0)
+    of_points = (matched.points, prior, share, matched.motion.slopes)
     if maps.is_padded:
-        settled, is_settled = align_patches(earlier.image, view.image, points, prior, trust, slopes)
+        settled, is_settled = align_patches(earlier.image, view.image, *of_points)
         return settled, is_settled & is_wanted
     rows = is_wanted.nonzero()[:, 0]
-    settled, is_settled = align_patches(earlier.image, view.image, points[rows], prior[rows], trust[rows], slopes[rows])
+    settled, is_settled = align_patches(earlier.image, view.image, *(values[rows] for values in of_points))
     return prior.index_copy(0, rows, settled), is_wanted.index_copy(0, rows, is_settled)
 
 

@@ -20,7 +20,7 @@ DETECTION_SHARE = 0.2
 _DETECTION_WEIGHT = 2e-5
 _ITERATIONS = 4
 _LARGEST_STEP_PX = 1.0
-_LAST_STEP_PX = 0.2  # larger, and it has not settled
+_LAST_STEP_PX = 0.3  # larger, and it has not settled
 # Farther from its detection, a point has lost its surroundings or the detector its point.
 _FARTHEST_PX = 2.5
 _LEAST_CORRELATION = 0.6

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -20,11 +21,13 @@ from feature_frontend.settings import Settings
 from feature_frontend.tracker import ChainTracker, Continuation
 from feature_frontend.tracking.epipolar_motion import epipolar_residuals, fundamental_by_reweighting
 from feature_frontend.tracking.local_motion import local_motion
+from feature_frontend.tracking.patch_alignment import align_patches
 from feature_frontend.two_view import epipolar_distances, fundamental_matrix
 from feature_frontend.types import Features
 from tests.tolerances import TRACKING
 
 Uint8Array = npt.NDArray[np.uint8]
+FloatArray = npt.NDArray[np.float64]
 
 _HEIGHT, _WIDTH = 240, 320
 _STEP_PX = np.array([3, 2])
@@ -290,3 +293,55 @@ def test_the_right_image_of_a_stereo_pair_is_extracted_and_not_tracked(photograp
         assert np.array_equal(result.tracks.ids, expected.tracks.ids)
         assert result.right is not None
         assert torch.equal(result.right.keypoints, alone.extractor(right).keypoints)
+
+
+def _textured(height: int, width: int) -> npt.NDArray[np.float32]:
+    noise = np.random.default_rng(0).random((height, width)).astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(noise, (0, 0), 2.0) * 4.0 - 1.5, np.float32)
+
+
+def test_points_go_where_their_surroundings_went() -> None:
+    image0 = _textured(_HEIGHT, _WIDTH)
+    linear, shift = np.array([[1.04, 0.03], [-0.02, 0.97]]), np.array([3.3, -2.6])
+    points0 = np.random.default_rng(1).uniform([40, 40], [_WIDTH - 40, _HEIGHT - 40], (200, 2))
+    true = points0 @ linear.T + shift
+    warp = np.column_stack([linear, shift]).astype(np.float32)
+    image1 = cv2.warpAffine(image0, warp, (_WIDTH, _HEIGHT), flags=cv2.INTER_CUBIC) + 0.05
+    detected = true + np.random.default_rng(2).normal(0.0, 0.5, true.shape)
+    slopes = np.broadcast_to(linear.T - np.eye(2), (200, 2, 2))
+    of_points = [torch.from_numpy(np.array(values, np.float32)) for values in (points0, detected, slopes)]
+    images = torch.from_numpy(image0), torch.from_numpy(image1)
+
+    def align(share: float, slopes: torch.Tensor) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+        points, found = align_patches(*images, *of_points[:2], torch.full((200,), share), slopes)
+        return np.linalg.norm(points.numpy() - true, axis=1), found.numpy()
+
+    errors, found = align(0.0, of_points[2])
+    assert found.mean() > 0.95
+    assert np.median(errors[found]) < 0.05
+    # The detections, 0.6 px off, count for as much as they are told to.
+    assert np.median(errors[found]) < np.median(align(0.3, of_points[2])[0][found]) < 0.3
+    # Without the neighbours' affine motion the window is sheared, and less exact for it.
+    assert np.median(align(0.0, torch.zeros_like(of_points[2]))[0][found]) > np.median(errors[found])
+
+
+def test_surroundings_that_are_not_there_are_not_found() -> None:
+    image0, image1 = torch.from_numpy(_textured(_HEIGHT, _WIDTH)), torch.from_numpy(_textured(_WIDTH, _HEIGHT).T.copy())
+    inner = torch.rand((200, 2), generator=torch.Generator().manual_seed(0)) * torch.tensor([250.0, 180.0]) + 30
+    share, slopes = torch.zeros(200), torch.zeros((200, 2, 2))
+    assert align_patches(image0, image1, inner, inner, share, slopes)[1].float().mean() < 0.1
+    assert align_patches(image0, image0, inner, inner, share, slopes)[1].all()
+    # A window that leaves the image says nothing, nor does one without texture.
+    edge = torch.cat([inner[:, :1], torch.full((200, 1), 3.0)], dim=1)
+    assert not align_patches(image0, image0, edge, edge, share, slopes)[1].any()
+    flat = torch.full_like(image0, 0.5)
+    assert not align_patches(flat, flat, inner, inner, share, slopes)[1].any()
+
+
+def test_along_an_edge_the_detection_decides() -> None:
+    profile = 0.5 + 0.4 * np.tanh((np.arange(_WIDTH) - 160.0) / 3.0)
+    image = torch.from_numpy(np.tile(profile.astype(np.float32), (_HEIGHT, 1)))
+    points0, detected = torch.tensor([[160.0, 100.0]]), torch.tensor([[160.6, 101.2]])
+    points, found = align_patches(image, image, points0, detected, torch.zeros(1), torch.zeros((1, 2, 2)))
+    assert found.all()
+    assert torch.allclose(points, torch.tensor([[160.0, 101.2]]), atol=0.05)

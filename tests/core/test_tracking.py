@@ -206,7 +206,8 @@ def test_padded_shapes_find_the_same_points(photographs: list[Uint8Array]) -> No
     for number, (image, expected) in enumerate(zip(images, plain, strict=True)):
         found = frontend.process(image, number * 100_000_000)
         distances = _distances(found.features.keypoints, expected.features.keypoints)
-        assert (distances.amin(dim=1) < 1e-3).float().mean() >= TRACKING.share_same_when_padded
+        # Of neighbours equally far away either may count, which moves a point by hundredths of a pixel.
+        assert (distances.amin(dim=1) < TRACKING.same_point_px).float().mean() >= TRACKING.share_same_when_padded
         assert abs(int(found.tracks.ages.sum()) - int(expected.tracks.ages.sum())) <= 0.05 * found.tracks.ages.sum()
 
 

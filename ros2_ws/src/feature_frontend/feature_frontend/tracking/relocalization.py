@@ -105,15 +105,16 @@ class Candidates:
     detections: torch.Tensor
 
 
-def find_places(maps: FrameMaps, expected: torch.Tensor, detections: PixelIndex) -> Places:
+def find_places(maps: FrameMaps, expected: torch.Tensor, detections: PixelIndex, is_taken: torch.Tensor) -> Places:
     """Where each of R points may be.
 
     Args:
         maps: Of the current image.
         expected: (R, 2) px, where the points should be in the network's image.
         detections: Of `maps.features`.
+        is_taken: (K + 1,) bool, which of those are another point's already; the last is for no detection.
     """
-    pixels, is_maximum = _strongest(maps, expected)
+    pixels, is_maximum = _strongest(maps, expected, detections, is_taken)
     keypoints = _located(maps, maps.network.score_maps(maps.dense)[0, 0], pixels)
     rows = detections(keypoints)
     is_detection = (rows >= 0)[:, None]
@@ -153,7 +154,9 @@ def smallest_distance(maps: FrameMaps) -> int:
     return max(maps.options.nms_radius, _SMALLEST_NMS_RADIUS)
 
 
-def _strongest(maps: FrameMaps, expected: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _strongest(
+    maps: FrameMaps, expected: torch.Tensor, detections: PixelIndex, is_taken: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(R, 2) int64 pixels of the strongest maximum near each prediction, and (R,) bool whether there is one."""
     options = maps.options
     maxima = maps.maxima
@@ -168,7 +171,7 @@ def _strongest(maps: FrameMaps, expected: torch.Tensor) -> tuple[torch.Tensor, t
     is_usable = (x >= border) & (y >= border) & (x < width - border) & (y < height - border)
     pixels = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
     scores = maxima.flatten()[pixels]
-    is_usable &= scores > options.detection_threshold
+    is_usable &= (scores > options.detection_threshold) & ~is_taken[detections(around)]
     if maps.allowed is not None:
         is_usable &= maps.allowed.flatten()[pixels]
     distances = (around - expected[:, None]).square().sum(dim=2)

@@ -201,12 +201,12 @@ def _follow(
     settled, is_settled = _settled((is_matched | is_tried) & was_seen, maps, views, matched, expected)
 
     predicted = torch.where(is_settled[:, None], settled, expected)[tried]
-    places = find_places(maps, predicted, index)
-    pulled = torch.lerp(predicted, places.keypoints, DETECTION_SHARE)
-    pulled = torch.where((is_settled[tried] & _may_lie(maps, pulled))[:, None], pulled, places.keypoints)
     is_taken = torch.zeros(len(keypoints) + 1, dtype=torch.bool, device=points.device)
     is_taken[torch.where(is_matched, nearest.index, len(keypoints))] = True
     is_taken[-1] = False
+    places = find_places(maps, predicted, index, is_taken)
+    pulled = torch.lerp(predicted, places.keypoints, DETECTION_SHARE)
+    pulled = torch.where((is_settled[tried] & _may_lie(maps, pulled))[:, None], pulled, places.keypoints)
     accepted = places.is_maximum & eligible[tried] & ~is_taken[places.detections] & matched.fits(points[tried], pulled)
     if view.compares_with(earlier):
         # Surroundings that are not found again are the first sign that something else is looked at.

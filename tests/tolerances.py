@@ -100,6 +100,8 @@ class Tracking:
         share_relinked: Least share of points that are seen again behind an image that does not show them.
         share_invented: Largest share of tracks that may be seen in an unrelated image.
         drift_px: Largest median distance from a detection of the same point.
+        velocity_px_s: Largest error of the median velocity where the motion is known, at 10 Hz.
+        same_point_px: Largest distance of two computations of one point.
         share_same_when_padded: Least share of points that the padded shapes of a GPU find, too.
     """
 
@@ -108,6 +110,8 @@ class Tracking:
     share_relinked: float = 0.5
     share_invented: float = 0.02
     drift_px: float = 0.5
+    velocity_px_s: float = 0.5
+    same_point_px: float = 0.05
     share_same_when_padded: float = 0.9
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -20,11 +21,13 @@ from feature_frontend.settings import Settings
 from feature_frontend.tracker import ChainTracker, Continuation
 from feature_frontend.tracking.epipolar_motion import epipolar_residuals, fundamental_by_reweighting
 from feature_frontend.tracking.local_motion import local_motion
+from feature_frontend.tracking.patch_alignment import align_patches
 from feature_frontend.two_view import epipolar_distances, fundamental_matrix
 from feature_frontend.types import Features
 from tests.tolerances import TRACKING
 
 Uint8Array = npt.NDArray[np.uint8]
+FloatArray = npt.NDArray[np.float64]
 
 _HEIGHT, _WIDTH = 240, 320
 _STEP_PX = np.array([3, 2])
@@ -50,6 +53,11 @@ def _noisy(images: list[Uint8Array]) -> list[Uint8Array]:
 def _run(images: list[Uint8Array], settings: Settings = _SETTINGS) -> list[FrameResult]:
     frontend = Frontend.from_pretrained(settings)
     return [frontend.process(image, number * 100_000_000) for number, image in enumerate(images)]
+
+
+def _distances(points0: torch.Tensor, points1: torch.Tensor) -> torch.Tensor:
+    """(N0, N1) px, exact also where points are near each other."""
+    return torch.cdist(points0, points1, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _check_consistent(results: list[FrameResult], budget: int) -> None:
@@ -97,7 +105,7 @@ def test_points_live_on_where_a_small_budget_drops_them(photographs: list[Uint8A
     ]
     assert max(picked) < 0.95, "hardly a point was found again that the budget did not pick"
     velocities = results[-1].tracks.velocities[results[-1].tracks.ages > 1]
-    assert np.median(velocities, axis=0).tolist() == (-10 * _STEP_PX).tolist()
+    assert np.abs(np.median(velocities, axis=0) + 10 * _STEP_PX).max() <= TRACKING.velocity_px_s
 
 
 def test_an_image_that_shows_nothing_of_them_is_bridged(photographs: list[Uint8Array]) -> None:
@@ -119,7 +127,7 @@ def test_an_image_that_shows_nothing_of_them_is_bridged(photographs: list[Uint8A
     )
     # Over two images, at 10 Hz.
     fastest = after.tracks.velocities[linked]
-    assert np.median(fastest, axis=0).tolist() == (-10 * _STEP_PX).tolist()
+    assert np.abs(np.median(fastest, axis=0) + 10 * _STEP_PX).max() <= TRACKING.velocity_px_s
     assert set(_run(images, replace(_SETTINGS, track_max_gap=0))[4].tracks.ages.tolist()) == {1}
 
 
@@ -197,8 +205,9 @@ def test_padded_shapes_find_the_same_points(photographs: list[Uint8Array]) -> No
     frontend = Frontend(recorded, _SETTINGS)
     for number, (image, expected) in enumerate(zip(images, plain, strict=True)):
         found = frontend.process(image, number * 100_000_000)
-        distances = torch.cdist(found.features.keypoints, expected.features.keypoints)
-        assert (distances.amin(dim=1) < 1e-3).float().mean() >= TRACKING.share_same_when_padded
+        distances = _distances(found.features.keypoints, expected.features.keypoints)
+        # Of neighbours equally far away either may count, which moves a point by hundredths of a pixel.
+        assert (distances.amin(dim=1) < TRACKING.same_point_px).float().mean() >= TRACKING.share_same_when_padded
         assert abs(int(found.tracks.ages.sum()) - int(expected.tracks.ages.sum())) <= 0.05 * found.tracks.ages.sum()
 
 
@@ -206,7 +215,7 @@ def test_padded_shapes_find_the_same_points(photographs: list[Uint8Array]) -> No
 def test_a_gpu_finds_the_same_points(photographs: list[Uint8Array]) -> None:
     images = [photograph[:_HEIGHT, :_WIDTH] for photograph in photographs]
     for found, expected in zip(_run(images, replace(_SETTINGS, device="cuda")), _run(images), strict=True):
-        distances = torch.cdist(found.features.keypoints, expected.features.keypoints)
+        distances = _distances(found.features.keypoints, expected.features.keypoints)
         assert (distances.amin(dim=1) < 0.1).float().mean() >= TRACKING.share_same_when_padded
         assert found.features.keypoints.device.type == "cpu"
 
@@ -285,3 +294,55 @@ def test_the_right_image_of_a_stereo_pair_is_extracted_and_not_tracked(photograp
         assert np.array_equal(result.tracks.ids, expected.tracks.ids)
         assert result.right is not None
         assert torch.equal(result.right.keypoints, alone.extractor(right).keypoints)
+
+
+def _textured(height: int, width: int) -> npt.NDArray[np.float32]:
+    noise = np.random.default_rng(0).random((height, width)).astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(noise, (0, 0), 2.0) * 4.0 - 1.5, np.float32)
+
+
+def test_points_go_where_their_surroundings_went() -> None:
+    image0 = _textured(_HEIGHT, _WIDTH)
+    linear, shift = np.array([[1.04, 0.03], [-0.02, 0.97]]), np.array([3.3, -2.6])
+    points0 = np.random.default_rng(1).uniform([40, 40], [_WIDTH - 40, _HEIGHT - 40], (200, 2))
+    true = points0 @ linear.T + shift
+    warp = np.column_stack([linear, shift]).astype(np.float32)
+    image1 = cv2.warpAffine(image0, warp, (_WIDTH, _HEIGHT), flags=cv2.INTER_CUBIC) + 0.05
+    detected = true + np.random.default_rng(2).normal(0.0, 0.5, true.shape)
+    slopes = np.broadcast_to(linear.T - np.eye(2), (200, 2, 2))
+    of_points = [torch.from_numpy(np.array(values, np.float32)) for values in (points0, detected, slopes)]
+    images = torch.from_numpy(image0), torch.from_numpy(image1)
+
+    def align(share: float, slopes: torch.Tensor) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+        points, found = align_patches(*images, *of_points[:2], torch.full((200,), share), slopes)
+        return np.linalg.norm(points.numpy() - true, axis=1), found.numpy()
+
+    errors, found = align(0.0, of_points[2])
+    assert found.mean() > 0.95
+    assert np.median(errors[found]) < 0.05
+    # The detections, 0.6 px off, count for as much as they are told to.
+    assert np.median(errors[found]) < np.median(align(0.3, of_points[2])[0][found]) < 0.3
+    # Without the neighbours' affine motion the window is sheared, and less exact for it.
+    assert np.median(align(0.0, torch.zeros_like(of_points[2]))[0][found]) > np.median(errors[found])
+
+
+def test_surroundings_that_are_not_there_are_not_found() -> None:
+    image0, image1 = torch.from_numpy(_textured(_HEIGHT, _WIDTH)), torch.from_numpy(_textured(_WIDTH, _HEIGHT).T.copy())
+    inner = torch.rand((200, 2), generator=torch.Generator().manual_seed(0)) * torch.tensor([250.0, 180.0]) + 30
+    share, slopes = torch.zeros(200), torch.zeros((200, 2, 2))
+    assert align_patches(image0, image1, inner, inner, share, slopes)[1].float().mean() < 0.1
+    assert align_patches(image0, image0, inner, inner, share, slopes)[1].all()
+    # A window that leaves the image says nothing, nor does one without texture.
+    edge = torch.cat([inner[:, :1], torch.full((200, 1), 3.0)], dim=1)
+    assert not align_patches(image0, image0, edge, edge, share, slopes)[1].any()
+    flat = torch.full_like(image0, 0.5)
+    assert not align_patches(flat, flat, inner, inner, share, slopes)[1].any()
+
+
+def test_along_an_edge_the_detection_decides() -> None:
+    profile = 0.5 + 0.4 * np.tanh((np.arange(_WIDTH) - 160.0) / 3.0)
+    image = torch.from_numpy(np.tile(profile.astype(np.float32), (_HEIGHT, 1)))
+    points0, detected = torch.tensor([[160.0, 100.0]]), torch.tensor([[160.6, 101.2]])
+    points, found = align_patches(image, image, points0, detected, torch.zeros(1), torch.zeros((1, 2, 2)))
+    assert found.all()
+    assert torch.allclose(points, torch.tensor([[160.0, 101.2]]), atol=0.05)

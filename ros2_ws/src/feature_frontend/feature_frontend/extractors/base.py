@@ -159,6 +159,7 @@ class FastNetwork(NetworkProtocol, Protocol):
         allowed: torch.Tensor | None = None,
         *,
         trim: bool = False,
+        maxima: torch.Tensor | None = None,
     ) -> PaddedFeatures:
         """Keypoints and descriptors from what `dense` returned.
 
@@ -168,6 +169,8 @@ class FastNetwork(NetworkProtocol, Protocol):
             allowed: As `extract` takes it.
             trim: Only as many rows as the fullest image has, so that nothing is described that is not there. Shapes
                 then depend on the images, and a GPU is waited for.
+            maxima: (B, 1, H, W), what `suppress_non_maxima` with `nms_radius` leaves of `score_maps`, where that is
+                known already.
         """
 
     def score_maps(self, dense: tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -188,6 +191,8 @@ class FrameMaps:
         options: By which the keypoints were picked.
         allowed: (1, H, W) bool, the pixels on which keypoints may lie; None for all.
         features: The keypoints that it picked.
+        images: (1, C, H, W) float32 in [0, 1], what the network saw.
+        maxima: (1, 1, H, W), what `suppress_non_maxima` with `nms_radius` leaves of the scores; None where that is 0.
         is_padded: Whether shapes must not depend on what is in the image, as on a GPU: `features` are padded then.
     """
 
@@ -197,4 +202,6 @@ class FrameMaps:
     options: DetectionOptions
     allowed: torch.Tensor | None
     features: PaddedFeatures
+    images: torch.Tensor
+    maxima: torch.Tensor | None
     is_padded: bool

@@ -20,6 +20,7 @@ from feature_frontend.extractors.base import (
     PaddedFeatures,
 )
 from feature_frontend.extractors.compilation import BackgroundCompiler
+from feature_frontend.extractors.layers.keypoint_detection import suppress_non_maxima
 from feature_frontend.extractors.multi_scale import extract_at_scales, sparse_at_scales
 from feature_frontend.preprocessing import (
     allowed_pixels,
@@ -79,7 +80,7 @@ class PlainExecution:
         """See `Execution`."""
         network = cast(FastNetwork, self._network)
         batch = resize_tensor(images_to_batch(images, self._device, network.input_channels), resize)
-        return _maps(network, network.dense(batch), resize, options, _allowed(masks, resize, self._device))
+        return _maps(network, batch, network.dense(batch), resize, options, _allowed(masks, resize, self._device))
 
 
 class CompiledExecution:
@@ -111,7 +112,7 @@ class CompiledExecution:
         """See `Execution`."""
         device = torch.device("cpu")
         batch = resize_tensor(images_to_batch(images, device, self._network.input_channels), resize)
-        return _maps(self._network, self._compiler(batch), resize, options, _allowed(masks, resize, device))
+        return _maps(self._network, batch, self._compiler(batch), resize, options, _allowed(masks, resize, device))
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,8 @@ class RecordedExecution:
         """See `Execution`."""
         device, network = self.recorder.device, self._network
         batch = resize_tensor(images_to_batch(images, device, network.input_channels), resize)
-        return _maps(network, network.dense(batch), resize, options, _allowed(masks, resize, device), is_padded=True)
+        allowed = _allowed(masks, resize, device)
+        return _maps(network, batch, network.dense(batch), resize, options, allowed, is_padded=True)
 
     def _record(self, key: _Key) -> _RecordedFrame:
         shapes = [*key.shapes, *(shape[:2] for shape in key.shapes if key.has_masks)]
@@ -226,6 +228,7 @@ def whole_frame(
 
 def _maps(
     network: FastNetwork,
+    images: torch.Tensor,
     dense: tuple[torch.Tensor, ...],
     resize: Resize,
     options: DetectionOptions,
@@ -233,8 +236,10 @@ def _maps(
     *,
     is_padded: bool = False,
 ) -> FrameMaps:
-    features = network.sparse(dense, options, allowed, trim=not is_padded)
-    return FrameMaps(network, dense, resize, options, allowed, features, is_padded)
+    radius = options.nms_radius
+    maxima = suppress_non_maxima(network.score_maps(dense), radius) if radius else None
+    features = network.sparse(dense, options, allowed, trim=not is_padded, maxima=maxima)
+    return FrameMaps(network, dense, resize, options, allowed, features, images, maxima, is_padded)
 
 
 def _allowed(masks: Images | None, resize: Resize, device: torch.device) -> torch.Tensor | None:

@@ -94,9 +94,10 @@ class FastAliked(nn.Module):
         allowed: torch.Tensor | None = None,
         *,
         trim: bool = False,
+        maxima: torch.Tensor | None = None,
     ) -> PaddedFeatures:
         """Keypoints of what `dense` returned, and their descriptors; see `FastNetwork`."""
-        detections = detect_padded(self.score_maps(dense), options, allowed)
+        detections = detect_padded(self.score_maps(dense), options, allowed, maxima)
         keypoints, scores = detections.keypoints, detections.scores
         if trim:
             most = int(detections.counts.max())

@@ -101,12 +101,15 @@ class FusedSilk(nn.Module):
         allowed: torch.Tensor | None = None,
         *,
         trim: bool = False,
+        maxima: torch.Tensor | None = None,
     ) -> PaddedFeatures:
         """Keypoints of what `dense` returned, and their descriptors; see `FastNetwork`."""
         probabilities, features = dense
-        if options.nms_radius:
-            probabilities = suppress_non_maxima(probabilities, options.nms_radius)
         border = self.config.border_px
+        if maxima is not None:
+            probabilities = functional.pad(maxima, [-border] * 4)
+        elif options.nms_radius:
+            probabilities = suppress_non_maxima(probabilities, options.nms_radius)
         candidates = zero_border(probabilities[:, 0], max(options.border - border, 0))
         width = candidates.shape[2]
         scores, positions = select_candidates(candidates, options, inside_border(allowed, border))

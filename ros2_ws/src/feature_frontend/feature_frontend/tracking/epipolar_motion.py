@@ -10,7 +10,7 @@ import torch
 
 __all__ = ["epipolar_residuals", "fundamental_by_reweighting"]
 
-_ROUNDS = 6
+_ROUNDS = 4
 _SPREAD = 1.5  # of the median distance, at which a pair weighs half
 _NOISE_PX = 0.3
 _SMALLEST = 1e-12

@@ -7,21 +7,20 @@ again lies where a detection of it would lie, and nothing drifts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 
 from feature_frontend.extractors.base import FrameMaps
-from feature_frontend.extractors.layers.keypoint_detection import refine_keypoints, suppress_non_maxima, zero_border
+from feature_frontend.extractors.layers.keypoint_detection import refine_keypoints, suppress_non_maxima
 from feature_frontend.extractors.layers.sampling import sample_bilinear
 from feature_frontend.extractors.layers.selection import lie_on_allowed
 
-__all__ = ["Candidates", "PixelIndex", "find_candidates", "smallest_distance"]
+__all__ = ["Candidates", "PixelIndex", "Places", "describe_places", "find_places", "smallest_distance"]
 
 WINDOW_RADIUS_PX = 3
 FARTHEST_PX = 2.5  # from the prediction, in the network's image
-_PRIOR_PX = 1.2  # how far from the prediction a maximum loses 39 % of its weight
-_NUM_CANDIDATES = 2
+_PRIOR_PX = 0.8  # how far from the prediction a maximum loses 39 % of its weight
 _SMALLEST_NMS_RADIUS = 2  # for networks that suppress nothing: each of a point's pixels would be a candidate
 
 
@@ -73,11 +72,25 @@ class PixelIndex:
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """For each of R points the strongest maximum near its prediction that looks like it.
+class Places:
+    """For each of R points the strongest maximum near its prediction.
 
     Attributes:
-        is_found: (R,) bool, whether there is one at all; the other rows mean nothing.
+        is_maximum: (R,) bool, whether there is one at all; the other rows mean nothing.
+        keypoints: (R, 2) float32 px in the network's image.
+        detections: (R,) int64, row of the detection that it is; -1 where the detector did not pick it.
+    """
+
+    is_maximum: torch.Tensor
+    keypoints: torch.Tensor
+    detections: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What is seen at R places.
+
+    Attributes:
         keypoints: (R, 2) float32 px in the network's image.
         scores: (R,) float32.
         descriptors: (R, D), L2-normalised.
@@ -85,81 +98,54 @@ class Candidates:
         detections: (R,) int64, row of the detection that it is; -1 where the detector did not pick it.
     """
 
-    is_found: torch.Tensor
     keypoints: torch.Tensor
     scores: torch.Tensor
     descriptors: torch.Tensor
     similarity: torch.Tensor
     detections: torch.Tensor
 
-    def unless(self, others: Candidates, rows: torch.Tensor) -> Candidates:
-        """These, with (Q,) `others` in the given `rows` where they are found and the own ones are not."""
-        is_better = others.is_found & ~self.is_found[rows]
 
-        def merged(own: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-            chosen = is_better.reshape(-1, *[1] * (own.ndim - 1))
-            return own.index_copy(0, rows, torch.where(chosen, other, own[rows]))
-
-        return Candidates(*(merged(getattr(self, field.name), getattr(others, field.name)) for field in fields(self)))
-
-
-def find_candidates(
-    maps: FrameMaps,
-    expected: torch.Tensor,
-    recent: torch.Tensor,
-    detections: PixelIndex,
-    is_taken: torch.Tensor,
-    floor: float,
-) -> Candidates:
-    """The candidate for each of R points: the first, from the strongest on, that looks like it.
+def find_places(maps: FrameMaps, expected: torch.Tensor, detections: PixelIndex, is_taken: torch.Tensor) -> Places:
+    """Where each of R points may be.
 
     Args:
         maps: Of the current image.
         expected: (R, 2) px, where the points should be in the network's image.
-        recent: (R, D) float32, their descriptors.
         detections: Of `maps.features`.
         is_taken: (K + 1,) bool, which of those are another point's already; the last is for no detection.
-        floor: Lowest cosine of two descriptors of one point.
     """
-    score_map = maps.network.score_maps(maps.dense)
-    pixels, is_maximum = _maxima(maps, score_map, expected)
-    rows = torch.arange(len(expected), device=expected.device)
-    result: Candidates | None = None
-    for rank in range(pixels.shape[1]):
-        if result is not None and not maps.is_padded:
-            # What is found need not be described again.
-            rows = (is_maximum[:, rank] & ~result.is_found).nonzero()[:, 0]
-        keypoints = _located(maps, score_map[0, 0], pixels[rows, rank])
-        is_near = (keypoints - expected[rows]).norm(dim=1) <= FARTHEST_PX
-        found = _described(maps, score_map, keypoints, detections(keypoints), recent[rows])
-        is_found = is_maximum[rows, rank] & is_near & (found.similarity >= floor) & ~is_taken[found.detections]
-        found = replace(found, is_found=is_found)
-        result = found if result is None else result.unless(found, rows)
-    assert result is not None
-    return result
+    pixels, is_maximum = _strongest(maps, expected, detections, is_taken)
+    keypoints = _located(maps, maps.network.score_maps(maps.dense)[0, 0], pixels)
+    rows = detections(keypoints)
+    is_detection = (rows >= 0)[:, None]
+    keypoints = torch.where(is_detection, maps.features.keypoints[0][rows], keypoints)
+    return Places(is_maximum & ((keypoints - expected).norm(dim=1) <= FARTHEST_PX), keypoints, rows)
 
 
-def _described(
-    maps: FrameMaps, score_map: torch.Tensor, keypoints: torch.Tensor, detections: torch.Tensor, recent: torch.Tensor
-) -> Candidates:
-    """(Q,) points as candidates: those that are detections with what is known of them, the others described anew."""
+def describe_places(maps: FrameMaps, places: Places, is_wanted: torch.Tensor, recent: torch.Tensor) -> Candidates:
+    """What is at the places: of detections what is known of them, of the others anew.
+
+    Args:
+        maps: Of the current image.
+        places: From `find_places`.
+        is_wanted: (R,) bool; what is said of the others means nothing.
+        recent: (R, D) float32, the points' own descriptors.
+    """
     found = maps.features
-    is_new = detections < 0
-    picked = detections.clamp(min=0)
+    is_new = places.detections < 0
+    picked = places.detections.clamp(min=0)
     descriptors = found.descriptors[0][picked]
-    every = torch.arange(len(keypoints), device=keypoints.device)
-    new = every if maps.is_padded else every[is_new]
-    fresh = maps.network.describe(maps.dense, keypoints[new][None])[0]
+    every = torch.arange(len(is_new), device=is_new.device)
+    new = every if maps.is_padded else every[is_new & is_wanted]
+    fresh = maps.network.describe(maps.dense, places.keypoints[new][None])[0]
     descriptors = descriptors.index_copy(0, new, torch.where(is_new[new, None], fresh, descriptors[new]))
-    positions = torch.where(is_new[:, None], keypoints, found.keypoints[0][picked])
-    read = sample_bilinear(score_map, positions[None, None])[0, 0, 0]
+    read = sample_bilinear(maps.network.score_maps(maps.dense), places.keypoints[None, None])[0, 0, 0]
     return Candidates(
-        is_found=torch.ones_like(is_new),
-        keypoints=positions,
+        keypoints=places.keypoints,
         scores=torch.where(is_new, read, found.scores[0][picked]),
         descriptors=descriptors,
         similarity=(descriptors.float() * recent).sum(dim=1),
-        detections=detections,
+        detections=places.detections,
     )
 
 
@@ -168,24 +154,29 @@ def smallest_distance(maps: FrameMaps) -> int:
     return max(maps.options.nms_radius, _SMALLEST_NMS_RADIUS)
 
 
-def _maxima(maps: FrameMaps, score_maps: torch.Tensor, expected: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(R, M, 2) int64 pixels of the strongest maxima near each prediction, and (R, M) bool whether they are any."""
+def _strongest(
+    maps: FrameMaps, expected: torch.Tensor, detections: PixelIndex, is_taken: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(R, 2) int64 pixels of the strongest maximum near each prediction, and (R,) bool whether there is one."""
     options = maps.options
-    maxima = suppress_non_maxima(score_maps, smallest_distance(maps))[:, 0]
-    maxima = zero_border(maxima, max(options.nms_radius, options.border))
-    if maps.allowed is not None:
-        maxima = maxima.masked_fill(~maps.allowed, 0.0)
-    height, width = maxima.shape[1:]
+    maxima = maps.maxima
+    if maxima is None or options.nms_radius < smallest_distance(maps):
+        maxima = suppress_non_maxima(maps.network.score_maps(maps.dense), smallest_distance(maps))
+    height, width = maxima.shape[2:]
     reach = torch.arange(-WINDOW_RADIUS_PX, WINDOW_RADIUS_PX + 1, device=expected.device)
     window = torch.stack(torch.meshgrid(reach, reach, indexing="xy"), dim=-1).reshape(-1, 2)
     around = expected.round().long()[:, None] + window
     x, y = around.unbind(-1)
-    is_inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    scores = maxima[0, y.clamp(0, height - 1), x.clamp(0, width - 1)]
-    usable = is_inside & (scores > options.detection_threshold)
+    border = max(options.nms_radius, options.border)
+    is_usable = (x >= border) & (y >= border) & (x < width - border) & (y < height - border)
+    pixels = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+    scores = maxima.flatten()[pixels]
+    is_usable &= (scores > options.detection_threshold) & ~is_taken[detections(around)]
+    if maps.allowed is not None:
+        is_usable &= maps.allowed.flatten()[pixels]
     distances = (around - expected[:, None]).square().sum(dim=2)
-    best = (usable * scores * torch.exp(distances / (-2.0 * _PRIOR_PX**2))).topk(_NUM_CANDIDATES, dim=1)
-    return around.gather(1, best.indices[:, :, None].expand(-1, -1, 2)), best.values > 0
+    best = (is_usable * scores * torch.exp(distances / (-2.0 * _PRIOR_PX**2))).max(dim=1)
+    return around[torch.arange(len(around), device=around.device), best.indices], best.values > 0
 
 
 def _located(maps: FrameMaps, score_map: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,10 @@ from dataclasses import dataclass, fields
 
 import torch
 
-__all__ = ["TrackState"]
+from feature_frontend.coordinates import Resize
+from feature_frontend.extractors.base import FrameMaps
+
+__all__ = ["TrackState", "View"]
 
 
 @dataclass(frozen=True)
@@ -53,3 +56,27 @@ class TrackState:
     def followed_by(self, other: TrackState) -> TrackState:
         """The rows of both."""
         return TrackState(*(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
+
+
+@dataclass(frozen=True)
+class View:
+    """What points were seen in.
+
+    Attributes:
+        image: (H, W) float32 grey in [0, 1], as the network saw it.
+        resize: From the image as published to that one.
+    """
+
+    image: torch.Tensor
+    resize: Resize
+
+    @staticmethod
+    def of(maps: FrameMaps) -> View:
+        """What the network saw; colours count alike."""
+        images = maps.images
+        weights = images.new_full((images.shape[1],), 1.0 / images.shape[1])
+        return View(images[0].permute(1, 2, 0) @ weights, maps.resize)
+
+    def compares_with(self, other: View | None) -> bool:
+        """Whether a px is the same in both: the network's image may change where frames are late."""
+        return other is not None and other.resize == self.resize

@@ -11,12 +11,21 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from feature_frontend.coordinates import Resize
 from feature_frontend.extractors.base import FrameMaps
-from feature_frontend.matchers.similarity_search import SimilaritySearch
+from feature_frontend.extractors.layers.selection import lie_on_allowed
+from feature_frontend.matchers.similarity_search import Nearest, SimilaritySearch
 from feature_frontend.tracking.epipolar_motion import epipolar_residuals, fundamental_by_reweighting
-from feature_frontend.tracking.local_motion import local_motion
-from feature_frontend.tracking.relocalization import Candidates, PixelIndex, find_candidates, smallest_distance
-from feature_frontend.tracking.state import TrackState
+from feature_frontend.tracking.local_motion import LocalMotion, local_motion
+from feature_frontend.tracking.patch_alignment import DETECTION_SHARE, align_patches
+from feature_frontend.tracking.relocalization import (
+    Candidates,
+    PixelIndex,
+    describe_places,
+    find_places,
+    smallest_distance,
+)
+from feature_frontend.tracking.state import TrackState, View
 
 __all__ = ["Step", "TrackingOptions", "advance", "miss_all", "start"]
 
@@ -41,6 +50,11 @@ class TrackingOptions:
     grid_rows: int
     grid_columns: int
 
+    @property
+    def first_similarity(self) -> float:
+        """Least cosine similarity of a point to its first descriptor."""
+        return 1.0 - _FIRST_DISTANCE * (1.0 - self.min_similarity)
+
 
 @dataclass(frozen=True)
 class Step:
@@ -48,6 +62,7 @@ class Step:
 
     Attributes:
         state: Of the points that are followed from here on.
+        view: The image, for the next step.
         origins: (C,) int64, for each row of `state` its row in the state before; -1 for a new point.
         keypoints: (B, 2) float32 px in the network's image; detections first, best first, then re-localised points.
         scores: (B,) float32.
@@ -62,6 +77,7 @@ class Step:
     """
 
     state: TrackState
+    view: View
     origins: torch.Tensor
     keypoints: torch.Tensor
     scores: torch.Tensor
@@ -74,10 +90,29 @@ class Step:
 
 
 @dataclass(frozen=True)
+class _Matched:
+    """What descriptors alone say of (C,) points, and the motion of the image that follows from it."""
+
+    points: torch.Tensor
+    detected: torch.Tensor
+    nearest: Nearest
+    motion: LocalMotion
+    is_matched: torch.Tensor
+    fundamental: torch.Tensor
+    has_geometry: torch.Tensor
+    epipolar_px: float
+
+    def fits(self, points0: torch.Tensor, points1: torch.Tensor) -> torch.Tensor:
+        """Whether pairs agree with the epipolar geometry; all do where there is none."""
+        return ~self.has_geometry | (epipolar_residuals(points0, points1, self.fundamental) <= self.epipolar_px)
+
+
+@dataclass(frozen=True)
 class _Sightings:
     """Where (C,) points are seen: `sources` are rows of detections, then of candidates; -1 where they are not."""
 
     sources: torch.Tensor
+    positions: torch.Tensor
     similarity: torch.Tensor
     margin: torch.Tensor
     expected: torch.Tensor
@@ -99,56 +134,86 @@ def miss_all(state: TrackState, max_gap: int) -> tuple[TrackState, torch.Tensor]
     return missed.select(order), order
 
 
-def advance(state: TrackState, maps: FrameMaps, options: TrackingOptions) -> Step:
-    """Follows the points of `state` into the image of `maps`, in which at least one keypoint was detected or padded."""
+def advance(state: TrackState, maps: FrameMaps, options: TrackingOptions, earlier: View | None) -> Step:
+    """Follows the points of `state` into the image of `maps`, in which at least one keypoint was detected or padded.
+
+    Args:
+        state: From `start`, or of the step before.
+        maps: Of the image.
+        options: How they are followed.
+        earlier: What `state` was seen in, where it was; None for the first image.
+    """
     found = maps.features
     height, width = maps.resize.height1, maps.resize.width1
     is_detected = torch.arange(found.keypoints.shape[1], device=found.keypoints.device) < found.counts[0]
     index = PixelIndex(found.keypoints[0], is_detected, height, width)
-    candidates, sightings = _follow(state, maps, is_detected, index, options)
-    return _compose(state, maps, options, is_detected, index, candidates, sightings)
+    view = View.of(maps)
+    matched = _matched(state, maps, is_detected, options)
+    candidates, sightings = _follow(state, maps, index, options, matched, (earlier, view))
+    return _compose(state, maps, options, is_detected, index, candidates, sightings, view)
 
 
-def _follow(
-    state: TrackState, maps: FrameMaps, is_detected: torch.Tensor, index: PixelIndex, options: TrackingOptions
-) -> tuple[Candidates, _Sightings]:
+def _matched(state: TrackState, maps: FrameMaps, is_detected: torch.Tensor, options: TrackingOptions) -> _Matched:
     found = maps.features
     keypoints, descriptors = found.keypoints[0], found.descriptors[0].float()
     points = maps.resize.apply(state.points)
     counts = (state.is_valid.sum(), found.counts[0]) if maps.is_padded else None
     nearest = SimilaritySearch(state.recent, descriptors, _BLOCK_ELEMENTS, counts).nearest()
-    floor = options.min_similarity
-    first_floor = 1.0 - _FIRST_DISTANCE * (1.0 - floor)
-    is_alike = nearest.is_mutual & (nearest.similarity >= floor) & state.is_valid & is_detected[nearest.index]
-    is_alike &= (state.first * descriptors[nearest.index]).sum(dim=1) >= first_floor
-
-    shifts = keypoints[nearest.index] - points
-    motion = local_motion(points, shifts, is_alike, is_padded=maps.is_padded)
-    fundamental = fundamental_by_reweighting(points, points + shifts, motion.agrees)
+    is_alike = nearest.is_mutual & (nearest.similarity >= options.min_similarity)
+    is_alike &= state.is_valid & is_detected[nearest.index]
+    is_alike &= (state.first * descriptors[nearest.index]).sum(dim=1) >= options.first_similarity
+    detected = keypoints[nearest.index]
+    motion = local_motion(points, detected - points, is_alike, is_padded=maps.is_padded)
+    fundamental = fundamental_by_reweighting(points, detected, motion.agrees)
     has_geometry = (motion.agrees.sum() >= _FEWEST_FOR_GEOMETRY) & (options.epipolar_px > 0)
+    matched = _Matched(points, detected, nearest, motion, motion.agrees, fundamental, has_geometry, options.epipolar_px)
+    return replace(matched, is_matched=motion.agrees & matched.fits(points, detected))
 
-    def fits(points0: torch.Tensor, points1: torch.Tensor) -> torch.Tensor:
-        return ~has_geometry | (epipolar_residuals(points0, points1, fundamental) <= options.epipolar_px)
 
-    is_matched = motion.agrees & fits(points, points + shifts)
-    sources = torch.where(is_matched, nearest.index, -1)
-    expected = points + motion.flow
-    is_in_image = _is_inside(expected, maps.resize.height1, maps.resize.width1)
+def _follow(
+    state: TrackState,
+    maps: FrameMaps,
+    index: PixelIndex,
+    options: TrackingOptions,
+    matched: _Matched,
+    views: tuple[View | None, View],
+) -> tuple[Candidates, _Sightings]:
+    """The points that have a match, and those that are found again without one."""
+    keypoints, is_matched, nearest, points = (
+        maps.features.keypoints[0],
+        matched.is_matched,
+        matched.nearest,
+        matched.points,
+    )
+    earlier, view = views
+    expected = points + matched.motion.flow
+    is_in_image = _is_inside(expected, maps.resize)
 
     # The ones seen last come first, of these the oldest.
-    eligible = state.is_valid & ~is_matched & motion.is_known & is_in_image
+    eligible = state.is_valid & ~is_matched & matched.motion.is_known & is_in_image
     urgency = torch.where(eligible, 1e6 * state.missed - state.ages.clamp(max=100_000), torch.inf)
     number = min(math.ceil(options.survival_share * maps.options.max_num_keypoints), len(urgency))
     if not maps.is_padded:
         number = max(min(number, int(eligible.sum())), 1)
     tried = urgency.topk(number, largest=False, sorted=True).indices
+    is_tried = torch.zeros_like(eligible).index_fill(0, tried, value=True) & eligible
+    was_seen = state.missed == 0
+    settled, is_settled = _settled((is_matched | is_tried) & was_seen, maps, views, matched, expected)
+
+    predicted = torch.where(is_settled[:, None], settled, expected)[tried]
     is_taken = torch.zeros(len(keypoints) + 1, dtype=torch.bool, device=points.device)
     is_taken[torch.where(is_matched, nearest.index, len(keypoints))] = True
     is_taken[-1] = False
-    candidates = find_candidates(maps, expected[tried], state.recent[tried], index, is_taken, floor)
-    accepted = candidates.is_found & eligible[tried]
-    accepted &= (candidates.descriptors.float() * state.first[tried]).sum(dim=1) >= first_floor
-    accepted &= fits(points[tried], candidates.keypoints)
+    places = find_places(maps, predicted, index, is_taken)
+    pulled = torch.lerp(predicted, places.keypoints, DETECTION_SHARE)
+    pulled = torch.where((is_settled[tried] & _may_lie(maps, pulled))[:, None], pulled, places.keypoints)
+    accepted = places.is_maximum & eligible[tried] & ~is_taken[places.detections] & matched.fits(points[tried], pulled)
+    if view.compares_with(earlier):
+        # Surroundings that are not found again are the first sign that something else is looked at.
+        accepted &= (is_settled | ~was_seen)[tried]
+    candidates = describe_places(maps, places, accepted, state.recent[tried])
+    accepted &= candidates.similarity >= options.min_similarity
+    accepted &= (candidates.descriptors.float() * state.first[tried]).sum(dim=1) >= options.first_similarity
     accepted = index.one_each(candidates.keypoints, candidates.similarity, accepted)
     is_other = accepted & (candidates.detections < 0)
     room = maps.options.max_num_keypoints - is_matched.sum() - (accepted & ~is_other).sum()
@@ -158,13 +223,45 @@ def _follow(
 
     own = torch.arange(len(tried), device=tried.device) + len(keypoints)
     source = torch.where(candidates.detections >= 0, candidates.detections, own)
+    sources = torch.where(is_matched, nearest.index, -1)
     sources[tried] = torch.where(accepted, source, sources[tried])
     similarity = nearest.similarity.clone()
     similarity[tried] = torch.where(accepted, candidates.similarity, similarity[tried])
+    positions = torch.where((is_settled & _may_lie(maps, settled))[:, None], settled, matched.detected)
+    positions[tried] = torch.where(accepted[:, None], pulled, positions[tried])
     is_best = sources == nearest.index
     margin = similarity - torch.where(is_best, nearest.second_similarity, nearest.similarity)
-    expected = torch.where(motion.is_known[:, None], expected, points)
-    return candidates, _Sightings(sources, similarity, margin, expected, is_in_image)
+    expected = torch.where(matched.motion.is_known[:, None], expected, points)
+    return candidates, _Sightings(sources, positions, similarity, margin, expected, is_in_image)
+
+
+def _settled(
+    is_wanted: torch.Tensor,
+    maps: FrameMaps,
+    views: tuple[View | None, View],
+    matched: _Matched,
+    expected: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(C, 2) where the surroundings of the points went, and (C,) whether that is known; False where not wanted."""
+    earlier, view = views
+    prior = torch.where(matched.is_matched[:, None], matched.detected, expected)
+    if earlier is None or not view.compares_with(earlier):
+        return prior, torch.zeros_like(is_wanted)
+    # A detection is a second opinion; a prediction only says where to begin.
+    share = torch.where(matched.is_matched, DETECTION_SHARE, 0.0)
+    of_points = (matched.points, prior, share, matched.motion.slopes)
+    if maps.is_padded:
+        settled, is_settled = align_patches(earlier.image, view.image, *of_points)
+        return settled, is_settled & is_wanted
+    rows = is_wanted.nonzero()[:, 0]
+    settled, is_settled = align_patches(earlier.image, view.image, *(values[rows] for values in of_points))
+    return prior.index_copy(0, rows, settled), is_wanted.index_copy(0, rows, is_settled)
+
+
+def _may_lie(maps: FrameMaps, points: torch.Tensor) -> torch.Tensor:
+    """(R,) whether keypoints may lie at (R, 2) points, as far as the mask and the border go."""
+    may = _is_inside(points, maps.resize, maps.options.border)
+    return may if maps.allowed is None else may & lie_on_allowed(maps.allowed, points[None])[0]
 
 
 def _compose(
@@ -175,6 +272,7 @@ def _compose(
     index: PixelIndex,
     candidates: Candidates,
     sightings: _Sightings,
+    view: View,
 ) -> Step:
     """The features and the state that follow from what is seen."""
     found = maps.features
@@ -189,11 +287,13 @@ def _compose(
     order = torch.argsort((~is_kept).to(torch.uint8), stable=True)[: maps.options.max_num_keypoints]
     rows = torch.where(is_kept, is_kept.cumsum(0) - 1, -1)
 
-    keypoints = torch.cat([found.keypoints[0], candidates.keypoints])
+    keypoints = torch.cat([found.keypoints[0], candidates.keypoints, found.keypoints[0, :1]])
+    # Those that are not seen write to a place behind the last one.
+    keypoints = keypoints.index_copy(0, torch.where(is_seen, sightings.sources, len(rows)), sightings.positions)[:-1]
     descriptors = torch.cat([found.descriptors[0], candidates.descriptors])
     current_rows = torch.where(is_seen, rows[sightings.sources], -1)
     missed = torch.where(is_seen, 0, state.missed + 1)
-    positions = torch.where(is_seen[:, None], keypoints[sightings.sources], sightings.expected)
+    positions = torch.where(is_seen[:, None], sightings.positions, sightings.expected)
     # A point that was seen once and not again was mostly noise: only those with a past are waited for.
     is_awaited = sightings.is_in_image & (missed <= options.max_gap) & (state.ages >= _FEWEST_SIGHTINGS)
     old = TrackState(
@@ -223,6 +323,7 @@ def _compose(
         kept = kept[: max(int(every.is_valid.sum()), 1)]
     return Step(
         state=every.select(kept),
+        view=view,
         origins=torch.where(kept < len(state.is_valid), kept, -1),
         keypoints=keypoints[order],
         scores=torch.cat([found.scores[0], candidates.scores])[order],
@@ -280,6 +381,7 @@ def _capacity(maps: FrameMaps) -> int:
     return 2 * maps.options.max_num_keypoints
 
 
-def _is_inside(points: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def _is_inside(points: torch.Tensor, resize: Resize, border: int = 0) -> torch.Tensor:
     x, y = points.unbind(1)
-    return (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
+    last_x, last_y = resize.width1 - 1 - border, resize.height1 - 1 - border
+    return (x >= border) & (y >= border) & (x <= last_x) & (y <= last_y)

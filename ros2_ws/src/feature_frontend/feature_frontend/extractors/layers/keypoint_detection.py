@@ -166,14 +166,18 @@ def detect_keypoints(
 
 
 def detect_padded(
-    score_maps: torch.Tensor, options: DetectionOptions, allowed: torch.Tensor | None = None
+    score_maps: torch.Tensor,
+    options: DetectionOptions,
+    allowed: torch.Tensor | None = None,
+    maxima: torch.Tensor | None = None,
 ) -> Detections:
     """The same as `detect_keypoints` in tensors whose shapes do not depend on the scores.
 
+    `maxima` is what `suppress_non_maxima` makes of them, where that is known already.
     Nothing here waits for the device: the whole of it can be part of a CUDA graph.
     """
     radius = options.nms_radius
-    best, pixels = select_pixels(score_maps, options, allowed)
+    best, pixels = select_pixels(score_maps, options, allowed, maxima)
     keypoints = torch.stack(
         [refine_keypoints(plane, points, radius) for plane, points in zip(score_maps[:, 0], pixels, strict=True)]
     )
@@ -185,7 +189,10 @@ def detect_padded(
 
 
 def select_pixels(
-    score_maps: torch.Tensor, options: DetectionOptions, allowed: torch.Tensor | None = None
+    score_maps: torch.Tensor,
+    options: DetectionOptions,
+    allowed: torch.Tensor | None = None,
+    maxima: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The whole-pixel maxima that become keypoints, best first, as many rows as the budget has.
 
@@ -195,9 +202,10 @@ def select_pixels(
     """
     radius = options.nms_radius
     height, width = score_maps.shape[-2:]
-    maxima = suppress_non_maxima(score_maps.detach(), radius)[:, 0]
+    if maxima is None:
+        maxima = suppress_non_maxima(score_maps.detach(), radius)
     # The window of the refinement must lie inside the map.
-    inner = zero_border(maxima, max(radius, options.border))
+    inner = zero_border(maxima[:, 0], max(radius, options.border))
     best, indices = select_candidates(inner, options, allowed)
     columns, rows = indices % width, torch.div(indices, width, rounding_mode="floor")
     # Rows beyond the count may be anywhere; their windows must lie inside the map, too.

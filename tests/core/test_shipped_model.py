@@ -76,7 +76,7 @@ def test_a_wrong_file_is_an_error_all_the_same(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("nothing_at_hand")
 def test_what_is_added_to_sift_makes_more_right_matches(report_figure: Callable[[str], None]) -> None:
     benchmark = HomographyBenchmark(image_count=3, homographies=4, keypoints=(500,), short_side=240)
-    files = select_images(REPOSITORY / "tests" / "data" / "tum_fr2_desk", benchmark)
+    files = select_images(REPOSITORY / "tests" / "data" / "tum_fr2_desk", benchmark.image_count, benchmark.seed)
     methods = load_methods(["sift", "residual-sift"], MethodOptions(device="cpu"))
     sift, residual = evaluate_methods(methods, files, benchmark)
     assert residual.identity == f"residual-sift@{WEIGHTS['residual-sift'].sha256[:8]}"

@@ -106,3 +106,32 @@ print(kept - resident_mib())
         [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
     ).stdout
     assert float(output) > 100
+
+
+@_needs_glibc
+def test_slack_is_reserved_once() -> None:
+    script = """
+import numpy as np
+from feature_frontend.allocation import give_back_freed_memory, keep_freed_memory, reserve_slack
+from tests.memory import resident_mib
+assert reserve_slack() == 0
+keep_freed_memory()
+def frame():
+    blocks = [np.ones(20_000_000, np.uint8) for _ in range(3)]
+frame()
+before = resident_mib()
+reserve_slack()
+first = resident_mib() - before
+frame()
+reserve_slack()
+second = resident_mib() - before - first
+give_back_freed_memory()
+print(first, second, resident_mib() - before)
+"""
+    output = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
+    first, second, left = map(float, output.split())
+    assert 50 < first < 140
+    assert abs(second) < 1
+    assert left < 0

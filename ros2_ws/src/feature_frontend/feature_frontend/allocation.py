@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 
-__all__ = ["give_back_freed_memory", "keep_freed_memory", "restart_without_thread_caches"]
+__all__ = ["give_back_freed_memory", "keep_freed_memory", "reserve_slack", "restart_without_thread_caches"]
 
 # glibc's <malloc.h>.
 _M_MXFAST = 1
@@ -14,7 +14,32 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
 _M_ARENA_MAX = -8
 _KEPT_BYTES = 2**30
+_MOST_SLACK_BYTES = 2**28
 _WITHOUT_THREAD_CACHES = "glibc.malloc.tcache_count=0"
+
+
+class _MallocInfo(ctypes.Structure):
+    """glibc's struct mallinfo2, since 2.33."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks"),
+            "keepcost",
+        )
+    ]
+
+
+class _Heap:
+    """What this process has asked of its heap.
+
+    Attributes:
+        is_kept: Whether freed memory stays.
+        slack: Bytes of free memory beyond what a frame needs.
+    """
+
+    is_kept = False
+    slack = 0
 
 
 def restart_without_thread_caches() -> None:
@@ -51,12 +76,39 @@ def keep_freed_memory() -> bool:
     # One arena: the others are made of pieces of 64 MiB, too small for the tensors, which would be mapped after all.
     # No fast bins: a small block in them is not joined with the free memory around it.
     wanted = ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _KEPT_BYTES), (_M_MXFAST, 0))
-    return all(library.mallopt(option, value) == 1 for option, value in wanted)
+    _Heap.is_kept = all(library.mallopt(option, value) == 1 for option, value in wanted)
+    return _Heap.is_kept
+
+
+def reserve_slack() -> int:
+    """Has the heap hold once more what is free in it now, 256 MiB at most; by how many bytes it has grown.
+
+    Between two frames that is what a frame needs. Where its blocks come to lie depends on messages that come and go
+    meanwhile, and an unlucky one in the place of an activation map costs the memory of a map: with the slack it does
+    not, and memory is after seconds what it would be after hours. Does nothing where freed memory is not kept.
+    """
+    library = _glibc()
+    if not _Heap.is_kept or library is None or not hasattr(library, "mallinfo2"):
+        return 0
+    library.mallinfo2.restype = _MallocInfo
+    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    library.free.argtypes = [ctypes.c_void_p]
+    before = library.mallinfo2()
+    wanted = min(before.fordblks - _Heap.slack, _MOST_SLACK_BYTES)
+    block = library.malloc(before.fordblks + wanted - _Heap.slack) if wanted > _Heap.slack else None
+    if block is None:
+        return 0
+    # Free memory that nobody has touched yet is not resident, and would come later, frame by frame.
+    ctypes.memset(block, 0, before.fordblks + wanted - _Heap.slack)
+    library.free(block)
+    _Heap.slack = wanted
+    return int(library.mallinfo2().arena - before.arena)
 
 
 def give_back_freed_memory() -> bool:
     """Gives freed memory back to the kernel once, such as that of a model that is gone; whether there was any."""
     library = _glibc()
+    _Heap.slack = 0
     return library is not None and library.malloc_trim(0) == 1
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from feature_frontend.allocation import reserve_slack
 from feature_frontend.epipolar_check import EpipolarCheck
 from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.extractors.extractor import Mask
@@ -37,6 +38,7 @@ __all__ = ["WARM_UP_SIZE", "Frame", "FrameWorker"]
 WARM_UP_SIZE = (240, 320)
 _MS_PER_S = 1e3
 _REFUSAL_LOG_S = 1.0
+_SETTLED_FRAMES = 3  # of one model and size, until all that a frame needs has been asked for
 
 
 @dataclass(frozen=True)
@@ -151,8 +153,13 @@ class FrameWorker:
                 self._logger.error(f"a change between two frames failed: {traceback.format_exc()}")
 
     def _work(self, queue: FrameQueue[Frame]) -> None:
+        settled, count = None, 0
         while (frame := queue.get()) is not None and self.process(frame):
-            pass
+            extractor = self._frontend.extractor
+            kind = extractor.identity, extractor.execution, self.image_size
+            settled, count = kind, count + 1 if kind == settled else 1
+            if count == _SETTLED_FRAMES:
+                reserve_slack()
 
     def process(self, frame: Frame) -> bool:
         """Processes a frame in the calling thread; False where there is nobody left to tell what became of it."""

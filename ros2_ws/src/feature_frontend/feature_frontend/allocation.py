@@ -23,10 +23,18 @@ class _MallocInfo(ctypes.Structure):
 
     _fields_ = [
         (name, ctypes.c_size_t)
-        for name in (
-            *("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks"),
+        for name in [
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
             "keepcost",
-        )
+        ]
     ]
 
 
@@ -83,9 +91,10 @@ def keep_freed_memory() -> bool:
 def reserve_slack() -> int:
     """Has the heap hold once more what is free in it now, 256 MiB at most; by how many bytes it has grown.
 
-    Between two frames that is what a frame needs. Where its blocks come to lie depends on messages that come and go
-    meanwhile, and an unlucky one in the place of an activation map costs the memory of a map: with the slack it does
-    not, and memory is after seconds what it would be after hours. Does nothing where freed memory is not kept.
+    Between two frames that is what a frame needs, and what loading has left. Where a frame's blocks come to lie depends
+    on messages that come and go meanwhile, and an unlucky one in the place of an activation map costs the memory of a
+    map: with the slack it does not, and memory is after seconds what it would be after hours. Does nothing where freed
+    memory is not kept.
     """
     library = _glibc()
     if not _Heap.is_kept or library is None or not hasattr(library, "mallinfo2"):
@@ -94,14 +103,15 @@ def reserve_slack() -> int:
     library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     library.free.argtypes = [ctypes.c_void_p]
     before = library.mallinfo2()
-    wanted = min(before.fordblks - _Heap.slack, _MOST_SLACK_BYTES)
-    block = library.malloc(before.fordblks + wanted - _Heap.slack) if wanted > _Heap.slack else None
+    slack = min(before.fordblks - _Heap.slack, _MOST_SLACK_BYTES)
+    size = before.fordblks + slack - _Heap.slack
+    block = library.malloc(size) if slack > _Heap.slack else None
     if block is None:
         return 0
     # Free memory that nobody has touched yet is not resident, and would come later, frame by frame.
-    ctypes.memset(block, 0, before.fordblks + wanted - _Heap.slack)
+    ctypes.memset(block, 0, size)
     library.free(block)
-    _Heap.slack = wanted
+    _Heap.slack = slack
     return int(library.mallinfo2().arena - before.arena)
 
 

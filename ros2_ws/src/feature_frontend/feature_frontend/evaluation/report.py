@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from feature_frontend.errors import SourceError
 from feature_frontend.evaluation.chart import Chart, Group, Panel, draw_chart
@@ -144,16 +145,33 @@ def write_homography_report(
     Raises:
         SourceError: A file cannot be written.
     """
-    table, data, picture = (folder / f"homography.{suffix}" for suffix in ("md", "json", "png"))
-    drawn = draw_chart(homography_chart(results, benchmark, len(images)))
+    picture = draw_chart(homography_chart(results, benchmark, len(images)))
+    data = homography_json(results, benchmark, images)
+    return write_report(folder / "homography", homography_table(results), data, picture)
+
+
+def write_report(stem: Path, table: str, data: str, picture: npt.NDArray[np.uint8]) -> list[Path]:
+    """Writes `stem`.md, .json and .png; returns their paths.
+
+    Args:
+        stem: Path without a suffix, in a folder that exists.
+        table: Markdown.
+        data: JSON.
+        picture: (H, W, 3) RGB.
+
+    Raises:
+        SourceError: A file cannot be written.
+    """
+    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+    contents = {".md": f"{table}\n".encode(), ".json": f"{data}\n".encode(), ".png": encoded}
+    paths = [stem.with_name(stem.name + suffix) for suffix in contents]
     try:
-        table.write_text(homography_table(results) + "\n", encoding="utf-8")
-        data.write_text(homography_json(results, benchmark, images) + "\n", encoding="utf-8")
-        picture.write_bytes(cv2.imencode(".png", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))[1].tobytes())
+        for path, content in zip(paths, contents.values(), strict=True):
+            path.write_bytes(content)
     except OSError as error:
-        msg = f"the report cannot be written into {folder}: {error}; choose another --output"
+        msg = f"the report cannot be written into {stem.parent}: {error}; choose another --output"
         raise SourceError(msg) from error
-    return [table, data, picture]
+    return paths
 
 
 def _groups(results: Sequence[MethodResult]) -> dict[str, list[MethodResult]]:

@@ -10,11 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from feature_frontend.errors import SourceError
 from feature_frontend.evaluation.baselines import MULTI_SCALE
 from feature_frontend.evaluation.line_chart import Line, Plot, draw_plots
 from feature_frontend.evaluation.pen import Canvas
-from feature_frontend.evaluation.report import json_value, markdown_table
+from feature_frontend.evaluation.report import json_value, markdown_table, write_report
 from feature_frontend.evaluation.robustness import ANGLES_DEG, OCTAVES, Curve, RobustnessBenchmark, RobustnessResult
 
 __all__ = ["robustness_picture", "robustness_tables", "write_robustness_report"]
@@ -64,8 +63,6 @@ def write_robustness_report(
     Raises:
         SourceError: A file cannot be written.
     """
-    table, data, picture = (folder / f"robustness.{suffix}" for suffix in ("md", "json", "png"))
-    drawn = robustness_picture(results, benchmark, len(images))
     document = {
         "benchmark": asdict(benchmark),
         "versions": {"opencv": cv2.__version__, "numpy": np.__version__},
@@ -74,14 +71,9 @@ def write_robustness_report(
         "octaves": OCTAVES,
         "results": [asdict(result) for result in results],
     }
-    try:
-        table.write_text(robustness_tables(results) + "\n", encoding="utf-8")
-        data.write_text(json.dumps(json_value(document), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        picture.write_bytes(cv2.imencode(".png", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))[1].tobytes())
-    except OSError as error:
-        msg = f"the report cannot be written into {folder}: {error}; choose another --output"
-        raise SourceError(msg) from error
-    return [table, data, picture]
+    data = json.dumps(json_value(document), indent=1, allow_nan=False)
+    picture = robustness_picture(results, benchmark, len(images))
+    return write_report(folder / "robustness", robustness_tables(results), data, picture)
 
 
 def _table(heading: str, axis: Sequence[float], rows: Sequence[tuple[str, Curve]]) -> str:

@@ -158,7 +158,8 @@ class FrameWorker:
             extractor = self._frontend.extractor
             kind = extractor.identity, extractor.execution, self.image_size
             settled, count = kind, count + 1 if kind == settled else 1
-            if count == _SETTLED_FRAMES:
+            # On a GPU the maps are not in this heap, and a Jetson's memory is the GPU's, too.
+            if count == _SETTLED_FRAMES and extractor.device.type == "cpu":
                 reserve_slack()
 
     def process(self, frame: Frame) -> bool:

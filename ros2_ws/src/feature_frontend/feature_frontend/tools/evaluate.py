@@ -10,8 +10,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tqdm import tqdm
-
 from feature_frontend.allocation import keep_freed_memory
 from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.evaluation.homography_benchmark import HomographyBenchmark, evaluate_methods, select_images
@@ -23,7 +21,12 @@ from feature_frontend.evaluation.report import (
 )
 from feature_frontend.tools.evaluate_robustness import add_robustness
 from feature_frontend.tools.evaluate_tracks import add_tracks
-from feature_frontend.tools.evaluation_arguments import add_image_arguments, add_method_arguments, methods_of
+from feature_frontend.tools.evaluation_arguments import (
+    add_image_arguments,
+    add_method_arguments,
+    methods_of,
+    pairs_progress,
+)
 
 __all__ = ["main"]
 
@@ -97,12 +100,7 @@ def _homography(arguments: argparse.Namespace) -> int:
     methods = methods_of(arguments)
     make_report_folder(arguments.output)
     total = len(files) * benchmark.homographies * len(benchmark.keypoints) * len(methods)
-    with tqdm(total=total, desc="pairs", unit=" pairs", disable=None, leave=False, file=sys.stderr) as progress:
-
-        def advance(method: str) -> None:
-            progress.set_postfix_str(method, refresh=False)
-            progress.update()
-
+    with pairs_progress(total) as advance:
         results = evaluate_methods(methods, files, benchmark, advance)
     print(homography_table(results))
     print(f"\nMedian times on this machine:\n\n{timing_table(results)}\n")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import sys
-
-from tqdm import tqdm
 
 from feature_frontend.evaluation.baselines import MULTI_SCALE
 from feature_frontend.evaluation.homography_benchmark import select_images
 from feature_frontend.evaluation.report import make_report_folder
 from feature_frontend.evaluation.robustness import ANGLES_DEG, OCTAVES, RobustnessBenchmark, evaluate_robustness
 from feature_frontend.evaluation.robustness_report import robustness_tables, write_robustness_report
-from feature_frontend.tools.evaluation_arguments import add_image_arguments, add_method_arguments, methods_of
+from feature_frontend.tools.evaluation_arguments import (
+    add_image_arguments,
+    add_method_arguments,
+    methods_of,
+    pairs_progress,
+)
 
 __all__ = ["add_robustness"]
 
@@ -59,12 +61,7 @@ def _robustness(arguments: argparse.Namespace) -> int:
     methods = methods_of(arguments)
     make_report_folder(arguments.output)
     total = len(files) * (len(ANGLES_DEG) + len(OCTAVES)) * len(methods)
-    with tqdm(total=total, desc="pairs", unit=" pairs", disable=None, leave=False, file=sys.stderr) as progress:
-
-        def advance(method: str) -> None:
-            progress.set_postfix_str(method, refresh=False)
-            progress.update()
-
+    with pairs_progress(total) as advance:
         results = evaluate_robustness(methods, files, benchmark, advance)
     print(f"{robustness_tables(results)}\n")
     for path in write_robustness_report(arguments.output, results, benchmark, files):

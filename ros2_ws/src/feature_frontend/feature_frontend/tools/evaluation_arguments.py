@@ -1,15 +1,19 @@
-"""Options that the tools share which measure methods on photographs."""
+"""Options and the progress bar that the tools share which measure methods on photographs."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from tqdm import tqdm
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.evaluation.baselines import METHODS, MULTI_SCALE, MethodOptions, MethodProtocol, load_methods
 
-__all__ = ["add_image_arguments", "add_method_arguments", "methods_of"]
+__all__ = ["add_image_arguments", "add_method_arguments", "methods_of", "pairs_progress"]
 
 
 def add_image_arguments(command: argparse.ArgumentParser, count: int, short_side: int, seed: int) -> None:
@@ -65,6 +69,18 @@ def methods_of(arguments: argparse.Namespace) -> Mapping[str, MethodProtocol]:
     """
     options = MethodOptions(seed=arguments.seed, device=arguments.device, weights_dir=arguments.weights_dir)
     return load_methods(arguments.methods, options, _weights(arguments.weights))
+
+
+@contextmanager
+def pairs_progress(total: int) -> Iterator[Callable[[str], None]]:
+    """A bar over so many pairs; what to call after each, with the name of its method."""
+    with tqdm(total=total, desc="pairs", unit=" pairs", disable=None, leave=False, file=sys.stderr) as progress:
+
+        def advance(method: str) -> None:
+            progress.set_postfix_str(method, refresh=False)
+            progress.update()
+
+        yield advance
 
 
 def _weights(entries: Sequence[str]) -> dict[str, str]:

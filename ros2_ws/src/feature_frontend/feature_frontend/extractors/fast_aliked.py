@@ -246,11 +246,11 @@ class _PixelFeatures:
             weights: (B, ..., 4) float32.
         """
         parts = self._by_level(pixels)
-        squares = torch.stack([part.float().square().sum(dim=1) for part in parts]).sum(dim=0)
-        scaled = weights.reshape(-1) / squares.sqrt().clamp(min=_SMALLEST_NORM)
-        shares = scaled.to(parts[0].dtype).reshape(-1, 1, _CORNERS)
-        sums = [torch.bmm(shares, part.reshape(-1, _CORNERS, part.shape[1]))[:, 0] for part in parts]
-        return torch.cat(sums, dim=1)
+        lengths = torch.stack([torch.linalg.vector_norm(part, dim=1, dtype=torch.float32) for part in parts])
+        scaled = weights.reshape(-1) / lengths.square().sum(dim=0).sqrt().clamp(min=_SMALLEST_NORM)
+        shares = scaled.reshape(-1, _CORNERS)
+        own = torch.arange(shares.numel(), device=shares.device).reshape(-1, _CORNERS)
+        return torch.cat([weighted_row_sums(part, own, shares) for part in parts], dim=1)
 
     def _by_level(self, pixels: torch.Tensor) -> list[torch.Tensor]:
         """Each level's (P, D / 4) share of the features at P pixels."""
@@ -259,7 +259,7 @@ class _PixelFeatures:
         (height, width), *smaller = self._sizes
         indices = padded[..., 1] * width + padded[..., 0]
         starts = _first_rows(batch, height * width, pixels.device).reshape(-1, *[1] * (indices.ndim - 1))
-        parts = [self._rows[0][(indices + starts).reshape(-1)]]
+        parts = [self._rows[0].index_select(0, (indices + starts).reshape(-1))]
         for size, rows in zip(smaller, self._rows[1:], strict=True):
             corners, weights = corners_of_upsampling(padded, size, (height, width))
             starts = _first_rows(batch, size[0] * size[1], pixels.device).reshape(-1, *[1] * (corners.ndim - 1))

@@ -51,7 +51,7 @@ class TrackState:
 
     def select(self, rows: torch.Tensor) -> TrackState:
         """The given rows."""
-        return TrackState(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return TrackState(*(getattr(self, field.name).index_select(0, rows) for field in fields(self)))
 
     def followed_by(self, other: TrackState) -> TrackState:
         """The rows of both."""

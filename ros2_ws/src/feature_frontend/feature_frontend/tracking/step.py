@@ -161,7 +161,8 @@ def _matched(state: TrackState, maps: FrameMaps, is_detected: torch.Tensor, opti
     nearest = SimilaritySearch(state.recent, descriptors, _BLOCK_ELEMENTS, counts).nearest()
     is_alike = nearest.is_mutual & (nearest.similarity >= options.min_similarity)
     is_alike &= state.is_valid & is_detected[nearest.index]
-    is_alike &= (state.first * descriptors[nearest.index]).sum(dim=1) >= options.first_similarity
+    of_nearest = descriptors.index_select(0, nearest.index)
+    is_alike &= (state.first * of_nearest).sum(dim=1) >= options.first_similarity
     detected = keypoints[nearest.index]
     motion = local_motion(points, detected - points, is_alike, is_padded=maps.is_padded)
     fundamental = fundamental_by_reweighting(points, detected, motion.agrees)
@@ -211,9 +212,11 @@ def _follow(
     if view.compares_with(earlier):
         # Surroundings that are not found again are the first sign that something else is looked at.
         accepted &= (is_settled | ~was_seen)[tried]
-    candidates = describe_places(maps, places, accepted, state.recent[tried])
+    candidates = describe_places(maps, places, accepted, state.recent.index_select(0, tried))
     accepted &= candidates.similarity >= options.min_similarity
-    accepted &= (candidates.descriptors.float() * state.first[tried]).sum(dim=1) >= options.first_similarity
+    accepted &= (candidates.descriptors.float() * state.first.index_select(0, tried)).sum(
+        dim=1
+    ) >= options.first_similarity
     accepted = index.one_each(candidates.keypoints, candidates.similarity, accepted)
     is_other = accepted & (candidates.detections < 0)
     room = maps.options.max_num_keypoints - is_matched.sum() - (accepted & ~is_other).sum()
@@ -291,6 +294,7 @@ def _compose(
     # Those that are not seen write to a place behind the last one.
     keypoints = keypoints.index_copy(0, torch.where(is_seen, sightings.sources, len(rows)), sightings.positions)[:-1]
     descriptors = torch.cat([found.descriptors[0], candidates.descriptors])
+    of_seen = descriptors.index_select(0, sightings.sources.clamp(min=0))
     current_rows = torch.where(is_seen, rows[sightings.sources], -1)
     missed = torch.where(is_seen, 0, state.missed + 1)
     positions = torch.where(is_seen[:, None], sightings.positions, sightings.expected)
@@ -299,7 +303,7 @@ def _compose(
     old = TrackState(
         is_valid=state.is_valid & (is_seen | is_awaited),
         points=maps.resize.invert(positions),
-        recent=torch.where(is_seen[:, None], descriptors[sightings.sources].float(), state.recent),
+        recent=torch.where(is_seen[:, None], of_seen.float(), state.recent),
         first=state.first,
         ages=state.ages + is_seen,
         missed=missed,
@@ -327,7 +331,7 @@ def _compose(
         origins=torch.where(kept < len(state.is_valid), kept, -1),
         keypoints=keypoints[order],
         scores=torch.cat([found.scores[0], candidates.scores])[order],
-        descriptors=descriptors[order],
+        descriptors=descriptors.index_select(0, order),
         count=is_kept.sum(),
         previous_rows=state.rows,
         current_rows=current_rows,

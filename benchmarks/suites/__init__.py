@@ -9,6 +9,7 @@ SUITES: dict[str, str] = {
     "extract": "benchmarks.suites.extract",
     "match": "benchmarks.suites.match",
     "frame": "benchmarks.suites.frame",
+    "tracks": "benchmarks.suites.tracks",
     "node": "benchmarks.suites.node",
     "memory": "benchmarks.suites.memory",
     "soak": "benchmarks.suites.soak",

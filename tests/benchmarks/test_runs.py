@@ -17,6 +17,7 @@ from benchmarks.machine import CpuWatch, describe_machine, machine_slug
 from benchmarks.plot import Line, draw_lines
 from benchmarks.runner import DEFAULT_SUITES, _parse, main
 from benchmarks.suites import SUITES
+from benchmarks.suites.tracks import _there_and_back
 from feature_frontend.errors import SourceError
 from tests.conftest import REPOSITORY
 
@@ -89,6 +90,24 @@ def test_a_whole_frame_has_its_matches_and_its_floor(tmp_path: Path) -> None:
     # 3x3 convolutions of 1, 64, 64 and 32 channels over every pixel are most of it.
     assert floor["amount"] > 2 * 9 * (64 + 64 * 64 + 64 * 32) * 150 * 110
     assert floor["milliseconds"] == pytest.approx(1e3 * floor["amount"] / floor["rate"])
+
+
+def test_tracks_have_their_cost(tmp_path: Path, weights_dir: str) -> None:
+    words = ("--extractors", "aliked-t16", "--weights-dir", weights_dir, "--keypoints", "64", "--size", "160x120")
+    data = _run(tmp_path, "tracks", "--quick", *words)["data"]
+    measured = data["networks"]["aliked-t16"]
+    assert list(measured["engines"]) == ["chain", "persistent", "lk"]
+    assert all(0 < max(engine["points"]) <= 64 for engine in measured["engines"].values())
+    chain, persistent = (measured["engines"][name]["samples_ms"] for name in ("chain", "persistent"))
+    extraction = measured["extraction"]["samples_ms"]
+    assert all(own < whole for own, whole in zip(extraction, chain, strict=True))
+    expected = [(p - c) / e for p, c, e in zip(persistent, chain, extraction, strict=True)]
+    assert measured["shares"] == pytest.approx(expected)
+
+
+def test_a_sequence_played_there_and_back_never_jumps() -> None:
+    assert [_there_and_back(number, 4) for number in range(8)] == [0, 1, 2, 3, 2, 1, 0, 1]
+    assert [_there_and_back(number, 1) for number in range(3)] == [0, 0, 0]
 
 
 def test_match_finds_the_same_pairs(tmp_path: Path) -> None:
@@ -221,6 +240,6 @@ def test_an_unknown_suite_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["extarct"])
     assert (
-        "no suite is called extarct; expected some of extract, match, frame, node, memory, soak, or all"
+        "no suite is called extarct; expected some of extract, match, frame, tracks, node, memory, soak, or all"
         in capsys.readouterr().err
     )

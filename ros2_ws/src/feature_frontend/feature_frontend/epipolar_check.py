@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.parameter_record import SettingsGroup, parameter
-from feature_frontend.two_view import MINIMUM_PAIRS, Points, epipolar_inliers, relative_pose
+from feature_frontend.two_view import MINIMUM_PAIRS, Points, epipolar_inliers, essential_inliers
 
 if TYPE_CHECKING:
     from feature_frontend.frontend import FrameResult
@@ -100,15 +100,14 @@ def check_matches(
     if np.count_nonzero(has_ray) < MINIMUM_PAIRS:
         return MatchCheck()
     # As px of a camera without distortion, in which the threshold means what it says.
-    pose = relative_pose(
+    fits = essential_inliers(
         normalized0[has_ray] * focal_px,
         normalized1[has_ray] * focal_px,
         np.diag([focal_px, focal_px, 1.0]),
         threshold_px,
     )
     inlier = np.zeros(len(normalized0), np.uint8)
-    if pose is not None:
-        inlier[has_ray] = pose.inliers
+    inlier[has_ray] = fits
     return MatchCheck(inlier)
 
 

@@ -12,10 +12,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from feature_frontend.motion_refinement import refine_motion
+
 __all__ = [
     "RelativePose",
     "epipolar_distances",
     "epipolar_inliers",
+    "essential_inliers",
     "essential_matrix",
     "fundamental_matrix",
     "relative_motion",
@@ -32,6 +35,7 @@ MINIMUM_PAIRS = 8
 CONFIDENCE = 0.9999
 MAX_ITERATIONS = 10_000
 _CLEARLY_MORE = 1.05
+_REFINED_THRESHOLDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class RelativePose:
     Attributes:
         rotation: (3, 3), takes directions of camera 0's frame to camera 1's.
         translation: (3,) unit vector, camera 0's centre in camera 1's frame.
-        inliers: (M,) bool, the pairs that agree with it.
+        inliers: (M,) bool, the pairs that RANSAC found to agree.
     """
 
     rotation: FloatArray
@@ -52,7 +56,7 @@ class RelativePose:
 def relative_pose(
     points0: Points, points1: Points, matrix: FloatArray, threshold_px: float = 1.0
 ) -> RelativePose | None:
-    """The motion between two calibrated views, by RANSAC over the essential matrix.
+    """The motion between two calibrated views: RANSAC over the essential matrix, then least squares over all pairs.
 
     Args:
         points0: (M, 2) px in image 0.
@@ -67,20 +71,27 @@ def relative_pose(
         ValueError: The two arrays do not pair up.
     """
     pairs0, pairs1 = _pairs(points0, points1)
-    if len(pairs0) < MINIMUM_PAIRS:
-        return None
     camera = np.asarray(matrix, np.float64)
-    essential, inliers = _find_essential(pairs0, pairs1, camera, threshold_px, cv2.USAC_DEFAULT)
-    # It may settle on the geometry of a part of the scene, which MAGSAC rarely does. Where both see the same, the first
-    # is the better: the second ends without the final least-squares fit that halves the rotation's error and more.
-    other = _find_essential(pairs0, pairs1, camera, threshold_px, cv2.USAC_MAGSAC)
-    if np.count_nonzero(other[1]) > _CLEARLY_MORE * np.count_nonzero(inliers):
-        essential, inliers = other
-    if essential is None or np.count_nonzero(inliers) < MINIMUM_PAIRS:
+    essential, inliers = _find_best_essential(pairs0, pairs1, camera, threshold_px)
+    if essential is None:
         return None
     rays0, rays1 = (_rays(pairs[inliers], camera) for pairs in (pairs0, pairs1))
     rotation, translation = _visible_motion(essential, rays0, rays1)
-    return RelativePose(rotation, translation, inliers)
+    # The order in which RANSAC draws pairs moves its result by as much as good and bad points differ.
+    refined = refine_motion(rotation, translation, pairs0, pairs1, camera, _REFINED_THRESHOLDS * threshold_px)
+    return RelativePose(*refined, inliers)
+
+
+def essential_inliers(points0: Points, points1: Points, matrix: FloatArray, threshold_px: float = 1.0) -> BoolArray:
+    """(M,) which pairs agree with one motion of a calibrated camera: those of `relative_pose`, without the motion.
+
+    All False where there are fewer than 8 pairs or no motion explains 8 of them.
+
+    Raises:
+        ValueError: The two arrays do not pair up.
+    """
+    pairs0, pairs1 = _pairs(points0, points1)
+    return _find_best_essential(pairs0, pairs1, np.asarray(matrix, np.float64), threshold_px)[1]
 
 
 def epipolar_inliers(points0: Points, points1: Points, threshold_px: float = 1.0) -> BoolArray:
@@ -166,6 +177,22 @@ def _pairs(points0: Points, points1: Points) -> tuple[FloatArray, FloatArray]:
         msg = f"points of shapes {pairs0.shape} and {pairs1.shape} do not pair up; expected (M, 2) twice"
         raise ValueError(msg)
     return np.ascontiguousarray(pairs0), np.ascontiguousarray(pairs1)
+
+
+def _find_best_essential(
+    pairs0: FloatArray, pairs1: FloatArray, camera: FloatArray, threshold_px: float
+) -> tuple[FloatArray | None, BoolArray]:
+    """(3, 3) essential matrix that at least 8 pairs agree with, None for none, and (M,) which do."""
+    none = None, np.zeros(len(pairs0), np.bool_)
+    if len(pairs0) < MINIMUM_PAIRS:
+        return none
+    essential, inliers = _find_essential(pairs0, pairs1, camera, threshold_px, cv2.USAC_DEFAULT)
+    # It may settle on the geometry of a part of the scene, which MAGSAC rarely does. Where both see the same, the first
+    # is the better: the second ends without the final least-squares fit.
+    other = _find_essential(pairs0, pairs1, camera, threshold_px, cv2.USAC_MAGSAC)
+    if np.count_nonzero(other[1]) > _CLEARLY_MORE * np.count_nonzero(inliers):
+        essential, inliers = other
+    return (essential, inliers) if np.count_nonzero(inliers) >= MINIMUM_PAIRS else none
 
 
 def _find_essential(

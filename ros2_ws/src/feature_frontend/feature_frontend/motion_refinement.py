@@ -1,0 +1,115 @@
+"""The motion between two views that fits all pairs best, from one that fits most of them.
+
+Least squares of the Sampson distances (Hartley and Zisserman, Multiple View Geometry, 2nd ed., 11.4.3) with Cauchy
+weights, whose scale is that of the pairs themselves: noise counts as noise, and what RANSAC let pass counts for little.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["refine_motion", "sampson_distances"]
+
+FloatArray = npt.NDArray[np.float64]
+
+_ITERATIONS = 20
+_LAST_STEP_RAD = 1e-8
+_HALVINGS = 4
+# Standard deviation of normally distributed values from the median of their absolute values.
+_SPREAD = 1.4826
+_SMALLEST_SCALE_PX = 0.02
+_SMALLEST = 1e-12
+
+
+def refine_motion(
+    rotation: FloatArray,
+    translation: FloatArray,
+    points0: FloatArray,
+    points1: FloatArray,
+    matrix: FloatArray,
+    farthest_px: float,
+) -> tuple[FloatArray, FloatArray]:
+    """The nearby motion with the least robust sum of squares; the order of the pairs does not matter.
+
+    Args:
+        rotation: (3, 3), takes directions of camera 0's frame to camera 1's, within a few degrees of the result.
+        translation: (3,) unit vector, camera 0's centre in camera 1's frame.
+        points0: (M, 2) undistorted px in image 0.
+        points1: (M, 2) px in image 1, row by row the same points.
+        matrix: (3, 3) camera matrix of both.
+        farthest_px: Pairs with a larger Sampson distance from the motion given count for nothing.
+
+    Returns:
+        Rotation (3, 3) and unit translation (3,); the given ones where nothing fits better. Along what the pairs do not
+        determine, such as the direction of a translation that they do not show, the motion stays as it is.
+    """
+    distances = np.abs(sampson_distances(rotation, translation, points0, points1, matrix))
+    near = distances <= farthest_px
+    if not near.any():
+        return rotation, translation
+    scale = max(_SPREAD * float(np.median(distances[near])), _SMALLEST_SCALE_PX)
+    inverse = np.asarray(np.linalg.inv(matrix), np.float64)
+    rays0, rays1 = (_rays(points[near], inverse) for points in (points0, points1))
+    motion = rotation, translation
+    residuals, jacobian = _linearized(*motion, rays0, rays1, inverse)
+    for _ in range(_ITERATIONS):
+        weights = 1.0 / (1.0 + (residuals / scale) ** 2)
+        roots = np.sqrt(weights)
+        step = np.linalg.lstsq(jacobian * roots[:, None], -residuals * roots, rcond=1e-9)[0]
+        cost = np.log1p((residuals / scale) ** 2).sum()
+        for halvings in range(_HALVINGS + 1):
+            moved = _moved(*motion, step / 2**halvings)
+            new_residuals, new_jacobian = _linearized(*moved, rays0, rays1, inverse)
+            if np.log1p((new_residuals / scale) ** 2).sum() < cost:
+                break
+        else:
+            break
+        motion, residuals, jacobian = moved, new_residuals, new_jacobian
+        if np.linalg.norm(step) < _LAST_STEP_RAD:
+            break
+    return motion
+
+
+def sampson_distances(
+    rotation: FloatArray, translation: FloatArray, points0: FloatArray, points1: FloatArray, matrix: FloatArray
+) -> FloatArray:
+    """(M,) px, signed: to first order how far both points of a pair together must move to fit the motion."""
+    inverse = np.asarray(np.linalg.inv(matrix), np.float64)
+    return _linearized(rotation, translation, _rays(points0, inverse), _rays(points1, inverse), inverse)[0]
+
+
+def _rays(points: FloatArray, inverse: FloatArray) -> FloatArray:
+    """(M, 3) directions of (M, 2) px."""
+    return np.asarray(np.column_stack([points, np.ones(len(points))]) @ inverse.T, np.float64)
+
+
+def _linearized(
+    rotation: FloatArray, translation: FloatArray, rays0: FloatArray, rays1: FloatArray, inverse: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """(M,) Sampson distances, and (M, 5) their derivatives by three angles and two of the translation's direction.
+
+    The gradient by which the algebraic error is divided is held fixed in the derivatives.
+    """
+    turned = rays0 @ rotation.T
+    across = np.cross(rays1, translation)
+    error = (across * turned).sum(axis=1)
+    # The error by the px of both images, along x and y: columns of F p0 and of F' p1.
+    by_px1 = np.cross(translation, turned) @ inverse[:, :2]
+    by_px0 = across @ rotation @ inverse[:, :2]
+    gradient = np.sqrt((by_px0**2).sum(axis=1) + (by_px1**2).sum(axis=1)).clip(min=_SMALLEST)
+    by_angles = np.cross(turned, across)
+    by_direction = np.cross(turned, rays1) @ _tangents(translation).T
+    return error / gradient, np.column_stack([by_angles, by_direction]) / gradient[:, None]
+
+
+def _moved(rotation: FloatArray, translation: FloatArray, step: FloatArray) -> tuple[FloatArray, FloatArray]:
+    turned = np.asarray(cv2.Rodrigues(step[:3])[0], np.float64) @ rotation
+    moved = translation + step[3:] @ _tangents(translation)
+    return turned, moved / np.linalg.norm(moved)
+
+
+def _tangents(direction: FloatArray) -> FloatArray:
+    """(2, 3) unit vectors at right angles to a unit vector and to each other."""
+    return np.asarray(np.linalg.svd(direction[None])[2][1:], np.float64)

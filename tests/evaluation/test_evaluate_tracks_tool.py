@@ -40,9 +40,12 @@ def report(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+def _document(report: Path) -> dict[str, Any]:
+    return json.loads((report / "tracks.json").read_text(encoding="utf-8"))
+
+
 def _results(report: Path) -> dict[str, Any]:
-    document = json.loads((report / "tracks.json").read_text(encoding="utf-8"))
-    (sequence,) = document["sequences"]
+    (sequence,) = _document(report)["sequences"]
     return {result["configuration"]: result for result in sequence["results"]}
 
 
@@ -70,6 +73,14 @@ def test_rendered_images_are_tracked_truly(report: Path) -> None:
     assert results["lk"]["alive"]["5"] > results["orb"]["alive"]["5"]
     # Of two images, nearest neighbours without a test of their likeness always find some.
     assert results["lk"]["unrelated"] < 0.05 < results["orb"]["unrelated"]
+    # Lucas-Kanade's motions of this rendered flight are much nearer to the truth, beyond chance.
+    lk, silk = results["lk"]["pose"]["1"], results[_SILK]["pose"]["1"]
+    differences = _document(report)["sequences"][0]["pose_differences"]
+    difference = differences["lk"]["rotation@1"]
+    assert difference["mean"] == pytest.approx(lk["mean_rotation_deg"] - silk["mean_rotation_deg"])
+    assert difference["verdict"] == "smaller"
+    assert len(lk["rotations_deg"]) == len(lk["translations_deg"]) == 6
+    assert _SILK not in differences
     # A chain of one link is the pair itself.
     for name in (_SILK, "orb"):
         assert results[name]["nearest_precision"]["1"] == pytest.approx(results[name]["precision"]["1"])
@@ -80,7 +91,7 @@ def test_the_report_is_one_file_with_its_pictures_in_it(report: Path) -> None:
     page = (report / "tracks.html").read_text(encoding="utf-8")
     assert "://" not in page.replace("data:image", "")
     assert page.count("data:image/png;base64,") == 1
-    assert page.count("<table>") == page.count("</table>") == 3
+    assert page.count("<table>") == page.count("</table>") == 4
     assert all(f"<td>{name}</td>" in page for name in (_SILK, "lk", "orb"))
     table = (report / "tracks.md").read_text(encoding="utf-8")
     assert "| lk " in table

@@ -20,7 +20,7 @@ _HALVINGS = 4
 # Standard deviation of normally distributed values from the median of their absolute values.
 _SPREAD = 1.4826
 _SMALLEST_SCALE_PX = 0.02
-_SMALLEST = 1e-12
+_SMALLEST = 1e-24
 
 
 def refine_motion(
@@ -88,20 +88,32 @@ def _rays(points: FloatArray, inverse: FloatArray) -> FloatArray:
 def _linearized(
     rotation: FloatArray, translation: FloatArray, rays0: FloatArray, rays1: FloatArray, inverse: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """(M,) Sampson distances, and (M, 5) their derivatives by three angles and two of the translation's direction.
-
-    The gradient by which the algebraic error is divided is held fixed in the derivatives.
-    """
+    """(M,) Sampson distances, and (M, 5) their derivatives by three angles and two of the translation's direction."""
+    to_px0, to_px1 = rotation @ inverse[:, :2], inverse[:, :2]
     turned = rays0 @ rotation.T
-    across = np.cross(rays1, translation)
-    error = (across * turned).sum(axis=1)
-    # The error by the px of both images, along x and y: columns of F p0 and of F' p1.
-    by_px1 = np.cross(translation, turned) @ inverse[:, :2]
-    by_px0 = across @ rotation @ inverse[:, :2]
-    gradient = np.sqrt((by_px0**2).sum(axis=1) + (by_px1**2).sum(axis=1)).clip(min=_SMALLEST)
-    by_angles = np.cross(turned, across)
-    by_direction = np.cross(turned, rays1) @ _tangents(translation).T
-    return error / gradient, np.column_stack([by_angles, by_direction]) / gradient[:, None]
+    across0, across1 = np.cross(rays1, translation), np.cross(translation, turned)
+    error = (across0 * turned).sum(axis=1)
+    # The error's derivatives by the px of either image, along x and y: columns of F' p1 and of F p0.
+    by_px0, by_px1 = across0 @ to_px0, across1 @ to_px1
+    squared = ((by_px0**2).sum(axis=1) + (by_px1**2).sum(axis=1)).clip(min=_SMALLEST)
+    distances = error / np.sqrt(squared)
+
+    def derivative(by_error: FloatArray, by_across0: FloatArray, by_across1: FloatArray) -> FloatArray:
+        by_squared = (by_px0 * (by_across0 @ to_px0)).sum(axis=1) + (by_px1 * (by_across1 @ to_px1)).sum(axis=1)
+        return np.asarray(by_error / np.sqrt(squared) - distances * by_squared / squared, np.float64)
+
+    columns = [
+        # An angle about an axis turns what comes from camera 0; seen from there, camera 1 turns the other way.
+        derivative(
+            np.cross(turned, across0)[:, axis], np.cross(across0, unit), np.cross(translation, np.cross(unit, turned))
+        )
+        for axis, unit in enumerate(np.eye(3))
+    ]
+    columns += [
+        derivative(np.cross(turned, rays1) @ tangent, np.cross(rays1, tangent), np.cross(tangent, turned))
+        for tangent in _tangents(translation)
+    ]
+    return distances, np.column_stack(columns)
 
 
 def _moved(rotation: FloatArray, translation: FloatArray, step: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -58,6 +58,8 @@ class PoseErrors:
         mean_rotation_deg: Its mean.
         median_translation_deg: Median angle between the directions of translation; NaN where the camera stands still.
         mean_translation_deg: Its mean.
+        rotations_deg: The angle of each pair, in the order of the frames.
+        translations_deg: The angle between the directions of each pair; NaN where the camera stands still.
     """
 
     pairs: int
@@ -66,6 +68,8 @@ class PoseErrors:
     mean_rotation_deg: float
     median_translation_deg: float
     mean_translation_deg: float
+    rotations_deg: tuple[float, ...]
+    translations_deg: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,7 +291,14 @@ def _pose_errors(pairs: Iterable[Pair], gap: int, recording: TrackRecording) -> 
         rotations.append(rotation_error_deg(found[0].rotation, motion[:3, :3]))
         translations.append(translation_error_deg(found[0].translation, motion[:3, 3]))
     directions = [error for error in translations if not np.isnan(error)]
-    return PoseErrors(len(rotations), without_pose, *_median_and_mean(rotations), *_median_and_mean(directions))
+    return PoseErrors(
+        len(rotations),
+        without_pose,
+        *_median_and_mean(rotations),
+        *_median_and_mean(directions),
+        rotations_deg=tuple(rotations),
+        translations_deg=tuple(translations),
+    )
 
 
 def _median_and_mean(values: Sequence[float]) -> tuple[float, float]:

@@ -17,12 +17,13 @@ import numpy as np
 from feature_frontend.errors import SourceError
 from feature_frontend.evaluation.ground_truth import write_tum
 from feature_frontend.evaluation.pen import Canvas
+from feature_frontend.evaluation.pose_comparison import CONFIDENCE, Difference, paired_difference
 from feature_frontend.evaluation.report import json_value, markdown_table
 from feature_frontend.evaluation.track_benchmark import GAPS, SequenceReport, TrackResult
 from feature_frontend.evaluation.track_pictures import draw_results
 from feature_frontend.evaluation.track_recording import POSE_GAPS
 
-__all__ = ["Table", "tables_of", "write_track_report"]
+__all__ = ["Table", "pose_differences", "tables_of", "write_track_report"]
 
 _NOTES = (
     "alive@n: share of a frame's points that are present n frames later, by id, averaged over the frames.",
@@ -36,6 +37,8 @@ _NOTES = (
     "true@n: share of the pairs over n frames within 2 px of their true epipolar lines; nearest@n: the same of mutual "
     "nearest neighbours between the same two frames, without tracks. rotation, direction: median error of the motion "
     "over n frames from tracks alone (essential matrix, RANSAC 1 px; a pair without a motion counts as 180).",
+    f"mean differences: of the errors over the same pairs of frames, with the {CONFIDENCE:.0%} interval by the "
+    "bootstrap; below 0 is better than the first configuration, and where the interval holds 0 nothing is said.",
     "trajectory: root mean square distance of the chained motions from the truth after alignment with scale.",
 )
 
@@ -50,12 +53,33 @@ class Table:
 
 
 def tables_of(report: SequenceReport) -> list[Table]:
-    """Tables of the tracks, of the geometry where the truth is known, and of the times."""
+    """Tables of the tracks, of the geometry where the truth is known, each against the first, and of the times."""
     results = report.results
     tables = [_table("Tracks", results, _TRACK_COLUMNS)]
     if any(result.pose is not None for result in results):
         tables.append(_table("Against ground truth", results, _TRUTH_COLUMNS))
+        differences = pose_differences(results)
+        if differences:
+            tables.append(_difference_table(results[0].configuration, differences))
     return [*tables, _table("Median times on this machine, for information", results, _TIME_COLUMNS)]
+
+
+def pose_differences(results: Sequence[TrackResult]) -> dict[str, dict[str, Difference]]:
+    """How the errors of motion differ from the first configuration's, by configuration and then by what and gap."""
+    first, *others = results
+    if first.pose is None:
+        return {}
+    return {
+        other.configuration: {
+            f"{what}@{gap}": paired_difference(
+                getattr(other.pose[gap], f"{errors}_deg"), getattr(first.pose[gap], f"{errors}_deg")
+            )
+            for what, errors in (("rotation", "rotations"), ("direction", "translations"))
+            for gap in POSE_GAPS
+        }
+        for other in others
+        if other.pose is not None
+    }
 
 
 def write_track_report(folder: Path, reports: Sequence[SequenceReport], options: Mapping[str, Any]) -> list[Path]:
@@ -84,6 +108,23 @@ def write_track_report(folder: Path, reports: Sequence[SequenceReport], options:
         msg = f"the report cannot be written into {folder}: {error}; choose another --output"
         raise SourceError(msg) from error
     return paths
+
+
+def _difference_table(first: str, differences: Mapping[str, Mapping[str, Difference]]) -> Table:
+    names = tuple(next(iter(differences.values())))
+    rows = tuple(
+        (configuration, *(_difference(own[name], 3 if name.startswith("rotation") else 2) for name in names))
+        for configuration, own in differences.items()
+    )
+    header = ("configuration", *(name.replace("@", " deg@") for name in names))
+    return Table(f"Mean differences from {first}", header, rows)
+
+
+def _difference(value: Difference, digits: int) -> str:
+    if not np.isfinite(value.mean):
+        return "-"
+    interval = f" ({value.low:+.{digits}f} to {value.high:+.{digits}f})" if np.isfinite(value.low) else ""
+    return f"{value.mean:+.{digits}f}{interval}"
 
 
 _Column = tuple[str, Callable[[TrackResult], str]]
@@ -156,6 +197,10 @@ def _json(reports: Sequence[SequenceReport], options: Mapping[str, Any]) -> str:
             "name": report.name,
             "description": report.description,
             "results": [_result_json(result) for result in report.results],
+            "pose_differences": {
+                name: {measure: {**asdict(value), "verdict": value.verdict} for measure, value in own.items()}
+                for name, own in pose_differences(report.results).items()
+            },
         }
         for report in reports
     ]

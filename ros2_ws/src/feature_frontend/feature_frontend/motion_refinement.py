@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["refine_motion", "sampson_distances"]
+__all__ = ["misfit", "refine_motion", "sampson_distances"]
 
 FloatArray = npt.NDArray[np.float64]
 
 _ITERATIONS = 20
-_LAST_STEP_RAD = 1e-8
+_LAST_STEP_RAD = 1e-6
 _HALVINGS = 4
 # Standard deviation of normally distributed values from the median of their absolute values.
 _SPREAD = 1.4826
@@ -70,6 +70,30 @@ def refine_motion(
         if np.linalg.norm(step) < _LAST_STEP_RAD:
             break
     return motion
+
+
+def misfit(
+    rotation: FloatArray,
+    translation: FloatArray,
+    points0: FloatArray,
+    points1: FloatArray,
+    matrix: FloatArray,
+    scale_px: float,
+    farthest_px: float,
+) -> float:
+    """How badly pairs fit a motion: the Cauchy cost of their Sampson distances, by which two motions compare.
+
+    Args:
+        rotation: As for `refine_motion`, like all but the last two.
+        translation: (3,) unit vector.
+        points0: (M, 2) px.
+        points1: (M, 2) px.
+        matrix: (3, 3).
+        scale_px: Distance from which on a pair counts as hardly fitting.
+        farthest_px: Larger distances count as this one.
+    """
+    distances = np.abs(sampson_distances(rotation, translation, points0, points1, matrix)).clip(max=farthest_px)
+    return float(np.log1p((distances / scale_px) ** 2).sum())
 
 
 def sampson_distances(

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend.motion_refinement import refine_motion
+from feature_frontend.motion_refinement import misfit, refine_motion, sampson_distances
 
 __all__ = [
     "RelativePose",
@@ -35,7 +35,8 @@ MINIMUM_PAIRS = 8
 CONFIDENCE = 0.9999
 MAX_ITERATIONS = 10_000
 _CLEARLY_MORE = 1.05
-_REFINED_THRESHOLDS = 3.0
+# In thresholds: what counts for nothing in a fit, and what counts as hardly fitting.
+_FARTHEST, _SCALE = 3.0, 0.3
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class RelativePose:
     Attributes:
         rotation: (3, 3), takes directions of camera 0's frame to camera 1's.
         translation: (3,) unit vector, camera 0's centre in camera 1's frame.
-        inliers: (M,) bool, the pairs that RANSAC found to agree.
+        inliers: (M,) bool, the pairs within the threshold of it.
     """
 
     rotation: FloatArray
@@ -56,13 +57,13 @@ class RelativePose:
 def relative_pose(
     points0: Points, points1: Points, matrix: FloatArray, threshold_px: float = 1.0
 ) -> RelativePose | None:
-    """The motion between two calibrated views: RANSAC over the essential matrix, then least squares over all pairs.
+    """The motion between two calibrated views: least squares from what three searches for it find.
 
     Args:
         points0: (M, 2) px in image 0.
         points1: (M, 2) px in image 1, row by row the same points.
         matrix: (3, 3) camera matrix of both.
-        threshold_px: Largest distance of an inlier from its epipolar line.
+        threshold_px: Largest Sampson distance of an inlier.
 
     Returns:
         The motion; None where there are fewer than 8 pairs or no motion explains 8 of them.
@@ -72,18 +73,30 @@ def relative_pose(
     """
     pairs0, pairs1 = _pairs(points0, points1)
     camera = np.asarray(matrix, np.float64)
-    essential, inliers = _find_best_essential(pairs0, pairs1, camera, threshold_px)
-    if essential is None:
+    if len(pairs0) < MINIMUM_PAIRS:
         return None
-    rays0, rays1 = (_rays(pairs[inliers], camera) for pairs in (pairs0, pairs1))
-    rotation, translation = _visible_motion(essential, rays0, rays1)
-    # The order in which RANSAC draws pairs moves its result by as much as good and bad points differ.
-    refined = refine_motion(rotation, translation, pairs0, pairs1, camera, _REFINED_THRESHOLDS * threshold_px)
-    return RelativePose(*refined, inliers)
+    of_pairs = pairs0, pairs1, camera
+    farthest_px = _FARTHEST * threshold_px
+    best: tuple[float, FloatArray, FloatArray] | None = None
+    # Each of them now and then settles on the geometry of a part of the scene, and not on the same.
+    for method in (cv2.USAC_DEFAULT, cv2.USAC_MAGSAC, cv2.LMEDS):
+        essential, inliers = _find_essential(*of_pairs, threshold_px, method)
+        if essential is None or np.count_nonzero(inliers) < MINIMUM_PAIRS:
+            continue
+        motion = _visible_motion(essential, *(_rays(pairs[inliers], camera) for pairs in (pairs0, pairs1)))
+        # The order in which pairs are drawn moves the result by as much as good and bad points differ.
+        motion = refine_motion(*motion, *of_pairs, farthest_px)
+        cost = misfit(*motion, *of_pairs, _SCALE * threshold_px, farthest_px)
+        if best is None or cost < best[0]:
+            best = cost, *motion
+    if best is None:
+        return None
+    inliers = np.abs(sampson_distances(*best[1:], *of_pairs)) <= threshold_px
+    return RelativePose(*best[1:], inliers) if np.count_nonzero(inliers) >= MINIMUM_PAIRS else None
 
 
 def essential_inliers(points0: Points, points1: Points, matrix: FloatArray, threshold_px: float = 1.0) -> BoolArray:
-    """(M,) which pairs agree with one motion of a calibrated camera: those of `relative_pose`, without the motion.
+    """(M,) which pairs agree with one motion of a calibrated camera, by RANSAC over the essential matrix.
 
     All False where there are fewer than 8 pairs or no motion explains 8 of them.
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 __all__ = ["LocalMotion", "local_motion"]
 
-NUM_NEIGHBOURS = 12
+NUM_NEIGHBOURS = 16
 WIDEST_PX = 8.0  # half of a point's neighbours within this of their median
 # Points closer together see the same pixels: they are matched to the same wrong place and are no witnesses.
 CLOSEST_PX = 8.0

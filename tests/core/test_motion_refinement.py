@@ -49,7 +49,7 @@ def test_sampson_distances_are_those_of_the_fundamental_matrix() -> None:
 
 
 def test_many_pairs_of_noise_average_and_few_wrong_ones_do_not_matter() -> None:
-    errors: dict[str, list[float]] = {"refined": [], "ransac": []}
+    errors = []
     for seed in range(20):
         points0, points1 = seen(MOTION, noise_px=0.3, seed=seed)
         # Near misses, which a threshold of 1 px lets pass in part.
@@ -57,14 +57,13 @@ def test_many_pairs_of_noise_average_and_few_wrong_ones_do_not_matter() -> None:
         pose = relative_pose(points0, points1, MATRIX)
         assert pose is not None
         near = refine_motion(ROTATION, TRANSLATION, points0, points1, MATRIX, 3.0)
-        errors["refined"].append(rotation_error_deg(pose.rotation, ROTATION))
-        errors["ransac"].append(rotation_error_deg(near[0], ROTATION))
+        errors.append(rotation_error_deg(pose.rotation, ROTATION))
         # From RANSAC's answer and from the truth it comes to the same place.
         assert rotation_error_deg(pose.rotation, near[0]) < 1e-2
-    assert np.mean(errors["refined"]) < 0.03
+    assert np.mean(errors) < 0.03
 
 
-def test_the_order_of_the_pairs_does_not_matter() -> None:
+def test_the_order_of_the_pairs_hardly_matters() -> None:
     points0, points1 = seen(MOTION, noise_px=0.5)
     points1[::4] += np.random.default_rng(0).normal(0, 5.0, (150, 2))
     poses = []
@@ -83,7 +82,7 @@ def test_a_turn_without_a_step_keeps_a_direction() -> None:
     points0, points1 = seen(motion)
     start = rotation((0.0, 1.0, 0.0), 0.1) @ motion[:3, :3]
     turned, direction = refine_motion(start, np.array([0.0, 0.0, 1.0]), points0, points1, MATRIX, 10.0)
-    assert rotation_error_deg(turned, motion[:3, :3]) < 1e-2
+    assert rotation_error_deg(turned, motion[:3, :3]) < 1e-3
     assert np.isfinite(direction).all()
     assert np.linalg.norm(direction) == pytest.approx(1)
 

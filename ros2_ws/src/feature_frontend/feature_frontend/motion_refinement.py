@@ -31,7 +31,7 @@ def refine_motion(
     matrix: FloatArray,
     farthest_px: float,
 ) -> tuple[FloatArray, FloatArray]:
-    """The nearby motion with the least robust sum of squares; the order of the pairs does not matter.
+    """The nearby motion with the least robust sum of squares.
 
     Args:
         rotation: (3, 3), takes directions of camera 0's frame to camera 1's, within a few degrees of the result.

@@ -58,6 +58,16 @@ def test_the_rotation_is_no_half_turn_off_where_the_camera_hardly_moves(length_m
         assert two_view.rotation_error_deg(pose.rotation, motion[:3, :3]) < 2
 
 
+@pytest.mark.parametrize("seed", [51, 55])
+def test_the_translation_has_the_sign_that_the_refined_motion_shows(seed: int) -> None:
+    """Where a search alone, before the refinement, now and then has most points behind both cameras."""
+    direction = np.random.default_rng(seed).normal(size=3)
+    motion = motion_of((0.2, 1.0, -0.1), 1.0, tuple(0.02 * direction / np.linalg.norm(direction)))
+    pose = two_view.relative_pose(*seen(motion, count=200, noise_px=0.3, seed=seed), MATRIX)
+    assert pose is not None
+    assert two_view.translation_error_deg(pose.translation, motion[:3, 3]) < 30
+
+
 def test_motion_and_inliers_are_recovered_in_spite_of_noise_and_outliers() -> None:
     points0, points1 = seen(MOTION, noise_px=0.3)
     points1[:200] = np.random.default_rng(1).uniform((0, 0), (640, 480), (200, 2))

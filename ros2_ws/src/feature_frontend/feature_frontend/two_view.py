@@ -91,8 +91,13 @@ def relative_pose(
             best = cost, *motion
     if best is None:
         return None
-    inliers = np.abs(sampson_distances(*best[1:], *of_pairs)) <= threshold_px
-    return RelativePose(*best[1:], inliers) if np.count_nonzero(inliers) >= MINIMUM_PAIRS else None
+    _, rotation, translation = best
+    inliers = np.abs(sampson_distances(rotation, translation, *of_pairs)) <= threshold_px
+    if np.count_nonzero(inliers) < MINIMUM_PAIRS:
+        return None
+    # The distances are the same for both signs of the translation, and what a search took for the sign was rough.
+    before, behind = _depth_signs(rotation, translation, *(_rays(pairs[inliers], camera) for pairs in (pairs0, pairs1)))
+    return RelativePose(rotation, translation if before >= behind else -translation, inliers)
 
 
 def essential_inliers(points0: Points, points1: Points, matrix: FloatArray, threshold_px: float = 1.0) -> BoolArray:
@@ -238,14 +243,21 @@ def _visible_motion(essential: FloatArray, rays0: FloatArray, rays1: FloatArray)
     translation = translation.ravel()
     best: tuple[int, FloatArray, int] | None = None
     for rotation in (first, second):
-        turned = rays0 @ rotation.T
-        # Depths d0, d1 with d0 turned + translation nearest to d1 rays1, times the positive determinant.
-        aa, bb, ab = ((x * y).sum(axis=1) for x, y in ((turned, turned), (rays1, rays1), (turned, rays1)))
-        at, bt = turned @ translation, rays1 @ translation
-        depth0, depth1 = ab * bt - at * bb, aa * bt - at * ab
-        before = int(np.count_nonzero((depth0 > 0) & (depth1 > 0)))
-        behind = int(np.count_nonzero((depth0 < 0) & (depth1 < 0)))
+        before, behind = _depth_signs(rotation, translation, rays0, rays1)
         if best is None or before + behind > best[0]:
             best = before + behind, rotation, 1 if before >= behind else -1
     assert best is not None
     return best[1], best[2] * translation
+
+
+def _depth_signs(
+    rotation: FloatArray, translation: FloatArray, rays0: FloatArray, rays1: FloatArray
+) -> tuple[int, int]:
+    """How many points lie before both cameras, and how many behind both, which the opposite translation has before."""
+    turned = rays0 @ rotation.T
+    # Depths d0, d1 with d0 turned + translation nearest to d1 rays1, times the positive determinant.
+    aa, bb, ab = ((x * y).sum(axis=1) for x, y in ((turned, turned), (rays1, rays1), (turned, rays1)))
+    at, bt = turned @ translation, rays1 @ translation
+    depth0, depth1 = ab * bt - at * bb, aa * bt - at * ab
+    before = int(np.count_nonzero((depth0 > 0) & (depth1 > 0)))
+    return before, int(np.count_nonzero((depth0 < 0) & (depth1 < 0)))

@@ -87,15 +87,20 @@ def _nearest(
     number = min(NUM_NEIGHBOURS, len(candidates))
     rows = max(1, _BLOCK_ELEMENTS // len(candidates))
     witnesses = torch.where(is_matched[candidates, None], points[candidates], _FAR_PX)
-    distances, neighbours = [], []
+    # Squares, as products of (x, y, x^2 + y^2, 1): their roots have the same order and take as long again.
+    ones, ones_of_witnesses = torch.ones_like(points[:, :1]), torch.ones_like(witnesses[:, :1])
+    lifted = torch.cat([points, points.square().sum(dim=1, keepdim=True), ones], dim=1)
+    lengths = witnesses.square().sum(dim=1, keepdim=True)
+    lifted_witnesses = torch.cat([-2.0 * witnesses, ones_of_witnesses, lengths], dim=1).T
+    squares, neighbours = [], []
     for start in range(0, len(points), rows):
-        block = torch.cdist(points[start : start + rows], witnesses)
-        block = functional.threshold(block, CLOSEST_PX, _FAR_PX, inplace=True)
+        block = lifted[start : start + rows] @ lifted_witnesses
+        block = functional.threshold(block, CLOSEST_PX**2, _FAR_PX**2, inplace=True)
         # Floats that are not negative are ordered as their bits are, which PyTorch compares faster: they are never NaN.
         nearest = block.view(torch.int32).topk(number, dim=1, largest=False)
-        distances.append(nearest.values.view(torch.float32))
+        squares.append(nearest.values.view(torch.float32))
         neighbours.append(candidates[nearest.indices])
-    return torch.cat(neighbours), torch.cat(distances) < _FAR_PX / 2.0
+    return torch.cat(neighbours), torch.cat(squares) < _FAR_PX**2 / 4.0
 
 
 def _of(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ __all__ = ["DETECTED_SHARE", "NAME", "PersistentPairing"]
 
 # Of the budget, once points are followed. The rest of the places goes to points that are found again, and needs no
 # detections, which would be described in vain; on real sequences that is 20 to 30 % of them.
-DETECTED_SHARE = 0.8
+DETECTED_SHARE = 0.75
 _MS_PER_S = 1e3
 NAME = "persistent"
 

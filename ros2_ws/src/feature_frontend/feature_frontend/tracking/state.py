@@ -9,7 +9,9 @@ import torch
 from feature_frontend.coordinates import Resize
 from feature_frontend.extractors.base import FrameMaps
 
-__all__ = ["TrackState", "View"]
+__all__ = ["KEPT_IMAGES", "TrackState", "View"]
+
+KEPT_IMAGES = 7
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,11 @@ class TrackState:
         ages: (C,) int64, images in which they were seen.
         missed: (C,) int64, images since they were seen last; 0 for those seen in the latest image.
         rows: (C,) int64, their rows in the features of the latest image; -1 where they were missed.
+        anchors: (C, 2) float32 px of the network's image, where they lay in the image with which their surroundings are
+            compared.
+        anchor_ages: (C,) int64, how many images before the latest that one was.
+        anchor_slopes: (C, 2, 2) float32, how their shifts since then change with the place, px a px, as in
+            `LocalMotion.slopes`.
     """
 
     is_valid: torch.Tensor
@@ -33,6 +40,9 @@ class TrackState:
     ages: torch.Tensor
     missed: torch.Tensor
     rows: torch.Tensor
+    anchors: torch.Tensor
+    anchor_ages: torch.Tensor
+    anchor_slopes: torch.Tensor
 
     @staticmethod
     def empty(capacity: int, descriptor_dim: int, device: torch.device) -> TrackState:
@@ -47,6 +57,9 @@ class TrackState:
             ages=number,
             missed=number,
             rows=number - 1,
+            anchors=torch.zeros((capacity, 2), device=device),
+            anchor_ages=number,
+            anchor_slopes=torch.zeros((capacity, 2, 2), device=device),
         )
 
     def select(self, rows: torch.Tensor) -> TrackState:
@@ -60,22 +73,39 @@ class TrackState:
 
 @dataclass(frozen=True)
 class View:
-    """What points were seen in.
+    """What points were seen in: the latest image and the ones before it, as far as they are as large.
 
     Attributes:
-        image: (H, W) float32 grey in [0, 1], as the network saw it.
-        resize: From the image as published to that one.
+        images: (`KEPT_IMAGES`, H, W) float32 grey in [0, 1], as the network saw them, each in turn in the place of the
+            oldest.
+        latest: Row of the latest image.
+        resize: From the image as published to the network's.
     """
 
-    image: torch.Tensor
+    images: torch.Tensor
+    latest: int
     resize: Resize
 
     @staticmethod
-    def of(maps: FrameMaps) -> View:
-        """What the network saw; colours count alike."""
+    def of(maps: FrameMaps, earlier: View | None) -> View:
+        """What the network saw; colours count alike. Writes into the memory of `earlier`, over its oldest image."""
         images = maps.images
         weights = images.new_full((images.shape[1],), 1.0 / images.shape[1])
-        return View(images[0].permute(1, 2, 0) @ weights, maps.resize)
+        image = images[0].permute(1, 2, 0) @ weights
+        if earlier is None or earlier.resize != maps.resize:
+            earlier = View(image.new_zeros((KEPT_IMAGES, *image.shape)), -1, maps.resize)
+        latest = (earlier.latest + 1) % KEPT_IMAGES
+        earlier.images[latest] = image
+        return View(earlier.images, latest, maps.resize)
+
+    @property
+    def image(self) -> torch.Tensor:
+        """(H, W), the latest one."""
+        return self.images[self.latest]
+
+    def rows(self, ages: torch.Tensor) -> torch.Tensor:
+        """Rows of the images so many images before the latest."""
+        return (self.latest - ages) % KEPT_IMAGES
 
     def compares_with(self, other: View | None) -> bool:
         """Whether a px is the same in both: the network's image may change where frames are late."""

@@ -17,7 +17,6 @@ from feature_frontend.extractors.layers.selection import lie_on_allowed
 from feature_frontend.matchers.similarity_search import Nearest, SimilaritySearch
 from feature_frontend.tracking.epipolar_motion import epipolar_residuals, fundamental_by_reweighting
 from feature_frontend.tracking.local_motion import LocalMotion, local_motion
-from feature_frontend.tracking.patch_alignment import DETECTION_SHARE, align_patches
 from feature_frontend.tracking.relocalization import (
     Candidates,
     PixelIndex,
@@ -26,6 +25,7 @@ from feature_frontend.tracking.relocalization import (
     smallest_distance,
 )
 from feature_frontend.tracking.state import TrackState, View
+from feature_frontend.tracking.surroundings import DETECTION_SHARE, Surroundings, find_surroundings
 
 __all__ = ["Step", "TrackingOptions", "advance", "miss_all", "start"]
 
@@ -117,6 +117,7 @@ class _Sightings:
     margin: torch.Tensor
     expected: torch.Tensor
     is_in_image: torch.Tensor
+    surroundings: Surroundings
 
 
 def start(maps: FrameMaps) -> TrackState:
@@ -147,7 +148,7 @@ def advance(state: TrackState, maps: FrameMaps, options: TrackingOptions, earlie
     height, width = maps.resize.height1, maps.resize.width1
     is_detected = torch.arange(found.keypoints.shape[1], device=found.keypoints.device) < found.counts[0]
     index = PixelIndex(found.keypoints[0], is_detected, height, width)
-    view = View.of(maps)
+    view = View.of(maps, earlier)
     matched = _matched(state, maps, is_detected, options)
     candidates, sightings = _follow(state, maps, index, options, matched, (earlier, view))
     return _compose(state, maps, options, is_detected, index, candidates, sightings, view)
@@ -165,7 +166,11 @@ def _matched(state: TrackState, maps: FrameMaps, is_detected: torch.Tensor, opti
     is_alike &= (state.first * of_nearest).sum(dim=1) >= options.first_similarity
     detected = keypoints[nearest.index]
     motion = local_motion(points, detected - points, is_alike, is_padded=maps.is_padded)
-    fundamental = fundamental_by_reweighting(points, detected, motion.agrees)
+    used = (points, detected, motion.agrees)
+    if not maps.is_padded:
+        rows = motion.agrees.nonzero()[:, 0]
+        used = (points[rows], detected[rows], motion.agrees[rows])
+    fundamental = fundamental_by_reweighting(*used)
     has_geometry = (motion.agrees.sum() >= _FEWEST_FOR_GEOMETRY) & (options.epipolar_px > 0)
     matched = _Matched(points, detected, nearest, motion, motion.agrees, fundamental, has_geometry, options.epipolar_px)
     return replace(matched, is_matched=motion.agrees & matched.fits(points, detected))
@@ -199,19 +204,23 @@ def _follow(
     tried = urgency.topk(number, largest=False, sorted=True).indices
     is_tried = torch.zeros_like(eligible).index_fill(0, tried, value=True) & eligible
     was_seen = state.missed == 0
-    settled, is_settled = _settled((is_matched | is_tried) & was_seen, maps, views, matched, expected)
+    prior = torch.where(is_matched[:, None], matched.detected, expected)
+    of_motion = (is_matched | is_tried, is_matched, prior, matched.motion.slopes)
+    surroundings = find_surroundings(state, views, *of_motion, is_padded=maps.is_padded)
+    settled = surroundings.points
+    is_settled = surroundings.is_found & _may_lie(maps, settled)
 
-    predicted = torch.where(is_settled[:, None], settled, expected)[tried]
     is_taken = torch.zeros(len(keypoints) + 1, dtype=torch.bool, device=points.device)
     is_taken[torch.where(is_matched, nearest.index, len(keypoints))] = True
     is_taken[-1] = False
-    places = find_places(maps, predicted, index, is_taken)
-    pulled = torch.lerp(predicted, places.keypoints, DETECTION_SHARE)
-    pulled = torch.where((is_settled[tried] & _may_lie(maps, pulled))[:, None], pulled, places.keypoints)
-    accepted = places.is_maximum & eligible[tried] & ~is_taken[places.detections] & matched.fits(points[tried], pulled)
+    places = find_places(maps, settled[tried], index, is_taken)
+    pulled = torch.lerp(settled[tried], places.keypoints, DETECTION_SHARE)
+    found_at = torch.where((is_settled[tried] & _may_lie(maps, pulled))[:, None], pulled, places.keypoints)
+    accepted = places.is_maximum & eligible[tried] & ~is_taken[places.detections]
+    accepted &= matched.fits(points[tried], found_at)
     if view.compares_with(earlier):
         # Surroundings that are not found again are the first sign that something else is looked at.
-        accepted &= (is_settled | ~was_seen)[tried]
+        accepted &= (surroundings.is_found | ~was_seen)[tried]
     candidates = describe_places(maps, places, accepted, state.recent.index_select(0, tried))
     accepted &= candidates.similarity >= options.min_similarity
     accepted &= (candidates.descriptors.float() * state.first.index_select(0, tried)).sum(
@@ -230,35 +239,12 @@ def _follow(
     sources[tried] = torch.where(accepted, source, sources[tried])
     similarity = nearest.similarity.clone()
     similarity[tried] = torch.where(accepted, candidates.similarity, similarity[tried])
-    positions = torch.where((is_settled & _may_lie(maps, settled))[:, None], settled, matched.detected)
-    positions[tried] = torch.where(accepted[:, None], pulled, positions[tried])
+    positions = torch.where(is_settled[:, None], settled, matched.detected)
+    positions[tried] = torch.where(accepted[:, None], found_at, positions[tried])
     is_best = sources == nearest.index
     margin = similarity - torch.where(is_best, nearest.second_similarity, nearest.similarity)
     expected = torch.where(matched.motion.is_known[:, None], expected, points)
-    return candidates, _Sightings(sources, positions, similarity, margin, expected, is_in_image)
-
-
-def _settled(
-    is_wanted: torch.Tensor,
-    maps: FrameMaps,
-    views: tuple[View | None, View],
-    matched: _Matched,
-    expected: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(C, 2) where the surroundings of the points went, and (C,) whether that is known; False where not wanted."""
-    earlier, view = views
-    prior = torch.where(matched.is_matched[:, None], matched.detected, expected)
-    if earlier is None or not view.compares_with(earlier):
-        return prior, torch.zeros_like(is_wanted)
-    # A detection is a second opinion; a prediction only says where to begin.
-    share = torch.where(matched.is_matched, DETECTION_SHARE, 0.0)
-    of_points = (matched.points, prior, share, matched.motion.slopes)
-    if maps.is_padded:
-        settled, is_settled = align_patches(earlier.image, view.image, *of_points)
-        return settled, is_settled & is_wanted
-    rows = is_wanted.nonzero()[:, 0]
-    settled, is_settled = align_patches(earlier.image, view.image, *(values[rows] for values in of_points))
-    return prior.index_copy(0, rows, settled), is_wanted.index_copy(0, rows, is_settled)
+    return candidates, _Sightings(sources, positions, similarity, margin, expected, is_in_image, surroundings)
 
 
 def _may_lie(maps: FrameMaps, points: torch.Tensor) -> torch.Tensor:
@@ -308,6 +294,7 @@ def _compose(
         ages=state.ages + is_seen,
         missed=missed,
         rows=current_rows,
+        **sightings.surroundings.anchored(state, positions),
     )
     fresh_descriptors = found.descriptors[0].float()
     zeros = torch.zeros_like(rows[:num_detections])
@@ -319,6 +306,9 @@ def _compose(
         ages=zeros + 1,
         missed=zeros,
         rows=rows[:num_detections],
+        anchors=found.keypoints[0],
+        anchor_ages=zeros,
+        anchor_slopes=found.keypoints.new_zeros((num_detections, 2, 2)),
     )
     every = old.followed_by(fresh)
     urgency = torch.where(every.is_valid, every.missed.float(), torch.inf)

@@ -75,7 +75,8 @@ def local_motion(
     agrees = is_matched & is_known & ((shifts - median).norm(dim=1) <= TOLERANCE_PX + spread)
     is_valid = is_valid & _of(agrees, neighbours)
     is_known &= is_valid.sum(dim=1) >= FEWEST_NEIGHBOURS
-    motion = _fit(_of(points, neighbours) - points[:, None], of_neighbours, residuals, is_valid)
+    weights = is_valid / (1.0 + (residuals / (spread[:, None] + _NOISE_PX)).square())
+    motion = _fit(_of(points, neighbours) - points[:, None], of_neighbours, weights)
     motion = torch.where(is_known[:, None, None], motion, 0.0)
     return LocalMotion(motion[:, 0], motion[:, 1:] / _SCALE_PX, is_known, agrees & is_known)
 
@@ -113,21 +114,12 @@ def _median(values: torch.Tensor, is_valid: torch.Tensor) -> torch.Tensor:
     return torch.where(is_valid, values, torch.nan).nanmedian(dim=1).values.nan_to_num(0.0)
 
 
-def _fit(offsets: torch.Tensor, shifts: torch.Tensor, residuals: torch.Tensor, is_valid: torch.Tensor) -> torch.Tensor:
-    """(C, 3, 2) affine motion that fits (C, k, 2) shifts at offsets, those far from the median weighing little.
+def _fit(offsets: torch.Tensor, shifts: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """(C, 3, 2) affine motion that fits (C, k, 2) shifts at (C, k, 2) px offsets with (C, k) weights.
 
     Its first row is the shift at offset 0, the others are how it changes over `_SCALE_PX` along x and along y.
-
-    Args:
-        offsets: (C, k, 2) px.
-        shifts: (C, k, 2) px.
-        residuals: (C, k) px, distances of the shifts from their median.
-        is_valid: (C, k) bool.
     """
-    ones = torch.ones_like(offsets[:, :, :1])
-    design = torch.cat([ones, offsets / _SCALE_PX], dim=2)
-    scale = _median(residuals, is_valid)[:, None] + _NOISE_PX
-    weights = is_valid / (1.0 + (residuals / scale).square())
+    design = torch.cat([torch.ones_like(offsets[:, :, :1]), offsets / _SCALE_PX], dim=2)
     weighted = (design * weights[:, :, None]).transpose(1, 2)
     ridge = torch.diag(design.new_tensor(_RIDGE))
     solution: torch.Tensor = torch.linalg.solve_ex(weighted @ design + ridge, weighted @ shifts).result

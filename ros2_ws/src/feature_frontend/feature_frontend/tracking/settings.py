@@ -46,7 +46,7 @@ class TrackingSettings(SettingsGroup):
         live=True,
     )
     track_survival_share: float = parameter(
-        0.4,
+        0.38,
         "persistent: share of max_num_keypoints that may be looked for in an image where the detector did not pick "
         "them again; it bounds the time for that, and how many such points there are.",
         minimum=0.0,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from feature_frontend.allocation import keep_freed_memory, restart_without_thread_caches
+from feature_frontend.ros.interrupts import quiet_interrupts
 
 if TYPE_CHECKING:
     from feature_frontend.frontend import Frontend
@@ -22,12 +23,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if argv is None:
             restart_without_thread_caches()
-        return _run(list(sys.argv[1:] if argv is None else argv))
+        with quiet_interrupts() as hand_over:
+            return _run(list(sys.argv[1:] if argv is None else argv), hand_over)
     except KeyboardInterrupt:
         return 0
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], hand_over: Callable[[], None]) -> int:
     keep_freed_memory()
     # Here, not above: importing torch takes seconds, in which Ctrl-C must be as quiet as later.
     import rclpy
@@ -44,6 +46,7 @@ def _run(arguments: list[str]) -> int:
     node = None
     try:
         node = FrontendNode(_load)
+        hand_over()
         rclpy.spin(node)
     except FeatureFrontendError as error:
         return _fail(str(error))

@@ -22,6 +22,7 @@ from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import ChannelFloat32, PointCloud
 
+from feature_frontend.ros.interrupts import quiet_interrupts
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.qos import qos_profile
 
@@ -129,22 +130,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="vins", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.parse_args(remove_ros_args(["vins", *arguments])[1:])
-    try:
-        rclpy.init(args=arguments)
-    except Exception as error:  # rclpy's errors for bad ROS arguments share no base class
-        print(f"error: cannot start ROS 2: {error}", file=sys.stderr)
-        return 1
-    node = None
-    try:
-        node = VinsAdapter()
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        if node is not None:
-            # Left to the interpreter's end, it may wait for ever for the middleware's threads.
-            node.destroy_node()
-        rclpy.try_shutdown()
+    with quiet_interrupts() as hand_over:
+        try:
+            rclpy.init(args=arguments)
+        except Exception as error:  # rclpy's errors for bad ROS arguments share no base class
+            print(f"error: cannot start ROS 2: {error}", file=sys.stderr)
+            return 1
+        node = None
+        try:
+            node = VinsAdapter()
+            hand_over()
+            rclpy.spin(node)
+        except (KeyboardInterrupt, ExternalShutdownException):
+            pass
+        finally:
+            if node is not None:
+                # Left to the interpreter's end, it may wait for ever for the middleware's threads.
+                node.destroy_node()
+            rclpy.try_shutdown()
     return 0
 
 

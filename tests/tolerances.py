@@ -106,7 +106,7 @@ class Tracking:
     """
 
     share_alive_in_noise: float = 0.5
-    share_true_in_noise: float = 0.95
+    share_true_in_noise: float = 0.96
     share_relinked: float = 0.5
     share_invented: float = 0.02
     drift_px: float = 0.5

@@ -1,0 +1,138 @@
+"""Runs the parts one after another within the minutes given, each in a process that can be killed."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.images import REPOSITORY
+from scripts.gpu_check.archive import count_records, read_records, save_record, write_archive
+from scripts.gpu_check.part_process import POISONED, load_part, started_file
+from scripts.gpu_check.parts import PARTS
+from scripts.gpu_check.step import Context, Outcome, Step
+
+__all__ = ["main", "run_parts"]
+
+# Of the time that is left when a part begins, how much it may use; what it does not use falls to the ones behind it.
+_TIME_FRACTION = {"machine": 0.1, "right": 0.33, "fast": 0.5, "node": 0.5, "train": 1.0}
+_POLL_S = 0.2
+_GRACE_S = 3.0
+# At the end: writing the summary.
+_RESERVE_S = 3.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the check; 0 if no step failed (steps without time are named, and no failure)."""
+    arguments = _parser().parse_args(argv)
+    unknown = [name for name in arguments.parts if name not in PARTS]
+    if unknown:
+        _parser().error(f"no part is called {', '.join(unknown)}; expected some of {', '.join(PARTS)}")
+    parts = tuple(arguments.parts) or tuple(PARTS)
+    return run_parts(arguments.device, arguments.minutes, arguments.shared, arguments.output, parts)
+
+
+def run_parts(device: str, minutes: float, shared: Path, output: Path, parts: Sequence[str]) -> int:
+    """Runs `parts`, leaving PART.tar.gz for each and summary.md in `output`; 1 if a step failed."""
+    end_s = time.monotonic() + 60 * minutes - _RESERVE_S
+    output.mkdir(parents=True, exist_ok=True)
+    lines: list[str] = []
+    failures = 0
+    with tempfile.TemporaryDirectory(prefix="gpu_check_") as scratch:
+        for part in parts:
+            folder = Path(scratch) / part
+            folder.mkdir()
+            now_s = time.monotonic()
+            is_last = part == parts[-1]
+            deadline_s = end_s if is_last else now_s + max(end_s - now_s, 0.0) * _TIME_FRACTION[part]
+            context = Context(device, shared, folder, output, deadline_s)
+            _run_part(part, context, output / f"{part}.tar.gz")
+            for record in read_records(folder):
+                failures += record["outcome"] == "failed"
+                lines.append(f"- {part}/{record['step']}: {record['outcome']}. {record['text']}")
+            (output / "summary.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+    print(f"gpu-check: {len(lines) - failures} of {len(lines)} steps without a failure; results in {output}")
+    return 1 if failures else 0
+
+
+def _run_part(part: str, context: Context, archive: Path) -> None:
+    """Starts the part's process, and another one behind each step that hangs, kills it or poisons the device."""
+    module = load_part(part)
+    steps = module.steps(context)
+    while (first := count_records(context.scratch)) < len(steps):
+        if context.left_s == 0:
+            _note(part, context, archive, steps[first], "left out", 0.0, "no time was left")
+            continue
+        status, seconds = _watch(part, steps, context, archive)
+        under_way = count_records(context.scratch)
+        if status not in {0, POISONED} and under_way < len(steps):
+            why = f"killed after {seconds:.0f} s" if status is None else f"its process died, status {status}"
+            _note(part, context, archive, steps[under_way], "failed", seconds, why)
+
+
+def _note(part: str, context: Context, archive: Path, step: Step, outcome: str, seconds: float, why: str) -> None:
+    save_record(context.scratch, count_records(context.scratch), step.name, outcome, seconds, Outcome(False, why))
+    write_archive(archive, part, load_part(part).TITLE, context.scratch)
+    print(f"gpu-check: {part}/{step.name}: {outcome}: {why}", flush=True)
+
+
+def _watch(part: str, steps: Sequence[Step], context: Context, archive: Path) -> tuple[int | None, float]:
+    """Exit status of the part's process, None if it was killed here, and how long the step under way had run, s."""
+    started = started_file(context.scratch)
+    started.write_text(f"{time.monotonic()}", encoding="ascii")
+    first = count_records(context.scratch)
+    words = (part, first, context.device, context.shared, context.scratch, archive, context.keep, context.deadline_s)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scripts.gpu_check.part_process", *map(str, words)],
+        cwd=REPOSITORY,
+        start_new_session=True,
+    )
+    try:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(_POLL_S), _seconds_since(started)
+            under_way = min(count_records(context.scratch), len(steps) - 1)
+            is_late = time.monotonic() > context.deadline_s + _GRACE_S
+            if is_late or _seconds_since(started) > steps[under_way].limit_s:
+                return None, _seconds_since(started)
+    finally:
+        # The whole session: nodes and players that a step started, whatever ended it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _seconds_since(started: Path) -> float:
+    # Empty for the moment in which it is written.
+    text = started.read_text(encoding="ascii")
+    return time.monotonic() - float(text) if text else 0.0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gpu-check", description="Prove, measure and train on a CUDA card in a few minutes."
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all, in this order)")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: the rehearsal (default: cuda)")
+    parser.add_argument("--minutes", type=float, default=8.0, help="after which everything has ended (default: 8)")
+    parser.add_argument(
+        "--shared",
+        type=Path,
+        default=Path(os.environ.get("FEATURE_FRONTEND_SHARED", REPOSITORY.parent / "shared")),
+        metavar="DIR",
+        help="weights, sequences, reference outputs (default here: %(default)s)",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the archives")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

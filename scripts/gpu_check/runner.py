@@ -22,7 +22,9 @@ from scripts.gpu_check.step import Context, Outcome, Step
 __all__ = ["main", "run_parts"]
 
 # Of the time that is left when a part begins, how much it may use; what it does not use falls to the ones behind it.
-_TIME_FRACTION = {"machine": 0.1, "right": 0.33, "fast": 0.5, "node": 0.5, "train": 1.0}
+_TIME_FRACTION = {"machine": 0.1, "right": 0.3, "fast": 0.38, "node": 0.55, "train": 1.0}
+# In the environment of a part's process and of all that it starts: by it they are found.
+_MARKER = "FEATURE_FRONTEND_GPU_CHECK_PART"
 _POLL_S = 0.2
 _GRACE_S = 3.0
 # At the end: writing the summary.
@@ -53,7 +55,12 @@ def run_parts(device: str, minutes: float, shared: Path, output: Path, parts: Se
             is_last = part == parts[-1]
             deadline_s = end_s if is_last else now_s + max(end_s - now_s, 0.0) * _TIME_FRACTION[part]
             context = Context(device, shared, folder, output, deadline_s)
-            _run_part(part, context, output / f"{part}.tar.gz")
+            try:
+                _run_part(part, context, output / f"{part}.tar.gz")
+            except Exception as error:
+                # A part that cannot even be imported here leaves the others their time.
+                failures += 1
+                lines.append(f"- {part}: failed. {type(error).__name__}: {error}")
             for record in read_records(folder):
                 failures += record["outcome"] == "failed"
                 lines.append(f"- {part}/{record['step']}: {record['outcome']}. {record['text']}")
@@ -79,7 +86,9 @@ def _run_part(part: str, context: Context, archive: Path) -> None:
 
 
 def _note(part: str, context: Context, archive: Path, step: Step, outcome: str, seconds: float, why: str) -> None:
-    save_record(context.scratch, count_records(context.scratch), step.name, outcome, seconds, Outcome(False, why))
+    # Of a step that was killed, its logs say most.
+    result = Outcome(passed=False, text=why, files=sorted(context.scratch.rglob("*.log")))
+    save_record(context.scratch, count_records(context.scratch), step.name, outcome, seconds, result)
     write_archive(archive, part, load_part(part).TITLE, context.scratch)
     print(f"gpu-check: {part}/{step.name}: {outcome}: {why}", flush=True)
 
@@ -93,7 +102,7 @@ def _watch(part: str, steps: Sequence[Step], context: Context, archive: Path) ->
     process = subprocess.Popen(
         [sys.executable, "-m", "scripts.gpu_check.part_process", *map(str, words)],
         cwd=REPOSITORY,
-        start_new_session=True,
+        env={**os.environ, _MARKER: str(context.scratch)},
     )
     try:
         while True:
@@ -104,10 +113,17 @@ def _watch(part: str, steps: Sequence[Step], context: Context, archive: Path) ->
             if is_late or _seconds_since(started) > steps[under_way].limit_s:
                 return None, _seconds_since(started)
     finally:
-        # The whole session: nodes and players that a step started, whatever ended it.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill_marked(str(context.scratch))
         process.wait()
+
+
+def _kill_marked(mark: str) -> None:
+    """Kills the part's process and all that it started, such as nodes and players in sessions of their own."""
+    wanted = f"{_MARKER}={mark}".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                os.kill(int(folder.name), signal.SIGKILL)
 
 
 def _seconds_since(started: Path) -> float:

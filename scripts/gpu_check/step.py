@@ -10,7 +10,11 @@ from typing import Any, Protocol
 
 from benchmarks.types import Table
 
-__all__ = ["Context", "Outcome", "PartModule", "Step"]
+__all__ = ["Context", "LeftOutError", "Outcome", "PartModule", "Step"]
+
+
+class LeftOutError(Exception):
+    """A step cannot be done here: what is missing, in a line. No failure, but said in the summary."""
 
 
 @dataclass(frozen=True)

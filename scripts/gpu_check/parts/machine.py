@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import subprocess
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ def steps(context: Context) -> Sequence[Step]:
 
 def _card(context: Context) -> Outcome:
     machine = describe_machine(context.device)
-    data: dict[str, Any] = {"machine": machine}
+    data: dict[str, Any] = {"date": f"{datetime.now(timezone.utc):%Y-%m-%d}", "machine": machine}
     if context.is_rehearsal:
         return Outcome(
             passed=True, text="no card: a rehearsal on the CPU", data=data, tables=[_table("Machine", machine)]

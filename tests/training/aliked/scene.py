@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend.rendering import Camera, RenderedFrame, Scene, look_at, render
+from feature_frontend.rendering import Camera, RenderedFrame, Scene, look_at, render, tum_sequence
 from feature_frontend.training.aliked.posed import PosedPhotograph
 from tests.core.test_rendering import facing, noisy, tilted
 
@@ -39,26 +38,9 @@ def photograph(frame: RenderedFrame, pose: npt.NDArray[np.float64]) -> PosedPhot
 
 def write_tum_sequence(folder: Path, count: int = 5) -> list[RenderedFrame]:
     """The scene in the layout of the TUM RGB-D benchmark, a frame every 0.1 s."""
-    (folder / "rgb").mkdir(parents=True)
-    (folder / "depth").mkdir()
-    k = CAMERA.matrix.ravel().tolist()
-    (folder / "camera.yaml").write_text(
-        f"image_width: {CAMERA.width}\nimage_height: {CAMERA.height}\ncamera_matrix: {{rows: 3, cols: 3, data: {k}}}\n",
-        encoding="utf-8",
-    )
     rendered = frames(count)
-    lines: dict[str, list[str]] = {"rgb.txt": ["# color images"], "depth.txt": ["# depth maps"], "groundtruth.txt": []}
-    for number, (frame, pose) in enumerate(zip(rendered, poses(count), strict=True)):
-        time = 1000 + 0.1 * number
-        cv2.imwrite(str(folder / "rgb" / f"{number}.png"), cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
-        cv2.imwrite(str(folder / "depth" / f"{number}.png"), np.rint(frame.depth * 5000).astype(np.uint16))
-        axis = cv2.Rodrigues(pose[:3, :3])[0].ravel()
-        angle = max(float(np.linalg.norm(axis)), 1e-12)
-        quaternion = [*(np.sin(angle / 2) * axis / angle), np.cos(angle / 2)]
-        # The clocks of camera, depth sensor and tracking system never agree.
-        lines["rgb.txt"].append(f"{time:.6f} rgb/{number}.png")
-        lines["depth.txt"].append(f"{time + 0.012:.6f} depth/{number}.png")
-        lines["groundtruth.txt"].append(" ".join(f"{v:.9f}" for v in (time - 0.004, *pose[:3, 3], *quaternion)))
-    for name, rows in lines.items():
-        (folder / name).write_text("\n".join(rows) + "\n", encoding="utf-8")
+    # The clocks of camera, depth sensor and tracking system never agree.
+    tum_sequence.write_tum_sequence(
+        folder, zip(rendered, poses(count), strict=True), CAMERA, depth_delay_s=0.012, pose_delay_s=-0.004
+    )
     return rendered

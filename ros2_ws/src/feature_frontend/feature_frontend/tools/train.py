@@ -120,6 +120,7 @@ def _train(options: argparse.Namespace, group: Processes, interrupted: Callable[
             steps=_last_step(options),
             minutes=options.minutes,
             validate_every=options.validate_every,
+            save_every_s=options.save_every,
             keypoints=options.validation_keypoints,
             resume=options.resume and not options.dry_run,
         ),
@@ -361,6 +362,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--resume", action="store_true", help="go on with the run in --output")
     run.add_argument("--dry-run", action="store_true", help="two steps to see whether all fits; writes nothing")
     run.add_argument("--validate-every", type=positive, default=1000, metavar="N", help="steps; also saves (1000)")
+    run.add_argument(
+        "--save-every", type=above_zero, default=300.0, metavar="S", help="seconds between checkpoints besides (300)"
+    )
     run.add_argument("--validation-images", type=Path, metavar="DIR", help="default: every 10th image is held out")
     run.add_argument("--validation-pairs", type=natural, default=40, metavar="N", help="0 does not validate (40)")
     run.add_argument("--validation-short-side", type=positive, default=240, metavar="PX", help="of its images (240)")

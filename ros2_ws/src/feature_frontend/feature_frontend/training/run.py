@@ -38,6 +38,7 @@ class RunOptions:
         steps: Last step; None for no bound.
         minutes: Of training from now on; None for no bound.
         validate_every: Steps between validations, each of which also writes a checkpoint.
+        save_every_s: Seconds after which a checkpoint is written in between, too.
         keypoints: In each image of a validation pair.
         resume: Whether to go on from the checkpoint in `output`.
     """
@@ -46,6 +47,7 @@ class RunOptions:
     steps: int | None
     minutes: float | None = None
     validate_every: int = 1000
+    save_every_s: float = 300.0
     keypoints: int = 1000
     resume: bool = False
 
@@ -138,7 +140,8 @@ class TrainingRun:
         if trainer.step == 0:
             self._validate()
         stopped = False
-        last_saved = trainer.step
+        last_validated = last_saved = trainer.step
+        last_saved_s = self._started
         with tqdm(
             total=options.steps,
             initial=trainer.step,
@@ -159,11 +162,14 @@ class TrainingRun:
                     reports = []
                 if trainer.step % options.validate_every == 0:
                     self._validate()
+                    last_validated = trainer.step
+                if trainer.step == last_validated or time.monotonic() - last_saved_s >= options.save_every_s:
                     self._save()
-                    last_saved = trainer.step
-        if trainer.step != last_saved:
-            if not stopped:
-                self._validate()
+                    last_saved, last_saved_s = trainer.step, time.monotonic()
+        is_to_validate = not stopped and trainer.step != last_validated
+        if is_to_validate:
+            self._validate()
+        if is_to_validate or trainer.step != last_saved:
             self._save()
         if self._log is not None:
             self._log.close()

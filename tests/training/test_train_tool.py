@@ -78,6 +78,22 @@ def test_a_resumed_run_exports_the_same_weights(tmp_path: Path) -> None:
     assert logs[0] == logs[1]
 
 
+def test_a_checkpoint_is_written_between_validations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[int] = []
+    save = train.TrainingRun._save
+    monkeypatch.setattr(train.TrainingRun, "_save", lambda run: (saved.append(run._trainer.step), save(run)))
+    run = [*_SMALL, "--steps", "3", "--validate-every", "2", "--output"]
+    assert train.main([*run, str(tmp_path / "often"), "--save-every", "1e-9"]) == 0
+    assert saved == [1, 2, 3, 3]  # after each step, and after the validation at the end
+    saved.clear()
+    assert train.main([*run, str(tmp_path / "rarely")]) == 0
+    assert saved == [2, 3]
+    files = [_files(tmp_path / folder) for folder in ("often", "rarely")]
+    assert files[0] == files[1]
+    weights = [load_file(tmp_path / folder / "silk-vggnp-mu.safetensors") for folder in ("often", "rarely")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
 def test_a_dry_run_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

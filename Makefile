@@ -1,7 +1,7 @@
 # `make` lists the targets. Every one sets up what it needs first, which takes no time when nothing changed.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format parity evaluate evaluate-tracks benchmark docker-build clean
+.PHONY: help setup demo test campaign check format parity evaluate evaluate-tracks benchmark docker-build clean
 
 # Run inside the set-up environment, whatever the caller's shell has.
 in_env := . ./env.sh &&
@@ -17,6 +17,9 @@ demo: setup ## play a sequence through the node, report and draw what comes out 
 
 test: setup ## run every test; skips say why (ARGS=... goes to pytest)
 	@$(in_env) python -m pytest -ra $(ARGS)
+
+campaign: setup ## run the random tests with ten times as many examples, from another seed each time (SEED=..., ARGS=...)
+	@$(in_env) python -m pytest -ra -m campaign --campaign $(if $(SEED),--campaign-seed $(SEED)) $(ARGS)
 
 check: setup ## formatting, lint, types, shell scripts, then the tests
 	@$(in_env) ruff format --check . && ruff check . && mypy && scripts/check_shell.sh && python -m pytest -ra $(ARGS)

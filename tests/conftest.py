@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from benchmarks.ros_domain import own_domain
 from tests.campaign import Campaign
+from tests.workers import is_alone, pytest_runtest_protocol, pytest_xdist_auto_num_workers, spread_threads
+
+__all__ = ["pytest_runtest_protocol", "pytest_xdist_auto_num_workers"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -75,6 +80,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    spread_threads(config)
+    # A shell starts what it runs in the background with Ctrl-C ignored, and so would be every process under test.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     options = config.option
     # Workers of xdist are given the options of the process that started them, this one among them.
     if options.campaign_seed is None:
@@ -86,6 +95,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "campaign" in getattr(item, "fixturenames", ()):
             item.add_marker("campaign")
+    # One after the other, on one worker, which then lets the others begin.
+    items.sort(key=lambda item: not is_alone(item))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -112,7 +123,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture
 def domain_id(monkeypatch: pytest.MonkeyPatch) -> int:
     """A ROS domain that this test process has to itself on this machine; also set in the environment."""
-    number = 1 + os.getpid() % 100
+    number = own_domain()
     monkeypatch.setenv("ROS_DOMAIN_ID", str(number))
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     return number

@@ -1,10 +1,12 @@
 # `make` lists the targets. Every one sets up what it needs first, which takes no time when nothing changed.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format parity evaluate evaluate-tracks benchmark docker-build clean
+.PHONY: help setup demo test campaign check format parity evaluate evaluate-tracks benchmark docker-build clean
 
 # Run inside the set-up environment, whatever the caller's shell has.
 in_env := . ./env.sh &&
+# A worker more than there are cores, none where a few tests are asked for (tests/workers.py); ARGS="-n 0" means none.
+pytest_options := -ra -n auto --dist worksteal
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,10 +18,13 @@ demo: setup ## play a sequence through the node, report and draw what comes out 
 	@$(in_env) python -m feature_frontend demo --output demo_output $(if $(SOURCE),--source "$(SOURCE)")
 
 test: setup ## run every test; skips say why (ARGS=... goes to pytest)
-	@$(in_env) python -m pytest -ra $(ARGS)
+	@$(in_env) python -m pytest $(pytest_options) $(ARGS)
+
+campaign: setup ## run the random tests with ten times as many examples, from another seed each time (SEED=..., ARGS=...)
+	@$(in_env) python -m pytest $(pytest_options) -m campaign --campaign $(if $(SEED),--campaign-seed $(SEED)) $(ARGS)
 
 check: setup ## formatting, lint, types, shell scripts, then the tests
-	@$(in_env) ruff format --check . && ruff check . && mypy && scripts/check_shell.sh && python -m pytest -ra $(ARGS)
+	@$(in_env) ruff format --check . && ruff check . && mypy && scripts/check_shell.sh && python -m pytest $(pytest_options) $(ARGS)
 
 format: setup ## format and sort imports
 	@$(in_env) ruff check --fix-only --quiet . ; ruff format .

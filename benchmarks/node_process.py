@@ -21,6 +21,7 @@ from sensor_msgs.msg import Image
 from typing_extensions import Self
 
 from benchmarks.images import REPOSITORY
+from benchmarks.ros_domain import own_domain
 from benchmarks.spinning_node import SpinningNode
 from benchmarks.types import Canvas
 from feature_frontend.errors import FeatureFrontendError
@@ -46,7 +47,7 @@ _IDLE_WINDOW_S = 1.0
 def ros_environment() -> dict[str, str]:
     """Variables for all processes of a run: a ROS domain for themselves, the shared-memory profile loaded."""
     return {
-        "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),
+        "ROS_DOMAIN_ID": str(own_domain()),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "FASTRTPS_DEFAULT_PROFILES_FILE": str(_PROFILE),
         "FASTDDS_DEFAULT_PROFILES_FILE": str(_PROFILE),

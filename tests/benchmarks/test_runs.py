@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.engines.extraction import has_kornia
 from benchmarks.images import load_frames, resized
@@ -23,6 +25,15 @@ from tests.conftest import REPOSITORY
 
 _FRAMES = str(REPOSITORY / "tests" / "data" / "tum_fr2_desk")
 _needs_kornia = pytest.mark.skipif(not has_kornia(), reason="needs kornia: requirements/benchmark.txt")
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    """Runs choose how many threads there are, and later tests of this process must not inherit that."""
+    torch_threads, opencv_threads = torch.get_num_threads(), cv2.getNumThreads()
+    yield
+    torch.set_num_threads(torch_threads)
+    cv2.setNumThreads(opencv_threads)
 
 
 def _run(output: Path, *words: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from feature_frontend.errors import SettingsError, WeightsError
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.extractors.weights import WEIGHTS, find_weights, own_weights
 from feature_frontend.settings import PARAMETERS, ExtractionSettings, Settings
+from tests.campaign import Campaign
 from tests.generated import damaged_files, for_each
 
 
@@ -23,8 +24,9 @@ def _shipped() -> bytes:
     return found.path.read_bytes()
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".old.pth"])
-def test_damaged_weights_are_refused_or_are_tensors(suffix: str, tmp_path: Path) -> None:
+def test_damaged_weights_are_refused_or_are_tensors(suffix: str, tmp_path: Path, campaign: Campaign) -> None:
     path = tmp_path / f"net{suffix}"
     if suffix == ".safetensors":
         whole = _shipped()
@@ -45,9 +47,10 @@ def test_damaged_weights_are_refused_or_are_tensors(suffix: str, tmp_path: Path)
             assert all(isinstance(value, torch.Tensor) for value in state.values())
             outcomes["taken"] += 1
 
-    for_each(damaged_files([whole]), 300, check)
+    count = campaign.count(3000, "files")
+    for_each(damaged_files([whole]), count, check, campaign.seed)
     assert outcomes.keys() == {"taken", "refused"}
-    assert outcomes["refused"] > 100
+    assert outcomes["refused"] > count // 3
 
 
 def test_weights_that_fit_no_network_are_refused(tmp_path: Path) -> None:
@@ -79,7 +82,7 @@ def _assignments(draw: st.DrawFn) -> tuple[str, Any]:
     return draw(st.sampled_from([*[record.name] * 9, f"{record.name}s"])), value
 
 
-def test_parameter_values_of_any_kind_are_taken_or_named() -> None:
+def test_parameter_values_of_any_kind_are_taken_or_named(campaign: Campaign) -> None:
     outcomes: Counter[str] = Counter()
 
     def check(values: dict[str, Any]) -> None:
@@ -92,6 +95,7 @@ def test_parameter_values_of_any_kind_are_taken_or_named() -> None:
                 assert type(getattr(settings, name)) is type(record.default)
             outcomes["taken"] += 1
 
-    for_each(st.lists(_assignments(), max_size=3).map(dict), 500, check)
+    count = campaign.count(5000, "sets of values")
+    for_each(st.lists(_assignments(), max_size=3).map(dict), count, check, campaign.seed)
     assert outcomes.keys() == {"taken", "refused"}
-    assert min(outcomes.values()) > 50
+    assert min(outcomes.values()) > count // 10

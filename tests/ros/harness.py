@@ -39,6 +39,11 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = _TIM
         time.sleep(0.01)
 
 
+def _shared_memory(pid: int) -> set[Path]:
+    lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines()
+    return {Path(name) for line in lines if (name := line.split()[-1]).startswith("/dev/shm/fastrtps_")}
+
+
 class RunningNode:
     """The executable `frontend`; ends with the block, by Ctrl-C first."""
 
@@ -52,6 +57,8 @@ class RunningNode:
             "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
             "FASTRTPS_DEFAULT_PROFILES_FILE": str(_PROFILE),
         }
+        # Processes of other domains, and some that were killed, share a few of the files.
+        self._of_others = set(Path("/dev/shm").glob("fastrtps_*"))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "feature_frontend", "frontend", "--ros-args", *given, *arguments],
             env=environment,
@@ -68,6 +75,10 @@ class RunningNode:
     ) -> None:
         if self.process.poll() is None:
             self.interrupt()
+
+    def shared_memory(self) -> set[Path]:
+        """The files of FastDDS under /dev/shm that the node has open, but for those that others had before it."""
+        return _shared_memory(self.process.pid) - self._of_others
 
     def interrupt(self) -> tuple[int, float, str]:
         """Presses Ctrl-C; exit status, seconds it took, and everything that the node printed."""

@@ -1,12 +1,7 @@
-"""Thousands of generated messages of broken and hostile senders: each is taken, or refused with its reason.
-
-`FEATURE_FRONTEND_HOSTILE_MESSAGES` says how many; the default is what runs in CI.
-"""
+"""Thousands of generated messages of broken and hostile senders: each is taken, or refused with its reason."""
 
 from __future__ import annotations
 
-import math
-import os
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +27,7 @@ from feature_frontend.ros.image_conversion import image_to_array
 from feature_frontend.ros.message_encoding import stamp_from_ns
 from feature_frontend.ros.parameters import declare_parameters
 from feature_frontend.settings import PARAMETERS
+from tests.campaign import Campaign
 from tests.generated import for_each
 from tests.memory import peak_mib, resident_mib
 from tests.ros.harness import Client, RunningNode, wait_until
@@ -39,8 +35,6 @@ from tests.ros.hostile_messages import camera_infos, compressed_images, images
 
 Uint8Array = npt.NDArray[np.uint8]
 
-_MESSAGES = int(os.environ.get("FEATURE_FRONTEND_HOSTILE_MESSAGES", "6000"))
-_THROUGH_THE_NODE = 300
 _MAX_PIXELS = 4_000_000
 # 4 Mpx in 16 bits and three channels, once decoded and once scaled in float32; fifty times a bomb would be far above.
 _MAX_GROWTH_OF_PEAK_MIB = 300
@@ -94,18 +88,20 @@ _KINDS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], str]]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", _KINDS)
-def test_hostile_messages_are_refused_and_nothing_else(kind: str, report_figure: Callable[[str], None]) -> None:
+def test_hostile_messages_are_refused_and_nothing_else(
+    kind: str, campaign: Campaign, report_figure: Callable[[str], None]
+) -> None:
     messages, check = _KINDS[kind]
     outcomes: Counter[str] = Counter()
-    count = math.ceil(_MESSAGES / len(_KINDS))
+    count = campaign.count(20_000, "messages")
 
     def check_and_count(message: Any) -> None:
         outcomes[check(message)] += 1
 
     # What is allocated once and kept (caches of OpenCV and hypothesis) is no leak.
-    for_each(messages, count // 4, check_and_count)
+    for_each(messages, count // 4, check_and_count, campaign.seed)
     before_mib, before_peak_mib = resident_mib(), peak_mib()
-    for_each(messages, count - count // 4, check_and_count)
+    for_each(messages, count - count // 4, check_and_count, campaign.seed)
     growth_mib = resident_mib() - before_mib
     report_figure(
         f"{kind}: {outcomes.total()} hostile messages, {outcomes['taken']} taken, {outcomes['refused']} refused, "
@@ -129,7 +125,7 @@ _overrides = st.one_of(
 )
 
 
-def test_parameter_overrides_of_any_type_are_taken_or_named(domain_id: int) -> None:
+def test_parameter_overrides_of_any_type_are_taken_or_named(domain_id: int, campaign: Campaign) -> None:
     context = Context()
     rclpy.init(args=[], context=context, domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO)
     outcomes: Counter[str] = Counter()
@@ -148,8 +144,9 @@ def test_parameter_overrides_of_any_type_are_taken_or_named(domain_id: int) -> N
         finally:
             node.destroy_node()
 
+    drawn = st.tuples(st.sampled_from(list(PARAMETERS)), _overrides)
     try:
-        for_each(st.tuples(st.sampled_from(list(PARAMETERS)), _overrides), 50, check)
+        for_each(drawn, campaign.count(500, "overrides"), check, campaign.seed)
     finally:
         context.try_shutdown()
     assert outcomes.keys() == {"taken", "refused"}
@@ -158,8 +155,13 @@ def test_parameter_overrides_of_any_type_are_taken_or_named(domain_id: int) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("transport", ["raw", "compressed"])
 def test_a_running_node_survives_them_and_processes_the_next_good_image(
-    transport: str, domain_id: int, photographs: list[Uint8Array], report_figure: Callable[[str], None]
+    transport: str,
+    domain_id: int,
+    photographs: list[Uint8Array],
+    campaign: Campaign,
+    report_figure: Callable[[str], None],
 ) -> None:
+    count = campaign.count(3000, "messages")
     parameters = (
         "extractor:=silk-vggnp-mu",
         "queue_policy:=every_frame",
@@ -188,7 +190,7 @@ def test_a_running_node_survives_them_and_processes_the_next_good_image(
         client.wait_for("status", 1)
         before_mib = resident_mib(running.process.pid)
         hostile = images() if transport == "raw" else compressed_images()
-        for_each(st.tuples(hostile, camera_infos()), _THROUGH_THE_NODE, send)
+        for_each(st.tuples(hostile, camera_infos()), count, send, campaign.seed)
         send_good()
         statuses: list[FrameStatus] = client.wait_for("status", sent)
         growth_mib = resident_mib(running.process.pid) - before_mib
@@ -198,7 +200,7 @@ def test_a_running_node_survives_them_and_processes_the_next_good_image(
     report_figure(
         f"{transport}: {sent} messages through the node, {len(refused)} refused, resident memory {growth_mib:+.0f} MiB"
     )
-    assert len(refused) > _THROUGH_THE_NODE // 4
+    assert len(refused) > count // 4
     # An error that is not the project's own is told as "SomeError: ...".
     unexpected = {status.reason for status in refused if "Error: " in status.reason or not status.reason}
     assert not unexpected

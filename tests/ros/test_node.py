@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -180,26 +179,18 @@ def test_live_parameters_act_and_the_others_refuse(every_frame: Pair, photograph
     assert len(features[1].descriptors) == 50 * 64 * 2
 
 
-def _shared_memory(pid: int) -> set[Path]:
-    """The memory of FastDDS under /dev/shm that a process has open."""
-    lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines()
-    return {Path(name) for line in lines if (name := line.split()[-1]).startswith("/dev/shm/fastrtps_")}
-
-
 def test_newest_frame_wins_and_the_dropped_are_counted(
     weights_dir: str, domain_id: int, photographs: list[Uint8Array]
 ) -> None:
     sent = 12
     parameters = ("extractor:=aliked-t16", "image_qos:=reliable", f"weights_dir:={weights_dir}")
-    # Processes of other domains, and some that were killed, share a few of the files.
-    others = set(Path("/dev/shm").glob("fastrtps_*"))
     with RunningNode(domain_id, *parameters) as running, Client(domain_id) as client:
         client.wait_for_node()
         for index in range(sent):
             client.send_pixels(photographs[index % 3], (index + 1) * _FRAME_NS)
             time.sleep(0.02)
         statuses: list[FrameStatus] = client.wait_for("status", sent)
-        segments = _shared_memory(running.process.pid) - others
+        segments = running.shared_memory()
         code, seconds, output = running.interrupt()
     assert code == 0, output
     assert seconds < 2.0, output

@@ -16,13 +16,13 @@ pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
 from feature_frontend.extractors.silk import SILK_CONFIGS, Silk
 from feature_frontend.extractors.weights import own_weights
+from tests.campaign import Campaign
 from tests.memory import resident_mib
 from tests.ros.harness import Client, RunningNode, wait_until
 from tests.ros.remote import Remote
 from tests.ros.streaming import Camera, check_account, check_models
 
 _RATE_HZ = 20
-_CHANGES = 200
 _SHIPPED = "silk-vggnp-mu@a11c5f53"
 Uint8Array = npt.NDArray[np.uint8]
 Model = tuple[str, str]
@@ -54,9 +54,14 @@ def _change(remote: Remote, chance: random.Random, models: list[Model], wrong: l
 
 
 @pytest.mark.slow
-def test_200_random_changes_under_a_stream(
-    domain_id: int, photographs: list[Uint8Array], tmp_path: Path, report_figure: Callable[[str], None]
+def test_random_changes_under_a_stream(
+    domain_id: int,
+    photographs: list[Uint8Array],
+    tmp_path: Path,
+    campaign: Campaign,
+    report_figure: Callable[[str], None],
 ) -> None:
+    count = campaign.count(2000, "changes")
     broken = tmp_path / "broken.pth"
     broken.write_bytes(b"not a network")
     seeded, wider = _weights(tmp_path, "silk-vggnp-mu", 1), _weights(tmp_path, "silk-vggnp-1", 2)
@@ -64,7 +69,7 @@ def test_200_random_changes_under_a_stream(
     # A file that is no model, and one that belongs to another: the stream must not notice.
     wrong = [("silk-vggnp-mu", str(broken)), ("silk-vggnp-1", str(seeded))]
     known = {_SHIPPED} | {own_weights(name, Path(path)).identity for name, path in models if path}
-    chance = random.Random(7)
+    chance = random.Random(campaign.seed)
     images = [np.ascontiguousarray(image[180:300, 240:400]) for image in photographs]
     parameters = ("extractor:=silk-vggnp-mu", "image_qos:=reliable", "max_num_keypoints:=200")
     accepted = 0
@@ -75,7 +80,7 @@ def test_200_random_changes_under_a_stream(
         camera.start()
         client.wait_for("status", 1)
         before_mib = resident_mib(running.process.pid)
-        for _ in range(_CHANGES):
+        for _ in range(count):
             accepted += _change(remote, chance, models, wrong)
             # Some changes come before the one before has been loaded, most do not.
             time.sleep(chance.choice((0.02, 0.1, 0.3)))
@@ -105,7 +110,7 @@ def test_200_random_changes_under_a_stream(
     frames = f"{last.frames_received} of {camera.sent} frames received"
     fates = f"{last.frames_processed} processed + {last.frames_dropped} dropped + {last.frames_refused} refused"
     report_figure(
-        f"{accepted} of {_CHANGES} random changes accepted at {_RATE_HZ} Hz: {frames} = {fates}; {swaps} models "
+        f"{accepted} of {count} random changes accepted at {_RATE_HZ} Hz: {frames} = {fates}; {swaps} models "
         f"swapped in, {len(client.received['matches'])} pairs matched, none across models; "
         f"{before_mib:.0f} -> {after_mib:.0f} MiB"
     )

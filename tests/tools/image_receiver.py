@@ -6,6 +6,7 @@ Arguments: output file, number of images to wait for, and options as JSON: depth
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import json
 import sys
@@ -19,6 +20,7 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 
+_RECEIVE_S = 60
 KEEP_ALL = QoSProfile(history=HistoryPolicy.KEEP_ALL, reliability=ReliabilityPolicy.RELIABLE)
 
 
@@ -33,9 +35,10 @@ class Receiver(Node):
         depth = int(options.get("depth", 0))
         profile = QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE) if depth else KEEP_ALL
         self._answers = self.create_publisher(CameraInfo, "answers", KEEP_ALL)
-        self.create_subscription(Image, "image", self._take_image, profile)
         self.create_subscription(CameraInfo, "camera_info", self._take_camera_info, profile)
         self.create_subscription(Clock, "/clock", self._take_clock, KEEP_ALL)
+        # The last, as in the node: a player that finds it begins, and what is not there by then misses the beginning.
+        self.create_subscription(Image, "image", self._take_image, profile)
 
     def _note(self, kind: str, stamp: Any, **fields: Any) -> None:
         stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
@@ -64,9 +67,11 @@ class Receiver(Node):
 
 def main(output: str, count: str, options: str = "{}") -> None:
     """Receives until `count` images are there and half a second passed without more, or for a minute."""
+    # A hang in DDS ends too, and says where, instead of as a time-out that says nothing.
+    faulthandler.dump_traceback_later(_RECEIVE_S + 20, exit=True)
     rclpy.init()
     node = Receiver(json.loads(options))
-    end_s = time.monotonic() + 60
+    end_s = time.monotonic() + _RECEIVE_S
     quiet_s = time.monotonic()
     while time.monotonic() < end_s and (node.images < int(count) or time.monotonic() - quiet_s < 0.5):
         before = len(node.received)

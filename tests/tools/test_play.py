@@ -70,7 +70,8 @@ class Session:
         status = main(list(map(str, arguments)))
         self.stdout, errors = self._capsys.readouterr()
         assert status == 0, errors
-        _, receiver_errors = receiver.communicate(timeout=60)
+        # Longer than it waits for images, so that one that is missing is told as such.
+        _, receiver_errors = receiver.communicate(timeout=90)
         assert receiver.returncode == 0, receiver_errors
         return [json.loads(line) for line in self._output.read_text().splitlines()]
 

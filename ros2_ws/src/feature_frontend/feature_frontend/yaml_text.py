@@ -17,6 +17,7 @@ _BOOLS = {text: True for word in ("y", "yes", "true", "on") for text in (word, w
 _BOOLS |= {text: False for word in ("n", "no", "false", "off") for text in (word, word.capitalize(), word.upper())}
 _INTEGER = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|inf(?:inity)?|nan)", re.IGNORECASE)
+_MOST_DIGITS = 24  # of 64 bits, in any base
 _SPECIAL = {f"{sign}.{word}": float(sign + word) for sign in ("", "+", "-") for word in ("inf", "nan")}
 
 
@@ -76,22 +77,19 @@ class _Loader(yaml.SafeLoader):
             return _PLAIN
         return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
 
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Merges nothing: "<<" is a key like another, and cannot double what it names again and again."""
-
 
 class _LoaderWithoutAliases(_Loader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(None, None, "aliases (*name) are not supported by ROS", mark)
-        return super().compose_node(parent, index)  # type: ignore[no-any-return, no-untyped-call]
+        return super().compose_node(parent, index)
 
 
 def _plain(text: str) -> object:
     if text in _BOOLS:
         return _BOOLS[text]
-    if _INTEGER.fullmatch(text):
+    if len(text) <= _MOST_DIGITS and _INTEGER.fullmatch(text):
         digits = text.lstrip("+-")
         is_octal = len(digits) > 1 and digits.isdigit() and digits[0] == "0"
         value = int(text, 8 if is_octal else 0)
@@ -137,7 +135,7 @@ def _construct_any(loader: _Loader, _: str, node: yaml.Node) -> object:
         return _construct_mapping(loader, node)
     if isinstance(node, yaml.SequenceNode):
         return loader.construct_sequence(node, deep=True)
-    return _construct_plain(loader, node)  # type: ignore[arg-type]
+    return _construct_plain(loader, node)
 
 
 _Loader.add_constructor(_PLAIN, _construct_plain)

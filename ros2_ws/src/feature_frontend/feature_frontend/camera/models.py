@@ -1,8 +1,9 @@
 """Lens models by all the names that drivers, calibration tools and datasets have for them: one table.
 
 Two families are known. OpenCV's polynomial of the radius has one order of coefficients, k1 k2 p1 p2 k3 k4 k5 k6 s1 s2
-s3 s4 tau_x tau_y, of which tools keep the first 4, 5, 8, 12 or 14: their number says which terms there are, not which of
-the family's names is given. The polynomial of the angle (equidistant, OpenCV's fisheye, Kannala-Brandt) has k1 k2 k3 k4.
+s3 s4 tau_x tau_y, of which tools keep the first 4, 5, 8, 12 or 14: their number says which terms there are, whichever
+of the family's names is given. The polynomial of the angle (equidistant, OpenCV's fisheye, Kannala-Brandt) has k1 k2 k3
+k4.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def _key(name: str) -> str:
 
 
 # Counts by what counts of a name. The last two are OpenCV's too, though COLMAP has another lens of the first name.
-_COUNTS = {_key(name): _OPENCV_COUNTS for name in _OPENCV}
+_COUNTS: dict[str, tuple[int, ...]] = {_key(name): _OPENCV_COUNTS for name in _OPENCV}
 _COUNTS |= {_key("thin_prism_fisheye"): (12,), _key("tilted_thin_prism"): (14,)}
 _FISHEYE_KEYS = {_key(name) for name in _FISHEYE}
 _COUNTS |= dict.fromkeys(_FISHEYE_KEYS, _FISHEYE_COUNTS)

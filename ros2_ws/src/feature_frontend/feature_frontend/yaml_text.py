@@ -111,7 +111,7 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, obj
     for key_node, value_node in node.value:
         if not isinstance(key_node, yaml.ScalarNode):
             raise yaml.constructor.ConstructorError(None, None, "a key is no text", key_node.start_mark)
-        value = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+        value = loader.construct_object(value_node, deep=True)
         if isinstance(loader, _LoaderWithoutAliases):
             _put(merged, str(key_node.value), value)
         else:  # Mappings that are named again and again would grow without bound where they are put together.
@@ -135,7 +135,7 @@ def _construct_any(loader: _Loader, _: str, node: yaml.Node) -> object:
         return _construct_mapping(loader, node)
     if isinstance(node, yaml.SequenceNode):
         return loader.construct_sequence(node, deep=True)
-    return _construct_plain(loader, node)
+    return _plain(str(node.value))
 
 
 _Loader.add_constructor(_PLAIN, _construct_plain)

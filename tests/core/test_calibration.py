@@ -114,14 +114,22 @@ def test_convention_rectified_images_have_the_rays_of_the_projection_matrix() ->
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"camera_matrix": (0.0,) * 9}, "not calibrated: its matrix K is 0"),
+        ({"camera_matrix": (0.0,) * 9, "projection_matrix": ()}, "not calibrated: its matrix K is 0"),
+        ({"camera_matrix": (0.0,) * 9, "projection_matrix": (0.0,) * 12, "height": 0}, "not calibrated: its matrix K"),
+        ({"camera_matrix": (0.0, 0, 322, 0, 418, 239, 0, 0, 1)}, "focal lengths are 0 and 418 px"),
         ({"camera_matrix": (420.0, 0, 322, 0, float("nan"), 239, 0, 0, 1)}, "camera_matrix .* finite"),
         ({"camera_matrix": (420.0, 3.0, 322, 0, 418, 239, 0, 0, 1)}, "expected fx 0 cx, 0 fy cy, 0 0 1"),
         ({"camera_matrix": (420.0, 0, 322, 0, 418, 239, 0, 0, 0)}, "expected fx 0 cx"),
         ({"camera_matrix": (420.0,) * 3}, "camera_matrix holds 3 values; expected 9"),
         ({"distortion_coefficients": (float("inf"), 0, 0, 0, 0)}, "distortion_coefficients .* finite"),
-        ({"distortion_coefficients": (0.1,) * 3}, "holds 3 values; plumb_bob has 4 or 5"),
-        ({"distortion_model": "fov"}, "'fov' is unknown; expected one of plumb_bob"),
+        (
+            {"distortion_coefficients": (0.1,) * 3},
+            r"'plumb_bob' with 3 coefficients \(0.1, 0.1, 0.1\); this model has 4, 5, 8, 12 or 14",
+        ),
+        (
+            {"distortion_model": "barrel"},
+            "'barrel' with 5 coefficients .* unknown; expected plumb_bob or rational_polynomial",
+        ),
         ({"projection_matrix": (float("nan"),) * 12}, "projection_matrix .* finite"),
         ({"region_of_interest": RegionOfInterest(300, 0, 480, 400)}, "400x480 px at \\(300, 0\\)"),
         ({"binning_x": 1000}, "binned by 1000x0"),
@@ -130,3 +138,18 @@ def test_convention_rectified_images_have_the_rays_of_the_projection_matrix() ->
 def test_an_inconsistent_calibration_is_refused(changes: dict[str, object], expected: str) -> None:
     with pytest.raises(CalibrationError, match=expected):
         replace(_CALIBRATION, **changes)
+
+
+def test_a_camera_of_which_only_p_is_known_has_rays_where_its_images_are_rectified() -> None:
+    # As drivers of stereo cameras publish it beside images that they have rectified themselves.
+    calibration = replace(
+        _CALIBRATION,
+        camera_matrix=(0.0,) * 9,
+        distortion_model="rational_polynomial",
+        distortion_coefficients=(0.0,) * 8,
+        projection_matrix=(1000.0, 0, 673, 0, 0, 999, 340, 0, 0, 0, 1, 0),
+    )
+    np.testing.assert_allclose(normalize_points(calibration, np.array([[1673.0, 340.0]]), rectified=True), [[1, 0]])
+    assert calibration.focal_px(rectified=True) == 999.5
+    with pytest.raises(CalibrationError, match=r"K is 0, and only P is known: .*rectified"):
+        normalize_points(calibration, np.array([[1673.0, 340.0]]))

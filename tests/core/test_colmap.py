@@ -27,7 +27,11 @@ def _calibration(model: str, coefficients: tuple[float, ...], **values: Any) -> 
         ("plumb_bob", (0.1, 0.2, 0.3, 0.4), 4, (0.1, 0.2, 0.3, 0.4)),
         ("plumb_bob", (0.1, 0.2, 0.3, 0.4, 0.5), 6, (0.1, 0.2, 0.3, 0.4, 0.5, 0.0, 0.0, 0.0)),
         ("rational_polynomial", tuple(np.arange(1.0, 9)), 6, tuple(np.arange(1.0, 9))),
-        ("equidistant", (0.0,) * 4, 5, (0.0,) * 4),
+        ("rational_polynomial", (0.1, 0.2, 0.3, 0.4, 0.0, 0.0, 0.0, 0.0), 4, (0.1, 0.2, 0.3, 0.4)),
+        ("rational_polynomial", (*np.arange(1.0, 9), 0.0, 0.0, 0.0, 0.0), 6, tuple(np.arange(1.0, 9))),
+        ("radtan", (0.1, 0.2, 0.3, 0.4), 4, (0.1, 0.2, 0.3, 0.4)),
+        ("Kannala Brandt4", (0.1, 0.2, 0.3, 0.4, 0.0), 5, (0.1, 0.2, 0.3, 0.4)),
+        ("equidistant", (0.0,) * 4, 1, ()),
     ],
 )
 def test_lenses_are_those_of_colmap(
@@ -47,7 +51,7 @@ def test_a_region_and_binning_move_the_principal_point() -> None:
 
 def test_a_lens_that_colmap_lacks_can_be_rectified() -> None:
     calibration = _calibration("tilted_thin_prism", (0.1,) * 14)
-    with pytest.raises(CalibrationError, match="no lens model for 'tilted_thin_prism'; rectify"):
+    with pytest.raises(CalibrationError, match=r"thin prism and tilt \(14 coefficients, .*; rectify"):
         camera_from_calibration(calibration)
     assert camera_from_calibration(calibration, rectified=True).model == 1
 

@@ -112,9 +112,8 @@ CAMERAS = {
     ),
     # RealSense T265
     "fisheye, T265": _Camera((848, 800), (286.2, 286.1, 420.9, 399.2), "fisheye", (-0.0076, 0.0437, -0.0411, 0.0077)),
-    "equidistant, without coefficients": _Camera(
-        (640, 480), (300.0, 300.0, 319.5, 239.5), "equidistant", (0.0, 0.0, 0.0, 0.0)
-    ),
+    # All zeros would be no distortion at all.
+    "equidistant, ideal": _Camera((640, 480), (300.0, 300.0, 319.5, 239.5), "equidistant", (1e-12, 0.0, 0.0, 0.0)),
     # OpenCV's further coefficients
     "thin prism": _Camera(
         (640, 480),
@@ -188,7 +187,8 @@ def test_known_rays_come_back(name: str) -> None:
     pixels = camera.project(known)
     inside = ((pixels > -0.5) & (pixels < [width - 0.5, height - 0.5])).all(axis=1)
     # What a lens maps into its image from beyond its fold is another ray's pixel.
-    limit = lens_of(camera.model, camera.coefficients).angles[-1]
+    calibration = camera.calibration
+    limit = lens_of(calibration.distortion_model, calibration.distortion_coefficients).angles[-1]
     inside &= np.arctan(np.hypot(*known.T)) < 0.98 * limit
     assert inside.sum() > 1000
     found = normalize_points(camera.calibration, pixels[inside])
@@ -207,7 +207,7 @@ def test_a_pixel_beyond_the_fold_has_no_ray() -> None:
 
 
 def test_a_ray_from_the_side_or_behind_is_none() -> None:
-    camera = CAMERAS["equidistant, without coefficients"].calibration
+    camera = CAMERAS["equidistant, ideal"].calibration
     radii_px = np.radians([0.0, 45.0, MAX_ANGLE_DEG - 0.1, MAX_ANGLE_DEG + 0.1, 100.0]) * 300.0
     rays = normalize_points(camera, np.column_stack([319.5 + radii_px, np.full(5, 239.5)]))
     np.testing.assert_allclose(rays[:3], [[0, 0], [1, 0], [np.tan(np.radians(MAX_ANGLE_DEG - 0.1)), 0]], atol=1e-4)

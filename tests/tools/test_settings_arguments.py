@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("ament_index_python", reason="needs ROS 2")
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.parameter_file import read_parameter_file
+from feature_frontend.parameter_file import read_parameter_files
 from feature_frontend.settings import PARAMETERS, Settings
 from feature_frontend.tools.parameters import yaml_file
 from feature_frontend.tools.settings_arguments import add_settings_arguments, settings_from
@@ -35,7 +35,7 @@ def test_every_parameter_is_an_option() -> None:
 
 def test_the_file_of_all_defaults_is_read(tmp_path: Path) -> None:
     (tmp_path / "all.yaml").write_text(yaml_file())
-    assert read_parameter_file(tmp_path / "all.yaml", "/frontend") == {
+    assert read_parameter_files([tmp_path / "all.yaml"], "/frontend") == {
         name: record.default for name, record in PARAMETERS.items()
     }
 
@@ -64,7 +64,7 @@ def test_sections_are_chosen_as_ros_does(tmp_path: Path, section: str, node: str
     (tmp_path / "p.yaml").write_text(f"{section}:\n  ros__parameters:\n    border: 5\n    use_sim_time: true\n")
     assert parse("--params-file", str(tmp_path / "p.yaml"), node=node).border == (5 if counts else 0)
     (tmp_path / "n.yaml").write_text("a:\n  frontend:\n    ros__parameters:\n      border: 5\n")
-    assert read_parameter_file(tmp_path / "n.yaml", "/a/frontend") == {"border": 5}
+    assert read_parameter_files([tmp_path / "n.yaml"], "/a/frontend") == {"border": 5}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_sections_are_chosen_as_ros_does(tmp_path: Path, section: str, node: str
     [
         ("border: 5\n", "has no section 'ros__parameters'"),
         ("a: [\n", "cannot be read"),
-        ("/**: {ros__parameters: {bordr: 5}}\n", r"unknown parameter\(s\) bordr"),
+        ("/**: &all {ros__parameters: {border: 5}}\nfrontend: *all\n", "aliases .* are not supported by ROS in line 2"),
         ("/**: {ros__parameters: {border: -5}}\n", "parameter border is -5; expected"),
     ],
 )

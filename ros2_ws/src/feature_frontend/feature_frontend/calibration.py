@@ -9,27 +9,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend.distortion import FISHEYE_MODELS, lens_of
+from feature_frontend.camera.models import canonical_distortion
+from feature_frontend.distortion import lens_of
 from feature_frontend.errors import CalibrationError
 
 __all__ = [
-    "DISTORTION_MODELS",
     "CameraCalibration",
     "RegionOfInterest",
     "calibration_from_message",
     "normalize_points",
     "undistorted_rays",
 ]
-
-# Numbers of coefficients that sensor_msgs and OpenCV define for a model; older files hold a plumb_bob without k3.
-DISTORTION_MODELS: dict[str, tuple[int, ...]] = {
-    "plumb_bob": (4, 5),
-    "rational_polynomial": (8,),
-    "equidistant": (4,),
-    "fisheye": (4,),  # what some drivers call equidistant
-    "thin_prism_fisheye": (12,),
-    "tilted_thin_prism": (14,),
-}
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 MATRIX_SIZE = 9
@@ -55,9 +45,10 @@ class CameraCalibration:
         height: Height in px of the image that was calibrated.
         width: Width in px of that image.
         camera_name: Name of the camera, may be empty.
-        distortion_model: A key of `DISTORTION_MODELS`.
-        camera_matrix: 9 values, the 3x3 matrix K row by row, px.
-        distortion_coefficients: As many as the model has; empty for an image without distortion.
+        distortion_model: Any name that `camera.models` knows; kept as ROS's name for the same lens.
+        camera_matrix: 9 values, the 3x3 matrix K row by row, px; all 0 for a camera of which only P is known.
+        distortion_coefficients: As many as the model has, kept without zeros that say nothing; empty or all 0 for an
+            image without distortion, whatever the model.
         rectification_matrix: 9 values, the 3x3 rotation R row by row.
         projection_matrix: 12 values, the 3x4 matrix P row by row, px; all 0 where the camera has none.
         binning_x: Sensor columns that make one image column; 0 means 1.
@@ -82,10 +73,13 @@ class CameraCalibration:
 
     def __post_init__(self) -> None:
         """Checks the values, and fills in the projection of a camera that is not rectified."""
+        check_length("camera_matrix", self.camera_matrix, MATRIX_SIZE)
+        if not any(self.camera_matrix) and not any(self.projection_matrix):
+            msg = "the camera is not calibrated: its matrix K is 0; calibrate it, or give its driver the calibration"
+            raise CalibrationError(msg)
         if self.height < 1 or self.width < 1:
             msg = f"calibrated image size is {self.width}x{self.height} px; expected at least 1x1"
             raise CalibrationError(msg)
-        check_length("camera_matrix", self.camera_matrix, MATRIX_SIZE)
         if not self.projection_matrix:
             k = self.camera_matrix
             object.__setattr__(self, "projection_matrix", (*k[0:3], 0.0, *k[3:6], 0.0, *k[6:9], 0.0))
@@ -93,8 +87,9 @@ class CameraCalibration:
         check_length("projection_matrix", self.projection_matrix, PROJECTION_SIZE)
         self._check_camera_matrix()
         self._check_region()
-        if self.distortion_coefficients or self.distortion_model:
-            self._check_distortion()
+        model, coefficients = canonical_distortion(self.distortion_model, self.distortion_coefficients)
+        object.__setattr__(self, "distortion_model", model)
+        object.__setattr__(self, "distortion_coefficients", coefficients)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -133,6 +128,19 @@ class CameraCalibration:
         binning = np.array([max(self.binning_x, 1), max(self.binning_y, 1)], np.float64)
         return (np.asarray(points, np.float64) + 0.5) * binning - 0.5 + [roi.x_offset, roi.y_offset]
 
+    def check_raw(self) -> None:
+        """Checks that there is a camera matrix K, which images that are not rectified need.
+
+        Raises:
+            CalibrationError: There is only P.
+        """
+        if not any(self.camera_matrix):
+            msg = (
+                "the matrix K is 0, and only P is known: if the images are rectified (image_rect), set rectified to "
+                "true; else calibrate the camera"
+            )
+            raise CalibrationError(msg)
+
     def check_rectified(self) -> None:
         """Checks that there is a projection matrix P, which rectified images need.
 
@@ -147,11 +155,10 @@ class CameraCalibration:
             raise CalibrationError(msg)
 
     def _check_camera_matrix(self) -> None:
+        if not any(self.camera_matrix):
+            return
         fx, skew, _, k3, fy, _, *last_row = self.camera_matrix
-        if fx == 0:
-            msg = "the camera is not calibrated: its matrix K is 0; calibrate it, or give its driver the calibration"
-            raise CalibrationError(msg)
-        if fx < 0 or fy <= 0:
+        if fx <= 0 or fy <= 0:
             msg = f"focal lengths are {fx:g} and {fy:g} px; expected above 0"
             raise CalibrationError(msg)
         if skew or k3 or tuple(last_row) != (0.0, 0.0, 1.0):
@@ -167,23 +174,6 @@ class CameraCalibration:
                 f"a region of interest of {roi.width}x{roi.height} px at ({roi.x_offset}, {roi.y_offset}), binned by "
                 f"{self.binning_x}x{self.binning_y}, is not part of the calibrated {self.width}x{self.height} px"
             )
-            raise CalibrationError(msg)
-
-    def _check_distortion(self) -> None:
-        lengths = DISTORTION_MODELS.get(self.distortion_model)
-        if lengths is None:
-            msg = (
-                f"distortion_model {self.distortion_model[:40]!r} is unknown; expected one of "
-                f"{', '.join(DISTORTION_MODELS)}"
-            )
-            raise CalibrationError(msg)
-        count = len(self.distortion_coefficients)
-        if count and count not in lengths:
-            expected = " or ".join(map(str, lengths))
-            msg = f"distortion_coefficients holds {count} values; {self.distortion_model} has {expected}"
-            raise CalibrationError(msg)
-        if not all(map(math.isfinite, self.distortion_coefficients)):
-            msg = f"distortion_coefficients {self.distortion_coefficients} must be finite numbers"
             raise CalibrationError(msg)
 
 
@@ -255,12 +245,12 @@ def undistorted_rays(
         calibration.check_rectified()
         fx, _, cx, _, _, fy, cy, *_ = calibration.projection_matrix
     else:
+        calibration.check_raw()
         fx, _, cx, _, fy, cy, *_ = calibration.camera_matrix
     with np.errstate(all="ignore"):
         flat = (full - [cx, cy]) / [fx, fy]
     coefficients = calibration.distortion_coefficients
-    # An equidistant lens whose coefficients are 0 is still a fisheye: its radius is the angle, not the tangent.
-    if not rectified and (any(coefficients) or (coefficients and calibration.distortion_model in FISHEYE_MODELS)):
+    if not rectified and any(coefficients):
         flat = lens_of(calibration.distortion_model, coefficients).undistort(flat)
     return np.asarray(flat)
 

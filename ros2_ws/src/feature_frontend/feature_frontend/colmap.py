@@ -18,13 +18,14 @@ import numpy.typing as npt
 from typing_extensions import Self
 
 from feature_frontend.calibration import CameraCalibration
-from feature_frontend.distortion import FISHEYE_MODELS
+from feature_frontend.camera.models import EQUIDISTANT
 from feature_frontend.errors import CalibrationError
 
 __all__ = ["ColmapCamera", "ColmapDatabase", "camera_from_calibration", "guessed_camera"]
 
 # Numbers of COLMAP's camera models (src/colmap/sensor/models.h).
 PINHOLE, SIMPLE_RADIAL, OPENCV, OPENCV_FISHEYE, FULL_OPENCV = 1, 2, 4, 5, 6
+_OPENCV_COUNT, _FULL_OPENCV_COUNT = 4, 8
 # Kinds of verified pairs (src/colmap/scene/two_view_geometry.h).
 CALIBRATED, UNCALIBRATED = 2, 3
 _MAX_IMAGES = 2147483647
@@ -82,12 +83,13 @@ def camera_from_calibration(calibration: CameraCalibration, *, rectified: bool =
         rectified: Whether the images are rectified: a pinhole camera by P, then.
 
     Raises:
-        CalibrationError: COLMAP has no such lens model, or P is asked for and there is none.
+        CalibrationError: COLMAP has no such lens model, or the matrix that is needed, K or P, is 0.
     """
     if rectified:
         calibration.check_rectified()
         fx, _, cx, _, _, fy, cy, *_ = calibration.projection_matrix
     else:
+        calibration.check_raw()
         fx, _, cx, _, fy, cy, *_ = calibration.camera_matrix
     binning_x, binning_y = max(calibration.binning_x, 1), max(calibration.binning_y, 1)
     roi = calibration.region_of_interest
@@ -109,18 +111,20 @@ def guessed_camera(height: int, width: int) -> ColmapCamera:
 
 
 def _lens(calibration: CameraCalibration) -> tuple[int, tuple[float, ...]]:
-    name, coefficients = calibration.distortion_model, calibration.distortion_coefficients
-    if name in FISHEYE_MODELS and len(coefficients) == 4:
-        return OPENCV_FISHEYE, coefficients
+    coefficients = calibration.distortion_coefficients
     if not any(coefficients):
         return PINHOLE, ()
-    if name == "plumb_bob":
-        k1, k2, p1, p2, k3 = (*coefficients, 0.0)[:5]
-        return (FULL_OPENCV, (k1, k2, p1, p2, k3, 0.0, 0.0, 0.0)) if k3 else (OPENCV, (k1, k2, p1, p2))
-    if name == "rational_polynomial":
-        return FULL_OPENCV, coefficients
-    msg = f"COLMAP has no lens model for {name!r}; rectify the images (image_proc) and export those as rectified"
-    raise CalibrationError(msg)
+    if calibration.distortion_model == EQUIDISTANT:
+        return OPENCV_FISHEYE, coefficients
+    if len(coefficients) > _FULL_OPENCV_COUNT:
+        msg = (
+            f"COLMAP has no lens model with OpenCV's thin prism and tilt ({len(coefficients)} coefficients, those from "
+            f"the {_FULL_OPENCV_COUNT + 1}th on not 0); rectify the images (image_proc) and export those as rectified"
+        )
+        raise CalibrationError(msg)
+    if any(coefficients[_OPENCV_COUNT:]):
+        return FULL_OPENCV, (*coefficients, 0.0, 0.0, 0.0)[:_FULL_OPENCV_COUNT]
+    return OPENCV, coefficients[:_OPENCV_COUNT]
 
 
 class ColmapDatabase:

@@ -15,9 +15,10 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FISHEYE_MODELS", "MAX_ANGLE_DEG", "Lens", "lens_of"]
+from feature_frontend.camera.models import EQUIDISTANT
 
-FISHEYE_MODELS = ("equidistant", "fisheye")
+__all__ = ["MAX_ANGLE_DEG", "Lens", "lens_of"]
+
 # (x/z, y/z) grows without bound towards 90 degrees off the axis: at 89 it is 57, and a pixel is worth several units.
 MAX_ANGLE_DEG = 89.0
 
@@ -88,8 +89,8 @@ class Lens:
 
 @lru_cache(maxsize=8)
 def lens_of(model: str, coefficients: tuple[float, ...]) -> Lens:
-    """The lens of a distortion model of `sensor_msgs` with its coefficients in OpenCV's order."""
-    is_fisheye = model in FISHEYE_MODELS
+    """The lens of a distortion as `camera.models.canonical_distortion` returns it."""
+    is_fisheye = model == EQUIDISTANT
     values = np.zeros(4 if is_fisheye else _COEFFICIENTS)
     values[: len(coefficients)] = coefficients
     angles = np.linspace(0.0, np.radians(MAX_ANGLE_DEG), _TABLE_SIZE)

@@ -17,7 +17,7 @@ from feature_frontend.evaluation.sequence_baselines import (
     OrbSequence,
     SequenceFrontend,
 )
-from feature_frontend.parameter_file import read_parameter_file
+from feature_frontend.parameter_file import read_parameter_files
 from feature_frontend.settings import PARAMETERS, Settings
 
 __all__ = ["BASELINES", "TRACKERS", "Configuration", "parse_assignment", "parse_configurations"]
@@ -95,7 +95,7 @@ def _parse(text: str, common: Mapping[str, object]) -> Configuration:
             name, value = parse_assignment(part)
             own[name] = value
         elif part.endswith((".yaml", ".yml")):
-            own |= read_parameter_file(Path(part))
+            own |= read_parameter_files([Path(part)])
         else:
             names = []
             break

@@ -45,7 +45,7 @@ def _run(arguments: list[str], hand_over: Callable[[], None]) -> int:
         return _fail(f"cannot start ROS 2: {error}")
     node = None
     try:
-        node = FrontendNode(_load)
+        node = FrontendNode(_load, arguments)
         hand_over()
         rclpy.spin(node)
     except FeatureFrontendError as error:

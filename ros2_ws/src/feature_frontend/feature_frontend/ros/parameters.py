@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
@@ -11,10 +12,11 @@ from rclpy.parameter import Parameter
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.mask_file import read_mask_file
+from feature_frontend.parameter_file import parameter_sections, unused_names, what_has_no_effect
 from feature_frontend.parameter_record import ParameterRecord
 from feature_frontend.settings import PARAMETERS, Settings
 
-__all__ = ["changed_settings", "declare_parameters", "describe", "read_settings"]
+__all__ = ["changed_settings", "declare_parameters", "describe", "read_settings", "warn_of_unused"]
 
 
 def describe(record: ParameterRecord) -> ParameterDescriptor:
@@ -37,20 +39,65 @@ def describe(record: ParameterRecord) -> ParameterDescriptor:
 
 
 def declare_parameters(node: Node) -> Settings:
-    """Declares every parameter on `node` and returns their values.
+    """Declares every parameter on `node` and returns their values. A whole number is taken for a float, too.
 
     Raises:
         SettingsError: A value given on the command line or in a file has a wrong type or is out of range, or the file
             of `mask_path` cannot be read.
     """
     values: dict[str, object] = {}
+    # rclpy keeps what was given on the command line and in files under this name, and nowhere else.
+    given = node._parameter_overrides
     for record in PARAMETERS.values():
+        override = given.get(record.name)
+        if isinstance(record.default, float) and override is not None and type(override.value) is int:
+            given[record.name] = Parameter(record.name, Parameter.Type.DOUBLE, float(override.value))
         try:
             values[record.name] = node.declare_parameter(record.name, record.default, describe(record)).value
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             msg = f"{str(error).rstrip(record.name).rstrip(': ')}; expected {record.expectation}"
             raise SettingsError(msg) from error
     return _with_readable_mask(Settings.from_mapping(values), "")
+
+
+def warn_of_unused(node: Node, arguments: Sequence[str]) -> None:
+    """Warns of parameters given to `node` that it does not have, and of files without a section for it.
+
+    rclpy itself says nothing of them. What may be meant for other nodes (names under "/**" that resemble none of ours)
+    is passed over.
+
+    Args:
+        node: The node.
+        arguments: Of the command line.
+    """
+    in_files: set[str] = set()
+    for path in _parameter_files(arguments):
+        try:
+            sections = parameter_sections(path)
+        except SettingsError as error:
+            # ROS has read it, so that this is a difference between the two readers.
+            node.get_logger().debug(str(error))
+            continue
+        in_files.update(name for _, values in sections for name in values)
+        for text in what_has_no_effect(path, sections, node.get_fully_qualified_name()):
+            node.get_logger().warning(text)
+    given = {name: False for name in node._parameter_overrides if name not in in_files}
+    text = unused_names(given)
+    if text:
+        node.get_logger().warning(f"command line: {text}")
+
+
+def _parameter_files(arguments: Sequence[str]) -> Iterator[Path]:
+    """The files that ROS takes parameters from: those between --ros-args and --."""
+    is_ros, is_file = False, False
+    for argument in arguments:
+        if is_file:
+            yield Path(argument)
+            is_file = False
+        elif argument in {"--ros-args", "--"}:
+            is_ros = argument == "--ros-args"
+        else:
+            is_file = is_ros and argument == "--params-file"
 
 
 def read_settings(node: Node) -> Settings:

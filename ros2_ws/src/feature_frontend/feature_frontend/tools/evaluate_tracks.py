@@ -30,7 +30,7 @@ from feature_frontend.evaluation.track_recording import (
 )
 from feature_frontend.evaluation.track_report import tables_of, write_track_report
 from feature_frontend.media.image_folder import IMAGE_SUFFIXES, ImageFolderSource, is_image_folder
-from feature_frontend.parameter_file import read_parameter_file
+from feature_frontend.parameter_file import read_parameter_files
 from feature_frontend.tools.arguments import natural, positive
 
 __all__ = ["add_tracks"]
@@ -121,8 +121,7 @@ def _common_parameters(arguments: argparse.Namespace) -> Mapping[str, object]:
         "device": arguments.device,
         "weights_dir": arguments.weights_dir,
     }
-    for path in arguments.params_file:
-        parameters |= read_parameter_file(path)
+    parameters |= read_parameter_files(arguments.params_file)
     return parameters | dict(map(parse_assignment, arguments.set))
 
 

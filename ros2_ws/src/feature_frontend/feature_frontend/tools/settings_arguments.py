@@ -11,7 +11,7 @@ from ament_index_python.packages import PackageNotFoundError, get_package_share_
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.mask_file import read_mask_file
-from feature_frontend.parameter_file import read_parameter_file
+from feature_frontend.parameter_file import read_parameter_files
 from feature_frontend.parameter_record import ParameterRecord
 from feature_frontend.settings import PARAMETERS, Settings
 
@@ -28,7 +28,7 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="YAML",
-        help="parameters as the node takes them: a path, or a file of config/ by name; later files win",
+        help="parameters as the node takes them, also of several files: a path, or a file of config/ by name",
     )
     group = parser.add_argument_group("parameters of the front-end", "as the node's; they win over --params-file")
     for record in PARAMETERS.values():
@@ -50,12 +50,10 @@ def settings_from(options: argparse.Namespace, node: str = "/frontend") -> Setti
         node: Full name of the node whose sections of the files count.
 
     Raises:
-        SettingsError: A file cannot be read, a name is unknown, a value has a wrong type or is out of range, or the
-            file of `mask_path` holds no mask.
+        SettingsError: A file cannot be read, a value has a wrong type or is out of range, or the file of `mask_path`
+            holds no mask.
     """
-    values: dict[str, object] = {}
-    for name in options.params_file:
-        values.update(read_parameter_file(_find(name), node))
+    values = read_parameter_files([_find(name) for name in options.params_file], node)
     given = {name: getattr(options, _PREFIX + name) for name in PARAMETERS}
     values.update({name: value for name, value in given.items() if value is not None})
     settings = Settings.from_mapping(values)

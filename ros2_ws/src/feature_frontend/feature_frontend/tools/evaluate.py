@@ -1,7 +1,7 @@
 """Measures the front-end and its rivals.
 
 Subcommand `homography`: extractors on photographs and random views of them. `robustness`: on turned and smaller ones.
-`tracks`: front-ends on sequences.
+`tracks`: front-ends on sequences. `pairs`: matching on sequences, pair by pair.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from feature_frontend.evaluation.report import (
     timing_table,
     write_homography_report,
 )
+from feature_frontend.tools.evaluate_pairs import add_pairs
 from feature_frontend.tools.evaluate_robustness import add_robustness
 from feature_frontend.tools.evaluate_tracks import add_tracks
 from feature_frontend.tools.evaluation_arguments import (
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_homography(commands)
     add_robustness(commands)
     add_tracks(commands)
+    add_pairs(commands)
     return parser
 
 

@@ -11,7 +11,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.evaluation.baselines import METHODS, MULTI_SCALE, MethodOptions, MethodProtocol, load_methods
+from feature_frontend.evaluation.baselines import (
+    LIGHTGLUE,
+    METHODS,
+    MULTI_SCALE,
+    MethodOptions,
+    MethodProtocol,
+    load_methods,
+)
 
 __all__ = ["add_image_arguments", "add_method_arguments", "methods_of", "pairs_progress"]
 
@@ -37,8 +44,9 @@ def add_method_arguments(command: argparse.ArgumentParser, methods: Sequence[str
         nargs="+",
         default=list(methods),
         metavar="NAME",
-        help=f"some of {', '.join(METHODS)}; an extractor's NAME{MULTI_SCALE} has multi_scale on; NAME@LABEL is the "
-        f"same once more, with other weights (default: {' '.join(methods)})",
+        help=f"some of {', '.join(METHODS)}; an extractor's NAME{MULTI_SCALE} has multi_scale on, an ALIKED's "
+        f"NAME{LIGHTGLUE} is matched by LightGlue; NAME@LABEL is the same once more, with other weights "
+        f"(default: {' '.join(methods)})",
     )
     command.add_argument(
         "--weights",

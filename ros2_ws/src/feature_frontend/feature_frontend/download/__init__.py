@@ -1,0 +1,1 @@
+"""Downloads that end: each answer in time, no more bytes than expected, every failure a `DownloadError`."""

@@ -14,8 +14,9 @@ changes from run to run: the same frame shall give the same bytes ("Reproducibil
 `torch.use_deterministic_algorithms`, list those). It follows the branches that the device's type decides, as far as
 `Tensor.is_cuda` does.
 
-Some operations wait inside PyTorch's CUDA code, which a CPU does not show: they are known by name, from PyTorch's source
-(`aten/src/ATen/native/cuda`) and from the documentation of each.
+Some operations wait inside PyTorch's CUDA code, which a CPU does not show: they are known by name, from its source
+(`aten/src/ATen/native/cuda`) and from the documentation of each. That a number written by an index is copied from the
+host is told in PyTorch's pull request 188267.
 """
 
 from __future__ import annotations
@@ -75,7 +76,6 @@ _REDUCES = {"scatter_reduce", "scatter_reduce_", "index_reduce", "index_reduce_"
 _OF_THE_HOST = {
     "tensor": "copies numbers from the host; use recording.constants",
     "as_tensor": "copies numbers from the host; use recording.constants",
-    "from_numpy": "wraps memory of the host",
     "new_tensor": "copies numbers from the host; use recording.constants",
     "cpu": "copies to the host",
     "numpy": "reads on the host",
@@ -96,7 +96,7 @@ class _Python(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        if func is torch.Tensor.is_cuda.__get__:  # type: ignore[attr-defined]
+        if func == torch.Tensor.is_cuda.__get__:  # type: ignore[attr-defined]
             return True
         if name in _OF_THE_HOST:
             _refuse(name, _OF_THE_HOST[name])

@@ -100,6 +100,9 @@ class Extractor:
         self.settings = settings
         self.pixel_share = 1.0
         self._dtype = PRECISIONS[settings.precision]
+        if device.type == "cuda" and self._dtype == torch.float32:
+            # By default cuDNN rounds what it convolves to TF32, 10 bits of 23: that is what float16 is there for.
+            torch.backends.cudnn.allow_tf32 = False
         module = network.to(device=device, dtype=self._dtype).eval().requires_grad_(requires_grad=False)
         self._network = cast(NetworkProtocol, module)
         self._compiler: BackgroundCompiler | None = None

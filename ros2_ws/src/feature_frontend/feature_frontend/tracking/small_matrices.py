@@ -40,6 +40,7 @@ def smallest_eigenvector(matrix: torch.Tensor) -> torch.Tensor:
         power = power @ power
     # All columns are multiples of the vector; the longest one is so by the most.
     longest = power.index_select(0, power.diagonal().argmax()[None])[0]
+    longest = longest / longest.abs().amax()  # whose square float64 might not resolve
     unit: torch.Tensor = longest / longest.norm()
     return unit
 

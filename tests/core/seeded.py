@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 
+from feature_frontend.api import load_extractor
 from feature_frontend.extractors.aliked import ALIKED_CONFIGS, Aliked
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.extractors.fast_aliked import FastAliked
@@ -14,7 +16,7 @@ from feature_frontend.matchers.lightglue import build_lightglue
 from feature_frontend.recording import Recorder
 from feature_frontend.settings import Settings
 
-__all__ = ["IDENTITY", "save_lightglue", "seeded_extractor", "seeded_network"]
+__all__ = ["IDENTITY", "recorded_extractor", "save_lightglue", "seeded_extractor", "seeded_network"]
 
 IDENTITY = "aliked-t16@seeded00"
 
@@ -42,6 +44,15 @@ def seeded_extractor(
     # Its tests are over before compiled code would be ready.
     settings = replace(settings or Settings(), compile=False)
     return Extractor(network, IDENTITY, settings, torch.device(device), recorder)
+
+
+def recorded_extractor(name: str, settings: Settings, recorder: Recorder) -> Extractor:
+    """On the CPU, "aliked" with random weights or a network whose weights ship with the package."""
+    if name == "aliked":
+        return seeded_extractor(settings, "cpu", recorder)
+    shipped = load_extractor(name, device="cpu", compile=False)
+    network = cast(torch.nn.Module, shipped._network)
+    return Extractor(network, shipped.identity, settings, torch.device("cpu"), recorder)
 
 
 def save_lightglue(path: Path, seed: int = 0) -> None:

@@ -56,6 +56,32 @@ class _Device:
         return self.keeper.run(self.frame, self.free, now_s)
 
 
+def _behind_another() -> None:
+    try:
+        raise torch.cuda.OutOfMemoryError(_MESSAGE)
+    finally:
+        msg = "the capture cannot be ended"
+        raise RuntimeError(msg)
+
+
+def _of_a_library() -> None:
+    msg = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    raise RuntimeError(msg)
+
+
+def test_all_that_runs_out_of_memory_is_known() -> None:
+    for fail in (_behind_another, _of_a_library):
+        keeper, outcomes = MemoryKeeper(), iter([fail, lambda: None])
+        _, note = keeper.run(lambda outcomes=outcomes: next(outcomes)(), lambda: None, 0.0)  # type: ignore[misc]
+        assert (keeper.share, note.startswith("memory ran out")) == (0.5, True)
+    with pytest.raises(RuntimeError, match="something else"):
+        MemoryKeeper().run(lambda: _raise("something else"), lambda: None, 0.0)
+
+
+def _raise(message: str) -> None:
+    raise RuntimeError(message)
+
+
 def test_a_frame_that_does_not_fit_is_tried_once_more_with_half() -> None:
     keeper = MemoryKeeper()
     device = _Device(keeper, free_mib=60)

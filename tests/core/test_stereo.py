@@ -243,7 +243,14 @@ def test_without_calibrations_only_rectified_images_of_one_size_match() -> None:
     [
         ("cpu", False),
         ("cpu", True),
-        pytest.param("cuda", True, marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")),
+        pytest.param(
+            "cuda",
+            True,
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+            ],
+        ),
     ],
 )
 def test_both_sides_go_through_the_network_together(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from feature_frontend.coordinates import Resize
-from feature_frontend.tracking.state import KEPT_IMAGES, TrackState, View
+from feature_frontend.tracking.state import KEPT_IMAGES, TrackState, Views
 from feature_frontend.tracking.surroundings import find_surroundings
 
 FloatArray = npt.NDArray[np.float64]
@@ -35,14 +35,10 @@ def _moved(image: npt.NDArray[np.float32], linear: FloatArray, shift: FloatArray
     return torch.from_numpy((moved + noise).astype(np.float32))
 
 
-def _seen(view: View | None, image: torch.Tensor) -> View:
-    """`view` with one image more, as `View.of` takes it from a network's maps."""
+def _seen(views: Views | None, image: torch.Tensor) -> Views:
+    """`views` with one image more."""
     resize = Resize(_HEIGHT, _WIDTH, _HEIGHT, _WIDTH)
-    if view is None:
-        view = View(torch.zeros((KEPT_IMAGES, _HEIGHT, _WIDTH)), -1, resize)
-    latest = (view.latest + 1) % KEPT_IMAGES
-    view.images[latest] = image
-    return View(view.images, latest, resize)
+    return Views.of(image, resize, None if views is None else views.latest)
 
 
 def _state(points: torch.Tensor) -> TrackState:
@@ -56,15 +52,15 @@ def _follow(count: int, *, is_anchored: bool, is_padded: bool = False, linear: F
     image, every = _texture(), torch.ones(_POINTS, dtype=torch.bool)
     true = np.random.default_rng(1).uniform([60, 60], [_WIDTH - 60, _HEIGHT - 60], (_POINTS, 2))
     state = _state(torch.from_numpy(true).float())
-    view = _seen(None, _moved(image, _LINEAR, np.zeros(2), 1))
+    views = _seen(None, _moved(image, _LINEAR, np.zeros(2), 1))
     slopes = torch.from_numpy((linear - np.eye(2)).T).float().expand(_POINTS, 2, 2)
     total, shift, errors = np.eye(2), np.zeros(2), []
     for number in range(count):
         total, shift = linear @ total, linear @ shift + _STEP_PX
         true = true @ linear.T + _STEP_PX
-        earlier, view = view, _seen(view, _moved(image, total, shift, 2 + number))
+        views = _seen(views, _moved(image, total, shift, 2 + number))
         detected = torch.from_numpy(true + np.random.default_rng(number).normal(0.0, 0.7, true.shape)).float()
-        found = find_surroundings(state, (earlier, view), every, every, detected, slopes, is_padded=is_padded)
+        found = find_surroundings(state, views, every, every, detected, slopes, is_padded=is_padded)
         of_truth = np.linalg.norm(found.points.numpy() - true, axis=1)
         errors.append(np.where(found.is_found.numpy(), of_truth, np.nan))
         if is_anchored:
@@ -92,7 +88,7 @@ def test_an_anchor_is_bent_as_the_neighbours_moved() -> None:
     assert np.nanmedian(errors[-1]) < 0.2
 
 
-def _shares(state: TrackState, views: tuple[View | None, View], slope: float = 0.0) -> tuple[float, float]:
+def _shares(state: TrackState, views: Views, slope: float = 0.0) -> tuple[float, float]:
     """Of points that have not moved, the share that is found and the share that keeps its anchor."""
     every = torch.ones(_POINTS, dtype=torch.bool)
     slopes = torch.full((_POINTS, 2, 2), slope)
@@ -106,41 +102,40 @@ def test_what_ends_an_anchor() -> None:
     points = np.random.default_rng(1).uniform([60, 60], [_WIDTH - 60, _HEIGHT - 60], (_POINTS, 2))
     state = _state(torch.from_numpy(points).float())
     earlier = _seen(None, image)
-    view = _seen(earlier, _moved(_texture(), _LINEAR, np.zeros(2), 2))
-    assert min(_shares(state, (earlier, view))) > 0.95
-    assert _shares(state, (None, view)) == (0.0, 0.0)
+    views = _seen(earlier, _moved(_texture(), _LINEAR, np.zeros(2), 2))
+    assert min(_shares(state, views)) > 0.95
+    assert _shares(state, replace(views, earlier=None)) == (0.0, 0.0)
     # Bent by too much, and too long ago for the image to be kept: found once more, and anchored anew.
-    assert _shares(state, (earlier, view), slope=0.06)[1] == 0.0
+    assert _shares(state, views, slope=0.06)[1] == 0.0
     aged = replace(state, anchor_ages=torch.full((_POINTS,), KEPT_IMAGES - 2))
     later = _seen(None, image)
     for _ in range(KEPT_IMAGES - 2):
         later = _seen(later, torch.zeros_like(image))
-    found, kept = _shares(aged, (later, _seen(later, view.image)))
+    found, kept = _shares(aged, _seen(later, views.image))
     assert (found > 0.95, kept) == (True, 0.0)
     # Half of what is seen is something else: often found, but seldom alike enough.
     again = _seen(None, image)
-    found, kept = _shares(state, (again, _seen(again, 0.5 * image + 0.5 * image.flip(0))))
+    found, kept = _shares(state, _seen(again, 0.5 * image + 0.5 * image.flip(0)))
     assert 0.0 < kept < 0.6 * found
     # Where a point was missed in the image before, the detector alone says where it is.
     missed = replace(state, missed=torch.ones(_POINTS, dtype=torch.int64))
-    assert _shares(missed, (earlier, view)) == (0.0, 0.0)
+    assert _shares(missed, views) == (0.0, 0.0)
 
 
 def test_each_anchor_is_looked_up_in_its_own_image() -> None:
-    texture, view = _texture(), None
+    texture, views = _texture(), None
     for number in range(KEPT_IMAGES + 3):
-        view = _seen(view, _moved(texture, _LINEAR, number * _STEP_PX, number))
-    assert view is not None
+        views = _seen(views, _moved(texture, _LINEAR, number * _STEP_PX, number))
     ages = torch.arange(_POINTS) % (KEPT_IMAGES - 1)
     points = np.random.default_rng(1).uniform([60, 60], [_WIDTH - 60, _HEIGHT - 60], (_POINTS, 2))
     anchors = points - ages.numpy()[:, None] * _STEP_PX
     state = replace(
         _state(torch.from_numpy(points).float()), anchors=torch.from_numpy(anchors).float(), anchor_ages=ages
     )
-    following = _seen(view, _moved(texture, _LINEAR, (KEPT_IMAGES + 3) * _STEP_PX, 99))
+    views = _seen(views, _moved(texture, _LINEAR, (KEPT_IMAGES + 3) * _STEP_PX, 99))
     every = torch.ones(_POINTS, dtype=torch.bool)
     none = torch.zeros((_POINTS, 2, 2))
     true = torch.from_numpy(points + _STEP_PX).float()
-    found = find_surroundings(state, (view, following), every, ~every, true, none, is_padded=False)
+    found = find_surroundings(state, views, every, ~every, true, none, is_padded=False)
     assert found.is_found.float().mean() > 0.95
     assert (found.points - true).norm(dim=1)[found.is_found].median() < 0.1

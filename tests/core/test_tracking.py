@@ -216,15 +216,6 @@ def test_padded_shapes_find_the_same_points(photographs: list[Uint8Array]) -> No
         assert abs(int(found.tracks.ages.sum()) - int(expected.tracks.ages.sum())) <= 0.05 * found.tracks.ages.sum()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_a_gpu_finds_the_same_points(photographs: list[Uint8Array]) -> None:
-    images = [photograph[:_HEIGHT, :_WIDTH] for photograph in photographs]
-    for found, expected in zip(_run(images, replace(_SETTINGS, device="cuda")), _run(images), strict=True):
-        distances = _distances(found.features.keypoints, expected.features.keypoints)
-        assert (distances.amin(dim=1) < 0.1).float().mean() >= TRACKING.share_same_when_padded
-        assert found.features.keypoints.device.type == "cpu"
-
-
 def test_a_network_without_maps_is_refused() -> None:
     extractor = load_extractor("silk-vggnp-mu", device="cpu", compile=False)
     network = torch.nn.Identity()

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from feature_frontend.recording import constants
+
 __all__ = ["Padding", "Resize", "network_size", "padding_to_multiple"]
 
 
@@ -41,7 +43,7 @@ class Resize:
         return lengths * math.sqrt(area0 / area1)
 
     def _scale(self, points: torch.Tensor) -> torch.Tensor:
-        return points.new_tensor([self.width1 / self.width0, self.height1 / self.height0])
+        return constants(points, self.width1 / self.width0, self.height1 / self.height0)
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,11 @@ class Padding:
 
     def apply(self, points: torch.Tensor) -> torch.Tensor:
         """(..., 2) points (x, y) px of the bare image, in the padded one."""
-        return points + points.new_tensor([self.left, self.top])
+        return points + constants(points, self.left, self.top)
 
     def invert(self, points: torch.Tensor) -> torch.Tensor:
         """(..., 2) points (x, y) px of the padded image, in the bare one."""
-        return points - points.new_tensor([self.left, self.top])
+        return points - constants(points, self.left, self.top)
 
     def pad(self, images: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) images with their outermost pixels repeated into the padding."""

@@ -20,6 +20,7 @@ from feature_frontend.pairing import Pairing, make_pairing
 from feature_frontend.settings import Settings
 from feature_frontend.tracker import ChainTracker
 from feature_frontend.tracking.persistent import PersistentPairing
+from feature_frontend.tracking.recorded import RecordedPersistentPairing
 from feature_frontend.types import Features, Matches, Tracks
 
 __all__ = ["FrameResult", "FrameState", "Frontend", "StageTimes", "return_device_memory"]
@@ -259,6 +260,8 @@ class Frontend:
 
 def _pairing(extractor: Extractor, settings: Settings) -> Pairing:
     if settings.tracker == "persistent":
+        if extractor.recorder is not None:
+            return RecordedPersistentPairing(extractor, make_matcher(settings), settings, extractor.recorder)
         return PersistentPairing(extractor, make_matcher(settings), settings)
     return make_pairing(extractor, make_matcher(settings), is_stereo=settings.camera_type == "stereo")
 

@@ -16,7 +16,14 @@ _SHARE = 0.5
 _LEAST_SHARE = 1 / 32
 # Another program may have taken the memory for a while. Where it did not, one frame in this time is tried twice.
 _RETRY_S = 60.0
-_CPU_ALLOCATOR = "DefaultCPUAllocator"
+# Errors of their own, beside PyTorch's allocator on a GPU.
+_ALLOCATORS = (
+    "DefaultCPUAllocator",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUSOLVER_STATUS_ALLOC_FAILED",
+)
 
 
 class MemoryKeeper:
@@ -65,7 +72,12 @@ class MemoryKeeper:
         raise OutOfMemoryError(msg)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether the error, or the one behind it, is one: a recording that memory ends may also complain of its end."""
+    if error is None:
+        return False
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and _CPU_ALLOCATOR in str(error)
+    text = str(error)
+    is_one = isinstance(error, RuntimeError) and any(allocator in text for allocator in _ALLOCATORS)
+    return is_one or _is_out_of_memory(error.__context__)

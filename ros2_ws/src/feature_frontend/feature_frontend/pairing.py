@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Protocol, TypeVar, cast
+from dataclasses import dataclass
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +13,12 @@ import torch
 from feature_frontend.extractors.base import PaddedFeatures
 from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.matchers.base import MatcherProtocol, PaddedMatcher, PaddedMatches
-from feature_frontend.recording import Recorder
+from feature_frontend.recording import Recorder, download
 from feature_frontend.tracker import Continuation
 from feature_frontend.types import Features, Matches
 
 __all__ = ["Pair", "Pairing", "PlainPairing", "RecordedPairing", "make_pairing"]
 
-T = TypeVar("T")
 _MS_PER_S = 1e3
 
 
@@ -146,7 +144,7 @@ class RecordedPairing:
             extracted = self._recorder.mark()
             matching = self._matching_for(submitted)
             on_device = matching(submitted)
-            features, matches = self._download(submitted), self._download(on_device)
+            features, matches = download(self._recorder, submitted), download(self._recorder, on_device)
             end = self._recorder.mark()
         self._recorder.wait()
         elapsed_ms = (time.perf_counter() - start_s) * _MS_PER_S
@@ -185,16 +183,6 @@ class RecordedPairing:
                 self._matching.take_over(*earlier)
         assert self._matching is not None
         return self._matching
-
-    def _download(self, on_device: T) -> T:
-        """The same tensors in the host's memory, once the device has been waited for."""
-        copies = {}
-        for field in fields(on_device):  # type: ignore[arg-type]
-            tensor = getattr(on_device, field.name)
-            copies[field.name] = self._recorder.host_buffer(tuple(tensor.shape), tensor.dtype)
-            copies[field.name].copy_(tensor, non_blocking=True)
-        make: Callable[..., T] = type(on_device)
-        return make(**copies)
 
 
 class _RecordedMatching:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
-__all__ = ["CudaRecorder", "EagerRecorder", "Mark", "Recorder", "Recording", "make_recorder"]
+__all__ = [
+    "CudaRecorder",
+    "EagerRecorder",
+    "Mark",
+    "Recorder",
+    "Recording",
+    "constants",
+    "download",
+    "make_recorder",
+    "tensors_of",
+]
 
 T = TypeVar("T")
 _WARM_UP_RUNS = 3  # as torch's documentation of CUDA graphs has it
@@ -19,7 +29,7 @@ _MS_PER_S = 1e3
 
 @dataclass(frozen=True)
 class Recording(Generic[T]):
-    """What was recorded: `replay` computes `result`, a dataclass of tensors, anew in the same memory."""
+    """What was recorded: `replay` computes `result`, whose tensors `tensors_of` finds, anew in the same memory."""
 
     result: T
     replay: Callable[[], object]
@@ -41,7 +51,10 @@ class Recorder(Protocol):
         """In its context the device's work follows what was given to it before."""
 
     def record(self, work: Callable[[], T]) -> Recording[T]:
-        """Records `work`, which returns a dataclass of tensors and waits for nothing."""
+        """Records `work`, which waits for nothing.
+
+        It may be run several times for that: what it overwrites must mean nothing before.
+        """
 
     def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """Memory of the host that the device copies from and to while the host goes on."""
@@ -105,12 +118,11 @@ class EagerRecorder:
 
     def record(self, work: Callable[[], T]) -> Recording[T]:
         """See `Recorder`."""
-        result: Any = work()
+        result = work()
 
         def replay() -> None:
-            again = work()
-            for field in fields(result):
-                getattr(result, field.name).copy_(getattr(again, field.name))
+            for tensor, again in zip(tensors_of(result), tensors_of(work()), strict=True):
+                tensor.copy_(again)
 
         return Recording(result, replay)
 
@@ -140,3 +152,31 @@ class _Moment:
 def make_recorder(device: torch.device) -> Recorder:
     """The recorder for `device`."""
     return CudaRecorder(device) if device.type == "cuda" else EagerRecorder(device)
+
+
+def tensors_of(result: object) -> Iterator[torch.Tensor]:
+    """The tensors in a dataclass or tuple, and in those that it holds."""
+    if isinstance(result, torch.Tensor):
+        yield result
+    elif isinstance(result, tuple):
+        for part in result:
+            yield from tensors_of(part)
+    elif is_dataclass(result):
+        for field in fields(result):
+            yield from tensors_of(getattr(result, field.name))
+
+
+def download(recorder: Recorder, result: T) -> T:
+    """A dataclass of tensors in the host's memory, once the device has been waited for."""
+    copies = {}
+    for field in fields(result):  # type: ignore[arg-type]
+        tensor = getattr(result, field.name)
+        copies[field.name] = recorder.host_buffer(tuple(tensor.shape), tensor.dtype)
+        copies[field.name].copy_(tensor, non_blocking=True)
+    copied: T = replace(result, **copies)  # type: ignore[type-var]
+    return copied
+
+
+def constants(like: torch.Tensor, *values: float) -> torch.Tensor:
+    """(N,) numbers of the type of `like`, made on its device: recorded work can copy none from the host."""
+    return torch.cat([like.new_full((1,), value) for value in values])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from feature_frontend.coordinates import Resize
@@ -17,6 +19,7 @@ __all__ = [
     "NetworkFeatures",
     "NetworkProtocol",
     "PaddedFeatures",
+    "PreparedImage",
 ]
 
 
@@ -178,6 +181,23 @@ class FastNetwork(NetworkProtocol, Protocol):
 
     def describe(self, dense: tuple[torch.Tensor, ...], keypoints: torch.Tensor) -> torch.Tensor:
         """(B, K, D) L2-normalised descriptors of any (B, K, 2) points (x, y) px inside the images."""
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """An image that has passed the checks, and what is to be done with it.
+
+    Attributes:
+        pixels: (H, W[, 3]) uint8.
+        mask: (H, W) uint8, 0 = do not use; None for none.
+        resize: To the image that the network shall see.
+        options: How keypoints are picked.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    mask: npt.NDArray[np.uint8] | None
+    resize: Resize
+    options: DetectionOptions
 
 
 @dataclass(frozen=True)

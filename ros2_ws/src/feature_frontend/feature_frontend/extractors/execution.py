@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, cast
+import math
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ from feature_frontend.extractors.base import (
     NetworkFeatures,
     NetworkProtocol,
     PaddedFeatures,
+    PreparedImage,
 )
 from feature_frontend.extractors.compilation import BackgroundCompiler
 from feature_frontend.extractors.layers.keypoint_detection import suppress_non_maxima
@@ -29,11 +32,12 @@ from feature_frontend.preprocessing import (
     resize_tensor,
     tensors_to_batch,
 )
-from feature_frontend.recording import Recorder, Recording
+from feature_frontend.recording import Mark, Recorder, Recording
 
-__all__ = ["CompiledExecution", "Execution", "PlainExecution", "RecordedExecution", "whole_frame"]
+__all__ = ["CompiledExecution", "Execution", "PlainExecution", "RecordedExecution", "Submitted", "whole_frame"]
 
 Images = Sequence[npt.NDArray[np.uint8]]
+T = TypeVar("T")
 _MOST_RECORDINGS = 4
 
 
@@ -52,8 +56,11 @@ class Execution(Protocol):
         Masks are (H, W) uint8, 0 = do not use, one an image; None where no image has one.
         """
 
-    def maps(self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None) -> FrameMaps:
-        """The same with what it was made from; only for a fast network. Not recorded: on a GPU it takes longer."""
+    def maps(self, image: PreparedImage, share: float) -> FrameMaps:
+        """The same of one image with what it was made from; only for a fast network, and not recorded.
+
+        Detected is a share of `max_num_keypoints`, in (0, 1]; `FrameMaps.options` name the whole budget.
+        """
 
 
 class PlainExecution:
@@ -76,11 +83,11 @@ class PlainExecution:
 
         return extract_at_scales(extract, resize, options, self._network.minimum_size)
 
-    def maps(self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None) -> FrameMaps:
+    def maps(self, image: PreparedImage, share: float) -> FrameMaps:
         """See `Execution`."""
         network = cast(FastNetwork, self._network)
-        batch = resize_tensor(images_to_batch(images, self._device, network.input_channels), resize)
-        return _maps(network, batch, network.dense(batch), resize, options, _allowed(masks, resize, self._device))
+        batch = _batch(image, self._device, network)
+        return _maps(network, batch, network.dense(batch), image, share, _allowed_of(image, self._device))
 
 
 class CompiledExecution:
@@ -108,30 +115,44 @@ class CompiledExecution:
 
         return sparse_at_scales(sparse, resize, options, self._network.minimum_size).unpadded()
 
-    def maps(self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None) -> FrameMaps:
+    def maps(self, image: PreparedImage, share: float) -> FrameMaps:
         """See `Execution`."""
         device = torch.device("cpu")
-        batch = resize_tensor(images_to_batch(images, device, self._network.input_channels), resize)
-        return _maps(self._network, batch, self._compiler(batch), resize, options, _allowed(masks, resize, device))
+        batch = _batch(image, device, self._network)
+        return _maps(self._network, batch, self._compiler(batch), image, share, _allowed_of(image, device))
 
 
 @dataclass(frozen=True)
 class _Key:
-    """What a frame is recorded for."""
+    """What a frame is recorded for; `behind` tells apart what follows on it."""
 
     shapes: tuple[tuple[int, ...], ...]
     resize: Resize
     options: DetectionOptions
     has_masks: bool
+    behind: Hashable = None
 
 
 @dataclass(frozen=True)
 class _RecordedFrame:
-    """Fill `host` with images, then masks; copy it to `device`; replay."""
+    """Fill `host` with images, then masks; copy it to `device`; replay one recording after the other."""
 
     host: list[torch.Tensor]
     device: list[torch.Tensor]
-    recording: Recording[PaddedFeatures]
+    recordings: list[Recording[Any]]
+
+
+@dataclass(frozen=True)
+class Submitted(Generic[T]):
+    """What the device has been given.
+
+    Attributes:
+        result: In tensors that the next images of these sizes overwrite.
+        extracted: When the network's part of it was done.
+    """
+
+    result: T
+    extracted: Mark
 
 
 class RecordedExecution:
@@ -159,19 +180,48 @@ class RecordedExecution:
         Returns:
             Features in the coordinates of the resized image, in tensors that the next images of these sizes overwrite.
         """
+        network = self._network
+
+        def work(images: list[torch.Tensor], masks: list[torch.Tensor] | None) -> PaddedFeatures:
+            return whole_frame(network, images, resize, options, masks)
+
         key = _Key(tuple(image.shape for image in images), resize, options, masks is not None)
-        if key not in self._frames:
-            while len(self._frames) >= _MOST_RECORDINGS:
-                # The oldest, with its memory: a live parameter that moves makes one recording after another.
-                self._frames.pop(next(iter(self._frames)))
-            self._frames[key] = self._record(key)
-        frame = self._frames[key]
+        frame = self._recorded(key, [work])
         with self.recorder.active():
-            for pixels, host, device in zip([*images, *(masks or ())], frame.host, frame.device, strict=True):
-                np.copyto(host.numpy(), pixels)
-                device.copy_(host, non_blocking=True)
-            frame.recording.replay()
-        return frame.recording.result
+            _upload(frame, images, masks)
+            frame.recordings[0].replay()
+        features: PaddedFeatures = frame.recordings[0].result
+        return features
+
+    def submit_maps(
+        self, image: PreparedImage, share: float, behind: tuple[Hashable, Callable[[FrameMaps], T]]
+    ) -> Submitted[T]:
+        """Starts on the `maps` of one image and, in a recording behind that of the network, on work with them.
+
+        Args:
+            image: As `maps` takes it; the device's work for the one before must be done.
+            share: As `maps` takes it.
+            behind: What the work depends on but the maps, which recordings hold on to; and the work, as a `Recorder`
+                takes it.
+        """
+        network, resize = self._network, image.resize
+
+        def work(images: list[torch.Tensor], masks: list[torch.Tensor] | None) -> FrameMaps:
+            batch = resize_tensor(tensors_to_batch(images, network.input_channels), resize)
+            allowed = None if masks is None else allowed_pixels(masks, resize)
+            return _maps(network, batch, network.dense(batch), image, share, allowed, is_padded=True)
+
+        depends_on, follow = behind
+        masks = None if image.mask is None else [image.mask]
+        key = _Key((image.pixels.shape,), resize, image.options, masks is not None, (share, depends_on))
+        frame = self._recorded(key, [work, follow])
+        extraction, following = frame.recordings
+        with self.recorder.active():
+            _upload(frame, [image.pixels], masks)
+            extraction.replay()
+            extracted = self.recorder.mark()
+            following.replay()
+        return Submitted(following.result, extracted)
 
     def free_recordings(self) -> None:
         """Lets go of what is recorded; it is recorded anew when it is needed."""
@@ -182,28 +232,50 @@ class RecordedExecution:
     ) -> list[NetworkFeatures]:
         """See `Execution`."""
         own = self.submit(images, resize, options, masks)
-        with self.recorder.active():
-            # The recording's tensors are written again with the next frame, when these are still wanted for matching.
-            kept = PaddedFeatures(
-                own.keypoints.clone(), own.scores.clone(), own.descriptors.clone(), own.counts.clone()
-            )
-            # Reads the counts, and so waits for all of the above.
-            return kept.unpadded()
+        self.recorder.wait()
+        # The recording's tensors are written again with the next frame, when these are still wanted for matching. As
+        # copies on the caller's stream, their memory is not used again before the caller's work on them is done. The
+        # counts are read, which waits for the copies.
+        return PaddedFeatures(
+            own.keypoints.clone(), own.scores.clone(), own.descriptors.clone(), own.counts.clone()
+        ).unpadded()
 
-    def maps(self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None) -> FrameMaps:
+    def maps(self, image: PreparedImage, share: float) -> FrameMaps:
         """See `Execution`."""
         device, network = self.recorder.device, self._network
-        batch = resize_tensor(images_to_batch(images, device, network.input_channels), resize)
-        allowed = _allowed(masks, resize, device)
-        return _maps(network, batch, network.dense(batch), resize, options, allowed, is_padded=True)
+        batch = _batch(image, device, network)
+        return _maps(network, batch, network.dense(batch), image, share, _allowed_of(image, device), is_padded=True)
 
-    def _record(self, key: _Key) -> _RecordedFrame:
+    def _recorded(self, key: _Key, works: Sequence[Callable[..., Any]]) -> _RecordedFrame:
+        """What is recorded for `key`: the first work on images and masks, and each other one on the result before."""
+        if key not in self._frames:
+            while len(self._frames) >= _MOST_RECORDINGS:
+                # The oldest, with its memory: a live parameter that moves makes one recording after another.
+                self._frames.pop(next(iter(self._frames)))
+            self._frames[key] = self._record(key, works)
+        return self._frames[key]
+
+    def _record(self, key: _Key, works: Sequence[Callable[..., Any]]) -> _RecordedFrame:
         shapes = [*key.shapes, *(shape[:2] for shape in key.shapes if key.has_masks)]
         host = [self.recorder.host_buffer(shape, torch.uint8) for shape in shapes]
-        device = [torch.zeros(shape, dtype=torch.uint8, device=self.recorder.device) for shape in shapes]
-        images, masks = device[: len(key.shapes)], device[len(key.shapes) :] or None
-        recording = self.recorder.record(lambda: whole_frame(self._network, images, key.resize, key.options, masks))
-        return _RecordedFrame(host, device, recording)
+        with self.recorder.active():
+            device = [torch.zeros(shape, dtype=torch.uint8, device=self.recorder.device) for shape in shapes]
+        arguments: tuple[Any, ...] = device[: len(key.shapes)], device[len(key.shapes) :] or None
+        recordings: list[Recording[Any]] = []
+        for work in works:
+            if recordings:
+                # What a recording gives means nothing before it is replayed, and the next one is tried out with it.
+                with self.recorder.active():
+                    recordings[-1].replay()
+            recordings.append(self.recorder.record(partial(work, *arguments)))
+            arguments = (recordings[-1].result,)
+        return _RecordedFrame(host, device, recordings)
+
+
+def _upload(frame: _RecordedFrame, images: Images, masks: Images | None) -> None:
+    for pixels, host, device in zip([*images, *(masks or ())], frame.host, frame.device, strict=True):
+        np.copyto(host.numpy(), pixels)
+        device.copy_(host, non_blocking=True)
 
 
 def whole_frame(
@@ -228,19 +300,28 @@ def whole_frame(
 
 def _maps(
     network: FastNetwork,
-    images: torch.Tensor,
+    batch: torch.Tensor,
     dense: tuple[torch.Tensor, ...],
-    resize: Resize,
-    options: DetectionOptions,
+    image: PreparedImage,
+    share: float,
     allowed: torch.Tensor | None,
     *,
     is_padded: bool = False,
 ) -> FrameMaps:
-    radius = options.nms_radius
-    maxima = suppress_non_maxima(network.score_maps(dense), radius) if radius else None
-    features = network.sparse(dense, options, allowed, trim=not is_padded, maxima=maxima)
-    return FrameMaps(network, dense, resize, options, allowed, features, images, maxima, is_padded)
+    options = image.options
+    maxima = suppress_non_maxima(network.score_maps(dense), options.nms_radius) if options.nms_radius else None
+    detected = replace(options, max_num_keypoints=math.ceil(share * options.max_num_keypoints))
+    features = network.sparse(dense, detected, allowed, trim=not is_padded, maxima=maxima)
+    return FrameMaps(network, dense, image.resize, options, allowed, features, batch, maxima, is_padded)
+
+
+def _batch(image: PreparedImage, device: torch.device, network: FastNetwork) -> torch.Tensor:
+    return resize_tensor(images_to_batch([image.pixels], device, network.input_channels), image.resize)
 
 
 def _allowed(masks: Images | None, resize: Resize, device: torch.device) -> torch.Tensor | None:
     return None if masks is None else allowed_pixels(masks_to_tensors(masks, device), resize)
+
+
+def _allowed_of(image: PreparedImage, device: torch.device) -> torch.Tensor | None:
+    return _allowed(None if image.mask is None else [image.mask], image.resize, device)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,16 @@ from feature_frontend.extractors.base import (
     NetworkFeatures,
     NetworkProtocol,
     PaddedFeatures,
+    PreparedImage,
 )
 from feature_frontend.extractors.compilation import BackgroundCompiler
-from feature_frontend.extractors.execution import CompiledExecution, Execution, PlainExecution, RecordedExecution
+from feature_frontend.extractors.execution import (
+    CompiledExecution,
+    Execution,
+    PlainExecution,
+    RecordedExecution,
+    Submitted,
+)
 from feature_frontend.extractors.registry import EXTRACTORS, ExtractorRecord
 from feature_frontend.extractors.weights import FoundWeights, ensure_weights, find_own_weights, own_weights
 from feature_frontend.preprocessing import check_image, check_mask, grey_range
@@ -37,6 +44,7 @@ from feature_frontend.types import Features
 __all__ = ["Extractor", "Mask", "resolve_device"]
 
 Mask = npt.NDArray[np.uint8] | npt.NDArray[np.bool_]
+T = TypeVar("T")
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -92,6 +100,9 @@ class Extractor:
         self.settings = settings
         self.pixel_share = 1.0
         self._dtype = PRECISIONS[settings.precision]
+        if device.type == "cuda" and self._dtype == torch.float32:
+            # By default cuDNN rounds what it convolves to TF32, 10 bits of 23: that is what float16 is there for.
+            torch.backends.cudnn.allow_tf32 = False
         module = network.to(device=device, dtype=self._dtype).eval().requires_grad_(requires_grad=False)
         self._network = cast(NetworkProtocol, module)
         self._compiler: BackgroundCompiler | None = None
@@ -191,28 +202,40 @@ class Extractor:
         """Whether `maps` is there: not with a network in one part."""
         return hasattr(self._network, "dense") and hasattr(self._network, "sparse")
 
-    @torch.no_grad()
-    def maps(self, image: npt.NDArray[np.uint8], mask: Mask | None = None, share: float = 1.0) -> FrameMaps | None:
-        """The keypoints of one image in the network's coordinates, and what they were made from. Only with `has_maps`.
+    @property
+    def default_track_similarity(self) -> float:
+        """See `FastNetwork`; only with `has_maps`."""
+        return cast(FastNetwork, self._network).default_track_similarity
 
-        Args:
-            image: As `__call__` takes it.
-            mask: As `__call__` takes it.
-            share: Of `max_num_keypoints`, in (0, 1]: so many are detected. `FrameMaps.options` name the whole budget.
-
-        Returns:
-            None for a blank image.
+    def prepare(self, image: npt.NDArray[np.uint8], mask: Mask | None = None) -> PreparedImage | None:
+        """Checks one image and its mask as `__call__` takes them; None for a blank image.
 
         Raises:
             ImageError: The image or its mask has another type, shape or size than `__call__` takes.
         """
-        checked, masks = self._checked(image, mask)
+        checked = check_image(image, self._network.minimum_size)
+        masks = _check_masks([mask], 1, *checked.shape[:2])
         if not self._has_texture(checked):
             return None
-        options = self._options()
-        detected = replace(options, max_num_keypoints=math.ceil(share * options.max_num_keypoints))
-        maps = self._execution.maps([checked], self._resize(*checked.shape[:2]), detected, masks)
-        return replace(maps, options=options)
+        return PreparedImage(checked, masks[0] if masks else None, self._resize(*checked.shape[:2]), self._options())
+
+    @torch.no_grad()
+    def maps(self, image: PreparedImage, share: float = 1.0) -> FrameMaps:
+        """The keypoints of one image in the network's coordinates, and what they were made from. Only with `has_maps`.
+
+        Args:
+            image: What to look at.
+            share: Of `max_num_keypoints`, in (0, 1]: so many are detected. `FrameMaps.options` name the whole budget.
+        """
+        return self._execution.maps(image, share)
+
+    @torch.no_grad()
+    def submit_maps(
+        self, image: PreparedImage, share: float, behind: tuple[Hashable, Callable[[FrameMaps], T]]
+    ) -> Submitted[T]:
+        """See `RecordedExecution`. Only with a `recorder`."""
+        assert isinstance(self._execution, RecordedExecution)
+        return self._execution.submit_maps(image, share, behind)
 
     @property
     def recorder(self) -> Recorder | None:
@@ -230,10 +253,11 @@ class Extractor:
             ImageError: The image or its mask has another type, shape or size than `__call__` takes.
         """
         assert isinstance(self._execution, RecordedExecution)
-        checked, masks = self._checked(image, mask)
-        if not self._has_texture(checked):
+        prepared = self.prepare(image, mask)
+        if prepared is None:
             return None
-        return self._execution.submit([checked], self._resize(*checked.shape[:2]), self._options(), masks)
+        masks = None if prepared.mask is None else [prepared.mask]
+        return self._execution.submit([prepared.pixels], prepared.resize, prepared.options, masks)
 
     def collect(self, submitted: PaddedFeatures | None, height: int, width: int) -> Features:
         """Features of a height x width image from what `submit` gave or a copy of it; waits for its device."""
@@ -282,12 +306,6 @@ class Extractor:
         """Ends what goes on in the background; the extractor itself can still be used."""
         if self._compiler is not None:
             self._compiler.close()
-
-    def _checked(
-        self, image: npt.NDArray[np.uint8], mask: Mask | None
-    ) -> tuple[npt.NDArray[np.uint8], list[npt.NDArray[np.uint8]] | None]:
-        checked = check_image(image, self._network.minimum_size)
-        return checked, _check_masks([mask], 1, *checked.shape[:2])
 
     def _has_texture(self, image: npt.NDArray[np.uint8]) -> bool:
         return grey_range(image) >= self.settings.min_grey_range

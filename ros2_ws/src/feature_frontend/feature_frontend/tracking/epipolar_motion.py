@@ -1,12 +1,14 @@
 """The epipolar geometry of pairs that mostly agree on one, on whatever device they are.
 
-Nothing here waits for the device, and shapes do not depend on values, neither of which RANSAC offers. Most of the pairs
-must be right, which the agreement of neighbours sees to.
+Shapes do not depend on values, which RANSAC does not offer. Most of the pairs must be right, which the agreement of
+neighbours sees to.
 """
 
 from __future__ import annotations
 
 import torch
+
+from feature_frontend.tracking.small_matrices import smallest_eigenvector
 
 __all__ = ["epipolar_residuals", "fundamental_by_reweighting"]
 
@@ -16,13 +18,16 @@ _NOISE_PX = 0.3
 _SMALLEST = 1e-12
 
 
-def fundamental_by_reweighting(points0: torch.Tensor, points1: torch.Tensor, is_used: torch.Tensor) -> torch.Tensor:
+def fundamental_by_reweighting(
+    points0: torch.Tensor, points1: torch.Tensor, is_used: torch.Tensor, *, is_padded: bool = False
+) -> torch.Tensor:
     """(3, 3) float64 matrix F with p1' F p0 = 0, by the normalised eight-point algorithm with Cauchy weights.
 
     Args:
         points0: (C, 2) px in image 0.
         points1: (C, 2) px in image 1.
         is_used: (C,) bool; the other pairs mean nothing. With fewer than 8 of them, so does the result.
+        is_padded: Whether a GPU must not be waited for.
     """
     used = is_used.double()
     normal0, transform0 = _normalized(points0, used)
@@ -31,17 +36,44 @@ def fundamental_by_reweighting(points0: torch.Tensor, points1: torch.Tensor, is_
     weights = used
     matrix = torch.eye(3, dtype=torch.float64, device=points0.device)
     for _ in range(_ROUNDS):
-        vectors = torch.linalg.eigh((products * weights[:, None]).T @ products).eigenvectors
-        left, values, right = torch.linalg.svd(vectors[:, 0].reshape(3, 3))
-        rank_two = left * torch.stack([values[0], values[1], torch.zeros_like(values[0])])
-        matrix = transform1.T @ (rank_two @ right) @ transform0
+        moments = (products * weights[:, None]).T @ products
+        rank_two = _least_squares_without_waiting(moments) if is_padded else _least_squares(moments)
+        matrix = transform1.T @ rank_two @ transform0
         distances, gradient = _distances(points0, points1, matrix)
-        median = torch.where(is_used, distances, torch.nan).nanmedian().nan_to_num(0.0)
+        if is_padded:
+            median = _median(distances, is_used)
+        else:
+            median = torch.where(is_used, distances, torch.nan).nanmedian().nan_to_num(0.0)
         scale = (_SPREAD * median).clamp(min=_NOISE_PX)
         # The gradient makes the algebraic error that is minimised a distance in px (Sampson).
         weights = used / (1.0 + (distances / scale).square()) / gradient
         weights = weights / weights.sum().clamp(min=_SMALLEST)
     return matrix
+
+
+def _least_squares(moments: torch.Tensor) -> torch.Tensor:
+    """(3, 3) matrix of rank two from the (9, 9) moments of the products of the pairs' coordinates."""
+    vectors = torch.linalg.eigh(moments).eigenvectors
+    left, values, right = torch.linalg.svd(vectors[:, 0].reshape(3, 3))
+    rank_two = left * torch.stack([values[0], values[1], torch.zeros_like(values[0])])
+    product: torch.Tensor = rank_two @ right
+    return product
+
+
+def _least_squares_without_waiting(moments: torch.Tensor) -> torch.Tensor:
+    """The same up to its sign."""
+    matrix = smallest_eigenvector(moments).reshape(3, 3)
+    # Of F = sum s u v', without the part of the smallest s, whose v is an eigenvector of F' F.
+    null = smallest_eigenvector(matrix.T @ matrix)[:, None]
+    return matrix - matrix @ null @ null.T
+
+
+def _median(values: torch.Tensor, is_used: torch.Tensor) -> torch.Tensor:
+    """() the same as `nanmedian`, which waits for a GPU; 0 where none is used."""
+    ordered = torch.where(is_used, values, torch.inf).sort().values
+    count = is_used.sum()
+    middle = ordered.index_select(0, ((count - 1) // 2).clamp(min=0)[None])[0]
+    return torch.where(count > 0, middle, 0.0)
 
 
 def epipolar_residuals(points0: torch.Tensor, points1: torch.Tensor, fundamental: torch.Tensor) -> torch.Tensor:

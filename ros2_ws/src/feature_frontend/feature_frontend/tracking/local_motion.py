@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from feature_frontend.recording import constants
+from feature_frontend.tracking.small_matrices import solve_symmetric
+
 __all__ = ["LocalMotion", "local_motion"]
 
 NUM_NEIGHBOURS = 16
@@ -54,7 +57,7 @@ def local_motion(
         points: (C, 2) px, where the points were.
         shifts: (C, 2) px, how far their matches are from there.
         is_matched: (C,) bool; the shifts of the others mean nothing.
-        is_padded: Whether no shape may depend on how many are matched.
+        is_padded: Whether no shape may depend on how many are matched, and a GPU must not be waited for.
     """
     candidates = torch.arange(len(points), device=points.device)
     if not is_padded:
@@ -76,7 +79,7 @@ def local_motion(
     is_valid = is_valid & _of(agrees, neighbours)
     is_known &= is_valid.sum(dim=1) >= FEWEST_NEIGHBOURS
     weights = is_valid / (1.0 + (residuals / (spread[:, None] + _NOISE_PX)).square())
-    motion = _fit(_of(points, neighbours) - points[:, None], of_neighbours, weights)
+    motion = _fit(_of(points, neighbours) - points[:, None], of_neighbours, weights, is_padded=is_padded)
     motion = torch.where(is_known[:, None, None], motion, 0.0)
     return LocalMotion(motion[:, 0], motion[:, 1:] / _SCALE_PX, is_known, agrees & is_known)
 
@@ -114,13 +117,15 @@ def _median(values: torch.Tensor, is_valid: torch.Tensor) -> torch.Tensor:
     return torch.where(is_valid, values, torch.nan).nanmedian(dim=1).values.nan_to_num(0.0)
 
 
-def _fit(offsets: torch.Tensor, shifts: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def _fit(offsets: torch.Tensor, shifts: torch.Tensor, weights: torch.Tensor, *, is_padded: bool) -> torch.Tensor:
     """(C, 3, 2) affine motion that fits (C, k, 2) shifts at (C, k, 2) px offsets with (C, k) weights.
 
     Its first row is the shift at offset 0, the others are how it changes over `_SCALE_PX` along x and along y.
     """
     design = torch.cat([torch.ones_like(offsets[:, :, :1]), offsets / _SCALE_PX], dim=2)
     weighted = (design * weights[:, :, None]).transpose(1, 2)
-    ridge = torch.diag(design.new_tensor(_RIDGE))
-    solution: torch.Tensor = torch.linalg.solve_ex(weighted @ design + ridge, weighted @ shifts).result
+    moments, values = weighted @ design + torch.diag(constants(design, *_RIDGE)), weighted @ shifts
+    if is_padded:
+        return solve_symmetric(moments, values)
+    solution: torch.Tensor = torch.linalg.solve_ex(moments, values).result
     return solution

@@ -69,7 +69,7 @@ def align_patches(
     along_y = ((template[:, 2:, 1:-1] - template[:, :-2, 1:-1]) / 2.0).flatten(1)
     # To first order, what lies at an offset o in image 1 came from o - o @ slopes.
     reach = torch.arange(-RADIUS_PX, RADIUS_PX + 1, device=points0.device, dtype=points0.dtype)
-    x, y = reach.repeat(len(reach)), reach.repeat_interleave(len(reach))
+    x, y = (side.flatten() for side in torch.meshgrid(reach, reach, indexing="xy"))
     bent = slopes.clamp(-_LARGEST_SLOPE, _LARGEST_SLOPE)[..., None]
     template = template[:, 1:-1, 1:-1].flatten(1)
     template = template - along_x * (x * bent[:, 0, 0] + y * bent[:, 1, 0])

@@ -3,29 +3,73 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from feature_frontend.coordinates import Resize
 from feature_frontend.errors import SettingsError
-from feature_frontend.extractors.base import FrameMaps
+from feature_frontend.extractors.base import PreparedImage
 from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.matchers.base import MatcherProtocol
 from feature_frontend.pairing import Pair
 from feature_frontend.settings import Settings
 from feature_frontend.tracker import Continuation
-from feature_frontend.tracking.state import TrackState, View
+from feature_frontend.tracking.state import Past, TrackState, View
 from feature_frontend.tracking.step import Step, TrackingOptions, advance, miss_all, start
 from feature_frontend.types import Features, Matches
 
-__all__ = ["DETECTED_SHARE", "NAME", "PersistentPairing"]
+__all__ = ["DETECTED_SHARE", "NAME", "Found", "PersistentPairing", "Seen"]
 
 # Of the budget, once points are followed. The rest of the places goes to points that are found again, and needs no
 # detections, which would be described in vain; on real sequences that is 20 to 30 % of them.
 DETECTED_SHARE = 0.75
 _MS_PER_S = 1e3
 NAME = "persistent"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What of a `Step` is for the host; all but `keypoints`, in px of the image as published, as there.
+
+    Attributes:
+        rows: (C,) int64, `TrackState.rows` behind the step.
+        num_points: () int64, how many of these rows are there.
+    """
+
+    keypoints: torch.Tensor
+    scores: torch.Tensor
+    descriptors: torch.Tensor
+    count: torch.Tensor
+    previous_rows: torch.Tensor
+    current_rows: torch.Tensor
+    similarity: torch.Tensor
+    margin: torch.Tensor
+    origins: torch.Tensor
+    rows: torch.Tensor
+    num_points: torch.Tensor
+
+    @staticmethod
+    def of(step: Step, resize: Resize) -> Seen:
+        """What is seen in the image that was resized so."""
+        return Seen(
+            keypoints=step.keypoints if resize.is_identity else resize.invert(step.keypoints),
+            scores=step.scores,
+            descriptors=step.descriptors,
+            count=step.count,
+            previous_rows=step.previous_rows,
+            current_rows=step.current_rows,
+            similarity=step.similarity,
+            margin=step.margin,
+            origins=step.origins,
+            rows=step.state.rows,
+            num_points=step.state.is_valid.sum(),
+        )
+
+
+Found = tuple[Features, Matches, Continuation]
 
 
 class PersistentPairing:
@@ -47,55 +91,71 @@ class PersistentPairing:
         self.matcher = matcher
         self.settings = settings
         self._extractor = extractor
-        self._state: TrackState | None = None
-        self._view: View | None = None
+        self._past: Past | None = None
 
     @torch.no_grad()
     def __call__(
         self, image: npt.NDArray[np.uint8], mask: Mask | None = None, right: npt.NDArray[np.uint8] | None = None
     ) -> Pair:
         """See `Pairing`; a right image goes through the network by itself."""
-        start_ms = self._now()
+        start_s = time.perf_counter()
         of_right = None if right is None else self._extractor(right).to("cpu")
-        maps = self._extractor.maps(image, mask, 1.0 if self._state is None else DETECTED_SHARE)
-        extracted_ms = self._now()
-        if maps is None or maps.features.keypoints.shape[1] == 0:
-            features, matches, continuation = self._nothing(*image.shape[:2])
+        prepared = self._extractor.prepare(image, mask)
+        if prepared is None:
+            found, following_ms = self._nothing(*image.shape[:2]), 0.0
         else:
-            features, matches, continuation = self._follow(maps)
-        return Pair(features, matches, extracted_ms - start_ms, self._now() - extracted_ms, of_right, continuation)
+            found, following_ms = self._follow(prepared)
+        features, matches, continuation = found
+        # All of it is on the CPU: the device has been waited for.
+        elapsed_ms = (time.perf_counter() - start_s) * _MS_PER_S
+        return Pair(features, matches, elapsed_ms - following_ms, following_ms, of_right, continuation)
 
     def forget(self) -> None:
         """See `Pairing`."""
-        self._state = self._view = None
+        self._past = None
 
-    def _follow(self, maps: FrameMaps) -> tuple[Features, Matches, Continuation]:
-        step = advance(start(maps) if self._state is None else self._state, maps, self._options(maps), self._view)
-        self._state, self._view = step.state, step.view
-        count = int(step.count)
-        points = step.keypoints[:count]
+    def _follow(self, image: PreparedImage) -> tuple[Found, float]:
+        """What is found, and how many ms of that were the following's."""
+        past = self._past
+        maps = self._extractor.maps(image, 1.0 if past is None else DETECTED_SHARE)
+        extracted_s = self._now_s()
+        if maps.features.keypoints.shape[1] == 0:
+            return self._nothing(image.resize.height0, image.resize.width0), 0.0
+        state, earlier = (start(maps), None) if past is None else (past.state, past.view)
+        step = advance(state, maps, self._options(), earlier)
+        found = self._found(Seen.of(step, image.resize), image)
+        self._remember(step.state, step.view)
+        return found, (time.perf_counter() - extracted_s) * _MS_PER_S
+
+    def _found(self, seen: Seen, image: PreparedImage) -> Found:
+        count, num_points = int(seen.count), int(seen.num_points)
         features = Features(
-            keypoints=points if maps.resize.is_identity else maps.resize.invert(points),
-            scores=step.scores[:count],
-            descriptors=step.descriptors[:count],
-            height=maps.resize.height0,
-            width=maps.resize.width0,
+            keypoints=seen.keypoints[:count],
+            scores=seen.scores[:count],
+            descriptors=seen.descriptors[:count],
+            height=image.resize.height0,
+            width=image.resize.width0,
             extractor=self._extractor.identity,
         )
-        return features.to("cpu"), _matches(step), _continuation(step.state, step.origins)
+        return features.to("cpu"), _matches(seen), _continuation(seen.origins[:num_points], seen.rows[:num_points])
 
-    def _nothing(self, height: int, width: int) -> tuple[Features, Matches, Continuation]:
+    def _nothing(self, height: int, width: int) -> Found:
         features = self._extractor.nothing(height, width).to("cpu")
-        if self._state is None:
+        if self._past is None:
             return features, Matches.empty(NAME), Continuation.empty()
-        self._state, origins = miss_all(self._state, self.settings.track_max_gap)
-        return features, Matches.empty(NAME), _continuation(self._state, origins)
+        state, origins = miss_all(self._past.state, self.settings.track_max_gap)
+        self._remember(state, self._past.view)
+        count = int(state.is_valid.sum())
+        return features, Matches.empty(NAME), _continuation(origins[:count], state.rows[:count])
 
-    def _options(self, maps: FrameMaps) -> TrackingOptions:
+    def _remember(self, state: TrackState, view: View) -> None:
+        self._past = Past(state, view)
+
+    def _options(self) -> TrackingOptions:
         settings = self.settings
         own = settings.track_min_similarity
         return TrackingOptions(
-            min_similarity=own if own >= 0 else maps.network.default_track_similarity,
+            min_similarity=own if own >= 0 else self._extractor.default_track_similarity,
             epipolar_px=settings.track_epipolar_px,
             max_gap=settings.track_max_gap,
             survival_share=settings.track_survival_share,
@@ -103,23 +163,22 @@ class PersistentPairing:
             grid_columns=settings.grid_columns,
         )
 
-    def _now(self) -> float:
-        """Wall-clock ms, once the device has done what it was given."""
+    def _now_s(self) -> float:
+        """Wall-clock time, once the device has done what it was given."""
         if self._extractor.device.type == "cuda":
             torch.cuda.synchronize(self._extractor.device)
-        return time.perf_counter() * _MS_PER_S
+        return time.perf_counter()
 
 
-def _matches(step: Step) -> Matches:
+def _matches(seen: Seen) -> Matches:
     """Of the points that are seen in this image and in the one before, in the order of `indices0`."""
     rows0, rows1, similarity, margin = (
-        tensor.cpu() for tensor in (step.previous_rows, step.current_rows, step.similarity, step.margin)
+        tensor.cpu() for tensor in (seen.previous_rows, seen.current_rows, seen.similarity, seen.margin)
     )
     pairs = ((rows0 >= 0) & (rows1 >= 0)).nonzero()[:, 0]
     pairs = pairs[rows0[pairs].argsort()]
     return Matches(rows0[pairs], rows1[pairs], similarity[pairs], margin[pairs], NAME)
 
 
-def _continuation(state: TrackState, origins: torch.Tensor) -> Continuation:
-    count = int(state.is_valid.sum())
-    return Continuation(origins[:count].cpu().numpy(), state.rows[:count].cpu().numpy())
+def _continuation(origins: torch.Tensor, rows: torch.Tensor) -> Continuation:
+    return Continuation(origins.cpu().numpy(), rows.cpu().numpy())

@@ -41,7 +41,7 @@ class PixelIndex:
         places = torch.where(is_point, self.pixels_of(points), height * width)
         rows = torch.arange(len(points), device=points.device)
         self._rows.scatter_reduce_(0, places, rows, "amax")
-        self._rows[-1] = -1
+        self._rows[-1:].fill_(-1)
 
     def pixels_of(self, points: torch.Tensor) -> torch.Tensor:
         """(...) int64, the number of the pixel on which each of (..., 2) points lies."""

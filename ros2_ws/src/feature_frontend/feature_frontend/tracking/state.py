@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 
 from feature_frontend.coordinates import Resize
-from feature_frontend.extractors.base import FrameMaps
 
-__all__ = ["KEPT_IMAGES", "TrackState", "View"]
+__all__ = ["KEPT_IMAGES", "Past", "TrackState", "View", "Views"]
 
 KEPT_IMAGES = 7
 
@@ -78,35 +77,72 @@ class View:
     Attributes:
         images: (`KEPT_IMAGES`, H, W) float32 grey in [0, 1], as the network saw them, each in turn in the place of the
             oldest.
-        latest: Row of the latest image.
+        latest: () int64, row of the latest image.
         resize: From the image as published to the network's.
     """
 
     images: torch.Tensor
-    latest: int
+    latest: torch.Tensor
     resize: Resize
 
+
+@dataclass(frozen=True)
+class Views:
+    """What points were seen in before, and where they are looked for.
+
+    Attributes:
+        earlier: With the image before; None for the first image.
+        latest: With the current one.
+        image: (H, W) float32, the current image itself.
+    """
+
+    earlier: View | None
+    latest: View
+    image: torch.Tensor
+
     @staticmethod
-    def of(maps: FrameMaps, earlier: View | None) -> View:
-        """What the network saw; colours count alike. Writes into the memory of `earlier`, over its oldest image."""
-        images = maps.images
-        weights = images.new_full((images.shape[1],), 1.0 / images.shape[1])
-        image = images[0].permute(1, 2, 0) @ weights
-        if earlier is None or earlier.resize != maps.resize:
-            earlier = View(image.new_zeros((KEPT_IMAGES, *image.shape)), -1, maps.resize)
-        latest = (earlier.latest + 1) % KEPT_IMAGES
-        earlier.images[latest] = image
-        return View(earlier.images, latest, maps.resize)
+    def of(image: torch.Tensor, resize: Resize, earlier: View | None) -> Views:
+        """With an (H, W) grey image that was resized so. Writes into the memory of `earlier`, over its oldest image."""
+        before = earlier
+        if before is None or before.resize != resize:
+            none = torch.full((), -1, dtype=torch.int64, device=image.device)
+            before = View(image.new_zeros((KEPT_IMAGES, *image.shape)), none, resize)
+        row = (before.latest + 1) % KEPT_IMAGES
+        before.images.index_copy_(0, row[None], image[None])
+        return Views(earlier, View(before.images, row, resize), image)
 
     @property
-    def image(self) -> torch.Tensor:
-        """(H, W), the latest one."""
-        return self.images[self.latest]
-
-    def rows(self, ages: torch.Tensor) -> torch.Tensor:
-        """Rows of the images so many images before the latest."""
-        return (self.latest - ages) % KEPT_IMAGES
-
-    def compares_with(self, other: View | None) -> bool:
+    def compare(self) -> bool:
         """Whether a px is the same in both: the network's image may change where frames are late."""
-        return other is not None and other.resize == self.resize
+        return self.earlier is not None and self.earlier.resize == self.latest.resize
+
+    def rows_before(self, ages: torch.Tensor) -> torch.Tensor:
+        """Rows of the images so many images before the one before."""
+        return (self.latest.latest - 1 - ages) % KEPT_IMAGES
+
+
+@dataclass(frozen=True, eq=False)
+class Past:
+    """What is remembered from one image to the next."""
+
+    state: TrackState
+    view: View
+
+    @property
+    def capacity(self) -> int:
+        """How many points it has room for."""
+        return len(self.state.is_valid)
+
+    def copied(self) -> Past:
+        """The same in memory of its own."""
+        state = TrackState(*(getattr(self.state, field.name).clone() for field in fields(self.state)))
+        return Past(state, replace(self.view, images=self.view.images.clone(), latest=self.view.latest.clone()))
+
+    def take_over(self, state: TrackState, view: View) -> None:
+        """Remembers these, which are as large, where it is."""
+        for field in fields(state):
+            getattr(self.state, field.name).copy_(getattr(state, field.name))
+        # What has been written into the memory of this view is there already.
+        if view.images is not self.view.images:
+            self.view.images.copy_(view.images)
+        self.view.latest.copy_(view.latest)

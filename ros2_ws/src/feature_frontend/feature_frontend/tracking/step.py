@@ -1,7 +1,6 @@
 """One image further: which points are seen again, where, and what takes the places that are left.
 
-Where the maps are padded, all shapes are those of the budget. Nothing here waits for a GPU but the decompositions of
-linear algebra, which PyTorch checks.
+Where the maps are padded, all shapes are those of the budget, and nothing here waits for a GPU: it can be recorded.
 """
 
 from __future__ import annotations
@@ -12,9 +11,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from feature_frontend.coordinates import Resize
-from feature_frontend.extractors.base import FrameMaps
+from feature_frontend.extractors.base import DetectionOptions, FrameMaps
 from feature_frontend.extractors.layers.selection import lie_on_allowed
 from feature_frontend.matchers.similarity_search import Nearest, SimilaritySearch
+from feature_frontend.recording import constants
 from feature_frontend.tracking.epipolar_motion import epipolar_residuals, fundamental_by_reweighting
 from feature_frontend.tracking.local_motion import LocalMotion, local_motion
 from feature_frontend.tracking.relocalization import (
@@ -24,10 +24,10 @@ from feature_frontend.tracking.relocalization import (
     find_places,
     smallest_distance,
 )
-from feature_frontend.tracking.state import TrackState, View
+from feature_frontend.tracking.state import TrackState, View, Views
 from feature_frontend.tracking.surroundings import DETECTION_SHARE, Surroundings, find_surroundings
 
-__all__ = ["Step", "TrackingOptions", "advance", "miss_all", "start"]
+__all__ = ["Step", "TrackingOptions", "advance", "capacity", "miss_all", "start"]
 
 _BLOCK_ELEMENTS = 16 * 1024 * 1024
 # The first descriptor may be from far away and long ago: so many times the distance to the latest one is allowed.
@@ -123,7 +123,7 @@ class _Sightings:
 def start(maps: FrameMaps) -> TrackState:
     """A state without points, for images such as this one."""
     descriptors = maps.features.descriptors
-    rows = _capacity(maps) if maps.is_padded else 1
+    rows = capacity(maps.options) if maps.is_padded else 1
     return TrackState.empty(rows, descriptors.shape[2], descriptors.device)
 
 
@@ -148,10 +148,10 @@ def advance(state: TrackState, maps: FrameMaps, options: TrackingOptions, earlie
     height, width = maps.resize.height1, maps.resize.width1
     is_detected = torch.arange(found.keypoints.shape[1], device=found.keypoints.device) < found.counts[0]
     index = PixelIndex(found.keypoints[0], is_detected, height, width)
-    view = View.of(maps, earlier)
+    views = Views.of(_grey(maps.images), maps.resize, earlier)
     matched = _matched(state, maps, is_detected, options)
-    candidates, sightings = _follow(state, maps, index, options, matched, (earlier, view))
-    return _compose(state, maps, options, is_detected, index, candidates, sightings, view)
+    candidates, sightings = _follow(state, maps, index, options, matched, views)
+    return _compose(state, maps, options, is_detected, index, candidates, sightings, views.latest)
 
 
 def _matched(state: TrackState, maps: FrameMaps, is_detected: torch.Tensor, options: TrackingOptions) -> _Matched:
@@ -170,7 +170,7 @@ def _matched(state: TrackState, maps: FrameMaps, is_detected: torch.Tensor, opti
     if not maps.is_padded:
         rows = motion.agrees.nonzero()[:, 0]
         used = (points[rows], detected[rows], motion.agrees[rows])
-    fundamental = fundamental_by_reweighting(*used)
+    fundamental = fundamental_by_reweighting(*used, is_padded=maps.is_padded)
     has_geometry = (motion.agrees.sum() >= _FEWEST_FOR_GEOMETRY) & (options.epipolar_px > 0)
     matched = _Matched(points, detected, nearest, motion, motion.agrees, fundamental, has_geometry, options.epipolar_px)
     return replace(matched, is_matched=motion.agrees & matched.fits(points, detected))
@@ -182,7 +182,7 @@ def _follow(
     index: PixelIndex,
     options: TrackingOptions,
     matched: _Matched,
-    views: tuple[View | None, View],
+    views: Views,
 ) -> tuple[Candidates, _Sightings]:
     """The points that have a match, and those that are found again without one."""
     keypoints, is_matched, nearest, points = (
@@ -191,7 +191,6 @@ def _follow(
         matched.nearest,
         matched.points,
     )
-    earlier, view = views
     expected = points + matched.motion.flow
     is_in_image = _is_inside(expected, maps.resize)
 
@@ -211,14 +210,14 @@ def _follow(
     is_settled = surroundings.is_found & _may_lie(maps, settled)
 
     is_taken = torch.zeros(len(keypoints) + 1, dtype=torch.bool, device=points.device)
-    is_taken[torch.where(is_matched, nearest.index, len(keypoints))] = True
-    is_taken[-1] = False
+    is_taken.index_fill_(0, torch.where(is_matched, nearest.index, len(keypoints)), value=True)
+    is_taken[-1:].fill_(value=False)
     places = find_places(maps, settled[tried], index, is_taken)
     pulled = torch.lerp(settled[tried], places.keypoints, DETECTION_SHARE)
     found_at = torch.where((is_settled[tried] & _may_lie(maps, pulled))[:, None], pulled, places.keypoints)
     accepted = places.is_maximum & eligible[tried] & ~is_taken[places.detections]
     accepted &= matched.fits(points[tried], found_at)
-    if view.compares_with(earlier):
+    if views.compare:
         # Surroundings that are not found again are the first sign that something else is looked at.
         accepted &= (surroundings.is_found | ~was_seen)[tried]
     candidates = describe_places(maps, places, accepted, state.recent.index_select(0, tried))
@@ -269,8 +268,8 @@ def _compose(
     device = is_detected.device
     is_seen = sightings.sources >= 0
     is_kept = torch.zeros(num_detections + num_candidates + 1, dtype=torch.bool, device=device)
-    is_kept[sightings.sources] = True
-    is_kept = is_kept[:-1]
+    # Those that are not seen write to a place behind the last one.
+    is_kept = is_kept.index_fill(0, torch.where(is_seen, sightings.sources, len(is_kept) - 1), value=True)[:-1]
     is_fresh = _fresh(maps, options, is_detected, is_kept, candidates, index)
     is_kept = torch.cat([is_kept[:num_detections] | is_fresh, is_kept[num_detections:]])
     order = torch.argsort((~is_kept).to(torch.uint8), stable=True)[: maps.options.max_num_keypoints]
@@ -312,7 +311,7 @@ def _compose(
     )
     every = old.followed_by(fresh)
     urgency = torch.where(every.is_valid, every.missed.float(), torch.inf)
-    kept = urgency.argsort(stable=True)[: _capacity(maps)]
+    kept = urgency.argsort(stable=True)[: capacity(maps.options)]
     if not maps.is_padded:
         kept = kept[: max(int(every.is_valid.sum()), 1)]
     return Step(
@@ -347,10 +346,10 @@ def _fresh(
     # One pixel beside a point that is followed there is nothing new, also where the network suppresses nothing.
     near = index.near(torch.cat([found.keypoints[0], candidates.keypoints]), smallest_distance(maps))
     is_near = torch.zeros(num_detections + 1, dtype=torch.bool, device=is_kept.device)
-    is_near[torch.where(is_kept[:, None], near, num_detections)] = True
+    is_near.index_fill_(0, torch.where(is_kept[:, None] & (near >= 0), near, num_detections).flatten(), value=True)
     is_free = is_detected & ~is_kept[:num_detections] & ~is_near[:num_detections]
 
-    cell_size = found.keypoints.new_tensor([width / options.grid_columns, height / options.grid_rows])
+    cell_size = constants(found.keypoints, width / options.grid_columns, height / options.grid_rows)
 
     def cells_of(points: torch.Tensor) -> torch.Tensor:
         column, row = ((points + 0.5) / cell_size).long().unbind(1)
@@ -370,9 +369,15 @@ def _fresh(
     return is_free & (rank < maps.options.max_num_keypoints - is_kept.sum())
 
 
-def _capacity(maps: FrameMaps) -> int:
+def _grey(images: torch.Tensor) -> torch.Tensor:
+    """(H, W) of (1, C, H, W) images; colours count alike."""
+    weights = images.new_full((images.shape[1],), 1.0 / images.shape[1])
+    return images[0].permute(1, 2, 0) @ weights
+
+
+def capacity(options: DetectionOptions) -> int:
     """Most points that are followed: all that one image showed may wait behind all that another one shows."""
-    return 2 * maps.options.max_num_keypoints
+    return 2 * options.max_num_keypoints
 
 
 def _is_inside(points: torch.Tensor, resize: Resize, border: int = 0) -> torch.Tensor:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from feature_frontend.tracking.patch_alignment import align_patches
-from feature_frontend.tracking.state import KEPT_IMAGES, TrackState, View
+from feature_frontend.tracking.state import KEPT_IMAGES, TrackState, Views
 
 __all__ = ["DETECTION_SHARE", "Surroundings", "find_surroundings"]
 
@@ -50,7 +50,7 @@ class Surroundings:
 
 def find_surroundings(
     state: TrackState,
-    views: tuple[View | None, View],
+    views: Views,
     is_wanted: torch.Tensor,
     is_detected: torch.Tensor,
     points: torch.Tensor,
@@ -62,7 +62,7 @@ def find_surroundings(
 
     Args:
         state: Of the image before.
-        views: That image, where there was one, and the current one.
+        views: What that image showed, where there was one, and the current one.
         is_wanted: (C,) bool, the points to look for.
         is_detected: (C,) bool, whether `points` are detections, which are a second opinion; a prediction only says
             where to begin.
@@ -70,22 +70,21 @@ def find_surroundings(
         slopes: (C, 2, 2), how the shift since the image before changes with the place, px a px.
         is_padded: Whether no shape may depend on how many are wanted.
     """
-    earlier, view = views
     none = torch.zeros_like(is_wanted)
     # What lies at an offset o from the anchor lay at o + o @ A in the image before, and is moved from there.
     bent = state.anchor_slopes + slopes + state.anchor_slopes @ slopes
-    if earlier is None or not view.compares_with(earlier):
+    if not views.compare:
         return Surroundings(points, none, bent, none)
     wanted = is_wanted & (state.missed == 0)
     share = torch.where(is_detected, DETECTION_SHARE, 0.0)
-    of_points = (earlier.rows(state.anchor_ages), state.anchors, points, share, bent)
+    of_points = (views.rows_before(state.anchor_ages), state.anchors, points, share, bent)
     if is_padded:
-        found = align_patches(view.images, view.image, *of_points)
+        found = align_patches(views.latest.images, views.image, *of_points)
         is_found, is_alike = found.is_found & wanted, found.correlation >= _ANCHORED_CORRELATION
         places = torch.where(is_found[:, None], found.points, points)
     else:
         rows = wanted.nonzero()[:, 0]
-        found = align_patches(view.images, view.image, *(values[rows] for values in of_points))
+        found = align_patches(views.latest.images, views.image, *(values[rows] for values in of_points))
         is_found = none.index_copy(0, rows, found.is_found)
         is_alike = none.index_copy(0, rows, found.correlation >= _ANCHORED_CORRELATION)
         places = points.index_copy(0, rows, torch.where(found.is_found[:, None], found.points, points[rows]))

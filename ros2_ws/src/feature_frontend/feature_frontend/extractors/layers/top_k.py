@@ -27,7 +27,7 @@ def top_k(maps: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     batch, size = maps.shape
     num_groups = size // _GROUP_SIZE
     # A GPU's own top-k does not sort the row either; where most groups would be searched, grouping gains nothing.
-    if maps.device.type != "cpu" or 2 * k > num_groups:
+    if maps.is_cuda or 2 * k > num_groups:
         values, positions = maps.topk(k, dim=1)
         return values, positions
     grouped = num_groups * _GROUP_SIZE

@@ -14,7 +14,7 @@ import torch
 
 from scripts.gpu_check.archive import save_record, write_archive
 from scripts.gpu_check.parts import PARTS
-from scripts.gpu_check.step import Context, Outcome, PartModule, Step
+from scripts.gpu_check.step import Context, LeftOutError, Outcome, PartModule, Step
 
 __all__ = ["POISONED", "load_part", "main", "started_file"]
 
@@ -57,6 +57,8 @@ def _run(step: Step, context: Context) -> tuple[str, Outcome]:
         return "left out", Outcome(passed=False, text=f"needs {step.needs_s:g} s, {context.left_s:.0f} s were left")
     try:
         result = step.run(context)
+    except LeftOutError as reason:
+        return "left out", Outcome(passed=False, text=str(reason))
     except Exception as error:
         # One broken step must not take the others along, whatever it is that broke.
         lines = traceback.format_exc().splitlines()

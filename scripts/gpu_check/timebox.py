@@ -15,6 +15,7 @@ __all__ = ["Piece", "TimeBox", "as_steps"]
 T = TypeVar("T")
 # A setting may take somewhat longer than the longest one before it.
 _CAUTION = 1.2
+_MOST_NAMES = 3  # in a line of text; the data name all
 
 
 class TimeBox:
@@ -84,5 +85,7 @@ def _run(run: Callable[[Context, TimeBox], Outcome], share: float, context: Cont
     outcome = run(context, box)
     if not box.left_out:
         return outcome
-    text = f"{outcome.text}; no time for {len(box.left_out)}: {', '.join(box.left_out)}"
+    shown = box.left_out[:_MOST_NAMES]
+    more = f" and {len(box.left_out) - len(shown)} more" if len(box.left_out) > len(shown) else ""
+    text = f"{outcome.text}; no time for {', '.join(shown)}{more}"
     return replace(outcome, text=text, data={**outcome.data, "no_time_for": box.left_out})

@@ -91,7 +91,9 @@ class DeviceAgreement:
 
     Both round otherwise. What is continuous then differs by 1e-5 or so of itself; but a near tie for the last place in
     the budget, among neighbours for the maximum or among descriptors for the nearest falls either way, and a keypoint
-    on the edge of a pixel takes its descriptor from the next one: hence shares, and not every one.
+    on the edge of a pixel takes its descriptor from the next one: hence shares, and not every one. Measured on a CPU by
+    spoiling each weight by a random share of itself, aliked-n16 on TUM and KITTI at 320x240: up to 1e-6 every keypoint
+    is the same; at 1e-5 97 % and more are; at 1e-4 a third is. TF32 rounds to 5e-4.
 
     Attributes:
         position_px: Largest distance at which a keypoint counts as the same.

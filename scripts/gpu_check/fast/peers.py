@@ -29,7 +29,7 @@ from scripts.gpu_check.timebox import TimeBox
 __all__ = ["beside_compiled", "beside_kornia", "beside_kornia_half"]
 
 # Of a step's time: what is left goes to making and recording.
-_TIMED_SHARE = 0.5
+_TIMED_SHARE = 0.7
 # kornia suppresses non-maxima in one round: its points near stronger ones are others.
 _LEAST_STRONGEST, _LEAST_COSINE = 0.95, 0.98
 
@@ -47,6 +47,7 @@ class _KorniaHalf(KorniaFrames):
 def beside_kornia(context: Context, box: TimeBox) -> Outcome:
     """The headline: aliked-n16 in float16 and float32 beside kornia's and the plain network, both in float32."""
     timed = headline(context)
+    available(context, [timed.network])
     own = [_own(context, headline(context, precision)) for precision in PRECISIONS]
     engines: list[FrameEngine] = [*own, _plain(context, headline(context, "float32"))]
     why_not = "" if has_kornia() else "kornia is not installed: nothing to compare with"
@@ -71,6 +72,7 @@ def beside_kornia_half(context: Context, box: TimeBox) -> Outcome:
         msg = "kornia is not installed"
         raise LeftOutError(msg)
     timed = headline(context)
+    available(context, [timed.network])
     own, kornia = _own(context, timed), _kornia(context, timed, _KorniaHalf, " autocast")
     measured = _Measured(context, box, timed, [own, kornia])
     ratio = measured.ratios(kornia.name)[own.name]
@@ -80,7 +82,8 @@ def beside_kornia_half(context: Context, box: TimeBox) -> Outcome:
 def beside_compiled(context: Context, box: TimeBox) -> Outcome:
     """The plain network with torch.compile, mode reduce-overhead: what a user gets without this project's work."""
     model = "silk-vggnp-mu" if context.is_rehearsal else "aliked-n16"
-    timed = headline(context, "float16")
+    available(context, [model])
+    timed = headline(context)
     timed = Timed(model, "chain", "mnn", timed.size, timed.budget, "float32" if context.is_rehearsal else "float16")
     own, compiled = _own(context, timed), _compiled(context, timed)
     measured = _Measured(context, box, timed, [own, compiled])
@@ -168,8 +171,7 @@ def _plain(context: Context, timed: Timed) -> OwnFrames:
 def _kornia(
     context: Context, timed: Timed, kind: Callable[[KorniaEngine], KorniaFrames], suffix: str = ""
 ) -> KorniaFrames:
-    there, _ = available(context, [timed.network])
-    weights = weights_of(there[0], str(context.shared / "weights"))
+    weights = weights_of(timed.network, str(context.shared / "weights"))
     frames = kind(KorniaEngine(timed.network, weights, torch.device(context.device)))
     frames.name += suffix
     return frames

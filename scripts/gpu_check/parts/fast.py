@@ -22,7 +22,7 @@ def steps(context: Context) -> Sequence[Step]:
     del context
     return as_steps(
         (
-            Piece("beside_kornia", beside_kornia, 2.0),
+            Piece("beside_kornia", beside_kornia, 3.0),
             Piece("one_frame", one_frame, 1.0),
             Piece("batches", batches, 2.0),
             Piece("whole_frames", whole_frames, 5.0, limit_s=100.0),

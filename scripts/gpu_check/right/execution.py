@@ -96,7 +96,12 @@ def device_features(context: Context, box: TimeBox) -> Outcome:
     networks, missing = available(context, ("silk-vggnp-mu",) if context.is_rehearsal else _NETWORKS[:2])
     frames = sequences(context, 3, (160, 128))
     findings = Findings()
-    settings = [(network, variation, name) for variation, network, name in product(_VARIATIONS, networks, frames)]
+    # Each variation has a turn on one sequence before any has on the others.
+    settings = [
+        (network, variation, list(frames)[(number + turn) % len(frames)])
+        for network, turn in product(networks, range(len(frames)))
+        for number, variation in enumerate(_VARIATIONS)
+    ]
     with tensor_float32(convolutions=False, products=False):
         for network, variation, name in box.each(settings, lambda each: f"{each[0]}, {each[1].name} on {each[2]}"):
             device = on_device(settings_for(context, network, **variation.settings))

@@ -11,6 +11,7 @@ from benchmarks.images import Frames
 from benchmarks.types import Table
 from feature_frontend.api import make_matcher
 from feature_frontend.frontend import FrameResult, Frontend
+from feature_frontend.recording import make_recorder
 from feature_frontend.types import Features, Matches
 from scripts.gpu_check.models import available, on_cpu, on_device, settings_for, tensor_float32, why_no_lightglue
 from scripts.gpu_check.real_frames import sequences
@@ -25,7 +26,7 @@ __all__ = ["FRAME_NS", "device_matchers", "device_trackers", "run_sequence"]
 
 FRAME_NS = 100_000_000
 _NETWORKS = ("aliked-n16", "silk-vggnp-mu")
-_FRAMES, _REHEARSED_FRAMES = 12, 3
+_FRAMES, _REHEARSED_FRAMES = 8, 3
 _GATES: dict[str, dict[str, float | str]] = {
     "mnn": {},
     "ratio 0.9": {"ratio_threshold": 0.9},
@@ -40,7 +41,10 @@ def device_trackers(context: Context, box: TimeBox) -> Outcome:
     networks, missing = available(context, _NETWORKS[1:] if context.is_rehearsal else _NETWORKS)
     frames = sequences(context, _REHEARSED_FRAMES if context.is_rehearsal else _FRAMES, (160, 128))
     rows, data, missed = [], {}, []
-    settings = list(product(("persistent", "chain"), networks, frames, (False, True)))
+    settings = [
+        (tracker, network, name, is_masked)
+        for is_masked, network, name, tracker in product((False, True), networks, frames, ("persistent", "chain"))
+    ]
     with tensor_float32(convolutions=False, products=False):
         for tracker, network, name, is_masked in box.each(settings, _tracking_name):
             options = settings_for(context, network, tracker=tracker)
@@ -126,13 +130,12 @@ def _match(context: Context, gate: str, network: str, pair: tuple[Features, Feat
     on_the_device: tuple[Any, Any] = (pair[0].to(context.device), pair[1].to(context.device))
     ways = {"": compare_matches(expected, matcher(*on_the_device).to("cpu"))}
     if hasattr(matcher, "padded"):
-        ways[", recorded"] = compare_matches(expected, _recorded_matches(context, network, matcher, on_the_device))
+        ways[", recorded"] = compare_matches(expected, _recorded_matches(context, matcher, on_the_device))
     return ways
 
 
-def _recorded_matches(context: Context, network: str, matcher: Any, pair: tuple[Features, Features]) -> Matches:
-    recorder = on_device(settings_for(context, network)).recorder
-    assert recorder is not None
+def _recorded_matches(context: Context, matcher: Any, pair: tuple[Features, Features]) -> Matches:
+    recorder = make_recorder(torch.device(context.device))
     padded = [_padded(features) for features in pair]
     recording = recorder.record(lambda: matcher.padded(*padded[0], *padded[1]))
     with recorder.active():

@@ -12,7 +12,7 @@ from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.extractors.weights import WEIGHTS, FoundWeights, find_weights
 from feature_frontend.recording import EagerRecorder
-from feature_frontend.settings import Settings
+from feature_frontend.settings import ExtractionSettings, Settings
 from scripts.gpu_check.step import Context, LeftOutError
 
 __all__ = [
@@ -50,7 +50,7 @@ def on_device(settings: Settings) -> Extractor:
     return recorded(extractor, settings)
 
 
-def recorded(extractor: Extractor, settings: Settings) -> Extractor:
+def recorded(extractor: Extractor, settings: ExtractionSettings) -> Extractor:
     """The same network on the CPU, its work recorded."""
     network: torch.nn.Module = extractor._network  # type: ignore[assignment]
     return Extractor(network, extractor.identity, settings, extractor.device, EagerRecorder(extractor.device))

@@ -150,31 +150,30 @@ class SequenceAgreement:
 
 
 def compare_sequences(
-    reference: Sequence[FrameResult], other: Sequence[FrameResult], *, is_followed: bool, bars: DeviceAgreement = DEVICE
+    reference: Sequence[FrameResult],
+    other: Sequence[FrameResult],
+    *,
+    least_points: float,
+    least_links: float,
+    bars: DeviceAgreement = DEVICE,
 ) -> SequenceAgreement:
     """How much two runs have in common.
 
     Args:
         reference: One result an image.
         other: The other side's, of the same images.
-        is_followed: Whether points come from the image before, so that differences grow from image to image.
-        bars: What is asked.
+        least_points: Bar of the points.
+        least_links: Bar of the matches.
+        bars: Which points count as the same, and the bar of the ages.
     """
-    points = min(
-        _smaller_share(
-            torch.cdist(one.features.keypoints.double(), two.features.keypoints.double()) <= bars.followed_px
-        )
-        for one, two in zip(reference, other, strict=True)
-    )
-    counts = [_links_in_common(one, two, bars.followed_px) for one, two in zip(reference, other, strict=True)]
+    pairs = list(zip(reference, other, strict=True))
+    points = min(_points_in_common(one, two, bars.followed_px) for one, two in pairs)
+    counts = [_links_in_common(one, two, bars.followed_px) for one, two in pairs]
     all_links = sum(most for _, most in counts)
     links = sum(common for common, _ in counts) / all_links if all_links else 1.0
-    ages = max(_age_difference(one, two) for one, two in zip(reference, other, strict=True))
-    least_points, least_links = (
-        (bars.followed_share, bars.followed_share) if is_followed else (bars.share, bars.linked_share)
-    )
+    ages = max(_age_difference(one, two) for one, two in pairs)
     passes = points >= least_points and links >= least_links and ages <= bars.age
-    return SequenceAgreement(len(reference), points, links, ages, passes)
+    return SequenceAgreement(len(pairs), points, links, ages, passes)
 
 
 def fingerprint(*tensors: torch.Tensor) -> str:
@@ -197,6 +196,11 @@ def _smaller_share(same: torch.Tensor) -> float:
 def _ends(result: FrameResult) -> torch.Tensor:
     """(M, 4): where each match began and where it ends, px."""
     return torch.cat([result.keypoints0, result.features.keypoints[result.matches.indices1]], dim=1).double()
+
+
+def _points_in_common(one: FrameResult, two: FrameResult, within_px: float) -> float:
+    keypoints = one.features.keypoints.double(), two.features.keypoints.double()
+    return _smaller_share(torch.cdist(*keypoints) <= within_px)
 
 
 def _links_in_common(one: FrameResult, two: FrameResult, within_px: float) -> tuple[int, int]:

@@ -31,7 +31,7 @@ _SAMPLE_S = 0.002
 # Of what a frame needs beyond what is held between frames, how much there is.
 _SHARES = (0.6, 0.9, 0.3, 0.75, 0.45)
 _RECOVERY_S = 61.0  # behind the keeper's own minute
-_SIZE, _REHEARSED_SIZE = (1920, 1080), (640, 480)
+_SIZE, _REHEARSED_SIZE = (1920, 1080), (480, 360)
 _LATE_MS, _DEADLINE_MS = 50.0, 20.0
 
 

@@ -13,7 +13,7 @@ from benchmarks.types import Table
 from scripts.gpu_check.step import Context, Outcome
 from scripts.gpu_check.timebox import TimeBox
 
-__all__ = ["TestRun", "gpu_tests", "read_junit"]
+__all__ = ["PytestRun", "gpu_tests", "read_junit"]
 
 _MARK = "mark.gpu"
 _MARKS = "NEEDS_GPU"
@@ -21,7 +21,7 @@ _LEAST_S = 30.0
 
 
 @dataclass(frozen=True)
-class TestRun:
+class PytestRun:
     """What became of the tests.
 
     Attributes:
@@ -58,7 +58,7 @@ def gpu_tests(context: Context, box: TimeBox) -> Outcome:
     return judge(read_junit(report), [log], is_rehearsal=context.is_rehearsal)
 
 
-def judge(run: TestRun, files: list[Path], *, is_rehearsal: bool) -> Outcome:
+def judge(run: PytestRun, files: list[Path], *, is_rehearsal: bool) -> Outcome:
     """What the step says of a run of the tests."""
     counts = f"{len(run.passed)} passed, {len(run.failed)} failed, {len(run.skipped)} skipped"
     texts = [counts, *(f"{name}: {why}" for name, why in run.failed.items())]
@@ -77,7 +77,7 @@ def judge(run: TestRun, files: list[Path], *, is_rehearsal: bool) -> Outcome:
     return Outcome(passes, "; ".join(texts), [table], data, files)
 
 
-def read_junit(path: Path) -> TestRun:
+def read_junit(path: Path) -> PytestRun:
     """What pytest's report says."""
     passed: list[str] = []
     failed: dict[str, str] = {}
@@ -93,7 +93,7 @@ def read_junit(path: Path) -> TestRun:
             skipped[name] = skip.get("message") or ""
         else:
             passed.append(name)
-    return TestRun(tuple(passed), failed, skipped)
+    return PytestRun(tuple(passed), failed, skipped)
 
 
 def _runs_on_a_gpu(path: Path) -> bool:

@@ -104,7 +104,7 @@ def silk_parity(context: Context, box: TimeBox) -> Outcome:
 def silk_seeded(context: Context, box: TimeBox) -> Outcome:
     """SiLK -3 and -2, of which there are no reference outputs: the device against the CPU with the same weights."""
     rows, data, missed = [], {}, []
-    frames = sequences(context, 1, (160, 120))
+    frames = sequences(context, 1, (96, 80))
     with tensor_float32(convolutions=False, products=False):
         for name, image_name in box.each(list(product(_WITHOUT_GOLDEN, frames)), " on ".join):
             image = frames[image_name].at(0)

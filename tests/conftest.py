@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from benchmarks.ros_domain import own_domain
 from tests.campaign import Campaign
@@ -20,6 +21,8 @@ from tests.workers import is_alone, pytest_runtest_protocol, pytest_xdist_auto_n
 __all__ = ["pytest_runtest_protocol", "pytest_xdist_auto_num_workers"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# Marks of a test, or of one of its parameters, that runs on a GPU.
+NEEDS_GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"))
 
 
 def shared_folder() -> Path:

@@ -14,7 +14,7 @@ __all__ = ["Context", "LeftOutError", "Outcome", "PartModule", "Step"]
 
 
 class LeftOutError(Exception):
-    """A step cannot be done here: what is missing, in a line. No failure, but said in the summary."""
+    """Raised by a step for which something is missing here that is no fault of what it checks; the text says what."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Step:
 
     Attributes:
         name: Letters, digits and "_".
-        run: Does it. An exception fails this step and no other.
+        run: Does it. An exception fails this step and no other; a `LeftOutError` leaves it out.
         needs_s: Seconds without which it is not begun.
         limit_s: Seconds after which its process is killed, so that a hang costs this step and no other.
     """

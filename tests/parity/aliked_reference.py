@@ -31,8 +31,8 @@ class ParityResult:
     Attributes:
         share: Share of the reference's 500 keypoints found within `PARITY.position_px`.
         worst_position_px: Largest distance of a reference keypoint to ours.
-        worst_score: Largest difference of scores among the keypoints found.
-        worst_cosine: Smallest cosine similarity of descriptors among the keypoints found.
+        worst_score: Largest difference of scores among the keypoints found; 1 where none is.
+        worst_cosine: Smallest cosine similarity of descriptors among the keypoints found; -1 where none is.
         reference_count: Reference keypoints in threshold mode.
         set_difference: Keypoints in one set and not in the other, in threshold mode.
     """
@@ -76,8 +76,8 @@ def measure(model: str, image_name: str, shared: Path, device: str = "cpu") -> P
     return ParityResult(
         share=float(found.double().mean()),
         worst_position_px=float(distance.max()),
-        worst_score=float(scores.abs().max()),
-        worst_cosine=float(cosines.min()),
+        worst_score=float(scores.abs().max()) if found.any() else 1.0,
+        worst_cosine=float(cosines.min()) if found.any() else -1.0,
         reference_count=len(theirs),
         set_difference=missing + extra,
     )

@@ -1,0 +1,79 @@
+"""What a frame cannot do without on this device: operations at its best rate, bytes up and down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from benchmarks.floors import copying_floor, count_operations, product_floor
+from benchmarks.types import Canvas
+from feature_frontend.extractors.execution import whole_frame
+from feature_frontend.extractors.extractor import Extractor
+from scripts.gpu_check.models import tensor_float32
+
+__all__ = ["Floors", "matching_operations"]
+
+_MATCH_BYTES = 16  # an index, a similarity and a margin
+_POINT_BYTES = 12  # a position and a score
+
+
+class Floors:
+    """Floors by this device's own best rates, each measured once.
+
+    Args:
+        device: "cuda" or "cpu"; on a CPU nothing goes up or down.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._device = torch.device(device)
+        self._rates: dict[torch.dtype, float] = {}
+        self._copies: dict[tuple[int, bool], float] = {}
+
+    @torch.no_grad()
+    def of(self, extractor: Extractor, images: Sequence[Canvas], matching: int = 0) -> dict[str, float]:
+        """Milliseconds by kind of work, and the operations counted, for one run on these images.
+
+        Args:
+            extractor: Its network works on the images' batch.
+            images: Of one size.
+            matching: Operations of the matching.
+        """
+        network: Any = extractor._network
+        pixels = [torch.from_numpy(image).to(self._device) for image in images]
+        resize, options = extractor._resize(*images[0].shape[:2]), extractor._options()
+        features = whole_frame(network, pixels, resize, options)
+        operations = matching + count_operations(lambda: whole_frame(network, pixels, resize, options))
+        descriptors = features.descriptors
+        floors = {
+            "operations": float(operations),
+            "products_ms": operations / self.rate(descriptors.dtype) * 1e3,
+            "up_ms": 0.0,
+            "down_ms": 0.0,
+        }
+        if self._device.type == "cuda":
+            rows = descriptors.shape[0] * descriptors.shape[1]
+            down = rows * (_POINT_BYTES + _MATCH_BYTES + descriptors.shape[2] * descriptors.element_size())
+            floors["up_ms"] = self._copy_ms(sum(image.size for image in images), to_device=True)
+            floors["down_ms"] = self._copy_ms(down, to_device=False)
+        floors["ms"] = floors["products_ms"] + floors["up_ms"] + floors["down_ms"]
+        return floors
+
+    def rate(self, dtype: torch.dtype) -> float:
+        """Operations a second of one large product: in TF32 where float32 convolutions may use that."""
+        if dtype not in self._rates:
+            may = torch.backends.cudnn.allow_tf32
+            with tensor_float32(convolutions=may, products=may):
+                self._rates[dtype] = product_floor("products", 1, self._device, dtype).rate
+        return self._rates[dtype]
+
+    def _copy_ms(self, size: int, *, to_device: bool) -> float:
+        if (size, to_device) not in self._copies:
+            self._copies[size, to_device] = copying_floor("", size, self._device, to_device=to_device).milliseconds
+        return self._copies[size, to_device]
+
+
+def matching_operations(capacity: int, dim: int, matcher: Callable[[], object] | None = None) -> int:
+    """Of mutual nearest neighbours one product of all descriptors; of another matcher, what it does when called."""
+    return 2 * capacity * capacity * dim if matcher is None else count_operations(matcher)

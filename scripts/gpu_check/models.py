@@ -1,0 +1,121 @@
+"""The networks as the steps need them: on the device as users run them, plainly, and on the CPU to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from benchmarks.engines.extraction import has_kornia, plain_extractor
+from feature_frontend.extractors.extractor import Extractor
+from feature_frontend.extractors.registry import EXTRACTORS
+from feature_frontend.extractors.weights import WEIGHTS, FoundWeights, find_weights
+from feature_frontend.recording import EagerRecorder
+from feature_frontend.settings import ExtractionSettings, Settings
+from scripts.gpu_check.step import Context, LeftOutError
+
+__all__ = [
+    "ALIKED",
+    "LIGHTGLUE",
+    "available",
+    "on_cpu",
+    "on_device",
+    "plain_on_device",
+    "recorded",
+    "settings_for",
+    "tensor_float32",
+    "weights_of",
+    "why_no_lightglue",
+]
+
+ALIKED = ("aliked-t16", "aliked-n16", "aliked-n16rot", "aliked-n32")
+LIGHTGLUE = "aliked_lightglue"
+_REHEARSED_POINTS = 200
+
+
+def settings_for(context: Context, extractor: str, **changes: bool | float | str) -> Settings:
+    """Settings on the check's device, without what happens in the background; in a rehearsal of few points."""
+    own = {"device": context.device, "weights_dir": str(context.shared / "weights"), "compile": False}
+    if context.is_rehearsal:
+        own["max_num_keypoints"] = _REHEARSED_POINTS
+    return Settings(extractor=extractor, **{**own, **changes})  # type: ignore[arg-type]
+
+
+def on_device(settings: Settings) -> Extractor:
+    """As users have it on a GPU, its work recorded; on a CPU, in a rehearsal, recorded too."""
+    extractor = Extractor.from_pretrained(settings)
+    if extractor.recorder is not None or not extractor.has_maps:
+        return extractor
+    return recorded(extractor, settings)
+
+
+def recorded(extractor: Extractor, settings: ExtractionSettings) -> Extractor:
+    """The same network on the CPU, its work recorded."""
+    network: torch.nn.Module = extractor._network  # type: ignore[assignment]
+    return Extractor(network, extractor.identity, settings, extractor.device, EagerRecorder(extractor.device))
+
+
+def on_cpu(context: Context, extractor: str, **changes: bool | float | str) -> Extractor:
+    """As users have it on a CPU, nothing recorded."""
+    return Extractor.from_pretrained(settings_for(context, extractor, **{**changes, "device": "cpu"}))
+
+
+def plain_on_device(settings: Settings) -> Extractor:
+    """The network as the paper draws it, on the check's device: nothing folded, fused or recorded."""
+    return plain_extractor(settings, weights_of(settings.extractor, settings.weights_dir))
+
+
+def weights_of(extractor: str, weights_dir: str) -> FoundWeights:
+    """Weights that are on this machine.
+
+    Raises:
+        LeftOutError: They are not.
+    """
+    record = EXTRACTORS[extractor].weights
+    found = None if record is None else find_weights(record, weights_dir)
+    if found is None:
+        msg = f"no weights of {extractor} in {weights_dir}"
+        raise LeftOutError(msg)
+    return found
+
+
+def available(context: Context, extractors: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Those whose weights are on this machine, and those whose are not.
+
+    Raises:
+        LeftOutError: None is.
+    """
+    weights_dir = str(context.shared / "weights")
+    there, missing = [], []
+    for name in extractors:
+        record = EXTRACTORS[name].weights
+        is_there = record is not None and find_weights(record, weights_dir) is not None
+        (there if is_there else missing).append(name)
+    if not there:
+        msg = f"no weights of {', '.join(missing)} in {weights_dir}"
+        raise LeftOutError(msg)
+    return there, missing
+
+
+def why_no_lightglue(context: Context) -> str:
+    """What LightGlue lacks on this machine; empty where it is all there."""
+    if not has_kornia():
+        return "kornia is not installed"
+    folder = context.shared / "weights"
+    return "" if find_weights(WEIGHTS[LIGHTGLUE], str(folder)) else f"no weights {LIGHTGLUE} in {folder}"
+
+
+@contextmanager
+def tensor_float32(*, convolutions: bool, products: bool) -> Iterator[None]:
+    """Whether float32 convolutions and matrix products on a GPU may use the 10-bit mantissa of TF32, in this block.
+
+    What is recorded or compiled in it stays so: networks for it are to be made in it.
+    """
+    cudnn, cublas = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, cublas.allow_tf32
+    cudnn.allow_tf32, cublas.allow_tf32 = convolutions, products
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, cublas.allow_tf32 = before

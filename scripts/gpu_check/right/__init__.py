@@ -1,0 +1,1 @@
+"""What the steps of the part `right` are made of."""

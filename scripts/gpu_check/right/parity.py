@@ -1,0 +1,243 @@
+"""Steps: the networks on the device against the authors' outputs, in float32, and what other number formats cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import product
+from typing import Any
+
+import torch
+
+from benchmarks.types import Table
+from feature_frontend.extractors.extractor import Extractor
+from feature_frontend.extractors.registry import EXTRACTORS
+from feature_frontend.extractors.silk import SILK_CONFIGS, Silk
+from scripts.gpu_check.models import ALIKED, available, recorded, settings_for, tensor_float32
+from scripts.gpu_check.real_frames import SEQUENCES, sequences
+from scripts.gpu_check.right.comparing import compare_features
+from scripts.gpu_check.right.wording import mark, sides, verdict
+from scripts.gpu_check.step import Context, LeftOutError, Outcome
+from scripts.gpu_check.timebox import TimeBox
+from tests.parity.aliked_reference import ParityResult, measure
+from tests.parity.reduced_precision import measure_precision
+from tests.parity.silk_reference import NAMES, measure_silk
+from tests.tolerances import DEVICE, PARITY, REDUCED_PRECISION, SILK_PARITY
+
+__all__ = ["aliked_parity", "format_cost", "half_precision", "silk_parity", "silk_seeded"]
+
+# Networks of which no reference outputs exist.
+_WITHOUT_GOLDEN = ("silk-vggnp-3", "silk-vggnp-2")
+_QUICKEST_FIRST = ("odd", "tum", "kitti")
+_PARITY_COLUMNS = ("network", "image", "found", "worst px", "worst score", "worst cosine", "at 0.2", "differ", "")
+
+
+def aliked_parity(context: Context, box: TimeBox) -> Outcome:
+    """The four ALIKED networks, float32 without TF32, against the authors' outputs, by the CPU's bars."""
+    with tensor_float32(convolutions=False, products=False):
+        rows, left_out = _aliked(context, box)
+    note = (
+        f"Bars: {PARITY.share:.1%} of 500 keypoints within {PARITY.position_px} px, scores within {PARITY.score:g}, "
+        f"cosine at least {PARITY.cosine}; at threshold 0.2 at most {PARITY.set_difference} keypoints differ."
+    )
+    table = Table(
+        "ALIKED against the authors' outputs, float32 without TF32", _PARITY_COLUMNS, _parity_cells(rows), note
+    )
+    missed = [f"{model} on {image}" for model, image, result in rows if not result.passes]
+    text = verdict(len(rows), missed, left_out)
+    return Outcome(not missed, text, [table], {"results": _parity_data(rows), "missing": left_out})
+
+
+def format_cost(context: Context, box: TimeBox) -> Outcome:
+    """What convolutions in TF32, torch's default on a GPU, cost in parity; measured, no bar."""
+    with tensor_float32(convolutions=True, products=False):
+        rows, left_out = _aliked(context, box)
+    where = "No TF32 on a CPU: these are float32's own." if context.is_rehearsal else "Measured; no bar."
+    table = Table(
+        "The same with TF32 in convolutions, torch's default on a GPU", _PARITY_COLUMNS, _parity_cells(rows), where
+    )
+    least = min(result.share for _, _, result in rows)
+    worst = max(result.worst_position_px for _, _, result in rows)
+    cosine = min(result.worst_cosine for _, _, result in rows)
+    text = (
+        f"TF32 in convolutions: at least {least:.1%} of the keypoints within {PARITY.position_px} px, the worst at "
+        f"{worst:.2g} px, worst cosine {cosine:.4f}. {where}"
+    )
+    data = {"results": _parity_data(rows), "missing": left_out}
+    return Outcome(passed=True, text=text, tables=[table], data=data)
+
+
+def silk_parity(context: Context, box: TimeBox) -> Outcome:
+    """SiLK -4, -1 and -mu with the seeded weights against the authors' outputs."""
+    folder = context.shared / "golden" / "silk"
+    names = [
+        name for name in NAMES if (folder / f"{name}.npz").is_file() and (folder / f"{name}_seeded.ckpt").is_file()
+    ]
+    _need(names, f"no reference outputs of SiLK in {folder}")
+    with tensor_float32(convolutions=False, products=False):
+        results = {
+            name: measure_silk(name, context.shared, context.device) for name in box.each(_quickest_first(names))
+        }
+    rows = tuple(
+        (
+            f"silk-{name}",
+            f"{result.worst_logit:.1e}",
+            f"{result.found:.1%}",
+            f"{result.worst_cosine:.7f}",
+            *(f"{result.different[key]}/{result.ties[key]}/{result.pairs[key]}" for key in result.pairs),
+            mark(result.passes),
+        )
+        for name, result in results.items()
+    )
+    note = (
+        f"Bars: logits within {SILK_PARITY.logit:g}, every keypoint within {SILK_PARITY.position_px:g} px, cosine at "
+        f"least {PARITY.cosine}, the same pairs but for ties; pairs: differing/ties/all."
+    )
+    columns = ("network", "worst logit", "found", "worst cosine", "mnn", "ratio 0.9", "double softmax", "")
+    missed = [f"silk-{name}" for name, result in results.items() if not result.passes]
+    missing = [f"silk-{name}" for name in NAMES if name not in names]
+    data = {"results": {name: {**asdict(result), "passes": result.passes} for name, result in results.items()}}
+    table = Table("SiLK against the authors' outputs, seeded weights, float32 without TF32", columns, rows, note)
+    return Outcome(not missed, verdict(len(rows), missed, missing), [table], {**data, "missing": missing})
+
+
+def silk_seeded(context: Context, box: TimeBox) -> Outcome:
+    """SiLK -3 and -2, of which there are no reference outputs: the device against the CPU with the same weights."""
+    rows, data, missed = [], {}, []
+    frames = sequences(context, 1, (96, 80))
+    with tensor_float32(convolutions=False, products=False):
+        for name, image_name in box.each(list(product(_WITHOUT_GOLDEN, frames)), " on ".join):
+            image = frames[image_name].at(0)
+            network = seeded_silk(name)
+            pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+            with torch.no_grad():
+                expected = network(pixels).logits
+                found = network.to(context.device)(pixels.to(context.device)).logits.cpu()
+            worst = float((found - expected).abs().max())
+            features = [side(image).to("cpu") for side in _seeded_sides(context, name)]
+            agreement = compare_features(*features)
+            passes = worst <= DEVICE.logit and agreement.passes
+            setting = f"{name} on {image_name}"
+            rows.append(
+                (setting, f"{worst:.1e}", f"{agreement.share:.2%}", f"{agreement.least_cosine:.6f}", mark(passes))
+            )
+            data[setting] = {"worst_logit": worst, **agreement.as_json(), "passes": passes}
+            missed += [] if passes else [setting]
+    note = (
+        f"Bars: logits within {DEVICE.logit:g}; {DEVICE.share:.0%} of the keypoints the same, within "
+        f"{DEVICE.position_px} px."
+    )
+    columns = ("network", "worst logit", "the same", "least cosine", "")
+    table = Table(f"SiLK with random weights: {sides(context)}", columns, tuple(rows), note)
+    return Outcome(not missed, verdict(len(rows), missed, []), [table], {"results": data})
+
+
+def half_precision(context: Context, box: TimeBox) -> Outcome:
+    """float16 and bfloat16 against float32, all networks with weights, by `REDUCED_PRECISION`."""
+    networks, missing = available(context, ("aliked-n16", "aliked-t16", "silk-vggnp-mu", "aliked-n32", "aliked-n16rot"))
+    there = [name for name in ("tum", "kitti") if (context.shared / "data" / SEQUENCES[name]).is_dir()]
+    _need(there, f"no sequences in {context.shared / 'data'}")
+    rows, data, missed = [], {}, []
+    # A CPU has no fast bfloat16 everywhere, and the settings are tried in this order.
+    settings = list(product(networks if not context.is_rehearsal else reversed(networks), REDUCED_PRECISION, there))
+    with tensor_float32(convolutions=False, products=False):
+        for network, dtype, image in box.each(settings, lambda each: f"{each[0]} {_short(each[1])} {each[2]}"):
+            result = measure_precision(network, dtype, image, context.shared, context.device)
+            setting = f"{network} {_short(dtype)} on {image}"
+            rows.append((setting, f"{result.share:.1%}", f"{result.cosine:.5f}", mark(result.passes)))
+            data[setting] = asdict(result)
+            missed += [] if result.passes else [setting]
+    bars = "; ".join(
+        f"{_short(dtype)} {bar.share:.0%} within {bar.position_px} px, median cosine {bar.cosine}"
+        for dtype, bar in REDUCED_PRECISION.items()
+    )
+    columns = ("network", "found", "median cosine", "")
+    table = Table("Reduced precision against float32, 1000 keypoints", columns, tuple(rows), f"Bars: {bars}.")
+    return Outcome(not missed, verdict(len(rows), missed, missing), [table], {"results": data, "missing": missing})
+
+
+def seeded_silk(name: str, seed: int = 0) -> Silk:
+    """SiLK with random weights and batch norms that do something, in evaluation mode on the CPU."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = Silk(SILK_CONFIGS[name])
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                for tensor in (module.weight.data, module.running_var):
+                    assert tensor is not None
+                    tensor.uniform_(0.5, 1.5)
+                for tensor in (module.bias.data, module.running_mean):
+                    assert tensor is not None
+                    tensor.normal_(0.0, 0.2)
+    return network.eval()
+
+
+def _seeded_sides(context: Context, name: str) -> tuple[Extractor, Extractor]:
+    """The network as the paper draws it, on the CPU; and as users have it on the device, fused and recorded."""
+    settings, identity = settings_for(context, name), f"{name}@seeded00"
+    plain = Extractor(seeded_silk(name), identity, settings, torch.device("cpu"))
+    fused = EXTRACTORS[name].inference(seeded_silk(name))
+    extractor = Extractor(fused, identity, settings, torch.device(context.device))
+    return plain, recorded(extractor, settings) if context.is_rehearsal else extractor
+
+
+def _aliked(context: Context, box: TimeBox) -> tuple[list[tuple[str, str, ParityResult]], list[str]]:
+    """Every network on every image for which all is there and there is time; and what is not there."""
+    folder = context.shared / "golden" / "aliked"
+    models, missing = available(context, ALIKED)
+    settings = [
+        (model, image)
+        for model, image in _diagonally(models, _QUICKEST_FIRST)
+        if (folder / f"{model}_{image}_top500.npz").is_file() and (folder / f"{model}_{image}_thr0.2.npz").is_file()
+    ]
+    _need(settings, f"no reference outputs of ALIKED in {folder}")
+    missing += [
+        f"{model} on {image}" for model, image in product(models, _QUICKEST_FIRST) if (model, image) not in settings
+    ]
+    return [
+        (model, image, measure(model, image, context.shared, context.device))
+        for model, image in box.each(settings, " on ".join)
+    ], missing
+
+
+def _diagonally(models: Sequence[str], images: Sequence[str]) -> list[tuple[str, str]]:
+    """All pairs; each model and each image comes early."""
+    return [
+        (model, images[(number + turn) % len(images)])
+        for turn in range(len(images))
+        for number, model in enumerate(models)
+    ]
+
+
+def _quickest_first(names: Sequence[str]) -> list[str]:
+    return sorted(names, key=lambda name: sum(SILK_CONFIGS[f"silk-{name}"].channels))
+
+
+def _parity_cells(rows: Sequence[tuple[str, str, ParityResult]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(
+        (
+            model,
+            image,
+            f"{result.share:.1%}",
+            f"{result.worst_position_px:.1e}",
+            f"{result.worst_score:.1e}",
+            f"{result.worst_cosine:.7f}",
+            str(result.reference_count),
+            str(result.set_difference),
+            mark(result.passes),
+        )
+        for model, image, result in rows
+    )
+
+
+def _parity_data(rows: Sequence[tuple[str, str, ParityResult]]) -> dict[str, Any]:
+    return {f"{model} on {image}": {**asdict(result), "passes": result.passes} for model, image, result in rows}
+
+
+def _need(what: Sequence[Any], text: str) -> None:
+    if not what:
+        raise LeftOutError(text)
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,91 @@
+"""How a part's time is dealt out to its steps, and a step's to its settings, so that the first ones have it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+from scripts.gpu_check.step import Context, Outcome, Step
+
+__all__ = ["Piece", "TimeBox", "as_steps"]
+
+T = TypeVar("T")
+# A setting may take somewhat longer than the longest one before it.
+_CAUTION = 1.2
+_MOST_NAMES = 3  # in a line of text; the data name all
+
+
+class TimeBox:
+    """The time that one step has, in which it does as many of its settings as fit.
+
+    Args:
+        seconds: From now on.
+
+    Attributes:
+        left_out: Names of the settings that did not fit.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._end_s = time.monotonic() + seconds
+        self.left_out: list[str] = []
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left, at least 0."""
+        return max(self._end_s - time.monotonic(), 0.0)
+
+    def each(self, settings: Iterable[T], name: Callable[[T], str] = str) -> Iterator[T]:
+        """The settings in their order, the first one in any case, while the longest so far would still fit."""
+        longest_s = 0.0
+        waiting = list(settings)
+        for number, setting in enumerate(waiting):
+            if number and self.left_s < _CAUTION * longest_s:
+                self.left_out += [name(other) for other in waiting[number:]]
+                return
+            start_s = time.monotonic()
+            yield setting
+            longest_s = max(longest_s, time.monotonic() - start_s)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A step that has a share of the part's time.
+
+    Attributes:
+        name: Of the step.
+        run: Does it within the box.
+        weight: Of the time that is left when it begins, it has this share of its own and all later weights.
+        limit_s: As `Step.limit_s`.
+    """
+
+    name: str
+    run: Callable[[Context, TimeBox], Outcome]
+    weight: float
+    limit_s: float = 60.0
+
+
+def as_steps(pieces: Sequence[Piece]) -> list[Step]:
+    """The pieces as steps, each with its share of what is left of the part's time when it begins."""
+    weights = [piece.weight for piece in pieces]
+    return [
+        Step(
+            piece.name,
+            partial(_run, piece.run, piece.weight / sum(weights[number:])),
+            limit_s=piece.limit_s,
+        )
+        for number, piece in enumerate(pieces)
+    ]
+
+
+def _run(run: Callable[[Context, TimeBox], Outcome], share: float, context: Context) -> Outcome:
+    box = TimeBox(share * context.left_s)
+    outcome = run(context, box)
+    if not box.left_out:
+        return outcome
+    shown = box.left_out[:_MOST_NAMES]
+    more = f" and {len(box.left_out) - len(shown)} more" if len(box.left_out) > len(shown) else ""
+    text = f"{outcome.text}; no time for {', '.join(shown)}{more}"
+    return replace(outcome, text=text, data={**outcome.data, "no_time_for": box.left_out})

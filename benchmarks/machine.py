@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.images import REPOSITORY
+from benchmarks.source import describe_source
 
 __all__ = ["CpuWatch", "describe_machine", "describe_versions", "machine_slug", "usable_cores"]
 
@@ -63,9 +63,7 @@ def describe_machine(device: str) -> dict[str, Any]:
 def describe_versions() -> dict[str, Any]:
     """Versions of what runs; kornia is None where it is not installed."""
     return {
-        "feature_frontend": _git("rev-parse", "HEAD"),
-        # Results themselves may lie there, not yet committed.
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--", ".", ":!benchmarks/results")),
+        **describe_source(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
@@ -119,15 +117,6 @@ def _gpu_driver() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return result.stdout.split("\n")[0].strip() or None
-
-
-def _git(*arguments: str) -> str | None:
-    """What git says; None outside a repository."""
-    try:
-        result = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return result.stdout.strip()
 
 
 def _version(package: str) -> str | None:

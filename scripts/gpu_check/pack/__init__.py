@@ -1,0 +1,1 @@
+"""`make gpu-pack`: what a bare machine with a card lacks, as a folder that is small enough to be carried there."""

@@ -1,0 +1,107 @@
+"""What of ../shared the checks read, most needed first, and which parts of the check read it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import torch
+from safetensors.torch import save_file
+
+from feature_frontend.extractors.weights import cache_folder
+from feature_frontend.media.image_folder import IMAGE_SUFFIXES
+
+__all__ = ["CONTENTS", "Content"]
+
+# The shorter side of a photograph for training, px, where it is larger: as large as the pieces that training cuts out.
+_PHOTOGRAPH_SIDE = 512
+_PHOTOGRAPH_QUALITY = 80
+# Of a sequence with 20 frames; its neighbours show little else.
+_TUM_FRAMES = 10
+
+
+@dataclass(frozen=True)
+class Content:
+    """Files of ../shared that travel together.
+
+    Attributes:
+        name: Of its archive.
+        what: In words.
+        parts: Of the check that read it; all where empty.
+        pattern: Files below ../shared.
+        copy: Writes a file to where it belongs below the folder that is carried.
+        most_images: How many of its images; 0 for all.
+    """
+
+    name: str
+    what: str
+    parts: frozenset[str]
+    pattern: str
+    copy: Callable[[Path, Path], None] = shutil.copyfile
+    most_images: int = 0
+
+    def files(self, shared: Path) -> list[Path]:
+        """Those that there are; weights are also looked for where `weights fetch` puts them."""
+        found = sorted(path for path in shared.glob(self.pattern) if path.is_file())
+        if not found and self.pattern.startswith("weights/"):
+            found = sorted(cache_folder().glob(Path(self.pattern).name))
+        images = [path for path in found if path.suffix in IMAGE_SUFFIXES]
+        unwanted = set(images[self.most_images :]) if self.most_images else set()
+        return [path for path in found if path not in unwanted]
+
+    def fill(self, shared: Path, folder: Path) -> None:
+        """Copies them into `folder`, laid out as in `shared`."""
+        for path in self.files(shared):
+            target = folder / Path(self.pattern).parent / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.copy(path, target)
+
+
+def _smaller(path: Path, target: Path) -> None:
+    image = cv2.imread(str(path))
+    factor = _PHOTOGRAPH_SIDE / min(image.shape[:2])
+    if factor < 1:
+        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    target = target.with_suffix(".webp")
+    if not cv2.imwrite(str(target), image, [cv2.IMWRITE_WEBP_QUALITY, _PHOTOGRAPH_QUALITY]):
+        msg = f"cannot write {target}: this OpenCV has no WebP"
+        raise OSError(msg)
+
+
+def _halved(path: Path, target: Path) -> None:
+    state = {name: value.half() for name, value in torch.load(path, weights_only=True).items()}
+    save_file(state, target.with_name(f"{path.stem}_float16.safetensors"))
+
+
+_ALL: frozenset[str] = frozenset()
+_RIGHT = frozenset({"right"})
+CONTENTS = (
+    Content("weights-aliked", "weights of the four ALIKED", _ALL, "weights/aliked-*.pth"),
+    Content("kitti", "KITTI: 20 frames, poses, camera", _ALL, "data/kitti00/*"),
+    Content(
+        "tum",
+        f"TUM freiburg2_desk: {_TUM_FRAMES} frames, poses, camera",
+        _ALL,
+        "data/tum_fr2_desk/*",
+        most_images=_TUM_FRAMES,
+    ),
+    Content("golden-aliked", "outputs of the authors' ALIKED", _RIGHT, "golden/aliked/*.npz"),
+    Content("golden-silk", "outputs of the authors' SiLK, its seeded checkpoints", _RIGHT, "golden/silk/*"),
+    Content(
+        "photographs",
+        f"photographs to train on, shorter side at most {_PHOTOGRAPH_SIDE} px, WebP at quality {_PHOTOGRAPH_QUALITY}",
+        frozenset({"train"}),
+        "images/free/*.jpg",
+        copy=_smaller,
+    ),
+    Content(
+        "weights-lightglue",
+        "weights of LightGlue for ALIKED, rounded to float16 (lightglue_weights_path)",
+        frozenset({"right", "fast"}),
+        "weights/aliked_lightglue.pth",
+        copy=_halved,
+    ),
+)

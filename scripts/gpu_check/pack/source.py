@@ -1,0 +1,28 @@
+"""Which commit the folder that is carried belongs to, and every file beside it, since .git does not travel."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from benchmarks.images import REPOSITORY
+from benchmarks.source import describe_source
+
+__all__ = ["source_state", "travelling_files"]
+
+
+def travelling_files() -> list[Path]:
+    """What is carried besides: files that git tracks and new ones that it does not ignore, below the repository."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True).stdout.decode().split("\0")
+    return sorted({Path(name) for name in listed if name and (REPOSITORY / name).is_file()})
+
+
+def source_state() -> str:
+    """JSON: the commit, whether it is clean, and the SHA-256 of each file."""
+    files = {str(path): hashlib.sha256((REPOSITORY / path).read_bytes()).hexdigest() for path in travelling_files()}
+    state: dict[str, Any] = {**describe_source(), "files": files}
+    return json.dumps(state, indent=0) + "\n"

@@ -140,7 +140,11 @@ def serving(server: PackageServer) -> Iterator[PackageServer]:
         def log_message(self, *arguments: object) -> None:
             """Silent."""
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as listener:
+    class _Listener(http.server.ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Silent: clients that have read enough close the connection."""
+
+    with _Listener(("127.0.0.1", 0), _Handler) as listener:
         threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         server.address = f"http://127.0.0.1:{listener.server_port}"
         try:

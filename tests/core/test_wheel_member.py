@@ -269,6 +269,25 @@ def test_without_a_network_both_sources_are_named_soon(
     )
 
 
+@pytest.mark.parametrize(
+    ("index", "links"),
+    [
+        ("http://[broken/simple", "~nobody/wheels"),
+        ("nonsense", "file:///%00"),
+        ("http://a:b@:x/simple", f"http://[broken/{FILE_NAME}"),
+        ("file://///", "/dev/zero /proc/self/mem"),
+    ],
+)
+def test_settings_that_make_no_sense_are_one_line(
+    server: PackageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: str, links: str
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", index)
+    monkeypatch.setenv("PIP_FIND_LINKS", links)
+    text = refused(record_of(server.content, f"{_DEAD}/net.pth"), tmp_path)
+    assert text.startswith(f"net.pth cannot be downloaded from {_DEAD}: Connection refused")
+    assert "a:b" not in text
+
+
 def test_a_real_index_gives_the_published_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PIP_NO_INDEX", "PIP_CONFIG_FILE"):
         monkeypatch.delenv(name)

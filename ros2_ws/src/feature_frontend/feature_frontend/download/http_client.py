@@ -39,7 +39,10 @@ _FAILURES = (OSError, ValueError, http.client.HTTPException, zlib.error)
 
 def site(url: str) -> str:
     """The scheme and host of an address, without what may be secret in it."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that is none"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
@@ -104,7 +107,7 @@ class HttpClient:
         """Adds the credentials of the request's host, which a redirect to another host does not take along."""
         credentials = self._credentials.get(request.host)
         if credentials is None:
-            with contextlib.suppress(OSError, netrc.NetrcParseError):
+            with contextlib.suppress(OSError, UnicodeError, netrc.NetrcParseError):
                 known = netrc.netrc().authenticators(request.host.partition(":")[0])
                 credentials = None if known is None else (known[0], known[2] or "")
         if credentials is not None:

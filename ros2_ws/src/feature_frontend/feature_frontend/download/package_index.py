@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html.parser
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
@@ -46,15 +47,17 @@ def places(settings: PipSettings, wheel: Wheel) -> list[str]:
         Addresses for `find_wheel`. Folders of this machine that do not have it are left out.
     """
     pages = [f"{index.rstrip('/')}/{wheel.project}/" for index in settings.indexes]
-    pages += [link if "://" in link else Path(link).expanduser().absolute().as_uri() for link in settings.find_links]
+    # Not Path.expanduser, which raises for the home of nobody.
+    pages += [
+        link if "://" in link else Path(os.path.expanduser(link)).absolute().as_uri() for link in settings.find_links
+    ]
     here = (_find_on_disk(wheel, page) for page in pages if local_path(page) is not None)
     return [*(address for address in here if address), *(page for page in pages if local_path(page) is None)]
 
 
 def local_path(url: str) -> Path | None:
     """The path that a file: address names; None of others."""
-    parts = urlsplit(url)
-    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
+    return Path(url2pathname(urlsplit(url).path)) if url.startswith("file:") else None
 
 
 def find_wheel(wheel: Wheel, place: str, client: HttpClient) -> str:
@@ -91,15 +94,21 @@ def _find_on_disk(wheel: Wheel, page: str) -> str | None:
             return candidate.as_uri()
     index = path / "index.html" if path.is_dir() else path
     try:
-        links = _html_links(index.read_text(encoding="utf-8", errors="replace"), index.as_uri())
-    except OSError:
+        if not index.is_file():
+            return None
+        with index.open(encoding="utf-8", errors="replace") as file:
+            links = _html_links(file.read(_PAGE_BYTES), index.as_uri())
+    except (OSError, ValueError):
         return None
     named = (url for url, _ in links if _file_name(url) == wheel.file_name)
     return next((url for url in named if (local_path(url) or Path()).is_file()), None)
 
 
 def _file_name(url: str) -> str:
-    return unquote(urlsplit(url).path).rpartition("/")[2]
+    try:
+        return unquote(urlsplit(url).path).rpartition("/")[2]
+    except ValueError:  # of an address that is none
+        return ""
 
 
 def _json_links(text: str, address: str) -> list[tuple[str, str]]:

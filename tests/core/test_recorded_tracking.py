@@ -185,6 +185,20 @@ def test_a_real_sequence_is_recorded_once(photographs: list[Uint8Array]) -> None
     assert torch.equal(results[1].features.keypoints, kept), "the next frame has overwritten it"
 
 
+def test_a_right_image_goes_beside_it(photographs: list[Uint8Array]) -> None:
+    settings = replace(_SETTINGS, camera_type="stereo")
+    recorded, alone = (
+        Frontend(recorded_extractor("silk-vggnp-mu", settings, recorder), settings)
+        for recorder in (RehearsalRecorder(), EagerRecorder(_CPU))
+    )
+    for number, view in enumerate(_windows(photographs[0], 3)):
+        right = np.ascontiguousarray(photographs[1][:_HEIGHT, :_WIDTH])
+        result, expected = recorded.process(view, number, right=right), alone.process(view, number)
+        assert result.tracks.ids.tobytes() == expected.tracks.ids.tobytes()
+        assert result.right is not None
+        assert torch.equal(result.right.keypoints, alone.extractor(right).keypoints)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["aliked-t16", "aliked-n16"])
 @pytest.mark.parametrize("sequence", ["tum_fr2_desk", "kitti00"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from feature_frontend.calibration import CameraCalibration, RegionOfInterest
 from feature_frontend.colmap import ColmapDatabase, camera_from_calibration, guessed_camera
-from feature_frontend.errors import CalibrationError
+from feature_frontend.errors import CalibrationError, SourceError
 
 
 def _calibration(model: str, coefficients: tuple[float, ...], **values: Any) -> CameraCalibration:
@@ -85,3 +87,40 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+_ON_A_FULL_DISK = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from feature_frontend.colmap import ColmapDatabase, guessed_camera
+limit, path = int(sys.argv[1]), Path(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    with ColmapDatabase(path) as database:
+        camera_id = database.add_camera(guessed_camera(480, 640))
+        for number in range(20):
+            database.add_image(str(number), camera_id, np.zeros((1000, 2)))
+except OSError as error:
+    assert error.filename == str(path)
+    print(error.strerror)
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 4096, 30_000, 60_000, 100_000])
+def test_on_a_full_disk_nothing_is_left(tmp_path: Path, limit: int) -> None:
+    command = [sys.executable, "-c", _ON_A_FULL_DISK, str(limit), str(tmp_path / "database.db")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "disk" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_colmap_cannot_have_are_refused_by_name(tmp_path: Path) -> None:
+    with ColmapDatabase(tmp_path / "database.db") as database:
+        camera_id = database.add_camera(guessed_camera(480, 640))
+        database.add_image("1.png", camera_id, np.zeros((1, 2)))
+        with pytest.raises(SourceError, match=r"two images are called '1.png'"):
+            database.add_image("1.png", camera_id, np.zeros((1, 2)))
+        with pytest.raises(SourceError, match=r"'f\\udcfcr.png' is no UTF-8"):
+            database.add_image("f\udcfcr.png", camera_id, np.zeros((1, 2)))

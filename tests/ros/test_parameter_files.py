@@ -20,7 +20,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.parameter_file import read_parameter_files
-from feature_frontend.ros.parameters import declare_parameters, warn_of_unused
+from feature_frontend.ros.parameters import declare_parameters
 
 _SECTIONS = (
     "/**",
@@ -133,8 +133,7 @@ def test_the_node_warns_of_a_file_as_the_tools_do(
     path.write_text(text)
     arguments = ["--params-file", str(path)]
     with _node(domain_id, *arguments) as node:
-        warn_of_unused(node, ["--ros-args", *arguments])
-        settings = declare_parameters(node)
+        settings = declare_parameters(node, ["--ros-args", *arguments])
     assert settings.max_num_keypoints == (1000 if expected else 77)
     written = capfd.readouterr().err
     assert written.count("[WARN]") == (1 if expected else 0)
@@ -148,8 +147,7 @@ def test_a_name_on_the_command_line_that_nobody_knows_is_said(
 ) -> None:
     arguments = ["-p", "max_keypoints:=5", "-p", "use_sim_time:=false", "-p", "border:=3"]
     with _node(domain_id, *arguments) as node:
-        warn_of_unused(node, ["--ros-args", *arguments])
-        assert declare_parameters(node).border == 3
+        assert declare_parameters(node, ["--ros-args", *arguments]).border == 3
     written = capfd.readouterr().err
     assert "command line: max_keypoints (did you mean max_num_keypoints?) is no parameter of the front-end" in written
     assert written.count("[WARN]") == 1

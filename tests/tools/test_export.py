@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -194,3 +197,34 @@ def test_images_that_share_nothing_are_an_error(tmp_path: Path, capsys: pytest.C
     assert main(["colmap", str(tmp_path), "--output", str(tmp_path / "x.db"), *_FRONTEND]) == 1
     assert "2 images and no pair with matches" in capsys.readouterr().err
     assert list(tmp_path.glob("x.db*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("full", ["database", "images"])
+def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path: Path, full: str) -> None:
+    # No file may grow beyond the limit, which is less than a photograph has, and more or less than an empty database.
+    render_sequence(tmp_path / "images", 2)
+    arguments = [
+        "export",
+        "colmap",
+        str(tmp_path / "images"),
+        "--output",
+        str(tmp_path / "database.db"),
+        "--extractor",
+        "sift",
+    ]
+    arguments += ["--images", str(tmp_path / "copies")] if full == "images" else []
+    limit = (100_000, 100_000) if full == "images" else (20_000, 20_000)
+    result = subprocess.run(
+        [sys.executable, "-m", "feature_frontend", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )
+    assert result.returncode == 1
+    (line,) = result.stderr.strip().splitlines()
+    assert "cannot be written: " in line
+    assert str(tmp_path / ("copies" if full == "images" else "database.db")) in line
+    assert not list(tmp_path.glob("database.db*"))
+    assert not (tmp_path / "copies").exists() or list((tmp_path / "copies").iterdir()) == []

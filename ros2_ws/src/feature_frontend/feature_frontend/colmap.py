@@ -8,7 +8,10 @@ mapper needs none, and its matchers are made for SIFT's.
 
 from __future__ import annotations
 
+import errno
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +22,7 @@ from typing_extensions import Self
 
 from feature_frontend.calibration import CameraCalibration
 from feature_frontend.camera.models import EQUIDISTANT
-from feature_frontend.errors import CalibrationError
+from feature_frontend.errors import CalibrationError, SourceError
 
 __all__ = ["ColmapCamera", "ColmapDatabase", "camera_from_calibration", "guessed_camera"]
 
@@ -132,14 +135,22 @@ class ColmapDatabase:
 
     Args:
         path: Of the file, which must not exist.
+
+    Raises:
+        OSError: The file cannot be written, here or by a method, for want of space or of a right; its `filename` is the
+            path.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._partial = path.with_name(f"{path.name}.partial")
         self._partial.unlink(missing_ok=True)
-        self._connection = sqlite3.connect(self._partial)
-        self._connection.executescript(_TABLES)
+        with self._writing():
+            self._connection = sqlite3.connect(self._partial)
+            with self._removed_if_it_fails():
+                # What fails is thrown away: a journal to go back by would only take space.
+                self._connection.execute("PRAGMA journal_mode = OFF")
+                self._connection.executescript(_TABLES)
 
     def add_camera(self, camera: ColmapCamera) -> int:
         """Adds a camera; returns its id."""
@@ -147,8 +158,20 @@ class ColmapDatabase:
         return self._insert("INSERT INTO cameras VALUES (NULL, ?, ?, ?, ?, ?)", row)
 
     def add_image(self, name: str, camera_id: int, keypoints: npt.NDArray[np.floating]) -> int:
-        """Adds an image and its keypoints, (N, 2) px with pixel centres at integers; returns its id."""
-        image_id = self._insert("INSERT INTO images (name, camera_id) VALUES (?, ?)", (name, camera_id))
+        """Adds an image and its keypoints, (N, 2) px with pixel centres at integers; returns its id.
+
+        Raises:
+            SourceError: There is an image of that name already, or the name is no Unicode text.
+        """
+        try:
+            name.encode()
+            image_id = self._insert("INSERT INTO images (name, camera_id) VALUES (?, ?)", (name, camera_id))
+        except sqlite3.IntegrityError as error:
+            msg = f"two images are called {name!r}; COLMAP expects names (of images in bags: stamps) that differ"
+            raise SourceError(msg) from error
+        except UnicodeEncodeError as error:
+            msg = f"the image name {name!a} is no UTF-8, which COLMAP's database needs; rename the file"
+            raise SourceError(msg) from error
         self._insert(
             "INSERT INTO keypoints VALUES (?, ?, ?, ?)",
             (image_id, len(keypoints), 2, _blob(np.asarray(keypoints, np.float32) + np.float32(_PIXEL_CENTRE))),
@@ -185,7 +208,25 @@ class ColmapDatabase:
             )
 
     def _insert(self, statement: str, row: tuple[object, ...]) -> int:
-        return int(self._connection.execute(statement, row).lastrowid or 0)
+        with self._writing():
+            return int(self._connection.execute(statement, row).lastrowid or 0)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise OSError(errno.EIO, str(error), str(self._path)) from error
+
+    @contextmanager
+    def _removed_if_it_fails(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+            self._partial.unlink(missing_ok=True)
+            raise
 
     def __enter__(self) -> Self:
         """Nothing to do: it is open from the start."""
@@ -195,13 +236,15 @@ class ColmapDatabase:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Completes the file, or removes what there is of it."""
-        if kind is None:
+        if kind is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+            self._partial.unlink(missing_ok=True)
+            return
+        with self._removed_if_it_fails(), self._writing():
             self._connection.commit()
-        self._connection.close()
-        if kind is None:
+            self._connection.close()
             self._partial.replace(self._path)
-        else:
-            self._partial.unlink()
 
 
 def _blob(values: npt.NDArray[np.generic]) -> bytes:

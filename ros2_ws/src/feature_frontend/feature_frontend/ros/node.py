@@ -40,7 +40,7 @@ from feature_frontend.ros.model_loader import (
     names_left_weights,
     with_model_of,
 )
-from feature_frontend.ros.parameters import changed_settings, declare_parameters, read_settings, warn_of_unused
+from feature_frontend.ros.parameters import changed_settings, declare_parameters, read_settings
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.reset import offer_reset
 from feature_frontend.ros.result_topics import ResultTopics
@@ -56,6 +56,7 @@ _SILENCE_S = 5.0
 _STOP_TIMEOUT_S = 1.0
 _REPLACED = "a newer image arrived before this one was processed"
 _DEACTIVATED = "the node was deactivated before this image was processed"
+_Load = Callable[[Settings], Frontend]
 
 
 class FrontendNode(LifecycleNode):
@@ -66,19 +67,16 @@ class FrontendNode(LifecycleNode):
 
     Args:
         load: Makes the front-end from the parameters; replaceable, so that a program can bring its own network.
-        arguments: The command line that ROS was started with, of whose parameters those without effect are warned of.
+        arguments: ROS's command line; parameters in it that have no effect are warned of.
 
     Raises:
         SettingsError: A parameter has a wrong type or is out of range.
         WeightsError: The node starts by itself (`autostart`), and the weights cannot be had.
     """
 
-    def __init__(
-        self, load: Callable[[Settings], Frontend] = Frontend.from_pretrained, arguments: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, load: _Load = Frontend.from_pretrained, arguments: Sequence[str] = ()) -> None:
         super().__init__("frontend")
-        warn_of_unused(self, arguments)
-        self._settings = declare_parameters(self)
+        self._settings = declare_parameters(self, arguments)
         self._load = load
         self._model = self._settings
         self._extractor: Extractor | None = None

@@ -16,7 +16,7 @@ from feature_frontend.parameter_file import parameter_sections, unused_names, wh
 from feature_frontend.parameter_record import ParameterRecord
 from feature_frontend.settings import PARAMETERS, Settings
 
-__all__ = ["changed_settings", "declare_parameters", "describe", "read_settings", "warn_of_unused"]
+__all__ = ["changed_settings", "declare_parameters", "describe", "read_settings"]
 
 
 def describe(record: ParameterRecord) -> ParameterDescriptor:
@@ -38,14 +38,19 @@ def describe(record: ParameterRecord) -> ParameterDescriptor:
     return descriptor
 
 
-def declare_parameters(node: Node) -> Settings:
+def declare_parameters(node: Node, arguments: Sequence[str] = ()) -> Settings:
     """Declares every parameter on `node` and returns their values. A whole number is taken for a float, too.
+
+    Args:
+        node: The node.
+        arguments: ROS's command line; parameters in it that have no effect are warned of.
 
     Raises:
         SettingsError: A value given on the command line or in a file has a wrong type or is out of range, or the file
             of `mask_path` cannot be read.
     """
     values: dict[str, object] = {}
+    _warn_of_unused(node, arguments)
     # rclpy keeps what was given on the command line and in files under this name, and nowhere else.
     given = node._parameter_overrides
     for record in PARAMETERS.values():
@@ -60,15 +65,11 @@ def declare_parameters(node: Node) -> Settings:
     return _with_readable_mask(Settings.from_mapping(values), "")
 
 
-def warn_of_unused(node: Node, arguments: Sequence[str]) -> None:
+def _warn_of_unused(node: Node, arguments: Sequence[str]) -> None:
     """Warns of parameters given to `node` that it does not have, and of files without a section for it.
 
     rclpy itself says nothing of them. What may be meant for other nodes (names under "/**" that resemble none of ours)
     is passed over.
-
-    Args:
-        node: The node.
-        arguments: Of the command line.
     """
     in_files: set[str] = set()
     for path in _parameter_files(arguments):

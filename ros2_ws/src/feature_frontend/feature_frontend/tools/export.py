@@ -152,7 +152,10 @@ def _colmap(options: argparse.Namespace) -> int:
                 msg = f"{options.source}: {export.images} images and no pair with matches; expected images that overlap"
                 raise SettingsError(msg)
     except OSError as error:
-        msg = f"{error.filename or options.output} cannot be written: {error.strerror or error}"
+        msg = (
+            f"{error.filename or options.output} cannot be written: {error.strerror or error}; nothing is left of the "
+            "database"
+        )
         raise SettingsError(msg) from error
     print(
         f"{options.output}: {export.images} images, {len(export.cameras)} "
@@ -212,10 +215,25 @@ def _limited(items: Iterable[Any], count: int | None, most: int | None) -> Itera
 
 
 def _write_image(path: Path, frame: Frame) -> None:
+    """Writes an image under its name once it is whole."""
     image = frame.image if frame.image.ndim == 2 else cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-    if not cv2.imwrite(str(path), image):
-        msg = f"the image {path} cannot be written; is there space left, and may the folder be written to?"
+    try:
+        is_encoded, data = cv2.imencode(path.suffix, image)
+    except cv2.error:
+        is_encoded = False
+    if not is_encoded:
+        msg = f"the image {path} cannot be written: OpenCV writes no {path.suffix!r}; leave --images out"
         raise SettingsError(msg)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data.tobytes())
+        partial.replace(path)
+    except OSError as error:
+        # One while writing names no file.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 class _Export:

@@ -34,11 +34,14 @@ from feature_frontend.media import (
 )
 from feature_frontend.media.timeline import DEFAULT_RATE_HZ, STAMP_POLICIES
 from feature_frontend.ros.player import ENCODINGS, Player, PlayerOptions
+from feature_frontend.runtime.files import print_any_name
 from feature_frontend.tools.arguments import natural, non_negative, positive
 from feature_frontend.tools.interrupts import interruptible
 
 __all__ = ["main"]
 
+# Whoever takes the images has a bound of his own; this one is OpenCV's.
+_MOST_PIXELS = 2**30
 _EPILOG = """\
 Publishes sensor_msgs/Image on `image` and, where there is a calibration, sensor_msgs/CameraInfo on `camera_info` with
 the same header; remap as usual: --ros-args -r image:=/camera/image_raw -r __ns:=/robot.
@@ -52,6 +55,7 @@ In a loop, the stamps of each round go on where those of the last one ended, one
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool; returns 0 also when it is interrupted, 1 for an error that is told in one line."""
+    print_any_name()
     arguments = list(sys.argv[1:] if argv is None else argv)
     _log_to_stderr()
     try:
@@ -117,7 +121,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--frame-id", metavar="NAME", help="frame of the headers (default: that of the bag, or camera)")
     add("--topic", metavar="NAME", help="image topic of a bag that has several")
     encoding = parser.add_mutually_exclusive_group()
-    encoding.add_argument("--encoding", choices=ENCODINGS, help="default: mono8 for grey images, rgb8 for colour")
+    encoding.add_argument(
+        "--encoding",
+        choices=ENCODINGS,
+        help="default: as stored, mono8 for grey images, rgb8 for colour, mono16, 32FC1, ... for deeper ones",
+    )
     encoding.add_argument("--grey", action="store_const", dest="encoding", const="mono8", help="--encoding mono8")
     add("--qos", choices=("reliable", "sensor_data"), default="reliable", help="of the images (default reliable)")
     add(
@@ -137,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _play(options: argparse.Namespace, arguments: list[str]) -> int:
     calibration = None if options.camera_info is None else read_calibration_file(options.camera_info)
-    source = open_source(options.source, SourceOptions(topic=options.topic, rate_hz=options.rate))
+    source = open_source(options.source, SourceOptions(options.topic, options.rate, _MOST_PIXELS))
     frames = schedule(
         source,
         PlaybackSettings(

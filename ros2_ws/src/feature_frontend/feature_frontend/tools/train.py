@@ -20,6 +20,7 @@ from feature_frontend.errors import FeatureFrontendError, SettingsError, Weights
 from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.extractors.weights import ensure_weights, own_weights
 from feature_frontend.media import SourceOptions, open_source
+from feature_frontend.runtime.files import print_any_name
 from feature_frontend.tools.arguments import above_zero, natural, positive
 from feature_frontend.training.aliked.megadepth import read_megadepth
 from feature_frontend.training.aliked.pairs import AlikedPairs
@@ -83,6 +84,7 @@ checkpoint; type the same command with --resume to go on."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool; 0 when the run reached its end, 1 for an error told in one line, 130 when interrupted."""
+    print_any_name()
     keep_freed_memory()
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")

@@ -13,6 +13,7 @@ from feature_frontend.errors import ImageError
 from feature_frontend.intensity import DEFAULT_INTENSITY, IntensityRange
 
 __all__ = [
+    "COLOUR_SAMPLES",
     "ENCODINGS",
     "MAX_IMAGE_PIXELS",
     "Encoding",
@@ -77,8 +78,9 @@ _BAYER = {
     "grbg": cv2.COLOR_BayerGB2RGB,
 }
 _GREY_SAMPLES = {"8U": "u1", "8S": "i1", "16U": "u2", "16S": "i2", "32S": "i4", "32F": "f4", "64F": "f8"}
-# Those of which OpenCV swaps channels.
-_COLOUR_SAMPLES = ("8U", "16U", "32F")
+_COLOURS = ("8U", "16U", "32F")
+COLOUR_SAMPLES = tuple(np.dtype(_GREY_SAMPLES[name]) for name in _COLOURS)
+"""Types of colours: those of which OpenCV swaps channels."""
 
 ENCODINGS: dict[str, Encoding] = {
     "mono8": Encoding(1),
@@ -96,7 +98,7 @@ ENCODINGS: dict[str, Encoding] = {
     },
     **{
         f"{name}C{channels}": Encoding(channels, code, sample=_GREY_SAMPLES[name])
-        for name in _COLOUR_SAMPLES
+        for name in _COLOURS
         for channels, code in ((3, cv2.COLOR_BGR2RGB), (4, cv2.COLOR_BGRA2RGB))
     },
     **{
@@ -154,14 +156,16 @@ def image_samples(message: ImageMessage, max_pixels: int = MAX_IMAGE_PIXELS) -> 
 def encoding_of(samples: npt.NDArray[Any]) -> tuple[str, npt.NDArray[Any]]:
     """The encoding that keeps (H, W) grey or (H, W, 3) RGB samples as they are, and these in its order.
 
-    `image_samples` is the inverse, but for colours of a type that no encoding has, which become 32-bit floats.
+    `image_samples` is the inverse.
+
+    Args:
+        samples: Grey of any type in `ENCODINGS`; colours of one in `COLOUR_SAMPLES`.
     """
     kind = f"{samples.dtype.kind}{samples.dtype.itemsize}"
     if kind in _NAMED:
         return _NAMED[kind][samples.ndim == 3], samples
-    if samples.ndim == 2:
-        return f"{next(name for name, sample in _GREY_SAMPLES.items() if sample == kind)}C1", samples
-    return "32FC3", to_rgb(samples.astype(np.float32), cv2.COLOR_RGB2BGR)
+    name = next(name for name, sample in _GREY_SAMPLES.items() if sample == kind)
+    return (f"{name}C1", samples) if samples.ndim == 2 else (f"{name}C3", to_rgb(samples, cv2.COLOR_RGB2BGR))
 
 
 def quoted(text: str) -> str:
@@ -171,8 +175,6 @@ def quoted(text: str) -> str:
 
 def to_rgb(pixels: npt.NDArray[SampleT], code: int) -> npt.NDArray[SampleT]:
     """`pixels` converted by OpenCV's conversion `code`, of the type that they have."""
-    if code in _SWAPS and pixels.dtype not in _OPENCV_SWAPS:
-        return np.ascontiguousarray(pixels[:, :, ::-1])
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), code), dtype=pixels.dtype)
 
 
@@ -220,5 +222,3 @@ def _samples(message: ImageMessage, encoding: Encoding, max_pixels: int) -> npt.
 
 # Encodings with names of their own, grey and in colour.
 _NAMED = {"u1": ("mono8", "rgb8"), "u2": ("mono16", "rgb16")}
-_SWAPS = {cv2.COLOR_BGR2RGB, cv2.COLOR_RGB2BGR}
-_OPENCV_SWAPS = tuple(map(np.dtype, ("u1", "u2", "f4")))

@@ -15,8 +15,9 @@ from pathlib import Path
 from feature_frontend.encodings import MAX_IMAGE_PIXELS, check_image_size
 from feature_frontend.errors import ImageError
 from feature_frontend.image.tiff import ORIENTATION, TiffDirectory, is_tiff, tiff_directories
+from feature_frontend.runtime.files import open_regular_file
 
-__all__ = ["ImageHeader", "is_deep_grey", "read_header"]
+__all__ = ["ImageHeader", "begins_as_image", "is_deep_grey", "read_header"]
 
 # Each scan of a progressive file is a pass over the whole image; encoders write about ten.
 _MAX_JPEG_SCANS = 100
@@ -33,6 +34,7 @@ class ImageHeader:
         data: The file as a decoder may see it: without what a picture does without.
         orientation: 1 to 8 as EXIF counts them, in which a viewer would show it; 1 where it stays as it is.
         pages: Pictures in the file; a decoder reads the first.
+        sample: NumPy's name of the type of a sample, where a decoder may take it for another of its size; else empty.
     """
 
     height: int
@@ -40,6 +42,17 @@ class ImageHeader:
     data: bytes
     orientation: int = 1
     pages: int = 1
+    sample: str = ""
+
+
+def begins_as_image(path: Path) -> bool:
+    """Whether a file begins as one of the kinds that are read, whatever its suffix says."""
+    try:
+        with open_regular_file(path) as file:
+            start = file.read(16)
+    except OSError:
+        return False
+    return any(kind.matches(start) for kind in _KINDS)
 
 
 def read_header(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS, kinds: Collection[str] = ()) -> ImageHeader:
@@ -78,7 +91,7 @@ def is_deep_grey(path: Path) -> bool:
     Only its beginning is read, of a TIFF file all of it; False also where it cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             start = file.read(256)
             if start.startswith(_PNG):
                 return start[24] > 8 and start[25] in {0, 4}
@@ -202,14 +215,21 @@ def _read_tiff(data: bytes) -> ImageHeader:
     first = directories[0]
     width, height = first.value(_TIFF_WIDTH, 0), first.value(_TIFF_HEIGHT, 0)
     _check_tiff_pixels(first, width, len(data))
+    bits, planes = first.value(_BITS_PER_SAMPLE, 1), first.value(_TIFF_PLANES, 1)
+    if planes == 2 and bits > 8 and first.value(_SAMPLES_PER_PIXEL, 1) > 1:
+        msg = f"TIFF file has its colours of {bits} bits in planes, which OpenCV mixes up; convert it to PNG"
+        raise ImageError(msg)
+    sample = {1: "u", 2: "i", 3: "f"}.get(first.value(_TIFF_SAMPLE_FORMAT, 1), "")
     pages = sum(not directory.value(_TIFF_SUBFILE, 0) & _TIFF_NO_PAGE for directory in directories)
+    stack = _IMAGEJ_STACK.search(data)
+    pages = max(pages, 1) if stack is None else max(pages, int(stack[1]))
     orientation = _valid(first.value(ORIENTATION, 1))
     if orientation != 1:
         entry = first.entries[ORIENTATION]
         upright = bytearray(data)
         struct.pack_into(entry.format, upright, entry.offset, 1)
         data = bytes(upright)
-    return ImageHeader(height, width, data, orientation, max(pages, 1))
+    return ImageHeader(height, width, data, orientation, pages, f"{sample}{bits // 8}" if sample and bits >= 8 else "")
 
 
 def _check_tiff_pixels(directory: TiffDirectory, width: int, size: int) -> None:
@@ -352,6 +372,8 @@ _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]", re.DOTALL)
 _PNM_NUMBER = re.compile(rb"(?:\s|#[^\n\r]*[\n\r])+(\d{1,9})")
 _TIFF_SUBFILE, _TIFF_WIDTH, _TIFF_HEIGHT, _BITS_PER_SAMPLE, _TIFF_COMPRESSION = 254, 256, 257, 258, 259
 _TIFF_STRIPS, _SAMPLES_PER_PIXEL, _TIFF_ROWS_PER_STRIP, _TIFF_STRIP_BYTES = 273, 277, 278, 279
-_TIFF_PLANES, _TIFF_TILES, _TIFF_TILE_BYTES = 284, 324, 325
+_TIFF_PLANES, _TIFF_TILES, _TIFF_TILE_BYTES, _TIFF_SAMPLE_FORMAT = 284, 324, 325, 339
 # Reduced copies and masks.
 _TIFF_NO_PAGE = 1 | 4
+# What ImageJ says of a file of plain pixels with one directory for all of its pictures.
+_IMAGEJ_STACK = re.compile(rb"ImageJ=[^\0]{0,200}?\nimages=(\d{1,9})\n")

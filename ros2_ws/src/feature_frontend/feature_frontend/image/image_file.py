@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend.encodings import MAX_IMAGE_PIXELS, to_rgb
+from feature_frontend.encodings import COLOUR_SAMPLES, MAX_IMAGE_PIXELS, to_rgb
 from feature_frontend.errors import ImageError
 from feature_frontend.image.headers import ImageHeader, read_header
 from feature_frontend.runtime.files import read_regular_file
@@ -65,6 +65,8 @@ def read_image_file(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageFile
 def decode_stored(header: ImageHeader) -> npt.NDArray[Any]:
     """The samples of a file that has been checked, (H, W) or (H, W, 3) in the order BGR, of the file's own type.
 
+    Colours of a type that neither messages nor OpenCV's conversions have become 32-bit floats.
+
     Raises:
         ImageError: The decoder refuses it.
     """
@@ -84,10 +86,17 @@ def decode_stored(header: ImageHeader) -> npt.NDArray[Any]:
     samples = np.asarray(stored)
     if samples.ndim == 3 and samples.shape[2] < _COLOURS:
         samples = samples[:, :, 0]
-    # Before 4.6, OpenCV knows no unsigned and, after it, few other types of 32 bits.
+    # OpenCV before 4.6 takes integers for others of their size, or for floats.
+    if header.sample and samples.dtype.itemsize == int(header.sample[1:]):
+        samples = np.ascontiguousarray(samples).view(header.sample)
+    # No encoding of messages has these.
     if samples.dtype in _AS_FLOAT64:
         samples = samples.astype(np.float64)
-    return np.ascontiguousarray(samples if samples.ndim == 2 else samples[:, :, :_COLOURS])
+    if samples.ndim == 3:
+        samples = samples[:, :, :_COLOURS]
+        if samples.dtype not in COLOUR_SAMPLES:
+            samples = samples.astype(np.float32)
+    return np.ascontiguousarray(samples)
 
 
 def encode_file(path: Path, samples: npt.NDArray[Any], *options: int) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from feature_frontend.encodings import MAX_IMAGE_PIXELS
 from feature_frontend.errors import ImageError, SourceError
+from feature_frontend.image.headers import begins_as_image
 from feature_frontend.image.image_file import IMAGE_SUFFIXES, ImageFile, read_image_file
 from feature_frontend.media.frame import Frame, UnreadableFrame
 from feature_frontend.media.image_streams import UNREAD_SUFFIXES, one_stream
@@ -165,6 +166,8 @@ class ImageFolderSource:
         for index, file in enumerate(self._files[start:], start):
             stamp_ns = None if self._stamps is None else self._stamps[index]
             name = readable_name(file.name)
+            if name != file.name:
+                self._tell_once("name", f"{name} has a name that is no UTF-8, which is shown so, also in results")
             try:
                 found = read_image_file(file, self._max_pixels)
             except ImageError as error:
@@ -181,7 +184,11 @@ class ImageFolderSource:
             raise SourceError(msg) from error
         # macOS leaves "._name.png" files, which are no images, beside the real ones on foreign disks.
         images = [file for file in listed if file.suffix.lower() in IMAGE_SUFFIXES and not file.is_dir()]
-        unread = Counter(file.suffix.lower() for file in listed if file.suffix.lower() in UNREAD_SUFFIXES)
+        others = [file for file in listed if file.suffix.lower() in UNREAD_SUFFIXES]
+        # Phones and their clouds leave JPEG files under the name of what they have been converted from.
+        disguised = {file for file in others if begins_as_image(file)}
+        images += disguised
+        unread = Counter(file.suffix.lower() for file in others if file not in disguised)
         found = ", ".join(f"{count} {suffix} files" for suffix, count in sorted(unread.items()))
         if images:
             if found:

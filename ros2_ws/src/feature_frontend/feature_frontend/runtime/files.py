@@ -10,8 +10,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["path_for_c_library", "print_any_name", "read_regular_file", "readable_name"]
+__all__ = ["open_regular_file", "path_for_c_library", "print_any_name", "read_regular_file", "readable_name"]
 
 _ERRORS = "feature_frontend.readable"
 # What Python makes of a byte that is no UTF-8 in a file's name.
@@ -34,22 +35,32 @@ def print_any_name() -> None:
             reconfigure(errors=_ERRORS)
 
 
+def open_regular_file(path: Path) -> BinaryIO:
+    """Opens a file for reading.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file: a pipe would be waited for, a device has no end. The text
+            is without the path.
+    """
+    # A pipe without a writer would be waited for by the plain call.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        msg = "it is no regular file"
+        raise OSError(msg)
+    return open(descriptor, "rb")
+
+
 def read_regular_file(path: Path, max_bytes: int) -> bytes:
     """The content of a file.
 
     Raises:
-        OSError: It cannot be read, is no regular file (a pipe would be waited for, a device has no end), or is larger
-            than `max_bytes`; the text says which, without the path.
+        OSError: As `open_regular_file`, or it is larger than `max_bytes`.
     """
-    # A pipe without a writer would be waited for by the plain call.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            msg = "it is no regular file"
-            raise OSError(msg)
-        if found.st_size > max_bytes:
-            msg = f"it has {found.st_size} bytes; expected at most {max_bytes}"
+    with open_regular_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            msg = f"it has {size} bytes; expected at most {max_bytes}"
             raise OSError(msg)
         return file.read()
 

@@ -17,7 +17,6 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from rclpy.utilities import remove_ros_args
 from tqdm import tqdm
 
 from feature_frontend.calibration import CameraCalibration
@@ -34,8 +33,8 @@ from feature_frontend.media import (
 )
 from feature_frontend.media.timeline import DEFAULT_RATE_HZ, STAMP_POLICIES
 from feature_frontend.ros.player import ENCODINGS, Player, PlayerOptions
-from feature_frontend.runtime.files import print_any_name
-from feature_frontend.tools.arguments import natural, non_negative, positive
+from feature_frontend.runtime.files import print_any_name, readable_name
+from feature_frontend.tools.arguments import natural, non_negative, positive, without_ros_arguments
 from feature_frontend.tools.interrupts import interruptible
 
 __all__ = ["main"]
@@ -59,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     _log_to_stderr()
     try:
-        options = _parser().parse_args(_without_ros_arguments(arguments))
+        options = _parser().parse_args(without_ros_arguments(arguments))
         with interruptible():
             return _play(options, arguments)
     except FeatureFrontendError as error:
@@ -67,12 +66,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 0
-
-
-def _without_ros_arguments(arguments: list[str]) -> list[str]:
-    with _readable_ros_errors():
-        # The function expects, and keeps, the program's name in front.
-        return list(remove_ros_args(["play", *arguments])[1:])
 
 
 @contextmanager
@@ -220,7 +213,9 @@ def _with_camera(scheduled: ScheduledFrame, calibration: CameraCalibration) -> S
 def _spinning_node(arguments: list[str]) -> Iterator[Node]:
     # rclpy's own handlers would end the context under a publisher in use; an interrupt ends it here, in order.
     with _readable_ros_errors():
-        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+        rclpy.init(
+            args=[readable_name(argument) for argument in arguments], signal_handler_options=SignalHandlerOptions.NO
+        )
     try:
         node = rclpy.create_node("player")
         executor = SingleThreadedExecutor()

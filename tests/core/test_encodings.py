@@ -35,7 +35,7 @@ def _exactly_as_sent(rgb: npt.NDArray[Any]) -> dict[str, tuple[npt.NDArray[Any],
         f"rgba{bits}": (_alpha(rgb), rgb),
         f"bgra{bits}": (_alpha(bgr), rgb),
     }
-    return sent | ({"8UC3": (bgr, rgb), "8UC4": (_alpha(bgr), rgb)} if bits == 8 else {})
+    return sent | {f"{bits}UC3": (bgr, rgb), f"{bits}UC4": (_alpha(bgr), rgb)}
 
 
 _EXACT_8 = tuple(_exactly_as_sent(np.zeros((1, 1, 3), np.uint8)))
@@ -43,7 +43,7 @@ _EXACT_16 = tuple(_exactly_as_sent(np.zeros((1, 1, 3), np.uint16)))
 _BY_TESTS_BELOW = {
     *(f"bayer_{pattern}{bits}" for pattern in _BAYER for bits in (8, 16)),
     *("uyvy", "yuv422", "yuyv", "yuv422_yuy2", "nv12", "nv21"),
-    *("16SC1", "32SC1", "32FC1", "64FC1"),
+    *("8SC1", "16SC1", "32SC1", "32FC1", "64FC1", "32FC3", "32FC4"),
 }
 
 
@@ -84,6 +84,21 @@ def test_grey_samples_of_other_types(
     fixed = IntensityRange("fixed", -1000.0, 255 * 20.0 - 1000)
     message = raw_image(samples, encoding, padding=3, big_endian=big_endian)
     np.testing.assert_array_equal(decode_image(message, fixed), grey)
+
+
+def test_samples_below_zero_of_8_bits(photographs: list[Uint8Array]) -> None:
+    samples = (photographs[0][:50, :61, 1].astype(np.int16) - 128).astype(np.int8)
+    pixels = decode_image(raw_image(samples, "8SC1", padding=3), _FULL)
+    np.testing.assert_array_equal(pixels, photographs[0][:50, :61, 1])
+
+
+@pytest.mark.parametrize("big_endian", [False, True])
+@pytest.mark.parametrize("encoding", ["32FC3", "32FC4"])
+def test_colours_of_floats_are_in_opencvs_order(encoding: str, big_endian: bool, photographs: list[Uint8Array]) -> None:
+    rgb = photographs[0][:50, :61]
+    bgr = rgb[..., ::-1].astype(np.float32) / 255
+    message = raw_image(bgr if encoding == "32FC3" else _alpha(bgr), encoding, padding=4, big_endian=big_endian)
+    np.testing.assert_array_equal(decode_image(message, _FULL), rgb)
 
 
 @pytest.mark.parametrize("bits", [8, 16])

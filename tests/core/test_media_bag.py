@@ -236,7 +236,7 @@ def test_bags_without_images_or_damaged(tmp_path: Path) -> None:
             open_source(str(path))
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "metadata.yaml").write_text("nonsense: 1\n")
-    with pytest.raises(SourceError, match=r"cannot be read: .*rosbag2_bagfile_information"):
+    with pytest.raises(SourceError, match="contains no images"):
         open_source(str(tmp_path / "half"))
 
 

@@ -13,7 +13,6 @@ from feature_frontend.errors import SourceError
 from feature_frontend.evaluation.ground_truth import (
     quaternion_of,
     read_ground_truth,
-    read_times,
     rotation_of,
     write_tum,
 )
@@ -102,14 +101,6 @@ def test_stamped_poses_need_stamped_images(tmp_path: Path) -> None:
         read_ground_truth(tmp_path / "a.tum").pose_at(0, None)
     with pytest.raises(SourceError, match="there is no file"):
         read_ground_truth(tmp_path / "nowhere.txt")
-
-
-def test_times_are_in_seconds(tmp_path: Path) -> None:
-    (tmp_path / "times.txt").write_text("1.036867e+01\n10.5\n")
-    assert read_times(tmp_path / "times.txt") == [10_368_670_000, 10_500_000_000]
-    (tmp_path / "times.txt").write_text("1 2\n")
-    with pytest.raises(SourceError, match="2 columns; expected 1"):
-        read_times(tmp_path / "times.txt")
 
 
 @pytest.mark.parametrize("sequence", ["tum_fr2_desk", "kitti00"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -13,17 +13,21 @@ from feature_frontend.errors import ImageError
 from feature_frontend.intensity import DEFAULT_INTENSITY, IntensityRange
 
 __all__ = [
+    "COLOUR_SAMPLES",
     "ENCODINGS",
     "MAX_IMAGE_PIXELS",
     "Encoding",
     "ImageMessage",
     "check_image_size",
     "decode_image",
+    "encoding_of",
+    "image_samples",
     "quoted",
     "to_rgb",
 ]
 
 Uint8Array = npt.NDArray[np.uint8]
+SampleT = TypeVar("SampleT", bound=np.generic)
 
 MAX_IMAGE_PIXELS = 50_000_000
 _SHOWN_CHARACTERS = 60
@@ -73,7 +77,10 @@ _BAYER = {
     "gbrg": cv2.COLOR_BayerGR2RGB,
     "grbg": cv2.COLOR_BayerGB2RGB,
 }
-_GREY_SAMPLES = {"8U": "u1", "16U": "u2", "16S": "i2", "32S": "i4", "32F": "f4", "64F": "f8"}
+_GREY_SAMPLES = {"8U": "u1", "8S": "i1", "16U": "u2", "16S": "i2", "32S": "i4", "32F": "f4", "64F": "f8"}
+_COLOURS = ("8U", "16U", "32F")
+COLOUR_SAMPLES = tuple(np.dtype(_GREY_SAMPLES[name]) for name in _COLOURS)
+"""Types of colours: those of which OpenCV swaps channels."""
 
 ENCODINGS: dict[str, Encoding] = {
     "mono8": Encoding(1),
@@ -89,8 +96,11 @@ ENCODINGS: dict[str, Encoding] = {
             ("bgra", 4, cv2.COLOR_BGRA2RGB),
         )
     },
-    "8UC3": Encoding(3, cv2.COLOR_BGR2RGB),
-    "8UC4": Encoding(4, cv2.COLOR_BGRA2RGB),
+    **{
+        f"{name}C{channels}": Encoding(channels, code, sample=_GREY_SAMPLES[name])
+        for name in _COLOURS
+        for channels, code in ((3, cv2.COLOR_BGR2RGB), (4, cv2.COLOR_BGRA2RGB))
+    },
     **{
         f"bayer_{pattern}{8 * size}": Encoding(1, code, sample=f"u{size}")
         for size in (1, 2)
@@ -122,13 +132,40 @@ def decode_image(
         ImageError: The encoding is not one of `ENCODINGS`; the size is zero, above `max_pixels`, or not a multiple that
             the encoding needs; or the buffer does not hold the image that the message announces.
     """
+    return intensity.to_grey_levels(image_samples(message, max_pixels))
+
+
+def image_samples(message: ImageMessage, max_pixels: int = MAX_IMAGE_PIXELS) -> npt.NDArray[Any]:
+    """The samples of an image message as (H, W) grey or (H, W, 3) RGB, of the depth that its encoding has.
+
+    Args:
+        message: A `sensor_msgs/Image`, whichever library read it.
+        max_pixels: Most pixels of an image that is accepted.
+
+    Raises:
+        ImageError: As `decode_image`.
+    """
     encoding = ENCODINGS.get(message.encoding)
     if encoding is None:
         msg = f"image encoding {quoted(message.encoding)} is not supported; expected one of {', '.join(ENCODINGS)}"
         raise ImageError(msg)
     samples = _samples(message, encoding, max_pixels)
-    pixels = samples if samples.dtype == np.uint8 else intensity.to_grey_levels(samples)
-    return pixels if encoding.to_rgb is None else to_rgb(pixels, encoding.to_rgb)
+    return samples if encoding.to_rgb is None else to_rgb(samples, encoding.to_rgb)
+
+
+def encoding_of(samples: npt.NDArray[Any]) -> tuple[str, npt.NDArray[Any]]:
+    """The encoding that keeps (H, W) grey or (H, W, 3) RGB samples as they are, and these in its order.
+
+    `image_samples` is the inverse.
+
+    Args:
+        samples: Grey of any type in `ENCODINGS`; colours of one in `COLOUR_SAMPLES`.
+    """
+    kind = f"{samples.dtype.kind}{samples.dtype.itemsize}"
+    if kind in _NAMED:
+        return _NAMED[kind][samples.ndim == 3], samples
+    name = next(name for name, sample in _GREY_SAMPLES.items() if sample == kind)
+    return (f"{name}C1", samples) if samples.ndim == 2 else (f"{name}C3", to_rgb(samples, cv2.COLOR_RGB2BGR))
 
 
 def quoted(text: str) -> str:
@@ -136,9 +173,9 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}...")
 
 
-def to_rgb(pixels: Uint8Array, code: int) -> Uint8Array:
-    """`pixels` converted by OpenCV's conversion `code`."""
-    return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), code), dtype=np.uint8)
+def to_rgb(pixels: npt.NDArray[SampleT], code: int) -> npt.NDArray[SampleT]:
+    """`pixels` converted by OpenCV's conversion `code`, of the type that they have."""
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), code), dtype=pixels.dtype)
 
 
 def check_image_size(height: int, width: int, max_pixels: int) -> None:
@@ -181,3 +218,7 @@ def _samples(message: ImageMessage, encoding: Encoding, max_pixels: int) -> npt.
         return samples
     strides = (samples.strides[0], encoding.channels * sample.itemsize, sample.itemsize)
     return np.lib.stride_tricks.as_strided(samples, (rows, width, encoding.channels), strides, writeable=False)
+
+
+# Encodings with names of their own, grey and in colour.
+_NAMED = {"u1": ("mono8", "rgb8"), "u2": ("mono16", "rgb16")}

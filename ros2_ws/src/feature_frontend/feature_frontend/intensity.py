@@ -39,11 +39,15 @@ class IntensityRange:
     high: float = 65_535.0
 
     def to_grey_levels(self, samples: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-        """`samples` scaled to uint8, in their shape. Samples that are NaN or infinite become black and do not count.
+        """`samples` scaled to uint8, in their shape; samples of uint8 stay as they are.
+
+        Samples that are NaN or infinite become black and do not count.
 
         Args:
             samples: Integers or floats of any shape, in the machine's byte order.
         """
+        if samples.dtype == np.uint8:
+            return samples
         low, high = self.limits(samples)
         span = high - low
         gain = _WHITE / span if span > 0 and math.isfinite(span) else 0.0

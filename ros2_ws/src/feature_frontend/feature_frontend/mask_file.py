@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend.errors import SettingsError
+from feature_frontend.errors import ImageError, SettingsError
+from feature_frontend.image.image_file import read_image_file
 
 __all__ = ["read_mask_file"]
-
-_COLOURS = 3
 
 
 def read_mask_file(path: str) -> npt.NDArray[np.uint8]:
@@ -32,13 +30,9 @@ def read_mask_file(path: str) -> npt.NDArray[np.uint8]:
         msg = f"parameter mask_path is {path!r}, where there is no file; expected a PNG of the images' size, or ''"
         raise SettingsError(msg)
     try:
-        data = np.frombuffer(file.read_bytes(), np.uint8)
-        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    except (OSError, cv2.error) as error:
-        msg = f"parameter mask_path is {path!r}, which cannot be read: {error}"
+        pixels = read_image_file(file).samples
+    except ImageError as error:
+        msg = f"parameter mask_path is {path!r}, which holds no image; expected a PNG of the images' size: {error}"
         raise SettingsError(msg) from error
-    if pixels is None:
-        msg = f"parameter mask_path is {path!r}, which holds no image; expected a PNG of the images' size"
-        raise SettingsError(msg)
-    usable = pixels != 0 if pixels.ndim == 2 else (pixels[:, :, :_COLOURS] != 0).any(axis=2)
+    usable = pixels != 0 if pixels.ndim == 2 else (pixels != 0).any(axis=2)
     return np.where(usable, 255, 0).astype(np.uint8)

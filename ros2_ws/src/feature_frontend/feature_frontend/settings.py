@@ -13,7 +13,7 @@ from feature_frontend.encodings import MAX_IMAGE_PIXELS
 from feature_frontend.epipolar_check import EpipolarSettings
 from feature_frontend.errors import SettingsError
 from feature_frontend.extractors.registry import EXTRACTORS
-from feature_frontend.intensity import DEFAULT_INTENSITY, INTENSITY_MODES
+from feature_frontend.intensity import DEFAULT_INTENSITY, INTENSITY_MODES, IntensityRange
 from feature_frontend.matchers.settings import MatchingSettings, check_extractor
 from feature_frontend.parameter_record import ParameterRecord, SettingsGroup, parameter
 from feature_frontend.stereo.settings import StereoSettings
@@ -321,6 +321,11 @@ class NodeSettings(SettingsGroup):
         True,
         "Whether the node configures and activates itself when it starts; false leaves both to a lifecycle manager.",
     )
+
+    @property
+    def intensity(self) -> IntensityRange:
+        """How samples of more than 8 bits become grey levels."""
+        return IntensityRange(self.intensity_range, self.intensity_low, self.intensity_high)
 
     def __post_init__(self) -> None:
         """Checks also what concerns two values."""

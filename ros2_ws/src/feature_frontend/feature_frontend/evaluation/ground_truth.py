@@ -22,7 +22,6 @@ __all__ = [
     "GroundTruth",
     "quaternion_of",
     "read_ground_truth",
-    "read_times",
     "rotation_of",
     "write_tum",
 ]
@@ -112,19 +111,6 @@ def read_ground_truth(path: Path, frame_count: int | None = None) -> GroundTruth
     stamps_ns = np.rint(table[:, 0] * _NS_PER_S).astype(np.int64)
     poses = _from_tum(path, table) if columns == _TUM else _from_rows(path, table[:, 1:])
     return GroundTruth(path, poses, stamps_ns)
-
-
-def read_times(path: Path) -> list[int]:
-    """Times of images in ns, from a file with one in seconds on each line, such as KITTI's times.txt.
-
-    Raises:
-        SourceError: The file cannot be read, or holds something else.
-    """
-    table = _table(path)
-    if table.shape[1] != 1:
-        msg = f"{path} has {table.shape[1]} columns; expected 1, the time of an image in s"
-        raise SourceError(msg)
-    return [round(seconds * _NS_PER_S) for seconds in table[:, 0].tolist()]
 
 
 def write_tum(path: Path, stamps_ns: Sequence[int], poses: Sequence[FloatArray]) -> None:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from feature_frontend.calibration import CameraCalibration
 from feature_frontend.calibration_file import read_calibration_file
 from feature_frontend.errors import SourceError
-from feature_frontend.evaluation.ground_truth import GROUND_TRUTH_FILES, GroundTruth, read_ground_truth, read_times
+from feature_frontend.evaluation.ground_truth import GROUND_TRUTH_FILES, GroundTruth, read_ground_truth
+from feature_frontend.intensity import DEFAULT_INTENSITY, IntensityRange
 from feature_frontend.media import PlaybackSettings, Source, SourceOptions, open_source, schedule
 
 __all__ = ["EvaluationSequence", "SequenceFrame", "SequenceOptions", "open_sequence"]
@@ -20,7 +21,6 @@ __all__ = ["EvaluationSequence", "SequenceFrame", "SequenceOptions", "open_seque
 FloatArray = npt.NDArray[np.float64]
 
 _CAMERA_FILE = "camera.yaml"
-_TIMES_FILE = "times.txt"
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class SequenceOptions:
         topic: Image topic of a bag that has several.
         start: Images to leave out at the beginning.
         count: Images to take from there on; None for all.
+        intensity: How samples of more than 8 bits become grey levels.
         camera_info: Calibration; None for what comes with the images, or camera.yaml beside them.
         ground_truth: File of poses; None for groundtruth.txt or poses.txt beside the images.
     """
@@ -38,6 +39,7 @@ class SequenceOptions:
     topic: str | None = None
     start: int = 0
     count: int | None = None
+    intensity: IntensityRange = DEFAULT_INTENSITY
     camera_info: Path | None = None
     ground_truth: Path | None = None
 
@@ -69,7 +71,6 @@ class EvaluationSequence:
         options: Which of them.
         camera: Calibration instead of the source's own; None for that.
         ground_truth: Known poses; None where there are none.
-        times_ns: Times of all images of a source without stamps; empty where they are not known.
     """
 
     name: str
@@ -77,7 +78,6 @@ class EvaluationSequence:
     options: SequenceOptions
     camera: CameraCalibration | None
     ground_truth: GroundTruth | None
-    times_ns: tuple[int, ...]
 
     def frames(self) -> Iterator[SequenceFrame]:
         """The images in their order.
@@ -88,26 +88,23 @@ class EvaluationSequence:
         """
         for scheduled in schedule(self.source, PlaybackSettings(start=self.options.start, count=self.options.count)):
             frame = scheduled.frame
-            own_ns = frame.stamp_ns
-            if own_ns is None and frame.index < len(self.times_ns):
-                own_ns = self.times_ns[frame.index]
             camera = self.camera or frame.camera
             if camera is not None:
-                camera.check_image(frame.image.shape[0], frame.image.shape[1], frame.name)
-            pose = None if self.ground_truth is None else self.ground_truth.pose_at(frame.index, own_ns)
-            stamp_ns = own_ns if own_ns is not None else scheduled.stamp_ns or 0
-            yield SequenceFrame(frame.image, stamp_ns, camera, pose)
+                camera.check_image(frame.samples.shape[0], frame.samples.shape[1], frame.name)
+            pose = None if self.ground_truth is None else self.ground_truth.pose_at(frame.index, frame.stamp_ns)
+            pixels = self.options.intensity.to_grey_levels(frame.samples)
+            yield SequenceFrame(pixels, scheduled.stamp_ns or 0, camera, pose)
 
 
 def open_sequence(location: str, options: SequenceOptions) -> EvaluationSequence:
-    """Opens images with what lies beside them: camera.yaml, groundtruth.txt or poses.txt, times.txt.
+    """Opens images with what lies beside them: camera.yaml, groundtruth.txt or poses.txt.
 
     Args:
         location: A bag, a folder of images or a video.
         options: Which images, and files to use instead of those beside them.
 
     Raises:
-        SourceError: There are no images, they are live, or a file of poses or times cannot be read or does not fit.
+        SourceError: There are no images, they are live, or a file of poses cannot be read or does not fit.
         CalibrationError: A calibration cannot be read.
     """
     source = open_source(location, SourceOptions(topic=options.topic))
@@ -118,24 +115,14 @@ def open_sequence(location: str, options: SequenceOptions) -> EvaluationSequence
     folder = path if path.is_dir() else path.parent
     camera_file = options.camera_info or _existing(folder, (_CAMERA_FILE,))
     pose_file = options.ground_truth or _existing(folder, GROUND_TRUTH_FILES)
-    times_file = _existing(folder, (_TIMES_FILE,))
     return EvaluationSequence(
         name=path.name,
         source=source,
         options=options,
         camera=None if camera_file is None else read_calibration_file(camera_file),
         ground_truth=None if pose_file is None else read_ground_truth(pose_file, source.frame_count),
-        times_ns=() if times_file is None else tuple(_times(times_file, source.frame_count)),
     )
 
 
 def _existing(folder: Path, names: tuple[str, ...]) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
-
-
-def _times(path: Path, frame_count: int | None) -> list[int]:
-    times = read_times(path)
-    if frame_count not in {None, len(times)}:
-        msg = f"{path} has {len(times)} times for {frame_count} images; expected one for each, in their order"
-        raise SourceError(msg)
-    return times

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.calibration import CameraCalibration, calibration_from_message
-from feature_frontend.compressed_image import decode_compressed_image
-from feature_frontend.encodings import ENCODINGS, decode_image
+from feature_frontend.compressed_image import compressed_image_samples
+from feature_frontend.encodings import ENCODINGS, image_samples
 from feature_frontend.errors import CalibrationError, FeatureFrontendError, ImageError, SourceError
 from feature_frontend.media.frame import Frame, UnreadableFrame
 
@@ -28,11 +27,12 @@ __all__ = ["BAG_SUFFIXES", "BagImage", "BagSource", "camera_info_topic", "is_bag
 
 BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 
-_DECODERS: dict[str, Callable[[Any], npt.NDArray[np.uint8]]] = {
-    "sensor_msgs/msg/Image": decode_image,
-    "sensor_msgs/msg/CompressedImage": decode_compressed_image,
+_DECODERS: dict[str, Callable[[Any], npt.NDArray[Any]]] = {
+    "sensor_msgs/msg/Image": image_samples,
+    "sensor_msgs/msg/CompressedImage": compressed_image_samples,
 }
 _CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+_METADATA_KEY = b"rosbag2_bagfile_information"
 
 _logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class BagImage:
 def is_bag(path: Path) -> bool:
     """Whether `path` is a bag file, or a folder with the metadata or the storage of a rosbag2 in it."""
     if path.is_dir():
-        return (path / "metadata.yaml").is_file() or bool(_storage_files(path))
+        return bool(_storage_files(path)) or _METADATA_KEY in _metadata_text(path)
     return path.is_file() and path.suffix.lower() in BAG_SUFFIXES
 
 
@@ -287,6 +287,14 @@ def _warn_of_size(camera: CameraCalibration, height: int, width: int, name: str)
 
 def _storage_files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.suffix in {".mcap", ".db3"})
+
+
+def _metadata_text(folder: Path) -> bytes:
+    """That of a rosbag2, or of another program that calls a file so; empty where there is none."""
+    try:
+        return (folder / "metadata.yaml").read_bytes()
+    except OSError:
+        return b""
 
 
 def _camera(info: Any) -> CameraCalibration | None:

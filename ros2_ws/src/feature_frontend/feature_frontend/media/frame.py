@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.calibration import CameraCalibration
+from feature_frontend.intensity import DEFAULT_INTENSITY
 
 __all__ = ["Frame", "UnreadableFrame"]
 
@@ -17,7 +20,7 @@ class Frame:
     """One image.
 
     Attributes:
-        image: (H, W) grey or (H, W, 3) RGB, uint8.
+        samples: (H, W) grey or (H, W, 3) RGB as the source stores them: uint8, or deeper integers or floats.
         index: Position in the source, from 0; positions of unreadable images stay empty.
         name: What to call the image in messages to the user, such as its file name.
         stamp_ns: The source's own time in ns, `None` where it has none.
@@ -25,12 +28,17 @@ class Frame:
         camera: The calibration that came with the image, `None` where none did.
     """
 
-    image: npt.NDArray[np.uint8]
+    samples: npt.NDArray[Any]
     index: int
     name: str
     stamp_ns: int | None = None
     frame_id: str = ""
     camera: CameraCalibration | None = None
+
+    @cached_property
+    def image(self) -> npt.NDArray[np.uint8]:
+        """The samples as grey levels, uint8 in their shape: deeper ones as parameter `intensity_range` has it."""
+        return DEFAULT_INTENSITY.to_grey_levels(self.samples)
 
 
 @dataclass(frozen=True)

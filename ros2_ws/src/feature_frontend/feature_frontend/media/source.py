@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from feature_frontend.encodings import MAX_IMAGE_PIXELS
 from feature_frontend.errors import SourceError
 from feature_frontend.media import bag, image_folder, video, webcam
 from feature_frontend.media.frame import Frame
 
 __all__ = ["SOURCE_KINDS", "Source", "SourceKind", "SourceOptions", "StampOrigin", "open_source"]
 
-StampOrigin = Literal["file name", "message header", "container", "capture"]
+StampOrigin = Literal["file name", "file of times", "message header", "container", "capture"]
 
 
 class Source(Protocol):
@@ -50,10 +51,12 @@ class SourceOptions:
     Attributes:
         topic: The image topic to read from a bag; `None` where there is only one.
         rate_hz: Upper bound of the rate of a webcam; `None` or 0 for the camera's own.
+        max_image_pixels: Most pixels of an image file that is accepted.
     """
 
     topic: str | None = None
     rate_hz: float | None = None
+    max_image_pixels: int = MAX_IMAGE_PIXELS
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ SOURCE_KINDS = (
         "images",
         f"a folder of images, or an image {' '.join(image_folder.IMAGE_SUFFIXES)}",
         lambda location: image_folder.is_image_folder(Path(location)),
-        lambda location, _: image_folder.ImageFolderSource(Path(location)),
+        lambda location, options: image_folder.ImageFolderSource(Path(location), options.max_image_pixels),
     ),
     SourceKind(
         "video",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -19,9 +20,11 @@ __all__ = [
     "PlaybackSettings",
     "ScheduledFrame",
     "StampPolicy",
+    "Stamps",
     "schedule",
-    "stamp_of",
 ]
+
+_logger = logging.getLogger(__name__)
 
 DEFAULT_RATE_HZ = 10.0
 """Rate of a source whose frames have no times."""
@@ -78,6 +81,7 @@ def schedule(source: Source, settings: PlaybackSettings) -> Iterator[ScheduledFr
     """
     _check(source, settings)
     index_rate_hz = settings.rate_hz or DEFAULT_RATE_HZ
+    stamps = Stamps(source, settings)
     shift_ns = 0
     published = 0
     due_s = 0.0
@@ -86,7 +90,7 @@ def schedule(source: Source, settings: PlaybackSettings) -> Iterator[ScheduledFr
         first_ns = last_ns = None
         round_count = 0
         for frame in itertools.islice(source.frames(settings.start), settings.count):
-            time_ns = stamp_of(source, settings, frame) + shift_ns
+            time_ns = stamps.of(frame) + shift_ns
             origin_ns = time_ns if origin_ns is None else origin_ns
             first_ns = time_ns if first_ns is None else first_ns
             last_ns = time_ns
@@ -109,28 +113,38 @@ def schedule(source: Source, settings: PlaybackSettings) -> Iterator[ScheduledFr
         shift_ns += last_ns - first_ns + max(round(interval_ns), 1)
 
 
-def stamp_of(source: Source, settings: PlaybackSettings, frame: Frame | UnreadableFrame) -> int:
-    """The stamp in ns that a frame of `source` has, but for the stamps "clock".
+class Stamps:
+    """The stamps of the frames of `source`; says once where a rate is assumed for them."""
 
-    Raises:
-        SourceError: The frame has no stamp of the kind asked for.
-    """
-    own_ns = _own_time(source, settings, frame)
-    if own_ns is not None:
-        return own_ns
-    return round((frame.index - settings.start) * 1e9 / (settings.rate_hz or DEFAULT_RATE_HZ))
+    def __init__(self, source: Source, settings: PlaybackSettings) -> None:
+        self._source = source
+        self._settings = settings
+        self._has_told = settings.rate_hz is not None or settings.stamps != "auto" or source.frame_count == 1
 
+    def of(self, frame: Frame | UnreadableFrame) -> int:
+        """The stamp in ns of a frame, but for the stamps "clock".
 
-def _own_time(source: Source, settings: PlaybackSettings, frame: Frame | UnreadableFrame) -> int | None:
-    if settings.stamps == "index":
-        return None
-    if frame.stamp_ns is None and settings.stamps in {"name", "source"}:
-        msg = (
-            f"{frame.name} carries no time; expected names in seconds, such as 1311868169.163498.png, or of 19, 16 or "
-            "13 digits (ns, us, ms), all of them different; or choose the stamps index or clock"
-        )
-        raise SourceError(msg)
-    return frame.stamp_ns
+        Raises:
+            SourceError: The frame has no stamp of the kind asked for.
+        """
+        settings = self._settings
+        if frame.stamp_ns is not None and settings.stamps != "index":
+            return frame.stamp_ns
+        if settings.stamps in {"name", "source"}:
+            msg = (
+                f"{frame.name} carries no time; expected names in seconds, such as 1311868169.163498.png, or of 19, 16 "
+                "or 13 digits (ns, us, ms), all of them different; or choose the stamps index or clock"
+            )
+            raise SourceError(msg)
+        if not self._has_told:
+            self._has_told = True
+            _logger.warning(
+                "%s: no times are known, so %g Hz are assumed; give --rate HZ, names that are times such as "
+                "1311868169.163498.png, or a times.txt beside the images with the seconds of each",
+                self._source.description,
+                DEFAULT_RATE_HZ,
+            )
+        return round((frame.index - settings.start) * 1e9 / (settings.rate_hz or DEFAULT_RATE_HZ))
 
 
 def _check(source: Source, settings: PlaybackSettings) -> None:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from feature_frontend.encodings import to_rgb
 from feature_frontend.errors import SourceError
 from feature_frontend.media.frame import Frame, UnreadableFrame
+from feature_frontend.runtime.files import path_for_c_library, readable_name
 
 if TYPE_CHECKING:
     from feature_frontend.media.source import StampOrigin
@@ -22,6 +24,8 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpe
 
 # For a raw stream, which says nothing about its rate.
 _FALLBACK_RATE_HZ = 25.0
+# FFmpeg's code for one channel of 16 bits, which OpenCV hands out as it is when asked not to convert to colour.
+_GREY_16 = int.from_bytes(b"Y1\0\x10", "little")
 
 _logger = logging.getLogger(__name__)
 
@@ -32,7 +36,11 @@ def is_video(path: Path) -> bool:
 
 
 class VideoSource:
-    """The frames of a video file as (H, W, 3) RGB, stamped with their presentation time from the start of the file."""
+    """The frames of a video file, stamped with their presentation time from the start of the file.
+
+    (H, W, 3) RGB of 8 bits, or (H, W) of 16 bits where the video has one such channel. Pixels are taken as stored: a
+    rotation in the metadata is not applied.
+    """
 
     stamp_origin: StampOrigin = "container"
     has_camera = False
@@ -45,6 +53,8 @@ class VideoSource:
             SourceError: No frame of it can be decoded.
         """
         self._path = path
+        self._rotation_deg = 0
+        self._has_told = False
         capture = self._open()
         try:
             # Some containers do not know it and report zero or less.
@@ -52,8 +62,9 @@ class VideoSource:
             self._frame_count = count if count > 0 else None
             rate_hz = float(capture.get(cv2.CAP_PROP_FPS))
             self._rate_hz = rate_hz if 0 < rate_hz < 1000 else None
+            self._rotation_deg = int(capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 360
             if not capture.grab():
-                msg = f"video {path} opens but not one frame of it can be decoded"
+                msg = f"video {readable_name(path)} opens but not one frame of it can be decoded"
                 raise SourceError(msg)
         finally:
             capture.release()
@@ -63,7 +74,7 @@ class VideoSource:
         """File, number of frames and nominal rate."""
         count = f"{self._frame_count} frames" if self._frame_count else "frames"
         rate = f" at {self._rate_hz:g} Hz" if self._rate_hz else ""
-        return f"{count}{rate} from {self._path}"
+        return f"{count}{rate} from {readable_name(self._path)}"
 
     @property
     def frame_count(self) -> int | None:
@@ -74,12 +85,20 @@ class VideoSource:
         """The frames from position `start` on; those before are passed over without being converted."""
         for frame in self.attempts(start):
             if isinstance(frame, UnreadableFrame):
-                _logger.warning("skipped frame %d of %s: %s", frame.index, self._path, frame.reason)
+                _logger.warning("skipped frame %d of %s: %s", frame.index, readable_name(self._path), frame.reason)
             else:
                 yield frame
 
     def attempts(self, start: int = 0) -> Iterator[Frame | UnreadableFrame]:
         """The frames from position `start` on, those that cannot be decoded in their places."""
+        if self._rotation_deg and not self._has_told:
+            self._has_told = True
+            _logger.warning(
+                "%s is to be shown turned by %d degrees, which is not applied: pixels are taken as stored, as "
+                "calibrations are of the sensor",
+                readable_name(self._path.name),
+                self._rotation_deg,
+            )
         capture = self._open()
         try:
             index = 0
@@ -89,10 +108,10 @@ class VideoSource:
                 previous_ns = stamp_ns
                 if index >= start:
                     decoded, image = capture.retrieve()
-                    name = f"frame {index} of {self._path.name}"
+                    name = f"frame {index} of {readable_name(self._path.name)}"
                     if decoded:
-                        rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-                        yield Frame(rgb, index, name, stamp_ns)
+                        samples = np.array(image) if image.ndim == 2 else to_rgb(image, cv2.COLOR_BGR2RGB)
+                        yield Frame(samples, index, name, stamp_ns)
                     else:
                         yield UnreadableFrame(index, name, "it cannot be decoded", stamp_ns)
                 index += 1
@@ -107,11 +126,19 @@ class VideoSource:
         return previous_ns + round(1e9 / (self._rate_hz or _FALLBACK_RATE_HZ))
 
     def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(str(self._path))
+        try:
+            with path_for_c_library(self._path) as path:
+                capture = cv2.VideoCapture(path)
+        except OSError as error:
+            msg = f"video {readable_name(self._path)} cannot be opened: {error}; rename it"
+            raise SourceError(msg) from error
         if not capture.isOpened():
             msg = (
-                f"video {self._path} cannot be decoded: it is damaged, or in a format that this OpenCV does not know; "
-                "convert it, for instance with: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4"
+                f"video {readable_name(self._path)} cannot be decoded: it is damaged, or in a format that this OpenCV "
+                "does not know; convert it, for instance with: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4"
             )
             raise SourceError(msg)
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+        if int(capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)) == _GREY_16:
+            capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
         return capture

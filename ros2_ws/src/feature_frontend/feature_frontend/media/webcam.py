@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from feature_frontend.encodings import to_rgb
 from feature_frontend.errors import SourceError
 from feature_frontend.media.frame import Frame
 
@@ -78,8 +79,8 @@ class WebcamSource:
                 due_ns = stamp_ns if due_ns is None else due_ns
                 if index >= start and stamp_ns >= due_ns - self._period_ns // 10:
                     due_ns = max(due_ns, stamp_ns - self._period_ns) + self._period_ns
-                    rgb = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-                    yield Frame(np.asarray(rgb, dtype=np.uint8), index, f"picture {index}", stamp_ns)
+                    samples = np.asarray(image) if image.ndim == 2 else to_rgb(image, cv2.COLOR_BGR2RGB)
+                    yield Frame(samples, index, f"picture {index}", stamp_ns)
                 index += 1
         finally:
             capture.release()

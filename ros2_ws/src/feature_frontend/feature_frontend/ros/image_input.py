@@ -11,7 +11,6 @@ from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
-from feature_frontend.intensity import IntensityRange
 from feature_frontend.ros.image_conversion import image_to_array
 from feature_frontend.ros.topic_names import COMPRESSED_SUFFIX, compressed_topic
 from feature_frontend.settings import NodeSettings
@@ -55,5 +54,4 @@ def pixels_of(message: Image | CompressedImage, settings: NodeSettings) -> npt.N
     Raises:
         ImageError: As `image_to_array`.
     """
-    intensity = IntensityRange(settings.intensity_range, settings.intensity_low, settings.intensity_high)
-    return image_to_array(message, intensity, settings.max_image_pixels)
+    return image_to_array(message, settings.intensity, settings.max_image_pixels)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from feature_frontend.allocation import keep_freed_memory, restart_without_thread_caches
 from feature_frontend.ros.interrupts import quiet_interrupts
+from feature_frontend.runtime.files import readable_name
 
 if TYPE_CHECKING:
     from feature_frontend.frontend import Frontend
@@ -39,7 +40,7 @@ def _run(arguments: list[str], hand_over: Callable[[], None]) -> int:
     from feature_frontend.ros.node import FrontendNode
 
     try:
-        rclpy.init(args=arguments)
+        rclpy.init(args=[readable_name(argument) for argument in arguments])
     except Exception as error:
         # rclpy's errors for bad ROS arguments share no base class.
         return _fail(f"cannot start ROS 2: {error}")

@@ -15,6 +15,7 @@ from rclpy.qos import ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 
+from feature_frontend.encodings import encoding_of
 from feature_frontend.errors import SourceError
 from feature_frontend.media import Frame, ScheduledFrame
 from feature_frontend.ros.answers import Answers
@@ -47,7 +48,8 @@ class PlayerOptions:
 
     Attributes:
         qos: QoS profile of the image and camera_info publishers, a name of `QOS_PROFILES`.
-        encoding: One of `ENCODINGS`; `None` keeps grey images mono8 and colour ones rgb8.
+        encoding: One of `ENCODINGS`, of 8 bits; `None` for the one that keeps the samples as they are, such as mono8,
+            rgb8, mono16 and 32FC1.
         frame_id: Frame of all headers; `None` for the source's own, or "camera".
         backlog: Images that may be under way, published but not acknowledged (or not answered), and depth of the
             publisher's history.
@@ -240,7 +242,10 @@ def _time(stamp_ns: int) -> Time:
 
 
 def _encode(frame: Frame, encoding: str | None) -> tuple[np.ndarray, str]:
+    if encoding is None:
+        stored, pixels = encoding_of(frame.samples)
+        return pixels, stored
     native = "mono8" if frame.image.ndim == 2 else "rgb8"
-    if encoding is None or encoding == native:
+    if encoding == native:
         return frame.image, native
     return np.asarray(cv2.cvtColor(frame.image, _CONVERSIONS[native, encoding]), dtype=np.uint8), encoding

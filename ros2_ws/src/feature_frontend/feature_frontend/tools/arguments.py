@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 
-__all__ = ["above_zero", "natural", "non_negative", "positive"]
+__all__ = ["above_zero", "natural", "non_negative", "positive", "without_ros_arguments"]
+
+
+def without_ros_arguments(arguments: Sequence[str]) -> list[str]:
+    """Arguments without ROS's own, which begin with "--ros-args" and end at a "--"; `ros2 run` may add them.
+
+    rclpy's own function takes no name of a file that is no UTF-8.
+    """
+    rest = list(arguments)
+    while "--ros-args" in rest:
+        start = rest.index("--ros-args")
+        end = rest.index("--", start) + 1 if "--" in rest[start:] else len(rest)
+        rest[start:end] = []
+    return rest
 
 
 def positive(text: str) -> int:

@@ -19,6 +19,7 @@ from feature_frontend.evaluation.report import (
     timing_table,
     write_homography_report,
 )
+from feature_frontend.runtime.files import print_any_name
 from feature_frontend.tools.evaluate_pairs import add_pairs
 from feature_frontend.tools.evaluate_robustness import add_robustness
 from feature_frontend.tools.evaluate_tracks import add_tracks
@@ -36,6 +37,7 @@ DEFAULT_METHODS = ("orb", "sift", "aliked-t16", "aliked-n16", "silk-vggnp-mu", "
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool; 0 if all that was asked for is measured and written."""
+    print_any_name()
     keep_freed_memory()
     arguments = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
     try:

@@ -29,8 +29,10 @@ from feature_frontend.evaluation.track_recording import (
     share_seen_in_unrelated,
 )
 from feature_frontend.evaluation.track_report import tables_of, write_track_report
+from feature_frontend.intensity import IntensityRange
 from feature_frontend.media.image_folder import IMAGE_SUFFIXES, ImageFolderSource, is_image_folder
 from feature_frontend.parameter_file import read_parameter_files
+from feature_frontend.settings import Settings
 from feature_frontend.tools.arguments import natural, positive
 
 __all__ = ["add_tracks"]
@@ -91,7 +93,7 @@ def add_tracks(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _tracks(arguments: argparse.Namespace) -> int:
     configurations = parse_configurations(arguments.compare or [_DEFAULT_COMPARE], _common_parameters(arguments))
-    sequences = _sequences(arguments)
+    sequences = _sequences(arguments, Settings.from_mapping(_common_parameters(arguments)).intensity)
     unrelated = None if arguments.unrelated is None else _image(arguments.unrelated)
     make_report_folder(arguments.output)
     reports = []
@@ -125,7 +127,7 @@ def _common_parameters(arguments: argparse.Namespace) -> Mapping[str, object]:
     return parameters | dict(map(parse_assignment, arguments.set))
 
 
-def _sequences(arguments: argparse.Namespace) -> dict[str, EvaluationSequence]:
+def _sequences(arguments: argparse.Namespace, intensity: IntensityRange) -> dict[str, EvaluationSequence]:
     """By names that differ."""
     given = [name for name in ("camera_info", "ground_truth") if getattr(arguments, name) is not None]
     if given and len(arguments.sources) > 1:
@@ -136,6 +138,7 @@ def _sequences(arguments: argparse.Namespace) -> dict[str, EvaluationSequence]:
         topic=arguments.topic,
         start=arguments.start,
         count=arguments.count,
+        intensity=intensity,
         camera_info=arguments.camera_info,
         ground_truth=arguments.ground_truth,
     )

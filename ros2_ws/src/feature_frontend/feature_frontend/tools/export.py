@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
@@ -24,7 +23,10 @@ from feature_frontend.colmap import ColmapCamera, ColmapDatabase, camera_from_ca
 from feature_frontend.epipolar_check import check_matches
 from feature_frontend.errors import FeatureFrontendError, ImageError, SettingsError
 from feature_frontend.frontend import Frontend
-from feature_frontend.media import Frame, SourceOptions, open_source
+from feature_frontend.image.image_file import encode_file
+from feature_frontend.media import SourceOptions, open_source
+from feature_frontend.media.image_folder import ImageFolderSource
+from feature_frontend.runtime.files import print_any_name
 from feature_frontend.settings import PARAMETERS, Settings
 from feature_frontend.tools.arguments import above_zero, positive
 from feature_frontend.tools.interrupts import interruptible
@@ -35,7 +37,10 @@ __all__ = ["main"]
 
 DEFAULT_GAPS = (1, 2, 3, 5, 10)
 _UNKNOWN_RATE_NS = 100_000_000
-_FRONTEND_OPTIONS = ("extractor", "weights_dir", "weights_path", "device", "max_num_keypoints", "resize_height")
+_FRONTEND_OPTIONS = (
+    *("extractor", "weights_dir", "weights_path", "device", "max_num_keypoints", "resize_height"),
+    *("intensity_range", "intensity_low", "intensity_high", "max_image_pixels"),
+)
 _DESCRIPTION = """\
 Writes a COLMAP database with cameras, keypoints, matches and verified pairs, ready for COLMAP's or pycolmap's mapper.
 
@@ -75,6 +80,7 @@ class _Written:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool; 0 if all that was asked for is written."""
+    print_any_name()
     keep_freed_memory()
     options = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
     try:
@@ -180,10 +186,10 @@ def _frames(options: argparse.Namespace) -> Iterator[ExportFrame]:
 
 
 def _processed(options: argparse.Namespace) -> Iterator[ExportFrame]:
-    source = open_source(options.source, SourceOptions(topic=options.topic))
     # Compiled code differs in the last digits, and comes into use at another image each time.
     values = {name: getattr(options, name) for name in _FRONTEND_OPTIONS} | {"compile": False}
     settings = Settings.from_mapping(values)
+    source = open_source(options.source, SourceOptions(options.topic, max_image_pixels=settings.max_image_pixels))
     frontend = Frontend.from_pretrained(settings)
     if frontend.notice:
         print(frontend.notice, file=sys.stderr)
@@ -192,14 +198,15 @@ def _processed(options: argparse.Namespace) -> Iterator[ExportFrame]:
     with closing(frontend):
         for frame in _limited(source.frames(), source.frame_count, options.frames):
             stamp_ns = frame.index * _UNKNOWN_RATE_NS if frame.stamp_ns is None else frame.stamp_ns
+            pixels = settings.intensity.to_grey_levels(frame.samples)
             try:
-                result = frontend.process(frame.image, stamp_ns)
+                result = frontend.process(pixels, stamp_ns)
             except ImageError as error:
                 tqdm.write(f"skipped {frame.name}: {error}", file=sys.stderr)
                 continue
-            name = frame.name if source.stamp_origin == "file name" else f"{frame.index:06d}.png"
+            name = frame.name if isinstance(source, ImageFolderSource) else f"{frame.index:06d}.png"
             if options.images is not None:
-                _write_image(options.images / name, frame)
+                _write_image(options.images / name, pixels)
             tracks = result.tracks
             yield ExportFrame(name, result.features, tracks.ids, tracks.feature_indices, frame.camera)
 
@@ -214,26 +221,13 @@ def _limited(items: Iterable[Any], count: int | None, most: int | None) -> Itera
                 return
 
 
-def _write_image(path: Path, frame: Frame) -> None:
-    """Writes an image under its name once it is whole."""
-    image = frame.image if frame.image.ndim == 2 else cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-    try:
-        is_encoded, data = cv2.imencode(path.suffix, image)
-    except cv2.error:
-        is_encoded = False
-    if not is_encoded:
-        msg = f"the image {path} cannot be written: OpenCV writes no {path.suffix!r}; leave --images out"
-        raise SettingsError(msg)
-    partial = path.with_name(f".{path.name}.partial")
+def _write_image(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data.tobytes())
-        partial.replace(path)
+        encode_file(path, pixels)
     except OSError as error:
-        # One while writing names no file.
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        partial.unlink(missing_ok=True)
+        msg = f"the image {path} cannot be written: {error.strerror or error}"
+        raise SettingsError(msg) from error
 
 
 class _Export:

@@ -17,7 +17,6 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from rclpy.utilities import remove_ros_args
 from tqdm import tqdm
 
 from feature_frontend.calibration import CameraCalibration
@@ -34,11 +33,14 @@ from feature_frontend.media import (
 )
 from feature_frontend.media.timeline import DEFAULT_RATE_HZ, STAMP_POLICIES
 from feature_frontend.ros.player import ENCODINGS, Player, PlayerOptions
-from feature_frontend.tools.arguments import natural, non_negative, positive
+from feature_frontend.runtime.files import print_any_name, readable_name
+from feature_frontend.tools.arguments import natural, non_negative, positive, without_ros_arguments
 from feature_frontend.tools.interrupts import interruptible
 
 __all__ = ["main"]
 
+# Whoever takes the images has a bound of his own; this one is OpenCV's.
+_MOST_PIXELS = 2**30
 _EPILOG = """\
 Publishes sensor_msgs/Image on `image` and, where there is a calibration, sensor_msgs/CameraInfo on `camera_info` with
 the same header; remap as usual: --ros-args -r image:=/camera/image_raw -r __ns:=/robot.
@@ -52,10 +54,11 @@ In a loop, the stamps of each round go on where those of the last one ended, one
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool; returns 0 also when it is interrupted, 1 for an error that is told in one line."""
+    print_any_name()
     arguments = list(sys.argv[1:] if argv is None else argv)
     _log_to_stderr()
     try:
-        options = _parser().parse_args(_without_ros_arguments(arguments))
+        options = _parser().parse_args(without_ros_arguments(arguments))
         with interruptible():
             return _play(options, arguments)
     except FeatureFrontendError as error:
@@ -63,12 +66,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 0
-
-
-def _without_ros_arguments(arguments: list[str]) -> list[str]:
-    with _readable_ros_errors():
-        # The function expects, and keeps, the program's name in front.
-        return list(remove_ros_args(["play", *arguments])[1:])
 
 
 @contextmanager
@@ -117,7 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--frame-id", metavar="NAME", help="frame of the headers (default: that of the bag, or camera)")
     add("--topic", metavar="NAME", help="image topic of a bag that has several")
     encoding = parser.add_mutually_exclusive_group()
-    encoding.add_argument("--encoding", choices=ENCODINGS, help="default: mono8 for grey images, rgb8 for colour")
+    encoding.add_argument(
+        "--encoding",
+        choices=ENCODINGS,
+        help="default: as stored, mono8 for grey images, rgb8 for colour, mono16, 32FC1, ... for deeper ones",
+    )
     encoding.add_argument("--grey", action="store_const", dest="encoding", const="mono8", help="--encoding mono8")
     add("--qos", choices=("reliable", "sensor_data"), default="reliable", help="of the images (default reliable)")
     add(
@@ -137,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _play(options: argparse.Namespace, arguments: list[str]) -> int:
     calibration = None if options.camera_info is None else read_calibration_file(options.camera_info)
-    source = open_source(options.source, SourceOptions(topic=options.topic, rate_hz=options.rate))
+    source = open_source(options.source, SourceOptions(options.topic, options.rate, _MOST_PIXELS))
     frames = schedule(
         source,
         PlaybackSettings(
@@ -212,7 +213,9 @@ def _with_camera(scheduled: ScheduledFrame, calibration: CameraCalibration) -> S
 def _spinning_node(arguments: list[str]) -> Iterator[Node]:
     # rclpy's own handlers would end the context under a publisher in use; an interrupt ends it here, in order.
     with _readable_ros_errors():
-        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+        rclpy.init(
+            args=[readable_name(argument) for argument in arguments], signal_handler_options=SignalHandlerOptions.NO
+        )
     try:
         node = rclpy.create_node("player")
         executor = SingleThreadedExecutor()

@@ -25,6 +25,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.ros.qos import qos_profile
+from feature_frontend.runtime.files import print_any_name
 from feature_frontend.tools.arguments import positive
 from feature_frontend.tools.bag_writer import STORAGES, BagWriter, check_new_folder, header_stamp_ns, typestore_with
 
@@ -102,6 +103,7 @@ def message_type_name(message: type) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool; returns 0 also when it is interrupted, 1 for an error that is told in one line."""
+    print_any_name()
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(remove_ros_args(["record", *arguments])[1:])
     try:

@@ -20,7 +20,8 @@ from feature_frontend.errors import FeatureFrontendError, SettingsError, Weights
 from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.extractors.weights import ensure_weights, own_weights
 from feature_frontend.media import SourceOptions, open_source
-from feature_frontend.tools.arguments import above_zero, natural, positive
+from feature_frontend.runtime.files import print_any_name
+from feature_frontend.tools.arguments import above_zero, natural, positive, without_ros_arguments
 from feature_frontend.training.aliked.megadepth import read_megadepth
 from feature_frontend.training.aliked.pairs import AlikedPairs
 from feature_frontend.training.aliked.settings import AlikedSettings
@@ -83,10 +84,11 @@ checkpoint; type the same command with --resume to go on."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool; 0 when the run reached its end, 1 for an error told in one line, 130 when interrupted."""
+    print_any_name()
     keep_freed_memory()
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    options = _parser().parse_args(_without_ros_arguments(arguments))
+    options = _parser().parse_args(without_ros_arguments(arguments))
     try:
         with _interrupted_by(signal.SIGINT, signal.SIGTERM) as interrupted, processes(options.device) as group:
             return _train(options, group, interrupted, shlex.join(["train", *arguments]))
@@ -236,15 +238,6 @@ def _initial_weights(model: str, init: str) -> dict[str, torch.Tensor]:
         msg = f"weights {found.path} do not fit {model}: {error}"
         raise WeightsError(msg) from error
     return state
-
-
-def _without_ros_arguments(arguments: list[str]) -> list[str]:
-    """`ros2 run` may add ROS's own arguments, which end at a "--"."""
-    if "--ros-args" not in arguments:
-        return arguments
-    start = arguments.index("--ros-args")
-    end = arguments.index("--", start) + 1 if "--" in arguments[start:] else len(arguments)
-    return arguments[:start] + arguments[end:]
 
 
 @contextmanager

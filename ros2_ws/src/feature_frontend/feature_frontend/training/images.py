@@ -13,9 +13,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend.errors import SourceError
+from feature_frontend.errors import ImageError, SourceError
+from feature_frontend.image.image_file import IMAGE_SUFFIXES, read_image_file
+from feature_frontend.intensity import DEFAULT_INTENSITY
 from feature_frontend.media import Source
-from feature_frontend.media.image_folder import IMAGE_SUFFIXES, natural_key
+from feature_frontend.media.image_folder import natural_key
+from feature_frontend.runtime.files import readable_name
 
 __all__ = ["ColorImages", "GreyImages", "Images", "images_in_folder", "images_of_source"]
 
@@ -56,7 +59,6 @@ class Images(ABC):
             return self._cache[index]
         decoded = self.read(entry)
         if decoded is None:
-            _logger.warning("skipped %s: not a readable image", entry)
             return None
         image = _limited(decoded)
         self._cache[index] = image
@@ -65,10 +67,15 @@ class Images(ABC):
             self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
         return image
 
-    @staticmethod
-    @abstractmethod
-    def read(path: Path) -> Uint8Array | None:
-        """The image in a file; None where it cannot be read."""
+    @classmethod
+    def read(cls, path: Path) -> Uint8Array | None:
+        """The image in a file, as a source would give it; None, with a warning, where it cannot be read."""
+        try:
+            samples = read_image_file(path).samples
+        except ImageError as error:
+            _logger.warning("skipped %s: %s", readable_name(path), error)
+            return None
+        return cls.converted(DEFAULT_INTENSITY.to_grey_levels(samples))
 
     @staticmethod
     @abstractmethod
@@ -95,12 +102,6 @@ class GreyImages(Images):
     """(H, W) images."""
 
     @staticmethod
-    def read(path: Path) -> Uint8Array | None:
-        """As OpenCV decodes to grey."""
-        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        return None if image is None else np.asarray(image, np.uint8)
-
-    @staticmethod
     def converted(image: Uint8Array) -> Uint8Array:
         """Grey images stay."""
         return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
@@ -108,12 +109,6 @@ class GreyImages(Images):
 
 class ColorImages(Images):
     """(H, W, 3) RGB images."""
-
-    @staticmethod
-    def read(path: Path) -> Uint8Array | None:
-        """As OpenCV decodes to colour, in the order RGB."""
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        return None if image is None else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
     @staticmethod
     def converted(image: Uint8Array) -> Uint8Array:

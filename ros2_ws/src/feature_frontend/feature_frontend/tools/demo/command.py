@@ -16,6 +16,7 @@ from feature_frontend.calibration_file import read_calibration_file
 from feature_frontend.errors import DemoError, FeatureFrontendError
 from feature_frontend.media import SourceOptions, open_source
 from feature_frontend.media.webcam import is_webcam
+from feature_frontend.runtime.files import print_any_name
 from feature_frontend.settings import PARAMETERS
 from feature_frontend.tools.arguments import positive
 from feature_frontend.tools.demo.analysis import Summary, summarize
@@ -42,6 +43,7 @@ Leaves in the output folder: tracks.png, tracks.mp4, bag/ (rosbag2 of all topics
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool; 1 where something failed or a figure is not as it must be, told in one line."""
+    print_any_name()
     options = _parser().parse_args(list(sys.argv[1:] if argv is None else argv))
     try:
         with interruptible():

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.errors import DemoError
+from feature_frontend.image.image_file import encode_file
 from feature_frontend.tools.demo.recording import Recording, TracksRecord, read_images
 from feature_frontend.visualization import TrackTrails, draw_caption, draw_tracks, picture_strip
 
@@ -75,9 +76,11 @@ def draw_pictures(
     # A source may change its size; the strip has room for one.
     same = [picture for picture in pictures if picture.shape == pictures[0].shape]
     drawn = picture_strip(same, *heading, OLDEST_FRAMES, STRIP_WIDTH_PX // same[0].shape[1])
-    if not cv2.imwrite(str(strip), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)):
-        msg = f"the picture {strip} cannot be written; is there space left, and may the folder be written to?"
-        raise DemoError(msg)
+    try:
+        encode_file(strip, drawn)
+    except OSError as error:
+        msg = f"the picture {strip} cannot be written: {error.strerror or error}"
+        raise DemoError(msg) from error
 
 
 def _no_tracks(stamp_ns: int) -> TracksRecord:

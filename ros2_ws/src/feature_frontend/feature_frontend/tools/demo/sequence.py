@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from feature_frontend import two_view
 from feature_frontend.errors import DemoError
+from feature_frontend.image.image_file import encode_file
 from feature_frontend.rendering import Camera, Scene, default_scene, default_trajectory, render, render_depth, reproject
 
 __all__ = ["CAMERA_FILE", "POSES_FILE", "RATE_HZ", "RenderedSequence", "render_sequence"]
@@ -110,10 +111,11 @@ def render_sequence(
         nanoseconds = number * (1_000_000_000 // RATE_HZ)
         stamp_ns = FIRST_STAMP_S * 1_000_000_000 + nanoseconds
         path = folder / f"{stamp_ns // 1_000_000_000}.{stamp_ns % 1_000_000_000:09d}.png"
-        image = cv2.cvtColor(render(scene, camera, pose).image, cv2.COLOR_RGB2BGR)
-        if not cv2.imwrite(str(path), image, [cv2.IMWRITE_PNG_COMPRESSION, 2]):
-            msg = f"the image {path} cannot be written; is there space left, and may the folder be written to?"
-            raise DemoError(msg)
+        try:
+            encode_file(path, render(scene, camera, pose).image, cv2.IMWRITE_PNG_COMPRESSION, 2)
+        except OSError as error:
+            msg = f"the image {path} cannot be written: {error.strerror or error}"
+            raise DemoError(msg) from error
         poses[stamp_ns] = pose
         on_image()
     (folder / CAMERA_FILE).write_text(_calibration_yaml(camera), encoding="utf-8")

@@ -17,6 +17,7 @@ from feature_frontend.allocation import keep_freed_memory
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.media import SOURCE_KINDS, PlaybackSettings
 from feature_frontend.media.timeline import DEFAULT_RATE_HZ
+from feature_frontend.runtime.files import print_any_name
 from feature_frontend.settings import Settings
 from feature_frontend.tools.arguments import above_zero, natural, positive
 from feature_frontend.tools.bag_writer import STORAGES
@@ -47,6 +48,7 @@ The same command goes on with a run that was ended at any moment, and ends with 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool; 1 for errors that are told in a line each, `INTERRUPTED` when interrupted."""
+    print_any_name()
     keep_freed_memory()
     options = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
     _log_to_stderr()

@@ -13,12 +13,13 @@ from typing import Any
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from feature_frontend.encodings import MAX_IMAGE_PIXELS, encoding_of
 from feature_frontend.errors import SourceError
 from feature_frontend.media import PlaybackSettings, Source, SourceOptions, open_source
 from feature_frontend.media.bag import BagImage, BagSource
 from feature_frontend.media.frame import Frame, UnreadableFrame
 from feature_frontend.media.image_folder import ImageFolderSource
-from feature_frontend.media.timeline import stamp_of
+from feature_frontend.media.timeline import Stamps
 from feature_frontend.media.video import VideoSource
 from feature_frontend.media.webcam import is_webcam
 from feature_frontend.ros.image_conversion import array_to_image
@@ -50,8 +51,8 @@ class InputFrame:
     camera_infos: list[Any]
 
 
-def open_input(location: str, topic: str | None) -> Source:
-    """Opens a bag, a video or a folder of images.
+def open_input(location: str, topic: str | None, max_image_pixels: int = MAX_IMAGE_PIXELS) -> Source:
+    """Opens a bag, a video or a folder of images, these of at most `max_image_pixels` each.
 
     Raises:
         SourceError: There is none at that location, or it is a camera.
@@ -59,7 +60,7 @@ def open_input(location: str, topic: str | None) -> Source:
     if is_webcam(location):
         msg = f"{location} is a camera; expected a bag, a video or a folder of images (the node processes cameras)"
         raise SourceError(msg)
-    return open_source(location, SourceOptions(topic=topic))
+    return open_source(location, SourceOptions(topic=topic, max_image_pixels=max_image_pixels))
 
 
 def image_count(source: Source, playback: PlaybackSettings) -> int | None:
@@ -85,12 +86,13 @@ def input_frames(
         SourceError: The source is damaged, or its images have no stamps of the kind asked for.
     """
     start = playback.start if next_index is None else next_index
+    stamps = Stamps(source, playback)
     end = None if playback.count is None else playback.start + playback.count
     for found, camera_infos in _found(source, start, is_beginning=next_index is None):
         if end is not None and found.index >= end:
             return
         name = frame_id or _own_frame_id(found) or _DEFAULT_FRAME_ID
-        stamp_ns = min(stamp_of(source, playback, found), _LAST_STAMP_NS)
+        stamp_ns = min(stamps.of(found), _LAST_STAMP_NS)
         header = Header(stamp=stamp_from_ns(stamp_ns), frame_id=name)
         if isinstance(found, UnreadableFrame):
             yield InputFrame(found.index, header, None, f"{found.name}: {found.reason}", camera_infos)
@@ -128,8 +130,8 @@ def _own_frame_id(found: BagImage | Frame | UnreadableFrame) -> str:
 def _message(found: BagImage | Frame, header: Header) -> Image | CompressedImage:
     """A message of ROS: that of a bag was read by another library, whose headers results cannot take over."""
     if isinstance(found, Frame):
-        encoding = "mono8" if found.image.ndim == 2 else "rgb8"
-        return array_to_image(found.image, encoding, header.stamp, header.frame_id)
+        encoding, pixels = encoding_of(found.samples)
+        return array_to_image(pixels, encoding, header.stamp, header.frame_id)
     read = found.message
     if found.type_name == "sensor_msgs/msg/CompressedImage":
         message = CompressedImage(header=header, format=read.format)

@@ -23,7 +23,8 @@ import feature_frontend
 from feature_frontend.calibration_file import read_calibration_file
 from feature_frontend.errors import FeatureFrontendError, SettingsError, SourceError
 from feature_frontend.frontend import Frontend
-from feature_frontend.media import PlaybackSettings
+from feature_frontend.media import PlaybackSettings, Source
+from feature_frontend.media.image_folder import ImageFolderSource
 from feature_frontend.ros.calibration_watch import CalibrationWatch
 from feature_frontend.ros.camera_info import camera_info_message
 from feature_frontend.ros.frame_store import FrameStore
@@ -141,10 +142,11 @@ def process_input(request: Request, reporter: Reporter) -> Outcome:
     cv2.setNumThreads(request.threads)
     torch.backends.cudnn.deterministic = True
     playback = PlaybackSettings(**request.playback)
-    source = open_input(request.source, request.topic)
-    settings = _offline(Settings.from_mapping(request.settings), image_count(source, playback))
+    settings = Settings.from_mapping(request.settings)
+    source = open_input(request.source, request.topic, settings.max_image_pixels)
+    settings = _offline(settings, image_count(source, playback))
     frontend = Frontend.from_pretrained(settings)
-    job = _job(request, frontend)
+    job = _job(request, frontend, source)
     record = output.record()
     if record and not request.overwrite:
         if {name: record.get(name) for name in job} != job:
@@ -351,10 +353,12 @@ def _differences(earlier: Mapping[str, Any], job: Mapping[str, Any]) -> list[str
     return names
 
 
-def _job(request: Request, frontend: Frontend) -> dict[str, object]:
+def _job(request: Request, frontend: Frontend, source: Source) -> dict[str, object]:
     """All that the output depends on, as JSON reads it back."""
     settings = frontend.settings
     files = {"mask_path": settings.mask_path, "camera_info": request.camera_info}
+    if isinstance(source, ImageFolderSource) and source.times_file is not None:
+        files["times"] = str(source.times_file)
     if settings.matcher == "lightglue":
         files["lightglue_weights_path"] = settings.lightglue_weights_path
     job = {

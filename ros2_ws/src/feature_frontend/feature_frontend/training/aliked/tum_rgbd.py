@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from feature_frontend.calibration import CameraCalibration
 from feature_frontend.calibration_file import read_calibration_file
-from feature_frontend.errors import SourceError
+from feature_frontend.errors import ImageError, SourceError
+from feature_frontend.image.image_file import read_image_file
 from feature_frontend.training.aliked.posed import PosedPhotograph
 from feature_frontend.training.images import ColorImages
 
@@ -83,8 +84,12 @@ class TumSequence:
     def load(self, index: int) -> PosedPhotograph | None:
         """Photograph `index`; None where a file cannot be read or has another size than the calibration."""
         frame = self._frames[index]
-        image, levels = ColorImages.read(frame.image), cv2.imread(str(frame.depth), cv2.IMREAD_UNCHANGED)
-        if image is None or levels is None or image.shape[:2] != self._size or levels.shape != self._size:
+        image = ColorImages.read(frame.image)
+        try:
+            levels = read_image_file(frame.depth).samples
+        except ImageError:
+            return None
+        if image is None or image.shape[:2] != self._size or levels.shape != self._size:
             return None
         depth = levels.astype(np.float32) / np.float32(_DEPTH_UNITS_PER_M)
         if self._undistortion is not None:

@@ -1,0 +1,95 @@
+"""The directories of TIFF: of picture files, and of the EXIF data in files of other kinds. Nothing is decoded."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = ["ORIENTATION", "TiffDirectory", "TiffEntry", "is_tiff", "tiff_directories"]
+
+ORIENTATION = 274
+# More than a file for a camera has; a chain of directories can be long without being a loop.
+_MAX_DIRECTORIES = 100_000
+_MAX_ENTRIES = 4_096
+_FORMATS = {1: "B", 3: "H", 4: "I", 16: "Q"}
+
+
+@dataclass(frozen=True)
+class TiffEntry:
+    """Where the values of a tag lie: `count` of them from `offset` on, in struct's `format`."""
+
+    format: str
+    count: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class TiffDirectory:
+    """The integer tags of one picture in a file.
+
+    Attributes:
+        entries: By the number of the tag.
+    """
+
+    data: bytes
+    entries: dict[int, TiffEntry]
+
+    def values(self, tag: int) -> tuple[int, ...]:
+        """The integers of a tag; none where it is absent.
+
+        Raises:
+            struct.error: They lie beyond the end of the file.
+        """
+        entry = self.entries.get(tag)
+        if entry is None:
+            return ()
+        return struct.unpack_from(f"{entry.format[0]}{entry.count}{entry.format[1]}", self.data, entry.offset)
+
+    def value(self, tag: int, default: int) -> int:
+        """The first integer of a tag."""
+        found = self.values(tag)
+        return found[0] if found else default
+
+
+def is_tiff(data: bytes) -> bool:
+    """Whether the file begins as TIFF or BigTIFF does."""
+    return data[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
+
+
+def tiff_directories(data: bytes) -> Iterator[TiffDirectory]:
+    """The pictures of a file, or the first directory of EXIF data and what follows it.
+
+    Raises:
+        struct.error: A directory lies beyond the end of the file.
+        ValueError: The directories are endless, or one has too many entries.
+    """
+    order = "<" if data[:2] == b"II" else ">"
+    is_big = data[2:4] in {b"+\0", b"\0+"}
+    # (number of entries, an entry, where to go on), with the position of a value that fits into its entry.
+    count_format, entry_format, next_format, inline = ("Q", "HHQ", "Q", 12) if is_big else ("H", "HHI", "I", 8)
+    inline_bytes = struct.calcsize(order + next_format)
+    (offset,) = struct.unpack_from(order + next_format, data, 8 if is_big else 4)
+    seen: set[int] = set()
+    while offset:
+        if offset in seen or len(seen) > _MAX_DIRECTORIES:
+            msg = "its directories lead back to each other"
+            raise ValueError(msg)
+        seen.add(offset)
+        (count,) = struct.unpack_from(order + count_format, data, offset)
+        if count > _MAX_ENTRIES:
+            msg = f"a directory has {count} entries"
+            raise ValueError(msg)
+        offset += struct.calcsize(order + count_format)
+        entries = {}
+        for _ in range(count):
+            tag, kind, number = struct.unpack_from(order + entry_format, data, offset)
+            if kind in _FORMATS:
+                size = struct.calcsize(order + _FORMATS[kind]) * number
+                place = offset + inline
+                if size > inline_bytes:
+                    (place,) = struct.unpack_from(order + next_format, data, offset + inline)
+                entries[tag] = TiffEntry(order + _FORMATS[kind], number, place)
+            offset += inline + inline_bytes
+        yield TiffDirectory(data, entries)
+        (offset,) = struct.unpack_from(order + next_format, data, offset)

@@ -1,0 +1,1 @@
+"""What all of the package runs on: files and their names."""

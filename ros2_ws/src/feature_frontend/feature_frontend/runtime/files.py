@@ -1,0 +1,99 @@
+"""Files as they really are called: names that are no UTF-8, things that are no regular files, and C libraries."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["open_regular_file", "path_for_c_library", "print_any_name", "read_regular_file", "readable_name"]
+
+_ERRORS = "feature_frontend.readable"
+# What Python makes of a byte that is no UTF-8 in a file's name.
+_FIRST_ESCAPED, _LAST_ESCAPED = 0xDC80, 0xDCFF
+
+
+def readable_name(name: str | Path) -> str:
+    r"""`name` for people, logs, messages and databases: each byte that is no UTF-8 as in "f\xfcr.png".
+
+    Names from file systems without UTF-8 (GBK, Latin-1) hold characters that nothing but Python's own calls can take.
+    """
+    return str(name).encode("utf-8", _ERRORS).decode("utf-8")
+
+
+def print_any_name() -> None:
+    """Lets stdout and stderr print whatever is in a name, as `readable_name` has it, instead of raising."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors=_ERRORS)
+
+
+def open_regular_file(path: Path) -> BinaryIO:
+    """Opens a file for reading.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file: a pipe would be waited for, a device has no end. The text
+            is without the path.
+    """
+    # A pipe without a writer would be waited for by the plain call.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        msg = "it is no regular file"
+        raise OSError(msg)
+    return open(descriptor, "rb")
+
+
+def read_regular_file(path: Path, max_bytes: int) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: As `open_regular_file`, or it is larger than `max_bytes`.
+    """
+    with open_regular_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            msg = f"it has {size} bytes; expected at most {max_bytes}"
+            raise OSError(msg)
+        return file.read()
+
+
+@contextmanager
+def path_for_c_library(path: Path) -> Iterator[str]:
+    """A path to the file that a C library can take; the file stays open to it after the block.
+
+    Absolute, as libraries take "12:30.mp4" for a URL. A name that is no UTF-8, which OpenCV 5.0 ends the process for,
+    is reached by a link of another name.
+
+    Raises:
+        OSError: The link cannot be made.
+    """
+    absolute = str(path.absolute())
+    if readable_name(absolute) == absolute:
+        yield absolute
+        return
+    with tempfile.TemporaryDirectory(prefix="feature_frontend_") as folder:
+        link = Path(folder) / f"file{readable_name(path.suffix)}"
+        link.symlink_to(absolute)
+        yield str(link)
+
+
+def _readable(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    numbers = [ord(character) for character in error.object[error.start : error.end]]
+    shown = [
+        f"\\x{number & 0xFF:02x}" if _FIRST_ESCAPED <= number <= _LAST_ESCAPED else f"\\u{number:04x}"
+        for number in numbers
+    ]
+    return "".join(shown), error.end
+
+
+codecs.register_error(_ERRORS, _readable)

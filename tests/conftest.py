@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import HealthCheck, settings
 
 from benchmarks.ros_domain import own_domain
 from tests.campaign import Campaign
@@ -80,6 +81,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # How long an example takes says more of the machine than of the code; other examples are for campaigns.
+    settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("tests")
     spread_threads(config)
     # A shell starts what it runs in the background with Ctrl-C ignored, and so would be every process under test.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, settings
 
-from benchmarks.ros_domain import own_domain
+from feature_frontend.ros.own_domain import own_domain
 from tests.campaign import Campaign
 from tests.workers import is_alone, pytest_runtest_protocol, pytest_xdist_auto_num_workers, spread_threads
 

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
-from benchmarks.ros_domain import own_domain
+from feature_frontend.ros.own_domain import own_domain
 from tests.campaign import Campaign
 from tests.workers import is_alone, pytest_runtest_protocol, pytest_xdist_auto_num_workers, spread_threads
 
@@ -94,6 +95,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # How long an example takes says more of the machine than of the code; other examples are for campaigns.
+    settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("tests")
     spread_threads(config)
     # A shell starts what it runs in the background with Ctrl-C ignored, and so would be every process under test.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -9,17 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.ros_domain import own_domain
+from feature_frontend.ros.own_domain import own_domain
 from tests.campaign import Campaign
 from tests.conftest import REPOSITORY
 from tests.workers import Turns
 
+_PACKAGE = REPOSITORY / "ros2_ws" / "src" / "feature_frontend"
+
 
 def test_no_two_processes_have_one_domain() -> None:
-    script = "from benchmarks.ros_domain import own_domain; print(own_domain(), flush=True); input()"
+    script = "from feature_frontend.ros.own_domain import own_domain; print(own_domain(), flush=True); input()"
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", script], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", script], cwd=_PACKAGE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         for _ in range(3)
     ]
@@ -27,7 +29,7 @@ def test_no_two_processes_have_one_domain() -> None:
     for process in processes:
         process.communicate("\n")
     assert len(set(domains)) == 4
-    assert all(1 <= domain <= 101 for domain in domains)
+    assert all(1 <= domain <= 100 for domain in domains)
     assert own_domain() == domains[0]
 
 

@@ -91,7 +91,7 @@ def test_no_points_are_no_repeatability() -> None:
     assert repeatability(GRID, GRID, far, SIZE, SIZE, 3) == 0.0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 60), st.integers(0, 60), st.sampled_from([1.0, 3.0, 20.0]))
 def test_repeatability_is_its_formula_and_symmetric(seed: int, count0: int, count1: int, limit: float) -> None:
     rng = np.random.default_rng(seed)

@@ -73,7 +73,7 @@ def test_what_stands_in_for_a_missing_mask_is_said_and_counted() -> None:
     assert masks.counts == MaskCounts(own=1, last=1, none=3, refused=1)
 
 
-@settings(max_examples=500, deadline=None, database=None, derandomize=True)
+@settings(max_examples=500)
 @given(
     height=st.sampled_from([0, 1, 6, 7, 2**31, 2**32 - 1]),
     width=st.sampled_from([0, 1, 8, 9, 2**31, 2**32 - 1]),

@@ -244,6 +244,7 @@ class TestGraph:
         assert rows[subject][0]["verdict"] == "FAIL"
         assert text in rows[subject][0]["text"]
 
+    @pytest.mark.alone  # both must take every trigger
     def test_two_cameras(self, look: Callable[..., tuple[int, Rows]], domain_id: int) -> None:
         left = _Camera(domain_id, "/left/image", info=_info(baseline_m=0.0), stamp_ns=_triggered_ns)
         right = _Camera(domain_id, "/right/image", info=_info(baseline_m=0.1), stamp_ns=_triggered_ns)

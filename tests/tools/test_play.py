@@ -224,6 +224,7 @@ def write_bag(path: Path, storage: str, count: int) -> Path:
 
 
 class TestTime:
+    @pytest.mark.alone
     def test_rate_is_kept(self, session: Session, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "s", 21, 240, 320)
         images = of_kind(session.play(folder, "--rate", "20", count=21), "image")
@@ -264,6 +265,7 @@ class TestTime:
         assert len(stamps) >= 7
         assert stamps == [100_000_000_000 + index * 100_000_000 for index in range(len(stamps))]
 
+    @pytest.mark.alone
     def test_simulated_time_precedes_each_image_and_runs_in_between(self, session: Session, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "s", 6, 240, 320, name="100.{index}.png")
         received = session.play(folder, "--clock", count=6)

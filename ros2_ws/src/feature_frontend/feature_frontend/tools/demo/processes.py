@@ -18,6 +18,7 @@ from typing import Any
 from typing_extensions import Self
 
 from feature_frontend.errors import DemoError
+from feature_frontend.ros.own_domain import own_domain
 
 __all__ = ["Process", "ProcessGroup", "ros_environment"]
 
@@ -177,7 +178,7 @@ def ros_environment(profile: Path) -> dict[str, str]:
         profile: FastDDS profile to use where the user has not named one; it need not exist.
     """
     environment = dict(os.environ)
-    environment["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+    environment["ROS_DOMAIN_ID"] = str(own_domain())
     distribution = environment.get("ROS_DISTRO", "jazzy")
     if distribution == "humble":
         environment["ROS_LOCALHOST_ONLY"] = "1"

@@ -1,4 +1,4 @@
-"""A ROS domain that no other run of the tests or of the benchmarks on this machine uses."""
+"""A ROS domain that no other demo, test or benchmark of this project on this machine uses."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import functools
 import os
 import socket
 
+from feature_frontend.errors import FeatureFrontendError
+
 __all__ = ["own_domain"]
 
 # Of domains over 101, FastDDS's ports (7400 + 250 each) may be those that Linux gives to any program.
-_DOMAINS = range(1, 102)
+_DOMAINS = range(1, 101)
 _kept: list[socket.socket] = []
 
 
 @functools.lru_cache(maxsize=1)
 def own_domain() -> int:
-    """The domain of this process until it ends, 1 to 101.
+    """The domain of this process and of those that it starts, until it ends: 1 to 100.
 
     Raises:
-        RuntimeError: All are in use.
+        FeatureFrontendError: All are in use.
     """
     first = os.getpid() % len(_DOMAINS)
     for domain in (*_DOMAINS[first:], *_DOMAINS[:first]):
@@ -31,5 +33,5 @@ def own_domain() -> int:
         else:
             _kept.append(claim)
             return domain
-    message = f"all ROS domains from {_DOMAINS[0]} to {_DOMAINS[-1]} are in use by tests or benchmarks: end some"
-    raise RuntimeError(message)
+    msg = f"all ROS domains from {_DOMAINS[0]} to {_DOMAINS[-1]} are in use by demos, tests or benchmarks; end some"
+    raise FeatureFrontendError(msg)

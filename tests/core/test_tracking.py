@@ -216,7 +216,6 @@ def test_padded_shapes_find_the_same_points(photographs: list[Uint8Array]) -> No
         assert abs(int(found.tracks.ages.sum()) - int(expected.tracks.ages.sum())) <= 0.05 * found.tracks.ages.sum()
 
 
-@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_a_gpu_finds_the_same_points(photographs: list[Uint8Array]) -> None:
     images = [photograph[:_HEIGHT, :_WIDTH] for photograph in photographs]

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
+import torch
+
 from scripts.gpu_check.step import Context, Outcome, Step
 
 __all__ = ["Piece", "TimeBox", "as_steps"]
@@ -81,6 +83,9 @@ def as_steps(pieces: Sequence[Piece]) -> list[Step]:
 
 
 def _run(run: Callable[[Context, TimeBox], Outcome], share: float, context: Context) -> Outcome:
+    if context.is_rehearsal:
+        # On a CPU that others use too, threads that wait for each other take several times as long as one.
+        torch.set_num_threads(1)
     box = TimeBox(share * context.left_s)
     outcome = run(context, box)
     if not box.left_out:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from scripts.gpu_check import timebox
 from scripts.gpu_check.step import Context, Outcome
@@ -19,6 +21,14 @@ class _Clock:
 
     def monotonic(self) -> float:
         return self.now_s
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """As many as before, behind a rehearsal."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

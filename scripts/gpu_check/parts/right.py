@@ -31,9 +31,9 @@ def steps(context: Context) -> Sequence[Step]:
             Piece("device_features", device_features, 2.5),
             Piece("device_matchers", device_matchers, 1.0),
             Piece("same_bytes", same_bytes, 1.5),
-            Piece("gpu_tests", gpu_tests, 2.5),
             Piece("half_precision", half_precision, 1.0),
             Piece("silk_seeded", silk_seeded, 0.7),
+            Piece("gpu_tests", gpu_tests, 2.5),
             Piece("tf32_cost", format_cost, 0.7),
         )
     )

@@ -151,13 +151,16 @@ def _squeeze(context: Context, network: str, tracker: str, share: float, image: 
     node = _Node(Frontend(on_device(settings), settings))
     memory = Memory(context.device)
     wrong: list[str] = []
+    # What stays for good, such as a library's workspace, is there behind the first frame.
+    expected, _ = node.process(image, 0.0)
+    node.frontend.reset()
     node.frontend.free_memory()
     before = memory.held()
-    (expected, _), most = memory.most_during(lambda: node.process(image, 0.0))
+    _, most = memory.most_during(lambda: node.process(image, 0.0))
     needed = most - before
     node.frontend.reset()
     node.frontend.free_memory()
-    limit = memory.held() + int(share * needed)
+    limit = before + int(share * needed)
     refused = 0
     note = ""
     small: FrameResult | None = None

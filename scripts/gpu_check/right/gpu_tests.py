@@ -10,14 +10,14 @@ from xml.etree import ElementTree
 
 from benchmarks.images import REPOSITORY
 from benchmarks.types import Table
-from scripts.gpu_check.step import Context, Outcome
+from scripts.gpu_check.step import Context, LeftOutError, Outcome
 from scripts.gpu_check.timebox import TimeBox
 
 __all__ = ["PytestRun", "gpu_tests", "read_junit"]
 
 _MARK = "mark.gpu"
 _MARKS = "NEEDS_GPU"
-_LEAST_S = 30.0
+_LEAST_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,9 @@ def gpu_tests(context: Context, box: TimeBox) -> Outcome:
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", f"--junitxml={report}"]
     command.append("--continue-on-collection-errors")
     limit_s = min(max(box.left_s, _LEAST_S), context.left_s)
+    if limit_s < _LEAST_S:
+        msg = f"pytest needs {_LEAST_S:g} s, {limit_s:.0f} s were left"
+        raise LeftOutError(msg)
     log = context.scratch / "gpu_tests.txt"
     try:
         done = subprocess.run(

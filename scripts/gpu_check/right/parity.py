@@ -28,6 +28,7 @@ __all__ = ["aliked_parity", "format_cost", "half_precision", "silk_parity", "sil
 
 # Networks of which no reference outputs exist.
 _WITHOUT_GOLDEN = ("silk-vggnp-3", "silk-vggnp-2")
+_SMALL = ("aliked-t16", "silk-vggnp-mu")
 _QUICKEST_FIRST = ("odd", "tum", "kitti")
 _PARITY_COLUMNS = ("network", "image", "found", "worst px", "worst score", "worst cosine", "at 0.2", "differ", "")
 
@@ -52,7 +53,7 @@ def format_cost(context: Context, box: TimeBox) -> Outcome:
     """What convolutions in TF32, torch's default on a GPU, cost in parity; measured, no bar."""
     with tensor_float32(convolutions=True, products=False):
         rows, left_out = _aliked(context, box)
-    where = "No TF32 on a CPU: these are float32's own." if context.is_rehearsal else "Measured; no bar."
+    where = "No TF32 on a CPU: these are float32's own" if context.is_rehearsal else "Measured; no bar"
     table = Table(
         "The same with TF32 in convolutions, torch's default on a GPU", _PARITY_COLUMNS, _parity_cells(rows), where
     )
@@ -138,8 +139,9 @@ def half_precision(context: Context, box: TimeBox) -> Outcome:
     there = [name for name in ("tum", "kitti") if (context.shared / "data" / SEQUENCES[name]).is_dir()]
     _need(there, f"no sequences in {context.shared / 'data'}")
     rows, data, missed = [], {}, []
-    # A CPU has no fast bfloat16 everywhere, and the settings are tried in this order.
-    settings = list(product(networks if not context.is_rehearsal else reversed(networks), REDUCED_PRECISION, there))
+    if context.is_rehearsal:
+        networks.sort(key=lambda name: name not in _SMALL)
+    settings = list(product(networks, REDUCED_PRECISION, there))
     with tensor_float32(convolutions=False, products=False):
         for network, dtype, image in box.each(settings, lambda each: f"{each[0]} {_short(each[1])} {each[2]}"):
             result = measure_precision(network, dtype, image, context.shared, context.device)

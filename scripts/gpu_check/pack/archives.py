@@ -55,5 +55,5 @@ def cached(cache: Path, name: str, key: Iterable[str], make: Callable[[Path], ob
 
 
 def file_key(files: Iterable[Path]) -> list[str]:
-    """What changes when one of the files does: names, sizes and times of change."""
-    return [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in sorted(files)]
+    """What changes when one of the files does: names, sizes and times of change; not where they lie."""
+    return [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in sorted(files)]

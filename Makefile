@@ -1,7 +1,7 @@
 # `make` lists the targets. Every one sets up what it needs first, which takes no time when nothing changed.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test campaign check format parity evaluate evaluate-tracks benchmark docker-build clean
+.PHONY: help setup demo test campaign check format parity evaluate evaluate-tracks benchmark gpu-check gpu-pack gpu-results docker-build clean
 
 # Run inside the set-up environment, whatever the caller's shell has.
 in_env := . ./env.sh &&
@@ -45,8 +45,24 @@ benchmark: setup ## speed beside kornia and OpenCV in one run (SUITE=extract|mat
 	  echo "benchmark: kornia cannot be installed here (it needs Python 3.11): runs without it" >&2; }; \
 	  python -m benchmarks $(SUITE) $(ARGS)
 
+gpu-check: setup ## prove, measure and train on a CUDA card within MINUTES=8 (DEVICE=cpu rehearses it without one, PARTS="right fast ...")
+ifeq ($(DEVICE),cpu)
+	@$(in_env) python -m scripts.gpu_check.rehearsal --minutes $(or $(MINUTES),3) --output gpu_check_output $(PARTS)
+else
+	@$(in_env) { python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/benchmark.txt || \
+	  echo "gpu-check: kornia cannot be installed here (it needs Python 3.11): runs without it" >&2; }; \
+	  python -m scripts.gpu_check.runner --minutes $(or $(MINUTES),8) --output gpu_check_output $(PARTS)
+endif
+
+gpu-pack: setup ## pack what a bare machine with a card lacks into .gpu, for the same check there (PARTS="fast ..." for some parts)
+	@$(in_env) python -m scripts.gpu_check.pack $(PARTS)
+
+gpu-results: setup ## put the archives of a check on a card, in FROM=folder, into benchmarks/results/gpu
+	@$(in_env) python -m scripts.gpu_check.results "$(FROM)"
+
 docker-build: ## build the container image
 	docker build -f docker/Dockerfile -t feature-frontend .
 
 clean: ## remove everything that setup and the tools made
-	rm -rf .venv .setup ros2_ws/build ros2_ws/install ros2_ws/log demo_output evaluation_output .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .setup ros2_ws/build ros2_ws/install ros2_ws/log demo_output evaluation_output .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+	  .gpu .gpu-cache gpu_check_output

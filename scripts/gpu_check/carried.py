@@ -51,7 +51,7 @@ def unpack(carried: Path, folder: Path) -> list[str]:
         target = folder / archive.name.partition("-")[0]
         try:
             with tarfile.open(archive) as tar:
-                tar.extractall(target)
+                tar.extractall(target, filter="data")
         except (OSError, EOFError, tarfile.TarError) as error:
             return f"{archive.name} is broken: {type(error).__name__}: {error}"
         return ""

@@ -87,7 +87,7 @@ def copy_tree(carried: Path, tree: Path) -> Path:
 def machine(folder: Path) -> Path:
     """The Python of an environment with what is installed here of target_packages.txt, as hard links, and no more."""
     there = target_packages()
-    installed = {}
+    installed: dict[str, importlib.metadata.Distribution] = {}
     for distribution in importlib.metadata.distributions():
         name = canonicalize_name(distribution.metadata["Name"])
         if name in there:

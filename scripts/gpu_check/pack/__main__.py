@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.images import REPOSITORY
@@ -112,10 +113,7 @@ def pack(output: Path, cache: Path, shared: Path, python: str, parts: Sequence[s
             left_out.append(f"{content.what}: no {content.pattern} in {shared}")
             continue
         key = file_key([*files, REPOSITORY / "scripts" / "gpu_check" / "pack" / "contents.py"])
-        add(
-            cached(cache, f"shared-{content.name}", key, lambda folder, each=content: each.fill(shared, folder)),
-            content.what,
-        )
+        add(cached(cache, f"shared-{content.name}", key, partial(content.fill, shared)), content.what)
     _write(output, archives, {"python": python, "parts": list(parts), "left_out": left_out})
     rows.append(Row("what is packed, and the state of git", _own_size(output)))
     return rows, left_out

@@ -35,7 +35,7 @@ def write_archive(folder: Path, archive: Path) -> None:
                     tar.addfile(entry, file)
 
 
-def cached(cache: Path, name: str, key: Iterable[str], make: Callable[[Path], None]) -> Path:
+def cached(cache: Path, name: str, key: Iterable[str], make: Callable[[Path], object]) -> Path:
     """The archive NAME.tar.xz of the folder that `make` fills; from `cache` where one with the same `key` lies."""
     digest = hashlib.sha256("\n".join(key).encode()).hexdigest()[:16]
     archive = cache / f"{name}-{digest}.tar.xz"
@@ -55,5 +55,5 @@ def cached(cache: Path, name: str, key: Iterable[str], make: Callable[[Path], No
 
 
 def file_key(files: Iterable[Path]) -> list[str]:
-    """What changes when one of the files does: names, sizes and times of change."""
-    return [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in sorted(files)]
+    """What changes when one of the files does: names, sizes and times of change; not where they lie."""
+    return [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in sorted(files)]

@@ -40,7 +40,7 @@ class Content:
     what: str
     parts: frozenset[str]
     pattern: str
-    copy: Callable[[Path, Path], None] = shutil.copyfile
+    copy: Callable[[Path, Path], object] = shutil.copyfile
     most_images: int = 0
 
     def files(self, shared: Path) -> list[Path]:
@@ -62,6 +62,9 @@ class Content:
 
 def _smaller(path: Path, target: Path) -> None:
     image = cv2.imread(str(path))
+    if image is None:
+        msg = f"cannot read {path}; expected an image"
+        raise OSError(msg)
     factor = _PHOTOGRAPH_SIDE / min(image.shape[:2])
     if factor < 1:
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)

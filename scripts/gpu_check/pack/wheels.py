@@ -8,10 +8,10 @@ import sys
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from email.message import Message
 from email.parser import HeaderParser
 from pathlib import Path
 
-from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
@@ -86,13 +86,18 @@ def fetch(requirements: Sequence[str], python: str, folder: Path) -> list[Path]:
 def unmet_requirements(wheels: Sequence[Path], python: str) -> list[str]:
     """What the wheels say they need and neither they nor the machine with the card have, a line each."""
     versions = {name: version for name, version, *_ in (parse_wheel_filename(wheel.name) for wheel in wheels)}
-    environment = {**default_environment(), "python_version": python, "python_full_version": f"{python}.0", "extra": ""}
+    environment = {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "platform_machine": "x86_64",
+        "extra": "",
+    }
     there = target_packages()
     unmet = []
     for wheel in wheels:
         for line in _metadata(wheel).get_all("Requires-Dist") or []:
             need = Requirement(line)
-            if need.marker is not None and not need.marker.evaluate({**environment, "platform_machine": "x86_64"}):
+            if need.marker is not None and not need.marker.evaluate({**environment}):
                 continue
             name = canonicalize_name(need.name)
             if name not in there and (name not in versions or not need.specifier.contains(versions[name])):
@@ -140,7 +145,7 @@ def _find(need: Requirement, folder: Path) -> Path | None:
     return None
 
 
-def _metadata(wheel: Path) -> dict[str, list[str]]:
+def _metadata(wheel: Path) -> Message:
     with zipfile.ZipFile(wheel) as archive:
         name = next(each for each in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", each))
-        return HeaderParser().parsestr(archive.read(name).decode())  # type: ignore[return-value]
+        return HeaderParser().parsestr(archive.read(name).decode())

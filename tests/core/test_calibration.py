@@ -10,6 +10,7 @@ import pytest
 
 from feature_frontend.calibration import CameraCalibration, RegionOfInterest, normalize_points
 from feature_frontend.errors import CalibrationError
+from feature_frontend.stereo.rig import StereoRig
 
 _MATRIX = np.array([[420.0, 0.0, 322.0], [0.0, 418.0, 239.0], [0.0, 0.0, 1.0]])
 
@@ -153,3 +154,7 @@ def test_a_camera_of_which_only_p_is_known_has_rays_where_its_images_are_rectifi
     assert calibration.focal_px(rectified=True) == 999.5
     with pytest.raises(CalibrationError, match=r"K is 0, and only P is known: .*rectified"):
         normalize_points(calibration, np.array([[1673.0, 340.0]]))
+    right = replace(calibration, projection_matrix=(1000.0, 0, 673, -100, 0, 1000, 340, 0, 0, 0, 1, 0))
+    assert StereoRig(calibration, right, rectified=True)
+    with pytest.raises(CalibrationError, match=r"left camera_info: the matrix K is 0"):
+        StereoRig(calibration, right, rectified=False)

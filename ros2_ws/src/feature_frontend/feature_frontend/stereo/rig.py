@@ -46,6 +46,8 @@ class StereoRig:
         for name, camera in (("left", self.left), ("right", self.right)):
             try:
                 camera.check_rectified()
+                if not self.rectified:
+                    camera.check_raw()
             except CalibrationError as error:
                 msg = f"{name} camera_info: {error}"
                 raise CalibrationError(msg) from error

@@ -31,7 +31,7 @@ _ROS_PACKAGES = {
     "std_msgs",
     "std_srvs",
 }
-_MAX_LINES = 400
+_MAX_LINES = 600
 # Files that may be longer, each with the reason.
 _LONGER_FILES: dict[str, str] = {}
 

@@ -10,11 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# Marks of a test, or of one of its parameters, that runs on a GPU.
-NEEDS_GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"))
 _FIGURES = pytest.StashKey[list[str]]()
 
 

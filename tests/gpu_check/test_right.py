@@ -131,7 +131,7 @@ def test_what_is_not_there_is_left_out_with_its_name(tmp_path: Path, monkeypatch
     for step, text in (
         (parity.aliked_parity, "no weights of aliked-t16"),
         (parity.silk_parity, "no reference outputs of SiLK"),
-        (parity.half_precision, "no sequences"),
+        (parity.half_precision, "no frames"),
     ):
         with pytest.raises(LeftOutError, match=text):
             step(context, TimeBox(_BRIEFLY))

@@ -69,7 +69,8 @@ def whole_frames(context: Context, box: TimeBox) -> Outcome:
     missing += [f"lightglue ({why_not})"] if why_not else []
     floors = Floors(context.device)
     frames: dict[Any, Frames] = {}
-    rows, data = [], {}
+    rows: list[tuple[str, ...]] = []
+    data: dict[str, Any] = {}
     settings = settings_in_order(context, networks, has_lightglue=not why_not)
     for timed in box.each(settings, lambda each: each.name):
         seconds = _FIRST_S if len(rows) < _FIRST else _OTHER_S

@@ -16,7 +16,7 @@ from scripts.gpu_check.timebox import TimeBox
 __all__ = ["PytestRun", "gpu_tests", "read_junit"]
 
 _MARK = "mark.gpu"
-_LEAST_S = 15.0
+_LEAST_S = 8.0
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,8 @@ def available(context: Context, extractors: Sequence[str]) -> tuple[list[str], l
         LeftOutError: None is.
     """
     weights_dir = str(context.shared / "weights")
-    there, missing = [], []
+    there: list[str] = []
+    missing: list[str] = []
     for name in extractors:
         record = EXTRACTORS[name].weights
         is_there = record is not None and find_weights(record, weights_dir) is not None

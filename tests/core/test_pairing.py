@@ -14,7 +14,6 @@ from feature_frontend.frontend import FrameResult, FrameState, Frontend
 from feature_frontend.pairing import PlainPairing, RecordedPairing, make_pairing
 from feature_frontend.recording import EagerRecorder, Recorder, make_recorder
 from feature_frontend.settings import Settings
-from tests.conftest import NEEDS_GPU
 from tests.core.seeded import seeded_extractor
 
 Uint8Array = npt.NDArray[np.uint8]
@@ -23,7 +22,7 @@ _devices = pytest.mark.parametrize(
     "device",
     [
         "cpu",
-        pytest.param("cuda", marks=NEEDS_GPU),
+        pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")),
     ],
 )
 

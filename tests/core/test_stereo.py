@@ -22,7 +22,6 @@ from feature_frontend.stereo.matching import match_stereo
 from feature_frontend.stereo.rig import StereoRig
 from feature_frontend.stereo.row_matching import RowOptions, match_rows
 from feature_frontend.types import Features, Matches
-from tests.conftest import NEEDS_GPU
 from tests.core.seeded import seeded_extractor
 from tests.stereo_pair import raw_pair, rectified_pair
 from tests.tolerances import STEREO_MEDIAN_DEPTH_ERROR
@@ -244,7 +243,7 @@ def test_without_calibrations_only_rectified_images_of_one_size_match() -> None:
     [
         ("cpu", False),
         ("cpu", True),
-        pytest.param("cuda", True, marks=NEEDS_GPU),
+        pytest.param("cuda", True, marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")),
     ],
 )
 def test_both_sides_go_through_the_network_together(

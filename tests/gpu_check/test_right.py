@@ -131,7 +131,7 @@ def test_what_is_not_there_is_left_out_with_its_name(tmp_path: Path, monkeypatch
     for step, text in (
         (parity.aliked_parity, "no weights of aliked-t16"),
         (parity.silk_parity, "no reference outputs of SiLK"),
-        (parity.half_precision, "no sequences"),
+        (parity.half_precision, "no frames"),
     ):
         with pytest.raises(LeftOutError, match=text):
             step(context, TimeBox(_BRIEFLY))
@@ -228,7 +228,7 @@ def test_a_run_of_the_tests_is_judged(run: PytestRun, on_a_card: bool, in_a_rehe
 
 def test_the_tests_marked_gpu_are_found() -> None:
     files = {path.name for path in Path(__file__).parents[1].rglob("test_*.py") if gpu_tests._runs_on_a_gpu(path)}
-    assert {"test_extractor.py", "test_mask.py", "test_pairing.py", "test_stereo.py"} <= files
+    assert {"test_extractor.py", "test_mask.py"} <= files
 
 
 def test_tensor_float32_is_as_before_behind_the_block() -> None:

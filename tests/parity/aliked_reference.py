@@ -13,7 +13,7 @@ import torch
 from feature_frontend import Features, load_extractor
 from tests.tolerances import PARITY
 
-__all__ = ["IMAGES", "MODELS", "ParityResult", "measure"]
+__all__ = ["IMAGES", "MODELS", "ParityResult", "image_path", "measure", "read_image"]
 
 MODELS = ("aliked-t16", "aliked-n16", "aliked-n16rot", "aliked-n32")
 IMAGES = ("tum", "kitti", "odd")
@@ -83,9 +83,14 @@ def measure(model: str, image_name: str, shared: Path, device: str = "cpu") -> P
     )
 
 
+def image_path(name: str, shared: Path) -> Path:
+    """Where the image of that name lies."""
+    return shared / _FILES[name]
+
+
 def read_image(name: str, shared: Path) -> npt.NDArray[np.uint8]:
     """The image of that name as the reference saw it, RGB."""
-    image = cv2.cvtColor(cv2.imread(str(shared / _FILES[name])), cv2.COLOR_BGR2RGB).astype(np.uint8)
+    image = cv2.cvtColor(cv2.imread(str(image_path(name, shared))), cv2.COLOR_BGR2RGB).astype(np.uint8)
     return image[37:350, 21:540] if name == "odd" else image
 
 

@@ -197,7 +197,7 @@ def _compiled(context: Context, timed: Timed) -> OwnFrames:
 
 def _compile(extractor: Extractor, how: dict[str, str]) -> None:
     network: Any = extractor._network
-    compile_: Callable[[Any], Any] = partial(torch.compile, dynamic=False, **how)  # type: ignore[call-overload]
+    compile_: Callable[[Any], Any] = partial(torch.compile, dynamic=False, **how)
     if hasattr(network, "_encode"):
         # SiLK's maps are made by parts; the convolutions are its work.
         network._encode = compile_(network._encode)

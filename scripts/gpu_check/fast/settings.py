@@ -84,7 +84,7 @@ def settings_in_order(context: Context, networks: Sequence[str], *, has_lightglu
     ranked = sorted(
         product(*(list(enumerate(each)) for each in choices)), key=lambda each: sum(number > 0 for number, _ in each)
     )
-    return [Timed(*model, *size, *budget, *precision) for model, size, budget, precision in map(_values, ranked)]  # type: ignore[misc]
+    return [Timed(*model, *size, *budget, *precision) for model, size, budget, precision in map(_values, ranked)]  # type: ignore[arg-type]
 
 
 def sizes(context: Context) -> tuple[Size, ...]:

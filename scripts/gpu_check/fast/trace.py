@@ -124,7 +124,7 @@ def _kernels(events: Sequence[Any], *, on_device: bool) -> list[Kernel]:
     """Of the device what ran there; of a CPU the operations, without those that they call."""
     durations: dict[str, list[float]] = defaultdict(list)
     for event in events:
-        is_of_device = event.device_type == torch.autograd.DeviceType.CUDA
+        is_of_device = event.device_type.name == "CUDA"
         if is_of_device != on_device:
             continue
         us = event.time_range.elapsed_us() if on_device else event.self_cpu_time_total

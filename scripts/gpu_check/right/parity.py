@@ -14,12 +14,12 @@ from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.extractors.silk import SILK_CONFIGS, Silk
 from scripts.gpu_check.models import ALIKED, available, recorded, settings_for, tensor_float32
-from scripts.gpu_check.real_frames import SEQUENCES, sequences
+from scripts.gpu_check.real_frames import sequences
 from scripts.gpu_check.right.comparing import compare_features
 from scripts.gpu_check.right.wording import mark, sides, verdict
 from scripts.gpu_check.step import Context, LeftOutError, Outcome
 from scripts.gpu_check.timebox import TimeBox
-from tests.parity.aliked_reference import ParityResult, measure
+from tests.parity.aliked_reference import ParityResult, image_path, measure
 from tests.parity.reduced_precision import measure_precision
 from tests.parity.silk_reference import NAMES, measure_silk
 from tests.tolerances import DEVICE, PARITY, REDUCED_PRECISION, SILK_PARITY
@@ -136,8 +136,8 @@ def silk_seeded(context: Context, box: TimeBox) -> Outcome:
 def half_precision(context: Context, box: TimeBox) -> Outcome:
     """float16 and bfloat16 against float32, all networks with weights, by `REDUCED_PRECISION`."""
     networks, missing = available(context, ("aliked-n16", "aliked-t16", "silk-vggnp-mu", "aliked-n32", "aliked-n16rot"))
-    there = [name for name in ("tum", "kitti") if (context.shared / "data" / SEQUENCES[name]).is_dir()]
-    _need(there, f"no sequences in {context.shared / 'data'}")
+    there = [name for name in ("tum", "kitti") if image_path(name, context.shared).is_file()]
+    _need(there, f"no frames in {context.shared / 'data'}")
     rows, data, missed = [], {}, []
     if context.is_rehearsal:
         networks.sort(key=lambda name: name not in _SMALL)
@@ -190,7 +190,8 @@ def _aliked(context: Context, box: TimeBox) -> tuple[list[tuple[str, str, Parity
     settings = [
         (model, image)
         for model, image in _diagonally(models, _QUICKEST_FIRST)
-        if (folder / f"{model}_{image}_top500.npz").is_file() and (folder / f"{model}_{image}_thr0.2.npz").is_file()
+        if image_path(image, context.shared).is_file()
+        and all((folder / f"{model}_{image}_{mode}.npz").is_file() for mode in ("top500", "thr0.2"))
     ]
     _need(settings, f"no reference outputs of ALIKED in {folder}")
     missing += [

@@ -87,13 +87,13 @@ def device_matchers(context: Context, box: TimeBox) -> Outcome:
         missing.append(f"lightglue ({why_not or 'no aliked-n16'})")
     rows, data, missed = [], {}, []
     frames = sequences(context, 2, (240, 176))
-    # In a rehearsal each matcher is to have a turn; LightGlue knows aliked-n16 alone.
+    # LightGlue knows aliked-n16 alone.
     settings = [
         (gate, network, name)
         for gate, network, name in product(_GATES, networks, frames)
         if gate != "lightglue" or (network == "aliked-n16" and not why_not)
     ]
-    settings.sort(key=lambda each: (each[2] != next(iter(frames)), each[0] != "lightglue"))
+    settings.sort(key=lambda each: (each[2] != next(iter(frames)), each[0] == "lightglue"))
     pairs: dict[tuple[str, str], tuple[Features, Features]] = {}
     with tensor_float32(convolutions=False, products=False):
         for gate, network, name in box.each(settings, lambda each: f"{each[0]}, {each[1]} on {each[2]}"):

@@ -71,6 +71,7 @@ def main(output: str, count: str, options: str = "{}") -> None:
     faulthandler.dump_traceback_later(_RECEIVE_S + 20, exit=True)
     rclpy.init()
     node = Receiver(json.loads(options))
+    print("listening", flush=True)
     end_s = time.monotonic() + _RECEIVE_S
     quiet_s = time.monotonic()
     while time.monotonic() < end_s and (node.images < int(count) or time.monotonic() - quiet_s < 0.5):

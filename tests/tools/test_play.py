@@ -293,7 +293,9 @@ class TestErrors:
         self, start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         folder = write_images(tmp_path / "s", 1, 24, 32)
-        start(RECEIVER, tmp_path / "out", "1")
+        receiver = start(RECEIVER, tmp_path / "out", "1")
+        assert receiver.stdout is not None
+        assert receiver.stdout.readline() == "listening\n"
         assert main([str(folder), "--wait-timeout", "5", "--ros-args", "-r", "image:=up"]) == 1
         errors = capsys.readouterr().err
         assert "images are awaited on /image: play there with --ros-args -r image:=/image" in errors
@@ -302,7 +304,9 @@ class TestErrors:
         self, start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         folder = write_images(tmp_path / "s", 1, 24, 32)
-        start(RECEIVER, tmp_path / "out", "1")
+        receiver = start(RECEIVER, tmp_path / "out", "1")
+        assert receiver.stdout is not None
+        assert receiver.stdout.readline() == "listening\n"
         assert main([str(folder), "--wait-timeout", "5", "--qos", "sensor_data"]) == 1
         errors = capsys.readouterr().err
         assert "receiver asks for reliable images, which --qos sensor_data does not offer" in errors

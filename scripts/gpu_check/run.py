@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         spent_s = time.monotonic() - begun_s
         print(f"gpu-check: unpacked in {spent_s:.1f} s", flush=True)
         command = [sys.executable, "-m", "scripts.gpu_check.runner", *arguments.parts, "--device", arguments.device]
-        command += ["--minutes", f"{max(arguments.minutes - spent_s / 60, 0):.3f}", "--output", str(arguments.output.resolve())]
+        command += ["--minutes", f"{max(arguments.minutes - spent_s / 60, 0):.3f}"]
+        command += ["--output", str(arguments.output.resolve())]
         status = subprocess.run(command, cwd=REPOSITORY, env=environment, check=False).returncode
     for line in (wrong := misfits(arguments.output)):
         print(f"gpu-check: will not come back: {line}", file=sys.stderr)

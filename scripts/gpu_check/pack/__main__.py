@@ -76,7 +76,7 @@ def pack(output: Path, cache: Path, shared: Path, python: str, parts: Sequence[s
     Raises:
         subprocess.CalledProcessError: A wheel cannot be fetched.
     """
-    tree = sum((REPOSITORY / path).stat().st_size for path in travelling_files())
+    tree = sum((REPOSITORY / path).lstat().st_size for path in travelling_files())
     rows = [Row("the working tree", tree)]
     left_out: list[str] = []
     archives: list[Path] = []

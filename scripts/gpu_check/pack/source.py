@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,15 @@ __all__ = ["source_state", "travelling_files"]
 
 
 def travelling_files() -> list[Path]:
-    """What is carried besides: files that git tracks and new ones that it does not ignore, below the repository."""
+    """What is carried besides: files and links that git tracks, and new ones that it does not ignore."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True).stdout.decode().split("\0")
-    return sorted({Path(name) for name in listed if name and (REPOSITORY / name).is_file()})
+    return sorted({Path(name) for name in listed if name and os.path.lexists(REPOSITORY / name)})
 
 
 def source_state() -> str:
     """JSON: the commit, whether it is clean, and the SHA-256 of each file."""
-    files = {str(path): hashlib.sha256((REPOSITORY / path).read_bytes()).hexdigest() for path in travelling_files()}
+    paths = [path for path in travelling_files() if (REPOSITORY / path).is_file()]
+    files = {str(path): hashlib.sha256((REPOSITORY / path).read_bytes()).hexdigest() for path in paths}
     state: dict[str, Any] = {**describe_source(), "files": files}
     return json.dumps(state, indent=0) + "\n"

@@ -12,7 +12,6 @@ from benchmarks.floors import copying_floor, count_operations, product_floor
 from benchmarks.types import Canvas
 from feature_frontend.extractors.execution import whole_frame
 from feature_frontend.extractors.extractor import Extractor
-from scripts.gpu_check.models import tensor_float32
 
 __all__ = ["Floors", "matching_operations"]
 
@@ -69,11 +68,9 @@ class Floors:
         return floors
 
     def rate(self, dtype: torch.dtype) -> float:
-        """Operations a second of one large product: in TF32 where float32 convolutions may use that."""
+        """Operations a second of one large product, in float32 without TF32, as the networks run."""
         if dtype not in self._rates:
-            may = torch.backends.cudnn.allow_tf32
-            with tensor_float32(convolutions=may, products=may):
-                self._rates[dtype] = product_floor("products", 1, self._device, dtype).rate
+            self._rates[dtype] = product_floor("products", 1, self._device, dtype).rate
         return self._rates[dtype]
 
     def _count(self, extractor: Extractor, images: Sequence[Canvas]) -> _Counted:

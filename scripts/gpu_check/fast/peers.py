@@ -142,7 +142,7 @@ class _Measured:
         note = (
             f"{self.rounds} rounds in turns over {self._frames.description}; image on the host in, keypoints, scores, "
             f"descriptors and matches with the frame before on the host out. Last column: time of {peer} over "
-            "this one's, median of the rounds (95 % interval). float32 with TF32 in convolutions, torch's own choice."
+            "this one's, median of the rounds (95 % interval). float32 is without TF32, for all of them."
         )
         title = f"{self._timed.model} {self._timed.where}, {self._context.device}"
         table = Table(title, ("engine", "matches", *COLUMNS, "floor", "times as fast"), rows, note)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from scripts.gpu_check.right.execution import device_features, recorded_graphs
 from scripts.gpu_check.right.full_memory import full_memory
 from scripts.gpu_check.right.gpu_tests import gpu_tests
-from scripts.gpu_check.right.parity import aliked_parity, format_cost, half_precision, silk_parity, silk_seeded
+from scripts.gpu_check.right.parity import aliked_parity, half_precision, silk_parity, silk_seeded
 from scripts.gpu_check.right.repetition import same_bytes
 from scripts.gpu_check.right.sequences import device_matchers, device_trackers
 from scripts.gpu_check.step import Context, Step
@@ -34,6 +34,5 @@ def steps(context: Context) -> Sequence[Step]:
             Piece("half_precision", half_precision, 1.0),
             Piece("silk_seeded", silk_seeded, 0.7),
             Piece("gpu_tests", gpu_tests, 2.5),
-            Piece("tf32_cost", format_cost, 0.7),
         )
     )

@@ -24,7 +24,7 @@ from tests.parity.reduced_precision import measure_precision
 from tests.parity.silk_reference import NAMES, measure_silk
 from tests.tolerances import DEVICE, PARITY, REDUCED_PRECISION, SILK_PARITY
 
-__all__ = ["aliked_parity", "format_cost", "half_precision", "silk_parity", "silk_seeded"]
+__all__ = ["aliked_parity", "half_precision", "silk_parity", "silk_seeded"]
 
 # Networks of which no reference outputs exist.
 _WITHOUT_GOLDEN = ("silk-vggnp-3", "silk-vggnp-2")
@@ -47,25 +47,6 @@ def aliked_parity(context: Context, box: TimeBox) -> Outcome:
     missed = [f"{model} on {image}" for model, image, result in rows if not result.passes]
     text = verdict(len(rows), missed, left_out)
     return Outcome(not missed, text, [table], {"results": _parity_data(rows), "missing": left_out})
-
-
-def format_cost(context: Context, box: TimeBox) -> Outcome:
-    """What convolutions in TF32, torch's default on a GPU, cost in parity; measured, no bar."""
-    with tensor_float32(convolutions=True, products=False):
-        rows, left_out = _aliked(context, box)
-    where = "No TF32 on a CPU: these are float32's own" if context.is_rehearsal else "Measured; no bar"
-    table = Table(
-        "The same with TF32 in convolutions, torch's default on a GPU", _PARITY_COLUMNS, _parity_cells(rows), where
-    )
-    least = min(result.share for _, _, result in rows)
-    worst = max(result.worst_position_px for _, _, result in rows)
-    cosine = min(result.worst_cosine for _, _, result in rows)
-    text = (
-        f"TF32 in convolutions: at least {least:.1%} of the keypoints within {PARITY.position_px} px, the worst at "
-        f"{worst:.2g} px, worst cosine {cosine:.4f}. {where}"
-    )
-    data = {"results": _parity_data(rows), "missing": left_out}
-    return Outcome(passed=True, text=text, tables=[table], data=data)
 
 
 def silk_parity(context: Context, box: TimeBox) -> Outcome:

@@ -60,7 +60,7 @@ def repeat(run: Callable[[], str], times: int) -> Repeated:
 
 
 def same_bytes(context: Context, box: TimeBox) -> Outcome:
-    """Features, batches, frames with matches, LightGlue and the persistent tracker; with torch's own TF32."""
+    """Features, batches, frames with matches, LightGlue and the persistent tracker."""
     first = "silk-vggnp-mu" if context.is_rehearsal else "aliked-n16"
     networks, missing = available(context, list(dict.fromkeys((first, "silk-vggnp-mu"))))
     frames = next(iter(sequences(context, 2 if context.is_rehearsal else 10, (160, 128)).values()))

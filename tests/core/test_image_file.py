@@ -27,11 +27,14 @@ from tests.image_messages import raw_image
 
 Uint8Array = npt.NDArray[np.uint8]
 
+_OPENCV = tuple(map(int, cv2.__version__.split(".")[:2]))
 _LAYOUTS = [
     (suffix, sample, channels)
     for suffix, (samples, counts) in LOSSLESS.items()
     for sample in samples
     for channels in counts
+    # Refused by OpenCV before 4.6.
+    if _OPENCV >= (4, 6) or (sample, channels) != ("f8", 3)
 ]
 
 
@@ -83,14 +86,14 @@ def test_palettes_bits_and_opacity(tmp_path: Path, photographs: list[Uint8Array]
     try:
         found = _read(tmp_path / "12.tiff", packed)
     except ImageError:
-        assert cv2.__version__ < "4.6"
+        assert _OPENCV < (4, 6)
     else:
         np.testing.assert_array_equal(IntensityRange().to_grey_levels(found), IntensityRange().to_grey_levels(twelve))
     deep = np.arange(48 * 64, dtype=np.float32).reshape(48, 64)
     deep[3, 4], deep[5, 6] = np.nan, np.inf
     np.testing.assert_array_equal(_read(tmp_path / "nan.tiff", tiff(deep)), deep)
     large = np.arange(48 * 64, dtype=np.uint32).reshape(48, 64) * 1_000_000
-    if cv2.__version__ >= "5":
+    if _OPENCV >= (5, 0):
         np.testing.assert_array_equal(_read(tmp_path / "u4.tiff", tiff(large)), large.astype(np.float64))
 
 

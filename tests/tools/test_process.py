@@ -235,7 +235,10 @@ def test_a_folder_with_a_broken_file(photographs: Photographs, tmp_path: Path) -
     assert main([str(folder), "-o", str(tmp_path / "out"), *OPTIONS, *arguments]) == 0
     found = read(tmp_path / "out", "/robot")
     assert [status.state for status in found["status"]] == [1, 0, 4, 0]
-    assert found["status"][2].reason == "2.png: not a readable image"
+    assert (
+        found["status"][2].reason
+        == "2.png: image of 8 bytes begins with 6e 6f 20 69 6d 61 67 65; expected JPEG, PNG, TIFF, PNM, BMP, WebP"
+    )
     assert [status.header.stamp.nanosec for status in found["status"]] == [0, 50_000_000, 100_000_000, 150_000_000]
     features = found["features"][0]
     assert features.header.frame_id == "eye"

@@ -74,12 +74,16 @@ def _video(suffix: str, fourcc: str, writer: int) -> Callable[[Path, Sequence[Ph
     def write(path: Path, photographs: Sequence[Photograph]) -> Path:
         file = path.with_suffix(suffix)
         size = photographs[0].shape[1::-1]
-        video = cv2.VideoWriter(str(file), writer, cv2.VideoWriter.fourcc(*fourcc), 10, size)
+        is_deep = photographs[0].dtype == np.uint16
+        depth = [cv2.VIDEOWRITER_PROP_DEPTH, cv2.CV_16U if is_deep else cv2.CV_8U]
+        colour = [cv2.VIDEOWRITER_PROP_IS_COLOR, int(photographs[0].ndim == 3)]
+        code = cv2.VideoWriter.fourcc(*fourcc)
+        video = cv2.VideoWriter(str(file), writer, code, 10, size, [*depth, *colour])
         if not video.isOpened():
             pytest.skip(f"this OpenCV writes no {fourcc} videos")
         video.set(cv2.VIDEOWRITER_PROP_QUALITY, 95)
         for photograph in photographs:
-            video.write(np.ascontiguousarray(photograph[..., ::-1]))
+            video.write(np.ascontiguousarray(photograph if photograph.ndim == 2 else photograph[..., ::-1]))
         video.release()
         return file
 
@@ -148,8 +152,8 @@ _BAGS = tuple(
 KINDS = (*_FOLDERS, *_BAGS)
 
 
-def _processed(source: Path, output: Path) -> list[FeaturesRecord]:
-    assert main([str(source), "--output", str(output), *OPTIONS]) == 0
+def _processed(source: Path, output: Path, *options: str) -> list[FeaturesRecord]:
+    assert main([str(source), "--output", str(output), *OPTIONS, *options]) == 0
     return list(read_features(output)[1])
 
 
@@ -193,3 +197,45 @@ def test_every_source_gives_the_same(
         DOCUMENT.write_text(before + BEGIN + table + END + after, encoding="utf-8")
         documented = table
     assert documented == table, f"the table in {DOCUMENT} is not what was measured; {WRITE}=1 has it rewritten"
+
+
+# Counts of a thermal camera in 16 bits, and what settings make of them.
+_COUNTS = (
+    Kind("folder of PNG", True, _folder(".png", lambda counts: encoded(counts, ".png"))),
+    Kind("folder of TIFF", True, _folder(".tiff", tiff)),
+    Kind("folder of PGM", True, _folder(".pgm", lambda counts: encoded(counts, ".pgm"))),
+    Kind("video, FFV1", True, _video(".mkv", "FFV1", cv2.CAP_FFMPEG)),
+    Kind("sqlite3, mono16", True, _bag(StoragePlugin.SQLITE3, lambda ns, counts: image(ns, counts, "mono16"))),
+    Kind("mcap, 16UC1", True, _bag(StoragePlugin.MCAP, lambda ns, counts: image(ns, counts, "16UC1"))),
+    Kind(
+        "mcap, CompressedImage PNG",
+        True,
+        _bag(
+            StoragePlugin.MCAP, lambda ns, counts: _compressed(ns, encoded(counts, ".png"), "mono16; png compressed ")
+        ),
+    ),
+)
+_SETTINGS = {
+    "percentile": (),
+    "fixed": ("--intensity-low", "7000", "--intensity-high", "7200"),
+    "full": (),
+}
+
+
+@pytest.mark.slow
+def test_settings_act_on_counts_of_every_source_alike(photographs: list[Photograph], tmp_path: Path) -> None:
+    counts: list[Any] = [7000 + photograph[..., 1].astype(np.uint16) * 2 for photograph in photographs[:2]]
+    seen: dict[str, list[FeaturesRecord]] = {}
+    for number, kind in enumerate(_COUNTS):
+        source = kind.write(tmp_path / f"source{number}", counts)
+        for mode, limits in _SETTINGS.items():
+            output = tmp_path / f"{mode}{number}"
+            found = _processed(source, output, "--intensity-range", mode, *limits)
+            for one, other in zip(seen.setdefault(mode, found), found, strict=True):
+                np.testing.assert_array_equal(one.features.keypoints, other.features.keypoints, err_msg=kind.name)
+    numbers = {mode: len(found[0].features) for mode, found in seen.items()}
+    # A span of 510 counts in 65536 is two grey levels: nothing to see.
+    assert numbers["percentile"] == 300
+    assert numbers["full"] == 0
+    keypoints = [seen[mode][0].features.keypoints.numpy() for mode in ("percentile", "fixed")]
+    assert keypoints[0].shape != keypoints[1].shape or not np.array_equal(*keypoints)

@@ -17,6 +17,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
 from tqdm import tqdm
 
 from feature_frontend.calibration import CameraCalibration
@@ -58,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     _log_to_stderr()
     try:
+        with _readable_ros_errors():
+            # Only to see whether they are in order: it takes no name of a file that is no UTF-8.
+            remove_ros_args(["play", *map(readable_name, arguments)])
         options = _parser().parse_args(without_ros_arguments(arguments))
         with interruptible():
             return _play(options, arguments)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from feature_frontend.errors import DemoError
 from feature_frontend.image.image_file import encode_file
+from feature_frontend.runtime.files import path_for_c_library
 from feature_frontend.tools.demo.recording import Recording, TracksRecord, read_images
 from feature_frontend.visualization import TrackTrails, draw_caption, draw_tracks, picture_strip
 
@@ -121,7 +122,8 @@ class _Video:
         if self._writer is None:
             # Encoders want even numbers.
             self._size = (picture.shape[1] // 2 * 2, picture.shape[0] // 2 * 2)
-            self._writer = cv2.VideoWriter(str(self._path), cv2.VideoWriter_fourcc(*"mp4v"), self._rate_hz, self._size)
+            with path_for_c_library(self._path) as path:
+                self._writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), self._rate_hz, self._size)
             if not self._writer.isOpened():
                 msg = f"the video {self._path} cannot be written: this OpenCV has no MPEG-4 encoder, or no permission"
                 raise DemoError(msg)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -11,8 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from benchmarks.ros_domain import own_domain
+from tests.campaign import Campaign
+from tests.workers import is_alone, pytest_runtest_protocol, pytest_xdist_auto_num_workers, spread_threads
+
+__all__ = ["pytest_runtest_protocol", "pytest_xdist_auto_num_workers"]
+
 REPOSITORY = Path(__file__).resolve().parent.parent
-_FIGURES = pytest.StashKey[list[str]]()
 
 
 def shared_folder() -> Path:
@@ -45,25 +51,75 @@ def photographs() -> list[npt.NDArray[np.uint8]]:
     return [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB).astype(np.uint8) for path in paths]
 
 
+def _reporter(request: pytest.FixtureRequest, section: str) -> Callable[[str], None]:
+    # With xdist a test runs in another process than the one that prints: reports carry these properties there.
+    return lambda line: request.node.user_properties.append((section, line))
+
+
 @pytest.fixture
 def report_figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Takes a line that names something measured, for the end of the run's output."""
-    return request.config.stash.setdefault(_FIGURES, []).append
+    return _reporter(request, "measured")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Prints what tests have measured."""
-    figures = config.stash.get(_FIGURES, [])
-    if figures:
-        terminalreporter.section("measured")
-        for line in figures:
-            terminalreporter.line(line)
+@pytest.fixture
+def campaign(request: pytest.FixtureRequest) -> Campaign:
+    """How many random examples this run makes, and from which seed; tests with it are what `make campaign` runs."""
+    options = request.config.option
+    report = _reporter(request, "campaign")
+    return Campaign(options.campaign_seed, options.campaign, lambda line: report(f"{request.node.name}: {line}"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("campaign")
+    group.addoption(
+        "--campaign", action="store_true", help="random tests do all they can, not a tenth; add -m campaign"
+    )
+    group.addoption("--campaign-seed", type=int, help="where random tests begin (0; in a campaign, another each time)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    spread_threads(config)
+    options = config.option
+    # Workers of xdist are given the options of the process that started them, this one among them.
+    if options.campaign_seed is None:
+        options.campaign_seed = random.SystemRandom().randrange(1_000_000) if options.campaign else 0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "campaign" in getattr(item, "fixturenames", ()):
+            item.add_marker("campaign")
+    # One after the other, on one worker, which then lets the others begin.
+    items.sort(key=lambda item: not is_alone(item))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    share = "whole" if config.option.campaign else "a tenth"
+    return f"campaign: {share}, seed {config.option.campaign_seed}"
+
+
+def _reported(reporter: pytest.TerminalReporter, section: str) -> Iterator[str]:
+    for reports in reporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "teardown":
+                yield from (line for name, line in report.user_properties if name == section)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints what tests have measured, and how many random examples they made."""
+    for section in ("measured", "campaign"):
+        if lines := list(_reported(terminalreporter, section)):
+            terminalreporter.section(section)
+            for line in lines:
+                terminalreporter.line(line)
 
 
 @pytest.fixture
 def domain_id(monkeypatch: pytest.MonkeyPatch) -> int:
     """A ROS domain that this test process has to itself on this machine; also set in the environment."""
-    number = 1 + os.getpid() % 100
+    number = own_domain()
     monkeypatch.setenv("ROS_DOMAIN_ID", str(number))
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     return number

@@ -16,11 +16,13 @@ Example = TypeVar("Example")
 _CHUNK = 500
 
 
-def for_each(examples: st.SearchStrategy[Example], count: int, check: Callable[[Example], None]) -> None:
-    """Calls `check` with `count` examples, drawn from fixed seeds; a failing one is shrunk and shown."""
+def for_each(
+    examples: st.SearchStrategy[Example], count: int, check: Callable[[Example], None], first_seed: int = 0
+) -> None:
+    """Calls `check` with `count` examples, drawn from `first_seed` on; a failing one is shrunk and shown."""
     for chunk in range(0, count, _CHUNK):
 
-        @seed(chunk)
+        @seed(first_seed + chunk)
         @settings(
             max_examples=min(_CHUNK, count - chunk),
             deadline=None,

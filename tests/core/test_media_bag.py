@@ -235,8 +235,8 @@ def test_bags_without_images_or_damaged(tmp_path: Path) -> None:
         with pytest.raises(SourceError, match=rf"bag .*broken\{suffix} cannot be read"):
             open_source(str(path))
     (tmp_path / "half").mkdir()
-    (tmp_path / "half" / "metadata.yaml").write_text("nonsense: 1\n")
-    with pytest.raises(SourceError, match=r"cannot be read: .*rosbag2_bagfile_information"):
+    (tmp_path / "half" / "metadata.yaml").write_text("rosbag2_bagfile_information:\n  version: 5\n")
+    with pytest.raises(SourceError, match=r"bag .*half has no files .mcap .db3"):
         open_source(str(tmp_path / "half"))
 
 

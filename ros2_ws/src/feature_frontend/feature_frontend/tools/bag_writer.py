@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +22,7 @@ from typing_extensions import Self
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 
-__all__ = ["STORAGES", "BagWriter", "check_new_folder", "header_stamp_ns", "typestore_with"]
+__all__ = ["STORAGES", "BagWriter", "check_new_folder", "typestore_with"]
 
 STORAGES = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
 
@@ -40,21 +39,6 @@ _OFFERED = Qos(
     liveliness_lease_duration=_UNLIMITED,
     avoid_ros_namespace_conventions=False,
 )
-_ENCAPSULATION_BYTES = 4
-
-
-def header_stamp_ns(data: bytes) -> int:
-    """The stamp in ns of a CDR message that begins with a `std_msgs/Header`, read without decoding the message.
-
-    Raises:
-        ValueError: The message is too short to hold one.
-    """
-    if len(data) < _ENCAPSULATION_BYTES + 8:
-        msg = f"a message of {len(data)} bytes holds no header; expected at least {_ENCAPSULATION_BYTES + 8}"
-        raise ValueError(msg)
-    # The second byte of the encapsulation is odd for little endian.
-    seconds, nanoseconds = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, _ENCAPSULATION_BYTES)
-    return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
 
 def typestore_with(types: set[str], share_folder: Callable[[str], str]) -> Typestore:

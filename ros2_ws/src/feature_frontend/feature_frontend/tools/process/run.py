@@ -24,6 +24,7 @@ from feature_frontend.calibration_file import read_calibration_file
 from feature_frontend.errors import FeatureFrontendError, SettingsError, SourceError
 from feature_frontend.frontend import Frontend
 from feature_frontend.media import PlaybackSettings
+from feature_frontend.media.bag import missing_of
 from feature_frontend.ros.calibration_watch import CalibrationWatch
 from feature_frontend.ros.camera_info import camera_info_message
 from feature_frontend.ros.frame_store import FrameStore
@@ -88,12 +89,14 @@ class Outcome:
         sha256: Of topic, type, time and content of all its messages.
         images: Number of images by what became of them: received, processed, refused.
         was_finished: Whether the bag was there already, by the same request.
+        missing: What is lost of the source, a sentence each.
     """
 
     output: str
     sha256: str
     images: dict[str, int]
     was_finished: bool
+    missing: list[str]
 
 
 class Reporter(Protocol):
@@ -115,12 +118,14 @@ class _Position:
         compiled_for: (H, W[, 3]), shape of the images that the network was to be compiled for; None before the first.
         is_compiled: Whether it was.
         images: As in `Outcome`.
+        missing: As in `Outcome`, once no image is left.
     """
 
     next_index: int | None = None
     compiled_for: tuple[int, ...] | None = None
     is_compiled: bool = False
     images: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("received", "processed", "refused"), 0))
+    missing: list[str] = field(default_factory=list)
 
     def note(self, status: FrameStatus) -> None:
         self.images = {name: int(getattr(status, f"frames_{name}")) for name in self.images}
@@ -151,7 +156,7 @@ def process_input(request: Request, reporter: Reporter) -> Outcome:
             msg = f"{output.path} exists already, made with other options; choose another --output, or give --overwrite"
             raise SettingsError(msg)
         output.clear()
-        return Outcome(request.output, str(record["sha256"]), record["images"], was_finished=True)
+        return Outcome(request.output, str(record["sha256"]), record["images"], True, list(record["missing"]))
     if frontend.notice:
         reporter.say(f"warning: {frontend.notice}")
     with ProgressStore(output.unfinished) as store:
@@ -165,11 +170,18 @@ def process_input(request: Request, reporter: Reporter) -> Outcome:
                 output.clear()
                 msg = f"there is nothing to process in {source.description} from image {playback.start} on"
                 raise SourceError(msg)
+            run.position.missing = missing_of(source)
             run.end()
-        record = {**job, "is_compiled": run.position.is_compiled, "images": run.position.images}
+        position = run.position
+        record = {
+            **job,
+            "is_compiled": position.is_compiled,
+            "images": position.images,
+            "missing": position.missing,
+        }
         complete = output.complete(store, run.node, request.storage, record)
     output.clear()
-    return Outcome(request.output, str(complete["sha256"]), run.position.images, was_finished=False)
+    return Outcome(request.output, str(complete["sha256"]), position.images, False, position.missing)
 
 
 class _Run:

@@ -1,0 +1,32 @@
+"""How much random tests do: all of it under `make campaign`, a tenth of it, from a fixed seed, in every other run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["Campaign"]
+
+_SHARE = 10
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What a random test asks: how many examples, from which seed.
+
+    Attributes:
+        seed: Fixed in ordinary runs, another in each campaign unless it is given.
+        is_whole: Whether this run is a campaign.
+        report: Takes a line for the end of the run's output.
+    """
+
+    seed: int
+    is_whole: bool
+    report: Callable[[str], None]
+
+    def count(self, whole: int, of: str) -> int:
+        """How many to do of the `whole` number that a campaign does; `of` what, for the end of the run's output."""
+        count = whole if self.is_whole else math.ceil(whole / _SHARE)
+        self.report(f"{count} of {whole} {of}, seed {self.seed}")
+        return count

@@ -88,13 +88,14 @@ def _places(files: Files, data: bytes, *, is_compressed: bool) -> list[tuple[str
             return [(name, 0, len(content)) for name, content in files.items()]
         last_name, last = found
         begin = max(last - 64 - _HEAD_BYTES, 0) if start == starts[0] else last
-        if is_compressed:
-            # What comes after depends on what was before.
-            begin = 0
-        elif places and places[-1][0] == last_name and 0 <= begin - places[-1][2] <= _WINDOW_BYTES:
+        if places and places[-1][0] == last_name and 0 <= begin - places[-1][2] <= _WINDOW_BYTES:
             # What lies in between, such as where a database says which page is the next one, belongs to it.
             begin = places[-1][2]
         places.append((last_name, begin, last + len(piece)))
+    if is_compressed:
+        # What comes after depends on all that was before.
+        ends = {name: max(end for found, _, end in places if found == name) for name, *_ in places}
+        return [(name, 0, end) for name, end in ends.items()]
     return places
 
 

@@ -70,12 +70,16 @@ class _Fields:
 
 @dataclass
 class _Chunk:
-    """Where a chunk is, its earliest time, and how many messages of each channel it holds; None: nobody knows."""
+    """Where a chunk is, its earliest time, and how many messages of each channel it holds; None: nobody knows.
+
+    `is_scanned`: what is wrong with it has been said.
+    """
 
     offset: int
     size: int
     earliest_ns: int
     counts: Counter[int] | None
+    is_scanned: bool = False
 
 
 @dataclass
@@ -107,7 +111,7 @@ class _Contents:
             earliest_ns, _, offset, size = fields.unpack("<QQQQ")
             indices = sorted((position, channel) for channel, position in _pairs("<HQ", fields.sized()))
             (bytes_of_indices,) = fields.unpack("<Q")
-            ends = [*(position for position, _ in indices[1:]), offset + size + bytes_of_indices]
+            ends = [position for position, _ in indices[1:]] + [offset + size + bytes_of_indices] * bool(indices)
             # An index of messages is a record of the channel and, for each message, its time and position.
             counts = Counter(
                 {
@@ -292,7 +296,7 @@ class McapStorage:
             problem = problem or str(error)
         if problem:
             self._lose_of_chunk(position, f"{problem}; {plural(sum(counts.values()), 'message')} found in it")
-        self._contents.chunks.append(_Chunk(position, _RECORD.size + size, earliest_ns, counts))
+        self._contents.chunks.append(_Chunk(position, _RECORD.size + size, earliest_ns, counts, is_scanned=True))
 
     def _content(self, position: int, size: int) -> tuple[memoryview, str]:
         """The records of a chunk as far as they can be had, and what is wrong with it."""
@@ -329,7 +333,7 @@ class McapStorage:
         except ValueError as error:
             problem = problem or str(error)
         lost = difference(self._by_topic(chunk.counts or Counter()), self._by_topic(counts))
-        if lost or problem:
+        if (lost or problem) and not chunk.is_scanned:
             self._lose_of_chunk(chunk.offset, "; ".join(filter(None, (problem, lost and f"{lost} cannot be read"))))
         return found
 

@@ -40,11 +40,15 @@ _Header = Mapping[str, bytes]
 
 @dataclass
 class _Chunk:
-    """Where a chunk is, its earliest time, and how many messages of each connection it holds."""
+    """Where a chunk is, its earliest time, and how many messages of each connection it holds.
+
+    `is_scanned`: what is wrong with it has been said.
+    """
 
     position: int
     earliest_ns: int
     counts: Counter[int]
+    is_scanned: bool = False
 
 
 class Ros1Storage:
@@ -197,7 +201,7 @@ class Ros1Storage:
             problem = problem or str(error)
         if problem:
             self._lose_of_chunk(position, f"{problem}; {plural(sum(counts.values()), 'message')} found in it")
-        self._chunks.append(_Chunk(position, earliest_ns, counts))
+        self._chunks.append(_Chunk(position, earliest_ns, counts, is_scanned=True))
 
     def _content(self, position: int) -> tuple[memoryview, str]:
         """The records of a chunk as far as they can be had, and what is wrong with it."""
@@ -228,7 +232,7 @@ class Ros1Storage:
         except ValueError as error:
             problem = problem or str(error)
         lost = difference(self._by_topic(chunk.counts), self._by_topic(counts))
-        if problem or lost:
+        if (problem or lost) and not chunk.is_scanned:
             self._lose_of_chunk(chunk.position, "; ".join(filter(None, (problem, lost and f"{lost} cannot be read"))))
         return found
 

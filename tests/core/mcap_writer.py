@@ -134,9 +134,12 @@ def _compressed(content: bytes, compression: str) -> bytes:
 
         return bytes(lz4.frame.compress(content))
     if compression == "zstd":
-        from rosbags.rosbag2 import storage_mcap
-
-        return bytes(storage_mcap.zstd.compress(content))
+        # Which of them is there depends on the version of rosbags.
+        try:
+            from backports import zstd
+        except ImportError:
+            import zstandard as zstd
+        return bytes(zstd.compress(content))
     return content
 
 

@@ -16,7 +16,8 @@ _FROM_RCLPY = bytes.fromhex("000100000500000061626364000000000000000000000000dea
 def test_empty_sequences_of_8_byte_elements_by_rclpy() -> None:
     store = get_typestore(Stores.EMPTY)
     store.register(get_types_from_msg("string text\nuint64[] ids\nuint32[] ages", _TYPE))
-    with pytest.raises(SerdeError, match="size mismatch"):
+    # Version 0.10 asserts.
+    with pytest.raises((SerdeError, AssertionError)):
         store.deserialize_cdr(_FROM_RCLPY, _TYPE)
     message = deserialize_cdr(store, _FROM_RCLPY, _TYPE)
     assert (message.text, len(message.ids), len(message.ages)) == ("abcd", 0, 0)

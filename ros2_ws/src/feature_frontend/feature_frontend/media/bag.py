@@ -21,7 +21,7 @@ from feature_frontend.sources.bag import Bag
 from feature_frontend.sources.bag_files import BAG_SUFFIXES, is_bag
 from feature_frontend.sources.bag_messages import ENCODINGS as SERIALIZATIONS
 from feature_frontend.sources.bag_messages import MessageReader
-from feature_frontend.sources.bag_storage import BagMessage, BagTopic
+from feature_frontend.sources.bag_storage import BagMessage, BagTopic, plural
 from feature_frontend.sources.stamps import header_stamp_ns, stamp_ns, uses_recording_times
 
 if TYPE_CHECKING:
@@ -100,6 +100,8 @@ class BagSource:
         self._bag = Bag(path)
         self._reader = MessageReader()
         self._said: set[str] = set()
+        # Of images whose messages are damaged, why, by position.
+        self._unreadable: dict[int, str] = {}
         self._uses_recording_times: bool | None = None
         filled = [found for found in self._bag.topics if found.count and found.encoding in SERIALIZATIONS]
         images = {found.name: found for found in filled if found.type_name in _DECODERS}
@@ -129,7 +131,11 @@ class BagSource:
     @property
     def missing(self) -> list[str]:
         """What is known to be lost of the bag, a sentence each; all of it once the images have been read."""
-        return self._bag.losses.missing
+        missing = self._bag.losses.missing
+        if self._unreadable:
+            found = f"{plural(len(self._unreadable), 'image')} of {self._topic} cannot be read"
+            missing.append(f"{found}: {next(iter(self._unreadable.values()))}")
+        return missing
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
         """The images from position `start` on, in the order of recording.
@@ -208,6 +214,7 @@ class BagSource:
         try:
             read = self._reader.read(message)
         except ValueError as error:
+            self._unreadable[index] = str(error)
             return UnreadableFrame(index, name, str(error), message.time_ns)
         taken_ns = message.time_ns if self._takes_recording_times() else stamp_ns(read.header)
         return BagImage(index, name, message.topic.type_name, read, taken_ns)

@@ -152,4 +152,4 @@ def _decompressed(message: BagMessage) -> BagMessage:
     if message.topic.encoding != "cdr" or not message.data.startswith(ZSTD_MAGIC):
         return message
     data, problem = decompress(message.data, "zstd")
-    return replace(message, data=data, problem=problem)
+    return replace(message, data=bytes(data), problem=problem)

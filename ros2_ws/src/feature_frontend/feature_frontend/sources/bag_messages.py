@@ -68,7 +68,7 @@ class MessageReader:
             return defined
         installed = None if self._installed is None else self._installed(topic.type_name)
         if installed is None:
-            msg = f"the definition of {topic.type_name} is neither in the bag nor installed"
+            msg = f"the definition of {topic.type_name!r} is neither in the bag nor installed"
             raise ValueError(msg)
         return installed
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import heapq
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -178,7 +180,7 @@ def zstd_decompressor() -> Any:
     return zstandard.ZstdDecompressor().decompressobj()
 
 
-def decompress(data: bytes | memoryview, compression: str) -> tuple[bytes, str]:
+def decompress(data: bytes | memoryview, compression: str) -> tuple[bytes | memoryview, str]:
     """What `data` is decompressed, as far as it can be, and why not further; empty where all of it can.
 
     Args:
@@ -186,27 +188,38 @@ def decompress(data: bytes | memoryview, compression: str) -> tuple[bytes, str]:
         compression: "", "none", "zstd", "lz4" or "bz2".
     """
     if compression in {"", "none"}:
-        return bytes(data), ""
-    if compression == "zstd":
-        decompressor = zstd_decompressor()
-    elif compression == "lz4":
-        import lz4.frame
-
-        decompressor = lz4.frame.LZ4FrameDecompressor()
-    elif compression == "bz2":
-        import bz2
-
-        decompressor = bz2.BZ2Decompressor()
-    else:
-        return b"", f"compression {compression!r} is unknown; expected zstd, lz4 or bz2"
-    whole = bytearray()
-    # In pieces: a damaged one keeps what came before it.
-    piece_bytes = 1 << 16
+        return data, ""
+    if compression not in _DECOMPRESSORS:
+        return b"", f"compression {compression!r} is unknown; expected one of {', '.join(_DECOMPRESSORS)}"
     try:
-        for begin in range(0, len(data), piece_bytes):
-            if decompressor.eof:
-                break
-            whole += decompressor.decompress(data[begin : begin + piece_bytes])
+        decompressor = _DECOMPRESSORS[compression]()
+        whole = bytes(decompressor.decompress(data))
+    except SourceError:
+        raise
     except Exception as error:  # each library has errors of its own
-        return bytes(whole), f"it cannot be decompressed: {error}"
-    return bytes(whole), "" if decompressor.eof else "its compressed data have no end"
+        return _beginning(data, compression), f"it cannot be decompressed: {error}"
+    return whole, "" if decompressor.eof else "its compressed data have no end"
+
+
+def _beginning(data: bytes | memoryview, compression: str) -> bytes:
+    """What damaged data are decompressed, up to the damage."""
+    decompressor = _DECOMPRESSORS[compression]()
+    beginning = bytearray()
+    piece_bytes = 1 << 12
+    with suppress(Exception):
+        for begin in range(0, len(data), piece_bytes):
+            beginning += decompressor.decompress(data[begin : begin + piece_bytes])
+    return bytes(beginning)
+
+
+def _lz4_decompressor() -> Any:
+    from lz4.frame import LZ4FrameDecompressor
+
+    return LZ4FrameDecompressor()
+
+
+_DECOMPRESSORS: dict[str, Callable[[], Any]] = {
+    "zstd": zstd_decompressor,
+    "lz4": _lz4_decompressor,
+    "bz2": bz2.BZ2Decompressor,
+}

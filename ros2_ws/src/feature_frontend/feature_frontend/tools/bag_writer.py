@@ -22,7 +22,7 @@ from typing_extensions import Self
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 
-__all__ = ["STORAGES", "BagWriter", "check_new_folder", "typestore_with"]
+__all__ = ["STORAGES", "BagWriter", "check_new_folder", "check_path", "typestore_with"]
 
 STORAGES = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
 
@@ -76,6 +76,19 @@ def check_new_folder(path: Path) -> None:
         raise SettingsError(msg)
 
 
+def check_path(path: Path, storage: str) -> None:
+    """Checks that a bag of a storage can be written to a path of this name.
+
+    Raises:
+        SettingsError: It cannot: rosbags hands SQLite a URI, in which some letters of a path mean something.
+    """
+    found = sorted(set(str(path.absolute())) & set("?#%"))
+    if storage == "sqlite3" and found:
+        msg = f"{path} has {' '.join(found)} in its path, where no bag of storage sqlite3 can be written; "
+        msg += "choose another folder, or --storage mcap"
+        raise SettingsError(msg)
+
+
 class BagWriter:
     """An open rosbag2; leaving the context writes its index and metadata."""
 
@@ -94,6 +107,7 @@ class BagWriter:
             msg = f"bag storage {storage!r} is unknown; expected one of {', '.join(STORAGES)}"
             raise SettingsError(msg)
         check_new_folder(path)
+        check_path(path, storage)
         self._typestore = typestore
         self._connections: dict[str, Connection] = {}
         self._counts: dict[str, int] = {}

@@ -35,6 +35,7 @@ from feature_frontend.ros.result_topics import ResultTopics
 from feature_frontend.ros.status import StatusBook
 from feature_frontend.settings import Settings
 from feature_frontend.snapshot import bring_back, take_snapshot
+from feature_frontend.tools.bag_writer import check_path
 from feature_frontend.tools.process.bag_node import BagNode
 from feature_frontend.tools.process.inputs import InputFrame, describe_files, image_count, input_frames, open_input
 from feature_frontend.tools.process.output import Output
@@ -139,6 +140,7 @@ def process_input(request: Request, reporter: Reporter) -> Outcome:
     """
     output = Output(Path(request.output))
     output.check(overwrite=request.overwrite)
+    check_path(output.path, request.storage)
     if output.path.resolve() == Path(request.source).resolve():
         msg = f"--output {output.path} is the input itself; choose another one"
         raise SettingsError(msg)

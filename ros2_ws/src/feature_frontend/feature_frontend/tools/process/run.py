@@ -175,12 +175,7 @@ def process_input(request: Request, reporter: Reporter) -> Outcome:
             run.position.missing = missing_of(source)
             run.end()
         position = run.position
-        record = {
-            **job,
-            "is_compiled": position.is_compiled,
-            "images": position.images,
-            "missing": position.missing,
-        }
+        record = {**job, "is_compiled": position.is_compiled, "images": position.images, "missing": position.missing}
         complete = output.complete(store, run.node, request.storage, record)
     output.clear()
     return Outcome(request.output, str(complete["sha256"]), position.images, False, position.missing)

@@ -3,6 +3,7 @@
 import random
 import shutil
 import sqlite3
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -291,3 +292,48 @@ def test_whole_bags_give_what_rosbags_gives_in_its_order(
         expected = [(c.topic, time_ns, bytes(data)) for c, time_ns, data in reader.messages(connections=connections)]
     found = [(message.topic.name, message.time_ns, message.data) for message in Bag(tmp_path / "bag").messages(wanted)]
     assert found == expected
+
+
+def test_the_file_of_a_killed_recorder_alone_and_by_a_link(bags: dict[str, Recording], tmp_path: Path) -> None:
+    folder = write_files(tmp_path / "bag", bags["sqlite3-killed"].files)
+    assert delivered(folder / "bag_0.db3") == (bags["sqlite3-killed"].images, [])
+    (tmp_path / "link.db3").symlink_to(folder / "bag_0.db3")
+    assert delivered(tmp_path / "link.db3") == (bags["sqlite3-killed"].images, [])
+
+
+def test_times_of_recording_that_are_wrong_lose_nothing(tmp_path: Path) -> None:
+    every = images(12)
+    content = mcap(every, IMAGE, TOPIC, chunk_messages=4)
+    swapped = content
+    for first in (100, 104, 108):
+        times = struct.pack("<QQ", first * SECOND, (first + 3) * SECOND)
+        swapped = swapped.replace(times, times[8:] + times[:8])
+    assert swapped != content
+    assert delivered(write_files(tmp_path / "swapped", {"a.mcap": swapped})) == (every, [])
+    # Two times: when it was recorded and when it was published.
+    rolled = content.replace(struct.pack("<QQ", *[105 * SECOND] * 2), struct.pack("<QQ", *[2**64 - 5] * 2))
+    assert delivered(write_files(tmp_path / "rolled", {"a.mcap": rolled})) == ([*every[:5], *every[6:], every[5]], [])
+
+
+@pytest.mark.parametrize("names", [["run_7"], ["run_20240501"]])
+def test_a_file_that_is_numbered_for_another_reason(tmp_path: Path, names: list[str]) -> None:
+    every = images(2)
+    files = {f"{name}.mcap": mcap(every, IMAGE, TOPIC) for name in names}
+    (tmp_path / "folder").mkdir()
+    for name, content in files.items():
+        (tmp_path / "folder" / name).write_bytes(content)
+    assert delivered(tmp_path / "folder") == (every, [])
+    (tmp_path / "folder" / "run_20240502.mcap").write_bytes(mcap(every, IMAGE, TOPIC))
+    with pytest.raises(SourceError, match="2 storage files; play one of these"):
+        BagSource(tmp_path / "folder")
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+def test_a_file_beside_what_it_is_compressed_is_read_once(
+    bags: dict[str, Recording], tmp_path: Path, metadata: bool
+) -> None:
+    bag = bags["mcap-file"]
+    files = {**bag.files, "mcap-file.mcap": bags["mcap-none"].files["mcap-none.mcap"]}
+    if not metadata:
+        del files["metadata.yaml"]
+    assert delivered(write_files(tmp_path / "bag", files)) == (bag.images, [])

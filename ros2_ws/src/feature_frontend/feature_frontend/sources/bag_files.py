@@ -20,7 +20,8 @@ BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 _APPENDED = (".active", ".zstd", ".zst")
 _METADATA = "metadata.yaml"
 _KEY = "rosbag2_bagfile_information"
-_SPLIT = re.compile(r"(?P<base>.*)_(?P<number>\d+)")
+# More digits are a date or a time.
+_SPLIT = re.compile(r"(?P<base>.*)_(?P<number>\d{1,5})")
 
 
 @dataclass
@@ -81,7 +82,7 @@ def find_bag_files(path: Path) -> BagFiles:
         files = _splits(path, there, losses)
     bases = {_base(file) for file in files}
     for file in there:
-        if file in files:
+        if _plain(file) in map(_plain, files):
             continue
         if _base(file) in bases:
             losses.notes.append(f"{file} is not in {_METADATA}, whose recorder was stopped, and is read too")
@@ -112,7 +113,10 @@ def _storage_files(folder: Path) -> list[Path]:
         msg = f"folder {folder} cannot be read: {error}"
         raise SourceError(msg) from error
     # ROS 1 has no folders: a folder with bags of it holds so many recordings.
-    return sorted((file for file in files if _plain(file).suffix.lower() != ".bag"), key=_key)
+    files = [file for file in files if _plain(file).suffix.lower() != ".bag"]
+    # Players and recorders leave a file beside what it is compressed: one of them is enough.
+    unique = {_plain(file): file for file in sorted(files, key=lambda file: len(file.name), reverse=True)}
+    return sorted(unique.values(), key=_key)
 
 
 def _base(file: Path) -> str:
@@ -145,6 +149,11 @@ def _splits(folder: Path, files: list[Path], losses: Losses) -> list[Path]:
     if len(files) > 1 and (len({_base(file) for file in files}) > 1 or len(set(numbers)) < len(files)):
         msg = f"bag {folder} has no {_METADATA} and {len(files)} storage files; play one of these, or reindex it"
         raise SourceError(msg)
+    if len(files) == 1:
+        return files
+    losses.notes.append(
+        f"bag {folder} has no list of its {len(files)} files; they are read in the order of their numbers"
+    )
     gone = sorted(set(range(max(numbers, default=0))) - set(numbers))
     if gone:
         shown = ", ".join(f"{_base(files[0])}_{number}" for number in gone[:10])

@@ -87,6 +87,8 @@ class SqliteStorage:
         self._database.close()
 
     def _open(self, path: Path, copies: PrivateCopies) -> sqlite3.Connection:
+        # Log and journal are beside the file that a link leads to.
+        path = path.resolve()
         wal, journal = (path.with_name(path.name + suffix) for suffix in (_WAL, _JOURNAL))
         beside = [file for file in (wal, journal) if file.is_file() and _is_in_use(file)]
         if not beside:

@@ -29,6 +29,7 @@ SECOND = 1_000_000_000
 # Enough of what lies before a message to hold its head in each format.
 _HEAD_BYTES = 24
 _WINDOW_BYTES = 256
+_PIECE_BYTES = 16
 
 Files = dict[str, bytes]
 
@@ -66,32 +67,44 @@ def recording(name: str, files: Files, images: list[bytes]) -> Recording:
     return Recording(name, files, images, [_places(files, data, is_compressed=is_compressed) for data in images])
 
 
+def _find(files: Files, piece: bytes, name: str, at: int) -> tuple[str, int] | None:
+    # Most often right behind the last one.
+    near = files[name].find(piece, at, at + 20_000)
+    if near >= 0:
+        return name, near
+    return next(((found, far) for found, content in files.items() if (far := content.find(piece)) >= 0), None)
+
+
 def _places(files: Files, data: bytes, *, is_compressed: bool) -> list[tuple[str, int, int]]:
     # The bytes before 64 are alike in all images, and those of a window may be in two pages of a database.
     starts = [*range(64, len(data) - _WINDOW_BYTES, _WINDOW_BYTES), max(len(data) - _WINDOW_BYTES, 64)]
     places: list[tuple[str, int, int]] = []
-    last_name, last = next(iter(files)), 0
+    name, at = next(iter(files)), 0
     for start in starts:
         window = data[start : start + _WINDOW_BYTES]
-        half = len(window) // 2
-        for piece in (window, window[:half], window[half:]):
-            # Most often right behind the last one.
-            found = last_name, files[last_name].find(piece, last, last + 20_000)
-            if found[1] < 0:
-                found = next(
-                    ((name, at) for name, content in files.items() if (at := content.find(piece)) >= 0), ("", -1)
-                )
-            if found[1] >= 0:
+        # One that is in two pages of a database is found in small pieces, but for the one at the border itself.
+        small = [(n, window[n : n + _PIECE_BYTES]) for n in range(0, len(window), _PIECE_BYTES)]
+        found = False
+        for pieces in ([(0, window)], small):
+            for offset, piece in pieces:
+                place = _find(files, piece, name, at)
+                if place is None:
+                    continue
+                found = True
+                name, at = place
+                begin = max(at - 64 - _HEAD_BYTES, 0) if (start, offset) == (starts[0], 0) else at
+                if places and places[-1][0] == name and 0 <= begin - places[-1][2] <= _WINDOW_BYTES:
+                    # What lies in between, such as where a database says which page is the next one, belongs to it.
+                    begin = places[-1][2]
+                places.append((name, begin, at + len(piece)))
+            if found:
                 break
-        else:
+        if not found:
             # Compressed: it is whole where nothing is changed.
             return [(name, 0, len(content)) for name, content in files.items()]
-        last_name, last = found
-        begin = max(last - 64 - _HEAD_BYTES, 0) if start == starts[0] else last
-        if places and places[-1][0] == last_name and 0 <= begin - places[-1][2] <= _WINDOW_BYTES:
-            # What lies in between, such as where a database says which page is the next one, belongs to it.
-            begin = places[-1][2]
-        places.append((last_name, begin, last + len(piece)))
+    last_name, begin, end = places[-1]
+    if not files[last_name][:end].endswith(data[-_PIECE_BYTES:]):
+        places[-1] = last_name, begin, min(end + 2 * _PIECE_BYTES, len(files[last_name]))
     if is_compressed:
         # What comes after depends on all that was before.
         ends = {name: max(end for found, _, end in places if found == name) for name, *_ in places}

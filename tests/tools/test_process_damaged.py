@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -90,3 +92,12 @@ def test_ones_own_output_in_a_folder_that_is_named_like_a_file(
     told = capsys.readouterr()
     assert "is cut" in told.err
     assert sqlite3.connect(tmp_path / "a.db").execute("SELECT count(*) FROM images").fetchone() == (6,)
+
+
+def test_play_says_so_too(tmp_path: Path, photographs: Photographs) -> None:
+    bag = cut(camera_bag(tmp_path / "bag", photographs), 0.5)
+    command = [sys.executable, "-m", "feature_frontend", "play", str(bag), "--wait-for-subscribers", "0", "--rate", "0"]
+    played = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert played.returncode == INCOMPLETE
+    assert "published 3 images" in played.stdout
+    assert "has no end" in played.stderr

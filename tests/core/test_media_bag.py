@@ -238,6 +238,9 @@ def test_bags_without_images_or_damaged(tmp_path: Path) -> None:
     (tmp_path / "half" / "metadata.yaml").write_text("nonsense: 1\n")
     with pytest.raises(SourceError, match="contains no images"):
         open_source(str(tmp_path / "half"))
+    (tmp_path / "half" / "metadata.yaml").write_text("rosbag2_bagfile_information:\n  version: 5\n")
+    with pytest.raises(SourceError, match=r"bag .*half has no files .mcap .db3"):
+        open_source(str(tmp_path / "half"))
 
 
 def test_an_encoding_that_cannot_be_played_ends_it_at_once(tmp_path: Path) -> None:

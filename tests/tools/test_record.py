@@ -28,7 +28,7 @@ from rclpy.qos import QoSProfile  # noqa: E402
 from rosbags.highlevel import AnyReader  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 
-from feature_frontend.tools.bag_writer import header_stamp_ns  # noqa: E402
+from feature_frontend.sources.stamps import header_stamp_ns  # noqa: E402
 from feature_frontend.tools.record import main  # noqa: E402
 
 TYPES = {

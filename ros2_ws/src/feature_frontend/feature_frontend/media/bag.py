@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,25 +14,25 @@ import numpy.typing as npt
 from feature_frontend.calibration import CameraCalibration, calibration_from_message
 from feature_frontend.compressed_image import compressed_image_samples
 from feature_frontend.encodings import ENCODINGS, image_samples
-from feature_frontend.errors import CalibrationError, FeatureFrontendError, ImageError, SourceError
+from feature_frontend.errors import CalibrationError, ImageError, SourceError
 from feature_frontend.media.frame import Frame, UnreadableFrame
+from feature_frontend.sources.bag import Bag
+from feature_frontend.sources.bag_files import BAG_SUFFIXES, is_bag
+from feature_frontend.sources.bag_messages import ENCODINGS as SERIALIZATIONS
+from feature_frontend.sources.bag_messages import MessageReader
+from feature_frontend.sources.bag_storage import BagMessage, BagTopic, plural
+from feature_frontend.sources.stamps import header_stamp_ns, stamp_ns, uses_recording_times
 
 if TYPE_CHECKING:
-    from rosbags.highlevel import AnyReader
-    from rosbags.interfaces import Connection
+    from feature_frontend.media.source import Source, StampOrigin
 
-    from feature_frontend.media.source import StampOrigin
-
-__all__ = ["BAG_SUFFIXES", "BagImage", "BagSource", "camera_info_topic", "is_bag"]
-
-BAG_SUFFIXES = (".mcap", ".db3", ".bag")
+__all__ = ["BAG_SUFFIXES", "BagImage", "BagSource", "camera_info_topic", "is_bag", "missing_of"]
 
 _DECODERS: dict[str, Callable[[Any], npt.NDArray[Any]]] = {
     "sensor_msgs/msg/Image": image_samples,
     "sensor_msgs/msg/CompressedImage": compressed_image_samples,
 }
 _CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
-_METADATA_KEY = b"rosbag2_bagfile_information"
 
 _logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class BagImage:
         name: What to call it in messages to the user.
         type_name: "sensor_msgs/msg/Image" or "sensor_msgs/msg/CompressedImage".
         message: The message, with the fields of its type.
-        stamp_ns: Of its header, ns; the time of recording where that is 0.
+        stamp_ns: Of its header, ns; the time of recording where all headers of the topic have 0.
     """
 
     index: int
@@ -54,13 +54,6 @@ class BagImage:
     type_name: str
     message: Any
     stamp_ns: int
-
-
-def is_bag(path: Path) -> bool:
-    """Whether `path` is a bag file, or a folder with the metadata or the storage of a rosbag2 in it."""
-    if path.is_dir():
-        return bool(_storage_files(path)) or _METADATA_KEY in _metadata_text(path)
-    return path.is_file() and path.suffix.lower() in BAG_SUFFIXES
 
 
 def camera_info_topic(image_topic: str, candidates: list[str]) -> str | None:
@@ -76,18 +69,24 @@ def camera_info_topic(image_topic: str, candidates: list[str]) -> str | None:
     return None
 
 
+def missing_of(source: Source) -> list[str]:
+    """What is known to be lost of a bag, a sentence each; all of it once its images have been read. Else nothing."""
+    return source.missing if isinstance(source, BagSource) else []
+
+
 class BagSource:
-    """One image topic of a bag, stamped with the message headers (with the time of recording where those are 0).
+    """One image topic of a bag, stamped with the message headers (with the time of recording where all those are 0).
 
     The CameraInfo topic that belongs to it, if there is one, gives the calibration: the first one of the bag from the
-    first image on, later ones from where they were recorded.
+    first image on, later ones from where they were recorded. Of a bag that is damaged, or whose recorder was killed,
+    what is whole is read; what is lost is said in warnings, and in `missing`.
     """
 
     stamp_origin: StampOrigin = "message header"
     is_live = False
 
     def __init__(self, path: Path, topic: str | None = None) -> None:
-        """Opens the bag once and chooses the topic.
+        """Opens the bag and chooses the topic.
 
         Args:
             path: A rosbag2 folder, or a .mcap, .db3 or .bag file.
@@ -97,15 +96,20 @@ class BagSource:
             SourceError: The bag cannot be read, or it has no images, no such topic, or several and none was chosen.
         """
         self._path = path
-        with self._reader() as reader:
-            images = {c.topic: c for c in reader.connections if c.msgtype in _DECODERS and c.msgcount}
-            self._topic = self._choose(topic, images, reader)
-            chosen = [c for c in reader.connections if c.topic == self._topic]
-            self._frame_count = sum(c.msgcount for c in chosen)
-            infos = [c.topic for c in reader.connections if c.msgtype == _CAMERA_INFO and c.msgcount]
-            self._info_topic = camera_info_topic(self._topic, infos)
-            if self._info_topic is None and len(images) == 1 and len(set(infos)) == 1:
-                self._info_topic = infos[0]
+        self._bag = Bag(path)
+        self._reader = MessageReader()
+        self._said: set[str] = set()
+        # Of images whose messages are damaged, why, by position.
+        self._unreadable: dict[int, str] = {}
+        self._uses_recording_times: bool | None = None
+        filled = [found for found in self._bag.topics if found.count and found.encoding in SERIALIZATIONS]
+        images = {found.name: found for found in filled if found.type_name in _DECODERS}
+        self._topic = self._choose(topic, images)
+        self._frame_count = sum(found.count for found in self._bag.topics if found.name == self._topic)
+        infos = [found.name for found in filled if found.type_name == _CAMERA_INFO]
+        self._info_topic = camera_info_topic(self._topic, infos)
+        if self._info_topic is None and len(images) == 1 and len(set(infos)) == 1:
+            self._info_topic = infos[0]
 
     @property
     def description(self) -> str:
@@ -123,39 +127,44 @@ class BagSource:
         """Whether a CameraInfo topic belongs to the images."""
         return self._info_topic is not None
 
+    @property
+    def missing(self) -> list[str]:
+        """What is known to be lost of the bag, a sentence each; all of it once the images have been read."""
+        missing = self._bag.losses.missing
+        if self._unreadable:
+            found = f"{plural(len(self._unreadable), 'image')} of {self._topic} cannot be read"
+            missing.append(f"{found}: {next(iter(self._unreadable.values()))}")
+        return missing
+
     def frames(self, start: int = 0) -> Iterator[Frame]:
         """The images from position `start` on, in the order of recording.
 
         Raises:
-            SourceError: The bag is damaged, or its images are in an encoding that cannot be played.
+            SourceError: None of them can be read, or they are in an encoding that cannot be played.
         """
-        with self._reader() as reader:
-            camera = self._first_camera(reader)
-            if camera is None and self._info_topic is not None:
-                _logger.warning("topic %s of %s holds no calibration; it is not played", self._info_topic, self._path)
-            wanted = [c for c in reader.connections if c.topic in {self._topic, self._info_topic}]
-            index = 0
-            readable = 0
-            for connection, recorded_ns, data in reader.messages(connections=wanted):
-                if connection.topic == self._info_topic:
-                    camera = _camera(reader.deserialize(data, connection.msgtype))
-                    continue
-                if index >= start:
-                    found = self._image(index, connection, recorded_ns, reader.deserialize(data, connection.msgtype))
-                    self._check_encoding(found.message)
-                    try:
-                        image = _DECODERS[found.type_name](found.message)
-                    except ImageError as error:
-                        _logger.warning("skipped %s: %s", found.name, error)
-                    else:
-                        readable += 1
-                        if readable == 1 and camera is not None:
-                            _warn_of_size(camera, image.shape[0], image.shape[1], found.name)
-                        yield Frame(image, index, found.name, found.stamp_ns, found.message.header.frame_id, camera)
-                index += 1
-            if not readable and index > start:
-                msg = f"none of the {index - start} images of {self._topic} in {self._path} can be read"
-                raise SourceError(msg)
+        self._say_losses()
+        camera = self._first_camera()
+        if camera is None and self._info_topic is not None:
+            _logger.warning("topic %s of %s holds no calibration; it is not played", self._info_topic, self._path)
+        index = readable = 0
+        for message in self._wanted():
+            if message.topic.name == self._info_topic:
+                infos = self._camera_info(message)
+                camera = _camera(infos[0]) if infos else camera
+                continue
+            if index >= start:
+                found = self._image(index, message)
+                image = self._decoded(found)
+                if image is not None:
+                    assert isinstance(found, BagImage)
+                    readable += 1
+                    if readable == 1 and camera is not None:
+                        _warn_of_size(camera, image.shape[0], image.shape[1], found.name)
+                    yield Frame(image, index, found.name, found.stamp_ns, found.message.header.frame_id, camera)
+            index += 1
+        if not readable and index > start:
+            msg = f"none of the {index - start} images of {self._topic} in {self._path} can be read"
+            raise SourceError(msg)
 
     def messages(
         self, start: int = 0, *, with_earlier_infos: bool = True
@@ -171,52 +180,89 @@ class BagSource:
                 there are none, with the first one of the bag.
 
         Raises:
-            SourceError: The bag is damaged.
+            SourceError: The bag cannot be read any further.
         """
-        with self._reader() as reader:
-            wanted = [c for c in reader.connections if c.topic in {self._topic, self._info_topic}]
-            waiting: BagImage | UnreadableFrame | None = None
-            infos: list[Any] = []
-            index = 0
-            for connection, recorded_ns, data in reader.messages(connections=wanted):
-                if connection.topic == self._info_topic:
-                    if index > start or with_earlier_infos:
-                        infos += self._camera_info(reader, connection, data)
-                    continue
-                if waiting is not None:
-                    yield waiting, infos
-                    waiting, infos = None, []
-                if index >= start:
-                    if index == start and with_earlier_infos and not infos:
-                        infos = self._first_camera_info(reader)
-                    try:
-                        message = reader.deserialize(data, connection.msgtype)
-                        waiting = self._image(index, connection, recorded_ns, message)
-                    except Exception as error:
-                        reason = f"the message is damaged: {type(error).__name__}: {error}"
-                        waiting = UnreadableFrame(index, f"image {index} of {self._topic}", reason, recorded_ns)
-                index += 1
+        self._say_losses()
+        waiting: BagImage | UnreadableFrame | None = None
+        infos: list[Any] = []
+        index = 0
+        for message in self._wanted():
+            if message.topic.name == self._info_topic:
+                if index > start or with_earlier_infos:
+                    infos += self._camera_info(message)
+                continue
             if waiting is not None:
                 yield waiting, infos
+                waiting, infos = None, []
+            if index >= start:
+                if index == start and with_earlier_infos and not infos:
+                    infos = self._first_camera_info()
+                waiting = self._image(index, message)
+            index += 1
+        if waiting is not None:
+            yield waiting, infos
 
-    def _image(self, index: int, connection: Connection, recorded_ns: int, message: Any) -> BagImage:
-        stamp = message.header.stamp
-        stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
-        name = f"image {index} of {self._topic}"
-        return BagImage(index, name, connection.msgtype, message, stamp_ns or recorded_ns)
-
-    def _camera_info(self, reader: AnyReader, connection: Connection, data: bytes) -> list[Any]:
+    def _wanted(self) -> Iterator[BagMessage]:
         try:
-            return [reader.deserialize(data, connection.msgtype)]
-        except Exception as error:
-            _logger.warning("skipped a damaged message of %s: %s: %s", connection.topic, type(error).__name__, error)
+            yield from self._bag.messages({self._topic, self._info_topic or self._topic})
+        finally:
+            self._say_losses()
+
+    def _image(self, index: int, message: BagMessage) -> BagImage | UnreadableFrame:
+        name = f"image {index} of {self._topic}"
+        try:
+            read = self._reader.read(message)
+        except ValueError as error:
+            self._unreadable[index] = str(error)
+            return UnreadableFrame(index, name, str(error), message.time_ns)
+        taken_ns = message.time_ns if self._takes_recording_times() else stamp_ns(read.header)
+        return BagImage(index, name, message.topic.type_name, read, taken_ns)
+
+    def _takes_recording_times(self) -> bool:
+        if self._uses_recording_times is None:
+            self._uses_recording_times = uses_recording_times(self._header_stamps())
+        return self._uses_recording_times
+
+    def _header_stamps(self) -> Iterator[int]:
+        for message in self._bag.messages({self._topic}):
+            # One that is too short to hold a stamp is damaged, which is said in its place.
+            with suppress(ValueError):
+                yield header_stamp_ns(message.data, message.topic.encoding)
+
+    def _decoded(self, found: BagImage | UnreadableFrame) -> npt.NDArray[Any] | None:
+        if isinstance(found, UnreadableFrame):
+            _logger.warning("skipped %s: %s", found.name, found.reason)
+            return None
+        self._check_encoding(found.message)
+        try:
+            return _DECODERS[found.type_name](found.message)
+        except ImageError as error:
+            _logger.warning("skipped %s: %s", found.name, error)
+            return None
+
+    def _camera_info(self, message: BagMessage) -> list[Any]:
+        try:
+            return [self._reader.read(message)]
+        except ValueError as error:
+            _logger.warning("skipped a message of %s: %s", message.topic.name, error)
             return []
 
-    def _first_camera_info(self, reader: AnyReader) -> list[Any]:
-        connections = [c for c in reader.connections if c.topic == self._info_topic]
-        for connection, _, data in reader.messages(connections=connections) if connections else ():
-            return self._camera_info(reader, connection, data)
+    def _first_camera_info(self) -> list[Any]:
+        if self._info_topic is None:
+            return []
+        for message in self._bag.messages({self._info_topic}):
+            return self._camera_info(message)
         return []
+
+    def _first_camera(self) -> CameraCalibration | None:
+        return next(map(_camera, self._first_camera_info()), None)
+
+    def _say_losses(self) -> None:
+        losses = self._bag.losses
+        for text in (*losses.notes, *losses.missing):
+            if text not in self._said:
+                self._said.add(text)
+                _logger.warning("%s", text)
 
     def _check_encoding(self, message: Any) -> None:
         encoding = getattr(message, "encoding", None)
@@ -227,12 +273,14 @@ class BagSource:
             )
             raise SourceError(msg)
 
-    def _choose(self, topic: str | None, images: dict[str, Connection], reader: AnyReader) -> str:
-        listed = "".join(f"\n  {c.topic}  {c.msgtype}  {c.msgcount} messages" for c in images.values())
+    def _choose(self, topic: str | None, images: dict[str, BagTopic]) -> str:
+        listed = "".join(_line(found) for found in images.values())
         if not images:
-            others = "".join(f"\n  {c.topic}  {c.msgtype}  {c.msgcount} messages" for c in reader.connections)
+            others = "".join(_line(found) for found in self._bag.topics)
+            lost = "".join(f"; {text}" for text in self.missing)
             msg = (
-                f"bag {self._path} has no images; expected sensor_msgs Image or CompressedImage, found:{others or ' -'}"
+                f"bag {self._path} has no images; expected sensor_msgs Image or CompressedImage, "
+                f"found:{others or ' -'}{lost}"
             )
             raise SourceError(msg)
         if topic is not None:
@@ -246,36 +294,10 @@ class BagSource:
             raise SourceError(msg)
         return next(iter(images))
 
-    def _first_camera(self, reader: AnyReader) -> CameraCalibration | None:
-        return next(map(_camera, self._first_camera_info(reader)), None)
 
-    @contextmanager
-    def _reader(self) -> Iterator[AnyReader]:
-        try:
-            from rosbags.highlevel import AnyReader
-            from rosbags.typesys import Stores, get_typestore
-        except ImportError as error:
-            msg = f"reading bag {self._path} needs the Python package rosbags: pip install rosbags"
-            raise SourceError(msg) from error
-        path = self._path
-        if path.is_dir() and not (path / "metadata.yaml").is_file():
-            files = _storage_files(path)
-            if len(files) > 1:
-                msg = (
-                    f"bag {path} has no metadata.yaml and {len(files)} storage files; play one of these, or reindex it"
-                )
-                raise SourceError(msg)
-            path = files[0]
-        try:
-            # sqlite3 bags from before Iron carry no message definitions; those of sensor_msgs are the same ever since.
-            with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
-                yield reader
-        except FeatureFrontendError:
-            raise
-        except Exception as error:
-            # Damaged files make the storage layers raise anything from struct.error to sqlite3.DatabaseError.
-            msg = f"bag {self._path} cannot be read: {type(error).__name__}: {error}"
-            raise SourceError(msg) from error
+def _line(topic: BagTopic) -> str:
+    encoding = "" if topic.encoding in SERIALIZATIONS else f" in {topic.encoding}"
+    return f"\n  {topic.name}  {topic.type_name or '(no type)'}{encoding}  {topic.count} messages"
 
 
 def _warn_of_size(camera: CameraCalibration, height: int, width: int, name: str) -> None:
@@ -283,18 +305,6 @@ def _warn_of_size(camera: CameraCalibration, height: int, width: int, name: str)
         camera.check_image(height, width, name)
     except CalibrationError as error:
         _logger.warning("%s", error)
-
-
-def _storage_files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix in {".mcap", ".db3"})
-
-
-def _metadata_text(folder: Path) -> bytes:
-    """That of a rosbag2, or of another program that calls a file so; empty where there is none."""
-    try:
-        return (folder / "metadata.yaml").read_bytes()
-    except OSError:
-        return b""
 
 
 def _camera(info: Any) -> CameraCalibration | None:

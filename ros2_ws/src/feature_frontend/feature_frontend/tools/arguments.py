@@ -1,4 +1,7 @@
-"""Types of command-line arguments that several tools take; argparse turns their errors into usage messages."""
+"""Types of command-line arguments that several tools take, and their exit status where a source is incomplete.
+
+argparse turns the errors of the types into usage messages.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ import argparse
 import math
 from collections.abc import Sequence
 
-__all__ = ["above_zero", "natural", "non_negative", "positive", "without_ros_arguments"]
+__all__ = ["INCOMPLETE", "above_zero", "natural", "non_negative", "positive", "without_ros_arguments"]
+
+INCOMPLETE = 3
+"""Exit status where all that is whole was read, but something is known to be lost; 2 is argparse's for wrong usage."""
 
 
 def without_ros_arguments(arguments: Sequence[str]) -> list[str]:

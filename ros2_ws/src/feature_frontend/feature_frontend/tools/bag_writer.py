@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +22,7 @@ from typing_extensions import Self
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 
-__all__ = ["STORAGES", "BagWriter", "check_new_folder", "header_stamp_ns", "typestore_with"]
+__all__ = ["STORAGES", "BagWriter", "check_new_folder", "check_path", "typestore_with"]
 
 STORAGES = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
 
@@ -40,21 +39,6 @@ _OFFERED = Qos(
     liveliness_lease_duration=_UNLIMITED,
     avoid_ros_namespace_conventions=False,
 )
-_ENCAPSULATION_BYTES = 4
-
-
-def header_stamp_ns(data: bytes) -> int:
-    """The stamp in ns of a CDR message that begins with a `std_msgs/Header`, read without decoding the message.
-
-    Raises:
-        ValueError: The message is too short to hold one.
-    """
-    if len(data) < _ENCAPSULATION_BYTES + 8:
-        msg = f"a message of {len(data)} bytes holds no header; expected at least {_ENCAPSULATION_BYTES + 8}"
-        raise ValueError(msg)
-    # The second byte of the encapsulation is odd for little endian.
-    seconds, nanoseconds = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, _ENCAPSULATION_BYTES)
-    return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
 
 def typestore_with(types: set[str], share_folder: Callable[[str], str]) -> Typestore:
@@ -92,6 +76,19 @@ def check_new_folder(path: Path) -> None:
         raise SettingsError(msg)
 
 
+def check_path(path: Path, storage: str) -> None:
+    """Checks that a bag of a storage can be written to a path of this name.
+
+    Raises:
+        SettingsError: It cannot: rosbags hands SQLite a URI, in which some letters of a path mean something.
+    """
+    found = sorted(set(str(path.absolute())) & set("?#%"))
+    if storage == "sqlite3" and found:
+        msg = f"{path} has {' '.join(found)} in its path, where no bag of storage sqlite3 can be written; "
+        msg += "choose another folder, or --storage mcap"
+        raise SettingsError(msg)
+
+
 class BagWriter:
     """An open rosbag2; leaving the context writes its index and metadata."""
 
@@ -110,6 +107,7 @@ class BagWriter:
             msg = f"bag storage {storage!r} is unknown; expected one of {', '.join(STORAGES)}"
             raise SettingsError(msg)
         check_new_folder(path)
+        check_path(path, storage)
         self._typestore = typestore
         self._connections: dict[str, Connection] = {}
         self._counts: dict[str, int] = {}

@@ -25,10 +25,11 @@ from feature_frontend.errors import FeatureFrontendError, ImageError, SettingsEr
 from feature_frontend.frontend import Frontend
 from feature_frontend.image.image_file import encode_file
 from feature_frontend.media import SourceOptions, open_source
+from feature_frontend.media.bag import missing_of
 from feature_frontend.media.image_folder import ImageFolderSource
 from feature_frontend.runtime.files import print_any_name
 from feature_frontend.settings import PARAMETERS, Settings
-from feature_frontend.tools.arguments import above_zero, positive
+from feature_frontend.tools.arguments import INCOMPLETE, above_zero, positive
 from feature_frontend.tools.interrupts import interruptible
 from feature_frontend.tools.recorded_features import has_features, read_features
 from feature_frontend.types import Features
@@ -79,7 +80,7 @@ class _Written:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool; 0 if all that was asked for is written."""
+    """Runs the tool; 0 if all that was asked for is written, `INCOMPLETE` if something of the source is lost."""
     print_any_name()
     keep_freed_memory()
     options = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
@@ -148,11 +149,12 @@ def _colmap(options: argparse.Namespace) -> int:
         msg = f"{options.output} exists already; delete it, or choose another file by --output"
         raise SettingsError(msg)
     calibration = None if options.camera_info is None else read_calibration_file(options.camera_info)
+    missing: list[str] = []
     try:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         with ColmapDatabase(options.output) as database:
             export = _Export(database, calibration, options)
-            for frame in _frames(options):
+            for frame in _frames(options, missing):
                 export.add(frame)
             if not export.pairs:
                 msg = f"{options.source}: {export.images} images and no pair with matches; expected images that overlap"
@@ -168,24 +170,24 @@ def _colmap(options: argparse.Namespace) -> int:
         f"{'camera' if len(export.cameras) == 1 else 'cameras'}, {export.pairs} pairs, {export.matches} matches, "
         f"{export.verified} of them verified"
     )
-    return 0
+    return INCOMPLETE if missing else 0
 
 
-def _frames(options: argparse.Namespace) -> Iterator[ExportFrame]:
-    """The frames of the source, with a progress bar; recorded features win over images."""
+def _frames(options: argparse.Namespace, missing: list[str]) -> Iterator[ExportFrame]:
+    """The frames of the source, recorded features before images; adds what is lost to `missing`."""
     if not has_features(Path(options.source)):
-        yield from _processed(options)
+        yield from _processed(options, missing)
         return
     if options.images is not None:
         msg = f"{options.source} holds recorded features: --images is for what the front-end itself processes"
         raise SettingsError(msg)
-    count, records = read_features(Path(options.source), options.topic)
+    count, records = read_features(Path(options.source), options.topic, missing)
     for record in _limited(records, count, options.frames):
         tracks = record.track_ids, record.track_rows
         yield ExportFrame(f"{record.stamp_ns}.png", record.features, *tracks, record.camera)
 
 
-def _processed(options: argparse.Namespace) -> Iterator[ExportFrame]:
+def _processed(options: argparse.Namespace, missing: list[str]) -> Iterator[ExportFrame]:
     # Compiled code differs in the last digits, and comes into use at another image each time.
     values = {name: getattr(options, name) for name in _FRONTEND_OPTIONS} | {"compile": False}
     settings = Settings.from_mapping(values)
@@ -209,6 +211,7 @@ def _processed(options: argparse.Namespace) -> Iterator[ExportFrame]:
                 _write_image(options.images / name, pixels)
             tracks = result.tracks
             yield ExportFrame(name, result.features, tracks.ids, tracks.feature_indices, frame.camera)
+    missing += missing_of(source)
 
 
 def _limited(items: Iterable[Any], count: int | None, most: int | None) -> Iterator[Any]:

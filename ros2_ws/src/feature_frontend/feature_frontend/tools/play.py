@@ -32,10 +32,11 @@ from feature_frontend.media import (
     open_source,
     schedule,
 )
+from feature_frontend.media.bag import missing_of
 from feature_frontend.media.timeline import DEFAULT_RATE_HZ, STAMP_POLICIES
 from feature_frontend.ros.player import ENCODINGS, Player, PlayerOptions
 from feature_frontend.runtime.files import print_any_name, readable_name
-from feature_frontend.tools.arguments import natural, non_negative, positive, without_ros_arguments
+from feature_frontend.tools.arguments import INCOMPLETE, natural, non_negative, positive, without_ros_arguments
 from feature_frontend.tools.interrupts import interruptible
 
 __all__ = ["main"]
@@ -54,7 +55,7 @@ In a loop, the stamps of each round go on where those of the last one ended, one
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool; returns 0 also when it is interrupted, 1 for an error that is told in one line."""
+    """Runs the tool; 0 also when it is interrupted, 1 for an error that is told in one line, or `INCOMPLETE`."""
     print_any_name()
     arguments = list(sys.argv[1:] if argv is None else argv)
     _log_to_stderr()
@@ -180,7 +181,7 @@ def _play(options: argparse.Namespace, arguments: list[str]) -> int:
                 player.topic,
             )
         _publish(player, itertools.chain([first], frames), _total(source, options), calibration)
-    return 0
+    return INCOMPLETE if missing_of(source) else 0
 
 
 def _total(source: Source, options: argparse.Namespace) -> int | None:

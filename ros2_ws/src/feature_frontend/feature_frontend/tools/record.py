@@ -26,8 +26,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.runtime.files import print_any_name
+from feature_frontend.sources.stamps import header_stamp_ns
 from feature_frontend.tools.arguments import positive
-from feature_frontend.tools.bag_writer import STORAGES, BagWriter, check_new_folder, header_stamp_ns, typestore_with
+from feature_frontend.tools.bag_writer import STORAGES, BagWriter, check_new_folder, typestore_with
 
 __all__ = ["TOPICS", "main"]
 

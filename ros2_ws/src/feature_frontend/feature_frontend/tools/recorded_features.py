@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from rosbags.highlevel import AnyReader
+from rosbags.typesys.store import Typestore
 
 from feature_frontend.calibration import CameraCalibration, calibration_from_message
 from feature_frontend.errors import CalibrationError, FeatureFrontendError, SourceError
-from feature_frontend.media.bag import is_bag
+from feature_frontend.sources.bag import Bag
+from feature_frontend.sources.bag_files import is_bag
+from feature_frontend.sources.bag_messages import MessageReader
+from feature_frontend.sources.stamps import stamp_ns
 from feature_frontend.tools.bag_writer import typestore_with
 from feature_frontend.types import Features
 
@@ -24,6 +28,8 @@ __all__ = ["FeaturesRecord", "has_features", "read_features"]
 _FEATURES, _TRACKS = "feature_frontend_msgs/msg/Features", "feature_frontend_msgs/msg/Tracks"
 _CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 _ELEMENTS = {0: "<f4", 1: "<f2"}
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,58 +57,74 @@ def has_features(path: Path) -> bool:
     Raises:
         SourceError: It is a bag that cannot be read.
     """
-    if not is_bag(path):
-        return False
-    with _reader(path) as reader:
-        return any(c.msgtype == _FEATURES and c.msgcount for c in reader.connections)
+    return is_bag(path) and any(topic.type_name == _FEATURES and topic.count for topic in Bag(path).topics)
 
 
-def read_features(path: Path, topic: str | None = None) -> tuple[int, Iterator[FeaturesRecord]]:
+def read_features(path: Path, topic: str | None, missing: list[str]) -> tuple[int, Iterator[FeaturesRecord]]:
     """The number of recorded `Features`, and these in the order of recording, with their tracks.
 
-    Tracks and calibration are those of the topics `tracks` and `camera_info` beside the topic of the features.
+    Tracks and calibration are those of the topics `tracks` and `camera_info` beside the topic of the features. What is
+    lost of a damaged bag is said in warnings.
 
     Args:
         path: A rosbag2 or a file of one.
         topic: Of the features; needed where there are several.
+        missing: What is known to be lost of the bag is added to it, a sentence each, with the last of the records.
 
     Raises:
         SourceError: The bag cannot be read, or it has no such topic, or several and none was chosen.
     """
-    with _reader(path) as reader:
-        counts = {c.topic: c.msgcount for c in reader.connections if c.msgtype == _FEATURES and c.msgcount}
+    bag = Bag(path)
+    counts = {found.name: found.count for found in bag.topics if found.type_name == _FEATURES and found.count}
     names = [name for name in counts if topic in {None, name, name.lstrip("/")}]
     if len(names) != 1:
         asked = "" if topic is None else f", not {topic!r}"
         msg = f"bag {path} has features on {', '.join(counts)}{asked}; choose one of them with --topic"
         raise SourceError(msg)
-    return counts[names[0]], _records(path, names[0])
+    return counts[names[0]], _records(bag, names[0], missing)
 
 
-def _records(path: Path, topic: str) -> Iterator[FeaturesRecord]:
+def _records(bag: Bag, topic: str, missing: list[str]) -> Iterator[FeaturesRecord]:
     beside = topic.rpartition("/")[0]
-    with _reader(path) as reader:
-        camera = _first_camera(reader, f"{beside}/camera_info")
-        tracks = {
-            _stamp_ns(message): (message.ids, message.feature_indices)
-            for message in _messages(reader, f"{beside}/tracks", _TRACKS)
-        }
-        nothing = np.zeros(0, np.uint64), np.zeros(0, np.uint32)
-        for message in _messages(reader, topic, _FEATURES):
-            stamp_ns = _stamp_ns(message)
-            yield FeaturesRecord(stamp_ns, _features(message), *tracks.get(stamp_ns, nothing), camera)
+    # sqlite3 bags from before Iron carry no message definitions; those installed are taken for theirs.
+    reader = MessageReader(_installed)
+    camera = _first_camera(bag, reader, f"{beside}/camera_info")
+    tracks = {
+        stamp_ns(message.header): (message.ids, message.feature_indices)
+        for message in _messages(bag, reader, f"{beside}/tracks", _TRACKS)
+    }
+    nothing = np.zeros(0, np.uint64), np.zeros(0, np.uint32)
+    for message in _messages(bag, reader, topic, _FEATURES):
+        time_ns = stamp_ns(message.header)
+        yield FeaturesRecord(time_ns, _features(message), *tracks.get(time_ns, nothing), camera)
+    for text in (*bag.losses.notes, *bag.losses.missing):
+        _logger.warning("%s", text)
+    missing += bag.losses.missing
 
 
-def _messages(reader: AnyReader, topic: str, kind: str) -> Iterator[Any]:
-    wanted = [c for c in reader.connections if (c.topic, c.msgtype) == (topic, kind)]
-    for connection, _, data in reader.messages(connections=wanted) if wanted else ():
-        yield reader.deserialize(data, connection.msgtype)
+def _messages(bag: Bag, reader: MessageReader, topic: str, kind: str) -> Iterator[Any]:
+    for message in bag.messages({topic}):
+        if message.topic.type_name != kind:
+            continue
+        try:
+            yield reader.read(message)
+        except ValueError as error:
+            _logger.warning("skipped a message of %s: %s", topic, error)
 
 
-def _first_camera(reader: AnyReader, topic: str) -> CameraCalibration | None:
-    for message in _messages(reader, topic, _CAMERA_INFO):
+def _first_camera(bag: Bag, reader: MessageReader, topic: str) -> CameraCalibration | None:
+    for message in _messages(bag, reader, topic, _CAMERA_INFO):
         with suppress(CalibrationError):
             return calibration_from_message(message)
+    return None
+
+
+def _installed(type_name: str) -> Typestore | None:
+    with suppress(ImportError, FeatureFrontendError):
+        from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+
+        with suppress(PackageNotFoundError):
+            return typestore_with({type_name}, get_package_share_directory)
     return None
 
 
@@ -117,27 +139,3 @@ def _features(message: Any) -> Features:
         width=int(message.width),
         extractor=message.extractor,
     )
-
-
-def _stamp_ns(message: Any) -> int:
-    return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
-
-
-@contextmanager
-def _reader(path: Path) -> Iterator[AnyReader]:
-    typestore = None
-    # sqlite3 bags from before Iron carry no message definitions; those installed are taken for theirs.
-    with suppress(ImportError, FeatureFrontendError):
-        from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
-
-        with suppress(PackageNotFoundError):
-            typestore = typestore_with({_FEATURES, _TRACKS}, get_package_share_directory)
-    try:
-        with AnyReader([path], default_typestore=typestore) as reader:
-            yield reader
-    except FeatureFrontendError:
-        raise
-    except Exception as error:
-        # Damaged files make the storage layers raise anything from struct.error to sqlite3.DatabaseError.
-        msg = f"bag {path} cannot be read: {type(error).__name__}: {error}"
-        raise SourceError(msg) from error

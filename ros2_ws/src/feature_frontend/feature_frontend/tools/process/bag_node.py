@@ -9,6 +9,7 @@ from ament_index_python.packages import get_package_share_directory
 from rclpy.serialization import serialize_message
 from rosbags.typesys.store import Typestore
 
+from feature_frontend.sources.rosbags_workarounds import deserialize_cdr
 from feature_frontend.tools.bag_writer import typestore_with
 
 __all__ = ["BagNode"]
@@ -58,7 +59,7 @@ class BagNode:
         for field in message.get_fields_and_field_types():
             if field.endswith("_ms"):
                 setattr(message, field, 0.0)
-        read = self.typestore.deserialize_cdr(serialize_message(message), type_name)
+        read = deserialize_cdr(self.typestore, serialize_message(message), type_name)
         self._published.append((topic, bytes(self.typestore.serialize_cdr(read, type_name))))
 
     def take(self) -> list[tuple[str, bytes]]:

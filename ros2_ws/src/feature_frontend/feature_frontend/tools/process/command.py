@@ -19,7 +19,7 @@ from feature_frontend.media import SOURCE_KINDS, PlaybackSettings
 from feature_frontend.media.timeline import DEFAULT_RATE_HZ
 from feature_frontend.runtime.files import print_any_name
 from feature_frontend.settings import Settings
-from feature_frontend.tools.arguments import above_zero, natural, positive
+from feature_frontend.tools.arguments import INCOMPLETE, above_zero, natural, positive
 from feature_frontend.tools.bag_writer import STORAGES
 from feature_frontend.tools.interrupts import interruptible
 from feature_frontend.tools.process.inputs import image_count, open_input
@@ -43,11 +43,14 @@ examples:
 
 Every image is processed; one that cannot be gets a status with state ERROR. The same input, options and machine give
 the same files, byte for byte: times in ms are written as zero, times in the bag are the stamps of the headers.
-The same command goes on with a run that was ended at any moment, and ends with the same files (docs/offline.md)."""
+The same command goes on with a run that was ended at any moment, and ends with the same files (docs/offline.md).
+
+Exit status: 0; 1 if anything failed; 3 if all that is whole was processed, but something is lost of a bag, such as of
+one whose recorder was killed; 130 after Ctrl-C."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool; 1 for errors that are told in a line each, `INTERRUPTED` when interrupted."""
+    """Runs the tool; 1 for errors that are told in a line each, `INCOMPLETE`, or `INTERRUPTED` when interrupted."""
     print_any_name()
     keep_freed_memory()
     options = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
@@ -166,13 +169,17 @@ def _process(requests: Sequence[Request], jobs: int) -> int:
     for request, result in zip(requests, results, strict=True):
         if isinstance(result, Outcome):
             print(_told(request, result), flush=True)
+            for text in result.missing:
+                print(f"incomplete: {text}", file=sys.stderr)
         else:
             about = f"{request.source}: " if len(requests) > 1 else ""
             print(f"error: {about}{result}", file=sys.stderr)
     images = sum(result.images["received"] for result in results if isinstance(result, Outcome))
     if len(requests) > 1:
         print(f"{images} images of {len(requests)} sources in {took_s:.1f} s", flush=True)
-    return 0 if all(isinstance(result, Outcome) for result in results) else 1
+    if not all(isinstance(result, Outcome) for result in results):
+        return 1
+    return INCOMPLETE if any(result.missing for result in results if isinstance(result, Outcome)) else 0
 
 
 def _count(request: Request) -> int | None:

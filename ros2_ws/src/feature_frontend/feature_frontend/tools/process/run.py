@@ -24,6 +24,7 @@ from feature_frontend.calibration_file import read_calibration_file
 from feature_frontend.errors import FeatureFrontendError, SettingsError, SourceError
 from feature_frontend.frontend import Frontend
 from feature_frontend.media import PlaybackSettings, Source
+from feature_frontend.media.bag import missing_of
 from feature_frontend.media.image_folder import ImageFolderSource
 from feature_frontend.ros.calibration_watch import CalibrationWatch
 from feature_frontend.ros.camera_info import camera_info_message
@@ -35,6 +36,7 @@ from feature_frontend.ros.result_topics import ResultTopics
 from feature_frontend.ros.status import StatusBook
 from feature_frontend.settings import Settings
 from feature_frontend.snapshot import bring_back, take_snapshot
+from feature_frontend.tools.bag_writer import check_path
 from feature_frontend.tools.process.bag_node import BagNode
 from feature_frontend.tools.process.inputs import InputFrame, describe_files, image_count, input_frames, open_input
 from feature_frontend.tools.process.output import Output
@@ -89,12 +91,14 @@ class Outcome:
         sha256: Of topic, type, time and content of all its messages.
         images: Number of images by what became of them: received, processed, refused.
         was_finished: Whether the bag was there already, by the same request.
+        missing: What is lost of the source, a sentence each.
     """
 
     output: str
     sha256: str
     images: dict[str, int]
     was_finished: bool
+    missing: list[str]
 
 
 class Reporter(Protocol):
@@ -116,12 +120,14 @@ class _Position:
         compiled_for: (H, W[, 3]), shape of the images that the network was to be compiled for; None before the first.
         is_compiled: Whether it was.
         images: As in `Outcome`.
+        missing: As in `Outcome`, once no image is left.
     """
 
     next_index: int | None = None
     compiled_for: tuple[int, ...] | None = None
     is_compiled: bool = False
     images: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("received", "processed", "refused"), 0))
+    missing: list[str] = field(default_factory=list)
 
     def note(self, status: FrameStatus) -> None:
         self.images = {name: int(getattr(status, f"frames_{name}")) for name in self.images}
@@ -135,6 +141,7 @@ def process_input(request: Request, reporter: Reporter) -> Outcome:
     """
     output = Output(Path(request.output))
     output.check(overwrite=request.overwrite)
+    check_path(output.path, request.storage)
     if output.path.resolve() == Path(request.source).resolve():
         msg = f"--output {output.path} is the input itself; choose another one"
         raise SettingsError(msg)
@@ -153,7 +160,7 @@ def process_input(request: Request, reporter: Reporter) -> Outcome:
             msg = f"{output.path} exists already, made with other options; choose another --output, or give --overwrite"
             raise SettingsError(msg)
         output.clear()
-        return Outcome(request.output, str(record["sha256"]), record["images"], was_finished=True)
+        return Outcome(request.output, str(record["sha256"]), record["images"], True, list(record["missing"]))
     if frontend.notice:
         reporter.say(f"warning: {frontend.notice}")
     with ProgressStore(output.unfinished) as store:
@@ -167,11 +174,13 @@ def process_input(request: Request, reporter: Reporter) -> Outcome:
                 output.clear()
                 msg = f"there is nothing to process in {source.description} from image {playback.start} on"
                 raise SourceError(msg)
+            run.position.missing = missing_of(source)
             run.end()
-        record = {**job, "is_compiled": run.position.is_compiled, "images": run.position.images}
+        position = run.position
+        record = {**job, "is_compiled": position.is_compiled, "images": position.images, "missing": position.missing}
         complete = output.complete(store, run.node, request.storage, record)
     output.clear()
-    return Outcome(request.output, str(complete["sha256"]), run.position.images, was_finished=False)
+    return Outcome(request.output, str(complete["sha256"]), position.images, False, position.missing)
 
 
 class _Run:

@@ -1,0 +1,49 @@
+"""Which time an image of a bag has: that of its header, or that of its recording."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["header_stamp_ns", "stamp_ns", "uses_recording_times"]
+
+_NS_PER_S = 1_000_000_000
+# The encapsulation of CDR, whose second byte is odd for little endian; ROS 1 has the counter `seq` in its place.
+_BYTES_BEFORE = 4
+
+
+def uses_recording_times(stamps_ns: Iterable[int]) -> bool:
+    """Whether the images of a topic take the time of their recording, since nobody has set the stamps of their headers.
+
+    That is so where all of them are 0. A 0 among others is a time: a simulator's first image has it.
+
+    Args:
+        stamps_ns: Of all headers of the topic; read up to the first that is not 0.
+    """
+    return all(stamp == 0 for stamp in stamps_ns)
+
+
+def stamp_ns(header: Any) -> int:
+    """The stamp in ns of a `std_msgs/Header`, of whichever library."""
+    return int(header.stamp.sec) * _NS_PER_S + int(header.stamp.nanosec)
+
+
+def header_stamp_ns(data: bytes | memoryview, encoding: str = "cdr") -> int:
+    """The stamp in ns of a message that begins with a `std_msgs/Header`, read without decoding the message.
+
+    Args:
+        data: The serialized message.
+        encoding: "cdr", or "ros1".
+
+    Raises:
+        ValueError: The message is too short to hold one.
+    """
+    if len(data) < _BYTES_BEFORE + 8:
+        msg = f"a message of {len(data)} bytes holds no header; expected at least {_BYTES_BEFORE + 8}"
+        raise ValueError(msg)
+    if encoding == "ros1":
+        seconds, nanoseconds = struct.unpack_from("<II", data, _BYTES_BEFORE)
+    else:
+        seconds, nanoseconds = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, _BYTES_BEFORE)
+    return int(seconds) * _NS_PER_S + int(nanoseconds)

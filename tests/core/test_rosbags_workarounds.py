@@ -1,0 +1,26 @@
+"""Each workaround is needed: these tests fail once rosbags does without, and the workaround can go."""
+
+import pytest
+
+pytest.importorskip("rosbags", reason="needs the Python package rosbags")
+from rosbags.serde import SerdeError
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from feature_frontend.sources.rosbags_workarounds import deserialize_cdr
+
+_TYPE = "example/msg/Ids"
+# As rclpy of Jazzy serializes it with `text` of four letters and an empty `ids`: 4 bytes more than the message.
+_FROM_RCLPY = bytes.fromhex("000100000500000061626364000000000000000000000000deadbeef")
+
+
+def test_empty_sequences_of_8_byte_elements_by_rclpy() -> None:
+    store = get_typestore(Stores.EMPTY)
+    store.register(get_types_from_msg("string text\nuint64[] ids\nuint32[] ages", _TYPE))
+    # Version 0.10 asserts.
+    with pytest.raises((SerdeError, AssertionError)):
+        store.deserialize_cdr(_FROM_RCLPY, _TYPE)
+    message = deserialize_cdr(store, _FROM_RCLPY, _TYPE)
+    assert (message.text, len(message.ids), len(message.ages)) == ("abcd", 0, 0)
+    for damaged in (_FROM_RCLPY[:3], _FROM_RCLPY[:12], _FROM_RCLPY + bytes(8), b"\1" + _FROM_RCLPY[1:]):
+        with pytest.raises(SerdeError):
+            deserialize_cdr(store, damaged, _TYPE)

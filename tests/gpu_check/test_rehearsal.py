@@ -119,7 +119,10 @@ def test_messages_are_compiled_where_nobody_could_before(
 ) -> None:
     monkeypatch.setattr("scripts.gpu_check.pack.ros_prefix.find_python", lambda version: None)
     monkeypatch.setattr(packing, "find_python", lambda version: None)
-    rows, _ = packing.pack(tmp_path / "carried", _CACHE / "without_python", tmp_path, _OWN, ["node"])
+    # A cache of its own, with the same wheels: the archives here are not to be kept.
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / f"wheels-{_OWN}").symlink_to(_CACHE / f"wheels-{_OWN}")
+    rows, _ = packing.pack(tmp_path / "carried", tmp_path / "cache", tmp_path, _OWN, ["node"])
     assert any("compiled there" in row.note for row in rows)
     for name in ("PYTHONPATH", "AMENT_PREFIX_PATH", "LD_LIBRARY_PATH"):
         monkeypatch.delenv(name, raising=False)

@@ -19,8 +19,8 @@ __all__ = ["CONTENTS", "Content"]
 # The shorter side of a photograph for training, px, where it is larger: as large as the pieces that training cuts out.
 _PHOTOGRAPH_SIDE = 512
 _PHOTOGRAPH_QUALITY = 80
-# Of a sequence with 20 frames; its neighbours show little else.
-_TUM_FRAMES = 10
+# The first ones of 20 each; the others show little else.
+_KITTI_FRAMES, _TUM_FRAMES = 12, 10
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,13 @@ _ALL: frozenset[str] = frozenset()
 _RIGHT = frozenset({"right"})
 CONTENTS = (
     Content("weights-aliked", "weights of the four ALIKED", _ALL, "weights/aliked-*.pth"),
-    Content("kitti", "KITTI: 20 frames, poses, camera", _ALL, "data/kitti00/*"),
+    Content(
+        "kitti",
+        f"KITTI: {_KITTI_FRAMES} frames, poses, camera",
+        _ALL,
+        "data/kitti00/*",
+        most_images=_KITTI_FRAMES,
+    ),
     Content(
         "tum",
         f"TUM freiburg2_desk: {_TUM_FRAMES} frames, poses, camera",

@@ -45,7 +45,7 @@ def prepare(carried: Path, folder: Path) -> tuple[dict[str, str], list[str]]:
 
 
 def unpack(carried: Path, folder: Path) -> list[str]:
-    """Lays the archives of `carried` into python/, ros/ and shared/ below `folder`; a line for each that is broken."""
+    """Lays the archives of `carried` into python/, ros/ and shared/ of a new `folder`; a line for each broken one."""
 
     def one(archive: Path) -> str:
         target = folder / archive.name.partition("-")[0]

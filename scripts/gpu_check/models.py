@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -37,6 +38,8 @@ _REHEARSED_POINTS = 200
 def settings_for(context: Context, extractor: str, **changes: bool | float | str) -> Settings:
     """Settings on the check's device, without what happens in the background; in a rehearsal of few points."""
     own = {"device": context.device, "weights_dir": str(context.shared / "weights"), "compile": False}
+    if _carried_lightglue(context).is_file():
+        own["lightglue_weights_path"] = str(_carried_lightglue(context))
     if context.is_rehearsal:
         own["max_num_keypoints"] = _REHEARSED_POINTS
     return Settings(extractor=extractor, **{**own, **changes})  # type: ignore[arg-type]
@@ -104,7 +107,13 @@ def why_no_lightglue(context: Context) -> str:
     if not has_kornia():
         return "kornia is not installed"
     folder = context.shared / "weights"
-    return "" if find_weights(WEIGHTS[LIGHTGLUE], str(folder)) else f"no weights {LIGHTGLUE} in {folder}"
+    is_there = _carried_lightglue(context).is_file() or find_weights(WEIGHTS[LIGHTGLUE], str(folder)) is not None
+    return "" if is_there else f"no weights {LIGHTGLUE} in {folder}"
+
+
+def _carried_lightglue(context: Context) -> Path:
+    """LightGlue's weights as `make gpu-pack` rounds them, so that they can be carried."""
+    return context.shared / "weights" / f"{LIGHTGLUE}_float16.safetensors"
 
 
 @contextmanager

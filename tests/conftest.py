@@ -32,14 +32,15 @@ def shared_folder() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_package_index() -> Iterator[None]:
-    """Neither a test nor a process that it starts takes weights from a package index."""
+def no_package_index() -> Iterator[dict[str, str]]:
+    """Neither a test nor a process that it starts takes weights from a package index; the environment as it was."""
+    before = dict(os.environ)
     with pytest.MonkeyPatch.context() as environment:
         for name in [name for name in os.environ if name.startswith("PIP_")]:
             environment.delenv(name)
         environment.setenv("PIP_CONFIG_FILE", os.devnull)
         environment.setenv("PIP_NO_INDEX", "1")
-        yield
+        yield before
 
 
 @pytest.fixture(scope="session")

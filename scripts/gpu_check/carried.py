@@ -11,7 +11,7 @@ import sys
 import tarfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from scripts.gpu_check.messages import compile_messages, messages_work, own_include_folders
 
@@ -51,7 +51,11 @@ def unpack(carried: Path, folder: Path) -> list[str]:
         target = folder / archive.name.partition("-")[0]
         try:
             with tarfile.open(archive) as tar:
-                tar.extractall(target, filter="data")
+                # Python has a filter for this since 3.10.12 and 3.11.4 only.
+                names = [name for entry in tar for name in (entry.name, entry.linkname)]
+                if outside := [name for name in names if name.startswith("/") or ".." in PurePosixPath(name).parts]:
+                    return f"{archive.name} is broken: {outside[0]} would lie outside its folder"
+                tar.extractall(target)
         except (OSError, EOFError, tarfile.TarError) as error:
             return f"{archive.name} is broken: {type(error).__name__}: {error}"
         return ""

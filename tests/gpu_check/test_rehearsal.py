@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.util
 import json
 import os
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +27,35 @@ from scripts.gpu_check.parts import PARTS
 from scripts.gpu_check.run import misfits
 from tests.conftest import REPOSITORY, shared_folder
 
-_MINUTES = 1.5
+_MINUTES = 1.0
 # Beyond the minutes, on a machine that other tests keep busy: to start, and to kill what hangs.
 _MARGIN_S = 30.0
 _CACHE = REPOSITORY / ".gpu-cache"
 _OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-@pytest.fixture(scope="module")
-def wheels() -> None:
-    """All wheels in the cache; skips where they cannot be fetched, or the messages are not built with such."""
-    try:
-        message_inputs()
-        for python in {"3.12", _OWN}:
-            for each in wheel_sets():
-                fetch(each.requirements, python, _CACHE / f"wheels-{python}")
-    except (subprocess.CalledProcessError, FileNotFoundError) as error:
-        pytest.skip(f"needs ROS 2 from wheels, and PyPI for those of another Python: {error}")
+@pytest.fixture
+def wheels(no_package_index: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """All wheels in the cache, which no other test uses meanwhile; skips where they cannot be fetched or built with."""
+    for name in ("PIP_NO_INDEX", "PIP_CONFIG_FILE"):
+        monkeypatch.delenv(name)
+    for name, value in no_package_index.items():
+        if name.startswith("PIP_"):
+            monkeypatch.setenv(name, value)
+    _CACHE.mkdir(exist_ok=True)
+    with (_CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            message_inputs()
+            for python in {"3.12", _OWN}:
+                for each in wheel_sets():
+                    fetch(each.requirements, python, _CACHE / f"wheels-{python}")
+        except subprocess.CalledProcessError as error:
+            reason = (error.stderr or str(error)).strip().splitlines()[-1]
+            pytest.skip(f"needs PyPI for the wheels of another Python: {reason}")
+        except FileNotFoundError as error:
+            pytest.skip(f"needs ROS 2 from wheels: {error}")
+        yield
 
 
 def _parts() -> list[str]:

@@ -212,7 +212,7 @@ def test_newest_frame_wins_and_the_dropped_are_counted(
     [
         ("weights_dir:=BROKEN", "is not the published aliked-n16.pth"),
         ("extractor:=superglue", "expected one of aliked-t16"),
-        ("ratio_threshold:=1", "expected a value of type float"),
+        ("ratio_threshold:=almost", "expected a value of type float"),
         ("device:=cuda:99", "torch"),
     ],
 )

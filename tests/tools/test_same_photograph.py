@@ -154,7 +154,10 @@ KINDS = (*_FOLDERS, *_BAGS)
 
 def _processed(source: Path, output: Path, *options: str) -> list[FeaturesRecord]:
     assert main([str(source), "--output", str(output), *OPTIONS, *options]) == 0
-    return list(read_features(output)[1])
+    missing: list[str] = []
+    records = list(read_features(output, None, missing)[1])
+    assert not missing
+    return records
 
 
 def _share_near(expected: FeaturesRecord, found: FeaturesRecord) -> float:

@@ -219,8 +219,14 @@ def test_results_that_would_not_come_back_are_named(tmp_path: Path) -> None:
     assert "9 files" in lines[2]
 
 
-def test_nothing_of_an_archive_lies_outside_its_folder(folder: Path, tmp_path: Path) -> None:
-    archive = tmp_path / "ros-3.12.tar.xz"
-    write_archive(folder, archive)
-    with tarfile.open(archive) as tar:
-        assert all(not name.startswith(("/", "..")) for name in tar.getnames())
+@pytest.mark.parametrize(("name", "link"), [("../evil", ""), ("/evil", ""), ("fine", "../../evil"), ("fine", "/evil")])
+def test_nothing_of_an_archive_is_laid_outside_its_folder(name: str, link: str, tmp_path: Path) -> None:
+    carried, folder = tmp_path / "carried", tmp_path / "unpacked"
+    carried.mkdir()
+    with tarfile.open(carried / "ros-3.12.tar.xz", "w:xz") as tar:
+        entry = tarfile.TarInfo(name)
+        entry.type, entry.linkname = (tarfile.SYMTYPE, link) if link else (tarfile.REGTYPE, "")
+        tar.addfile(entry)
+    (line,) = unpack(carried, folder)
+    assert f"{link or name} would lie outside" in line
+    assert not folder.exists()

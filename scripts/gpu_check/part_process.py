@@ -7,27 +7,24 @@ import importlib
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
 
-from benchmarks.images import REPOSITORY
 from scripts.gpu_check.archive import save_record, write_archive
+from scripts.gpu_check.errors import describe_error, first_line
 from scripts.gpu_check.parts import PARTS
 from scripts.gpu_check.step import Context, LeftOutError, Outcome, PartModule, Step
 
-__all__ = ["ASK_WHERE", "POISONED", "describe_error", "load_part", "main", "started_file"]
+__all__ = ["ASK_WHERE", "POISONED", "load_part", "main", "started_file"]
 
 # Exit status: the device may answer no more in this process, or not as it should: further steps need another one.
 POISONED = 3
 # Signal on which the process writes where each of its threads is; so it does, unasked, when it crashes.
 ASK_WHERE = signal.SIGUSR1
 _STACKS = "stacks.log"
-_MOST_FRAMES = 6  # of the innermost, whose tensors are told
 
 
 def load_part(name: str) -> PartModule:
@@ -73,29 +70,8 @@ def _run(step: Step, context: Context) -> tuple[str, Outcome]:
         return "left out", Outcome(passed=False, text=str(reason))
     except Exception as error:
         # One broken step must not take the others along, whatever it is that broke.
-        text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no text'}"
-        return "failed", Outcome(passed=False, text=text, data={"traceback": describe_error(error)})
+        return "failed", Outcome(passed=False, text=first_line(error), data={"traceback": describe_error(error)})
     return "passed" if result.passed else "failed", result
-
-
-def describe_error(error: BaseException) -> list[str]:
-    """Lines: the whole traceback, then what tensors and arrays the innermost calls in this repository had."""
-    lines = "".join(traceback.format_exception(error)).splitlines()
-    frames = [
-        (frame, line)
-        for frame, line in traceback.walk_tb(error.__traceback__)
-        if frame.f_code.co_filename.startswith(str(REPOSITORY))
-    ]
-    for frame, line in frames[-_MOST_FRAMES:]:
-        # No values: where a device answers no more, they cannot be read.
-        held = [
-            f"{name} {value.dtype} {tuple(value.shape)} {getattr(value, 'device', 'host')}"
-            for name, value in frame.f_locals.items()
-            if isinstance(value, (torch.Tensor, np.ndarray))
-        ]
-        if held:
-            lines.append(f"in {frame.f_code.co_name}, line {line}: {'; '.join(held)}")
-    return lines
 
 
 def _device_answers() -> bool:

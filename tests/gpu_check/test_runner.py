@@ -119,6 +119,12 @@ def test_without_time_every_step_is_named_as_left_out(tmp_path: Path) -> None:
     assert {(step["outcome"], step["text"]) for step in steps} == {("left out", "no time was left")}
 
 
+def test_minutes_that_passed_before_the_start_count(tmp_path: Path) -> None:
+    arguments = ["machine", "--device", "cpu", "--minutes", "5", "--output", str(tmp_path)]
+    assert runner.main([*arguments, "--begun", f"{time.monotonic() - 400}"]) == 0
+    assert "card: left out. no time was left" in (tmp_path / "summary.md").read_text()
+
+
 def test_an_unknown_part_is_refused_with_those_there_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         runner.main(["right", "quick", "--output", str(tmp_path)])

@@ -57,9 +57,10 @@ def _card(context: Context) -> Outcome:
     card = {
         "name": properties.name,
         "compute capability": f"{properties.major}.{properties.minor}",
-        "memory GiB": round(properties.total_memory / 2**30, 1),
+        "memory GiB": round(properties.total_memory / 2**30, 3),
         "multiprocessors": properties.multi_processor_count,
         "free GiB": round(torch.cuda.mem_get_info()[0] / 2**30, 1),
+        "all memory by the driver GiB": round(torch.cuda.mem_get_info()[1] / 2**30, 3),
         **_nvidia_smi(),
     }
     # A first answer of the device: a product that is known.

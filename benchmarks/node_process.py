@@ -68,7 +68,9 @@ class NodeProcess:
         module = ["benchmarks.node_traced"] if traced else ["feature_frontend", "frontend"]
         self._folder = tempfile.TemporaryDirectory(prefix="feature_frontend_benchmark_")
         self._trace = Path(self._folder.name) / "trace.json"
-        self._log = (Path(self._folder.name) / "log.txt").open("w+", encoding="utf-8")
+        # A name of its own: it may be all that is left of a step that was killed.
+        folder = Path(self._folder.name)
+        self._log = (folder / f"node_{folder.name.rpartition('_')[2]}.log").open("w+", encoding="utf-8")
         environment = {**os.environ, **ros_environment(), "OMP_NUM_THREADS": str(threads)}
         self._process = subprocess.Popen(
             [sys.executable, "-m", *module, "--ros-args", *given],

@@ -71,7 +71,8 @@ def _attachments(records: Sequence[dict[str, Any]]) -> tuple[list[Path], list[st
     attached: list[Path] = []
     left_out: list[str] = []
     room = _MAX_FILE_BYTES
-    for file in (Path(name) for record in records for name in record["files"]):
+    # A log may belong to several steps.
+    for file in dict.fromkeys(Path(name) for record in records for name in record["files"]):
         size = file.stat().st_size if file.is_file() else None
         if size is None:
             left_out.append(f"{file.name} (not there)")
@@ -94,6 +95,8 @@ def _markdown(title: str, records: Sequence[dict[str, Any]], left_out: Sequence[
         for table in record["tables"]:
             rows = tuple(tuple(row) for row in table["rows"])
             lines += ["", render(Table(table["title"], tuple(table["columns"]), rows, table["note"]))]
+        if trace := record["data"].get("traceback"):
+            lines += ["", f"How {record['step']} failed:", "", "```", *trace, "```"]
     return "\n".join(lines) + "\n"
 
 

@@ -14,6 +14,7 @@ from typing_extensions import Self
 __all__ = ["CardLoad", "CardWatch"]
 
 _PERIOD_MS = 200
+_STOP_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,10 @@ class CardWatch:
     ) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait()
+            try:
+                self._process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
             self._output.seek(0)
             rows = [line.split(",") for line in self._output.read().splitlines() if line.count(",") == 1]
             samples = [(float(busy), float(used)) for busy, used in rows if busy.strip().isdecimal()]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
+import signal
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -13,14 +14,17 @@ from typing import cast
 import torch
 
 from scripts.gpu_check.archive import save_record, write_archive
+from scripts.gpu_check.errors import describe_error, first_line
 from scripts.gpu_check.parts import PARTS
 from scripts.gpu_check.step import Context, LeftOutError, Outcome, PartModule, Step
 
-__all__ = ["POISONED", "load_part", "main", "started_file"]
+__all__ = ["ASK_WHERE", "POISONED", "load_part", "main", "started_file"]
 
-# Exit status: the device answers no more in this process, so that the further steps need another one.
+# Exit status: the device may answer no more in this process, or not as it should: further steps need another one.
 POISONED = 3
-_LAST_LINES = 12
+# Signal on which the process writes where each of its threads is; so it does, unasked, when it crashes.
+ASK_WHERE = signal.SIGUSR1
+_STACKS = "stacks.log"
 
 
 def load_part(name: str) -> PartModule:
@@ -37,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the steps from a given one on: part, first step, device, shared, folder, archive, keep, deadline."""
     part, first, device, shared, folder, archive, keep, deadline = sys.argv[1:] if argv is None else argv
     context = Context(device, Path(shared), Path(folder), Path(keep), float(deadline))
+    # Handlers in C: they answer while Python waits for a device. The file stays open as long as the process.
+    stacks = (context.scratch / _STACKS).open("a", encoding="utf-8")
+    faulthandler.enable(stacks)
+    faulthandler.register(ASK_WHERE, stacks)
     module = load_part(part)
     for index, step in enumerate(module.steps(context)):
         if index < int(first):
@@ -47,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         save_record(context.scratch, index, step.name, outcome, time.monotonic() - start_s, result)
         write_archive(Path(archive), part, module.TITLE, context.scratch)
         print(f"gpu-check: {part}/{step.name}: {outcome}: {result.text}", flush=True)
-        if device != "cpu" and not _device_answers():
+        # A recording that an error has ended also leaves torch's allocator in the midst of it.
+        if device != "cpu" and ("traceback" in result.data or not _device_answers()):
             return POISONED
     return 0
 
@@ -61,9 +70,7 @@ def _run(step: Step, context: Context) -> tuple[str, Outcome]:
         return "left out", Outcome(passed=False, text=str(reason))
     except Exception as error:
         # One broken step must not take the others along, whatever it is that broke.
-        lines = traceback.format_exc().splitlines()
-        text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no text'}"
-        return "failed", Outcome(passed=False, text=text, data={"traceback": lines[-_LAST_LINES:]})
+        return "failed", Outcome(passed=False, text=first_line(error), data={"traceback": describe_error(error)})
     return "passed" if result.passed else "failed", result
 
 
@@ -72,7 +79,7 @@ def _device_answers() -> bool:
     try:
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
-    except RuntimeError:
+    except (RuntimeError, AssertionError):  # the latter where torch has no CUDA
         return False
     return True
 

@@ -35,10 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         environment, problems = prepare(arguments.carried, Path(folder))
         for line in problems:
             print(f"gpu-check: {line}", flush=True)
-        spent_s = time.monotonic() - begun_s
-        print(f"gpu-check: unpacked in {spent_s:.1f} s", flush=True)
+        print(f"gpu-check: unpacked in {time.monotonic() - begun_s:.1f} s", flush=True)
         command = [sys.executable, "-m", "scripts.gpu_check.runner", *arguments.parts, "--device", arguments.device]
-        command += ["--minutes", f"{max(arguments.minutes - spent_s / 60, 0):.3f}"]
+        # The clock is the machine's: so the runner's own start counts, too, which may first have to read torch.
+        command += ["--minutes", f"{arguments.minutes}", "--begun", f"{begun_s}"]
         command += ["--output", str(arguments.output.resolve())]
         status = subprocess.run(command, cwd=REPOSITORY, env=environment, check=False).returncode
     for line in (wrong := misfits(arguments.output)):

@@ -15,18 +15,21 @@ from pathlib import Path
 
 from benchmarks.images import REPOSITORY
 from scripts.gpu_check.archive import count_records, read_records, save_record, write_archive
-from scripts.gpu_check.part_process import POISONED, load_part, started_file
+from scripts.gpu_check.part_process import ASK_WHERE, POISONED, load_part, started_file
 from scripts.gpu_check.parts import PARTS
 from scripts.gpu_check.step import Context, Outcome, Step
 
 __all__ = ["main", "run_parts"]
 
 # Of the time that is left when a part begins, how much it may use; what it does not use falls to the ones behind it.
-_TIME_FRACTION = {"machine": 0.1, "right": 0.3, "fast": 0.38, "node": 0.55, "train": 1.0}
+# Enough for `machine` where libraries are read for the first time: without it no other figure means anything.
+_TIME_FRACTION = {"machine": 0.3, "right": 0.3, "fast": 0.38, "node": 0.55, "train": 1.0}
 # In the environment of a part's process and of all that it starts: by it they are found.
 _MARKER = "FEATURE_FRONTEND_GPU_CHECK_PART"
 _POLL_S = 0.2
 _GRACE_S = 3.0
+# A process that hangs is asked where, and one that is killed may be stuck in the driver for good.
+_ANSWER_S, _END_S = 1.0, 5.0
 # At the end: writing the summary.
 _RESERVE_S = 3.0
 
@@ -38,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown:
         _parser().error(f"no part is called {', '.join(unknown)}; expected some of {', '.join(PARTS)}")
     parts = tuple(arguments.parts) or tuple(PARTS)
-    return run_parts(arguments.device, arguments.minutes, arguments.shared, arguments.output, parts)
+    begun_s = time.monotonic() if arguments.begun is None else arguments.begun
+    minutes = arguments.minutes - (time.monotonic() - begun_s) / 60
+    return run_parts(arguments.device, max(minutes, 0.0), arguments.shared, arguments.output, parts)
 
 
 def run_parts(device: str, minutes: float, shared: Path, output: Path, parts: Sequence[str]) -> int:
@@ -102,7 +107,8 @@ def _watch(part: str, steps: Sequence[Step], context: Context, archive: Path) ->
     process = subprocess.Popen(
         [sys.executable, "-m", "scripts.gpu_check.part_process", *map(str, words)],
         cwd=REPOSITORY,
-        env={**os.environ, _MARKER: str(context.scratch)},
+        # Temporary files lie where the logs of a step that is killed are looked for, such as those of a node.
+        env={**os.environ, _MARKER: str(context.scratch), "TMPDIR": str(context.scratch)},
     )
     try:
         while True:
@@ -111,10 +117,16 @@ def _watch(part: str, steps: Sequence[Step], context: Context, archive: Path) ->
             under_way = min(count_records(context.scratch), len(steps) - 1)
             is_late = time.monotonic() > context.deadline_s + _GRACE_S
             if is_late or _seconds_since(started) > steps[under_way].limit_s:
-                return None, _seconds_since(started)
+                seconds = _seconds_since(started)
+                process.send_signal(ASK_WHERE)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_ANSWER_S)
+                return None, seconds
     finally:
         _kill_marked(str(context.scratch))
-        process.wait()
+        process.kill()  # also where /proc does not tell its environment
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_END_S)
 
 
 def _kill_marked(mark: str) -> None:
@@ -139,6 +151,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all, in this order)")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: the rehearsal (default: cuda)")
     parser.add_argument("--minutes", type=float, default=8.0, help="after which everything has ended (default: 8)")
+    parser.add_argument(
+        "--begun", type=float, metavar="S", help="on the monotonic clock, when the minutes began (default: now)"
+    )
     parser.add_argument(
         "--shared",
         type=Path,

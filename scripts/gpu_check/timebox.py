@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 import torch
 
-from scripts.gpu_check.step import Context, Outcome, Step
+from scripts.gpu_check.errors import describe_error, first_line
+from scripts.gpu_check.step import Context, LeftOutError, Outcome, Step
 
 __all__ = ["Piece", "TimeBox", "as_steps"]
 
@@ -28,11 +30,15 @@ class TimeBox:
 
     Attributes:
         left_out: Names of the settings that did not fit.
+        errors: What was raised by settings, each with its name, in one line.
+        traceback: The same in full, in lines.
     """
 
     def __init__(self, seconds: float) -> None:
         self._end_s = time.monotonic() + seconds
         self.left_out: list[str] = []
+        self.errors: list[str] = []
+        self.traceback: list[str] = []
 
     @property
     def left_s(self) -> float:
@@ -50,6 +56,17 @@ class TimeBox:
             start_s = time.monotonic()
             yield setting
             longest_s = max(longest_s, time.monotonic() - start_s)
+
+    @contextmanager
+    def attempt(self, name: str) -> Iterator[None]:
+        """Takes note of what is raised in its block, and goes on: one setting must not hide what the others say."""
+        try:
+            yield
+        except LeftOutError:
+            raise
+        except Exception as error:
+            self.errors.append(f"{name}: {first_line(error)}")
+            self.traceback += [f"{name}:", *describe_error(error)]
 
 
 @dataclass(frozen=True)
@@ -87,7 +104,18 @@ def _run(run: Callable[[Context, TimeBox], Outcome], share: float, context: Cont
         # On a CPU that others use too, threads that wait for each other take several times as long as one.
         torch.set_num_threads(1)
     box = TimeBox(share * context.left_s)
-    outcome = run(context, box)
+    try:
+        outcome = run(context, box)
+    except LeftOutError:
+        raise
+    except Exception as error:
+        if not box.errors:
+            raise
+        # A step that nothing came through for.
+        outcome = Outcome(passed=False, text=first_line(error))
+    if box.errors:
+        text = f"{outcome.text}; RAISED: {'; '.join(box.errors)}"
+        outcome = replace(outcome, passed=False, text=text, data={**outcome.data, "traceback": box.traceback})
     if not box.left_out:
         return outcome
     shown = box.left_out[:_MOST_NAMES]

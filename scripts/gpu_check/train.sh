@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The training that brings a model home from a machine with a card. scripts/gpu_check/parts/train.py sets DEVICE, MINUTES,
-# PHOTOGRAPHS (a folder), RENDERED (RGB-D sequences, separated by colons), OUTPUT and WORKERS, and keeps the checkpoint.
+# PHOTOGRAPHS (a folder), RENDERED (RGB-D sequences, separated by colons), OUTPUT, WORKERS and PYTHON, and keeps the checkpoint.
 # To go on with one on another day: put it into OUTPUT as checkpoint.pt and add --resume.
 set -euo pipefail
 
@@ -15,6 +15,6 @@ else
   size=(--precision float16 --map-size 480 --batch-size 6 --accumulate 1 --warmup-steps 200 --validation-pairs 60)
 fi
 
-exec python3 -m feature_frontend train --model aliked-t16 --device "$DEVICE" --images "$PHOTOGRAPHS" "${rgbd[@]}" \
+exec "$PYTHON" -m feature_frontend train --model aliked-t16 --device "$DEVICE" --images "$PHOTOGRAPHS" "${rgbd[@]}" \
   "${size[@]}" --workers "$WORKERS" --minutes "$MINUTES" --save-every 30 --validate-every 500 --output "$OUTPUT" \
   --data-licence "shared/images/free: pop-os wallpapers (public domain), CLIC 2025 (Unsplash Licence), Kodak (unrestricted), gb82 (CC0), Budgie backgrounds (CC0); rendered scenes of this project (Apache-2.0)"

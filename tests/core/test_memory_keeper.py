@@ -69,8 +69,13 @@ def _of_a_library() -> None:
     raise RuntimeError(msg)
 
 
+def _of_a_convolution() -> None:
+    msg = "GET was unable to find an engine to execute this computation"
+    raise RuntimeError(msg)
+
+
 def test_all_that_runs_out_of_memory_is_known() -> None:
-    for fail in (_behind_another, _of_a_library):
+    for fail in (_behind_another, _of_a_library, _of_a_convolution):
         keeper, outcomes = MemoryKeeper(), iter([fail, lambda: None])
         _, note = keeper.run(lambda outcomes=outcomes: next(outcomes)(), lambda: None, 0.0)  # type: ignore[misc]
         assert (keeper.share, note.startswith("memory ran out")) == (0.5, True)

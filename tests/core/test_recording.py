@@ -15,6 +15,7 @@ from feature_frontend.api import make_matcher
 from feature_frontend.coordinates import Resize
 from feature_frontend.recording import EagerRecorder, constants
 from feature_frontend.settings import MatchingSettings, Settings
+from tests.conftest import REPOSITORY
 from tests.core.rehearsal import Forbidden, RehearsalRecorder, check_capturable
 from tests.core.seeded import recorded_extractor
 
@@ -182,3 +183,10 @@ def test_coordinates_can_be_recorded() -> None:
     expected = (points + 0.5) * torch.tensor([517 / 640, 333 / 480]) - 0.5
     assert torch.equal(there, expected)
     torch.testing.assert_close(back, points)
+
+
+def test_nothing_waits_for_the_whole_device() -> None:
+    # While another thread captures, CUDA refuses that and ends the capture, whatever its mode.
+    package = REPOSITORY / "ros2_ws" / "src" / "feature_frontend" / "feature_frontend"
+    found = [str(path) for path in package.rglob("*.py") if "cuda.synchronize(" in path.read_text(encoding="utf-8")]
+    assert not found, "use recording.wait_for_own_work"

@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from scripts.gpu_check.step import Context, LeftOutError, Outcome, Step
 
 TITLE = "A part that goes wrong"
@@ -45,7 +47,8 @@ def _good(context: Context) -> Outcome:
 
 def _raises(context: Context) -> Outcome:
     del context
-    msg = "this is broken\nand this is more of it"
+    image = torch.zeros((2, 3), dtype=torch.float16)
+    msg = f"this is broken\nand this is more of it: {image.dim()}"
     raise ValueError(msg)
 
 

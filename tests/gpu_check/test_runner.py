@@ -55,7 +55,7 @@ def _is_alive(process: int) -> bool:
 def test_steps_that_go_wrong_are_named_and_the_others_run(tmp_path: Path) -> None:
     assert run(tmp_path, minutes=5.0) == 1
     report = _report(tmp_path / "machine.tar.gz")
-    assert [line.split()[0] for line in report["files_left_out"]] == ["large.bin", "large.bin"]
+    assert [line.split()[0] for line in report["files_left_out"]] == ["large.bin"]
     steps = {step["step"]: step for step in report["steps"]}
     assert {name: step["outcome"] for name, step in steps.items()} == {
         "good": "passed",
@@ -67,7 +67,23 @@ def test_steps_that_go_wrong_are_named_and_the_others_run(tmp_path: Path) -> Non
         "good_again": "passed",
     }
     assert steps["raises"]["text"] == "ValueError: this is broken"
-    assert any("in _raises" in line for line in steps["raises"]["data"]["traceback"])
+    trace = steps["raises"]["data"]["traceback"]
+    assert trace[0].startswith("Traceback")
+    assert "ValueError: this is broken" in trace
+    assert trace[-1].startswith("in _raises, line ")
+    assert "image torch.float16 (2, 3) cpu" in trace[-1]
+    with tarfile.open(tmp_path / "machine.tar.gz") as packed:
+        names = packed.getnames()
+        markdown, stacks = (packed.extractfile(f"machine/{name}") for name in ("report.md", "stacks.log"))
+        assert markdown is not None
+        assert stacks is not None
+        assert "\n".join(trace) in markdown.read().decode()
+        said = stacks.read().decode()
+    assert names.count("machine/stacks.log") == 1
+    # Where it hung and where it crashed.
+    assert "in _hangs" in said
+    assert "Segmentation fault" in said
+    assert "in _dies" in said
     assert steps["hangs"]["text"].startswith("killed after ")
     assert steps["dies"]["text"] == f"its process died, status {-signal.SIGSEGV}"
     assert steps["not_there"]["text"] == "no card in cpu"
@@ -101,6 +117,12 @@ def test_without_time_every_step_is_named_as_left_out(tmp_path: Path) -> None:
     steps = _report(tmp_path / "machine.tar.gz")["steps"]
     assert len(steps) == 7
     assert {(step["outcome"], step["text"]) for step in steps} == {("left out", "no time was left")}
+
+
+def test_minutes_that_passed_before_the_start_count(tmp_path: Path) -> None:
+    arguments = ["machine", "--device", "cpu", "--minutes", "5", "--output", str(tmp_path)]
+    assert runner.main([*arguments, "--begun", f"{time.monotonic() - 400}"]) == 0
+    assert "card: left out. no time was left" in (tmp_path / "summary.md").read_text()
 
 
 def test_an_unknown_part_is_refused_with_those_there_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,3 +80,20 @@ def test_a_step_has_its_share_of_what_is_left_and_names_what_it_left_out(clock: 
 def test_a_box_counts_from_now() -> None:
     assert 0 < TimeBox(1e3).left_s <= 1e3
     assert TimeBox(-1).left_s == 0
+
+
+def test_a_setting_that_raises_hides_no_other(tmp_path: Path) -> None:
+    def run(context: Context, box: TimeBox) -> Outcome:
+        del context
+        done = []
+        for number in box.each([1, 0, 2]):
+            with box.attempt(f"number {number}"):
+                done.append(1 // number)
+        return Outcome(passed=True, text=f"{len(done)} done")
+
+    (step,) = as_steps((Piece("divides", run, 1.0),))
+    outcome = step.run(Context("cpu", tmp_path, tmp_path, tmp_path, time.monotonic() + 60))
+    assert not outcome.passed
+    assert outcome.text.startswith("2 done; RAISED: number 0: ZeroDivisionError: ")
+    assert outcome.data["traceback"][0] == "number 0:"
+    assert any("in run" in line for line in outcome.data["traceback"])

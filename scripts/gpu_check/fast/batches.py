@@ -37,22 +37,23 @@ def batches(context: Context, box: TimeBox) -> Outcome:
     floors = Floors(context.device)
     rows, data = [], {}
     for network, count, precision in box.each(settings, lambda each: f"{each[0]} {each[2]}, {each[1]} at a time"):
-        found = _measure(context, network, count, precision, floors)
-        rows.append(
-            (
-                network,
-                precision,
-                str(count),
-                milliseconds(found["median_ms"]),
-                milliseconds(found["p95_ms"]),
-                f"{found['per_second']:.0f}",
-                f"{found['per_second_on_host']:.0f}",
-                milliseconds(found["floor"]["ms"]),
-                f"{found['median_ms'] / found['floor']['ms']:.1f}",
-                "-" if found["peak_mib"] is None else f"{found['peak_mib']:.0f}",
+        with box.attempt(f"{network} {precision}, {count} at a time"):
+            found = _measure(context, network, count, precision, floors)
+            rows.append(
+                (
+                    network,
+                    precision,
+                    str(count),
+                    milliseconds(found["median_ms"]),
+                    milliseconds(found["p95_ms"]),
+                    f"{found['per_second']:.0f}",
+                    f"{found['per_second_on_host']:.0f}",
+                    milliseconds(found["floor"]["ms"]),
+                    f"{found['median_ms'] / found['floor']['ms']:.1f}",
+                    "-" if found["peak_mib"] is None else f"{found['peak_mib']:.0f}",
+                )
             )
-        )
-        data[f"{network} {precision} {count}"] = found
+            data[f"{network} {precision} {count}"] = found
     width, height = sizes(context)[0]
     columns = ("network", "format", "images", "p50 ms", "p95", "images/s", "to the host", "floor", "p50/floor", "MiB")
     note = (

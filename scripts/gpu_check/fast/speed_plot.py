@@ -60,14 +60,15 @@ def speed_against_size_and_batch(context: Context, box: TimeBox) -> Outcome:
     settings += [(precision, first, batch) for batch in own_batches for precision in PRECISIONS]
     rows = []
     for precision, size, batch in box.each(settings, lambda each: f"{each[0]} {each[1][0]}x{each[1][1]} by {each[2]}"):
-        time_ms, floor_ms = _measure(context, network, precision, size, batch, floors)
-        curve = curves[precision]
-        if batch == 1:
-            curve.by_size[size], curve.floor_by_size[size] = time_ms, floor_ms
-        if size == first:
-            curve.by_batch[batch], curve.floor_by_batch[batch] = time_ms / batch, floor_ms / batch
-        cells = milliseconds(time_ms / batch), milliseconds(floor_ms / batch), f"{time_ms / floor_ms:.1f}"
-        rows.append((f"{size[0]}x{size[1]}", precision, str(batch), *cells))
+        with box.attempt(f"{precision} {size[0]}x{size[1]} by {batch}"):
+            time_ms, floor_ms = _measure(context, network, precision, size, batch, floors)
+            curve = curves[precision]
+            if batch == 1:
+                curve.by_size[size], curve.floor_by_size[size] = time_ms, floor_ms
+            if size == first:
+                curve.by_batch[batch], curve.floor_by_batch[batch] = time_ms / batch, floor_ms / batch
+            cells = milliseconds(time_ms / batch), milliseconds(floor_ms / batch), f"{time_ms / floor_ms:.1f}"
+            rows.append((f"{size[0]}x{size[1]}", precision, str(batch), *cells))
     picture = context.scratch / "speed.png"
     save(draw(curves, network, first, context.device), picture)
     columns = ("image", "format", "batch", "ms an image", "floor", "times the floor")

@@ -58,26 +58,30 @@ def one_frame(context: Context, box: TimeBox) -> Outcome:
     settings = [headline(context), headline(context, "float32"), headline(context, tracker="persistent")]
     tables, files, data, texts = [], [], {}, []
     for timed in box.each(settings, lambda each: each.name):
-        trace = context.scratch / "frame_trace.json" if timed == settings[0] else None
-        found, kernels = _profile(context, timed, trace)
-        top = longest(kernels)
-        rows = tuple(
-            (_short(kernel.name), str(kernel.calls), milliseconds(kernel.ms), f"{share:.1%}") for kernel, share in top
-        )
-        others = len(kernels) - len(top)
-        rest = found["busy_ms"] - sum(kernel.ms for kernel, _ in top)
-        rows += ((f"{others} others", "", milliseconds(max(rest, 0.0)), f"{max(1 - sum(s for _, s in top), 0):.1%}"),)
-        note = (
-            f"Device busy {found['busy_ms']:.3f} ms in {found['launches']} kernels and copies, of "
-            f"{found['frame_ms']:.3f} ms that a frame takes without the profiler; the rest is the host's."
-        )
-        tables.append(Table(f"The longest kernels, {timed.name}", ("kernel", "calls", "ms", "share"), rows, note))
-        data[timed.name] = {**found, "kernels": [vars(kernel) for kernel in kernels]}
-        if trace is not None:
-            files.append(_zipped(trace))
-            named = ", ".join(f"{_short(kernel.name)} {share:.0%}" for kernel, share in top)
-            busy = f"device busy {found['busy_ms']:.2f} of {found['frame_ms']:.2f} ms"
-            texts.append(f"{timed.name}: {busy}; longest: {named}")
+        with box.attempt(timed.name):
+            trace = context.scratch / "frame_trace.json" if timed == settings[0] else None
+            found, kernels = _profile(context, timed, trace)
+            top = longest(kernels)
+            rows = tuple(
+                (_short(kernel.name), str(kernel.calls), milliseconds(kernel.ms), f"{share:.1%}")
+                for kernel, share in top
+            )
+            others = len(kernels) - len(top)
+            rest = found["busy_ms"] - sum(kernel.ms for kernel, _ in top)
+            rows += (
+                (f"{others} others", "", milliseconds(max(rest, 0.0)), f"{max(1 - sum(s for _, s in top), 0):.1%}"),
+            )
+            note = (
+                f"Device busy {found['busy_ms']:.3f} ms in {found['launches']} kernels and copies, of "
+                f"{found['frame_ms']:.3f} ms that a frame takes without the profiler; the rest is the host's."
+            )
+            tables.append(Table(f"The longest kernels, {timed.name}", ("kernel", "calls", "ms", "share"), rows, note))
+            data[timed.name] = {**found, "kernels": [vars(kernel) for kernel in kernels]}
+            if trace is not None:
+                files.append(_zipped(trace))
+                named = ", ".join(f"{_short(kernel.name)} {share:.0%}" for kernel, share in top)
+                busy = f"device busy {found['busy_ms']:.2f} of {found['frame_ms']:.2f} ms"
+                texts.append(f"{timed.name}: {busy}; longest: {named}")
     if context.is_rehearsal:
         texts.append("a rehearsal: operations on the CPU instead of kernels")
     saw_all = all(found["launches"] for found in data.values())

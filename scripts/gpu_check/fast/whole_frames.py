@@ -73,26 +73,27 @@ def whole_frames(context: Context, box: TimeBox) -> Outcome:
     data: dict[str, Any] = {}
     settings = settings_in_order(context, networks, has_lightglue=not why_not)
     for timed in box.each(settings, lambda each: each.name):
-        seconds = _FIRST_S if len(rows) < _FIRST else _OTHER_S
-        if timed.size not in frames:
-            frames[timed.size] = frames_for(context, timed.size)
-        found = _measure(context, timed, frames[timed.size], floors, seconds)
-        timing: Timing = found.pop("timing")
-        floor_ms, memory = found["floor"]["ms"], found["peak_mib"]
-        rows.append(
-            (
-                f"{timed.model} {timed.tracker}",
-                timed.where,
-                timed.precision,
-                str(len(timing.samples_ms)),
-                *percentiles(timing),
-                milliseconds(found["tracks_ms"]),
-                milliseconds(floor_ms),
-                f"{timing.median / floor_ms:.1f}",
-                "-" if memory is None else f"{memory:.0f}",
+        with box.attempt(timed.name):
+            seconds = _FIRST_S if len(rows) < _FIRST else _OTHER_S
+            if timed.size not in frames:
+                frames[timed.size] = frames_for(context, timed.size)
+            found = _measure(context, timed, frames[timed.size], floors, seconds)
+            timing: Timing = found.pop("timing")
+            floor_ms, memory = found["floor"]["ms"], found["peak_mib"]
+            rows.append(
+                (
+                    f"{timed.model} {timed.tracker}",
+                    timed.where,
+                    timed.precision,
+                    str(len(timing.samples_ms)),
+                    *percentiles(timing),
+                    milliseconds(found["tracks_ms"]),
+                    milliseconds(floor_ms),
+                    f"{timing.median / floor_ms:.1f}",
+                    "-" if memory is None else f"{memory:.0f}",
+                )
             )
-        )
-        data[timed.name] = {**found, **timing.as_json()}
+            data[timed.name] = {**found, **timing.as_json()}
     columns = ("front-end", "image, points", "format", "frames", *COLUMNS, "tracks", "floor", "p50/floor", "MiB")
     note = (
         "From the image to features, matches with the frame before and tracks, all on the host. Tracks: ids and ages, "

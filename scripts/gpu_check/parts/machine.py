@@ -13,6 +13,7 @@ import torch
 
 from benchmarks.machine import describe_machine, describe_versions
 from benchmarks.types import Table
+from scripts.gpu_check.shared_memory import shared_memory_bytes
 from scripts.gpu_check.step import Context, Outcome, Step
 
 __all__ = ["TITLE", "steps"]
@@ -45,6 +46,8 @@ def steps(context: Context) -> Sequence[Step]:
 
 def _card(context: Context) -> Outcome:
     machine = describe_machine(context.device)
+    # Below 64 MiB a process, FastDDS says so and takes the network, where large images are lost.
+    machine["shared_memory_mib"] = shared_memory_bytes() >> 20
     data: dict[str, Any] = {"date": f"{datetime.now(timezone.utc):%Y-%m-%d}", "machine": machine}
     if context.is_rehearsal:
         return Outcome(
@@ -54,9 +57,10 @@ def _card(context: Context) -> Outcome:
     card = {
         "name": properties.name,
         "compute capability": f"{properties.major}.{properties.minor}",
-        "memory GiB": round(properties.total_memory / 2**30, 1),
+        "memory GiB": round(properties.total_memory / 2**30, 3),
         "multiprocessors": properties.multi_processor_count,
         "free GiB": round(torch.cuda.mem_get_info()[0] / 2**30, 1),
+        "all memory by the driver GiB": round(torch.cuda.mem_get_info()[1] / 2**30, 3),
         **_nvidia_smi(),
     }
     # A first answer of the device: a product that is known.

@@ -7,9 +7,11 @@ import json
 import math
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,9 +24,10 @@ from benchmarks.images import REPOSITORY
 from feature_frontend.rendering import Camera, RenderedFrame, Scene, default_scene, default_trajectory, render
 from feature_frontend.rendering.camera import FloatArray
 from feature_frontend.rendering.tum_sequence import write_tum_sequence
+from scripts.gpu_check.shared_memory import shared_memory_bytes
 from scripts.gpu_check.step import Context, LeftOutError, Outcome, Step
 
-__all__ = ["TITLE", "steps"]
+__all__ = ["TITLE", "steps", "workers"]
 
 TITLE = "Training"
 _SCRIPT = REPOSITORY / "scripts" / "gpu_check" / "train.sh"
@@ -35,6 +38,9 @@ _STOP_S = 6.0  # to save a checkpoint after Ctrl-C
 _LEAST_S = 10.0
 _POLL_S = 1.0
 _MAX_CHECKPOINT_BYTES = 15 << 20
+# Prepared pairs pass through /dev/shm, of which a container may have 64 MiB: each worker's two batches and some room.
+_SHARED_BYTES_OF_WORKER = 128 << 20
+_MOST_FILES = 65_536  # open at once: one for each tensor that waits there
 
 
 def steps(context: Context) -> Sequence[Step]:
@@ -60,9 +66,13 @@ def _train(context: Context) -> Outcome:
         "PHOTOGRAPHS": str(photographs),
         "RENDERED": ":".join(map(str, sequences)),
         "OUTPUT": str(output),
-        "WORKERS": str(max(len(os.sched_getaffinity(0)) - 2, 0)),
+        "WORKERS": str(workers(len(os.sched_getaffinity(0)), shared_memory_bytes())),
+        "PYTHON": sys.executable,
     }
     log = context.scratch / "train.log"
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    most = _MOST_FILES if most == resource.RLIM_INFINITY else min(most, _MOST_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
             ["bash", str(_SCRIPT)], cwd=REPOSITORY, env=environment, stdout=file, stderr=subprocess.STDOUT
@@ -71,6 +81,11 @@ def _train(context: Context) -> Outcome:
     return _outcome(
         status, output, log, context, f"{rendering_s:.0f} s of rendering, {minutes:.1f} minutes of training"
     )
+
+
+def workers(cores: int, shared_bytes: int) -> int:
+    """How many processes prepare pairs: with too little shared memory they would be killed; 0 works without any."""
+    return max(min(cores - 2, shared_bytes // _SHARED_BYTES_OF_WORKER), 0)
 
 
 def _render(folder: Path, is_rehearsal: bool) -> list[Path]:

@@ -78,15 +78,16 @@ def recorded_graphs(context: Context, box: TimeBox) -> Outcome:
     findings = Findings()
     with tensor_float32(convolutions=False, products=False):
         for network in box.each(networks):
-            settings = settings_for(context, network)
-            graph, plain = on_device(settings), plain_on_device(settings)
-            for name, own in frames.items():
-                found = [graph(image).to("cpu") for image in own.images]
-                graph(small)
-                again = graph(own.at(0)).to("cpu")
-                expected = [plain(image) for image in own.images]
-                findings.note(f"{network} on {name}", expected, found)
-                findings.note(f"{network} on {name}, after another size", expected[:1], [again])
+            with box.attempt(network):
+                settings = settings_for(context, network)
+                graph, plain = on_device(settings), plain_on_device(settings)
+                for name, own in frames.items():
+                    found = [graph(image).to("cpu") for image in own.images]
+                    graph(small)
+                    again = graph(own.at(0)).to("cpu")
+                    expected = [plain(image) for image in own.images]
+                    findings.note(f"{network} on {name}", expected, found)
+                    findings.note(f"{network} on {name}, after another size", expected[:1], [again])
     title = "Recorded graphs against the plain network on the device, float32 without TF32"
     return findings.outcome(title, missing)
 
@@ -104,10 +105,11 @@ def device_features(context: Context, box: TimeBox) -> Outcome:
     ]
     with tensor_float32(convolutions=False, products=False):
         for network, variation, name in box.each(settings, lambda each: f"{each[0]}, {each[1].name} on {each[2]}"):
-            device = on_device(settings_for(context, network, **variation.settings))
-            cpu = on_cpu(context, network, **variation.settings)
-            found, expected = (_extract(side, frames[name], variation) for side in (device, cpu))
-            findings.note(f"{network}, {variation.name} on {name}", expected, found)
+            with box.attempt(f"{network}, {variation.name} on {name}"):
+                device = on_device(settings_for(context, network, **variation.settings))
+                cpu = on_cpu(context, network, **variation.settings)
+                found, expected = (_extract(side, frames[name], variation) for side in (device, cpu))
+                findings.note(f"{network}, {variation.name} on {name}", expected, found)
     return findings.outcome(f"Features: {sides(context)}; float32 without TF32", missing)
 
 

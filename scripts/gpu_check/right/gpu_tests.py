@@ -47,14 +47,15 @@ def gpu_tests(context: Context, box: TimeBox) -> Outcome:
         raise LeftOutError(msg)
     log = context.scratch / "gpu_tests.txt"
     try:
-        done = subprocess.run(
-            [*command, *map(str, files)], cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=limit_s
-        )
+        with log.open("w", encoding="utf-8") as output:
+            words = [*command, *map(str, files)]
+            done = subprocess.run(
+                words, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT, check=False, timeout=limit_s
+            )
     except subprocess.TimeoutExpired:
-        return Outcome(passed=False, text=f"pytest did not end within {limit_s:.0f} s")
-    log.write_text(done.stdout + done.stderr, encoding="utf-8")
+        return Outcome(passed=False, text=f"pytest did not end within {limit_s:.0f} s", files=[log])
     if not report.is_file():
-        last = (done.stdout + done.stderr).strip().splitlines()[-1:]
+        last = log.read_text(encoding="utf-8").strip().splitlines()[-1:]
         text = f"pytest ended with status {done.returncode} and no report: {''.join(last)}"
         return Outcome(passed=False, text=text, files=[log])
     return judge(read_junit(report), [log], is_rehearsal=context.is_rehearsal)

@@ -57,9 +57,10 @@ def silk_parity(context: Context, box: TimeBox) -> Outcome:
     ]
     _need(names, f"no reference outputs of SiLK in {folder}")
     with tensor_float32(convolutions=False, products=False):
-        results = {
-            name: measure_silk(name, context.shared, context.device) for name in box.each(_quickest_first(names))
-        }
+        results = {}
+        for name in box.each(_quickest_first(names)):
+            with box.attempt(f"silk-{name}"):
+                results[name] = measure_silk(name, context.shared, context.device)
     rows = tuple(
         (
             f"silk-{name}",
@@ -125,11 +126,12 @@ def half_precision(context: Context, box: TimeBox) -> Outcome:
     settings = list(product(networks, REDUCED_PRECISION, there))
     with tensor_float32(convolutions=False, products=False):
         for network, dtype, image in box.each(settings, lambda each: f"{each[0]} {_short(each[1])} {each[2]}"):
-            result = measure_precision(network, dtype, image, context.shared, context.device)
-            setting = f"{network} {_short(dtype)} on {image}"
-            rows.append((setting, f"{result.share:.1%}", f"{result.cosine:.5f}", mark(result.passes)))
-            data[setting] = asdict(result)
-            missed += [] if result.passes else [setting]
+            with box.attempt(f"{network} {_short(dtype)} on {image}"):
+                result = measure_precision(network, dtype, image, context.shared, context.device)
+                setting = f"{network} {_short(dtype)} on {image}"
+                rows.append((setting, f"{result.share:.1%}", f"{result.cosine:.5f}", mark(result.passes)))
+                data[setting] = asdict(result)
+                missed += [] if result.passes else [setting]
     bars = "; ".join(
         f"{_short(dtype)} {bar.share:.0%} within {bar.position_px} px, median cosine {bar.cosine}"
         for dtype, bar in REDUCED_PRECISION.items()
@@ -178,10 +180,11 @@ def _aliked(context: Context, box: TimeBox) -> tuple[list[tuple[str, str, Parity
     missing += [
         f"{model} on {image}" for model, image in product(models, _QUICKEST_FIRST) if (model, image) not in settings
     ]
-    return [
-        (model, image, measure(model, image, context.shared, context.device))
-        for model, image in box.each(settings, " on ".join)
-    ], missing
+    rows = []
+    for model, image in box.each(settings, " on ".join):
+        with box.attempt(f"{model} on {image}"):
+            rows.append((model, image, measure(model, image, context.shared, context.device)))
+    return rows, missing
 
 
 def _diagonally(models: Sequence[str], images: Sequence[str]) -> list[tuple[str, str]]:

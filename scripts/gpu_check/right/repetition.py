@@ -72,11 +72,12 @@ def same_bytes(context: Context, box: TimeBox) -> Outcome:
         missing.append(f"lightglue ({why_not or 'no aliked-n16'})")
     rows, data, missed = [], {}, []
     for subject in box.each(subjects, lambda each: each.name):
-        result = repeat(subject.make(), subject.times)
-        passes = result.distinct == 1
-        rows.append((subject.name, str(result.times), str(result.distinct), str(result.odd_ones), mark(passes)))
-        data[subject.name] = vars(result)
-        missed += [] if passes else [subject.name]
+        with box.attempt(subject.name):
+            result = repeat(subject.make(), subject.times)
+            passes = result.distinct == 1
+            rows.append((subject.name, str(result.times), str(result.distinct), str(result.odd_ones), mark(passes)))
+            data[subject.name] = vars(result)
+            missed += [] if passes else [subject.name]
     note = "A frame comes after another one each time, so that nothing of that one may be left in what follows."
     table = Table("The same input again and again", ("what", "times", "different", "odd ones", ""), tuple(rows), note)
     return Outcome(not missed, verdict(len(rows), missed, missing), [table], {"results": data, "missing": missing})

@@ -58,17 +58,18 @@ def device_trackers(context: Context, box: TimeBox) -> Outcome:
     ]
     with tensor_float32(convolutions=False, products=False):
         for tracker, network, name, is_masked in box.each(settings, _tracking_name):
-            options = settings_for(context, network, tracker=tracker)
-            device = Frontend(on_device(options), options)
-            cpu = Frontend(_reference(context, network, tracker), options)
-            found, expected = (run_sequence(side, frames[name], is_masked=is_masked) for side in (device, cpu))
-            least_points, least_links = bars[tracker]
-            agreement = compare_sequences(expected, found, least_points=least_points, least_links=least_links)
-            setting = _tracking_name((tracker, network, name, is_masked))
-            cells = f"{agreement.points:.2%}", f"{agreement.links:.2%}", f"{agreement.ages:.2%}"
-            rows.append((setting, str(agreement.images), *cells, mark(agreement.passes)))
-            data[setting] = agreement.as_json()
-            missed += [] if agreement.passes else [setting]
+            with box.attempt(_tracking_name((tracker, network, name, is_masked))):
+                options = settings_for(context, network, tracker=tracker)
+                device = Frontend(on_device(options), options)
+                cpu = Frontend(_reference(context, network, tracker), options)
+                found, expected = (run_sequence(side, frames[name], is_masked=is_masked) for side in (device, cpu))
+                least_points, least_links = bars[tracker]
+                agreement = compare_sequences(expected, found, least_points=least_points, least_links=least_links)
+                setting = _tracking_name((tracker, network, name, is_masked))
+                cells = f"{agreement.points:.2%}", f"{agreement.links:.2%}", f"{agreement.ages:.2%}"
+                rows.append((setting, str(agreement.images), *cells, mark(agreement.passes)))
+                data[setting] = agreement.as_json()
+                missed += [] if agreement.passes else [setting]
     note = (
         f"Within {DEVICE.followed_px} px. Points: of an image, the least; matches: of the sequence, both ends. Bars: "
         f"{', '.join(f'{tracker} {own[0]:.0%} and {own[1]:.0%}' for tracker, own in bars.items())}. Mean age: the "
@@ -97,15 +98,16 @@ def device_matchers(context: Context, box: TimeBox) -> Outcome:
     pairs: dict[tuple[str, str], tuple[Features, Features]] = {}
     with tensor_float32(convolutions=False, products=False):
         for gate, network, name in box.each(settings, lambda each: f"{each[0]}, {each[1]} on {each[2]}"):
-            if (network, name) not in pairs:
-                pairs[network, name] = _two_images(context, network, frames[name])
-            for way, agreement in _match(context, gate, network, pairs[network, name]).items():
-                setting = f"{gate}{way}, {network} on {name}"
-                counts = f"{agreement.count0}", f"{agreement.count1}"
-                cells = f"{agreement.share:.2%}", f"{agreement.worst_similarity:.1e}", mark(agreement.passes)
-                rows.append((setting, *counts, *cells))
-                data[setting] = agreement.as_json()
-                missed += [] if agreement.passes else [setting]
+            with box.attempt(f"{gate}, {network} on {name}"):
+                if (network, name) not in pairs:
+                    pairs[network, name] = _two_images(context, network, frames[name])
+                for way, agreement in _match(context, gate, network, pairs[network, name]).items():
+                    setting = f"{gate}{way}, {network} on {name}"
+                    counts = f"{agreement.count0}", f"{agreement.count1}"
+                    cells = f"{agreement.share:.2%}", f"{agreement.worst_similarity:.1e}", mark(agreement.passes)
+                    rows.append((setting, *counts, *cells))
+                    data[setting] = agreement.as_json()
+                    missed += [] if agreement.passes else [setting]
     note = (
         f"The same features on both sides. Bars: {DEVICE.pair_share:.0%} of the pairs in common, similarities within "
         f"{DEVICE.similarity:g}. Recorded: as a graph of fixed shapes."

@@ -23,6 +23,8 @@ _ALLOCATORS = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
     "CUSOLVER_STATUS_ALLOC_FAILED",
+    # PyTorch's convolution, where no way to do it has room for its workspace.
+    "unable to find an engine to execute this computation",
 )
 
 

@@ -13,7 +13,7 @@ import torch
 from feature_frontend.extractors.base import PaddedFeatures
 from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.matchers.base import MatcherProtocol, PaddedMatcher, PaddedMatches
-from feature_frontend.recording import Recorder, download
+from feature_frontend.recording import Recorder, download, wait_for_own_work
 from feature_frontend.tracker import Continuation
 from feature_frontend.types import Features, Matches
 
@@ -109,8 +109,7 @@ class PlainPairing:
 
     def _now(self) -> float:
         """Wall-clock ms, once the device has done what it was given."""
-        if self._extractor.device.type == "cuda":
-            torch.cuda.synchronize(self._extractor.device)
+        wait_for_own_work(self._extractor.device)
         return time.perf_counter() * _MS_PER_S
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -20,11 +21,14 @@ __all__ = [
     "download",
     "make_recorder",
     "tensors_of",
+    "wait_for_own_work",
 ]
 
 T = TypeVar("T")
 _WARM_UP_RUNS = 3  # as torch's documentation of CUDA graphs has it
 _MS_PER_S = 1e3
+# Each capture begins by waiting for the whole device, which CUDA forbids while another thread captures on it.
+_ONE_CAPTURE = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class CudaRecorder:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        # What was made for it so far, such as the network's weights, is there when its work begins.
+        self._stream.wait_stream(torch.cuda.current_stream(device))
 
     def active(self) -> AbstractContextManager[Any]:
         """See `Recorder`."""
@@ -87,7 +93,7 @@ class CudaRecorder:
             self.wait()
             graph = torch.cuda.CUDAGraph()
             # thread_local: a model loaded beside the stream records its graph while another thread uses the GPU.
-            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            with _ONE_CAPTURE, torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 result = work()
         return Recording(result, graph.replay)
 
@@ -152,6 +158,15 @@ class _Moment:
 def make_recorder(device: torch.device) -> Recorder:
     """The recorder for `device`."""
     return CudaRecorder(device) if device.type == "cuda" else EagerRecorder(device)
+
+
+def wait_for_own_work(device: torch.device) -> None:
+    """Returns once the device has done what this thread gave to its current stream; at once on a CPU.
+
+    To wait for the whole device would be an error, and the end of the capture, while another thread records.
+    """
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
 
 
 def tensors_of(result: object) -> Iterator[torch.Tensor]:

@@ -15,6 +15,7 @@ from feature_frontend.extractors.base import PreparedImage
 from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.matchers.base import MatcherProtocol
 from feature_frontend.pairing import Pair
+from feature_frontend.recording import wait_for_own_work
 from feature_frontend.settings import Settings
 from feature_frontend.tracker import Continuation
 from feature_frontend.tracking.state import Past, TrackState, View
@@ -165,8 +166,7 @@ class PersistentPairing:
 
     def _now_s(self) -> float:
         """Wall-clock time, once the device has done what it was given."""
-        if self._extractor.device.type == "cuda":
-            torch.cuda.synchronize(self._extractor.device)
+        wait_for_own_work(self._extractor.device)
         return time.perf_counter()
 
 

@@ -16,7 +16,9 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from feature_frontend.errors import SourceError
 from feature_frontend.media import open_source
-from feature_frontend.media.bag import BagSource, is_bag, missing_of
+from feature_frontend.media.bag import BagSource, is_bag
+from feature_frontend.media.frame import UnreadableFrame
+from feature_frontend.media.source import missing_of
 from feature_frontend.sources.bag import Bag
 from tests.core.bag_damage import IMAGE, STORE, Recording, image, recordings, write_files
 from tests.core.mcap_writer import SECOND, mcap
@@ -78,7 +80,16 @@ def test_a_recorder_that_was_killed_after_a_split(bags: dict[str, Recording], tm
 
 
 @pytest.mark.parametrize(
-    "text", ["", "\0" * 100, "storage_identifier: ''\n", "rosbag2_bagfile_information:\n  version: 5\n", "{"]
+    "text",
+    [
+        "",
+        "\0" * 100,
+        "storage_identifier: ''\n",
+        "rosbag2_bagfile_information:\n  version: 5\n",
+        "{",
+        "- a\n- b\n",
+        "[" * 5000,
+    ],
 )
 @pytest.mark.parametrize(
     "name", ["sqlite3-none", "mcap-none", "sqlite3-file", "sqlite3-message", "mcap-file", "mcap-message"]
@@ -255,6 +266,18 @@ def test_the_time_of_recording_only_where_all_stamps_are_0(
     assert [found.stamp_ns for found, _ in source.messages(start)] == [time * SECOND for time in times]
     if times:
         assert [frame.stamp_ns for frame in source.frames(start)] == [time * SECOND for time in times]
+
+
+def test_a_damaged_message_has_the_stamp_of_its_header(tmp_path: Path) -> None:
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
+        topic = writer.add_connection(TOPIC, IMAGE, typestore=STORE)
+        for n in range(4):
+            data = STORE.serialize_cdr(image(STORE, n * SECOND, np.arange(30, dtype=np.uint8).tobytes()), IMAGE)
+            # The last one ends within its header.
+            writer.write(topic, (1000 + n) * SECOND, data[: {1: 50, 3: 8}.get(n)])
+    found = [one for one, _ in BagSource(tmp_path / "bag").messages()]
+    assert [isinstance(one, UnreadableFrame) for one in found] == [False, True, False, True]
+    assert [one.stamp_ns for one in found] == [0, SECOND, 2 * SECOND, 1003 * SECOND]
 
 
 def test_nothing_is_left_in_the_temporary_folder(

@@ -1,5 +1,6 @@
 """Reading ROS calibration files: values, defaults, and what each mistake says."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,10 @@ def test_image_size_follows_region_of_interest_and_binning() -> None:
         480, 640, "", "plumb_bob", MATRIX, (), binning_x=2, region_of_interest=RegionOfInterest(10, 20, 100, 200)
     )
     assert region.image_size == (100, 100)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "camera.yaml")
+    with pytest.raises(CalibrationError, match=r"camera\.yaml cannot be read: it is no regular file"):
+        read_calibration_file(tmp_path / "camera.yaml")

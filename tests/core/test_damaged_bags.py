@@ -9,6 +9,8 @@ pytest.importorskip("rosbags", reason="needs the Python package rosbags")
 
 from feature_frontend.errors import SourceError
 from feature_frontend.media.bag import BagImage, BagSource
+from feature_frontend.media.frame import LostImages, UnreadableFrame
+from feature_frontend.media.source import missing_of
 from tests.campaign import Campaign
 from tests.core.bag_damage import IMAGE, STORE, STORE1, Files, Recording, damage, recordings, whole_images, write_files
 
@@ -21,11 +23,14 @@ def delivered(path: Path) -> tuple[list[bytes], list[str]]:
     except SourceError as error:
         return [], [str(error)]
     images = []
+    lost = LostImages()
     for image in found:
+        if isinstance(image, UnreadableFrame):
+            lost.note(image.reason)
         if isinstance(image, BagImage):
             serialize = STORE1.serialize_ros1 if hasattr(image.message.header, "seq") else STORE.serialize_cdr
             images.append(bytes(serialize(image.message, IMAGE)))
-    return images, source.missing
+    return images, missing_of(source, lost)
 
 
 @pytest.fixture(scope="module")

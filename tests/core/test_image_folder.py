@@ -37,6 +37,25 @@ def names_and_stamps(folder: Path) -> list[tuple[str, int | None]]:
     return [(frame.name, frame.stamp_ns) for frame in open_source(str(folder)).frames()]
 
 
+@pytest.mark.parametrize(
+    ("names", "stamps"),
+    [
+        # Seconds of a date begin anew each minute: taken for times, they would change the order.
+        (["2023-11-14_22-13-59.900.png", "2023-11-14_22-14-00.000.png"], [None, None]),
+        (["cam_22:13:59.9.png", "cam_22:14:00.0.png"], [None, None]),
+        (
+            ["cam_0_1311868169.5.png", "cam_0_1311868169.6.png"],
+            [1_311_868_169_500_000_000, 1_311_868_169_600_000_000],
+        ),
+        # Later than a stamp can say.
+        (["9999999999_000000000.png", "9999999999_100000000.png"], [None, None]),
+        (["99999999999.5.png", "99999999999.6.png"], [None, None]),
+    ],
+)
+def test_names_that_are_no_times(tmp_path: Path, names: list[str], stamps: list[int | None]) -> None:
+    assert names_and_stamps(write(tmp_path, *names)) == list(zip(names, stamps, strict=True))
+
+
 class TestTimesBeside:
     def test_kitti_odometry(self, tmp_path: Path) -> None:
         folder = write(tmp_path / "image_0", "000000.png", "000001.png", "000010.png")

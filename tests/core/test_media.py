@@ -14,6 +14,7 @@ from feature_frontend.errors import SourceError
 from feature_frontend.intensity import IntensityRange
 from feature_frontend.media import Frame, PlaybackSettings, SourceOptions, open_source, schedule
 from feature_frontend.media.image_folder import natural_key, stamp_from_name
+from feature_frontend.media.source import missing_of
 from feature_frontend.media.webcam import WebcamSource
 
 HEIGHT, WIDTH = 24, 36
@@ -182,6 +183,28 @@ class TestVideo:
         red, green, blue = frame.image.reshape(-1, 3).mean(axis=0)
         assert red > 240
         assert max(green, blue) < 15
+
+    @pytest.mark.parametrize(("suffix", "fourcc"), [("avi", "MJPG"), ("mkv", "FFV1")])
+    @pytest.mark.parametrize("share", [0.3, 0.6, 1.0])
+    def test_a_file_that_is_cut_off(
+        self, tmp_path: Path, suffix: str, fourcc: str, share: float, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = tmp_path / f"whole.{suffix}"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*fourcc), 25.0, (64, 48))
+        if not writer.isOpened():
+            pytest.skip(f"this OpenCV writes no {fourcc} videos")
+        for noise in np.random.default_rng(0).integers(0, 256, (12, 48, 64, 3), np.uint8):
+            writer.write(noise)
+        writer.release()
+        data = path.read_bytes()
+        cut = tmp_path / f"cut.{suffix}"
+        cut.write_bytes(data[: int(len(data) * share)])
+        source = open_source(str(cut))
+        count = sum(1 for _ in source.frames())
+        assert (count == 12) == (share == 1.0)
+        expected = [] if share == 1.0 else [f"{cut} announces 12 frames and ends after {count}, at "]
+        assert [text.partition(f"{(count - 1) / 25:g} s")[0] for text in missing_of(source)] == expected
+        assert ("it is cut off" in caplog.text) == (share < 1.0)
 
     def test_a_file_that_is_no_video(self, tmp_path: Path) -> None:
         (tmp_path / "v.mp4").write_bytes(b"not a video" * 100)

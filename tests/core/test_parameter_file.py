@@ -89,6 +89,8 @@ def test_many_unknown_names_make_one_short_warning(tmp_path: Path, caplog: pytes
         ("- 1\n", "has no section 'ros__parameters'"),
         ("a: [\n", "cannot be read: it is not valid YAML"),
         ("/**: &a {ros__parameters: {border: 5}}\nb: *a\n", "aliases"),
+        ("/**:\n  ros__parameters: 5\n", "section '/\\*\\*' has ros__parameters 5"),
+        ("frontend:\n  ros__parameters: [border]\n", "expected names of parameters with their values"),
         ("#" * (MAX_BYTES + 1), "larger than 1 MiB"),
     ],
 )

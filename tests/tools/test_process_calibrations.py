@@ -130,6 +130,15 @@ def test_a_file_of_another_program_is_a_calibration_for_all_images(
     assert main([str(bag), "-o", str(tmp_path / "out"), *_OPTIONS, "--camera-info", file]) == 0
     for keypoints, normalized in _features(tmp_path / "out"):
         np.testing.assert_allclose(normalized, (keypoints - [64, 48]) / 100, atol=1e-5)
+    with (tmp_path / "camchain.yaml").open("a") as chain:
+        chain.write(
+            "cam1:\n  camera_model: pinhole\n  intrinsics: [200.0, 200.0, 64.0, 48.0]\n  resolution: [128, 96]\n"
+            "  distortion_model: none\n  distortion_coeffs: []\n"
+        )
+    second = [str(bag), "-o", str(tmp_path / "second"), *_OPTIONS]
+    assert main([*second, "--camera-info", f"{file}#cam1"]) == 0
+    for keypoints, normalized in _features(tmp_path / "second"):
+        np.testing.assert_allclose(normalized, (keypoints - [64, 48]) / 200, atol=1e-5)
     (tmp_path / "camchain.yaml").write_text("frontend:\n  ros__parameters:\n    border: 5\n")
     assert main([str(bag), "-o", str(tmp_path / "out"), *_OPTIONS, "--camera-info", file]) == 1
     assert "camchain.yaml: is a parameter file; give it as --params-file" in capsys.readouterr().err

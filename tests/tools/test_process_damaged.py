@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +21,11 @@ pytest.importorskip("rosbags", reason="needs rosbags")
 import cv2
 from rosbags.rosbag2 import StoragePlugin
 
+from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.tools.arguments import INCOMPLETE
 from feature_frontend.tools.export import main as export
-from feature_frontend.tools.process import main
-from tests.tools.offline import OPTIONS, SECOND, image, messages, moving, write_bag
+from feature_frontend.tools.process import main, run
+from tests.tools.offline import OPTIONS, SECOND, TYPES, header, image, messages, moving, write_bag
 
 Photographs = list[npt.NDArray[np.uint8]]
 
@@ -101,3 +104,77 @@ def test_play_says_so_too(tmp_path: Path, photographs: Photographs) -> None:
     assert played.returncode == INCOMPLETE
     assert "published 3 images" in played.stdout
     assert "has no end" in played.stderr
+
+
+@pytest.fixture
+def half_copied(tmp_path: Path, photographs: Photographs) -> Path:
+    """A folder in which the second of four images is half copied, and the last one of a kind that is not taken."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for n in range(3):
+        cv2.imwrite(str(folder / f"{n}.png"), moving(photographs, n))
+    file = folder / "1.png"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    (folder / "3.png").write_bytes(b"no image")
+    return folder
+
+
+def test_a_half_copied_image_is_lost_in_every_tool(
+    tmp_path: Path, half_copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(half_copied), "--output", str(tmp_path / "out"), *OPTIONS]) == INCOMPLETE
+    told = capsys.readouterr()
+    assert "4 images, 2 processed, 2 refused" in told.out
+    assert f"incomplete: 1 image of {half_copied} cannot be read: 1.png: image ends after" in told.err
+    arguments = ["colmap", str(half_copied), "--output", str(tmp_path / "a.db"), "--extractor", "sift"]
+    assert export(arguments) == INCOMPLETE
+    command = [sys.executable, "-m", "feature_frontend", "play", str(half_copied), "--wait-for-subscribers", "0"]
+    assert subprocess.run(command, capture_output=True, check=False, timeout=120).returncode == INCOMPLETE
+    # What is not taken was never ours to lose.
+    (half_copied / "1.png").unlink()
+    assert main([str(half_copied), "--output", str(tmp_path / "without"), *OPTIONS]) == 0
+
+
+def test_a_compressed_image_that_is_cut_off_is_lost(tmp_path: Path, photographs: Photographs) -> None:
+    contents = []
+    for n in range(3):
+        data = cv2.imencode(".jpg", moving(photographs, n))[1]
+        stamp_ns = (100 + n) * SECOND
+        part = data[: len(data) // (1 + n % 2)]
+        message = TYPES["sensor_msgs/msg/CompressedImage"](header(stamp_ns), "jpeg", part)
+        contents.append(("/cam/compressed", stamp_ns, message))
+    bag = write_bag(tmp_path / "bag", contents)
+    assert main([str(bag), "--output", str(tmp_path / "out"), *OPTIONS]) == INCOMPLETE
+    record = json.loads((tmp_path / "out" / "process.json").read_text())
+    assert len(record["missing"]) == 1
+    assert "1 image of /cam/compressed cannot be read: compressed image ends after" in record["missing"][0]
+
+
+def test_what_was_lost_before_an_interruption_is_lost(
+    tmp_path: Path, half_copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [str(half_copied), "--output", str(tmp_path / "out"), *OPTIONS]
+    monkeypatch.setattr(run, "COMMIT_PERIOD_S", 0.0)
+    process = run._Run.process
+
+    def interrupted(self: Any, found: Any) -> None:
+        if found.index == 3:
+            msg = "stopped"
+            raise FeatureFrontendError(msg)
+        process(self, found)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run._Run, "process", interrupted)
+        assert main(arguments) == 1
+    assert main(arguments) == INCOMPLETE
+    record = json.loads((tmp_path / "out" / "process.json").read_text())
+    assert [text.partition(" cannot")[0] for text in record["missing"]] == [f"1 image of {half_copied}"]
+
+
+@pytest.mark.parametrize("option", ["--frame-id", "--namespace"])
+def test_texts_that_no_message_can_hold(
+    tmp_path: Path, half_copied: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    with pytest.raises(SystemExit):
+        main([str(half_copied), "--output", str(tmp_path / "out"), option, os.fsdecode(b"f\xe9")])
+    assert rf"argument {option}: f\xe9 is no UTF-8" in capsys.readouterr().err

@@ -9,7 +9,15 @@ from feature_frontend.camera.file_formats import calibration_from_text
 from feature_frontend.errors import CalibrationError
 from feature_frontend.yaml_text import YamlTextError, read_small_text
 
-__all__ = ["read_calibration_file"]
+__all__ = ["file_and_camera", "read_calibration_file"]
+
+
+def file_and_camera(path: Path) -> tuple[Path, str]:
+    """File and camera of `FILE#NAME`; the camera is empty where none is named, or the "#" is of the file's own name."""
+    if "#" not in path.name[1:] or path.exists():
+        return path, ""
+    name, _, camera = path.name.rpartition("#")
+    return path.with_name(name), camera
 
 
 def read_calibration_file(path: Path) -> CameraCalibration:
@@ -22,11 +30,8 @@ def read_calibration_file(path: Path) -> CameraCalibration:
         CalibrationError: The file cannot be read, is of another kind, or is no valid calibration; the text names the
             file.
     """
-    camera = ""
     try:
-        if "#" in path.name[1:] and not path.exists():
-            name, _, camera = path.name.rpartition("#")
-            path = path.with_name(name)
+        path, camera = file_and_camera(path)
         return calibration_from_text(read_small_text(path), camera)
     except FileNotFoundError as error:
         msg = f"there is no calibration file {path}"

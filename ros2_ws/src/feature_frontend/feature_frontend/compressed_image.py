@@ -43,7 +43,8 @@ def decode_compressed_image(
         max_pixels: Most pixels of an image that is accepted.
 
     Raises:
-        ImageError: The data are no JPEG or PNG file, are cut off or damaged, or announce more than `max_pixels`; or the
+        DamagedImageError: The data are empty, cut off or damaged.
+        ImageError: They are no JPEG or PNG file, or announce more than `max_pixels`; or the
             message is a compressedDepth image.
     """
     return intensity.to_grey_levels(compressed_image_samples(message, max_pixels))
@@ -69,7 +70,7 @@ def compressed_image_samples(message: CompressedImageMessage, max_pixels: int = 
         pixels = decode_stored(read_header(bytes(message.data), max_pixels, _KINDS))
     except ImageError as error:
         msg = f"compressed {error}"
-        raise ImageError(msg) from error
+        raise type(error)(msg) from error
     original, _, codec = message.format.partition(";")
     original = original.strip()
     if pixels.ndim == 3:

@@ -43,6 +43,10 @@ class ImageError(FeatureFrontendError):
     """An image has an unsupported type, shape, size, encoding or an inconsistent buffer."""
 
 
+class DamagedImageError(ImageError):
+    """Of an image that was whole once, a part is lost: it is cut off, empty or damaged."""
+
+
 class MaskError(ImageError):
     """A mask has an unsupported type or shape, or not the size of its image; or an image's mask is missing."""
 

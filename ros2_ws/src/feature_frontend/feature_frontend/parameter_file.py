@@ -65,13 +65,13 @@ def parameter_sections(path: Path) -> Sections:
     """
     try:
         document = parse_yaml(read_small_text(path), aliases=False)
+        sections = list(_sections(document, ""))
     except OSError as error:
         msg = f"parameter file {path} cannot be read: {error.strerror or error}"
         raise SettingsError(msg) from error
     except YamlTextError as error:
         msg = f"parameter file {path} cannot be read: {error}"
         raise SettingsError(msg) from error
-    sections = list(_sections(document, ""))
     # A file without anything is one for ROS, too.
     if document and not sections:
         msg = f"parameter file {path} has no section {_VALUES!r}; `feature_frontend parameters --yaml` prints one"
@@ -137,6 +137,10 @@ def _sections(document: Any, above: str) -> Iterator[tuple[str, dict[str, object
         return
     for key, value in document.items():
         if key == _VALUES:
+            # With nothing below it, ROS takes it too.
+            if not isinstance(value, dict) and value != "":
+                msg = f"section {above!r} has {_VALUES} {value!r}; expected names of parameters with their values"
+                raise YamlTextError(msg)
             yield above, dict(_flat(value, "")) if isinstance(value, dict) else {}
         else:
             yield from _sections(value, f"{above}/{key}" if above else key)

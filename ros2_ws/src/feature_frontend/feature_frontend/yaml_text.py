@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from feature_frontend.runtime.files import open_regular_file
+
 __all__ = ["MAX_BYTES", "YamlTextError", "parse_yaml", "read_small_text"]
 
 MAX_BYTES = 1 << 20
@@ -29,10 +31,10 @@ def read_small_text(path: Path) -> str:
     """The text of a small file in UTF-8 or, where its first bytes say so, UTF-16.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: It cannot be read, or is no regular file.
         YamlTextError: It is no text, or larger than `MAX_BYTES`.
     """
-    with path.open("rb") as file:
+    with open_regular_file(path) as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         msg = f"it is larger than {MAX_BYTES >> 20} MiB"

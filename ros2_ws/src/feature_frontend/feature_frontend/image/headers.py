@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from feature_frontend.encodings import MAX_IMAGE_PIXELS, check_image_size
-from feature_frontend.errors import ImageError
+from feature_frontend.errors import DamagedImageError, ImageError
 from feature_frontend.image.tiff import ORIENTATION, TiffDirectory, is_tiff, tiff_directories
 from feature_frontend.runtime.files import open_regular_file
 
@@ -64,7 +64,8 @@ def read_header(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS, kinds: Collecti
         kinds: Those of `_KINDS` that are accepted; all where it is empty.
 
     Raises:
-        ImageError: It is of none of these kinds, is cut off or damaged, or announces a size of zero, above
+        DamagedImageError: It is empty, cut off or damaged.
+        ImageError: It is of none of these kinds, or announces a size of zero, above
             `max_pixels`, or more than its bytes can hold.
     """
     for kind in _KINDS:
@@ -72,7 +73,7 @@ def read_header(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS, kinds: Collecti
             try:
                 header = kind.read(data)
             except (IndexError, ValueError, struct.error) as error:
-                raise ImageError(_cut_off(data)) from error
+                raise DamagedImageError(_cut_off(data)) from error
             check_image_size(header.height, header.width, max_pixels)
             if kind.pixels_per_byte and header.height * header.width > kind.pixels_per_byte * len(data):
                 size = f"{header.width}x{header.height} px"
@@ -82,7 +83,7 @@ def read_header(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS, kinds: Collecti
     start = next((what for begin, what in _OTHERS if begin.match(data)), data[:8].hex(" ") or "nothing")
     expected = " or ".join(kind.expects for kind in _KINDS if kind.name in kinds) or ", ".join(k.name for k in _KINDS)
     msg = f"image of {len(data)} bytes begins with {start}; expected {expected}"
-    raise ImageError(msg)
+    raise (ImageError if data else DamagedImageError)(msg)
 
 
 def is_deep_grey(path: Path) -> bool:
@@ -162,14 +163,14 @@ def _check_jpeg_scans(data: bytes, offset: int) -> None:
     while True:
         found = _JPEG_MARKER.search(data, offset)
         if found is None:
-            raise ImageError(_cut_off(data))
+            raise DamagedImageError(_cut_off(data))
         marker, offset = data[found.end() - 1], found.end()
         if marker == _JPEG_END:
             return
         if marker not in _JPEG_SEGMENTS:
             # A second picture begins inside this one, or bytes have been lost: a decoder fills the rest with grey.
             msg = f"JPEG file of {len(data)} bytes is damaged at byte {offset}; {_CONTENT}"
-            raise ImageError(msg)
+            raise DamagedImageError(msg)
         if marker == _JPEG_SCAN:
             scans += 1
             if scans > _MAX_JPEG_SCANS:
@@ -190,11 +191,11 @@ def _read_png(data: bytes) -> ImageHeader:
         length, kind = struct.unpack_from(">I4s", data, offset)
         end = offset + 12 + length
         if end > len(data):
-            raise ImageError(_cut_off(data))
+            raise DamagedImageError(_cut_off(data))
         # The decoder would find out too, and print it for each frame.
         if data[end - 4 : end] != struct.pack(">I", zlib.crc32(data[offset + 4 : end - 4])):
             msg = f"PNG file of {len(data)} bytes is damaged: the checksum of its chunk {kind!r} is wrong"
-            raise ImageError(msg)
+            raise DamagedImageError(msg)
         if kind == b"eXIf":
             orientation = _exif_orientation(data[offset + 8 : end - 4])
         if kind[0] & 0x20 == 0:
@@ -211,7 +212,7 @@ def _read_tiff(data: bytes) -> ImageHeader:
     """Sets the orientation to 1, which OpenCV follows in these files whatever it is told."""
     directories = list(tiff_directories(data))
     if not directories:
-        raise ImageError(_cut_off(data))
+        raise DamagedImageError(_cut_off(data))
     first = directories[0]
     width, height = first.value(_TIFF_WIDTH, 0), first.value(_TIFF_HEIGHT, 0)
     _check_tiff_pixels(first, width, len(data))
@@ -252,7 +253,7 @@ def _check_tiff_pixels(directory: TiffDirectory, width: int, size: int) -> None:
         # Some writers announce more bytes for the last strip of plain pixels than it has.
         needed = min(announced, row_bytes * (height - rows * (strips - 1) if is_last else rows))
         if offset + (needed if is_plain else announced) > size:
-            raise ImageError(_cut_off_at(size))
+            raise DamagedImageError(_cut_off_at(size))
 
 
 def _read_pnm(data: bytes) -> ImageHeader:
@@ -265,7 +266,7 @@ def _read_pnm(data: bytes) -> ImageHeader:
         row = (width + 7) // 8 if kind == 4 else width * channels * (2 if peak > 255 else 1)
         is_whole = len(data) - start >= row * height
     if not is_whole:
-        raise ImageError(_cut_off(data))
+        raise DamagedImageError(_cut_off(data))
     return ImageHeader(height, width, data)
 
 
@@ -299,13 +300,13 @@ def _read_bmp(data: bytes) -> ImageHeader:
     is_run_length = compression in {1, 2}
     needed = size if is_run_length else pixels + (width * bits + 31) // 32 * 4 * height
     if needed > len(data):
-        raise ImageError(_cut_off(data))
+        raise DamagedImageError(_cut_off(data))
     return ImageHeader(height, width, data)
 
 
 def _read_webp(data: bytes) -> ImageHeader:
     if struct.unpack_from("<I", data, 4)[0] + 8 > len(data):
-        raise ImageError(_cut_off(data))
+        raise DamagedImageError(_cut_off(data))
     kind = data[12:16]
     if kind == b"VP8X":
         width, height = (int.from_bytes(data[place : place + 3], "little") + 1 for place in (24, 27))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.encodings import COLOUR_SAMPLES, MAX_IMAGE_PIXELS, to_rgb
-from feature_frontend.errors import ImageError
+from feature_frontend.errors import DamagedImageError, ImageError
 from feature_frontend.image.headers import ImageHeader, read_header
 from feature_frontend.runtime.files import read_regular_file
 
@@ -48,14 +48,15 @@ def read_image_file(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageFile
     """Reads an image file, whatever its name; `IMAGE_SUFFIXES` says what there is.
 
     Raises:
-        ImageError: It cannot be read, is cut off or damaged, holds no image, or one of more than `max_pixels`. The text
-            does not say which file.
+        DamagedImageError: It cannot be read, or is empty, cut off or damaged.
+        ImageError: It holds no image, or one of more than `max_pixels`. No text says which file.
     """
     try:
         data = read_regular_file(path, _BYTES_BESIDE_PIXELS + _BYTES_PER_PIXEL * max_pixels)
     except OSError as error:
         msg = f"it cannot be read: {error.strerror or error}"
-        raise ImageError(msg) from error
+        # Without a number it is our own word: it is no regular file, or too large.
+        raise (ImageError if error.errno is None else DamagedImageError)(msg) from error
     header = read_header(data, max_pixels)
     stored = decode_stored(header)
     samples = stored if stored.ndim == 2 else to_rgb(stored, cv2.COLOR_BGR2RGB)
@@ -68,7 +69,8 @@ def decode_stored(header: ImageHeader) -> npt.NDArray[Any]:
     Colours of a type that neither messages nor OpenCV's conversions have become 32-bit floats.
 
     Raises:
-        ImageError: The decoder refuses it.
+        DamagedImageError: The decoder refuses it.
+        ImageError: It holds another size than it announces.
     """
     try:
         # The only flag with which no version of OpenCV turns, converts or shortens anything.
@@ -78,7 +80,7 @@ def decode_stored(header: ImageHeader) -> npt.NDArray[Any]:
         stored = None
     if stored is None:
         msg = f"image of {len(header.data)} bytes is damaged: OpenCV cannot decode it"
-        raise ImageError(msg)
+        raise DamagedImageError(msg)
     if stored.shape[:2] != (header.height, header.width):
         size = f"{stored.shape[1]}x{stored.shape[0]} px"
         msg = f"image announces {header.width}x{header.height} px and holds {size}; expected the same"

@@ -14,19 +14,19 @@ import numpy.typing as npt
 from feature_frontend.calibration import CameraCalibration, calibration_from_message
 from feature_frontend.compressed_image import compressed_image_samples
 from feature_frontend.encodings import ENCODINGS, image_samples
-from feature_frontend.errors import CalibrationError, ImageError, SourceError
-from feature_frontend.media.frame import Frame, UnreadableFrame
+from feature_frontend.errors import CalibrationError, DamagedImageError, ImageError, SourceError
+from feature_frontend.media.frame import Frame, LostImages, UnreadableFrame
 from feature_frontend.sources.bag import Bag
 from feature_frontend.sources.bag_files import BAG_SUFFIXES, is_bag
 from feature_frontend.sources.bag_messages import ENCODINGS as SERIALIZATIONS
 from feature_frontend.sources.bag_messages import MessageReader
-from feature_frontend.sources.bag_storage import BagMessage, BagTopic, plural
+from feature_frontend.sources.bag_storage import BagMessage, BagTopic
 from feature_frontend.sources.stamps import header_stamp_ns, stamp_ns, uses_recording_times
 
 if TYPE_CHECKING:
-    from feature_frontend.media.source import Source, StampOrigin
+    from feature_frontend.media.source import StampOrigin
 
-__all__ = ["BAG_SUFFIXES", "BagImage", "BagSource", "camera_info_topic", "is_bag", "missing_of"]
+__all__ = ["BAG_SUFFIXES", "BagImage", "BagSource", "camera_info_topic", "is_bag"]
 
 _DECODERS: dict[str, Callable[[Any], npt.NDArray[Any]]] = {
     "sensor_msgs/msg/Image": image_samples,
@@ -69,17 +69,15 @@ def camera_info_topic(image_topic: str, candidates: list[str]) -> str | None:
     return None
 
 
-def missing_of(source: Source) -> list[str]:
-    """What is known to be lost of a bag, a sentence each; all of it once its images have been read. Else nothing."""
-    return source.missing if isinstance(source, BagSource) else []
-
-
 class BagSource:
     """One image topic of a bag, stamped with the message headers (with the time of recording where all those are 0).
 
     The CameraInfo topic that belongs to it, if there is one, gives the calibration: the first one of the bag from the
     first image on, later ones from where they were recorded. Of a bag that is damaged, or whose recorder was killed,
-    what is whole is read; what is lost is said in warnings, and in `missing`.
+    what is whole is read; what is lost is said in warnings.
+
+    Attributes:
+        lost: Images of `frames` that are damaged, as far as they have been read.
     """
 
     stamp_origin: StampOrigin = "message header"
@@ -99,8 +97,7 @@ class BagSource:
         self._bag = Bag(path)
         self._reader = MessageReader()
         self._said: set[str] = set()
-        # Of images whose messages are damaged, why, by position.
-        self._unreadable: dict[int, str] = {}
+        self.lost = LostImages()
         self._uses_recording_times: bool | None = None
         filled = [found for found in self._bag.topics if found.count and found.encoding in SERIALIZATIONS]
         images = {found.name: found for found in filled if found.type_name in _DECODERS}
@@ -128,13 +125,14 @@ class BagSource:
         return self._info_topic is not None
 
     @property
-    def missing(self) -> list[str]:
-        """What is known to be lost of the bag, a sentence each; all of it once the images have been read."""
-        missing = self._bag.losses.missing
-        if self._unreadable:
-            found = f"{plural(len(self._unreadable), 'image')} of {self._topic} cannot be read"
-            missing.append(f"{found}: {next(iter(self._unreadable.values()))}")
-        return missing
+    def images_of(self) -> str:
+        """What the images are of, for messages to the user: the topic."""
+        return self._topic
+
+    @property
+    def storage_missing(self) -> list[str]:
+        """What is known to be lost of the bag's files, a sentence each; all of it once the images have been read."""
+        return self._bag.losses.missing
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
         """The images from position `start` on, in the order of recording.
@@ -213,10 +211,16 @@ class BagSource:
         try:
             read = self._reader.read(message)
         except ValueError as error:
-            self._unreadable[index] = str(error)
-            return UnreadableFrame(index, name, str(error), message.time_ns)
+            return UnreadableFrame(index, name, str(error), self._stamp_of_damaged(message), is_lost=True)
         taken_ns = message.time_ns if self._takes_recording_times() else stamp_ns(read.header)
         return BagImage(index, name, message.topic.type_name, read, taken_ns)
+
+    def _stamp_of_damaged(self, message: BagMessage) -> int:
+        """That of its header, as its neighbours have theirs; the time of recording where no header can be read."""
+        if not message.problem and not self._takes_recording_times():
+            with suppress(ValueError):
+                return header_stamp_ns(message.data, message.topic.encoding)
+        return message.time_ns
 
     def _takes_recording_times(self) -> bool:
         if self._uses_recording_times is None:
@@ -231,12 +235,15 @@ class BagSource:
 
     def _decoded(self, found: BagImage | UnreadableFrame) -> npt.NDArray[Any] | None:
         if isinstance(found, UnreadableFrame):
+            self.lost.note(found.reason)
             _logger.warning("skipped %s: %s", found.name, found.reason)
             return None
         self._check_encoding(found.message)
         try:
             return _DECODERS[found.type_name](found.message)
         except ImageError as error:
+            if isinstance(error, DamagedImageError):
+                self.lost.note(str(error))
             _logger.warning("skipped %s: %s", found.name, error)
             return None
 
@@ -277,7 +284,7 @@ class BagSource:
         listed = "".join(_line(found) for found in images.values())
         if not images:
             others = "".join(_line(found) for found in self._bag.topics)
-            lost = "".join(f"; {text}" for text in self.missing)
+            lost = "".join(f"; {text}" for text in self.storage_missing)
             msg = (
                 f"bag {self._path} has no images; expected sensor_msgs Image or CompressedImage, "
                 f"found:{others or ' -'}{lost}"

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from feature_frontend.calibration import CameraCalibration
 from feature_frontend.intensity import DEFAULT_INTENSITY
 
-__all__ = ["Frame", "UnreadableFrame"]
+__all__ = ["Frame", "LostImages", "UnreadableFrame"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,7 @@ class UnreadableFrame:
         reason: Why it cannot be read, in one line.
         stamp_ns: The source's own time in ns, `None` where it has none.
         frame_id: The source's own coordinate frame, empty where it has none.
+        is_lost: Whether it was whole once; else it is of a kind that is not taken.
     """
 
     index: int
@@ -58,3 +59,28 @@ class UnreadableFrame:
     reason: str
     stamp_ns: int | None = None
     frame_id: str = ""
+    is_lost: bool = False
+
+
+@dataclass
+class LostImages:
+    """Images that were whole once and cannot be read.
+
+    Attributes:
+        count: How many.
+        reason: Why the first of them cannot be read.
+    """
+
+    count: int = 0
+    reason: str = ""
+
+    def note(self, reason: str) -> None:
+        """Counts one more."""
+        self.count += 1
+        self.reason = self.reason or reason
+
+    def told(self, where: str) -> list[str]:
+        """It in a sentence, without any in no sentence; `where` names the topic or the folder."""
+        if not self.count:
+            return []
+        return [f"{self.count} image{'' if self.count == 1 else 's'} of {where} cannot be read: {self.reason}"]

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feature_frontend.encodings import MAX_IMAGE_PIXELS
-from feature_frontend.errors import ImageError, SourceError
+from feature_frontend.errors import DamagedImageError, ImageError, SourceError
 from feature_frontend.image.headers import begins_as_image
 from feature_frontend.image.image_file import IMAGE_SUFFIXES, ImageFile, read_image_file
-from feature_frontend.media.frame import Frame, UnreadableFrame
+from feature_frontend.media.frame import Frame, LostImages, UnreadableFrame
 from feature_frontend.media.image_streams import UNREAD_SUFFIXES, one_stream
-from feature_frontend.media.times_file import find_times, time_from_number
+from feature_frontend.media.times_file import STAMP_LIMIT_NS, find_times, time_from_number
 from feature_frontend.runtime.files import readable_name
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ __all__ = [
 _logger = logging.getLogger(__name__)
 
 # Seconds with a decimal point, or an integer whose number of digits tells its unit; shorter integers are frame numbers.
-# A prefix such as "left_" may come before.
-_STAMP = re.compile(r"(?:.*[^\d.])?(?P<number>\d+\.\d+|\d{19}|\d{16}|\d{13})")
+# A prefix such as "left_" may come before, but no hours and minutes: the seconds of a date begin anew each minute.
+_STAMP = re.compile(r"(?!.*\d\d[-_.:hH]\d\d[-_.:mM]\d\d\.\d+$)(?:.*[^\d.])?(?P<number>\d+\.\d+|\d{19}|\d{16}|\d{13})")
 # Seconds and nanoseconds as a message has them, the latter with or without leading zeros.
 _SECONDS_AND_NANOSECONDS = re.compile(r"(?:.*\D)?(?P<seconds>\d{10})[_-](?P<nanoseconds>\d{1,9})")
 _NS_PER_S = 1_000_000_000
@@ -53,7 +53,7 @@ def stamp_from_name(stem: str) -> int | None:
     """
     match = _SECONDS_AND_NANOSECONDS.fullmatch(stem)
     if match is not None and len(match["nanoseconds"]) == 9:
-        return int(match["seconds"]) * _NS_PER_S + int(match["nanoseconds"])
+        return _stamp(match)
     match = _STAMP.fullmatch(stem)
     # A float of seconds since 1970 is exact to 0.2 us only, hence the text.
     return None if match is None else time_from_number(match["number"])
@@ -65,12 +65,17 @@ def stamps_from_names(stems: Sequence[str]) -> list[int] | None:
     Besides those of `stamp_from_name`, nanoseconds without their leading zeros are known by the names beside them.
     """
     pairs = [_SECONDS_AND_NANOSECONDS.fullmatch(stem) for stem in stems]
-    parts = [(int(pair["seconds"]), pair["nanoseconds"]) for pair in pairs if pair is not None]
-    if len(parts) == len(stems) and any(len(nanoseconds) == 9 for _, nanoseconds in parts):
-        stamps = [seconds * _NS_PER_S + int(nanoseconds) for seconds, nanoseconds in parts]
+    lengths = [len(pair["nanoseconds"]) for pair in pairs if pair is not None]
+    if len(lengths) == len(stems) and 9 in lengths:
+        stamps = [stamp for pair in pairs if pair is not None and (stamp := _stamp(pair)) is not None]
     else:
         stamps = [stamp for stem in stems if (stamp := stamp_from_name(stem)) is not None]
     return stamps if len(set(stamps)) == len(stems) else None
+
+
+def _stamp(pair: re.Match[str]) -> int | None:
+    stamp_ns = int(pair["seconds"]) * _NS_PER_S + int(pair["nanoseconds"])
+    return stamp_ns if stamp_ns < STAMP_LIMIT_NS else None
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -88,6 +93,7 @@ class ImageFolderSource:
 
     Attributes:
         times_file: Where the stamps come from, if not from the names.
+        lost: Images of `frames` that are cut off or damaged, as far as they have been read.
     """
 
     has_camera = False
@@ -107,6 +113,7 @@ class ImageFolderSource:
         self._max_pixels = max_pixels
         self._notices: list[str] = []
         self._told: set[str] = set()
+        self.lost = LostImages()
         files = [path] if path.is_file() else self._listed(path)
         files.sort(key=lambda file: natural_key(file.name))
         self.times_file: Path | None = None
@@ -135,6 +142,11 @@ class ImageFolderSource:
         return f"{count} image{'' if count == 1 else 's'} from {readable_name(self._path)}"
 
     @property
+    def images_of(self) -> str:
+        """What the images are of, for messages to the user."""
+        return readable_name(self._path)
+
+    @property
     def frame_count(self) -> int:
         """Number of image files."""
         return len(self._files)
@@ -150,6 +162,8 @@ class ImageFolderSource:
         for frame in self.attempts(start):
             if isinstance(frame, UnreadableFrame):
                 reason = frame.reason
+                if frame.is_lost:
+                    self.lost.note(f"{frame.name}: {reason}")
                 _logger.warning("skipped %s: %s", readable_name(self._files[frame.index]), reason)
             else:
                 readable += 1
@@ -171,7 +185,8 @@ class ImageFolderSource:
             try:
                 found = read_image_file(file, self._max_pixels)
             except ImageError as error:
-                yield UnreadableFrame(index, name, str(error), stamp_ns)
+                is_lost = isinstance(error, DamagedImageError)
+                yield UnreadableFrame(index, name, str(error), stamp_ns, is_lost=is_lost)
                 continue
             self._tell_what_is_left_out(name, found)
             yield Frame(found.samples, index, name, stamp_ns)

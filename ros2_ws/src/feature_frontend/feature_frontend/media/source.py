@@ -10,9 +10,9 @@ from typing import Literal, Protocol
 from feature_frontend.encodings import MAX_IMAGE_PIXELS
 from feature_frontend.errors import SourceError
 from feature_frontend.media import bag, image_folder, video, webcam
-from feature_frontend.media.frame import Frame
+from feature_frontend.media.frame import Frame, LostImages
 
-__all__ = ["SOURCE_KINDS", "Source", "SourceKind", "SourceOptions", "StampOrigin", "open_source"]
+__all__ = ["SOURCE_KINDS", "Source", "SourceKind", "SourceOptions", "StampOrigin", "missing_of", "open_source"]
 
 StampOrigin = Literal["file name", "file of times", "message header", "container", "capture"]
 
@@ -120,6 +120,19 @@ def open_source(location: str, options: SourceOptions | None = None) -> Source:
         raise SourceError(msg)
     msg = f"{location} has a suffix {path.suffix!r} that cannot be played; expected {_expected()}"
     raise SourceError(msg)
+
+
+def missing_of(source: Source, lost: LostImages | None = None) -> list[str]:
+    """What is known to be lost of a source, a sentence each; all of it once its images have been read.
+
+    Args:
+        source: Of any kind.
+        lost: Its images that are lost, where somebody else has counted them; None for its own count.
+    """
+    if not isinstance(source, (bag.BagSource, image_folder.ImageFolderSource, video.VideoSource)):
+        return []
+    storage = [] if isinstance(source, image_folder.ImageFolderSource) else source.storage_missing
+    return storage + (lost or source.lost).told(source.images_of)
 
 
 def _expected() -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from feature_frontend.encodings import to_rgb
 from feature_frontend.errors import SourceError
-from feature_frontend.media.frame import Frame, UnreadableFrame
+from feature_frontend.media.frame import Frame, LostImages, UnreadableFrame
 from feature_frontend.runtime.files import path_for_c_library, readable_name
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ class VideoSource:
 
     (H, W, 3) RGB of 8 bits, or (H, W) of 16 bits where the video has one such channel. Pixels are taken as stored: a
     rotation in the metadata is not applied.
+
+    Attributes:
+        lost: Frames of `frames` that are damaged, as far as they have been read.
+        storage_missing: What is known to be lost of the file, a sentence; known once the frames have been read.
     """
 
     stamp_origin: StampOrigin = "container"
@@ -55,6 +59,8 @@ class VideoSource:
         self._path = path
         self._rotation_deg = 0
         self._has_told = False
+        self.lost = LostImages()
+        self.storage_missing: list[str] = []
         capture = self._open()
         try:
             # Some containers do not know it and report zero or less.
@@ -77,6 +83,11 @@ class VideoSource:
         return f"{count}{rate} from {readable_name(self._path)}"
 
     @property
+    def images_of(self) -> str:
+        """What the images are of, for messages to the user."""
+        return readable_name(self._path)
+
+    @property
     def frame_count(self) -> int | None:
         """Number of frames as the container says, which may be an estimate."""
         return self._frame_count
@@ -85,6 +96,7 @@ class VideoSource:
         """The frames from position `start` on; those before are passed over without being converted."""
         for frame in self.attempts(start):
             if isinstance(frame, UnreadableFrame):
+                self.lost.note(f"{frame.name}: {frame.reason}")
                 _logger.warning("skipped frame %d of %s: %s", frame.index, readable_name(self._path), frame.reason)
             else:
                 yield frame
@@ -113,10 +125,26 @@ class VideoSource:
                         samples = np.array(image) if image.ndim == 2 else to_rgb(image, cv2.COLOR_BGR2RGB)
                         yield Frame(samples, index, name, stamp_ns)
                     else:
-                        yield UnreadableFrame(index, name, "it cannot be decoded", stamp_ns)
+                        yield UnreadableFrame(index, name, "it cannot be decoded", stamp_ns, is_lost=True)
                 index += 1
+            self._note_end(index, previous_ns or 0)
         finally:
             capture.release()
+
+    def _note_end(self, count: int, last_ns: int) -> None:
+        """Whether the file ends before what its container announces, as one that is cut off does.
+
+        The number alone may be an estimate, from the duration and a rate that changes; the last frame is in time then.
+        """
+        if self._frame_count is None or self._rate_hz is None or self.storage_missing:
+            return
+        if count < self._frame_count - 1 and last_ns < (self._frame_count - 2) / self._rate_hz * 1e9:
+            text = (
+                f"{readable_name(self._path)} announces {self._frame_count} frames and ends after {count}, at "
+                f"{last_ns / 1e9:g} s: it is cut off, or damaged"
+            )
+            self.storage_missing.append(text)
+            _logger.warning("%s", text)
 
     def _stamp(self, capture: cv2.VideoCapture, previous_ns: int | None) -> int:
         stamp_ns = max(round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6), 0)

@@ -17,11 +17,12 @@ from std_msgs.msg import Header
 
 from feature_frontend.allocation import reserve_slack
 from feature_frontend.epipolar_check import EpipolarCheck
-from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.errors import DamagedImageError, FeatureFrontendError
 from feature_frontend.extractors.extractor import Mask
 from feature_frontend.frame_queue import FrameQueue
 from feature_frontend.frontend import FrameResult, Frontend
 from feature_frontend.mask_pairing import PairedMask
+from feature_frontend.media.frame import LostImages
 from feature_frontend.memory_keeper import MemoryKeeper
 from feature_frontend.rate_keeper import RateKeeper
 from feature_frontend.ros.calibration_watch import CalibrationWatch
@@ -65,6 +66,7 @@ class FrameWorker:
 
     Attributes:
         image_size: (height, width) px of the latest image; WARM_UP_SIZE before the first one.
+        lost: Frames that were refused because their images are cut off or damaged.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class FrameWorker:
         stereo: StereoTopics | None = None,
     ) -> None:
         self.image_size = WARM_UP_SIZE
+        self.lost = LostImages()
         self._frontend = frontend
         self._topics = topics
         self._store = store
@@ -167,7 +170,7 @@ class FrameWorker:
         try:
             self._process(frame)
         except FeatureFrontendError as error:
-            self.refuse(frame, str(error))
+            self.refuse(frame, str(error), is_lost=isinstance(error, DamagedImageError))
         except Exception as error:
             if not self._is_ros_up():
                 return False
@@ -240,8 +243,10 @@ class FrameWorker:
         if features is not None:
             self._store.put(stamp_to_ns(header.stamp), StoredFrame(header, features))
 
-    def refuse(self, frame: Frame, reason: str) -> None:
-        """Says that a frame cannot be processed, and why."""
+    def refuse(self, frame: Frame, reason: str, *, is_lost: bool = False) -> None:
+        """Says that a frame cannot be processed, and why; `is_lost`: it was whole once."""
+        if is_lost:
+            self.lost.note(reason)
         # A camera that sends one bad image mostly sends thousands: a reason is logged when it is new, and not more than
         # one a second, for they may differ in a number; status has each.
         if reason != self._last_refusal:

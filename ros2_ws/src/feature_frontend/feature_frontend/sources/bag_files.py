@@ -181,7 +181,7 @@ def _read_metadata(folder: Path, losses: Losses) -> _Metadata | None:
         ]
         counts = {_file_name(found["path"]): int(found["message_count"]) for found in information.get("files") or []}
         files = {name: counts.get(name) for name in map(_file_name, information["relative_file_paths"])}
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         reason = str(getattr(error, "problem", "") or type(error).__name__)
         losses.notes.append(f"{path} is no metadata of a rosbag2 ({reason}); the files beside it are read without")
         return None

@@ -20,9 +20,10 @@ _SLACK_BYTES = 4 + 3
 
 
 def deserialize_cdr(store: Typestore, data: bytes | memoryview, type_name: str) -> Any:
-    """`store.deserialize_cdr`, but for messages of rclpy whose sequences of 8-byte elements are empty, too.
+    """`store.deserialize_cdr`, but for two kinds of messages that it refuses.
 
-    rosbags allows 3 bytes behind the last field and refuses these messages, which have up to 7.
+    Those of rclpy whose sequences of 8-byte elements are empty: rosbags allows 3 bytes behind the last field, they have
+    up to 7. And those whose `header.frame_id` is no UTF-8 (drivers with Latin-1 names), which rclpy reads with U+FFFD.
 
     Raises:
         SerdeError: The message is damaged.
@@ -31,15 +32,31 @@ def deserialize_cdr(store: Typestore, data: bytes | memoryview, type_name: str) 
     if len(data) < _ENCAPSULATION_BYTES or bytes(data[:2]) not in {b"\0\0", b"\0\1"}:
         msg = "the message does not begin as CDR does"
         raise SerdeError(msg)
+    message: Any
     definition = store.get_msgdef(type_name)
     read = definition.deserialize_cdr_le if data[1] else definition.deserialize_cdr_be
     content = data[_ENCAPSULATION_BYTES:]
     try:
-        message, end = read(content, 0, definition.cls, store)
-    except (struct.error, UnicodeDecodeError, ValueError) as error:
+        try:
+            message, end = read(content, 0, definition.cls, store)
+        except UnicodeDecodeError:
+            frame_id, content = _without_frame_id(content, is_little=bool(data[1]))
+            message, end = read(content, 0, definition.cls, store)
+            message.header.frame_id = frame_id
+    except (struct.error, AttributeError, ValueError) as error:
         msg = f"{type_name} cannot be read: {error}"
         raise SerdeError(msg) from error
     if not end <= len(content) <= end + _SLACK_BYTES:
         msg = f"a message of {type_name} ends after {end} bytes and has {len(content)}"
         raise SerdeError(msg)
     return message
+
+
+def _without_frame_id(content: memoryview, *, is_little: bool) -> tuple[str, memoryview]:
+    """The frame of a message that begins with a header, and the content with "?" in place of its letters."""
+    begin = 12
+    (length,) = struct.unpack_from("<I" if is_little else ">I", content, begin - 4)
+    end = begin + max(length - 1, 0)
+    plain = bytearray(content)
+    plain[begin:end] = b"?" * len(plain[begin:end])
+    return bytes(content[begin:end]).decode("utf-8", "replace"), memoryview(plain)

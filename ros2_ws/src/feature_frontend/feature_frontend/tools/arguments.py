@@ -9,7 +9,9 @@ import argparse
 import math
 from collections.abc import Sequence
 
-__all__ = ["INCOMPLETE", "above_zero", "natural", "non_negative", "positive", "without_ros_arguments"]
+from feature_frontend.runtime.files import readable_name
+
+__all__ = ["INCOMPLETE", "above_zero", "natural", "non_negative", "positive", "text", "without_ros_arguments"]
 
 INCOMPLETE = 3
 """Exit status where all that is whole was read, but something is known to be lost; 2 is argparse's for wrong usage."""
@@ -54,6 +56,14 @@ def above_zero(text: str) -> float:
         msg = f"{text} is not a number above 0"
         raise argparse.ArgumentTypeError(msg)
     return value
+
+
+def text(words: str) -> str:
+    """What goes into messages: UTF-8."""
+    if readable_name(words) != words:
+        msg = f"{words} is no UTF-8; expected a text that messages can hold"
+        raise argparse.ArgumentTypeError(msg)
+    return words
 
 
 def _whole(text: str, minimum: int) -> int:

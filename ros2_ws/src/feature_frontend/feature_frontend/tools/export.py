@@ -25,8 +25,8 @@ from feature_frontend.errors import FeatureFrontendError, ImageError, SettingsEr
 from feature_frontend.frontend import Frontend
 from feature_frontend.image.image_file import encode_file
 from feature_frontend.media import SourceOptions, open_source
-from feature_frontend.media.bag import missing_of
 from feature_frontend.media.image_folder import ImageFolderSource
+from feature_frontend.media.source import missing_of
 from feature_frontend.runtime.files import print_any_name
 from feature_frontend.settings import PARAMETERS, Settings
 from feature_frontend.tools.arguments import INCOMPLETE, above_zero, positive

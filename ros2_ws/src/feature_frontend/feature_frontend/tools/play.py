@@ -32,11 +32,11 @@ from feature_frontend.media import (
     open_source,
     schedule,
 )
-from feature_frontend.media.bag import missing_of
+from feature_frontend.media.source import missing_of
 from feature_frontend.media.timeline import DEFAULT_RATE_HZ, STAMP_POLICIES
 from feature_frontend.ros.player import ENCODINGS, Player, PlayerOptions
 from feature_frontend.runtime.files import print_any_name, readable_name
-from feature_frontend.tools.arguments import INCOMPLETE, natural, non_negative, positive, without_ros_arguments
+from feature_frontend.tools.arguments import INCOMPLETE, natural, non_negative, positive, text, without_ros_arguments
 from feature_frontend.tools.interrupts import interruptible
 
 __all__ = ["main"]
@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="give up waiting for a subscriber, an acknowledgement or an answer after S seconds, 0: never (default 30)",
     )
-    add("--frame-id", metavar="NAME", help="frame of the headers (default: that of the bag, or camera)")
+    add("--frame-id", type=text, metavar="NAME", help="frame of the headers (default: that of the bag, or camera)")
     add("--topic", metavar="NAME", help="image topic of a bag that has several")
     encoding = parser.add_mutually_exclusive_group()
     encoding.add_argument(

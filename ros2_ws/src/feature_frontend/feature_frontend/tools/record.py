@@ -20,14 +20,13 @@ from feature_frontend_msgs.msg import Features, FrameStatus, Matches, Tracks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.ros.qos import qos_profile
-from feature_frontend.runtime.files import print_any_name
+from feature_frontend.runtime.files import print_any_name, readable_name
 from feature_frontend.sources.stamps import header_stamp_ns
-from feature_frontend.tools.arguments import positive
+from feature_frontend.tools.arguments import positive, without_ros_arguments
 from feature_frontend.tools.bag_writer import STORAGES, BagWriter, check_new_folder, typestore_with
 
 __all__ = ["TOPICS", "main"]
@@ -106,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool; returns 0 also when it is interrupted, 1 for an error that is told in one line."""
     print_any_name()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    options = _parser().parse_args(remove_ros_args(["record", *arguments])[1:])
+    options = _parser().parse_args(without_ros_arguments(arguments))
     try:
         _check(options)
         stop = threading.Event()
@@ -234,6 +233,7 @@ class _Events:
 def _node(arguments: list[str]) -> Iterator[tuple[Node, SingleThreadedExecutor]]:
     try:
         # rclpy's own handlers would end the context before the last messages are taken and the bag is complete.
+        arguments = [readable_name(argument) for argument in arguments]
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # rclpy's errors for bad ROS arguments share no base class
         msg = f"cannot start ROS 2: {error}"

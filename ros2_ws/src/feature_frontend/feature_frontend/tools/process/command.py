@@ -19,7 +19,7 @@ from feature_frontend.media import SOURCE_KINDS, PlaybackSettings
 from feature_frontend.media.timeline import DEFAULT_RATE_HZ
 from feature_frontend.runtime.files import print_any_name
 from feature_frontend.settings import Settings
-from feature_frontend.tools.arguments import INCOMPLETE, above_zero, natural, positive
+from feature_frontend.tools.arguments import INCOMPLETE, above_zero, natural, positive, text
 from feature_frontend.tools.bag_writer import STORAGES
 from feature_frontend.tools.interrupts import interruptible
 from feature_frontend.tools.process.inputs import image_count, open_input
@@ -45,8 +45,8 @@ Every image is processed; one that cannot be gets a status with state ERROR. The
 the same files, byte for byte: times in ms are written as zero, times in the bag are the stamps of the headers.
 The same command goes on with a run that was ended at any moment, and ends with the same files (docs/offline.md).
 
-Exit status: 0; 1 if anything failed; 3 if all that is whole was processed, but something is lost of a bag, such as of
-one whose recorder was killed; 130 after Ctrl-C."""
+Exit status: 0; 1 if anything failed; 3 if all that is whole was processed, but something is lost, such as of a bag
+whose recorder was killed or a half-copied image; 130 after Ctrl-C."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,9 +93,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--jobs", type=positive, default=1, metavar="N", help="sources processed at a time (default 1)")
     add("--threads", type=positive, metavar="N", help="of each job (default: all that torch would use, divided)")
     add("--topic", metavar="NAME", help="image topic of a bag that has several")
-    add("--namespace", default="/", metavar="NAME", help="of the topics in the bag, such as /robot (default /)")
+    add(
+        "--namespace",
+        type=text,
+        default="/",
+        metavar="NAME",
+        help="of the topics in the bag, such as /robot (default /)",
+    )
     add("--camera-info", type=Path, metavar="YAML", help="calibration for all images (default: the bag's camera_info)")
-    add("--frame-id", metavar="NAME", help="frame of the headers (default: that of the bag, or camera)")
+    add("--frame-id", type=text, metavar="NAME", help="frame of the headers (default: that of the bag, or camera)")
     add("--start", type=natural, default=0, metavar="N", help="leave out the first N images")
     add("--count", type=positive, metavar="N", help="process N images (default: all)")
     add(
@@ -169,8 +175,8 @@ def _process(requests: Sequence[Request], jobs: int) -> int:
     for request, result in zip(requests, results, strict=True):
         if isinstance(result, Outcome):
             print(_told(request, result), flush=True)
-            for text in result.missing:
-                print(f"incomplete: {text}", file=sys.stderr)
+            for sentence in result.missing:
+                print(f"incomplete: {sentence}", file=sys.stderr)
         else:
             about = f"{request.source}: " if len(requests) > 1 else ""
             print(f"error: {about}{result}", file=sys.stderr)

@@ -41,6 +41,7 @@ class InputFrame:
         header: What its results get as their header.
         message: The image; None where it cannot be read.
         problem: Why it cannot be read; empty where it can.
+        is_lost: Whether that is damage, and no kind that is not taken.
         camera_infos: CameraInfo messages that came with it, in their order.
     """
 
@@ -49,6 +50,7 @@ class InputFrame:
     message: Image | CompressedImage | None
     problem: str
     camera_infos: list[Any]
+    is_lost: bool = False
 
 
 def open_input(location: str, topic: str | None, max_image_pixels: int = MAX_IMAGE_PIXELS) -> Source:
@@ -95,7 +97,8 @@ def input_frames(
         stamp_ns = min(stamps.of(found), _LAST_STAMP_NS)
         header = Header(stamp=stamp_from_ns(stamp_ns), frame_id=name)
         if isinstance(found, UnreadableFrame):
-            yield InputFrame(found.index, header, None, f"{found.name}: {found.reason}", camera_infos)
+            problem = f"{found.name}: {found.reason}"
+            yield InputFrame(found.index, header, None, problem, camera_infos, found.is_lost)
         else:
             yield InputFrame(found.index, header, _message(found, header), "", camera_infos)
 

@@ -20,12 +20,13 @@ from builtin_interfaces.msg import Time
 from feature_frontend_msgs.msg import FrameStatus
 
 import feature_frontend
-from feature_frontend.calibration_file import read_calibration_file
+from feature_frontend.calibration_file import file_and_camera, read_calibration_file
 from feature_frontend.errors import FeatureFrontendError, SettingsError, SourceError
 from feature_frontend.frontend import Frontend
 from feature_frontend.media import PlaybackSettings, Source
-from feature_frontend.media.bag import missing_of
+from feature_frontend.media.frame import LostImages
 from feature_frontend.media.image_folder import ImageFolderSource
+from feature_frontend.media.source import missing_of
 from feature_frontend.ros.calibration_watch import CalibrationWatch
 from feature_frontend.ros.camera_info import camera_info_message
 from feature_frontend.ros.frame_store import FrameStore
@@ -34,6 +35,7 @@ from feature_frontend.ros.image_input import pixels_of
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.result_topics import ResultTopics
 from feature_frontend.ros.status import StatusBook
+from feature_frontend.runtime.files import open_regular_file
 from feature_frontend.settings import Settings
 from feature_frontend.snapshot import bring_back, take_snapshot
 from feature_frontend.tools.bag_writer import check_path
@@ -174,7 +176,7 @@ def process_input(request: Request, reporter: Reporter) -> Outcome:
                 output.clear()
                 msg = f"there is nothing to process in {source.description} from image {playback.start} on"
                 raise SourceError(msg)
-            run.position.missing = missing_of(source)
+            run.position.missing = missing_of(source, run.lost)
             run.end()
         position = run.position
         record = {**job, "is_compiled": position.is_compiled, "images": position.images, "missing": position.missing}
@@ -253,7 +255,7 @@ class _Run:
         self._logger.where = f"{self._source}, image {image.index}"
         frame = Frame(image.message or _NoMessage(image.header), received_s=0.0)
         if image.message is None:
-            self._worker.refuse(frame, image.problem)
+            self._worker.refuse(frame, image.problem, is_lost=image.is_lost)
         else:
             self._compile_for_first(image.message)
             self._worker.process(frame)
@@ -270,6 +272,11 @@ class _Run:
         if warning and warning != self._told_of_calibration:
             self._reporter.say(f"warning: {self._logger.where}: {warning}; normalized_keypoints are empty")
         self._told_of_calibration = warning
+
+    @property
+    def lost(self) -> LostImages:
+        """Images that are cut off or damaged, those of runs before this one too."""
+        return self._worker.lost
 
     def end(self) -> None:
         """Says that no image is left."""
@@ -365,7 +372,10 @@ def _differences(earlier: Mapping[str, Any], job: Mapping[str, Any]) -> list[str
 def _job(request: Request, frontend: Frontend, source: Source) -> dict[str, object]:
     """All that the output depends on, as JSON reads it back."""
     settings = frontend.settings
-    files = {"mask_path": settings.mask_path, "camera_info": request.camera_info}
+    files = {"mask_path": settings.mask_path}
+    if request.camera_info is not None:
+        file, camera = file_and_camera(Path(request.camera_info))
+        files[f"camera_info#{camera}" if camera else "camera_info"] = str(file)
     if isinstance(source, ImageFolderSource) and source.times_file is not None:
         files["times"] = str(source.times_file)
     if settings.matcher == "lightglue":
@@ -391,9 +401,10 @@ def _job(request: Request, frontend: Frontend, source: Source) -> dict[str, obje
 
 def _file_digest(path: str) -> str:
     try:
-        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+        with open_regular_file(Path(path).expanduser()) as file:
+            return hashlib.sha256(file.read()).hexdigest()
     except OSError as error:
-        msg = f"{path} cannot be read: {error}"
+        msg = f"{path} cannot be read: {error.strerror or error}"
         raise FeatureFrontendError(msg) from error
 
 

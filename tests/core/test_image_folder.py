@@ -209,12 +209,20 @@ class TestSeveralStreams:
         assert [frame.name for frame in frames] == list(names)
         np.testing.assert_array_equal(frames[0].samples, DEPTH)
 
-    def test_left_and_right_are_not_guessed(self, tmp_path: Path) -> None:
-        folder = write(tmp_path / "s", "left_0.png", "left_1.png", "right_0.png", "right_1.png")
-        with pytest.raises(SourceError, match="2 images of a left camera and 2 of a right one; expected those of one"):
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [("left_{}", "right_{}"), ("img_L_{}", "img_R_{}"), ("cam0_{}", "cam1_{}"), ("{}-camera_1-2", "{}-camera_2-2")],
+    )
+    def test_cameras_are_not_guessed(self, one: str, other: str, tmp_path: Path) -> None:
+        folder = write(tmp_path / "s", *(f"{name.format(number)}.png" for name in (one, other) for number in (0, 1)))
+        with pytest.raises(SourceError, match=r"images of 2 cameras by their names .2 of .+, 2 of .+;"):
             open_source(str(folder))
         write(folder, "top_0.png")
         assert open_source(str(folder)).frame_count == 5
+
+    def test_a_number_behind_cam_may_be_the_image_s(self, tmp_path: Path) -> None:
+        folder = write(tmp_path / "s", *(f"cam{number}.png" for number in range(3)))
+        assert open_source(str(folder)).frame_count == 3
 
 
 class TestOtherFiles:

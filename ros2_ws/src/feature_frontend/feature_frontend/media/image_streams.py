@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,8 @@ _OTHERS = {
     "infrared": ["infrared", "infra", "ir", "thermal"],
     "mask": ["mask", "masks"],
 }
-_SIDES = ("left", "right")
+# "left_0.png", "img_R_0.png", "cam1_000.png"; in "cam7.png" the number may be the image's.
+_CAMERA = re.compile(r"(?<![a-z])(?:left|right|l|r)(?![a-z])|(?<![a-z])(?:cam|camera)[_-]?\d+(?=\D+\d)")
 _SHOWN = 2
 
 
@@ -36,7 +38,7 @@ def one_stream(folder: Path, files: Sequence[Path]) -> tuple[list[Path], list[st
     ones of more: they would follow each other as if one camera had taken them all.
 
     Raises:
-        SourceError: There are pictures of a left and of a right camera.
+        SourceError: By their names there are pictures of several cameras.
     """
     kept, notices = list(files), []
     for kind, words in _OTHERS.items():
@@ -49,14 +51,21 @@ def one_stream(folder: Path, files: Sequence[Path]) -> tuple[list[Path], list[st
         chosen = set(deep)
         kept = [file for file in kept if file not in chosen]
         notices.append(_left_out(folder, deep, "grey images of more than 8 bits between others, such as depth"))
-    sides = [sum(side in _words(file) for file in kept) for side in _SIDES]
-    if min(sides) and sum(sides) == len(kept):
+    cameras = Counter(_camera(file) for file in kept)
+    if len(cameras) > 1 and "" not in cameras:
+        counts = ", ".join(f"{count} of {name!r}" for name, count in sorted(cameras.items()))
         msg = (
-            f"folder {readable_name(folder)} holds {sides[0]} images of a left camera and {sides[1]} of a right one; "
+            f"folder {readable_name(folder)} holds images of {len(cameras)} cameras by their names ({counts}); "
             "expected those of one: move or link each camera's into a folder of its own"
         )
         raise SourceError(msg)
     return kept, notices
+
+
+def _camera(file: Path) -> str:
+    """Which camera's a file is by its name; empty where that does not say."""
+    found = _CAMERA.search(file.stem.lower())
+    return found[0] if found else ""
 
 
 def _words(file: Path) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +38,23 @@ def _weights(folder: Path, name: str, seed: int) -> Path:
     return path
 
 
-def _change(remote: Remote, chance: random.Random, models: list[Model], wrong: list[Model]) -> bool:
-    """Makes one change; whether it was one that the node had to accept."""
+def _identity(model: Model) -> str:
+    name, path = model
+    return own_weights(name, Path(path)).identity if path else _SHIPPED
+
+
+def _is_used(client: Client, identity: str) -> bool:
+    return bool(client.received["features"][-1].extractor == identity)
+
+
+def _change(
+    remote: Remote, chance: random.Random, models: list[Model], wrong: list[Model]
+) -> tuple[bool, Model | None]:
+    """Makes one change; whether it was one that the node had to accept, and the model that it now has to load."""
     kind = chance.choice(("model", "model", "budget", "threshold", "wrong model", "impossible"))
     if kind == "impossible":
         assert not remote.set_atomically(max_num_keypoints=100, detection_threshold=7.0)[0]
-        return False
+        return False, None
     if kind == "budget":
         assert remote.set(max_num_keypoints=chance.randint(1, 400)) == [(True, "")]
     elif kind == "threshold":
@@ -50,7 +62,8 @@ def _change(remote: Remote, chance: random.Random, models: list[Model], wrong: l
     else:
         name, path = chance.choice(models if kind == "model" else wrong)
         assert remote.set_atomically(extractor=name, weights_path=path) == (True, "")
-    return True
+        return True, (name, path) if kind == "model" else None
+    return True, None
 
 
 @pytest.mark.slow
@@ -69,11 +82,11 @@ def test_random_changes_under_a_stream(
     models = [("silk-vggnp-mu", ""), ("silk-vggnp-mu", str(seeded)), ("silk-vggnp-1", str(wider))]
     # A file that is no model, and one that belongs to another: the stream must not notice.
     wrong = [("silk-vggnp-mu", str(broken)), ("silk-vggnp-1", str(seeded))]
-    known = {_SHIPPED} | {own_weights(name, Path(path)).identity for name, path in models if path}
+    known = {_identity(model) for model in models}
     chance = random.Random(7 + campaign.seed)
     images = [np.ascontiguousarray(image[180:300, 240:400]) for image in photographs]
     parameters = ("extractor:=silk-vggnp-mu", "image_qos:=reliable", "max_num_keypoints:=200")
-    accepted = 0
+    accepted = loads = 0
     with RunningNode(domain_id, *parameters) as running, Client(domain_id) as client:
         client.wait_for_node()
         remote = Remote(client.node)
@@ -82,9 +95,15 @@ def test_random_changes_under_a_stream(
         client.wait_for("status", 1)
         before_mib = resident_mib(running.process.pid)
         for _ in range(count):
-            accepted += _change(remote, chance, models, wrong)
-            # Some changes come before the one before has been loaded, most do not.
-            time.sleep(chance.choice((0.02, 0.1, 0.3)))
+            is_accepted, model = _change(remote, chance, models, wrong)
+            accepted += is_accepted
+            loads += model is not None
+            if model is not None and loads % 3 == 0:
+                # However slow the machine is: every third model comes to be used before the next change.
+                wait_until(partial(_is_used, client, _identity(model)), f"the model {model}")
+            else:
+                # Some changes come before the one before has been loaded, most do not.
+                time.sleep(chance.choice((0.02, 0.1, 0.3)))
         # The last word: what is wanted then must be what runs in the end.
         assert remote.set_atomically(
             extractor="silk-vggnp-mu", weights_path="", detection_threshold=0.0, max_num_keypoints=150

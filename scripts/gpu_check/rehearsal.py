@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from benchmarks.images import REPOSITORY
 from scripts.gpu_check.pack.__main__ import default_shared, pack, print_rows
 from scripts.gpu_check.pack.ros_prefix import find_python
 from scripts.gpu_check.pack.source import travelling_files
-from scripts.gpu_check.pack.wheels import pinned, target_packages
+from scripts.gpu_check.pack.wheels import fetch, pinned, target_packages
 from scripts.gpu_check.parts import PARTS
 
 __all__ = ["main", "rehearse"]
@@ -144,18 +145,10 @@ def _import_wheels(carried: Path, cache: Path, work: Path) -> int:
     python = folder / "bin" / "python3"
     if not stamp.is_file() or stamp.read_text(encoding="ascii") != key:
         _make_venv(found[0], folder)
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--python",
-            str(python),
-            "install",
-            "--quiet",
-            "--no-deps",
-            *requirements,
-        ]
-        subprocess.run(command, check=True, capture_output=True, text=True)
+        # By this Python's pip, which may be too old to run in the other: wheels only have to be unpacked.
+        for wheel in fetch(requirements, _PYTHON_THERE, cache / f"wheels-{_PYTHON_THERE}"):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(folder / "lib" / f"python{_PYTHON_THERE}" / "site-packages")
         stamp.write_text(key, encoding="ascii")
     tree = copy_tree(carried, work / f"tree-{_PYTHON_THERE}")
     unpacked = work / f"unpacked-{_PYTHON_THERE}"

@@ -230,3 +230,15 @@ def test_nothing_of_an_archive_is_laid_outside_its_folder(name: str, link: str, 
     (line,) = unpack(carried, folder)
     assert f"{link or name} would lie outside" in line
     assert not folder.exists()
+
+
+def test_times_are_those_of_the_frames_that_are_carried(tmp_path: Path) -> None:
+    folder = tmp_path / "shared" / "data" / "kitti00"
+    folder.mkdir(parents=True)
+    (folder / "times.txt").write_text("".join(f"{number / 10}\n" for number in range(20)))
+    (folder / "poses.txt").write_text("1 0 0\n" * 20)
+    kitti = _KINDS["kitti"]
+    kitti.fill(tmp_path / "shared", tmp_path / "target")
+    carried = tmp_path / "target" / "data" / "kitti00"
+    assert len((carried / "times.txt").read_text().splitlines()) == kitti.most_images
+    assert (carried / "poses.txt").read_bytes() == (folder / "poses.txt").read_bytes()

@@ -74,6 +74,15 @@ def _smaller(path: Path, target: Path) -> None:
         raise OSError(msg)
 
 
+def _of_first_frames(path: Path, target: Path) -> None:
+    """Times of as many frames as are carried: a file with more fits no folder of images."""
+    if path.name != "times.txt":
+        shutil.copyfile(path, target)
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    target.write_text("".join(lines[:_KITTI_FRAMES]), encoding="utf-8")
+
+
 def _halved(path: Path, target: Path) -> None:
     state = {name: value.half() for name, value in torch.load(path, weights_only=True).items()}
     save_file(state, target.with_name(f"{path.stem}_float16.safetensors"))
@@ -88,6 +97,7 @@ CONTENTS = (
         f"KITTI: {_KITTI_FRAMES} frames, poses, camera",
         _ALL,
         "data/kitti00/*",
+        _of_first_frames,
         most_images=_KITTI_FRAMES,
     ),
     Content(

@@ -26,7 +26,7 @@ install_uv() {
 compile() {
   local source=$1 target=requirements/lock/$2.txt
   shift 2
-  { printf '# Made by `make lock` from %s; raise versions there.\n' "$source"
+  { printf '# Made by make lock from %s; raise versions there.\n' "$source"
     "$tools/bin/uv" pip compile --quiet --no-config --universal --generate-hashes --no-header --no-annotate "$@" "$source"
   } >"$target.new" || { rm -f "$target.new"; return 1; }
   mv "$target.new" "$target"

@@ -79,7 +79,8 @@ def packages(sbom: dict[str, Any]) -> dict[str, str]:
     `ros-rclpy`). A local version (2.13.0+cpu) is known to the databases by its public part.
     """
     found = {canonical(each["name"]): each["version"].partition("+")[0] for each in sbom["components"]}
-    return {name: version for name, version in sorted(found.items()) if f"ros-{name}" not in found}
+    own = {"feature-frontend", "feature-frontend-msgs"}
+    return {name: version for name, version in sorted(found.items()) if f"ros-{name}" not in found and name not in own}
 
 
 def licences(sbom: dict[str, Any], share: Path) -> dict[str, tuple[str, str]]:

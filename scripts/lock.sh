@@ -38,8 +38,6 @@ lock_torch_cuda() {
   # What runtime.txt pins, or ROS brings, is not pinned twice.
   mapfile -t shared < <(sed -nE 's/^([A-Za-z0-9._-]+)==.*/--no-emit-package=\1/p' requirements/runtime.txt)
   compile requirements/torch.txt torch-cuda --python-version 3.10 --no-emit-package=setuptools "${shared[@]}" --only-binary :all:
-  # "==" would take a build of another kind (2.13.0+cpu) that lies in a folder of wheels.
-  sed -i 's/^torch==/torch===/' requirements/lock/torch-cuda.txt
 }
 
 lock_torch_cpu() {

@@ -22,6 +22,7 @@ SBOM = {
         component("torch", "2.13.0+cpu"),
         component("ros-rclpy", "7.1.6"),
         component("rclpy", "7.1.5"),
+        component("feature_frontend_msgs", "0.1.0"),
         component(
             "docutils",
             "0.23",

@@ -25,7 +25,7 @@ from tests.conftest import REPOSITORY
 
 _DOCKER = REPOSITORY / "docker"
 _START_S = 120
-# Runs a command as compose.yaml runs the node: read-only but for tmpfs at WRITABLE, as Docker mounts it; no capabilities.
+# Runs a command as compose.yaml does: read-only but for tmpfs at WRITABLE, mounted as Docker does it; no capabilities.
 _READ_ONLY = r"""
 root=$1; shift
 mount --make-rprivate /

@@ -1,7 +1,7 @@
 # `make` lists the targets. Every one sets up what it needs first, which takes no time when nothing changed.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test campaign check format parity evaluate evaluate-tracks benchmark gpu-check gpu-pack gpu-results docker-build clean
+.PHONY: help setup demo test campaign check format parity evaluate evaluate-tracks benchmark gpu-check gpu-pack gpu-results lock audit docker-build docker-pin clean
 
 # Run inside the set-up environment, whatever the caller's shell has.
 in_env := . ./env.sh &&
@@ -10,6 +10,9 @@ pytest_options := -ra -n auto --dist worksteal
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Only files that requirements/lock/ names, whatever index they come from.
+install_locked := python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
 
 setup: ## install and build everything into .venv and ros2_ws (PYTHON=..., TORCH_BUILD=cpu|cuda|none)
 	@scripts/setup.sh
@@ -41,7 +44,7 @@ evaluate-tracks: setup ## measure tracks on sequences beside Lucas-Kanade and OR
 	  $(or $(SOURCE),"$$shared/data/tum_fr2_desk" "$$shared/data/kitti00") --weights-dir "$$shared/weights" $(ARGS)
 
 benchmark: setup ## speed beside kornia and OpenCV in one run (SUITE=extract|match|frame|node|memory|soak|all, ARGS="--quick ...")
-	@$(in_env) { python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/benchmark.txt || \
+	@$(in_env) { $(install_locked) -r requirements/lock/benchmark.txt || \
 	  echo "benchmark: kornia cannot be installed here (it needs Python 3.11): runs without it" >&2; }; \
 	  python -m benchmarks $(SUITE) $(ARGS)
 
@@ -49,7 +52,7 @@ gpu-check: setup ## prove, measure and train on a CUDA card within MINUTES=8 (DE
 ifeq ($(DEVICE),cpu)
 	@$(in_env) python -m scripts.gpu_check.rehearsal --minutes $(or $(MINUTES),3) --output gpu_check_output $(PARTS)
 else
-	@$(in_env) { python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/benchmark.txt || \
+	@$(in_env) { $(install_locked) -r requirements/lock/benchmark.txt || \
 	  echo "gpu-check: kornia cannot be installed here (it needs Python 3.11): runs without it" >&2; }; \
 	  python -m scripts.gpu_check.runner --minutes $(or $(MINUTES),8) --output gpu_check_output $(PARTS)
 endif
@@ -60,9 +63,18 @@ gpu-pack: setup ## pack what a bare machine with a card lacks into .gpu, for the
 gpu-results: setup ## put the archives of a check on a card, in FROM=folder, into benchmarks/results/gpu
 	@$(in_env) python -m scripts.gpu_check.results "$(FROM)"
 
+lock: ## remake requirements/lock/ (every file's SHA-256) after a version in requirements/ was raised; needs PyPI
+	@scripts/lock.sh
+
+audit: setup ## list what is installed (CycloneDX), with licences and known vulnerabilities, in audit_output/
+	@$(in_env) python -m scripts.audit
+
+docker-pin: ## write the digest of the container's base image into docker/Dockerfile; needs its registry
+	@python3 docker/pin_base_image.py
+
 docker-build: ## build the container image
 	docker build -f docker/Dockerfile -t feature-frontend .
 
 clean: ## remove everything that setup and the tools made
 	rm -rf .venv .setup ros2_ws/build ros2_ws/install ros2_ws/log demo_output evaluation_output .mypy_cache .pytest_cache .ruff_cache .hypothesis \
-	  .gpu .gpu-cache gpu_check_output
+	  .gpu .gpu-cache gpu_check_output audit_output

@@ -7,8 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup/common.sh
 source scripts/setup/detect.sh
 source scripts/setup/prerequisites.sh
-source scripts/setup/torch.sh
 source scripts/setup/packages.sh
+source scripts/setup/torch.sh
 source scripts/setup/workspace.sh
 mkdir -p "$state"
 # Two set-ups at once (two terminals, two make targets) would write over each other.
@@ -19,7 +19,7 @@ detect_ros
 
 # What the packages depend on. A moved checkout needs a new .venv: paths are written into it.
 packages_hash=$({
-  hash_files requirements/*.txt scripts/setup/{detect,packages,torch,workspace}.sh
+  hash_files requirements/*.txt requirements/lock/*.txt scripts/setup/{detect,packages,torch,workspace}.sh
   printf '%s\n' "$root" "$mode" "$ros_setup" "${PYTHON:-}" "$(wanted_torch_build)"
 } | hash_input)
 

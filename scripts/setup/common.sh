@@ -14,7 +14,7 @@ say() { printf 'setup: %s\n' "$*"; }
 fail() {
   printf 'setup: error: %s\n' "$1" >&2
   shift
-  for line in "$@"; do printf '       %s\n' "$line" >&2; done
+  for line in "$@"; do [[ -z $line ]] || printf '       %s\n' "$line" >&2; done
   exit 1
 }
 
@@ -31,7 +31,14 @@ required() {
   start=$(($(wc -c <"$log") + 1))
   logged "$@" && return
   tail -c "+$start" "$log" | grep -v 'is ignored: it is neither a file nor a directory' | tail -n 25 >&2
-  fail "$what failed; the lines above are the end of $log"
+  fail "$what failed; the lines above are the end of $log" "$(refused_files)"
+}
+
+# What to do where a file was not the one in requirements/lock/, if one was; pip's own words end with a wrong advice.
+refused_files() {
+  grep -q 'DO NOT MATCH THE HASHES' "$log" || return 0
+  printf '%s' "A file is not the one that requirements/lock/ names ('Expected sha256' in $log). It was not installed. The index or folder
+       that it came from (pip config list; PIP_FIND_LINKS) was tampered with, is damaged, or repacks wheels: use another."
 }
 
 # A hash of files' names and contents, of a list of names, of anything on standard input.

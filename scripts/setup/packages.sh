@@ -1,4 +1,4 @@
-# Makes .venv and fills it. Sourced after detect.sh and torch.sh.
+# Makes .venv and fills it. Sourced after detect.sh, before torch.sh.
 # shellcheck shell=bash
 
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
@@ -11,10 +11,16 @@ make_venv() {
   required "making .venv" "$python" -m venv --clear "${options[@]}" "$venv"
 }
 
+# Files are believed by their hash, wherever pip found them, and nothing is built that could fetch something else meanwhile.
+locked=(--no-deps --require-hashes)
+locked_wheels=("${locked[@]}" --only-binary :all:)
+lock=requirements/lock
+
 install_wheels() {
-  say "installing ROS 2 Jazzy, OpenCV and the tools from PyPI, versions as in requirements/ (.venv will take about 1.5 GB, torch included)"
-  required "installing the packages in requirements/" pip install --no-deps \
-    -r requirements/ros-jazzy-wheels.txt -r requirements/runtime.txt -r requirements/dev.txt
+  say "installing ROS 2 Jazzy, OpenCV and the tools from PyPI, files as in $lock/ (.venv will take about 1.5 GB, torch included)"
+  required "installing the packages in $lock/" pip install "${locked_wheels[@]}" \
+    -r $lock/ros-jazzy-wheels.txt -r $lock/runtime.txt -r $lock/dev.txt
+  required "building $lock/ros-jazzy-sources.txt" pip install "${locked[@]}" --no-build-isolation --use-pep517 -r $lock/ros-jazzy-sources.txt
 }
 
 # What every pip install has to leave as it is.

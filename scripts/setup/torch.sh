@@ -1,5 +1,5 @@
 # Chooses and installs torch: the one that is there where it fits, else the CPU build where there is no NVIDIA driver and the
-# CUDA build where there is one. TORCH_BUILD=cpu|cuda|none overrides the choice. Sourced after detect.sh.
+# CUDA build where there is one. TORCH_BUILD=cpu|cuda|none overrides the choice. Sourced after packages.sh.
 # shellcheck shell=bash
 
 torch_cpu_index=https://download.pytorch.org/whl/cpu
@@ -33,18 +33,26 @@ install_torch_dependencies() {
   logged pip install --constraint "$constraints" filelock fsspec jinja2 networkx setuptools 'sympy>=1.13.3' 'typing_extensions>=4.10'
 }
 
+# Whether this version, such as 2.13.0+cpu, is installed; pip succeeds as well where the lock has no file for this Python.
+torch_is() { [[ $("$venv/bin/python" -c 'import importlib.metadata as m; print(m.version("torch"))' 2>/dev/null) == "$1" ]]; }
+
+# A wheel at hand (pip's find-links) needs no network.
+install_from_find_links_or_index() {
+  logged pip install "$@" --no-index || logged pip install "$@" --retries 1 --timeout 20 --index-url "$torch_cpu_index"
+}
+
 # Never from PyPI: there, torch for x86-64 is the CUDA build, several GB with what it needs.
 install_torch_cpu() {
-  local from_index=(--retries 1 --timeout 20 --index-url "$torch_cpu_index")
   install_torch_dependencies
-  # A wheel at hand (pip's find-links) needs no network. The last resort is for a Python that the pinned version has no wheel for.
-  logged pip install --no-deps --no-index "$1+cpu" ||
-    logged pip install --no-deps "${from_index[@]}" "$1+cpu" ||
-    logged pip install --no-deps "${from_index[@]}" 'torch>=2.4'
+  install_from_find_links_or_index "${locked_wheels[@]}" -r $lock/torch-cpu.txt || return
+  torch_is "${1#torch==}+cpu" && return
+  say "$lock/torch-cpu.txt names no file for this Python: it is believed as $torch_cpu_index or PIP_FIND_LINKS gives it"
+  install_from_find_links_or_index --no-deps --only-binary :all: "$1+cpu"
 }
 
 install_torch_cuda() {
-  logged pip install --constraint "$constraints" "$1" || logged pip install --constraint "$constraints" 'torch>=2.4'
+  install_torch_dependencies
+  logged pip install "${locked_wheels[@]}" -r $lock/torch-cuda.txt
 }
 
 install_torch() {
@@ -71,16 +79,18 @@ install_torch() {
   fi
   if [[ $build == cuda ]]; then
     say "installing $requirement with CUDA (several GB)"
-    install_torch_cuda "$requirement" || {
-      [[ -n $present ]] || fail "the CUDA build of torch could not be installed; see $log" "TORCH_BUILD=cpu make setup takes the CPU build."
-      say "the CUDA build could not be installed (see $log): keeping torch $present"
+    install_torch_cuda || {
+      [[ -n $present ]] || fail "the CUDA build of torch could not be installed; see $log" "TORCH_BUILD=cpu make setup takes the CPU build." \
+        "$(refused_files)"
+      say "the CUDA build could not be installed (see $log): keeping torch $present" "$(refused_files)"
     }
   else
     say "installing $requirement, the CPU build (no NVIDIA driver here)"
     install_torch_cpu "$requirement" ||
       fail "the CPU build of torch ($requirement+cpu) could not be installed for $("$venv/bin/python" -V); see $log" \
         "It is fetched from $torch_cpu_index, or taken from a folder that PIP_FIND_LINKS names." \
-        "TORCH_BUILD=cuda make setup takes PyPI's CUDA build (several GB), which runs on the CPU too; TORCH_BUILD=none leaves torch to you."
+        "TORCH_BUILD=cuda make setup takes PyPI's CUDA build (several GB), which runs on the CPU too; TORCH_BUILD=none leaves torch to you." \
+        "$(refused_files)"
   fi
   present=$(installed_torch)
   [[ -n $present ]] || fail "torch was installed, but cannot be imported:" "$("$venv/bin/python" -c 'import torch' 2>&1 | tail -n 1)"

@@ -90,7 +90,7 @@ def read_regular_file(path: Path, max_bytes: int) -> bytes:
         if size > max_bytes:
             msg = f"it has {size} bytes; expected at most {max_bytes}"
             raise OSError(msg)
-        content = file.read(size + 1)
+        content = file.read(size + 1) or b""  # None: it would be waited for, as for the kernel's log
     if len(content) > size:
         # Files of /proc announce no size at all, and some have no end.
         msg = f"it has more than the {size} bytes that it announces; expected a file that is not written to"

@@ -61,6 +61,7 @@ def test_a_node_that_is_interrupted_twice_ends_cleanly(domain_id: int) -> None:
     assert not [path for path in segments if path.exists()]
 
 
+@pytest.mark.slow
 def test_a_signal_ends_a_start_at_every_moment(
     domain_id: int, campaign: Campaign, report_figure: Callable[[str], None]
 ) -> None:
@@ -75,6 +76,7 @@ def test_a_signal_ends_a_start_at_every_moment(
     _report("starts of the program", ends, report_figure)
 
 
+@pytest.mark.slow
 def test_a_signal_leaves_nothing_of_a_node_that_is_being_made(
     forks: Forks, campaign: Campaign, report_figure: Callable[[str], None]
 ) -> None:

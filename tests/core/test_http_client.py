@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -153,16 +154,26 @@ def test_a_whole_body_comes_in_pieces_and_unpacked(server: PackageServer) -> Non
         assert _fetch(HttpClient(), server.address + path) == content
 
 
-def test_a_trickle_ends(server: PackageServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_client, "_BODY_S", -_SIZE / http_client._SLOWEST_BYTES_PER_S)
+def test_a_byte_at_a_time_ends_before_the_body_would(server: PackageServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_client, "_BODY_S", 0.2)
+    sent = 0
 
     def behaviour(handler: Handler) -> bool:
-        reply(handler, 200, bytes(_SIZE))
+        nonlocal sent
+        _raw(handler, _headers(f"Content-Length: {_SIZE}"))
+        try:
+            while sent < _SIZE:
+                _raw(handler, b"x")
+                sent += 1
+                time.sleep(0.001)
+        except OSError:
+            pass  # the client has had enough
         return True
 
     server.behaviour = behaviour
     with pytest.raises(DownloadError, match="it is too slow"):
         _fetch(HttpClient(), server.address)
+    assert sent < _SIZE // 2
 
 
 def test_proxies_and_certificates_that_do_not_work_are_told(server: PackageServer, tmp_path: Path) -> None:

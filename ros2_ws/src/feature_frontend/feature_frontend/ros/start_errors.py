@@ -1,0 +1,75 @@
+"""Why ROS 2 cannot start, in one line, with what to do about it: rclpy's own errors name places in its sources."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from feature_frontend.errors import SettingsError
+from feature_frontend.runtime.text import short_text
+
+__all__ = ["check_domain", "readable_start"]
+
+_HIGHEST_DOMAIN = 232
+_PLACE = re.compile(r",? at /\S+:\d+")
+_WITHOUT_SECURITY = "doesn't have the security libraries"
+
+
+@contextmanager
+def readable_start() -> Iterator[None]:
+    """Around `rclpy.init` and the making of a node.
+
+    Raises:
+        SettingsError: The environment, the arguments or the machine keep ROS 2 from starting.
+    """
+    from rclpy.exceptions import InvalidNamespaceException, InvalidNodeNameException
+    from rclpy.impl.implementation_singleton import rclpy_implementation
+
+    # Not all distributions have all of them.
+    names = ("RCLError", "RCUtilsError", "RMWError", "UnknownROSArgsError")
+    own = tuple(kind for name in names if (kind := getattr(rclpy_implementation, name, None)) is not None)
+    check_domain()
+    try:
+        with warnings.catch_warnings():
+            # Of what rclpy could not undo either, beside the error itself.
+            warnings.filterwarnings("ignore", message="Failed to fini")
+            yield
+    except (*own, InvalidNamespaceException, InvalidNodeNameException) as error:
+        msg = f"cannot start ROS 2: {_reason(error)}{_advice(error)}"
+        raise SettingsError(msg) from error
+
+
+def check_domain() -> None:
+    """Accepts the environment's ROS domain; FastDDS ends the process for one that it has no ports for.
+
+    Raises:
+        SettingsError: It is out of range.
+    """
+    text = os.environ.get("ROS_DOMAIN_ID", "")
+    if text.strip().isdecimal() and int(text) > _HIGHEST_DOMAIN:
+        msg = f"cannot start ROS 2: ROS_DOMAIN_ID is {short_text(text):.40}; expected 0 to {_HIGHEST_DOMAIN}"
+        raise SettingsError(msg)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(short_text(_PLACE.sub("", str(error))).splitlines())
+
+
+def _advice(error: Exception) -> str:
+    if os.environ.get("ROS_SECURITY_ENABLE", "").lower() != "true":
+        return ""
+    if _WITHOUT_SECURITY in str(error):
+        return (
+            "; the Fast DDS of PyPI's wheels is one without SROS 2: use ROS 2 from apt, or unset ROS_SECURITY_ENABLE "
+            "(docs/security.md)"
+        )
+    keystore = os.environ.get("ROS_SECURITY_KEYSTORE", "")
+    if not keystore:
+        return "; ROS_SECURITY_ENABLE is true, but ROS_SECURITY_KEYSTORE names no keystore (docs/security.md)"
+    return (
+        f"; ROS_SECURITY_ENABLE is true: make the enclave that --enclave names in the keystore {short_text(keystore)} "
+        "(docs/security.md)"
+    )

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["EIO", "FLIP", "FULL", "KILL", "NONE", "SHORT", "Ended", "FaultyDisk", "faulty_disk"]
+__all__ = ["EIO", "FLIP", "FULL", "KILL", "NONE", "SHORT", "Ended", "FaultyDisk", "fault_environment", "faulty_disk"]
 
 NONE, KILL, EIO, FULL, SHORT, FLIP = range(6)
 _SOURCE = Path(__file__).with_name("faults.c")
@@ -90,11 +90,7 @@ class FaultyDisk:
 @contextmanager
 def faulty_disk(folder: Path, *modules: str) -> Iterator[FaultyDisk]:
     """What runs commands of `modules`; `folder` is for its files. Skips where there is no C compiler, or no Linux."""
-    compiler = shutil.which("cc")
-    if compiler is None or not sys.platform.startswith("linux"):
-        pytest.skip("needs a C compiler (cc) on Linux, for the library that lets writes fail")
-    library = folder / "faults.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, _SOURCE, "-ldl"], check=True)
+    library = _build(folder)
     # One thread: forks do not have the others.
     environment = {**os.environ, "LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
@@ -110,6 +106,20 @@ def faulty_disk(folder: Path, *modules: str) -> Iterator[FaultyDisk]:
     finally:
         process.kill()
         process.communicate()
+
+
+def fault_environment(made_in: Path, folder: Path, kind: int, call: int) -> dict[str, str]:
+    """What a program's environment needs for such a fault in it, as of `FaultyDisk.run`; `made_in` is for files."""
+    return {"LD_PRELOAD": str(_build(made_in)), "FAULT": f"{kind} {call} {folder}"}
+
+
+def _build(folder: Path) -> Path:
+    compiler = shutil.which("cc")
+    if compiler is None or not sys.platform.startswith("linux"):
+        pytest.skip("needs a C compiler (cc) on Linux, for the library that lets writes fail")
+    library = folder / "faults.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, _SOURCE, "-ldl"], check=True)
+    return library
 
 
 def _serve(library: str, modules: Sequence[str]) -> None:

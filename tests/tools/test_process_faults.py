@@ -155,7 +155,7 @@ def test_on_a_failing_disk_it_makes_the_same_bytes_or_says_so(both: list[_Runs],
 def test_what_lies_damaged_is_refused_or_makes_no_difference(both: list[_Runs], campaign: Campaign) -> None:
     chance = random.Random(campaign.seed)
     outcomes: Counter[str] = Counter()
-    for _ in range(campaign.count(50, "damaged progress.db")):
+    for _ in range(campaign.count(30, "damaged progress.db")):
         runs, found = chance.choice(both), list[Path]()
         while not found:
             runs.begin()

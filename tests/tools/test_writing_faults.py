@@ -120,7 +120,7 @@ def test_fetched_weights_are_whole_or_not_there(disk: FaultyDisk, tmp_path: Path
 
         undisturbed = run()
         assert undisturbed.code == 0, undisturbed
-        for number in range(campaign.count(50, "storage faults")):
+        for number in range(campaign.count(20, "storage faults")):
             shutil.rmtree(tmp_path / "weights")
             kind = _KINDS[number % len(_KINDS)]
             name = _check(run(kind, chance.randint(1, undisturbed.calls), chance.randrange(2**30)), kind)
@@ -137,7 +137,7 @@ def test_a_bag_holds_what_was_kept(disk: FaultyDisk, tmp_path: Path, campaign: C
     chance, outcomes = random.Random(campaign.seed), Counter[str]()
     expected = [_text(index) for index in range(_MESSAGES)]
     calls: dict[str, tuple[int, int]] = {}
-    for number in range(campaign.count(50, "storage faults")):
+    for number in range(campaign.count(20, "storage faults")):
         storage = chance.choice(["sqlite3", "mcap"])
         bag, kind = tmp_path / str(number), _KINDS[number % (len(_KINDS))]
 

@@ -96,6 +96,28 @@ def test_the_core_names_no_ros_package_no_tool_and_no_training(path: Path) -> No
     assert not forbidden
 
 
+# What builds any object that a file names. MegaDepth's files are pickled by their authors; only exact names are let in.
+_EXECUTES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"}
+_MAY_UNPICKLE = {"training/aliked/object_arrays.py"}
+
+
+def test_nothing_reads_objects_from_a_file() -> None:
+    found = []
+    for path in sorted(_MODULE.rglob("*.py")):
+        name, text = path.relative_to(_MODULE).as_posix(), path.read_text(encoding="utf-8")
+        if name in _MAY_UNPICKLE:
+            continue
+        if {imported.split(".")[0] for imported in _imports(path)} & _EXECUTES or "pickle" in text.lower():
+            found.append(name)
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                if called in {"eval", "exec"} or (called == "torch.load" and options.get("weights_only") != "True"):
+                    found.append(f"{name}:{node.lineno}")
+    assert not found
+
+
 def test_no_file_is_long_without_a_reason() -> None:
     folders = (REPOSITORY / "ros2_ws" / "src", *(REPOSITORY / name for name in ("examples", "scripts", "tests")))
     long_files = {

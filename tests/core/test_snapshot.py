@@ -1,11 +1,11 @@
-"""What objects remember comes back in another object, and nothing else is let in."""
+"""State that was written down comes back in another object, bit by bit, and nothing else is let in."""
 
 from __future__ import annotations
 
-import os
-import pickle
-import threading
-from collections import deque
+import copy
+import json
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,69 +13,104 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from feature_frontend.calibration import CameraCalibration, RegionOfInterest
 from feature_frontend.errors import SnapshotError
-from feature_frontend.frame_queue import FrameQueue
-from feature_frontend.frontend import Frontend
+from feature_frontend.frontend import Frontend, FrontendState
 from feature_frontend.recording import EagerRecorder
 from feature_frontend.settings import PARAMETERS, Settings
-from feature_frontend.snapshot import bring_back, take_snapshot
-from feature_frontend.types import Tracks
+from feature_frontend.snapshot import SCHEMA, VERSION, Snapshot, pack, unpack
+from feature_frontend.types import Features, Tracks
 from tests.core.seeded import seeded_extractor
 
 
-class Thing:
-    """Has whatever attributes it is given."""
+@dataclass(frozen=True)
+class _All:
+    """One of each kind."""
 
-    def __init__(self, **attributes: Any) -> None:
-        vars(self).update(attributes)
+    yes: bool
+    count: int
+    share: float
+    nothing: float
+    text: str
+    gone: Tracks | None
+    names: list[str]
+    counts: dict[str, int]
+    many: tuple[float, ...]
+    pair: tuple[int, torch.Tensor]
+    tracks: Tracks | None
+    calibration: CameraCalibration
+    tensors: dict[str, torch.Tensor]
 
 
-def test_state_of_all_kinds_comes_back() -> None:
-    network = Thing()
+def _all() -> _All:
     tensors = {
         "bfloat16": torch.arange(6).to(torch.bfloat16).reshape(2, 3),
         "transposed": torch.arange(6.0).reshape(2, 3).T,
         "nothing": torch.zeros(0, 2),
         "scalar": torch.tensor(True),
+        "odd bits": torch.tensor([math.nan, -0.0, math.inf, 1e-45]),
     }
     tracks = Tracks.empty()
-    left = Thing(tensors=tensors, last=deque([1, 2], maxlen=3), network=network, lock=threading.Lock(), tracks=tracks)
-    right = Thing(
-        other=left, same=tracks, queue=FrameQueue(2), settings=Settings(max_num_keypoints=7), kind=torch.float16
+    tracks = Tracks(np.array([2**63], np.uint64), *(getattr(tracks, name) for name in list(vars(tracks))[1:]))
+    calibration = CameraCalibration(
+        480, 640, "cam", "plumb_bob", (500.1, 0, 320, 0, 500, 240, 0, 0, 1), (0.1, 0, 0.001, 0), binning_x=2
     )
-    right.numbers = np.float32(2.5), np.arange(3, dtype=np.uint64), {1, 2}
-    snapshot = take_snapshot({"left": left, "right": right}, {"network": network})
-    new_left, new_right, new_network = Thing(gone=1), Thing(), Thing()
-    bring_back(snapshot, {"left": new_left, "right": new_right}, {"network": new_network})
-    assert set(vars(new_left)) == set(vars(left))
-    for name, tensor in tensors.items():
-        back = new_left.tensors[name]
-        assert (back.dtype, back.stride()) == (tensor.dtype, tensor.stride())
-        assert torch.equal(back, tensor)
-    assert (new_left.last, new_left.last.maxlen) == (left.last, 3)
-    assert new_left.network is new_network
-    assert new_right.other is new_left
-    assert new_right.same is new_left.tracks
-    assert new_right.settings == right.settings
-    assert new_right.kind is torch.float16
-    assert new_right.numbers[0] == 2.5
-    np.testing.assert_array_equal(new_right.numbers[1], right.numbers[1])
-    assert new_right.queue.put("a") is None
-    with new_left.lock:
-        pass
+    return _All(
+        yes=True,
+        count=2**62,
+        share=0.1,
+        nothing=math.nan,
+        text="Größe \x00 '\"",
+        gone=None,
+        names=["a"],
+        counts={"received": 3},
+        many=(1.5, -0.0),
+        pair=(3, tensors["transposed"]),
+        tracks=tracks,
+        calibration=calibration,
+        tensors=tensors,
+    )
 
 
-@pytest.mark.parametrize("tracker", getattr(PARAMETERS.get("tracker"), "choices", ("chain",)))
+def test_state_of_all_kinds_comes_back() -> None:
+    state = _all()
+    snapshot = pack(state)
+    back = unpack(Snapshot(snapshot.document, [bytes(array) for array in snapshot.arrays]), _All)
+    for name in ("yes", "count", "share", "text", "gone", "names", "counts", "many", "calibration"):
+        assert getattr(back, name) == getattr(state, name)
+    assert math.isnan(back.nothing)
+    assert back.tracks is not None
+    np.testing.assert_array_equal(back.tracks.ids, [2**63])
+    assert back.tracks.ids.dtype == np.uint64
+    assert back.tracks.ids.flags.writeable
+    for name, tensor in state.tensors.items():
+        found = back.tensors[name]
+        assert (found.dtype, found.shape, found.stride()) == (tensor.dtype, tensor.shape, tensor.stride())
+        assert found.contiguous().reshape(-1).view(torch.uint8).tolist() == (
+            tensor.contiguous().reshape(-1).view(torch.uint8).tolist()
+        )
+    assert back.pair[1] is back.tensors["transposed"], "what two parts share is written once"
+    back.tensors["transposed"].zero_()
+    assert state.tensors["transposed"].any()
+
+
+@pytest.mark.parametrize("tracker", PARAMETERS["tracker"].choices)
 def test_a_front_end_goes_on_in_another_one(photographs: list[npt.NDArray[np.uint8]], tracker: str) -> None:
-    values = {"tracker": tracker} if "tracker" in PARAMETERS else {}
     settings = Settings.from_mapping(
-        {"extractor": "silk-vggnp-mu", "max_num_keypoints": 50, "compile": False, "device": "cpu", **values}
+        {
+            "extractor": "silk-vggnp-mu",
+            "max_num_keypoints": 50,
+            "compile": False,
+            "device": "cpu",
+            "tracker": tracker,
+        }
     )
     _goes_on(photographs, Frontend.from_pretrained(settings), Frontend.from_pretrained(settings))
 
 
-def test_a_recorded_front_end_goes_on_in_another_one(photographs: list[npt.NDArray[np.uint8]]) -> None:
-    settings = Settings(max_num_keypoints=50)
+@pytest.mark.parametrize("tracker", PARAMETERS["tracker"].choices)
+def test_a_recorded_front_end_goes_on_in_another_one(photographs: list[npt.NDArray[np.uint8]], tracker: str) -> None:
+    settings = Settings.from_mapping({"max_num_keypoints": 50, "tracker": tracker})
     recorder = EagerRecorder(torch.device("cpu"))
     first, second = (Frontend(seeded_extractor(settings, "cpu", recorder), settings) for _ in range(2))
     _goes_on(photographs, first, second)
@@ -85,8 +120,7 @@ def _goes_on(photographs: list[npt.NDArray[np.uint8]], first: Frontend, second: 
     images = [np.ascontiguousarray(photographs[0][100 + i : 196 + i, 100:228]) for i in range(4)]
     for index in range(2):
         first.process(images[index], index)
-    fixed = [{"extractor": one.extractor, "recorder": one.extractor.recorder or object()} for one in (first, second)]
-    bring_back(take_snapshot({"frontend": first}, fixed[0]), {"frontend": second}, fixed[1])
+    second.set_state(unpack(pack(first.get_state()), FrontendState))
     for index in range(2, 4):
         expected, got = first.process(images[index], index), second.process(images[index], index)
         assert (got.state, got.stamp0_ns) == (expected.state, expected.stamp0_ns)
@@ -97,22 +131,164 @@ def _goes_on(photographs: list[npt.NDArray[np.uint8]], first: Frontend, second: 
         assert torch.equal(got.features.descriptors, expected.features.descriptors)
 
 
+@dataclass(frozen=True)
+class _Wrong:
+    count: int
+    call: object = None
+
+
 def test_what_cannot_be_kept_is_told() -> None:
-    with pytest.raises(SnapshotError, match="the state of thing cannot be kept: "):
-        take_snapshot({"thing": Thing(call=lambda: 1)}, {})
+    with pytest.raises(SnapshotError, match="the state cannot be kept: a str where a int belongs"):
+        pack(_Wrong("three"))  # type: ignore[arg-type]
+    with pytest.raises(SnapshotError, match="the state cannot be kept: a function where a state belongs"):
+        pack(_Wrong(3, pack))
 
 
-class _Command:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, ("true",)
+def _with(path: tuple[Any, ...], value: object) -> Snapshot:
+    """A snapshot of `_all` with something else at a place in its document."""
+    snapshot = pack(_all())
+    document = json.loads(snapshot.document)
+    place = document
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+    return Snapshot(json.dumps(document), [bytes(array) for array in snapshot.arrays])
 
 
-@pytest.mark.parametrize(
-    "data",
-    [b"", b"nonsense", pickle.dumps({"thing": _Command()}), pickle.dumps(["thing"]), pickle.dumps({"other": {}})],
-)
-def test_bytes_that_are_no_snapshot_are_refused(data: bytes) -> None:
-    thing = Thing(kept=1)
+_TENSOR = {"array": 0, "dtype": "float32", "shape": [3, 2], "strides": [1, 3], "device": "cpu"}
+_PLACE = ("state", "pair", 1)
+_HOSTILE = [
+    # Names of what is not declared, in all places that hold a name.
+    (("state", "os.system"), "true"),
+    (("state", "__class__"), "subprocess.Popen"),
+    (("state", "pair"), ["subprocess.Popen", "true"]),
+    (("state", "tracks"), {"__reduce__": ["subprocess.Popen", ["true"]]}),
+    (("state", "calibration", "__init__"), 1),
+    (_PLACE, {**_TENSOR, "dtype": "load"}),
+    (_PLACE, {**_TENSOR, "dtype": "__builtins__"}),
+    (_PLACE, {**_TENSOR, "device": "meta"}),
+    (_PLACE, {**_TENSOR, "device": "cuda:9999"}),
+    (_PLACE, {**_TENSOR, "device": "privateuseone"}),
+    # Arrays that are not there, or other than they say.
+    (_PLACE, {**_TENSOR, "array": -1}),
+    (_PLACE, {**_TENSOR, "array": 10**6}),
+    (_PLACE, {**_TENSOR, "array": True}),
+    (_PLACE, {**_TENSOR, "array": "subprocess.Popen"}),
+    (_PLACE, {**_TENSOR, "shape": [3, 3]}),
+    (_PLACE, {**_TENSOR, "shape": [-3, -2]}),
+    (_PLACE, {**_TENSOR, "shape": [10**30, 10**30]}),
+    (_PLACE, {**_TENSOR, "strides": [0, 0]}),
+    (_PLACE, {**_TENSOR, "strides": [10**12, 1]}),
+    (_PLACE, {**_TENSOR, "strides": [1]}),
+    (_PLACE, {**_TENSOR, "strides": [-1, 3]}),
+    (_PLACE, [1.0]),
+    (("state", "tracks", "ids"), [1, 2]),
+    (("state", "tracks", "ids", "shape"), [1, 1, 1, 0]),
+    # Values of other types, and values that the type's own checks refuse.
+    (("state", "count"), True),
+    (("state", "count"), 10**400),
+    (("state", "count"), "1"),
+    (("state", "yes"), 1),
+    (("state", "text"), None),
+    (("state", "names"), "abc"),
+    (("state", "counts"), [1]),
+    (("state", "calibration", "height"), -1),
+    (("state",), []),
+    (("version",), VERSION + 1),
+    (("schema",), ["other"]),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), _HOSTILE, ids=[str(index) for index in range(len(_HOSTILE))])
+def test_hostile_documents_are_refused(path: tuple[Any, ...], value: object) -> None:
+    with pytest.raises(SnapshotError, match="the kept state cannot be read: ") as refused:
+        unpack(_with(path, value), _All)
+    assert len(str(refused.value)) < 500
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("document", ["", "nonsense", "[]", "{}", "null", "[" * 100_000, '{"schema": "\ud800"}'])
+def test_what_is_no_document_is_refused(document: str) -> None:
     with pytest.raises(SnapshotError, match="the kept state cannot be read"):
-        bring_back(data, {"thing": thing}, {})
-    assert thing.kept == 1
+        unpack(Snapshot(document, []), _All)
+
+
+def test_another_version_is_named() -> None:
+    expected = f"it is '{SCHEMA}' of version {VERSION + 1}; expected {SCHEMA} of version {VERSION}"
+    with pytest.raises(SnapshotError, match=expected):
+        unpack(_with(("version",), VERSION + 1), _All)
+
+
+def test_arrays_that_do_not_belong_together_are_refused(photographs: list[npt.NDArray[np.uint8]]) -> None:
+    for tracker in PARAMETERS["tracker"].choices:
+        settings = Settings.from_mapping({"max_num_keypoints": 50, "tracker": tracker})
+        frontend = Frontend(seeded_extractor(settings, "cpu"), settings)
+        frontend.process(np.ascontiguousarray(photographs[0][100:196, 100:228]), 0)
+        snapshot = pack(frontend.get_state())
+        refused = 0
+        for shapes in _shortened(json.loads(snapshot.document)):
+            with pytest.raises(SnapshotError, match="the kept state cannot be read: expected"):
+                frontend.set_state(unpack(Snapshot(json.dumps(shapes), _cut(snapshot, shapes)), FrontendState))
+            refused += 1
+        assert refused > 8, tracker
+
+
+def _shortened(document: Any) -> list[Any]:
+    """The document with each of its arrays a row shorter in turn."""
+    found = []
+
+    def visit(value: Any, path: tuple[Any, ...]) -> None:
+        if isinstance(value, dict) and "array" in value:
+            if value["shape"]:
+                changed = copy.deepcopy(document)
+                place = changed
+                for name in path:
+                    place = place[name]
+                place["shape"][0] -= 1
+                place["array"] = 10_000 + value["array"]
+                found.append(changed)
+        elif isinstance(value, (dict, list)):
+            for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+                visit(inner, (*path, name))
+
+    visit(document, ())
+    return found
+
+
+class _Cut(list[Any]):
+    """Arrays, and from number 10,000 on the same ones without their last row."""
+
+    def __init__(self, arrays: Any, rows: int) -> None:
+        super().__init__(arrays)
+        self._rows = rows
+
+    def __getitem__(self, index: Any) -> Any:
+        if index < 10_000:
+            return super().__getitem__(index)
+        raw = bytes(super().__getitem__(index - 10_000))
+        return raw[: len(raw) // (self._rows + 1) * self._rows]
+
+
+def _cut(snapshot: Snapshot, document: Any) -> _Cut:
+    rows: list[int] = []
+
+    def visit(value: Any) -> None:
+        if isinstance(value, dict) and value.get("array", 0) >= 10_000:
+            rows.append(value["shape"][0])
+        elif isinstance(value, (dict, list)):
+            for inner in value.values() if isinstance(value, dict) else value:
+                visit(inner)
+
+    visit(document)
+    return _Cut(snapshot.arrays, rows[0])
+
+
+def test_features_and_calibrations_check_themselves() -> None:
+    features = Features.empty(96, 128, "a", 8)
+    features.check()
+    broken = Features(torch.zeros(3, 2), torch.zeros(2), torch.zeros(3, 8), 96, 128, "a")
+    with pytest.raises(SnapshotError, match="as much of each keypoint"):
+        broken.check()
+    calibration = _all().calibration
+    assert CameraCalibration(**vars(calibration)) == calibration
+    assert isinstance(calibration.region_of_interest, RegionOfInterest)

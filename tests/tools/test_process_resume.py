@@ -1,9 +1,11 @@
-"""`process` killed and started again: the files of an undisturbed run, and what was done is not done again."""
+"""`process` killed and started again: the files of an undisturbed run, and what was done is not done again.
+
+Kills at any moment are in `test_process_faults.py`.
+"""
 
 from __future__ import annotations
 
 import json
-import random
 import signal
 import subprocess
 import sys
@@ -26,7 +28,6 @@ from feature_frontend.settings import PARAMETERS
 from feature_frontend.tools.process import run
 from feature_frontend.tools.process.command import main
 from feature_frontend.tools.process.progress_store import ProgressStore
-from tests.campaign import Campaign
 from tests.core.seeded import save_lightglue, seeded_network
 from tests.tools.offline import OPTIONS, SECOND, camera_info, command, files, image, moving, write_bag
 
@@ -106,23 +107,6 @@ def test_killed_and_started_again_gives_the_same_files(
     assert main([str(bag), "-o", str(output), *OPTIONS]) == 0
     assert files(output) == undisturbed
     assert not list(tmp_path.glob("*.unfinished"))
-
-
-@pytest.mark.slow
-def test_killed_anywhere_and_started_again_gives_the_same_files(
-    bag: Path, undisturbed: dict[str, str], tmp_path: Path, campaign: Campaign
-) -> None:
-    chance = random.Random(campaign.seed)
-    for kill in range(campaign.count(30, "kills")):
-        output = tmp_path / str(kill) / "features"
-        # Each is called at least that often in an undisturbed run.
-        owner, name, calls = chance.choice(
-            [("ProgressStore", "add", 30), ("ProgressStore", "commit", IMAGES + 1), ("BagWriter", "write", 30)]
-        )
-        call = chance.randint(1, calls)
-        killed(owner, name, call, bag, "-o", output, *OPTIONS)
-        assert main([str(bag), "-o", str(output), *OPTIONS]) == 0
-        assert files(output) == undisturbed, f"killed in call {call} of {owner}.{name}"
 
 
 def interrupted_at_eighth_image(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:

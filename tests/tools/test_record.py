@@ -28,8 +28,10 @@ from rclpy.qos import QoSProfile  # noqa: E402
 from rosbags.highlevel import AnyReader  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 
+from feature_frontend.sources.bag import Bag  # noqa: E402
 from feature_frontend.sources.stamps import header_stamp_ns  # noqa: E402
 from feature_frontend.tools.record import main  # noqa: E402
+from tests.faults import FULL, fault_environment  # noqa: E402
 
 TYPES = {
     "image": Image,
@@ -182,6 +184,31 @@ def test_interrupt_completes_the_bag(publishers: Publishers, record: Any, tmp_pa
     assert "Traceback" not in err
     assert json.loads(out.splitlines()[-1])["messages"]["status"] == 1
     assert len(read(bag)["/status"]) == 1
+
+
+def test_a_full_disk_ends_it_with_a_line_and_what_was_kept(
+    publishers: Publishers, record: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bag = tmp_path / "bag"
+    with monkeypatch.context() as patched:
+        for name, value in fault_environment(tmp_path, bag, FULL, 300).items():
+            patched.setenv(name, value)
+        process = record(bag, "--topics", "image", "status")
+    deadline = time.monotonic() + TIMEOUT_S
+    published = 0
+    while process.poll() is None:
+        assert time.monotonic() < deadline
+        publishers.publish(published)
+        published += 1
+        time.sleep(0.01)
+    code, out, err = finish(process)
+    assert (code, out) == (1, "")
+    assert "Traceback" not in err
+    assert err.splitlines()[-1] == (
+        f"error: the bag {bag} cannot be written: database or disk is full; free space or see to the disk"
+    )
+    kept = [message for message in Bag(bag).messages({"/status"}) if not message.problem]
+    assert 1 <= len(kept) <= published
 
 
 def test_idle_timeout_ends_the_recording_and_times_can_be_those_of_arrival(

@@ -150,6 +150,29 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, {"weights": torch.zeros(1000)})
+    assert load_checkpoint(path)["weights"].sum() == 0
+    data = bytearray(path.read_bytes())
+    middle = data.index(bytes(2000)) + 1000
+    data[middle] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(
+        WeightsError, match=r"cannot resume from .*checkpoint.pt: .*/data/0 in it is damaged; begin anew"
+    ):
+        load_checkpoint(path)
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(WeightsError, match="cannot resume from"):
+        load_checkpoint(path)
+
+
+def test_a_disk_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WeightsError, match=r"checkpoint.pt cannot be written: .*; free space or see to"):
+        save_checkpoint(tmp_path / "file" / "checkpoint.pt", {"step": 1})
+
+
 def test_a_failing_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, {"step": 1})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import re
 import sys
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -271,6 +274,47 @@ def test_damaged_scene_files_are_told_and_not_executed(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="has no depth_paths, intrinsics"):
         read_megadepth(tmp_path)
     assert set(load_npz(path)) == {"image_paths", "poses"}
+
+
+_DOTTED = [
+    ("os", "system"),
+    ("subprocess", "Popen"),
+    ("builtins", "exec"),
+    ("numpy", "ndarray.__init__"),
+    ("numpy", "f2py"),
+    ("numpy.core.multiarray", "_reconstruct.__globals__"),
+    ("numpy.core.multiarray", "sys.modules"),
+    ("numpy._core.numeric", "_frombuffer.__globals__"),
+    ("feature_frontend.tools.process.jobs", "subprocess.Popen"),
+    ("_codecs", "lookup"),
+]
+
+
+@pytest.mark.parametrize(("module", "name"), _DOTTED)
+def test_a_scene_file_cannot_call_anything(tmp_path: Path, module: str, name: str) -> None:
+    marker = tmp_path / "executed"
+
+    def text(value: str) -> bytes:
+        return b"\x8c" + bytes([len(value)]) + value.encode()
+
+    planted = b"\x80\x04" + text(module) + text(name) + b"\x93" + text(f"touch {marker}") + b"\x85R."
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": (1,)})
+    with zipfile.ZipFile(tmp_path / "scene.npz", "w") as archive:
+        archive.writestr("image_paths.npy", header.getvalue() + planted)
+    with pytest.raises(ValueError, match=f"it holds a {re.escape(module)}.{re.escape(name)}; expected numbers, text"):
+        load_npz(tmp_path / "scene.npz")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("rest", [b"", b"garbage", b"\x80\x04]", b"\x80\x04\x93."])
+def test_a_damaged_scene_file_is_refused(tmp_path: Path, rest: bytes) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": (1,)})
+    with zipfile.ZipFile(tmp_path / "scene.npz", "w") as archive:
+        archive.writestr("image_paths.npy", header.getvalue() + rest)
+    with pytest.raises(ValueError, match=r"scene|npz|expected numbers"):
+        load_npz(tmp_path / "scene.npz")
 
 
 @pytest.mark.parametrize(

@@ -112,10 +112,14 @@ def check_matches(
 
 
 class EpipolarCheck:
-    """Checks one frame after another; remembers the normalised keypoints of the frame before."""
+    """Checks one frame after another.
+
+    Attributes:
+        before: (N, 2) undistorted (x/z, y/z) of the frame before; None without a calibration.
+    """
 
     def __init__(self) -> None:
-        self._before: FloatArray | None = None
+        self.before: FloatArray | None = None
 
     def __call__(
         self, result: FrameResult, normalized: FloatArray | None, focal_px: float, settings: EpipolarSettings
@@ -128,7 +132,7 @@ class EpipolarCheck:
             focal_px: See `check_matches`; not used without `normalized`.
             settings: In force.
         """
-        before, self._before = self._before, normalized
+        before, self.before = self.before, normalized
         if not settings.epipolar_check:
             return result
         rows0, rows1 = result.matches.indices0.numpy(), result.matches.indices1.numpy()

@@ -16,14 +16,14 @@ from feature_frontend.epipolar_check import MatchCheck
 from feature_frontend.errors import SettingsError, WeightsUnavailableError
 from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.matchers.base import MatcherProtocol
-from feature_frontend.pairing import Pairing, make_pairing
+from feature_frontend.pairing import Pairing, PairingState, make_pairing
 from feature_frontend.settings import Settings
-from feature_frontend.tracker import ChainTracker
+from feature_frontend.tracker import ChainTracker, TrackerState
 from feature_frontend.tracking.persistent import PersistentPairing
 from feature_frontend.tracking.recorded import RecordedPersistentPairing
 from feature_frontend.types import Features, Matches, Tracks
 
-__all__ = ["FrameResult", "FrameState", "Frontend", "StageTimes", "return_device_memory"]
+__all__ = ["FrameResult", "FrameState", "Frontend", "FrontendState", "StageTimes", "return_device_memory"]
 
 _MS_PER_S = 1e3
 _NS_PER_S = 1e9
@@ -83,6 +83,16 @@ class FrameResult:
 class _Previous:
     features: Features
     stamp_ns: int
+
+
+@dataclass(frozen=True)
+class FrontendState:
+    """What a `Frontend` remembers from one image to the next; model and settings are not among it."""
+
+    previous: _Previous | None
+    why_first: str
+    tracker: TrackerState
+    pairing: PairingState
 
 
 class Frontend:
@@ -182,6 +192,22 @@ class Frontend:
         self._pairing.forget()
         self._why_first = reason
         self._tracker.reset()
+
+    def get_state(self) -> FrontendState:
+        """What another one with the same model and settings needs to go on. It holds until the next image."""
+        return FrontendState(self._previous, self._why_first, self._tracker.get_state(), self._pairing.get_state())
+
+    def set_state(self, state: FrontendState) -> None:
+        """Goes on from the state of another one with the same model and settings.
+
+        Raises:
+            SnapshotError: It is the state of none.
+        """
+        if state.previous is not None:
+            state.previous.features.check()
+        self._previous, self._why_first = state.previous, state.why_first
+        self._tracker.set_state(state.tracker)
+        self._pairing.set_state(state.pairing)
 
     def close(self) -> None:
         """Ends what goes on in the background."""

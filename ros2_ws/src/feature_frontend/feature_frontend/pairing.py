@@ -14,10 +14,12 @@ from feature_frontend.extractors.base import PaddedFeatures
 from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.matchers.base import MatcherProtocol, PaddedMatcher, PaddedMatches
 from feature_frontend.recording import Recorder, download, wait_for_own_work
+from feature_frontend.snapshot import require
 from feature_frontend.tracker import Continuation
+from feature_frontend.tracking.state import Past
 from feature_frontend.types import Features, Matches
 
-__all__ = ["Pair", "Pairing", "PlainPairing", "RecordedPairing", "make_pairing"]
+__all__ = ["Pair", "Pairing", "PairingState", "PlainPairing", "RecordedPairing", "make_pairing"]
 
 _MS_PER_S = 1e3
 
@@ -43,6 +45,23 @@ class Pair:
     continuation: Continuation | None = None
 
 
+@dataclass(frozen=True)
+class PairingState:
+    """What a `Pairing` remembers of the images before; each kind of them fills one field, unless it knows of none.
+
+    Attributes:
+        features: Of the image before.
+        descriptors: Of the image before, in a tensor with room for more, and how many they are.
+        past: Points that are followed, and what they were seen in.
+        is_first: Whether there is no image to match with.
+    """
+
+    features: Features | None = None
+    descriptors: tuple[torch.Tensor, torch.Tensor] | None = None
+    past: Past | None = None
+    is_first: bool = True
+
+
 class Pairing(Protocol):
     """Extracts from one image after another and matches each with the one before."""
 
@@ -61,6 +80,16 @@ class Pairing(Protocol):
 
     def forget(self) -> None:
         """The next image is a first one."""
+
+    def get_state(self) -> PairingState:
+        """What another one of its kind needs to go on."""
+
+    def set_state(self, state: PairingState) -> None:
+        """Goes on from the state of another one.
+
+        Raises:
+            SnapshotError: It is the state of none.
+        """
 
 
 def make_pairing(extractor: Extractor, matcher: MatcherProtocol, *, is_stereo: bool = False) -> Pairing:
@@ -96,6 +125,16 @@ class PlainPairing:
     def forget(self) -> None:
         """See `Pairing`."""
         self._previous = None
+
+    def get_state(self) -> PairingState:
+        """See `Pairing`."""
+        return PairingState(features=self._previous, is_first=self._previous is None)
+
+    def set_state(self, state: PairingState) -> None:
+        """See `Pairing`."""
+        if state.features is not None:
+            state.features.check()
+        self._previous = state.features
 
     def _extract(
         self, image: npt.NDArray[np.uint8], mask: Mask | None, right: npt.NDArray[np.uint8] | None
@@ -156,10 +195,17 @@ class RecordedPairing:
         """See `Pairing`."""
         self._is_first = True
 
-    def __getstate__(self) -> dict[str, object]:
-        """For a snapshot: a recording stays in its process, what it has in memory goes along."""
+    def get_state(self) -> PairingState:
+        """See `Pairing`: a recording stays in its process, what it has in memory goes along."""
         kept = self._brought_back if self._matching is None else self._matching.previous
-        return {**vars(self), "_matching": None, "_brought_back": kept}
+        return PairingState(descriptors=kept, is_first=self._is_first)
+
+    def set_state(self, state: PairingState) -> None:
+        """See `Pairing`."""
+        if state.descriptors is not None:
+            descriptors, count = state.descriptors
+            require(descriptors.ndim == 2 and count.shape == (), "descriptors and their number")
+        self._matching, self._brought_back, self._is_first = None, state.descriptors, state.is_first
 
     def _blank(self, image: npt.NDArray[np.uint8], start_s: float) -> Pair:
         self._brought_back = None

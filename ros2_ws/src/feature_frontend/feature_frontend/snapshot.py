@@ -1,126 +1,274 @@
-"""What living objects remember, as bytes, so that another process can go on where this one was.
+"""The state of a run as JSON and plain arrays, so that another process can go on where this one was.
 
-The format is that of `pickle`, but only state is read back: objects of this package, arrays, tensors and containers.
+State is a dataclass of numbers, text, arrays and tensors. It is read back by the type that is expected: the data name
+neither a class nor an attribute, and nothing but such dataclasses is ever called.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
-import threading
-from collections.abc import Callable, Mapping
-from typing import Any
+import dataclasses
+import json
+import math
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
 
-from feature_frontend.errors import SnapshotError
+from feature_frontend.errors import FeatureFrontendError, SnapshotError
 
-__all__ = ["bring_back", "take_snapshot"]
+__all__ = ["SCHEMA", "VERSION", "Snapshot", "pack", "require", "unpack"]
 
-_PACKAGE = "feature_frontend."
-_LOCK = type(threading.Lock())
-_OTHERS = {
-    ("builtins", "set"),
-    ("builtins", "frozenset"),
-    ("collections", "OrderedDict"),
-    ("collections", "defaultdict"),
-    ("collections", "deque"),
-    ("_codecs", "encode"),
-    ("_thread", "allocate_lock"),
-    ("threading", "Condition"),
-    ("torch", "Size"),
-    ("torch", "device"),
-    ("numpy", "dtype"),
-    ("numpy", "ndarray"),
-    # NumPy 1 and 2.
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy.core.numeric", "_frombuffer"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy._core.numeric", "_frombuffer"),
+SCHEMA = "feature_frontend.state"
+VERSION = 1
+
+T = TypeVar("T")
+_DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int32, torch.bool)
 }
+_DEVICES = ("cpu", "cuda", "mps")
+_MOST_BYTES = 2**32  # of one tensor; strides that somebody made up may claim any number
+_LAST_INT = 2**63 - 1
+# What Python, NumPy, torch and the dataclasses' own checks raise for values that do not fit.
+_REFUSALS = (
+    ArithmeticError,
+    AssertionError,
+    FeatureFrontendError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+_UNIONS = {Union, getattr(types, "UnionType", Union)}
 
 
-def take_snapshot(objects: Mapping[str, object], fixed: Mapping[str, object]) -> bytes:
-    """The attributes of `objects`, and all that hangs on them but what is `fixed`.
+@dataclass(frozen=True)
+class Snapshot:
+    """State that can be written down.
 
-    Args:
-        objects: Whose attributes are taken, by names of the caller's.
-        fixed: What is not state, such as networks and open files, by names of the caller's. Where the objects refer to
-            one of these, or to one another, only its name is kept.
+    Attributes:
+        document: JSON with the schema's name, its version and the state, in which arrays are numbers.
+        arrays: The bytes of these arrays. They may be the memory of what was packed: write them before it changes.
+    """
+
+    document: str
+    arrays: Sequence[bytes | memoryview]
+
+
+def pack(state: object) -> Snapshot:
+    """Writes down `state`, a dataclass whose fields are declared as one of these, or of further such dataclasses.
+
+    bool, int, float, str, `X | None`, `list[X]`, `dict[str, X]`, `tuple[X, ...]`, `tuple[X, Y]`, `NDArray[X]` and
+    `torch.Tensor`; tensors keep type, layout and device.
 
     Raises:
-        SnapshotError: Something that hangs on them cannot be copied.
+        SnapshotError: A value is not of its declared type.
     """
-    buffer = io.BytesIO()
-    names = {id(thing): name for name, thing in {**objects, **fixed}.items()}
+    packer = _Packer()
     try:
-        _Pickler(buffer, names).dump({name: vars(thing) for name, thing in objects.items()})
-    except (pickle.PicklingError, TypeError, AttributeError) as error:
-        msg = f"the state of {', '.join(objects)} cannot be kept: {error}"
+        value = packer.pack(type(state), state)
+        document = json.dumps({"schema": SCHEMA, "version": VERSION, "state": value}, separators=(",", ":"))
+    except (TypeError, ValueError, RuntimeError) as error:
+        msg = f"the state cannot be kept: {error}"
         raise SnapshotError(msg) from error
-    return buffer.getvalue()
+    return Snapshot(document, packer.arrays)
 
 
-def bring_back(snapshot: bytes, objects: Mapping[str, object], fixed: Mapping[str, object]) -> None:
-    """Gives `objects` the attributes that they had when the snapshot was taken; `fixed` has the same names as then.
+def unpack(snapshot: Snapshot, kind: type[T]) -> T:
+    """The state, an object of type `kind`, with arrays in memory of their own.
 
     Raises:
-        SnapshotError: These bytes are no snapshot of such objects.
+        SnapshotError: It is none of this kind, or of another version of this program.
     """
     try:
-        states = _Unpickler(io.BytesIO(snapshot), {**objects, **fixed}).load()
-        if not isinstance(states, dict) or set(states) != set(objects):
-            msg = f"it is not of {', '.join(objects)}"
-            raise pickle.UnpicklingError(msg)
-        for name, thing in objects.items():
-            vars(thing).clear()
-            vars(thing).update(states[name])
-    except (pickle.UnpicklingError, EOFError, TypeError, AttributeError, ValueError, KeyError, IndexError) as error:
-        msg = f"the kept state cannot be read: {error}"
+        document = json.loads(snapshot.document)
+        found = document["schema"], document["version"]
+        if found != (SCHEMA, VERSION):
+            msg = f"it is {found[0]!r:.80} of version {found[1]!r:.80}; expected {SCHEMA} of version {VERSION}"
+            raise ValueError(msg)
+        state: T = _Unpacker(snapshot.arrays).unpack(kind, document["state"])
+    except _REFUSALS as error:
+        msg = f"the kept state cannot be read: {_first_line(error)}"
         raise SnapshotError(msg) from error
+    return state
 
 
-class _Pickler(pickle.Pickler):
-    def __init__(self, file: io.BytesIO, names: Mapping[int, str]) -> None:
-        super().__init__(file, protocol=pickle.DEFAULT_PROTOCOL)
-        self._names = names
+def require(fits: bool, what: str) -> None:
+    """Checks what the types of a state do not say, such as lengths that go together.
 
-    def persistent_id(self, obj: object) -> str | None:
-        return self._names.get(id(obj))
-
-    def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, torch.Tensor):
-            # As bytes: NumPy has no bfloat16. With its strides: a product rounds differently with another layout.
-            raw = obj.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-            layout = tuple(obj.shape), obj.stride()
-            return _tensor, (raw, str(obj.dtype).removeprefix("torch."), *layout, str(obj.device))
-        if isinstance(obj, _LOCK):
-            return threading.Lock, ()
-        if isinstance(obj, threading.Condition):
-            return threading.Condition, ()
-        return NotImplemented
+    Raises:
+        SnapshotError: It is not as `what` says.
+    """
+    if not fits:
+        msg = f"the kept state cannot be read: expected {what}"
+        raise SnapshotError(msg)
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, things: Mapping[str, object]) -> None:
-        super().__init__(file)
-        self._things = things
-
-    def persistent_load(self, pid: Any) -> object:
-        return self._things[pid]
-
-    def find_class(self, module_name: str, global_name: str) -> Any:
-        found: Callable[..., Any] = super().find_class(module_name, global_name)
-        is_own = module_name.startswith(_PACKAGE) and (isinstance(found, type) or found is _tensor)
-        if is_own or (module_name, global_name) in _OTHERS or isinstance(found, torch.dtype):
-            return found
-        msg = f"{module_name}.{global_name} does not belong into it"
-        raise pickle.UnpicklingError(msg)
+def _first_line(error: BaseException) -> str:
+    text = str(error).partition("\n")[0]
+    return text[:300] if text and not isinstance(error, LookupError) else f"{type(error).__name__} {text}"[:300]
 
 
-def _tensor(raw: bytes, dtype: str, shape: tuple[int, ...], stride: tuple[int, ...], device: str) -> torch.Tensor:
-    values = torch.from_numpy(np.frombuffer(bytearray(raw), np.uint8)).view(getattr(torch, dtype)).reshape(shape)
-    return torch.empty_strided(shape, stride, dtype=values.dtype, device=device).copy_(values)
+@cache
+def _fields(kind: Any) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _inner(kind: Any) -> Any:
+    """The X of `X | None`."""
+    (inner,) = (one for one in get_args(kind) if one is not type(None))
+    return inner
+
+
+def _item_kinds(kind: Any, count: int) -> list[Any]:
+    """What each of `count` items of a tuple is declared as."""
+    kinds = list(get_args(kind))
+    if kinds[-1] is Ellipsis:
+        return kinds[:1] * count
+    if len(kinds) != count:
+        msg = f"{count} values; expected {len(kinds)}"
+        raise ValueError(msg)
+    return kinds
+
+
+def _array_dtype(kind: Any) -> np.dtype[Any]:
+    dtype: np.dtype[Any] = np.dtype(get_args(get_args(kind)[1])[0])
+    return dtype
+
+
+def _refuse(kind: Any, value: object) -> NoReturn:
+    msg = f"a {type(value).__name__} where a {getattr(kind, '__name__', kind)} belongs"
+    raise TypeError(msg)
+
+
+class _Packer:
+    def __init__(self) -> None:
+        self.arrays: list[bytes | memoryview] = []
+        # By identity: what two parts of the state share is written once. Held, so that no identity is used again.
+        self._packed: dict[int, tuple[object, dict[str, Any]]] = {}
+
+    def pack(self, kind: Any, value: Any) -> Any:
+        origin = get_origin(kind)
+        if origin in _UNIONS:
+            return None if value is None else self.pack(_inner(kind), value)
+        if origin is np.ndarray:
+            return self._once(value, lambda: self._array(_array_dtype(kind), value))
+        # To Python's type checkers an int is a float.
+        accepted: Any = (int, float) if kind is float else origin or kind
+        if not isinstance(value, accepted):
+            _refuse(kind, value)
+        if kind is torch.Tensor:
+            return self._once(value, lambda: self._tensor(value))
+        if origin is tuple:
+            return [self.pack(*pair) for pair in zip(_item_kinds(kind, len(value)), value, strict=True)]
+        if origin is list:
+            return [self.pack(get_args(kind)[0], item) for item in value]
+        if origin is dict:
+            return {name: self.pack(get_args(kind)[1], item) for name, item in value.items()}
+        if dataclasses.is_dataclass(value):
+            return {name: self.pack(inner, getattr(value, name)) for name, inner in _fields(kind).items()}
+        if kind in (bool, int, float, str):
+            return kind(value)
+        _refuse("state", value)
+
+    def _once(self, value: object, describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        if id(value) not in self._packed:
+            self._packed[id(value)] = value, describe()
+        return self._packed[id(value)][1]
+
+    def _array(self, dtype: np.dtype[Any], value: Any) -> dict[str, Any]:
+        if not isinstance(value, np.ndarray) or value.dtype != dtype:
+            _refuse(f"{dtype} array", value)
+        return {"array": self._add(np.ascontiguousarray(value)), "shape": list(value.shape)}
+
+    def _tensor(self, value: torch.Tensor) -> dict[str, Any]:
+        name = str(value.dtype).removeprefix("torch.")
+        if name not in _DTYPES:
+            _refuse(f"tensor of {', '.join(_DTYPES)}", value)
+        # As bytes: NumPy has no bfloat16. With its strides: a product rounds differently with another layout.
+        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        layout = {"shape": list(value.shape), "strides": list(value.stride()), "device": str(value.device)}
+        return {"array": self._add(raw), "dtype": name, **layout}
+
+    def _add(self, values: np.ndarray[Any, Any]) -> int:
+        self.arrays.append(values.reshape(-1).view(np.uint8).data if values.size else b"")
+        return len(self.arrays) - 1
+
+
+class _Unpacker:
+    def __init__(self, arrays: Sequence[bytes | memoryview]) -> None:
+        self._arrays = arrays
+        self._tensors: dict[str, torch.Tensor] = {}
+
+    def unpack(self, kind: Any, value: Any) -> Any:
+        origin = get_origin(kind)
+        if origin in _UNIONS:
+            return None if value is None else self.unpack(_inner(kind), value)
+        if origin is np.ndarray:
+            dtype = _array_dtype(kind)
+            (shape,) = self._described(value, "shape")
+            return np.frombuffer(self._bytes(value, shape, dtype.itemsize), dtype).reshape(shape)
+        if kind is torch.Tensor:
+            return self._tensor(value)
+        if origin in (tuple, list):
+            if not isinstance(value, list):
+                _refuse(kind, value)
+            kinds = _item_kinds(kind, len(value)) if origin is tuple else get_args(kind) * len(value)
+            return origin(self.unpack(*pair) for pair in zip(kinds, value, strict=True))
+        if origin is dict or dataclasses.is_dataclass(kind):
+            return self._mapping(kind, value)
+        # Exactly: a bool is an int to Python.
+        if kind not in (bool, int, float, str) or type(value) is not kind:
+            _refuse(kind, value)
+        if kind is int and abs(value) > _LAST_INT:
+            msg = "a number beyond 64 bits"
+            raise ValueError(msg)
+        return value
+
+    def _mapping(self, kind: Any, value: Any) -> Any:
+        if not isinstance(value, dict):
+            _refuse(kind, value)
+        if get_origin(kind) is dict:
+            return {name: self.unpack(get_args(kind)[1], item) for name, item in value.items()}
+        fields = _fields(kind)
+        if set(value) != set(fields):
+            msg = f"{', '.join(sorted(set(value) ^ set(fields)))[:200]} of {kind.__name__}"
+            raise LookupError(msg)
+        return kind(**{name: self.unpack(inner, value[name]) for name, inner in fields.items()})
+
+    def _tensor(self, value: Any) -> torch.Tensor:
+        shape, strides = self._described(value, "shape", "strides")
+        dtype, device = _DTYPES[value["dtype"]], torch.device(value["device"])
+        if device.type not in _DEVICES:
+            _refuse("device", value)
+        key = json.dumps(value, sort_keys=True)
+        if key not in self._tensors:
+            room = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+            if math.prod(shape) and room * dtype.itemsize > _MOST_BYTES:
+                msg = f"a tensor of {room} values"
+                raise ValueError(msg)
+            raw = np.frombuffer(self._bytes(value, shape, dtype.itemsize), np.uint8)
+            values = torch.from_numpy(raw).view(dtype).reshape(shape)
+            self._tensors[key] = torch.empty_strided(shape, strides, dtype=dtype, device=device).copy_(values)
+        return self._tensors[key]
+
+    def _described(self, value: Any, *names: str) -> list[tuple[int, ...]]:
+        if not isinstance(value, dict) or type(value["array"]) is not int or value["array"] < 0:
+            _refuse("array", value)
+        found = [value[name] for name in names]
+        if not all(isinstance(numbers, list) and all(type(n) is int and n >= 0 for n in numbers) for numbers in found):
+            _refuse("array", value)
+        return [tuple(numbers) for numbers in found]
+
+    def _bytes(self, value: dict[str, Any], shape: tuple[int, ...], item_bytes: int) -> bytearray:
+        raw = self._arrays[value["array"]]
+        if len(raw) != math.prod(shape) * item_bytes:
+            msg = f"{len(raw)} bytes; expected {math.prod(shape) * item_bytes}"
+            raise ValueError(msg)
+        return bytearray(raw)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from feature_frontend.snapshot import require
 from feature_frontend.types import Features, Matches, Tracks
 
-__all__ = ["ChainTracker", "Continuation"]
+__all__ = ["ChainTracker", "Continuation", "TrackerState"]
 
 _NS_PER_S = 1e9
 
@@ -43,6 +44,14 @@ class _Points:
     stamps_ns: npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class TrackerState:
+    """What a `ChainTracker` remembers: the id of the next point, and the points."""
+
+    next_id: int
+    points: _Points
+
+
 def _no_points() -> _Points:
     none = Tracks.empty()
     return _Points(none.ids, none.ages, none.gaps, none.keypoints, np.zeros(0, np.int64))
@@ -62,6 +71,22 @@ class ChainTracker:
     def reset(self) -> None:
         """Forgets all tracks; ids go on."""
         self._points = _no_points()
+
+    def get_state(self) -> TrackerState:
+        """What another one needs to go on; the arrays are this one's own."""
+        return TrackerState(self._next_id, self._points)
+
+    def set_state(self, state: TrackerState) -> None:
+        """Goes on from the state of another one.
+
+        Raises:
+            SnapshotError: It is the state of none.
+        """
+        points, rows = state.points, state.points.ids.shape[:1]
+        is_whole = all(array.shape == rows for array in (points.ids, points.ages, points.gaps, points.stamps_ns))
+        is_whole = is_whole and points.keypoints.shape == (*rows, 2)
+        require(is_whole and state.next_id > 0, "as much of each point")
+        self._next_id, self._points = state.next_id, points
 
     def update(self, features: Features, matches: Matches, stamp_ns: int) -> Tracks:
         """Tracks of the current image, which end where its matches end.

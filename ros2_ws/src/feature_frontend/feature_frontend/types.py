@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from feature_frontend.snapshot import require
+
 __all__ = ["Features", "Matches", "Tracks"]
 
 
@@ -46,6 +48,17 @@ class Features:
     def __len__(self) -> int:
         """Number of keypoints N."""
         return int(self.keypoints.shape[0])
+
+    def check(self) -> None:
+        """Checks that the rows of all arrays belong together, of features that were read from somewhere.
+
+        Raises:
+            SnapshotError: They do not.
+        """
+        rows = self.keypoints.shape[:1]
+        is_whole = all(array is None or array.shape == rows for array in (self.scores, self.sizes, self.angles))
+        is_whole = is_whole and self.keypoints.shape == (*rows, 2) and self.descriptors.shape[:-1] == rows
+        require(is_whole, "as much of each keypoint")
 
     @property
     def descriptor_dim(self) -> int:

@@ -16,7 +16,7 @@ from feature_frontend.errors import CalibrationError
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.types import Features
 
-__all__ = ["CalibrationWatch"]
+__all__ = ["CalibrationState", "CalibrationWatch"]
 
 # Changes that are remembered: images may wait in a queue while the camera recalibrates itself.
 _HISTORY = 64
@@ -28,6 +28,17 @@ class _Entry:
     stamp_ns: int
     calibration: CameraCalibration | None
     problem: str
+
+
+@dataclass(frozen=True)
+class CalibrationState:
+    """What a `CalibrationWatch` remembers, but for what it has told the log."""
+
+    history: tuple[_Entry, ...]
+    used: CameraCalibration | None
+    problem: str
+    news: str
+    focal_px: float
 
 
 class CalibrationWatch:
@@ -48,6 +59,18 @@ class CalibrationWatch:
         self._news = ""
         self._last_told = ""
         self.focal_px = math.nan
+
+    def get_state(self) -> CalibrationState:
+        """What another one needs to go on."""
+        with self._lock:
+            return CalibrationState(tuple(self._history), self._used, self._problem, self._news, self.focal_px)
+
+    def set_state(self, state: CalibrationState) -> None:
+        """Goes on from the state of another one."""
+        with self._lock:
+            self._history = deque(state.history, maxlen=_HISTORY)
+        self._used, self._problem, self._news = state.used, state.problem, state.news
+        self.focal_px = state.focal_px
 
     @property
     def state(self) -> str:

@@ -34,7 +34,7 @@ from feature_frontend.ros.result_topics import ResultTopics
 from feature_frontend.ros.status import FrameTimes
 from feature_frontend.ros.stereo_topics import StereoTopics, right_pixels
 
-__all__ = ["WARM_UP_SIZE", "Frame", "FrameWorker"]
+__all__ = ["WARM_UP_SIZE", "Frame", "FrameWorker", "WorkerState"]
 
 WARM_UP_SIZE = (240, 320)
 _MS_PER_S = 1e3
@@ -50,6 +50,21 @@ class Frame:
     received_s: float
     mask: PairedMask[Image] | None = None
     right: Image | CompressedImage | None = None
+
+
+@dataclass(frozen=True)
+class WorkerState:
+    """What a `FrameWorker` remembers beside its front-end, but for what hangs on time and memory.
+
+    Attributes:
+        remark: For the status of the next frame.
+        lost: Frames whose images are cut off or damaged.
+        normalized: (N, 2) undistorted (x/z, y/z) of the frame before; None without a calibration.
+    """
+
+    remark: str
+    lost: LostImages
+    normalized: npt.NDArray[np.float32] | None
 
 
 class FrameWorker:
@@ -117,6 +132,14 @@ class FrameWorker:
                 self._thread = None
                 self._apply_changes()
         return left
+
+    def get_state(self) -> WorkerState:
+        """What another one needs to go on. It holds until the next frame."""
+        return WorkerState(self._remark, self.lost, self._epipolar_check.before)
+
+    def set_state(self, state: WorkerState) -> None:
+        """Goes on from the state of another one."""
+        self._remark, self.lost, self._epipolar_check.before = state.remark, state.lost, state.normalized
 
     @property
     def is_running(self) -> bool:

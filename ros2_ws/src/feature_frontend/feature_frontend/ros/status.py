@@ -12,7 +12,7 @@ from std_msgs.msg import Header
 
 from feature_frontend.frontend import FrameResult, FrameState
 
-__all__ = ["FrameTimes", "StatusBook"]
+__all__ = ["BookState", "FrameTimes", "StatusBook"]
 
 _RATE_WINDOW = 30  # images; a second of an ordinary camera
 _MS_PER_S = 1e3
@@ -26,6 +26,16 @@ class FrameTimes:
     publishing_ms: float
 
 
+@dataclass(frozen=True)
+class BookState:
+    """What a `StatusBook` holds; arrivals in s on the clock of the frames."""
+
+    processed: int
+    dropped: int
+    refused: int
+    arrivals: tuple[float, ...]
+
+
 class StatusBook:
     """Counts frames by what became of them and writes their status. A frame counts once its fate is known.
 
@@ -37,6 +47,15 @@ class StatusBook:
         self._dropped = 0
         self._refused = 0
         self._arrivals: deque[float] = deque(maxlen=_RATE_WINDOW)
+
+    def get_state(self) -> BookState:
+        """What another one needs to go on."""
+        return BookState(self._processed, self._dropped, self._refused, tuple(self._arrivals))
+
+    def set_state(self, state: BookState) -> None:
+        """Goes on from the state of another one."""
+        self._processed, self._dropped, self._refused = state.processed, state.dropped, state.refused
+        self._arrivals = deque(state.arrivals, maxlen=_RATE_WINDOW)
 
     def note_arrival(self, received_s: float) -> None:
         """Takes note of an image that arrived at `received_s` on the monotonic clock, s."""

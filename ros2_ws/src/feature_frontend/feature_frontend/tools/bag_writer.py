@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+import yaml
 from rosbags.interfaces import (
     Connection,
     Qos,
@@ -15,14 +20,14 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
-from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer, WriterError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 from typing_extensions import Self
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 
-__all__ = ["STORAGES", "BagWriter", "check_new_folder", "check_path", "typestore_with"]
+__all__ = ["STORAGES", "BagContent", "BagWriter", "check_new_folder", "check_path", "typestore_with"]
 
 STORAGES = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
 
@@ -89,8 +94,31 @@ def check_path(path: Path, storage: str) -> None:
         raise SettingsError(msg)
 
 
+class BagContent:
+    """Tells whether two bags hold the same messages, in whatever order readers give those of one time."""
+
+    def __init__(self) -> None:
+        self._sum = 0
+
+    def add(self, topic: str, time_ns: int, data: bytes) -> None:
+        """Adds a message."""
+        digest = hashlib.sha256(f"{topic} {time_ns}\n".encode())
+        digest.update(data)
+        self._sum = (self._sum + int.from_bytes(digest.digest(), "big")) % 2**256
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the messages are the same."""
+        return isinstance(other, BagContent) and self._sum == other._sum
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class BagWriter:
-    """An open rosbag2; leaving the context writes its index and metadata."""
+    """An open rosbag2; leaving the context writes its index and metadata.
+
+    Raises:
+        FeatureFrontendError: From all methods: it cannot be written, such as to a full disk.
+    """
 
     def __init__(self, path: Path, storage: str, typestore: Typestore) -> None:
         """Creates the bag.
@@ -101,7 +129,7 @@ class BagWriter:
             typestore: Definitions of all messages that will be written.
 
         Raises:
-            SettingsError: The storage is unknown, or the folder exists or cannot be made.
+            SettingsError: The storage is unknown, or the folder exists.
         """
         if storage not in STORAGES:
             msg = f"bag storage {storage!r} is unknown; expected one of {', '.join(STORAGES)}"
@@ -111,12 +139,11 @@ class BagWriter:
         self._typestore = typestore
         self._connections: dict[str, Connection] = {}
         self._counts: dict[str, int] = {}
-        try:
+        self._path = path
+        self._metadata = ""
+        with self._readable_errors():
             self._writer = Writer(path, version=9, storage_plugin=STORAGES[storage])
             self._writer.open()
-        except (OSError, WriterError) as error:
-            msg = f"the bag {path} cannot be made: {error}"
-            raise SettingsError(msg) from error
 
     @property
     def counts(self) -> dict[str, int]:
@@ -125,15 +152,25 @@ class BagWriter:
 
     def add_topic(self, topic: str, message_type: str) -> None:
         """Adds a topic, such as "/image" of type "sensor_msgs/msg/Image"."""
-        self._connections[topic] = self._writer.add_connection(
-            topic, message_type, typestore=self._typestore, offered_qos_profiles=[_OFFERED]
-        )
+        with self._readable_errors():
+            self._connections[topic] = self._writer.add_connection(
+                topic, message_type, typestore=self._typestore, offered_qos_profiles=[_OFFERED]
+            )
         self._counts[topic] = 0
 
     def write(self, topic: str, time_ns: int, data: bytes) -> None:
         """Writes one serialized message of a topic added before."""
-        self._writer.write(self._connections[topic], time_ns, data)
+        with self._readable_errors():
+            self._writer.write(self._connections[topic], time_ns, data)
         self._counts[topic] += 1
+
+    def keep(self) -> None:
+        """Sees to it that what has been written survives the end of this process, and a disk that is full later."""
+        # Of SQLite the library makes a single transaction; of MCAP it writes a chunk when it is full.
+        database = getattr(self._writer.storage, "conn", None)
+        if database is not None:
+            with self._readable_errors():
+                database.commit()
 
     def __enter__(self) -> Self:
         """Nothing to do: the bag is open from the start."""
@@ -142,5 +179,47 @@ class BagWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Closes the bag, also after an error: what arrived until then can be read."""
-        self._writer.close()
+        """Closes the bag, also after an error: what arrived until then can be read, if it can still be written."""
+        if error is not None:
+            with suppress(Exception):
+                self._writer.close()
+            return
+        storage: Any = self._writer.storage
+        close = storage.close
+
+        def close_storage(version: int, metadata: str) -> None:
+            self._metadata = metadata
+            close(version, metadata)
+
+        storage.close = close_storage
+        with self._readable_errors():
+            self._writer.close()
+
+    def holds(self, content: BagContent) -> bool:
+        """Whether the closed bag, as a reader finds it, has the topics that were added, and these messages."""
+        try:
+            with Reader(self._path) as reader:
+                found = BagContent()
+                for connection, time_ns, data in reader.messages():
+                    found.add(connection.topic, time_ns, data)
+                topics = [_described(connection, connection.msgcount) for connection in reader.connections]
+            (metadata,) = yaml.safe_load((self._path / "metadata.yaml").read_text(encoding="utf-8")).values()
+        except Exception:  # a damaged bag makes it raise anything
+            return False
+        added = [_described(connection, self._counts[topic]) for topic, connection in self._connections.items()]
+        is_same = found == content and sorted(topics) == sorted(added)
+        return is_same and metadata == yaml.safe_load(self._metadata)
+
+    @contextmanager
+    def _readable_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error, WriterError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            msg = f"the bag {self._path} cannot be written: {reason}; free space or see to the disk"
+            raise FeatureFrontendError(msg) from error
+
+
+def _described(connection: Connection, count: int) -> tuple[str, ...]:
+    texts = connection.topic, connection.msgtype, connection.msgdef.data, connection.digest
+    return (*texts, str(connection.ext), str(count))

@@ -49,6 +49,7 @@ _DEFAULT_TOPICS = [name for name in TOPICS if name != "image/compressed"]
 _DEPTH = 1000
 _SETTLE_S = 0.5
 _PROGRESS_PERIOD_S = 0.25
+_KEEP_PERIOD_S = 1.0  # what a kill or a full disk may cost
 _NOTHING_ARRIVED = "no message arrived; are the node and a camera or player running, and the topics remapped as theirs?"
 _EPILOG = """\
 Topics are recorded by their relative names; remap and put into a namespace as usual:
@@ -174,8 +175,12 @@ def _record(options: argparse.Namespace, arguments: list[str], stop: threading.E
         recorder = Recorder(node, bag, options.topics, options.image_qos, options.times == "header")
         print(f"recording {' '.join(bag.counts)} into {options.output}", file=sys.stderr, flush=True)
         events = _Events(recorder) if options.events else None
+        next_keep_s = time.monotonic() + _KEEP_PERIOD_S
         while not stop.is_set() and not _is_over(recorder, options):
             executor.spin_once(timeout_sec=0.05)
+            if time.monotonic() >= next_keep_s:
+                bag.keep()
+                next_keep_s = time.monotonic() + _KEEP_PERIOD_S
             if events is not None:
                 events.tell()
         _drain(recorder, executor)

@@ -14,7 +14,7 @@ from feature_frontend.errors import SettingsError
 from feature_frontend.extractors.base import PreparedImage
 from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.matchers.base import MatcherProtocol
-from feature_frontend.pairing import Pair
+from feature_frontend.pairing import Pair, PairingState
 from feature_frontend.recording import wait_for_own_work
 from feature_frontend.settings import Settings
 from feature_frontend.tracker import Continuation
@@ -114,6 +114,16 @@ class PersistentPairing:
     def forget(self) -> None:
         """See `Pairing`."""
         self._past = None
+
+    def get_state(self) -> PairingState:
+        """See `Pairing`."""
+        return PairingState(past=self._past, is_first=self._past is None)
+
+    def set_state(self, state: PairingState) -> None:
+        """See `Pairing`."""
+        if state.past is not None:
+            state.past.check()
+        self._past = state.past
 
     def _follow(self, image: PreparedImage) -> tuple[Found, float]:
         """What is found, and how many ms of that were the following's."""

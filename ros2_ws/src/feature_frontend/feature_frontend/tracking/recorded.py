@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -15,7 +14,7 @@ from feature_frontend.coordinates import Resize
 from feature_frontend.extractors.base import FrameMaps, PreparedImage
 from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.matchers.base import MatcherProtocol
-from feature_frontend.pairing import Pair
+from feature_frontend.pairing import Pair, PairingState
 from feature_frontend.recording import Recorder, download
 from feature_frontend.settings import Settings
 from feature_frontend.tracking.persistent import DETECTED_SHARE, Found, PersistentPairing, Seen
@@ -63,13 +62,9 @@ class RecordedPersistentPairing(PersistentPairing):
         with self._recorder.active():
             return super().__call__(image, mask, right)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """For a snapshot: a recording stays in its process, what it has in memory goes along."""
-        return {name: value for name, value in vars(self).items() if name != "_pasts"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """From a snapshot."""
-        vars(self).update(state)
+    def set_state(self, state: PairingState) -> None:
+        """See `Pairing`: a recording stays in its process, what it has in memory goes along."""
+        super().set_state(state)
         self._pasts = WeakValueDictionary()
         if self._past is not None:
             self._pasts[self._past.capacity, self._past.view.resize] = self._past

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 
 from feature_frontend.coordinates import Resize
+from feature_frontend.snapshot import require
 
 __all__ = ["KEPT_IMAGES", "Past", "TrackState", "View", "Views"]
 
@@ -132,6 +133,20 @@ class Past:
     def capacity(self) -> int:
         """How many points it has room for."""
         return len(self.state.is_valid)
+
+    def check(self) -> None:
+        """Checks that the rows of all tensors belong together, of a past that was read from somewhere.
+
+        Raises:
+            SnapshotError: They do not.
+        """
+        images, latest, descriptors = self.view.images, self.view.latest, self.state.recent
+        require(images.ndim == 3 and len(images) == KEPT_IMAGES and latest.shape == (), f"{KEPT_IMAGES} images")
+        require(descriptors.ndim == 2 and len(descriptors) > 0, "points with descriptors")
+        like = TrackState.empty(len(descriptors), descriptors.shape[1], torch.device("cpu"))
+        for field in fields(like):
+            found, expected = getattr(self.state, field.name), getattr(like, field.name)
+            require((found.shape, found.dtype) == (expected.shape, expected.dtype), "as much of each point")
 
     def copied(self) -> Past:
         """The same in memory of its own."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
-import pickle
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +16,60 @@ import torch
 
 from feature_frontend.errors import WeightsError
 
-__all__ = ["load_checkpoint", "save_checkpoint", "save_weights", "write_atomically"]
+__all__ = ["load_checkpoint", "save_checkpoint", "save_weights", "write_atomically", "writing"]
 
 _FORMAT = 1
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` make a file beside `path`, then gives it the name: whoever reads `path` sees the old or the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    partial = Path(name)
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around what writes a file of a run.
+
+    Raises:
+        WeightsError: It cannot be written, such as to a full disk.
+    """
     try:
-        write(partial)
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        # mkstemp's files are the owner's alone; these are meant to be handed on.
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)
-        partial.replace(path)
-    finally:
-        with suppress(FileNotFoundError):
-            partial.unlink()
+        yield
+    except OSError as error:
+        msg = f"{path} cannot be written: {error.strerror or error}; free space or see to the disk; what was saved "
+        msg += "before is whole, and train --resume goes on from there"
+        raise WeightsError(msg) from error
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file beside `path`, then gives it the name: whoever reads `path` sees the old or the new.
+
+    Raises:
+        WeightsError: It cannot be written, such as to a full disk; the old one stays.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        partial = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(handle)
+            # mkstemp's files are the owner's alone; these are meant to be handed on.
+            umask = os.umask(0)
+            os.umask(umask)
+            partial.chmod(0o666 & ~umask)
+            partial.replace(path)
+        finally:
+            with suppress(FileNotFoundError):
+                partial.unlink()
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes the state of a run."""
-    write_atomically(path, lambda partial: torch.save({"format": _FORMAT, **state}, partial))
+    """Writes the state of a run.
+
+    Raises:
+        WeightsError: It cannot be written; the one before stays.
+    """
+    buffer = io.BytesIO()
+    torch.save({"format": _FORMAT, **state}, buffer)
+    write_atomically(path, buffer.getvalue())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -51,26 +79,34 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         WeightsError: There is no such file, or it is no checkpoint of a run.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        msg = f"cannot resume from {path}: {error}"
+        with zipfile.ZipFile(path) as archive:
+            # torch does not look at the checksums that it writes.
+            damaged = archive.testzip()
+        state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files make the readers raise anything
+        reason = (str(error).splitlines() or [""])[0]
+        msg = f"cannot resume from {path}: {reason}"
         raise WeightsError(msg) from error
+    if damaged:
+        msg = f"cannot resume from {path}: {damaged} in it is damaged; begin anew, from weights with --init"
+        raise WeightsError(msg)
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         msg = f"{path} is not a checkpoint of a training run (format {_FORMAT}); to begin from weights use --init"
         raise WeightsError(msg)
     return state
 
 
-def save_weights(path: Path, state: Mapping[str, torch.Tensor]) -> None:
-    """Writes a network's tensors as safetensors.
+def save_weights(path: Path, state: Mapping[str, torch.Tensor]) -> str:
+    """Writes a network's tensors as safetensors; returns the SHA-256 of what was to be written.
 
     Raises:
-        WeightsError: The Python package safetensors is missing.
+        WeightsError: The Python package safetensors is missing, or the file cannot be written.
     """
     try:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
     except ImportError as error:
         msg = f"writing {path} needs the Python package safetensors: pip install safetensors"
         raise WeightsError(msg) from error
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    write_atomically(path, lambda partial: save_file(tensors, partial))
+    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
+    write_atomically(path, data)
+    return hashlib.sha256(data).hexdigest()

@@ -55,7 +55,7 @@ def save_curves(path: Path, log: Sequence[Mapping[str, Any]]) -> None:
     """Draws the lines of a run's log into a PNG."""
     encoded, data = cv2.imencode(".png", draw_curves(log))
     if encoded:
-        write_atomically(path, lambda partial: partial.write_bytes(data.tobytes()))
+        write_atomically(path, data.tobytes())
 
 
 def draw_curves(log: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.uint8]:

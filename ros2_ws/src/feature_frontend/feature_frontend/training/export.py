@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 from collections.abc import Mapping
@@ -77,19 +76,15 @@ def git_commit() -> str:
 def write_model(folder: Path, card: ModelCard, state: Mapping[str, torch.Tensor]) -> Path:
     """Writes NAME.safetensors, and the card as NAME.md for people and NAME.json for programs; returns the first."""
     weights = folder / f"{card.model}.safetensors"
-    save_weights(weights, state)
+    sha256 = save_weights(weights, state)
     facts = {
         **asdict(card),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "sha256": sha256,
     }
-    _write_text(folder / f"{card.model}.json", json.dumps(facts, indent=2) + "\n")
-    _write_text(folder / f"{card.model}.md", _markdown(card, facts))
+    write_atomically(folder / f"{card.model}.json", (json.dumps(facts, indent=2) + "\n").encode())
+    write_atomically(folder / f"{card.model}.md", _markdown(card, facts).encode())
     return weights
-
-
-def _write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def _markdown(card: ModelCard, facts: Mapping[str, Any]) -> str:

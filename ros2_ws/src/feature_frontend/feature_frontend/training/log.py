@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from feature_frontend.training.checkpoint import write_atomically, writing
+
 __all__ = ["RunLog", "read_log"]
 
 
@@ -21,10 +23,10 @@ class RunLog:
     def __init__(self, folder: Path, step: int) -> None:
         path = folder / "log.jsonl"
         kept = [line for line in read_log(path) if line["step"] <= step] if step else []
-        self._file = path.open("w", encoding="utf-8")
-        for line in kept:
-            self._write(line)
-        self._file.flush()
+        write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._path = path
+        with writing(path):
+            self._file = path.open("a", encoding="utf-8")
         self._board: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -39,30 +41,32 @@ class RunLog:
 
     def add(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Adds values of one step; `kind` is "training" or "validation"."""
-        self._write({"kind": kind, "step": step, **{name: round(value, 6) for name, value in values.items()}})
-        self._file.flush()
+        line = {"kind": kind, "step": step, **{name: round(value, 6) for name, value in values.items()}}
+        with writing(self._path):
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
         """Closes the files."""
-        self._file.close()
+        with writing(self._path):
+            self._file.close()
         if self._board is not None:
             self._board.close()
 
-    def _write(self, line: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(line) + "\n")
-
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log; a last line that an interruption cut off is left out."""
+    """The lines of a log; those that are damaged, such as a last one that an interruption cut off, are left out."""
     if not path.is_file():
         return []
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
+            line = json.loads(text)
+        except ValueError:
             continue
+        if isinstance(line, dict) and isinstance(line.get("step"), int) and "kind" in line:
+            lines.append(line)
     return lines

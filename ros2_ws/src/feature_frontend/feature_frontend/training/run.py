@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.evaluation.homography_pairs import HomographyPair
-from feature_frontend.training.checkpoint import load_checkpoint, save_checkpoint
+from feature_frontend.training.checkpoint import load_checkpoint, save_checkpoint, writing
 from feature_frontend.training.curves import save_curves
 from feature_frontend.training.distributed import Processes
 from feature_frontend.training.export import ModelCard, git_commit, write_model
@@ -135,7 +135,8 @@ class TrainingRun:
         self._started = time.monotonic()
         deadline = None if options.minutes is None else self._started + 60 * options.minutes
         if self._processes.is_first and options.output is not None:
-            options.output.mkdir(parents=True, exist_ok=True)
+            with writing(options.output):
+                options.output.mkdir(parents=True, exist_ok=True)
             self._log = RunLog(options.output, trainer.step)
         if trainer.step == 0:
             self._validate()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sqlite3
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
-from feature_frontend.tools.bag_writer import BagWriter
+from feature_frontend.tools.bag_writer import BagContent, BagWriter
 from feature_frontend.tools.process.bag_node import BagNode
 from feature_frontend.tools.process.progress_store import FILE_NAME, ProgressStore
 
@@ -22,6 +21,8 @@ RECORD_NAME = "process.json"
 # Not the output's name: the bag's files are then the same wherever they lie.
 _BAG_NAME = "frontend"
 _UNFINISHED = ".unfinished"
+# What must be in the record.
+_KINDS = {"sha256": str, "images": dict, "missing": list}
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Output:
             found = json.loads((self.path / RECORD_NAME).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        is_whole = isinstance(found, dict) and _KINDS.items() <= {name: type(found[name]) for name in found}.items()
+        return found if is_whole else {}
 
     def complete(
         self,
@@ -84,8 +86,9 @@ class Output:
         """
         try:
             return self._complete(store, node, storage, record)
-        except (OSError, sqlite3.Error) as error:
-            msg = f"the bag {self.path} cannot be written: {error}; the same command tries again"
+        except OSError as error:
+            msg = f"{self.path} cannot be written: {error.strerror or error}; free space or see to the disk, and run "
+            msg += "the same command again, it goes on from there"
             raise FeatureFrontendError(msg) from error
 
     def clear(self) -> None:
@@ -103,6 +106,7 @@ class Output:
         shutil.rmtree(folder, ignore_errors=True)
         counts = Counter(dict.fromkeys(node.topics, 0))
         digest = hashlib.sha256()
+        written = BagContent()
         with BagWriter(folder, storage, node.typestore) as bag:
             for topic, type_name in node.topics.items():
                 bag.add_topic(topic, type_name)
@@ -111,8 +115,14 @@ class Output:
                 counts[topic] += 1
                 digest.update(f"{topic} {node.topics[topic]} {time_ns} {len(data)}\n".encode())
                 digest.update(data)
+                written.add(topic, time_ns, data)
         complete = {**record, "messages": dict(counts), "sha256": digest.hexdigest()}
-        (folder / RECORD_NAME).write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(complete, indent=2) + "\n"
+        (folder / RECORD_NAME).write_text(text, encoding="utf-8")
+        if (folder / RECORD_NAME).read_bytes() != text.encode() or not bag.holds(written):
+            msg = f"the bag {folder} does not hold what was written into it; see to the disk, and run the same command "
+            msg += "again, it writes it anew"
+            raise FeatureFrontendError(msg)
         if self.path.exists():
             overwritten = self.unfinished / "overwritten"
             shutil.rmtree(overwritten, ignore_errors=True)

@@ -1,32 +1,40 @@
 """What a run has made so far, in an SQLite file: SQLite sees to it that a run killed at any moment leaves whole steps.
 
-A step is the messages of some frames together with the state behind the last of them.
+A step is the messages of some frames together with the state behind the last of them. A seal over all of them tells
+whether they are still as they were written.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any, NoReturn
 
 from typing_extensions import Self
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
+from feature_frontend.snapshot import Snapshot
 
 __all__ = ["ProgressStore"]
 
 FILE_NAME = "progress.db"
 # How long another process, such as one just killed, may take to let go of the file.
 _LOCK_TIMEOUT_S = 5.0
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS job(description TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS state(snapshot BLOB NOT NULL, is_last INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS messages(id INTEGER PRIMARY KEY, topic TEXT NOT NULL, time_ns INTEGER NOT NULL,
-                                    data BLOB NOT NULL);
+# Of the tables; kept in SQLite's user_version.
+_VERSION = 2
+_SCHEMA = f"""
+CREATE TABLE run(job TEXT NOT NULL, state TEXT NOT NULL, is_last INTEGER NOT NULL, messages INTEGER NOT NULL,
+                 messages_sha256 TEXT NOT NULL, sha256 TEXT NOT NULL);
+CREATE TABLE arrays(id INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE messages(id INTEGER PRIMARY KEY, topic TEXT NOT NULL, time_ns INTEGER NOT NULL, data BLOB NOT NULL);
+PRAGMA user_version = {_VERSION};
 """
+_NO_STATE = ""
 
 
 class ProgressStore:
@@ -36,11 +44,14 @@ class ProgressStore:
         folder: Where the file is; made where it does not exist.
 
     Raises:
-        FeatureFrontendError: Another process works on it, or the file cannot be made or read.
+        FeatureFrontendError: Another process works on it, or the file cannot be made or read, or is damaged, or of
+            another version of this program. So do all methods.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE_NAME
+        self._messages = _Messages()
+        self._job = ""
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -53,29 +64,41 @@ class ProgressStore:
                 # Held until the end: two processes must not work on one output.
                 self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
                 self._database.execute("BEGIN EXCLUSIVE")
-                for statement in _SCHEMA.split(";"):
-                    self._database.execute(statement)
+                self._make_or_check_tables()
         except FeatureFrontendError:
             self._database.close()
             raise
 
     def job(self) -> dict[str, object] | None:
         """What the run is that was begun here; None where none was."""
-        rows = self._read("SELECT description FROM job")
-        return dict(json.loads(rows[0][0])) if rows else None
+        row = self._run()
+        try:
+            return None if row is None else dict(json.loads(row[0]))
+        except (TypeError, ValueError, RecursionError):
+            self.refuse("what it is of cannot be read")
 
     def begin(self, job: Mapping[str, object]) -> None:
         """Forgets what is there and begins a run."""
+        self._messages, self._job = _Messages(), json.dumps(job)
         with self._readable_errors():
-            for table in ("job", "state", "messages"):
-                self._database.execute(f"DELETE FROM {table}")
-            self._database.execute("INSERT INTO job VALUES (?)", (json.dumps(job),))
-            self._next_step()
+            self._database.execute("DELETE FROM messages")
+        self.commit(Snapshot(_NO_STATE, ()))
 
-    def state(self) -> tuple[bytes, bool] | None:
-        """The state behind the latest step, and whether that was the last one; None before the first step."""
-        rows = self._read("SELECT snapshot, is_last FROM state")
-        return (rows[0][0], bool(rows[0][1])) if rows else None
+    def state(self) -> tuple[Snapshot, bool] | None:
+        """The state behind the latest step, and whether that was the last one; None before the first step.
+
+        Reads all messages before it believes them: from here on more are added.
+        """
+        row = self._run()
+        if row is None:
+            return None
+        self._job, document, is_last = row[:3]
+        self._messages = _Messages()
+        for message in self._rows():
+            self._messages.add(*message)
+        if self._messages.seal != row[3:5]:
+            self.refuse(f"it holds {self._messages.count} messages; expected {row[3]}, as they were written")
+        return None if document == _NO_STATE else (Snapshot(document, self._arrays()), bool(is_last))
 
     def add(self, topic: str, time_ns: int, data: bytes) -> None:
         """Adds a message to the present step."""
@@ -83,24 +106,73 @@ class ProgressStore:
             self._database.execute(
                 "INSERT INTO messages(topic, time_ns, data) VALUES (?, ?, ?)", (topic, time_ns, data)
             )
+        self._messages.add(topic, time_ns, data)
 
-    def commit(self, snapshot: bytes, *, is_last: bool = False) -> None:
+    def commit(self, snapshot: Snapshot, *, is_last: bool = False) -> None:
         """Ends the present step, with the state behind it."""
+        row = (self._job, snapshot.document, int(is_last), *self._messages.seal)
         with self._readable_errors():
-            self._database.execute("DELETE FROM state")
-            self._database.execute("INSERT INTO state VALUES (?, ?)", (snapshot, is_last))
-            self._next_step()
+            self._database.execute("DELETE FROM run")
+            self._database.execute("DELETE FROM arrays")
+            self._database.executemany("INSERT INTO arrays(data) VALUES (?)", ((data,) for data in snapshot.arrays))
+            self._database.execute("INSERT INTO run VALUES (?, ?, ?, ?, ?, ?)", (*row, _seal(row, snapshot.arrays)))
+            self._database.execute("COMMIT")
+            self._database.execute("BEGIN EXCLUSIVE")
 
     def messages(self) -> Iterator[tuple[str, int, bytes]]:
-        """Topic, time in ns and content of all messages, in their order."""
+        """Topic, time in ns and content of all messages, in their order; at the end, whether they are as added."""
+        found = _Messages()
+        for message in self._rows():
+            found.add(*message)
+            yield message
+        if found.seal != self._messages.seal:
+            self.refuse(f"{self._messages.count} messages were written, and others came back")
+
+    def refuse(self, why: str) -> NoReturn:
+        """Says that something in the file is not as it was written, and what to do."""
+        msg = f"{self._path} is damaged: {why}; delete {self._path.parent} to begin anew"
+        raise FeatureFrontendError(msg)
+
+    def _make_or_check_tables(self) -> None:
+        tables = list(self._database.execute("SELECT name FROM sqlite_master"))
+        if not tables:
+            for statement in _SCHEMA.split(";"):
+                self._database.execute(statement)
+            return
+        ((version,),) = self._database.execute("PRAGMA user_version")
+        if version != _VERSION:
+            msg = (
+                f"{self._path} is of another version of this program (its tables are of version {version}, expected "
+                f"{_VERSION}); go on with that one, or delete {self._path.parent} to begin anew"
+            )
+            raise SettingsError(msg)
+
+    def _run(self) -> tuple[Any, ...] | None:
+        """Job, state, whether it is the last, number and hash of the messages; None in a new file."""
+        rows = self._read("SELECT job, state, is_last, messages, messages_sha256, sha256 FROM run")
+        if not rows and not self._read("SELECT 1 FROM messages LIMIT 1"):
+            return None
+        if len(rows) != 1 or tuple(map(type, rows[0])) != (str, str, int, int, str, str):
+            self.refuse(f"{len(rows)} runs are in it; expected one")
+        *row, seal = rows[0]
+        if seal != _seal(row, self._arrays()):
+            self.refuse("the state in it is not as it was written")
+        return tuple(row)
+
+    def _arrays(self) -> list[bytes]:
+        arrays = [data for (data,) in self._read("SELECT data FROM arrays ORDER BY id")]
+        if not all(isinstance(data, bytes) for data in arrays):
+            self.refuse("an array of the state is none")
+        return arrays
+
+    def _rows(self) -> Iterator[tuple[str, int, bytes]]:
         with self._readable_errors():
-            yield from self._database.execute("SELECT topic, time_ns, data FROM messages ORDER BY id")
+            for row in self._database.execute("SELECT topic, time_ns, data FROM messages ORDER BY id"):
+                if tuple(map(type, row)) != (str, int, bytes):
+                    self.refuse("a message in it is none")
+                yield row
 
-    def _next_step(self) -> None:
-        self._database.execute("COMMIT")
-        self._database.execute("BEGIN EXCLUSIVE")
-
-    def _read(self, query: str) -> list[tuple[str | bytes | int, ...]]:
+    def _read(self, query: str) -> list[tuple[Any, ...]]:
         with self._readable_errors():
             return list(self._database.execute(query))
 
@@ -109,10 +181,17 @@ class ProgressStore:
         try:
             yield
         except sqlite3.Error as error:
-            if "locked" in str(error):
+            text = str(error)
+            if "locked" in text:
                 msg = f"another process works on {self._path.parent}; wait for it, or end it"
+            elif "disk is full" in text:
+                msg = f"{self._path} cannot be written: no space is left; free some and run the same command again, it "
+                msg += "goes on from there"
+            elif any(words in text for words in ("disk I/O", "unable to open", "readonly")):
+                msg = f"{self._path} cannot be read or written: {text}; see to the disk, its quota and permissions, "
+                msg += "and run the same command again, it goes on from there"
             else:
-                msg = f"{self._path} cannot be used: {error}; delete its folder to begin anew"
+                self.refuse(text)
             raise FeatureFrontendError(msg) from error
 
     def __enter__(self) -> Self:
@@ -124,3 +203,27 @@ class ProgressStore:
     ) -> None:
         """Closes the file."""
         self._database.close()
+
+
+class _Messages:
+    """Number and hash of the messages of a run."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._digest = hashlib.sha256()
+
+    def add(self, topic: str, time_ns: int, data: bytes) -> None:
+        self.count += 1
+        self._digest.update(f"{topic} {time_ns} {len(data)}\n".encode())
+        self._digest.update(data)
+
+    @property
+    def seal(self) -> tuple[int, str]:
+        return self.count, self._digest.hexdigest()
+
+
+def _seal(row: Any, arrays: Any) -> str:
+    digest = hashlib.sha256(json.dumps([_VERSION, *row, [len(data) for data in arrays]]).encode())
+    for data in arrays:
+        digest.update(data)
+    return digest.hexdigest()

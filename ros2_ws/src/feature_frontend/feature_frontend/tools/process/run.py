@@ -21,23 +21,23 @@ from feature_frontend_msgs.msg import FrameStatus
 
 import feature_frontend
 from feature_frontend.calibration_file import file_and_camera, read_calibration_file
-from feature_frontend.errors import FeatureFrontendError, SettingsError, SourceError
-from feature_frontend.frontend import Frontend
+from feature_frontend.errors import FeatureFrontendError, SettingsError, SnapshotError, SourceError
+from feature_frontend.frontend import Frontend, FrontendState
 from feature_frontend.media import PlaybackSettings, Source
 from feature_frontend.media.frame import LostImages
 from feature_frontend.media.image_folder import ImageFolderSource
 from feature_frontend.media.source import missing_of
-from feature_frontend.ros.calibration_watch import CalibrationWatch
+from feature_frontend.ros.calibration_watch import CalibrationState, CalibrationWatch
 from feature_frontend.ros.camera_info import camera_info_message
 from feature_frontend.ros.frame_store import FrameStore
-from feature_frontend.ros.frame_worker import Frame, FrameWorker
+from feature_frontend.ros.frame_worker import Frame, FrameWorker, WorkerState
 from feature_frontend.ros.image_input import pixels_of
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.result_topics import ResultTopics
-from feature_frontend.ros.status import StatusBook
+from feature_frontend.ros.status import BookState, StatusBook
 from feature_frontend.runtime.files import open_regular_file
 from feature_frontend.settings import Settings
-from feature_frontend.snapshot import bring_back, take_snapshot
+from feature_frontend.snapshot import pack, require, unpack
 from feature_frontend.tools.bag_writer import check_path
 from feature_frontend.tools.process.bag_node import BagNode
 from feature_frontend.tools.process.inputs import InputFrame, describe_files, image_count, input_frames, open_input
@@ -135,6 +135,17 @@ class _Position:
         self.images = {name: int(getattr(status, f"frames_{name}")) for name in self.images}
 
 
+@dataclass(frozen=True)
+class _State:
+    """All that the next image's results depend on beside the image and the job."""
+
+    position: _Position
+    frontend: FrontendState
+    worker: WorkerState
+    calibrations: CalibrationState
+    book: BookState
+
+
 def process_input(request: Request, reporter: Reporter) -> Outcome:
     """Makes the bag that `request` asks for, or goes on making it.
 
@@ -202,29 +213,12 @@ class _Run:
         if request.camera_info is not None:
             calibration = read_calibration_file(Path(request.camera_info))
             self._calibrations.take(camera_info_message(calibration, Time(), ""))
-        book = StatusBook()
-        self._topics = ResultTopics(self.node, settings, book, self.position.note)
+        self._book = StatusBook()
+        self._topics = ResultTopics(self.node, settings, self._book, self._note)
         frames = FrameStore(dataclasses.replace(settings, store_frames=0))
         self._source = request.source
         self._logger = _Logger(reporter)
         self._worker = FrameWorker(frontend, self._topics, frames, self._calibrations, self._logger, _always)
-        self._objects = {
-            "position": self.position,
-            "frontend": frontend,
-            "worker": self._worker,
-            "calibrations": self._calibrations,
-            "book": book,
-        }
-        self._fixed = {
-            "extractor": frontend.extractor,
-            "matcher": frontend.matcher,
-            "topics": self._topics,
-            "frames": frames,
-            "logger": self._logger,
-            "is_ros_up": _always,
-        }
-        if frontend.extractor.recorder is not None:
-            self._fixed["recorder"] = frontend.extractor.recorder
         self._next_commit_s = time.monotonic() + COMMIT_PERIOD_S
 
     def go_on(self) -> None:
@@ -233,7 +227,10 @@ class _Run:
         if state is None:
             return
         snapshot, self.is_over = state
-        bring_back(snapshot, self._objects, self._fixed)
+        try:
+            self._set_state(unpack(snapshot, _State))
+        except SnapshotError as error:
+            self._store.refuse(str(error))
         compiled_for, extractor = self.position.compiled_for, self._frontend.extractor
         if compiled_for and extractor.compile_only_for(compiled_for) != self.position.is_compiled:
             msg = (
@@ -267,6 +264,26 @@ class _Run:
         if time.monotonic() >= self._next_commit_s:
             self._commit()
 
+    def _get_state(self) -> _State:
+        return _State(
+            self.position,
+            self._frontend.get_state(),
+            self._worker.get_state(),
+            self._calibrations.get_state(),
+            self._book.get_state(),
+        )
+
+    def _set_state(self, state: _State) -> None:
+        require(set(state.position.images) == set(self.position.images), "counts of images")
+        self.position = state.position
+        self._frontend.set_state(state.frontend)
+        self._worker.set_state(state.worker)
+        self._calibrations.set_state(state.calibrations)
+        self._book.set_state(state.book)
+
+    def _note(self, status: FrameStatus) -> None:
+        self.position.note(status)
+
     def _tell_of_calibration(self) -> None:
         warning = self._calibrations.warning
         if warning and warning != self._told_of_calibration:
@@ -285,7 +302,7 @@ class _Run:
         self._commit(is_last=True)
 
     def _commit(self, *, is_last: bool = False) -> None:
-        self._store.commit(take_snapshot(self._objects, self._fixed), is_last=is_last)
+        self._store.commit(pack(self._get_state()), is_last=is_last)
         self._next_commit_s = time.monotonic() + COMMIT_PERIOD_S
 
     def _compile_for_first(self, message: Any) -> None:

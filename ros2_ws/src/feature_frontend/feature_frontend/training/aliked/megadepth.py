@@ -9,7 +9,6 @@ A path that is None stands for a photograph that is not there.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ class MegaDepthScene:
         self._root = root
         try:
             info = load_npz(path)
-        except (OSError, ValueError, pickle.UnpicklingError) as error:
+        except (OSError, ValueError) as error:
             msg = f"cannot read {path}: {error}; expected a scene_info file of MegaDepth"
             raise SourceError(msg) from error
         missing = [key for key in _KEYS if key not in info]

@@ -12,7 +12,8 @@ from numpy.lib import format as npy_format
 
 __all__ = ["load_npz"]
 
-# What arrays of strings, numbers, tuples and arrays are pickled with, by NumPy 1 and 2.
+# All that is ever looked up, by exact names: what arrays of strings, numbers, tuples and arrays are pickled with, by
+# NumPy 1 and 2.
 _HARMLESS = {
     (module, name)
     for core in ("numpy.core", "numpy._core")
@@ -27,7 +28,7 @@ _HARMLESS = {
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _HARMLESS:
-            msg = f"it holds a {module}.{name}; expected numbers, text, tuples and arrays"
+            msg = f"it holds a {module}.{name}"
             raise pickle.UnpicklingError(msg)
         return super().find_class(module, name)
 
@@ -37,8 +38,7 @@ def load_npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is no .npz file, or damaged.
-        pickle.UnpicklingError: It holds objects other than numbers, text, tuples and arrays.
+        ValueError: It is no .npz file, damaged, or holds objects other than numbers, text, tuples and arrays.
     """
     arrays = {}
     try:
@@ -57,6 +57,10 @@ def _read_array(file: Any) -> np.ndarray[Any, Any]:
     read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
     shape, is_fortran, dtype = read_header(file)
     if dtype.hasobject:
-        return np.asarray(_Unpickler(file).load(), object).reshape(shape)
+        try:
+            return np.asarray(_Unpickler(file).load(), object).reshape(shape)
+        except Exception as error:  # damaged data make it raise anything
+            msg = f"{type(error).__name__}: {error}; expected numbers, text, tuples and arrays"
+            raise ValueError(msg) from error
     values = np.frombuffer(file.read(), dtype).reshape(shape, order="F" if is_fortran else "C")
     return values.copy()  # a buffer of bytes cannot be written, which torch warns of

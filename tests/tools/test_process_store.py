@@ -1,0 +1,299 @@
+"""An unfinished output that somebody has damaged or planted: refused by name, with what to do; nothing is executed."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
+pytest.importorskip("feature_frontend_msgs.msg", reason="needs the built feature_frontend_msgs")
+pytest.importorskip("rosbags", reason="needs rosbags")
+
+from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.snapshot import Snapshot
+from feature_frontend.tools.process import run
+from feature_frontend.tools.process.command import main
+from feature_frontend.tools.process.progress_store import ProgressStore, _seal
+from tests.tools.offline import files, moving
+
+OPTIONS = ("--extractor", "sift", "--max-num-keypoints", "20", "--device", "cpu", "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def images(photographs: list[npt.NDArray[np.uint8]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    for index in range(4):
+        cv2.imwrite(str(folder / f"{index + 1}.5.png"), moving(photographs, index)[..., ::-1])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def interrupted(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a run that is over, but for its bag."""
+    output = tmp_path_factory.mktemp("interrupted") / "features"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run, "COMMIT_PERIOD_S", 0.0)
+        patched.setattr(run.Output, "complete", _interrupt)
+        assert main([str(images), "-o", str(output), *OPTIONS]) == 130
+    return output
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def output(interrupted: Path) -> Iterator[Path]:
+    """The same each time; what lies beside it is restored."""
+    unfinished = interrupted.with_name("features.unfinished")
+    kept = (unfinished / "progress.db").read_bytes()
+    yield interrupted
+    shutil.rmtree(interrupted, ignore_errors=True)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    (unfinished / "progress.db").write_bytes(kept)
+
+
+def _database(output: Path) -> Path:
+    return output.with_name("features.unfinished") / "progress.db"
+
+
+def _change(output: Path, *statements: str, seals: bool = False) -> None:
+    database = sqlite3.connect(_database(output))
+    for statement in statements:
+        database.execute(statement)
+    if seals:
+        row = database.execute("SELECT job, state, is_last, messages, messages_sha256 FROM run").fetchone()
+        arrays = [data for (data,) in database.execute("SELECT data FROM arrays ORDER BY id")]
+        database.execute("UPDATE run SET sha256 = ?", (_seal(row, arrays),))
+    database.commit()
+    database.close()
+
+
+def _refusal(images: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the same command says."""
+    assert main([str(images), "-o", str(output), *OPTIONS]) == 1
+    told = capsys.readouterr().err
+    (line,) = [line for line in told.splitlines() if line.startswith("error: ")]
+    assert "Traceback" not in told
+    assert not output.exists()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("statement", "text"),
+    [
+        ("DELETE FROM messages WHERE id = 3", "messages; expected"),
+        ("DELETE FROM messages", "it holds 0 messages; expected"),
+        ("INSERT INTO messages(topic, time_ns, data) VALUES ('/status', 1, x'00')", "messages; expected"),
+        ("UPDATE messages SET id = -id", "as they were written"),
+        ("UPDATE messages SET data = zeroblob(length(data)) WHERE id = 2", "as they were written"),
+        ("UPDATE messages SET data = 'text' WHERE id = 2", "a message in it is none"),
+        ("UPDATE messages SET topic = x'ff' WHERE id = 2", "a message in it is none"),
+        ("DELETE FROM run", "0 runs are in it; expected one"),
+        ("INSERT INTO run SELECT * FROM run", "2 runs are in it; expected one"),
+        ("UPDATE run SET job = '{'", "the state in it is not as it was written"),
+        ("UPDATE run SET state = '{'", "the state in it is not as it was written"),
+        ("UPDATE run SET is_last = 0", "the state in it is not as it was written"),
+        ("UPDATE run SET sha256 = messages_sha256", "the state in it is not as it was written"),
+        ("UPDATE arrays SET data = zeroblob(length(data)) WHERE id = 1", "the state in it is not as it was written"),
+        ("UPDATE arrays SET data = 5 WHERE id = 1", "an array of the state is none"),
+        ("DELETE FROM arrays", "the state in it is not as it was written"),
+        ("DROP TABLE arrays", "no such table: arrays"),
+    ],
+)
+def test_damage_is_refused_by_name(
+    images: Path, output: Path, capsys: pytest.CaptureFixture[str], statement: str, text: str
+) -> None:
+    _change(output, statement)
+    told = _refusal(images, output, capsys)
+    assert told.startswith(f"error: {_database(output)} is damaged: ")
+    assert text in told
+    assert told.endswith(f"delete {_database(output).parent} to begin anew")
+
+
+@pytest.mark.parametrize(
+    ("statement", "text"),
+    [
+        ("UPDATE run SET state = '{'", "the kept state cannot be read"),
+        ("UPDATE run SET state = '[]'", "the kept state cannot be read"),
+        (
+            'UPDATE run SET state = replace(state, \'"next_index":4\', \'"next_index":"4"\')',
+            "a str where a int belongs",
+        ),
+        ("UPDATE run SET state = replace(state, '\"next_index\":4,', '')", "next_index of _Position"),
+        ("UPDATE run SET state = replace(state, '\"received\"', '\"__class__\"')", "expected counts of images"),
+        ("UPDATE run SET state = replace(state, '\"version\":1', '\"version\":7')", "of version 7; expected"),
+        ("UPDATE run SET job = '{'", "what it is of cannot be read"),
+        ("UPDATE run SET job = '[1]'", "what it is of cannot be read"),
+    ],
+)
+def test_what_is_sealed_and_makes_no_sense_is_refused(
+    images: Path, output: Path, capsys: pytest.CaptureFixture[str], statement: str, text: str
+) -> None:
+    _change(output, statement, seals=True)
+    assert text in _refusal(images, output, capsys)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda data: data[:-1000], lambda data: data[: len(data) // 2], lambda data: b"no database" * 1000],
+    ids=["end", "half", "other"],
+)
+def test_a_file_that_is_cut_off_is_refused(
+    images: Path, output: Path, capsys: pytest.CaptureFixture[str], spoil: Callable[[bytes], bytes]
+) -> None:
+    _database(output).write_bytes(spoil(_database(output).read_bytes()))
+    assert f"delete {_database(output).parent} to begin anew" in _refusal(images, output, capsys)
+
+
+def test_undamaged_it_goes_on(images: Path, output: Path, tmp_path: Path) -> None:
+    assert main([str(images), "-o", str(output), *OPTIONS]) == 0
+    assert main([str(images), "-o", str(tmp_path / "features"), *OPTIONS]) == 0
+    assert files(output) == files(tmp_path / "features")
+
+
+class _Popen:
+    def __init__(self, arguments: list[str]) -> None:
+        self._arguments = arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return subprocess.Popen, (self._arguments,)
+
+
+def _dotted(module: str, name: str, arguments: bytes) -> bytes:
+    """A pickle of protocol 4 that calls `name`, with dots, of a module."""
+
+    def text(value: str) -> bytes:
+        return b"\x8c" + bytes([len(value)]) + value.encode()
+
+    return b"\x80\x04" + text(module) + text(name) + b"\x93" + arguments + b"\x85R."
+
+
+def _exploits(marker: Path) -> list[bytes]:
+    command = ["touch", str(marker)]
+    as_list = pickle.dumps(command, 4)[2:-1]
+    if as_list[:1] == b"\x95":  # without the frame
+        as_list = as_list[9:]
+    as_text = pickle.dumps(f"touch {marker}", 4)[11:-1]
+    return [
+        _dotted("feature_frontend.tools.process.jobs", "subprocess.Popen", as_list),
+        _dotted("feature_frontend.training.export", "subprocess.check_call", as_list),
+        _dotted("feature_frontend.tools.process.run", "json.codecs.sys.modules", as_text),
+        _dotted("os", "system", as_text),
+        _dotted("builtins", "exec", pickle.dumps(f"open({str(marker)!r}, 'w')", 4)[11:-1]),
+        pickle.dumps({"position": _Popen(command)}),
+        pickle.dumps({"position": _Popen(command)}, 0),
+    ]
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_planted_code_does_nothing(
+    images: Path, output: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, number: int
+) -> None:
+    marker = tmp_path / "executed"
+    exploit = _exploits(marker)[number]
+    # Where they are let in, they work.
+    if number in {0, 3, 4, 5}:
+        done = pickle.loads(exploit)
+        if isinstance(done, subprocess.Popen):
+            done.wait()
+        elif isinstance(done, dict):
+            done["position"].wait()
+        assert marker.exists()
+        marker.unlink()
+    # In a file as this version writes them, with all its hashes right: as the state, and as an array.
+    state = exploit.decode("latin-1").replace("'", "''").replace("\0", "")
+    for statement in (f"UPDATE run SET state = '{state}'", f"UPDATE arrays SET data = x'{exploit.hex()}' WHERE id = 1"):
+        kept = _database(output).read_bytes()
+        _change(output, statement, seals=True)
+        assert "the kept state cannot be read" in _refusal(images, output, capsys)
+        _database(output).write_bytes(kept)
+    # In one as versions before wrote them.
+    _database(output).unlink()
+    _change(
+        output,
+        "CREATE TABLE job(description TEXT NOT NULL)",
+        "CREATE TABLE state(snapshot BLOB NOT NULL, is_last INTEGER NOT NULL)",
+        "CREATE TABLE messages(id INTEGER PRIMARY KEY, topic TEXT NOT NULL, time_ns INTEGER, data BLOB NOT NULL)",
+        f"INSERT INTO state VALUES (x'{exploit.hex()}', 0)",
+    )
+    told = _refusal(images, output, capsys)
+    assert "is of another version of this program (its tables are of version 0, expected 2)" in told
+    assert f"delete {_database(output).parent} to begin anew" in told
+    assert not marker.exists()
+
+
+def test_a_later_version_is_refused(tmp_path: Path) -> None:
+    with ProgressStore(tmp_path) as store:
+        store.begin({"input": "a"})
+    database = sqlite3.connect(tmp_path / "progress.db")
+    database.execute("PRAGMA user_version = 3")
+    database.close()
+    with pytest.raises(FeatureFrontendError, match=r"its tables are of version 3, expected 2\); go on with that one"):
+        ProgressStore(tmp_path)
+
+
+def test_what_comes_back_otherwise_is_found_at_the_end(tmp_path: Path) -> None:
+    with ProgressStore(tmp_path) as store:
+        store.begin({"input": "a"})
+        for index in range(3):
+            store.add("/status", index, bytes([index]))
+        store.commit(Snapshot("{}", [b"12"]))
+        assert [data for _, _, data in store.messages()] == [b"\0", b"\1", b"\2"]
+        store._database.execute("UPDATE messages SET data = x'05' WHERE id = 2")
+        with pytest.raises(FeatureFrontendError, match="3 messages were written, and others came back"):
+            list(store.messages())
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"sha256": 5, "images": {}, "missing": []}'], ids=range(5))
+def test_a_damaged_record_of_a_finished_bag_is_none(
+    images: Path, output: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    assert main([str(images), "-o", str(output), *OPTIONS]) == 0
+    capsys.readouterr()
+    (output / "process.json").write_text(content)
+    assert main([str(images), "-o", str(output), *OPTIONS]) == 1
+    assert (
+        f"{output} exists already; delete it, choose another --output, or give --overwrite" in capsys.readouterr().err
+    )
+
+
+def test_a_disk_without_space_is_told_with_what_to_do(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "features"
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "COMMIT_PERIOD_S", 0.0)
+        added = []
+        add = ProgressStore.add
+
+        def fill(store: ProgressStore, *message: Any) -> None:
+            add(store, *message)
+            added.append(message)
+            if len(added) == 9:
+                # SQLite's own bound on the file: the same error as of a full disk.
+                pages = store._database.execute("PRAGMA page_count").fetchone()[0]
+                store._database.execute(f"PRAGMA max_page_count = {pages}")
+
+        patched.setattr(ProgressStore, "add", fill)
+        assert main([str(images), "-o", str(output), *OPTIONS]) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    path = output.with_name("features.unfinished") / "progress.db"
+    assert told == (
+        f"error: {path} cannot be written: no space is left; free some and run the same command again, it goes on "
+        "from there"
+    )
+    assert main([str(images), "-o", str(output), *OPTIONS]) == 0
+    assert main([str(images), "-o", str(tmp_path / "undisturbed"), *OPTIONS]) == 0
+    assert files(output) == files(tmp_path / "undisturbed")

@@ -10,7 +10,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LOSSLESS", "encoded", "tiff", "with_orientation"]
+__all__ = [
+    "LOSSLESS",
+    "damaged_corpus",
+    "encoded",
+    "jpeg_by_hand",
+    "png_by_hand",
+    "png_chunk",
+    "tiff",
+    "with_orientation",
+]
 
 # By suffix, the types of samples and the numbers of channels that files of the kind can have, with an alpha channel
 # as the fourth, or the second where there is one of grey.
@@ -96,6 +105,92 @@ def with_orientation(data: bytes, suffix: str, orientation: int) -> bytes:
     )
     body = b"WEBP" + extended + image + b"EXIF" + struct.pack("<I", len(exif)) + exif
     return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG file with its length and checksum."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png_by_hand(
+    width: int, height: int, bits: int, colour: int, compressed: bytes, before: bytes = b"", *, interlaced: bool = False
+) -> bytes:
+    """A PNG file of any header, around compressed pixels of any kind; `before` are chunks in front of them."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlaced))
+    return b"\x89PNG\r\n\x1a\n" + header + before + png_chunk(b"IDAT", compressed) + png_chunk(b"IEND", b"")
+
+
+def jpeg_by_hand(
+    width: int, height: int, scans: list[tuple[bytes, int, int, int, int]], codes: bytes, *, frame: int = 0xC2
+) -> bytes:
+    """A JPEG file of three components and any scans: (components, first and last coefficient, high and low bit).
+
+    The Huffman code 0 is the difference 0 and, of other coefficients, a run of blocks that end; `codes` fill each scan.
+    """
+    file = b"\xff\xd8" + _segment(0xDB, b"\0" + b"\1" * 64)
+    components = b"".join(bytes((number, 0x11, 0)) for number in (1, 2, 3))
+    file += _segment(frame, struct.pack(">BHHB", 8, height, width, 3) + components)
+    file += _segment(0xC4, bytes((0, 1, *[0] * 15, 0)))
+    file += _segment(0xC4, bytes((0x10, 1, 1, *[0] * 14, 0xE0, 0)))
+    for names, first, last, high, low in scans:
+        listed = b"".join(bytes((name, 0)) for name in names)
+        file += _segment(0xDA, bytes((len(names),)) + listed + bytes((first, last, high << 4 | low))) + codes
+    return file + b"\xff\xd9"
+
+
+def damaged_corpus(count: int) -> list[bytes]:
+    """Files of every kind that is read, `count` times each with other damage, and PNG and JPEG damaged with care."""
+    chance = np.random.default_rng(0)
+    noise = chance.integers(0, 255, (48, 64, 3), np.uint8)
+    whole = [encoded(noise, suffix) for suffix in (".png", ".jpg", ".bmp", ".webp", ".tiff", ".ppm")]
+    whole.append(cv2.imencode(".tiff", noise)[1].tobytes())
+    whole.append(encoded(noise, ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1))
+    whole.append(encoded(noise, ".jpg", cv2.IMWRITE_JPEG_RST_INTERVAL, 2))
+    corpus = []
+    for data in whole:
+        for number in range(count):
+            damaged = bytearray(data)
+            # By turns at the front, where the headers are, and anywhere.
+            limit = min(len(data), 300) if number % 2 else len(data)
+            for place in chance.integers(0, limit, chance.integers(1, 9)):
+                damaged[place] = chance.integers(0, 256)
+            cut = chance.integers(1, len(data)) if number % 5 == 0 else len(data)
+            corpus.append(bytes(damaged[:cut]) + (data[-2:] if data[:1] == b"\xff" else b""))
+    rows = b"".join(b"\0" + row.tobytes() for row in noise[..., 0])
+    pixels = zlib.compress(rows)
+    short, long, filtered = zlib.compress(rows[:999]), zlib.compress(rows * 9), zlib.compress(b"\x09" * len(rows))
+    corpus += [png_by_hand(64, 48, 8, 0, data) for data in (short, long, filtered, b"", pixels[:-4] + b"1234")]
+    corpus += [png_by_hand(64, 48, 8, 0, b"\x78\x9c" + b"\xff" * 99), png_by_hand(1, 2_000_000, 8, 0, pixels)]
+    corpus += [png_by_hand(64, 48, bits, colour, pixels) for bits in (1, 3, 8, 16) for colour in (0, 2, 3, 5, 6)]
+    odd = [(b"PLTE", 6), (b"PLTE", 7), (b"PLTE", 0), (b"ABCD", 7), (b"IHDR", 13), (b"iCCP", 9), (b"tRNS", 1)]
+    corpus += [
+        png_by_hand(64, 48, 8, colour, pixels, png_chunk(kind, bytes(size)) * times)
+        for kind, size in odd
+        for times in (1, 3, 400)
+        for colour in (0, 3)
+    ]
+    corpus += [
+        jpeg_by_hand(64, 48, [scan] * 3, codes) for scan in _ODD_SCANS for codes in (b"", b"\0" * 99, b"\x5a" * 99)
+    ]
+    corpus += [whole[1][:-2] + b"\x12\x34" * 9 + whole[1][-2:], whole[1][: len(whole[1]) // 2] + whole[1][-2:]]
+    return corpus
+
+
+# In a progressive file: one after the other where they may not, of components that are not there.
+_ODD_SCANS = (
+    (b"\1\2\3", 0, 0, 0, 0),
+    (b"\1\2\3", 0, 0, 1, 0),
+    (b"\1", 1, 63, 0, 0),
+    (b"\1", 1, 63, 3, 1),
+    (b"\1", 0, 63, 0, 0),
+    (b"\1", 40, 20, 0, 0),
+    (b"\7", 1, 63, 0, 0),
+    (b"", 0, 0, 0, 0),
+)
+
+
+def _segment(marker: int, content: bytes) -> bytes:
+    return bytes((0xFF, marker)) + struct.pack(">H", len(content) + 2) + content
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

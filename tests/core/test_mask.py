@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -250,3 +251,28 @@ def test_a_mask_file_that_is_none_is_named(tmp_path: Path) -> None:
         (tmp_path / "mask.png").write_bytes(content)
         with pytest.raises(SettingsError, match=r"mask\.png', which holds no image"):
             read_mask_file(str(tmp_path / "mask.png"))
+
+
+def test_a_mask_has_the_limits_of_an_image(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "large.png").write_bytes(b"")
+    os.truncate(tmp_path / "large.png", 2**33)
+    assert cv2.imwrite(str(tmp_path / "mask.png"), np.ones((50, 60), np.uint8))
+    refused = {
+        str(tmp_path / "pipe.png"): "it is no regular file",
+        "/dev/zero": "it is no regular file",
+        str(tmp_path): "Is a directory",
+        str(tmp_path / "large.png"): "it has 8589934592 bytes; expected at most",
+        str(tmp_path / "mask.png"): "60x50 px; expected at most 2999 px",
+        "~nobody-at-all/mask.png": "where there is no file",
+        "mask\0.png": "no file can have such a name",
+        "mask\ud800.png": "no file can have such a name",
+        "x" * 5000: "name too long",
+        "x/" * 5000: "name too long",
+    }
+    for path, reason in refused.items():
+        with pytest.raises(SettingsError, match=f"mask_path is .*{reason}") as caught:
+            read_mask_file(path, max_pixels=2999)
+        assert len(str(caught.value)) < 600
+        assert str(caught.value).isprintable()
+    assert read_mask_file(str(tmp_path / "mask.png")).all()

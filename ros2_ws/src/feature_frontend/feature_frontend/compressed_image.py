@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
 import cv2
@@ -32,7 +33,10 @@ class CompressedImageMessage(Protocol):
 
 
 def decode_compressed_image(
-    message: CompressedImageMessage, intensity: IntensityRange = DEFAULT_INTENSITY, max_pixels: int = MAX_IMAGE_PIXELS
+    message: CompressedImageMessage,
+    intensity: IntensityRange = DEFAULT_INTENSITY,
+    max_pixels: int = MAX_IMAGE_PIXELS,
+    max_decoding_ms: float = math.inf,
 ) -> Uint8Array:
     """The pixels of a compressed image message as (H, W) grey or (H, W, 3) RGB uint8.
 
@@ -42,21 +46,26 @@ def decode_compressed_image(
         message: A `sensor_msgs/CompressedImage` with a JPEG or PNG file, whichever library read it.
         intensity: How samples of 16 bits become grey levels.
         max_pixels: Most pixels of an image that is accepted.
+        max_decoding_ms: Longest time, as estimated from the header, that decoding may take, ms; of a node
+            `live_decoding_ms(max_pixels)`.
 
     Raises:
         DamagedImageError: The data are empty, cut off or damaged.
-        ImageError: They are no JPEG or PNG file, or announce more than `max_pixels`; or the
-            message is a compressedDepth image.
+        ImageError: They are no JPEG or PNG file, or announce more than `max_pixels`, or would take longer than
+            `max_decoding_ms`; or the message is a compressedDepth image.
     """
-    return intensity.to_grey_levels(compressed_image_samples(message, max_pixels))
+    return intensity.to_grey_levels(compressed_image_samples(message, max_pixels, max_decoding_ms))
 
 
-def compressed_image_samples(message: CompressedImageMessage, max_pixels: int = MAX_IMAGE_PIXELS) -> npt.NDArray[Any]:
+def compressed_image_samples(
+    message: CompressedImageMessage, max_pixels: int = MAX_IMAGE_PIXELS, max_decoding_ms: float = math.inf
+) -> npt.NDArray[Any]:
     """The samples of a compressed image message as (H, W) grey or (H, W, 3) RGB, of the depth that its file has.
 
     Args:
         message: As for `decode_compressed_image`.
-        max_pixels: Most pixels of an image that is accepted.
+        max_pixels: As for `decode_compressed_image`.
+        max_decoding_ms: As for `decode_compressed_image`.
 
     Raises:
         ImageError: As `decode_compressed_image`.
@@ -68,7 +77,7 @@ def compressed_image_samples(message: CompressedImageMessage, max_pixels: int = 
         )
         raise ImageError(msg)
     try:
-        pixels = decode_stored(read_header(bytes(message.data), max_pixels, _KINDS))
+        pixels = decode_stored(read_header(bytes(message.data), max_pixels, _KINDS, max_decoding_ms))
     except ImageError as error:
         msg = f"compressed {error}"
         raise type(error)(msg) from error

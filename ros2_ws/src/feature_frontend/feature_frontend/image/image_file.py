@@ -16,7 +16,9 @@ import numpy.typing as npt
 
 from feature_frontend.encodings import COLOUR_SAMPLES, MAX_IMAGE_PIXELS, to_rgb
 from feature_frontend.errors import DamagedImageError, ImageError
-from feature_frontend.image.headers import ImageHeader, read_header
+from feature_frontend.image.headers import read_header
+from feature_frontend.image.image_header import ImageHeader
+from feature_frontend.runtime.c_stderr import decoders_are_quiet
 from feature_frontend.runtime.files import read_regular_file
 
 __all__ = ["IMAGE_SUFFIXES", "ImageFile", "decode_stored", "encode_file", "read_image_file"]
@@ -73,8 +75,9 @@ def decode_stored(header: ImageHeader) -> npt.NDArray[Any]:
         ImageError: It holds another size than it announces.
     """
     try:
-        # The only flag with which no version of OpenCV turns, converts or shortens anything.
-        stored = cv2.imdecode(np.frombuffer(header.data, np.uint8), cv2.IMREAD_UNCHANGED)
+        with decoders_are_quiet():
+            # The only flag with which no version of OpenCV turns, converts or shortens anything.
+            stored = cv2.imdecode(np.frombuffer(header.data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         # Its text names lines of OpenCV's sources.
         stored = None

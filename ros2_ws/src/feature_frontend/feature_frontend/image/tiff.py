@@ -48,8 +48,11 @@ class TiffDirectory:
 
     def value(self, tag: int, default: int) -> int:
         """The first integer of a tag."""
-        found = self.values(tag)
-        return found[0] if found else default
+        entry = self.entries.get(tag)
+        if entry is None or not entry.count:
+            return default
+        (first,) = struct.unpack_from(entry.format, self.data, entry.offset)
+        return int(first)
 
 
 def is_tiff(data: bytes) -> bool:
@@ -62,7 +65,7 @@ def tiff_directories(data: bytes) -> Iterator[TiffDirectory]:
 
     Raises:
         struct.error: A directory lies beyond the end of the file.
-        ValueError: The directories are endless, or one has too many entries.
+        ValueError: The directories are endless or lie on each other, or one has too many entries.
     """
     order = "<" if data[:2] == b"II" else ">"
     is_big = data[2:4] in {b"+\0", b"\0+"}
@@ -71,6 +74,7 @@ def tiff_directories(data: bytes) -> Iterator[TiffDirectory]:
     inline_bytes = struct.calcsize(order + next_format)
     (offset,) = struct.unpack_from(order + next_format, data, 8 if is_big else 4)
     seen: set[int] = set()
+    listed_bytes = 0
     while offset:
         if offset in seen or len(seen) > _MAX_DIRECTORIES:
             msg = "its directories lead back to each other"
@@ -79,6 +83,10 @@ def tiff_directories(data: bytes) -> Iterator[TiffDirectory]:
         (count,) = struct.unpack_from(order + count_format, data, offset)
         if count > _MAX_ENTRIES:
             msg = f"a directory has {count} entries"
+            raise ValueError(msg)
+        listed_bytes += count * (inline + inline_bytes)
+        if listed_bytes > len(data):
+            msg = "its directories lie on each other"
             raise ValueError(msg)
         offset += struct.calcsize(order + count_format)
         entries = {}

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from typing import Any
 
@@ -29,6 +30,7 @@ def image_to_array(
     message: Image | CompressedImage,
     intensity: IntensityRange = DEFAULT_INTENSITY,
     max_pixels: int = MAX_IMAGE_PIXELS,
+    max_decoding_ms: float = math.inf,
 ) -> Uint8Array:
     """The pixels of `message` as (H, W) grey or (H, W, 3) RGB uint8; a view of the message's buffer where possible.
 
@@ -36,13 +38,14 @@ def image_to_array(
         message: A raw image, or a JPEG or PNG file in a message.
         intensity: How samples of more than 8 bits become grey levels.
         max_pixels: Most pixels of an image that is accepted.
+        max_decoding_ms: As of `decode_compressed_image`; of a node `live_decoding_ms(max_pixels)`.
 
     Raises:
         ImageError: As `decode_image` and `decode_compressed_image`; or the encoding is not supported here and cv_bridge
             is missing or refuses it.
     """
     if isinstance(message, CompressedImage):
-        return decode_compressed_image(message, intensity, max_pixels)
+        return decode_compressed_image(message, intensity, max_pixels, max_decoding_ms)
     if message.encoding in ENCODINGS:
         return decode_image(message, intensity, max_pixels)
     check_image_size(message.height, message.width, max_pixels)

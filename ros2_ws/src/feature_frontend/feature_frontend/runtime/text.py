@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from feature_frontend.runtime.files import readable_name
 
-__all__ = ["printable", "quoted", "short_text"]
+__all__ = ["PATH_CHARACTERS", "printable", "quoted", "short_text"]
+
+PATH_CHARACTERS = 250
+"""Of a path in quotes; an encoding or a name needs fewer."""
 
 _QUOTED_CHARACTERS = 60
 _LINES, _CHARACTERS = 3, 600
@@ -12,9 +15,9 @@ _LINES, _CHARACTERS = 3, 600
 _MOST_CHARACTERS = 4000
 
 
-def quoted(text: str) -> str:
-    """A word of a sender or a file (an encoding, a name, a path) in quotes, cut after 60 characters."""
-    return repr(text if len(text) <= _QUOTED_CHARACTERS else f"{text[:_QUOTED_CHARACTERS]}...")
+def quoted(text: str, characters: int = _QUOTED_CHARACTERS) -> str:
+    """A word of a sender or a file (an encoding, a name, a path) in quotes, cut where it is longer than a word."""
+    return repr(text if len(text) <= characters else f"{text[:characters]}...")
 
 
 def short_text(text: object) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -48,10 +50,14 @@ class MaskPairing(Generic[F, M]):
 
     Args:
         capacity: Most images, and most masks, that are held; the oldest go first.
+        max_bytes: Most bytes of masks that are held, but for the newest, which always is.
+        size: Bytes that a mask takes.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, max_bytes: float = math.inf, size: Callable[[M], int] = lambda _mask: 0) -> None:
         self._capacity = capacity
+        self._max_bytes = max_bytes
+        self._size = size
         self._waiting: deque[_Waiting[F]] = deque()
         self._released: list[tuple[F, PairedMask[M]]] = []
         self._masks: dict[int, M] = {}  # by stamp in ns, in rising order
@@ -70,14 +76,21 @@ class MaskPairing(Generic[F, M]):
         if len(self._waiting) > self._capacity:
             self._let_go(1, f"its mask had not come when {self._capacity} later images waited")
 
-    def add_mask(self, mask: M, stamp_ns: int) -> None:
-        """Takes the mask of the image with this stamp; one of the same stamp is replaced."""
+    def add_mask(self, mask: M, stamp_ns: int) -> int:
+        """Takes the mask of the image with this stamp; one of the same stamp is replaced.
+
+        Returns:
+            How many older masks have made room for it, unused.
+        """
         if self._masks and stamp_ns < self._newest_ns():
             self._masks.clear()
             self._masks_began_anew = True
         self._masks[stamp_ns] = mask
-        if len(self._masks) > self._capacity:
+        removed = 0
+        while len(self._masks) > 1 and (len(self._masks) > self._capacity or self._num_bytes() > self._max_bytes):
             del self._masks[next(iter(self._masks))]
+            removed += 1
+        return removed
 
     def release(self, now_s: float) -> list[tuple[F, PairedMask[M]]]:
         """The images whose waiting is over at `now_s` on the monotonic clock, each with its mask, as they came."""
@@ -120,6 +133,9 @@ class MaskPairing(Generic[F, M]):
             del self._masks[stamp]
         age_ms = (stamp_ns - found_ns) / _NS_PER_MS
         return PairedMask(self._masks[found_ns], age_ms, cause if age_ms else "")
+
+    def _num_bytes(self) -> int:
+        return sum(map(self._size, self._masks.values()))
 
     def _newest_ns(self) -> float:
         return next(reversed(self._masks), float("-inf"))

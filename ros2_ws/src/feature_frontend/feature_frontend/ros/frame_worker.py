@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from std_msgs.msg import Header
 
 from feature_frontend.allocation import reserve_slack
 from feature_frontend.epipolar_check import EpipolarCheck
-from feature_frontend.errors import DamagedImageError, FeatureFrontendError
+from feature_frontend.errors import DamagedImageError, FeatureFrontendError, ImageError
 from feature_frontend.extractors.extractor import Mask
 from feature_frontend.frame_queue import FrameQueue
 from feature_frontend.frontend import FrameResult, Frontend
@@ -29,16 +28,19 @@ from feature_frontend.ros.calibration_watch import CalibrationWatch
 from feature_frontend.ros.frame_masks import FrameMasks, MaskCounts
 from feature_frontend.ros.frame_store import FrameStore, StoredFrame
 from feature_frontend.ros.image_input import pixels_of
+from feature_frontend.ros.mask_topic import TopicMask
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.result_topics import ResultTopics
 from feature_frontend.ros.status import FrameTimes
 from feature_frontend.ros.stereo_topics import StereoTopics, right_pixels
+from feature_frontend.runtime.text import short_text
 
 __all__ = ["WARM_UP_SIZE", "Frame", "FrameWorker"]
 
 WARM_UP_SIZE = (240, 320)
 _MS_PER_S = 1e3
-_REFUSAL_LOG_S = 1.0
+_LOG_S = 5.0
+_NS_PER_S = 1_000_000_000
 _SETTLED_FRAMES = 3  # of one model and size, until all that a frame needs has been asked for
 
 
@@ -48,7 +50,7 @@ class Frame:
 
     message: Image | CompressedImage
     received_s: float
-    mask: PairedMask[Image] | None = None
+    mask: PairedMask[TopicMask] | None = None
     right: Image | CompressedImage | None = None
 
 
@@ -63,6 +65,7 @@ class FrameWorker:
         logger: Of the node.
         is_ros_up: Whether there is still somebody to publish to.
         stereo: Takes pairs; None for one camera.
+        note_failure: Told what was raised where no frame is to blame, and where; None to have it raised.
 
     Attributes:
         image_size: (height, width) px of the latest image; WARM_UP_SIZE before the first one.
@@ -78,6 +81,7 @@ class FrameWorker:
         logger: Any,
         is_ros_up: Callable[[], bool],
         stereo: StereoTopics | None = None,
+        note_failure: Callable[[str, Exception], None] | None = None,
     ) -> None:
         self.image_size = WARM_UP_SIZE
         self.lost = LostImages()
@@ -92,6 +96,7 @@ class FrameWorker:
         self._logger = logger
         self._is_ros_up = is_ros_up
         self._stereo = stereo
+        self._note_failure = note_failure
         self._changes: deque[Callable[[Frontend], None]] = deque()
         self._remark = ""
         self._last_refusal = ""
@@ -138,6 +143,10 @@ class FrameWorker:
         if self._thread is None:
             self._apply_changes()
 
+    def use_mask_file(self, path: str, mask: npt.NDArray[np.uint8] | None) -> None:
+        """Has the mask of `mask_path` used from the next frame on; it has been read already."""
+        self.change(lambda _frontend: self._masks.use_file(path, mask))
+
     def remark(self, text: str) -> None:
         """Puts `text` into the status of the next frame processed that has nothing else to say."""
 
@@ -151,19 +160,29 @@ class FrameWorker:
             change = self._changes.popleft()
             try:
                 change(self._frontend)
-            except Exception:
+            except Exception as error:
                 # Such as a GPU that is gone: the frames that follow say what they can and cannot do.
-                self._logger.error(f"a change between two frames failed: {traceback.format_exc()}")
+                if self._note_failure is None:
+                    raise
+                self._note_failure("a change between two frames", error)
 
     def _work(self, queue: FrameQueue[Frame]) -> None:
         settled, count = None, 0
-        while (frame := queue.get()) is not None and self.process(frame):
-            extractor = self._frontend.extractor
-            kind = extractor.identity, extractor.execution, self.image_size
-            settled, count = kind, count + 1 if kind == settled else 1
-            # On a GPU the maps are not in this heap, and a Jetson's memory is the GPU's, too.
-            if count == _SETTLED_FRAMES and extractor.device.type == "cpu":
-                reserve_slack()
+        while (frame := queue.get()) is not None:
+            try:
+                if not self.process(frame):
+                    return
+                extractor = self._frontend.extractor
+                kind = extractor.identity, extractor.execution, self.image_size
+                settled, count = kind, count + 1 if kind == settled else 1
+                # On a GPU the maps are not in this heap, and a Jetson's memory is the GPU's, too.
+                if count == _SETTLED_FRAMES and extractor.device.type == "cpu":
+                    reserve_slack()
+            except Exception as error:
+                # Not even a refusal could be published; the frames that follow may be luckier.
+                if not self._is_ros_up() or self._note_failure is None:
+                    return
+                self._note_failure("the thread of the frames", error)
 
     def process(self, frame: Frame) -> bool:
         """Processes a frame in the calling thread; False where there is nobody left to tell what became of it."""
@@ -174,13 +193,16 @@ class FrameWorker:
         except Exception as error:
             if not self._is_ros_up():
                 return False
-            self.refuse(frame, f"{type(error).__name__}: {error}")
+            self.refuse(frame, f"{type(error).__name__}: {short_text(error)}")
         return True
 
     def _process(self, frame: Frame) -> None:
         self._apply_changes()
         header = frame.message.header
         start_s = time.monotonic()
+        if header.stamp.nanosec >= _NS_PER_S:
+            msg = f"its stamp has {header.stamp.nanosec} ns beside the seconds; expected less than a second"
+            raise ImageError(msg)
         image = pixels_of(frame.message, self._frontend.settings)
         right = None if frame.right is None else right_pixels(frame.right, self._frontend.settings)
         converted_s = time.monotonic()
@@ -215,7 +237,7 @@ class FrameWorker:
         result, shortage = self._memory_keeper.run(process, self._frontend.free_memory, now_s)
         if shortage:
             self._remark = shortage
-            self._logger.warning(shortage)
+            self._logger.warning(shortage, throttle_duration_sec=_LOG_S)
         return result
 
     def _publish(self, header: Header, result: FrameResult) -> tuple[FrameResult, float]:
@@ -236,7 +258,7 @@ class FrameWorker:
         step = self._rate_keeper.note((now_s - received_s) * _MS_PER_S, now_s, deadline_ms)
         if step is not None:
             self._remark = step.reason
-            self._logger.info(step.reason)
+            self._logger.info(step.reason, throttle_duration_sec=_LOG_S)
 
     def _keep(self, header: Header) -> None:
         features = self._frontend.latest_features
@@ -248,8 +270,8 @@ class FrameWorker:
         if is_lost:
             self.lost.note(reason)
         # A camera that sends one bad image mostly sends thousands: a reason is logged when it is new, and not more than
-        # one a second, for they may differ in a number; status has each.
+        # one in a few seconds, for they may differ in a number; status has each.
         if reason != self._last_refusal:
-            self._logger.error(f"image refused: {reason}", throttle_duration_sec=_REFUSAL_LOG_S)
+            self._logger.error(f"image refused: {reason}", throttle_duration_sec=_LOG_S)
             self._last_refusal = reason
         self._topics.refused(frame.message.header, frame.received_s, reason)

@@ -37,6 +37,7 @@ def _run(arguments: list[str], hand_over: Callable[[], None]) -> int:
     from rclpy.executors import ExternalShutdownException
 
     from feature_frontend.errors import FeatureFrontendError
+    from feature_frontend.ros.callback_guard import GuardedExecutor
     from feature_frontend.ros.node import FrontendNode
 
     try:
@@ -48,7 +49,7 @@ def _run(arguments: list[str], hand_over: Callable[[], None]) -> int:
     try:
         node = FrontendNode(_load, arguments)
         hand_over()
-        rclpy.spin(node)
+        rclpy.spin(node, GuardedExecutor(node.guard))
     except FeatureFrontendError as error:
         return _fail(str(error))
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -45,7 +45,10 @@ def _shared_memory(pid: int) -> set[Path]:
 
 
 class RunningNode:
-    """The executable `frontend`; ends with the block, by Ctrl-C first."""
+    """The executable `frontend`; ends with the block, by Ctrl-C first.
+
+    A callback that has raised, which the node survives and only logs, fails the test.
+    """
 
     def __init__(self, domain_id: int, *parameters: str, arguments: Sequence[str] = ()) -> None:
         # Compiling in the background would take the cores from the tests that run meanwhile.
@@ -89,6 +92,7 @@ class RunningNode:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
+        assert "the node goes on" not in output, output
         return self.process.returncode, time.monotonic() - start_s, output
 
 

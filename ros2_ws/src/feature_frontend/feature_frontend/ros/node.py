@@ -288,7 +288,7 @@ class FrontendNode(GuardedNode):
         if is_same_model(self._settings, self._model):
             self._loader.cancel()
         elif wanted is None or not is_same_model(self._settings, wanted):
-            self._loader.request(self._settings, self._worker.image_size)
+            self._loader.request((self._settings, self._worker.image_size))
         else:
             loaded = self._loader.take()
             if loaded is not None:

@@ -61,6 +61,7 @@ class MaskPairing(Generic[F, M]):
         self._waiting: deque[_Waiting[F]] = deque()
         self._released: list[tuple[F, PairedMask[M]]] = []
         self._masks: dict[int, M] = {}  # by stamp in ns, in rising order
+        self._refused: dict[int, M] = {}  # by stamp in ns, as they came
         self._latest_ns: int | None = None
         self._masks_began_anew = False
 
@@ -86,17 +87,25 @@ class MaskPairing(Generic[F, M]):
             self._masks.clear()
             self._masks_began_anew = True
         self._masks[stamp_ns] = mask
+        self._refused.pop(stamp_ns, None)
         removed = 0
         while len(self._masks) > 1 and (len(self._masks) > self._capacity or self._num_bytes() > self._max_bytes):
             del self._masks[next(iter(self._masks))]
             removed += 1
         return removed
 
+    def refuse_mask(self, mask: M, stamp_ns: int) -> None:
+        """Takes a malformed mask: it concerns no image but that of its stamp, and none where a good one came first."""
+        if stamp_ns not in self._masks:
+            self._refused[stamp_ns] = mask
+        if len(self._refused) > self._capacity:
+            del self._refused[next(iter(self._refused))]
+
     def release(self, now_s: float) -> list[tuple[F, PairedMask[M]]]:
         """The images whose waiting is over at `now_s` on the monotonic clock, each with its mask, as they came."""
         while self._waiting:
             first = self._waiting[0]
-            if self._newest_ns() >= first.stamp_ns:
+            if self._newest_ns() >= first.stamp_ns or first.stamp_ns in self._refused:
                 self._let_go(1, "a later image's mask came instead of its own")
             elif first.deadline_s <= now_s:
                 self._let_go(1, first.too_late)
@@ -111,6 +120,7 @@ class MaskPairing(Generic[F, M]):
         self._released.clear()
         self._waiting.clear()
         self._masks.clear()
+        self._refused.clear()
         return left
 
     @property
@@ -125,6 +135,8 @@ class MaskPairing(Generic[F, M]):
             self._released.append((first.image, self._pair(first.stamp_ns, cause)))
 
     def _pair(self, stamp_ns: int, cause: str) -> PairedMask[M]:
+        if stamp_ns in self._refused:
+            return PairedMask(self._refused.pop(stamp_ns), 0.0, "")
         up_to_image = [stamp for stamp in self._masks if stamp <= stamp_ns]
         if not up_to_image:
             return PairedMask(None, 0.0, cause)

@@ -49,7 +49,7 @@ class TopicMask:
     @property
     def num_bytes(self) -> int:
         """Memory that it takes."""
-        return self.pixels.nbytes if self.pixels is not None else len(self.problem)
+        return 0 if self.pixels is None else self.pixels.nbytes
 
 
 def mask_from_message(message: Image, max_pixels: int) -> TopicMask:
@@ -114,19 +114,23 @@ class MaskTopic(Generic[F]):
             return self._pairing.clear()
 
     def _on_mask(self, message: Image) -> None:
-        mask = mask_from_message(message, self._max_pixels())
+        mask, stamp_ns = mask_from_message(message, self._max_pixels()), stamp_to_ns(message.header.stamp)
         if mask.problem:
             # Said of its image, too, in case that comes.
             self._node.get_logger().warning(f"mask refused: {mask.problem}", throttle_duration_sec=_LOG_S)
-        with self._lock:
-            removed = self._pairing.add_mask(mask, stamp_to_ns(message.header.stamp))
-        if removed:
+            with self._lock:
+                self._pairing.refuse_mask(mask, stamp_ns)
+        elif removed := self._add(mask, stamp_ns):
             self._node.get_logger().warning(
                 f"masks come without images of their stamps: the oldest are given up, now {removed}; expected in each "
                 "the stamp of its image",
                 throttle_duration_sec=_LOG_S,
             )
         self._release_ready()
+
+    def _add(self, mask: TopicMask, stamp_ns: int) -> int:
+        with self._lock:
+            return self._pairing.add_mask(mask, stamp_ns)
 
     def _release_ready(self) -> None:
         with self._lock:

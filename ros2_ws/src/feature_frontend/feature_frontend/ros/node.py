@@ -311,7 +311,7 @@ class FrontendNode(GuardedNode):
             loaded = self._mask_loader.take()
             if loaded is not None and loaded.problem:
                 reason = f"the mask stays {quoted(self._mask_path)}: {loaded.problem}"
-                self.get_logger().error(reason, throttle_duration_sec=_LOG_S)
+                self.get_logger().error(reason)
                 self._worker.remark(reason)
                 self.set_parameters([Parameter("mask_path", value=self._mask_path)])
                 self._settings = read_settings(self)
@@ -328,7 +328,7 @@ class FrontendNode(GuardedNode):
         if loaded.frontend is None:
             assert self._extractor is not None
             reason = f"the model stays {self._extractor.identity}: {loaded.problem}"
-            self.get_logger().error(reason, throttle_duration_sec=_LOG_S)
+            self.get_logger().error(reason)
             self._worker.remark(reason)
             self._tell_model_in_use()
             return

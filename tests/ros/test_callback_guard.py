@@ -7,8 +7,10 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -25,6 +27,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
 from feature_frontend.frontend import Frontend
+from feature_frontend.ros import frame_worker, mask_loader
 from feature_frontend.ros.callback_guard import CallbackGuard, GuardedExecutor
 from feature_frontend.ros.frame_worker import FrameWorker
 from feature_frontend.ros.node import FrontendNode
@@ -300,3 +303,46 @@ def test_a_failure_that_comes_again_and_again_is_told_once(domain_id: int, capfd
     assert printed.count("one failed in test_callback_guard.py") == 1
     assert len(printed.splitlines()) == 2
     assert (guard.failures, inspect.iscoroutinefunction(guard.around("a", _raise))) == (600, False)
+
+
+def test_neither_a_slow_decoder_nor_a_slow_disk_holds_up_the_executor(
+    rig: _Rig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rig.frames_go_on()
+    path, released = str(tmp_path / "mask.png"), threading.Event()
+    assert cv2.imwrite(path, np.full((120, 160), 255, np.uint8))
+
+    def slowly(work: Callable[..., Any]) -> Callable[..., Any]:
+        def wait_first(*arguments: Any) -> Any:
+            assert released.wait(60)
+            return work(*arguments)
+
+        return wait_first
+
+    with monkeypatch.context() as patched:
+        patched.setattr(frame_worker, "pixels_of", slowly(frame_worker.pixels_of))
+        rig.sent += 1
+        rig.client.send_pixels(np.zeros((64, 64), np.uint8), rig.sent * _FRAME_NS)
+        assert rig.remote.get("mask_path") == ""
+        assert len(rig.client.received["status"]) == rig.sent - 1
+        released.set()
+        rig.client.wait_for("status", rig.sent)
+
+    released.clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(mask_loader, "read_mask_file", slowly(mask_loader.read_mask_file))
+        assert rig.remote.set(mask_path=path) == [(True, "")]
+        rig.frames_go_on()
+        assert rig.node._mask_path == ""
+        released.set()
+        wait_until(lambda: rig.node._mask_path == path, "the mask")
+    rig.frames_go_on()
+
+    # What cannot be read leaves the mask as it is, and the parameter says so.
+    (tmp_path / "none.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    assert rig.remote.set(mask_path=str(tmp_path / "none.png")) == [(True, "")]
+    wait_until(lambda: rig.remote.get("mask_path") == path, "the parameter to go back")
+    status = rig.send()
+    assert status.state == FrameStatus.OK
+    assert status.reason.startswith(f"the mask stays '{path}': parameter mask_path is ")
+    assert rig.node.guard.failures == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import statistics
 import threading
@@ -32,15 +33,18 @@ from tests.ros.hostile_messages import camera_infos, compressed_images, images, 
 
 _FRAME_NS = 100_000_000
 # Hostile messages for a good frame: half of them before it, half of them after it.
-_PER_FRAME = 20
+_PER_FRAME = 40
 # The history of the node's subscription holds 5: what more of them overwrote would never have reached the node.
 _MOST_IMAGES_AFTER = 4
-_QUIET_FRAMES = 50
+_QUIET_FRAMES = 20
 _MAX_DELAY_S = 0.3
 _MAX_GROWTH_MIB = 100
 # What the node may say, in lines a second: one site every 5 s, a few every 10 s.
 _LINES, _LINES_PER_S = 20, 1.0
-_OF_MIDDLEWARE = "sequence size exceeds remaining buffer"
+# rmw_fastrtps writes of each malformed message to stderr, past all loggers, and nothing of ours can stop it.
+_OF_MIDDLEWARE = re.compile(
+    r"sequence size exceeds|>>> \[rcutils|This error state|  '|with this new error|rcutils_reset_error|<<<"
+)
 _STATES = {value: name for name, value in FrameStatus.__dict__.items() if name.isupper() and isinstance(value, int)}
 Uint8Array = npt.NDArray[np.uint8]
 
@@ -144,8 +148,8 @@ def test_good_frames_among_hostile_messages(
     campaign: Campaign,
     report_figure: Callable[[str], None],
 ) -> None:
-    # Half of the 50,000 for each transport; an ordinary run does a hundredth, for its time.
-    count = campaign.count(25_000 if campaign.is_whole else 5000, "messages")
+    # Half of the 50,000 for each transport; an ordinary run does a hundredth, which takes its time.
+    count = campaign.count(25_000 if campaign.is_whole else 4000, "messages")
     image = np.ascontiguousarray(photographs[0][:240, :320])
     parameters = (
         "extractor:=silk-vggnp-mu",
@@ -183,7 +187,7 @@ def test_good_frames_among_hostile_messages(
         reading.join(20)
     ordinary_s = statistics.median(quiet_s)
     worst_s = max(hostile_s) - ordinary_s
-    said = [line for line in lines[lines_before:] if line.strip() and _OF_MIDDLEWARE not in line]
+    said = [line for line in lines[lines_before:] if line.strip() and not _OF_MIDDLEWARE.match(line)]
     report_figure(
         f"{transport}: {stream.sent.total()} hostile messages ({dict(stream.sent)}) in {took_s:.0f} s, "
         f"{stream.fates.total()} good frames: {dict(stream.fates)}; a good frame takes {1e3 * ordinary_s:.0f} ms, at "

@@ -26,8 +26,8 @@ __all__ = ["MaskTopic", "TopicMask", "mask_from_message"]
 F = TypeVar("F")
 # A second of an ordinary camera; ten of one whose frames are all kept.
 _MOST_WAITING = {"newest": 32, "every_frame": 300}
-# Two hundred of 640x480 px, thirty of full HD.
-_MOST_BYTES = 64 << 20
+# A hundred of 640x480 px, sixteen of full HD.
+_MOST_BYTES = 32 << 20
 _ENCODINGS = ("mono8", "8UC1")
 _LOG_S = 10.0
 _NS_PER_S = 1e9

@@ -58,7 +58,8 @@ class _Stream:
         self._chance = random.Random(seed)
         self._frames = 0
         self._waiting: list[tuple[str, Any]] = []
-        node, reliable = client.node, qos_profile("reliable", 0)
+        # Not all of them: a writer that keeps what a slow reader has not confirmed refuses to send, in the end.
+        node, reliable = client.node, qos_profile("reliable", 1000)
         kind, topic = (Image, "image") if transport == "raw" else (CompressedImage, "image/compressed")
         self.publishers = {
             "image": node.create_publisher(kind, topic, reliable),

@@ -106,3 +106,41 @@ def test_what_still_waits_is_handed_back() -> None:
     assert pairing.release(1.0) == []
     _image(pairing, 4)
     assert pairing.release(1.0) == [(4, PairedMask(None, 0.0, _LATE))]
+
+
+def test_a_malformed_mask_concerns_no_image_but_its_own() -> None:
+    pairing = Pairing(4)
+    _mask(pairing, 1)
+    pairing.refuse_mask("malformed", 1 * _FRAME_NS)  # a good one was there first
+    pairing.refuse_mask("malformed", 3 * _FRAME_NS)
+    pairing.refuse_mask("malformed", 4 * _FRAME_NS)
+    _mask(pairing, 4)  # a good one after all
+    for frame in (1, 2):
+        _image(pairing, frame)
+    assert pairing.release(0.0) == [(1, PairedMask("1", 0.0, "")), (2, PairedMask("1", 33.0, _OVERTAKEN))]
+    for frame in (3, 4):
+        _image(pairing, frame)
+    assert pairing.release(0.0) == [(3, PairedMask("malformed", 0.0, "")), (4, PairedMask("4", 0.0, ""))]
+    # One from the future ends no waiting, and one of an image that never came stands in for none.
+    for frame in (5, 900):
+        pairing.refuse_mask("malformed", frame * _FRAME_NS)
+    _image(pairing, 6)
+    assert pairing.release(0.0) == []
+    assert pairing.release(0.2) == [(6, PairedMask("4", 66.0, _LATE))]
+    for frame in range(1000, 2000):
+        pairing.refuse_mask("malformed", frame * _FRAME_NS)
+    assert len(pairing._refused) == 4
+    _image(pairing, 1999)
+    assert pairing.clear() == [1999]
+    assert not pairing._refused
+
+
+def test_masks_that_no_image_comes_for_take_bounded_memory() -> None:
+    pairing = Pairing(100, max_bytes=30, size=len)
+    assert [pairing.add_mask("x" * 10, frame * _FRAME_NS) for frame in range(1, 6)] == [0, 0, 0, 1, 1]
+    # The newest stays, however large: its image may be the next.
+    assert pairing.add_mask("y" * 100, 6 * _FRAME_NS) == 3
+    _image(pairing, 6)
+    assert pairing.release(0.0) == [(6, PairedMask("y" * 100, 0.0, ""))]
+    pairing = Pairing(4)
+    assert [pairing.add_mask("x", frame * _FRAME_NS) for frame in range(1, 7)] == [0, 0, 0, 0, 1, 1]

@@ -45,9 +45,13 @@ def _shared_memory(pid: int) -> set[Path]:
 
 
 class RunningNode:
-    """The executable `frontend`; ends with the block, by Ctrl-C first."""
+    """The executable `frontend`; ends with the block, by Ctrl-C first.
 
-    def __init__(self, domain_id: int, *parameters: str, arguments: Sequence[str] = ()) -> None:
+    A callback that has raised, which the node survives and only logs, fails the test unless it `may_fail`.
+    """
+
+    def __init__(self, domain_id: int, *parameters: str, arguments: Sequence[str] = (), may_fail: bool = False) -> None:
+        self._may_fail = may_fail
         # Compiling in the background would take the cores from the tests that run meanwhile.
         chosen = ("compile:=false", *parameters)
         given = [part for parameter in chosen for part in ("-p", parameter)]
@@ -89,6 +93,7 @@ class RunningNode:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
+        assert self._may_fail or "the node goes on" not in output, output
         return self.process.returncode, time.monotonic() - start_s, output
 
 

@@ -8,13 +8,14 @@ import zlib
 import cv2
 import numpy as np
 from hypothesis import strategies as st
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 
 from feature_frontend.camera.models import MODEL_NAMES
 from feature_frontend.encodings import ENCODINGS
 from tests.generated import damaged_files, spoiled_parts
 
-__all__ = ["camera_infos", "compressed_images", "images"]
+__all__ = ["camera_infos", "compressed_images", "images", "masks", "spoiled_cdr"]
 
 _LONGEST_DATA = 40_000
 
@@ -51,6 +52,22 @@ def images(draw: st.DrawFn) -> Image:
     message.is_bigendian = draw(st.sampled_from([0, 0, 1, 255]))
     message.data = draw(_bytes(min(max(length, 0), _LONGEST_DATA)))
     return message
+
+
+@st.composite
+def masks(draw: st.DrawFn, large: int = 2000) -> Image:
+    """Masks like any raw image; a few are whole and have the pixels of a camera of (`large`, `large`) px."""
+    if draw(st.integers(0, 99)) == 0:
+        return Image(height=large, width=large, step=large, encoding="mono8", data=bytes(large * large))
+    message = draw(images())
+    message.encoding = draw(st.sampled_from([message.encoding, "mono8", "mono8"]))
+    return message
+
+
+@st.composite
+def spoiled_cdr(draw: st.DrawFn, messages: st.SearchStrategy[object]) -> bytes:
+    """What a message looks like on the wire, damaged or cut off there."""
+    return draw(damaged_files([serialize_message(draw(messages))]))
 
 
 def _picture_files() -> list[bytes]:

@@ -18,6 +18,7 @@ from feature_frontend.errors import MaskError, SettingsError
 from feature_frontend.mask_pairing import PairedMask
 from feature_frontend.ros.frame_masks import FrameMasks, MaskCounts
 from feature_frontend.ros.image_conversion import array_to_image
+from feature_frontend.ros.mask_topic import TopicMask, mask_from_message
 from feature_frontend.ros.message_encoding import stamp_from_ns
 from feature_frontend.settings import Settings
 
@@ -25,14 +26,14 @@ _SIZE = (6, 8)
 _LATE = "its mask did not come within 100 ms"
 
 
-def _mask(*columns: int) -> Image:
+def _mask(*columns: int) -> TopicMask:
     """A mask that allows these columns."""
     pixels = np.zeros(_SIZE, np.uint8)
     pixels[:, columns] = 7
-    return array_to_image(pixels, "mono8", stamp_from_ns(0), "camera")
+    return mask_from_message(array_to_image(pixels, "mono8", stamp_from_ns(0), "camera"), 1000)
 
 
-def _columns(masks: FrameMasks, paired: PairedMask[Image] | None, settings: Settings) -> list[int] | None:
+def _columns(masks: FrameMasks, paired: PairedMask[TopicMask] | None, settings: Settings) -> list[int] | None:
     mask = masks.of_frame(paired, _SIZE, settings).mask
     return None if mask is None else np.flatnonzero(mask.all(axis=0)).tolist()
 
@@ -57,7 +58,7 @@ def test_file_and_topic_allow_what_both_allow(tmp_path: Path) -> None:
 def test_what_stands_in_for_a_missing_mask_is_said_and_counted() -> None:
     masks = FrameMasks()
     young, old = PairedMask(_mask(3), 66.0, _LATE), PairedMask(_mask(3), 600.0, _LATE)
-    nothing = PairedMask[Image](None, 0.0, _LATE)
+    nothing = PairedMask[TopicMask](None, 0.0, _LATE)
     last, none, refuse = (Settings(mask_missing=choice) for choice in ("last", "none", "refuse"))
 
     found = masks.of_frame(young, _SIZE, last)
@@ -86,7 +87,7 @@ def test_no_mask_message_does_anything_but_serve_or_be_refused(
 ) -> None:
     message = Image(height=height, width=width, step=step, encoding=encoding)
     message.data = data
-    masks, paired = FrameMasks(), PairedMask(message, 0.0, "")
+    masks, paired = FrameMasks(), PairedMask(mask_from_message(message, 1000), 0.0, "")
     fits = (height, width, encoding in {"mono8", "8UC1"}) == (*_SIZE, True)
     if fits and step >= width and len(data) >= step * (height - 1) + width:
         mask = masks.of_frame(paired, _SIZE, Settings()).mask

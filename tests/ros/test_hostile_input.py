@@ -13,7 +13,6 @@ import pytest
 pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
 import rclpy
-from feature_frontend_msgs.msg import FrameStatus
 from hypothesis import strategies as st
 from rclpy.context import Context
 from rclpy.parameter import Parameter
@@ -24,13 +23,11 @@ from feature_frontend.calibration import calibration_from_message, normalize_poi
 from feature_frontend.errors import CalibrationError, ImageError, SettingsError
 from feature_frontend.intensity import INTENSITY_MODES, IntensityRange
 from feature_frontend.ros.image_conversion import image_to_array
-from feature_frontend.ros.message_encoding import stamp_from_ns
 from feature_frontend.ros.parameters import declare_parameters
 from feature_frontend.settings import PARAMETERS
 from tests.campaign import Campaign
 from tests.generated import for_each
 from tests.memory import peak_mib, resident_mib
-from tests.ros.harness import Client, RunningNode, wait_until
 from tests.ros.hostile_messages import camera_infos, compressed_images, images
 
 Uint8Array = npt.NDArray[np.uint8]
@@ -150,63 +147,3 @@ def test_parameter_overrides_of_any_type_are_taken_or_named(domain_id: int, camp
     finally:
         context.try_shutdown()
     assert outcomes.keys() == {"taken", "refused"}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("transport", ["raw", "compressed"])
-def test_a_running_node_survives_them_and_processes_the_next_good_image(
-    transport: str,
-    domain_id: int,
-    photographs: list[Uint8Array],
-    campaign: Campaign,
-    report_figure: Callable[[str], None],
-) -> None:
-    count = campaign.count(3000, "messages")
-    parameters = (
-        "extractor:=silk-vggnp-mu",
-        "queue_policy:=every_frame",
-        "image_qos:=reliable",
-        f"image_transport:={transport}",
-        f"max_image_pixels:={_MAX_PIXELS}",
-    )
-    sent = 0
-    with RunningNode(domain_id, *parameters) as running, Client(domain_id, transport) as client:
-        client.wait_for_node()
-
-        def send(drawn: tuple[Image | CompressedImage, CameraInfo]) -> None:
-            nonlocal sent
-            message, calibration = drawn
-            sent += 1
-            message.header.stamp = stamp_from_ns(sent)
-            client.send_camera_info(calibration)
-            client.send(message)
-
-        def send_good() -> None:
-            nonlocal sent
-            sent += 1
-            client.send_pixels(photographs[0], sent)
-
-        send_good()
-        client.wait_for("status", 1)
-        before_mib = resident_mib(running.process.pid)
-        hostile = images() if transport == "raw" else compressed_images()
-        for_each(st.tuples(hostile, camera_infos()), count, send, campaign.seed)
-        send_good()
-        statuses: list[FrameStatus] = client.wait_for("status", sent)
-        growth_mib = resident_mib(running.process.pid) - before_mib
-        wait_until(lambda: statuses[-1].frames_received == sent, "the last status")
-        refused = [status for status in statuses if status.state == FrameStatus.ERROR]
-        assert running.process.poll() is None
-    report_figure(
-        f"{transport}: {sent} messages through the node, {len(refused)} refused, resident memory {growth_mib:+.0f} MiB"
-    )
-    assert len(refused) > count // 4
-    # An error that is not the project's own is told as "SomeError: ...".
-    unexpected = {status.reason for status in refused if "Error: " in status.reason or not status.reason}
-    assert not unexpected
-    last = statuses[-1]
-    assert last.state == FrameStatus.OK
-    # The camera_info that came last may be one that fits no image.
-    assert not last.reason or "camera_info" in last.reason
-    assert last.keypoints > 100
-    assert (last.frames_refused, last.frames_processed) == (len(refused), sent - len(refused))

@@ -13,8 +13,8 @@ from sensor_msgs.msg import Image
 
 from benchmarks.spinning_node import SpinningNode
 from feature_frontend.mask_pairing import PairedMask
-from feature_frontend.ros.frame_masks import MaskTopic
 from feature_frontend.ros.image_conversion import array_to_image
+from feature_frontend.ros.mask_topic import MaskTopic, TopicMask
 from feature_frontend.ros.message_encoding import stamp_from_ns
 from feature_frontend.ros.qos import qos_profile
 from tests.ros.harness import wait_until
@@ -28,16 +28,16 @@ def _mask(stamp_ns: int) -> Image:
 
 @pytest.mark.parametrize("policy", ["newest", "every_frame"])
 def test_a_mask_lets_its_frame_go_and_a_deadline_those_without(policy: str, domain_id: int) -> None:
-    released: list[tuple[int, PairedMask[Image]]] = []
+    released: list[tuple[int, PairedMask[TopicMask]]] = []
     dropped: list[int] = []
     with SpinningNode("masked", domain_id) as spinning:
         node = spinning.node
         publisher = node.create_publisher(Image, "mask", _RELIABLE)
 
-        def release(frame: int, paired: PairedMask[Image]) -> None:
+        def release(frame: int, paired: PairedMask[TopicMask]) -> None:
             released.append((frame, paired))
 
-        topic: MaskTopic[int] = MaskTopic(node, policy, _RELIABLE, release, dropped.append)
+        topic: MaskTopic[int] = MaskTopic(node, policy, _RELIABLE, release, dropped.append, lambda: 1000)
         spinning.start()
         wait_until(lambda: publisher.get_subscription_count() > 0, "the topic to be listened to")
         for frame in (1, 2, 3):

@@ -15,7 +15,9 @@ from feature_frontend_msgs.srv import MatchFrames
 from std_msgs.msg import Empty
 
 from feature_frontend import load_extractor, load_matcher
+from feature_frontend.ros.match_service import MOST_WAITING
 from feature_frontend.ros.message_encoding import stamp_from_ns, stamp_to_ns
+from feature_frontend.ros.qos import qos_profile
 from tests.ros.harness import Client, RunningNode, wait_until
 from tests.ros.remote import Remote
 
@@ -75,6 +77,31 @@ def test_two_earlier_frames_are_matched_on_request(
     assert remote.set(precision="float32") == [(True, "")]
     assert remote.set(store_frames=0) == [(True, "")]
     wait_until(lambda: not _match(remote, 4, 6).ok, "an empty store")
+
+
+def test_many_requests_at_once_are_answered_or_refused(
+    connected: tuple[Client, Remote], photographs: list[Uint8Array]
+) -> None:
+    client, remote = connected
+    image = np.ascontiguousarray(photographs[0][:120, :160])
+    for count in (1, 2):
+        client.send_pixels(image, count * _FRAME_NS)
+    client.wait_for("status", 2)
+    request = MatchFrames.Request(stamp0=stamp_from_ns(_FRAME_NS), stamp1=stamp_from_ns(2 * _FRAME_NS))
+    # The history of a client by default holds 10 answers, which may be too few for 300 that come at once.
+    qos = qos_profile("reliable", 1000)
+    caller = client.node.create_client(MatchFrames, "/frontend/match_frames", qos_profile=qos)
+    wait_until(caller.service_is_ready, "the service")
+    futures = [caller.call_async(request) for _ in range(300)]
+    wait_until(lambda: all(future.done() for future in futures), "300 answers")
+    responses = [future.result() for future in futures]
+    assert sum(response.ok for response in responses) >= MOST_WAITING
+    busy = f"busy: {MOST_WAITING} requests wait for their answer; ask again once some have theirs"
+    assert {response.reason for response in responses if not response.ok} <= {busy}
+    # Nobody is turned away for what is over.
+    assert _match(remote, 1, 2).ok
+    client.send_pixels(image, 3 * _FRAME_NS)
+    assert client.wait_for("status", 3)[-1].state == FrameStatus.OK
 
 
 def test_frames_of_different_models_are_refused(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -48,13 +50,18 @@ class MaskPairing(Generic[F, M]):
 
     Args:
         capacity: Most images, and most masks, that are held; the oldest go first.
+        max_bytes: Most bytes of masks that are held, but for the newest, which always is.
+        size: Bytes that a mask takes.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, max_bytes: float = math.inf, size: Callable[[M], int] = lambda _mask: 0) -> None:
         self._capacity = capacity
+        self._max_bytes = max_bytes
+        self._size = size
         self._waiting: deque[_Waiting[F]] = deque()
         self._released: list[tuple[F, PairedMask[M]]] = []
         self._masks: dict[int, M] = {}  # by stamp in ns, in rising order
+        self._refused: dict[int, M] = {}  # by stamp in ns, as they came
         self._latest_ns: int | None = None
         self._masks_began_anew = False
 
@@ -70,20 +77,35 @@ class MaskPairing(Generic[F, M]):
         if len(self._waiting) > self._capacity:
             self._let_go(1, f"its mask had not come when {self._capacity} later images waited")
 
-    def add_mask(self, mask: M, stamp_ns: int) -> None:
-        """Takes the mask of the image with this stamp; one of the same stamp is replaced."""
+    def add_mask(self, mask: M, stamp_ns: int) -> int:
+        """Takes the mask of the image with this stamp; one of the same stamp is replaced.
+
+        Returns:
+            How many older masks have made room for it, unused.
+        """
         if self._masks and stamp_ns < self._newest_ns():
             self._masks.clear()
             self._masks_began_anew = True
         self._masks[stamp_ns] = mask
-        if len(self._masks) > self._capacity:
+        self._refused.pop(stamp_ns, None)
+        removed = 0
+        while len(self._masks) > 1 and (len(self._masks) > self._capacity or self._num_bytes() > self._max_bytes):
             del self._masks[next(iter(self._masks))]
+            removed += 1
+        return removed
+
+    def refuse_mask(self, mask: M, stamp_ns: int) -> None:
+        """Takes a malformed mask: it concerns no image but that of its stamp, and none where a good one came first."""
+        if stamp_ns not in self._masks:
+            self._refused[stamp_ns] = mask
+        if len(self._refused) > self._capacity:
+            del self._refused[next(iter(self._refused))]
 
     def release(self, now_s: float) -> list[tuple[F, PairedMask[M]]]:
         """The images whose waiting is over at `now_s` on the monotonic clock, each with its mask, as they came."""
         while self._waiting:
             first = self._waiting[0]
-            if self._newest_ns() >= first.stamp_ns:
+            if self._newest_ns() >= first.stamp_ns or first.stamp_ns in self._refused:
                 self._let_go(1, "a later image's mask came instead of its own")
             elif first.deadline_s <= now_s:
                 self._let_go(1, first.too_late)
@@ -98,6 +120,7 @@ class MaskPairing(Generic[F, M]):
         self._released.clear()
         self._waiting.clear()
         self._masks.clear()
+        self._refused.clear()
         return left
 
     @property
@@ -112,6 +135,8 @@ class MaskPairing(Generic[F, M]):
             self._released.append((first.image, self._pair(first.stamp_ns, cause)))
 
     def _pair(self, stamp_ns: int, cause: str) -> PairedMask[M]:
+        if stamp_ns in self._refused:
+            return PairedMask(self._refused.pop(stamp_ns), 0.0, "")
         up_to_image = [stamp for stamp in self._masks if stamp <= stamp_ns]
         if not up_to_image:
             return PairedMask(None, 0.0, cause)
@@ -120,6 +145,9 @@ class MaskPairing(Generic[F, M]):
             del self._masks[stamp]
         age_ms = (stamp_ns - found_ns) / _NS_PER_MS
         return PairedMask(self._masks[found_ns], age_ms, cause if age_ms else "")
+
+    def _num_bytes(self) -> int:
+        return sum(map(self._size, self._masks.values()))
 
     def _newest_ns(self) -> float:
         return next(reversed(self._masks), float("-inf"))

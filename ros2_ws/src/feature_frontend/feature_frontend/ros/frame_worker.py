@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,10 +17,11 @@ from std_msgs.msg import Header
 
 from feature_frontend.allocation import reserve_slack
 from feature_frontend.epipolar_check import EpipolarCheck
-from feature_frontend.errors import DamagedImageError, FeatureFrontendError
+from feature_frontend.errors import DamagedImageError, FeatureFrontendError, ImageError
 from feature_frontend.extractors.extractor import Mask
 from feature_frontend.frame_queue import FrameQueue
 from feature_frontend.frontend import FrameResult, Frontend
+from feature_frontend.image.image_header import live_decoding_ms
 from feature_frontend.mask_pairing import PairedMask
 from feature_frontend.media.frame import LostImages
 from feature_frontend.memory_keeper import MemoryKeeper
@@ -29,16 +30,19 @@ from feature_frontend.ros.calibration_watch import CalibrationWatch
 from feature_frontend.ros.frame_masks import FrameMasks, MaskCounts
 from feature_frontend.ros.frame_store import FrameStore, StoredFrame
 from feature_frontend.ros.image_input import pixels_of
+from feature_frontend.ros.mask_topic import TopicMask
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.result_topics import ResultTopics
 from feature_frontend.ros.status import FrameTimes
 from feature_frontend.ros.stereo_topics import StereoTopics, right_pixels
+from feature_frontend.runtime.text import short_text
 
 __all__ = ["WARM_UP_SIZE", "Frame", "FrameWorker", "WorkerState"]
 
 WARM_UP_SIZE = (240, 320)
 _MS_PER_S = 1e3
-_REFUSAL_LOG_S = 1.0
+_LOG_S = 5.0
+_NS_PER_S = 1_000_000_000
 _SETTLED_FRAMES = 3  # of one model and size, until all that a frame needs has been asked for
 
 
@@ -48,7 +52,7 @@ class Frame:
 
     message: Image | CompressedImage
     received_s: float
-    mask: PairedMask[Image] | None = None
+    mask: PairedMask[TopicMask] | None = None
     right: Image | CompressedImage | None = None
 
 
@@ -78,6 +82,8 @@ class FrameWorker:
         logger: Of the node.
         is_ros_up: Whether there is still somebody to publish to.
         stereo: Takes pairs; None for one camera.
+        note_failure: Told what was raised where no frame is to blame, and where; None to have it raised.
+        is_live: Other frames wait meanwhile: images that take long to decode are refused.
 
     Attributes:
         image_size: (height, width) px of the latest image; WARM_UP_SIZE before the first one.
@@ -93,6 +99,9 @@ class FrameWorker:
         logger: Any,
         is_ros_up: Callable[[], bool],
         stereo: StereoTopics | None = None,
+        note_failure: Callable[[str, Exception], None] | None = None,
+        *,
+        is_live: bool = False,
     ) -> None:
         self.image_size = WARM_UP_SIZE
         self.lost = LostImages()
@@ -107,6 +116,8 @@ class FrameWorker:
         self._logger = logger
         self._is_ros_up = is_ros_up
         self._stereo = stereo
+        self._note_failure = note_failure
+        self._is_live = is_live
         self._changes: deque[Callable[[Frontend], None]] = deque()
         self._remark = ""
         self._last_refusal = ""
@@ -161,6 +172,10 @@ class FrameWorker:
         if self._thread is None:
             self._apply_changes()
 
+    def use_mask_file(self, path: str, mask: npt.NDArray[np.uint8] | None) -> None:
+        """Has the mask of `mask_path` used from the next frame on; it has been read already."""
+        self.change(lambda _frontend: self._masks.use_file(path, mask))
+
     def remark(self, text: str) -> None:
         """Puts `text` into the status of the next frame processed that has nothing else to say."""
 
@@ -174,19 +189,29 @@ class FrameWorker:
             change = self._changes.popleft()
             try:
                 change(self._frontend)
-            except Exception:
+            except Exception as error:
                 # Such as a GPU that is gone: the frames that follow say what they can and cannot do.
-                self._logger.error(f"a change between two frames failed: {traceback.format_exc()}")
+                if self._note_failure is None:
+                    raise
+                self._note_failure("a change between two frames", error)
 
     def _work(self, queue: FrameQueue[Frame]) -> None:
         settled, count = None, 0
-        while (frame := queue.get()) is not None and self.process(frame):
-            extractor = self._frontend.extractor
-            kind = extractor.identity, extractor.execution, self.image_size
-            settled, count = kind, count + 1 if kind == settled else 1
-            # On a GPU the maps are not in this heap, and a Jetson's memory is the GPU's, too.
-            if count == _SETTLED_FRAMES and extractor.device.type == "cpu":
-                reserve_slack()
+        while (frame := queue.get()) is not None:
+            try:
+                if not self.process(frame):
+                    return
+                extractor = self._frontend.extractor
+                kind = extractor.identity, extractor.execution, self.image_size
+                settled, count = kind, count + 1 if kind == settled else 1
+                # On a GPU the maps are not in this heap, and a Jetson's memory is the GPU's, too.
+                if count == _SETTLED_FRAMES and extractor.device.type == "cpu":
+                    reserve_slack()
+            except Exception as error:
+                # Not even a refusal could be published; the frames that follow may be luckier.
+                if not self._is_ros_up() or self._note_failure is None:
+                    return
+                self._note_failure("the thread of the frames", error)
 
     def process(self, frame: Frame) -> bool:
         """Processes a frame in the calling thread; False where there is nobody left to tell what became of it."""
@@ -197,15 +222,20 @@ class FrameWorker:
         except Exception as error:
             if not self._is_ros_up():
                 return False
-            self.refuse(frame, f"{type(error).__name__}: {error}")
+            self.refuse(frame, f"{type(error).__name__}: {short_text(error)}")
         return True
 
     def _process(self, frame: Frame) -> None:
         self._apply_changes()
         header = frame.message.header
         start_s = time.monotonic()
-        image = pixels_of(frame.message, self._frontend.settings)
-        right = None if frame.right is None else right_pixels(frame.right, self._frontend.settings)
+        if header.stamp.nanosec >= _NS_PER_S:
+            msg = f"its stamp has {header.stamp.nanosec} ns beside the seconds; expected less than a second"
+            raise ImageError(msg)
+        settings = self._frontend.settings
+        max_decoding_ms = live_decoding_ms(settings.max_image_pixels) if self._is_live else math.inf
+        image = pixels_of(frame.message, settings, max_decoding_ms)
+        right = None if frame.right is None else right_pixels(frame.right, settings, max_decoding_ms)
         converted_s = time.monotonic()
         masked = self._masks.of_frame(frame.mask, (image.shape[0], image.shape[1]), self._frontend.settings)
         result = masked.annotate(self._extract(image, right, stamp_to_ns(header.stamp), masked.mask, start_s))
@@ -238,7 +268,7 @@ class FrameWorker:
         result, shortage = self._memory_keeper.run(process, self._frontend.free_memory, now_s)
         if shortage:
             self._remark = shortage
-            self._logger.warning(shortage)
+            self._logger.warning(shortage, throttle_duration_sec=_LOG_S)
         return result
 
     def _publish(self, header: Header, result: FrameResult) -> tuple[FrameResult, float]:
@@ -259,7 +289,7 @@ class FrameWorker:
         step = self._rate_keeper.note((now_s - received_s) * _MS_PER_S, now_s, deadline_ms)
         if step is not None:
             self._remark = step.reason
-            self._logger.info(step.reason)
+            self._logger.info(step.reason, throttle_duration_sec=_LOG_S)
 
     def _keep(self, header: Header) -> None:
         features = self._frontend.latest_features
@@ -271,8 +301,8 @@ class FrameWorker:
         if is_lost:
             self.lost.note(reason)
         # A camera that sends one bad image mostly sends thousands: a reason is logged when it is new, and not more than
-        # one a second, for they may differ in a number; status has each.
+        # one in a few seconds, for they may differ in a number; status has each.
         if reason != self._last_refusal:
-            self._logger.error(f"image refused: {reason}", throttle_duration_sec=_REFUSAL_LOG_S)
+            self._logger.error(f"image refused: {reason}", throttle_duration_sec=_LOG_S)
             self._last_refusal = reason
         self._topics.refused(frame.message.header, frame.received_s, reason)

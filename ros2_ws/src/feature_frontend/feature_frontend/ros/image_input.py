@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
+from feature_frontend.ros.guarded_node import GuardedNode
 from feature_frontend.ros.image_conversion import image_to_array
 from feature_frontend.ros.topic_names import COMPRESSED_SUFFIX, compressed_topic
 from feature_frontend.settings import NodeSettings
 
-__all__ = ["pixels_of", "subscribe_to_images"]
+__all__ = ["cut_frame_id", "pixels_of", "subscribe_to_images"]
+
+_FRAME_ID_CHARACTERS = 1000
 
 
 def subscribe_to_images(
-    node: Node,
+    node: GuardedNode,
     transport: str,
     callback: Callable[[Image | CompressedImage], None],
     qos: QoSProfile,
     name: str = "image",
+    answer: Callable[[str, Image | CompressedImage], None] | None = None,
 ) -> Subscription:
     """Subscribes to the topic `name`, or to the compressed images beside it.
 
@@ -36,22 +41,38 @@ def subscribe_to_images(
         callback: Takes each message as it is, in the executor's thread.
         qos: Of the subscription.
         name: Of the topic before remapping.
+        answer: Takes the reason and the message where the callback raised.
     """
     base_topic = node.resolve_topic_name(name)
     if transport == "compressed":
-        return node.create_subscription(CompressedImage, compressed_topic(base_topic), callback, qos)
+        return node.create_subscription(CompressedImage, compressed_topic(base_topic), callback, qos, answer=answer)
     if base_topic.endswith(COMPRESSED_SUFFIX):
         node.get_logger().warning(
             f"{base_topic} is the topic of compressed images by its name, but image_transport is raw: expected "
             f"image_transport:=compressed, with `{name}` remapped to the topic without that ending"
         )
-    return node.create_subscription(Image, name, callback, qos)
+    return node.create_subscription(Image, name, callback, qos, answer=answer)
 
 
-def pixels_of(message: Image | CompressedImage, settings: NodeSettings) -> npt.NDArray[np.uint8]:
+def pixels_of(
+    message: Image | CompressedImage, settings: NodeSettings, max_decoding_ms: float = math.inf
+) -> npt.NDArray[np.uint8]:
     """The pixels of `message`, (H, W) grey or (H, W, 3) RGB, as the parameters want them.
+
+    Args:
+        message: As it came.
+        settings: The limits and the intensity.
+        max_decoding_ms: As of `image_to_array`.
 
     Raises:
         ImageError: As `image_to_array`.
     """
-    return image_to_array(message, settings.intensity, settings.max_image_pixels)
+    return image_to_array(message, settings.intensity, settings.max_image_pixels, max_decoding_ms)
+
+
+def cut_frame_id(header: Header) -> bool:
+    """Cuts a `frame_id` that no camera has, which all results would carry on; whether there was one."""
+    is_endless = len(header.frame_id) > _FRAME_ID_CHARACTERS
+    if is_endless:
+        header.frame_id = f"{header.frame_id[:_FRAME_ID_CHARACTERS]}..."
+    return is_endless

@@ -113,15 +113,14 @@ class OrderlyEnd:
         finally:
             self._in_ros.acquire()
 
-    def spin(self, node: Node) -> None:
-        """`rclpy.spin`, until a signal comes; it returns at once if one has come before.
+    def spin(self, node: Node, executor: Executor) -> None:
+        """`rclpy.spin`, until a signal comes; it returns at once if one has come before. Shuts the executor down.
 
         Raises:
             ExternalShutdownException: Something else has shut rclpy down.
         """
-        from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+        from rclpy.executors import ExternalShutdownException
 
-        executor = SingleThreadedExecutor(context=node.context)
         executor.add_node(node)
         self._wakes = executor
         until = _Until(self._requested)

@@ -36,6 +36,7 @@ def _run(arguments: list[str]) -> int:
     from rclpy.signals import SignalHandlerOptions
 
     from feature_frontend.errors import FeatureFrontendError
+    from feature_frontend.ros.callback_guard import GuardedExecutor
     from feature_frontend.ros.node import FrontendNode
     from feature_frontend.ros.start_errors import readable_start
     from feature_frontend.runtime.files import readable_name
@@ -51,7 +52,7 @@ def _run(arguments: list[str]) -> int:
             with readable_start():
                 node.__init__(_load, arguments, end.outside_ros)
             with suppress(ExternalShutdownException):
-                end.spin(node)
+                end.spin(node, GuardedExecutor(node.guard))
             node.stop()
             # FastDDS removes its shared memory, 67 MB of /dev/shm, only with the last node.
             node.destroy_node()

@@ -9,11 +9,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
@@ -23,13 +22,16 @@ from feature_frontend.allocation import give_back_freed_memory
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.frontend import Frontend, return_device_memory
+from feature_frontend.mask_file import read_mask_file
 from feature_frontend.mask_pairing import PairedMask
 from feature_frontend.ros.calibration_watch import CalibrationWatch
 from feature_frontend.ros.diagnostics import Diagnostics, Facts
-from feature_frontend.ros.frame_masks import MaskTopic
 from feature_frontend.ros.frame_store import FrameStore
 from feature_frontend.ros.frame_worker import WARM_UP_SIZE, Frame, FrameWorker
-from feature_frontend.ros.image_input import subscribe_to_images
+from feature_frontend.ros.guarded_node import GuardedNode
+from feature_frontend.ros.image_input import cut_frame_id, subscribe_to_images
+from feature_frontend.ros.mask_loader import LoadedMask, MaskLoader, check_mask_path
+from feature_frontend.ros.mask_topic import MaskTopic, TopicMask
 from feature_frontend.ros.match_service import MatchService
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.model_loader import (
@@ -48,19 +50,21 @@ from feature_frontend.ros.result_topics import ResultTopics
 from feature_frontend.ros.status import StatusBook
 from feature_frontend.ros.stereo_input import StereoInput, import_message_filters
 from feature_frontend.ros.stereo_topics import StereoTopics
+from feature_frontend.runtime.text import quoted
 from feature_frontend.settings import Settings
 
 __all__ = ["FrontendNode"]
 
 _NEWEST_DEPTH = 5
 _SILENCE_S = 5.0
+_LOG_S = 10.0
 _STOP_TIMEOUT_S = 1.0
 _REPLACED = "a newer image arrived before this one was processed"
 _DEACTIVATED = "the node was deactivated before this image was processed"
 _Load = Callable[[Settings], Frontend]
 
 
-class FrontendNode(LifecycleNode):
+class FrontendNode(GuardedNode):
     """Receives in the executor's thread, processes in a worker thread, one frame at a time.
 
     A managed node: configuring loads and warms the model, activating subscribes to the images. All transitions,
@@ -89,6 +93,7 @@ class FrontendNode(LifecycleNode):
         self._model = self._settings
         self._extractor: Extractor | None = None
         self._notice = ""
+        self._mask_path = ""  # of the mask in use
         self._failure: Exception | None = None
         self._is_starting = self._settings.autostart
         self._calibrations = CalibrationWatch()
@@ -107,17 +112,17 @@ class FrontendNode(LifecycleNode):
         # rclpy calls it from the executor, once the parameters are set: Humble has no callback for that moment.
         self._parameters_set = self.create_guard_condition(self._take_over)
         self._loader = ModelLoader(load, self._parameters_set.trigger)
+        self._mask_loader = MaskLoader(self._parameters_set.trigger, self._max_pixels)
         self._match_service = MatchService(self, self._store, lambda: self._settings)
         offer_reset(self, self._on_reset)
         self.add_on_set_parameters_callback(self._on_parameters)
-        change_state = self._service_change_state
-        change_state.callback = partial(self._on_change_state, change_state.callback)
         if self._settings.autostart:
             self._start()
 
     def stop(self) -> bool:
         """Stops the worker after the frame in hand; False if that frame is still running after a second."""
         self._loader.cancel()
+        self._mask_loader.cancel()
         self._match_service.close()
         if self._mask_topic is not None:
             self._mask_topic.close()
@@ -156,20 +161,6 @@ class FrontendNode(LifecycleNode):
         """Leaves nothing half made after a transition that crashed: the node is unconfigured then."""
         return self._transition("recover", self._release)
 
-    def _on_change_state(self, change_state: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
-        """Refuses a transition that the present state does not have; rclpy would end the process for it."""
-        try:
-            return change_state(request, response)
-        except Exception as error:
-            # The class of this error is not public.
-            wanted = request.transition.label or request.transition.id
-            reason = str(error).partition("\n")[0]
-            self.get_logger().error(
-                f"transition {wanted} refused, see `ros2 lifecycle list {self.get_name()}`: {reason}"
-            )
-            response.success = False
-            return response
-
     def _transition(self, name: str, work: Callable[[], None]) -> TransitionCallbackReturn:
         """Does a transition's work. rclpy drops what such a callback raises, so it is logged here or kept."""
         try:
@@ -192,7 +183,9 @@ class FrontendNode(LifecycleNode):
 
     def _configure(self) -> None:
         self._settings = read_settings(self)
+        mask_path = self._settings.mask_path
         with self._long_work():
+            mask = read_mask_file(mask_path, self._settings.max_image_pixels) if mask_path else None
             frontend = self._load(self._settings)
             frontend.warm_up(*WARM_UP_SIZE)
         if frontend.notice:
@@ -208,7 +201,11 @@ class FrontendNode(LifecycleNode):
             self.get_logger(),
             self.context.ok,
             self._stereo_topics,
+            self.guard.note,
+            is_live=True,
         )
+        self._mask_path = mask_path
+        self._worker.use_mask_file(mask_path, mask)
         self._use_model_of(frontend, frontend.settings)
         self._tell_model_in_use()
 
@@ -222,13 +219,17 @@ class FrontendNode(LifecycleNode):
             CameraInfo, f"{side}camera_info", self._on_camera_info, qos_profile(settings.image_qos, _NEWEST_DEPTH)
         )
         if settings.mask_topic:
-            self._mask_topic = MaskTopic(self, settings.queue_policy, images, self._put_with_mask, self._drop_replaced)
+            self._mask_topic = MaskTopic(
+                self, settings.queue_policy, images, self._put_with_mask, self._drop_replaced, self._max_pixels
+            )
         if self._stereo_topics is None:
-            self._image_subscription = subscribe_to_images(self, settings.image_transport, self._on_image, images)
+            self._image_subscription = subscribe_to_images(
+                self, settings.image_transport, self._on_image, images, answer=self._refuse
+            )
             self._image_topic = self._image_subscription.topic_name
         else:
             self._stereo_input = StereoInput(
-                self, settings, images, self._stereo_topics, self._arrived, self._hold, self._drop
+                self, settings, images, self._stereo_topics, self._arrived, self._hold, self._drop, self._refuse
             )
             self._image_topic = self._stereo_input.topic_name
         # Not the node's clock, which leaps when a bag's time comes in.
@@ -255,6 +256,7 @@ class FrontendNode(LifecycleNode):
 
     def _release(self) -> None:
         self._loader.cancel()
+        self._mask_loader.cancel()
         if self._worker is None:
             return
         self._deactivate()
@@ -275,13 +277,15 @@ class FrontendNode(LifecycleNode):
             settings = changed_settings(read_settings(self), changes)
             if not is_same_model(settings, self._model):
                 check_model(settings)
+            if settings.mask_path not in {"", self._mask_path}:
+                check_mask_path(settings.mask_path)
         except SettingsError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self._parameters_set.trigger()
         return SetParametersResult(successful=True)
 
     def _take_over(self) -> None:
-        """Brings the parameters as they are now, and a model that has been loaded, into force."""
+        """Brings the parameters as they are now, and a model or a mask that has been loaded, into force."""
         self._settings = read_settings(self)
         self._store.configure(self._settings)
         if self._worker is None:
@@ -294,13 +298,40 @@ class FrontendNode(LifecycleNode):
         if is_same_model(self._settings, self._model):
             self._loader.cancel()
         elif wanted is None or not is_same_model(self._settings, wanted):
-            self._loader.request(self._settings, self._worker.image_size)
+            self._loader.request((self._settings, self._worker.image_size))
         else:
             loaded = self._loader.take()
             if loaded is not None:
                 self._end_loading(loaded)
-        in_force = with_model_of(self._settings, self._model)
+        self._take_over_mask()
+        in_force = replace(with_model_of(self._settings, self._model), mask_path=self._mask_path)
         self._worker.change(lambda frontend: frontend.configure(in_force))
+
+    def _take_over_mask(self) -> None:
+        assert self._worker is not None
+        path = self._settings.mask_path
+        if path == self._mask_path:
+            self._mask_loader.cancel()
+        elif not path:
+            self._mask_loader.cancel()
+            self._use_mask(LoadedMask("", None))
+        elif path != self._mask_loader.wish:
+            self._mask_loader.request(path)
+        else:
+            loaded = self._mask_loader.take()
+            if loaded is not None and loaded.problem:
+                reason = f"the mask stays {quoted(self._mask_path)}: {loaded.problem}"
+                self.get_logger().error(reason)
+                self._worker.remark(reason)
+                self.set_parameters([Parameter("mask_path", value=self._mask_path)])
+                self._settings = read_settings(self)
+            elif loaded is not None:
+                self._use_mask(loaded)
+
+    def _use_mask(self, loaded: LoadedMask) -> None:
+        assert self._worker is not None
+        self._mask_path = loaded.path
+        self._worker.use_mask_file(loaded.path, loaded.mask)
 
     def _end_loading(self, loaded: LoadedModel) -> None:
         assert self._worker is not None
@@ -342,21 +373,22 @@ class FrontendNode(LifecycleNode):
     def _on_camera_info(self, message: CameraInfo) -> None:
         problem = self._calibrations.take(message)
         if problem:
-            self.get_logger().warning(problem)
+            self.get_logger().warning(problem, throttle_duration_sec=_LOG_S)
 
     def _facts(self) -> Facts | None:
         if self._worker is None or not self._worker.is_running or self._extractor is None:
             return None
         mask_values = [("Masks", str(self._worker.mask_counts))] if self._settings.mask_topic else []
         stereo_warnings, stereo_values = self._stereo_input.facts() if self._stereo_input is not None else ([], [])
+        texts = (self._notice, self._calibrations.warning, *stereo_warnings, self.guard.warning)
         return Facts(
             model=self._extractor.identity,
             device=self._extractor.device,
             execution=self._extractor.execution,
             precision=self._model.precision,
             calibration=self._calibrations.state,
-            warnings=[text for text in (self._notice, self._calibrations.warning, *stereo_warnings) if text],
-            further=[*mask_values, *stereo_values],
+            warnings=[text for text in texts if text],
+            further=[*mask_values, *stereo_values, *self.guard.values],
         )
 
     def _on_image(self, message: Image | CompressedImage) -> None:
@@ -364,6 +396,8 @@ class FrontendNode(LifecycleNode):
 
     def _arrived(self, message: Image | CompressedImage) -> Frame:
         received_s = time.monotonic()
+        if cut_frame_id(message.header):
+            self.get_logger().warning("an endless frame_id has been cut", throttle_duration_sec=_LOG_S)
         self._end_silence_timer()
         self._diagnostics.arrived(received_s)
         self._topics.note_arrival(received_s)
@@ -377,7 +411,7 @@ class FrontendNode(LifecycleNode):
             stamp_ns = stamp_to_ns(frame.message.header.stamp)
             self._mask_topic.hold(frame, stamp_ns, frame.received_s, self._settings.mask_timeout_ms)
 
-    def _put_with_mask(self, frame: Frame, mask: PairedMask[Image]) -> None:
+    def _put_with_mask(self, frame: Frame, mask: PairedMask[TopicMask]) -> None:
         self._put(replace(frame, mask=mask))
 
     def _put(self, frame: Frame) -> None:
@@ -391,6 +425,12 @@ class FrontendNode(LifecycleNode):
 
     def _drop(self, frame: Frame, reason: str) -> None:
         self._topics.dropped(frame.message.header, frame.received_s, reason)
+
+    def _refuse(self, reason: str, message: Image | CompressedImage) -> None:
+        self._topics.refused(message.header, time.monotonic(), reason)
+
+    def _max_pixels(self) -> int:
+        return self._settings.max_image_pixels
 
     def _on_silence(self) -> None:
         topic = self._image_topic

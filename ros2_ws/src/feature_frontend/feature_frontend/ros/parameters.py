@@ -11,7 +11,6 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.mask_file import read_mask_file
 from feature_frontend.parameter_file import parameter_sections, unused_names, what_has_no_effect
 from feature_frontend.parameter_record import ParameterRecord
 from feature_frontend.settings import PARAMETERS, Settings
@@ -46,8 +45,7 @@ def declare_parameters(node: Node, arguments: Sequence[str] = ()) -> Settings:
         arguments: ROS's command line; parameters in it that have no effect are warned of.
 
     Raises:
-        SettingsError: A value given on the command line or in a file has a wrong type or is out of range, or the file
-            of `mask_path` cannot be read.
+        SettingsError: A value given on the command line or in a file has a wrong type or is out of range.
     """
     values: dict[str, object] = {}
     _warn_of_unused(node, arguments)
@@ -62,7 +60,7 @@ def declare_parameters(node: Node, arguments: Sequence[str] = ()) -> Settings:
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             msg = f"{str(error).rstrip(record.name).rstrip(': ')}; expected {record.expectation}"
             raise SettingsError(msg) from error
-    return _with_readable_mask(Settings.from_mapping(values), "")
+    return Settings.from_mapping(values)
 
 
 def _warn_of_unused(node: Node, arguments: Sequence[str]) -> None:
@@ -110,15 +108,8 @@ def changed_settings(settings: Settings, changes: Iterable[Parameter]) -> Settin
     """`settings` with the changes that concern them; parameters of others (use_sim_time) are passed over.
 
     Raises:
-        SettingsError: A new value has a wrong type or is out of range, or the file of `mask_path` cannot be read.
+        SettingsError: A new value has a wrong type or is out of range.
     """
     values: dict[str, object] = {name: getattr(settings, name) for name in PARAMETERS}
     values.update({change.name: change.value for change in changes if change.name in PARAMETERS})
-    return _with_readable_mask(Settings.from_mapping(values), settings.mask_path)
-
-
-def _with_readable_mask(settings: Settings, earlier_path: str) -> Settings:
-    """`settings`, once a new mask has been seen to be readable: what fails here is refused before a frame needs it."""
-    if settings.mask_path not in {"", earlier_path}:
-        read_mask_file(settings.mask_path)
-    return settings
+    return Settings.from_mapping(values)

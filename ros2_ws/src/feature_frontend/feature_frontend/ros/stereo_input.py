@@ -12,13 +12,13 @@ from functools import partial
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
-from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.ros.frame_worker import Frame
-from feature_frontend.ros.image_input import subscribe_to_images
+from feature_frontend.ros.guarded_node import GuardedNode
+from feature_frontend.ros.image_input import cut_frame_id, subscribe_to_images
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.stereo_topics import StereoTopics
 from feature_frontend.settings import Settings
@@ -63,17 +63,19 @@ class StereoInput:
         arrived: Takes each left image as it comes and makes a frame of it.
         release: Takes a frame with its right image.
         drop: Takes a frame that is given up, with the reason.
+        refuse: Takes the reason and a left image's message whose arrival raised.
     """
 
     def __init__(
         self,
-        node: Node,
+        node: GuardedNode,
         settings: Settings,
         qos: QoSProfile,
         topics: StereoTopics,
         arrived: Callable[[Image | CompressedImage], Frame],
         release: Callable[[Frame], None],
         drop: Callable[[Frame, str], None],
+        refuse: Callable[[str, Image | CompressedImage], None],
     ) -> None:
         self._node, self._topics = node, topics
         self._arrived, self._release_frame, self._drop = arrived, release, drop
@@ -91,7 +93,14 @@ class StereoInput:
         )
         self._synchronizer.registerCallback(self._note_pair)
         self._subscriptions = [
-            subscribe_to_images(node, settings.image_transport, partial(self._take, side), qos, f"{name}/image")
+            subscribe_to_images(
+                node,
+                settings.image_transport,
+                partial(self._take, side),
+                qos,
+                f"{name}/image",
+                refuse if side == _LEFT else None,
+            )
             for side, name in enumerate(SIDES)
         ]
         self.topic_name: str = self._subscriptions[_LEFT].topic_name
@@ -123,6 +132,7 @@ class StereoInput:
     def _take(self, side: int, message: Image | CompressedImage) -> None:
         stamp_ns = stamp_to_ns(message.header.stamp)
         waiting: dict[int, Any] = self._waiting[side]
+        cut_frame_id(message.header)
         item = self._arrived(message) if side == _LEFT else message
         self._statistics.arrived(side, stamp_ns, time.monotonic())
         if stamp_ns < 0:
@@ -147,14 +157,15 @@ class StereoInput:
 
     def _release(self) -> None:
         lefts, rights = self._waiting
-        for left_ns, right_ns in self._pairs:
+        # Taken out first: a pair that raised would raise again with every image that follows.
+        pairs, self._pairs = self._pairs, []
+        for left_ns, right_ns in pairs:
             frame, right = lefts.pop(left_ns), rights.pop(right_ns)
             # An image that came out later than the one after it would make time go back.
             for stamp_ns in [earlier_ns for earlier_ns in lefts if earlier_ns < left_ns]:
                 self._withdraw(_LEFT, stamp_ns, "no right image came for it, but one for a later left image")
             self._statistics.paired(left_ns, right_ns, time.monotonic())
             self._release_frame(replace(frame, right=right))
-        self._pairs.clear()
 
     def _give_up_lost(self) -> None:
         """Gives up the images that the synchroniser does not hold any more."""

@@ -27,6 +27,7 @@ __all__ = ["StereoTopics", "encode_points", "right_pixels"]
 
 Uint8Array = npt.NDArray[np.uint8]
 _MS_PER_S = 1e3
+_LOG_S = 10.0
 _POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("index", "<u4")])
 _FIELD_TYPES = {"<f4": PointField.FLOAT32, "<u4": PointField.UINT32}
 _FIELDS = [
@@ -73,7 +74,7 @@ class StereoTopics:
         """Takes a message of `right/camera_info`, in the executor's thread."""
         problem = self._right.take(message)
         if problem:
-            self._node.get_logger().warning(f"right camera: {problem}")
+            self._node.get_logger().warning(f"right camera: {problem}", throttle_duration_sec=_LOG_S)
 
     def publish(
         self,
@@ -144,14 +145,14 @@ class StereoTopics:
         return news
 
 
-def right_pixels(message: Image | CompressedImage, settings: Settings) -> Uint8Array:
-    """The pixels of a right image.
+def right_pixels(message: Image | CompressedImage, settings: Settings, max_decoding_ms: float) -> Uint8Array:
+    """The pixels of a right image; arguments as of `pixels_of`.
 
     Raises:
         ImageError: As `pixels_of`; the text says which side it was.
     """
     try:
-        return pixels_of(message, settings)
+        return pixels_of(message, settings, max_decoding_ms)
     except ImageError as error:
         msg = f"the right image: {error}"
         raise ImageError(msg) from error

@@ -25,6 +25,7 @@ from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import ChannelFloat32, PointCloud
 
 from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.ros.callback_guard import CallbackGuard, GuardedExecutor
 from feature_frontend.ros.interrupts import OrderlyEnd
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.qos import qos_profile
@@ -142,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 node = VinsAdapter()
             end.owns(node)
             with suppress(ExternalShutdownException):
-                end.spin(node)
+                end.spin(node, GuardedExecutor(CallbackGuard(node)))
             # Left to the interpreter's end, it may wait for ever for the middleware's threads.
             node.destroy_node()
     except FeatureFrontendError as error:

@@ -1,0 +1,125 @@
+"""A managed node of which nothing that a callback raises is the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.guard_condition import GuardCondition
+from rclpy.lifecycle import LifecycleNode
+from rclpy.service import Service
+from rclpy.subscription import Subscription
+from rclpy.timer import Timer
+
+from feature_frontend.ros.callback_guard import CallbackGuard
+from feature_frontend.runtime.text import quoted, short_text
+
+__all__ = ["GuardedNode"]
+
+
+class GuardedNode(LifecycleNode):
+    """Everything that rclpy is given to call, by this node or by rclpy itself, goes through `guard`.
+
+    Args:
+        name: Of the node.
+
+    Attributes:
+        guard: Goes around the callbacks.
+    """
+
+    def __init__(self, name: str) -> None:
+        # rclpy makes the services of parameters in its own constructor.
+        self.guard = CallbackGuard(self)
+        super().__init__(name)
+        change_state = self._service_change_state
+        change_state.callback = partial(self._on_change_state, change_state.callback)
+        # Those of the lifecycle are not made by `create_service`.
+        for service in self.services:
+            if not hasattr(service.callback, "__wrapped__"):
+                service.callback = self._around_service(service.srv_name, service.callback)
+
+    def create_subscription(
+        self,
+        msg_type: Any,
+        topic: str,
+        callback: Callable[..., None],
+        qos_profile: Any,
+        *,
+        answer: Callable[[str, Any], None] | None = None,
+        **options: Any,
+    ) -> Subscription:
+        """As rclpy's.
+
+        Args:
+            msg_type: As rclpy's.
+            topic: As rclpy's.
+            callback: As rclpy's.
+            qos_profile: As rclpy's.
+            answer: Takes the reason and the message where the callback raised.
+            options: As rclpy's.
+        """
+        guarded = self.guard.around(f"the callback of topic {topic}", callback, answer)
+        return super().create_subscription(msg_type, topic, guarded, qos_profile, **options)
+
+    def create_service(self, srv_type: Any, srv_name: str, callback: Callable[..., Any], **options: Any) -> Service:
+        """As rclpy's; where the callback raises, the answer says so as far as its type has words for it."""
+        return super().create_service(srv_type, srv_name, self._around_service(srv_name, callback), **options)
+
+    def create_timer(self, timer_period_sec: float, callback: Callable[[], None], *args: Any, **options: Any) -> Timer:
+        """As rclpy's."""
+        guarded = self.guard.around(f"timer {_name_of(callback)}", callback)
+        return super().create_timer(timer_period_sec, guarded, *args, **options)
+
+    def create_guard_condition(self, callback: Callable[[], None], *args: Any, **options: Any) -> GuardCondition:
+        """As rclpy's."""
+        guarded = self.guard.around(f"guard condition {_name_of(callback)}", callback)
+        return super().create_guard_condition(guarded, *args, **options)
+
+    def add_on_set_parameters_callback(self, callback: Callable[..., SetParametersResult]) -> None:
+        """As rclpy's; where the callback raises, the change is refused with the reason."""
+        super().add_on_set_parameters_callback(self.guard.around("the check of parameters", callback, _refusal))
+
+    def _around_service(self, name: str, callback: Callable[..., Any]) -> Callable[..., Any]:
+        return self.guard.around(f"service {name}", callback, _failed_response)
+
+    def _on_change_state(self, change_state: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
+        """Refuses a transition that the present state does not have; rclpy would end the process for it."""
+        try:
+            return change_state(request, response)
+        except Exception as error:
+            # The class of this error is not public.
+            wanted = quoted(request.transition.label) if request.transition.label else request.transition.id
+            reason = short_text(error).partition("\n")[0]
+            self.get_logger().error(
+                f"transition {wanted} refused, see `ros2 lifecycle list {self.get_name()}`: {reason}",
+                throttle_duration_sec=1.0,
+            )
+            response.success = False
+            return response
+
+
+def _failed_response(reason: str, request: Any, response: Any) -> Any:
+    """What is left to say to the caller of a service whose callback raised."""
+    refusal = _refusal(reason)
+    if hasattr(response, "results"):
+        # Of set_parameters: those before the one that raised are set.
+        missing = len(request.parameters) - len(response.results)
+        response.results.extend([refusal] * missing)
+    elif isinstance(getattr(response, "result", None), SetParametersResult):
+        response.result = refusal
+    for name in ("ok", "success"):
+        if hasattr(response, name):
+            setattr(response, name, False)
+    if hasattr(response, "reason"):
+        response.reason = reason
+    return response
+
+
+def _refusal(reason: str, _changes: Any = None) -> SetParametersResult:
+    return SetParametersResult(successful=False, reason=f"the change could not be checked: {reason}")
+
+
+def _name_of(callback: Any) -> str:
+    return str(getattr(callback, "__name__", type(callback).__name__)).strip("_")

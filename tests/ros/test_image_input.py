@@ -14,6 +14,7 @@ from rclpy.context import Context
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 
+from feature_frontend.ros.guarded_node import GuardedNode
 from feature_frontend.ros.image_input import pixels_of, subscribe_to_images
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.topic_names import compressed_topic
@@ -45,7 +46,7 @@ def test_topics_are_those_of_image_transport(
     arguments = ["--ros-args", "-r", f"__ns:={namespace}", *rules]
     rclpy.init(args=arguments, context=context, domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = rclpy.create_node("frontend", context=context)
+        node = GuardedNode("frontend", context=context)
         subscription = subscribe_to_images(node, transport, lambda _: None, qos_profile("sensor_data", 1))
         assert subscription.topic_name == expected
         node.destroy_node()

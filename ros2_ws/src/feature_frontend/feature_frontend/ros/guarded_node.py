@@ -24,15 +24,16 @@ class GuardedNode(LifecycleNode):
 
     Args:
         name: Of the node.
+        options: As rclpy's.
 
     Attributes:
         guard: Goes around the callbacks.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, **options: Any) -> None:
         # rclpy makes the services of parameters in its own constructor.
         self.guard = CallbackGuard(self)
-        super().__init__(name)
+        super().__init__(name, **options)
         change_state = self._service_change_state
         change_state.callback = partial(self._on_change_state, change_state.callback)
         # Those of the lifecycle are not made by `create_service`.

@@ -5,6 +5,11 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.tools.guard import guarded, open_standard_streams
+from feature_frontend.tools.limits import require_address_space
 
 TOOLS = {
     "frontend": ("feature_frontend.ros.main", "the ROS 2 node: images in; features, matches, tracks, status out"),
@@ -24,6 +29,9 @@ TOOLS = {
     "parameters": ("feature_frontend.tools.parameters", "print the node's parameters as a table or as YAML"),
 }
 
+# Which bring torch with them only where they need it, or not at all.
+_LIGHT = ("play", "record", "vins", "weights", "doctor", "parameters")
+
 
 def usage() -> str:
     """The list of tools, one a line."""
@@ -32,8 +40,20 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool that the first argument names and returns its exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    """Runs the tool that the first argument names and returns its exit status.
+
+    Without `argv`, what the process was started with counts; where it was started by the name of a tool, as
+    `ros2 run` does, that is the tool. Whatever ends a tool is told in one line (`tools/guard.py`).
+    """
+    if argv is not None:
+        return guarded(lambda: _run(list(argv), is_process=False))
+    open_standard_streams()
+    name = Path(sys.argv[0]).name
+    arguments = [name, *sys.argv[1:]] if name in TOOLS else sys.argv[1:]
+    return guarded(lambda: _run(arguments, is_process=True))
+
+
+def _run(arguments: Sequence[str], *, is_process: bool) -> int:
     if not arguments or arguments[0] in {"-h", "--help"}:
         print(usage())
         return 0 if arguments else 2
@@ -41,8 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in TOOLS:
         print(f"error: no tool is called {name!r}; expected one of {', '.join(TOOLS)}", file=sys.stderr)
         return 2
+    if any("\0" in argument for argument in rest):
+        msg = "an argument holds a zero byte; expected a text that a program can be started with"
+        raise FeatureFrontendError(msg)
+    if name not in _LIGHT:
+        require_address_space()
     module = importlib.import_module(TOOLS[name][0])
-    if argv is not None:
+    if not is_process:
         return int(module.main(rest))
     # The process's own arguments: a tool that is a whole process may do what it must not do to a caller's.
     sys.argv[1:] = rest

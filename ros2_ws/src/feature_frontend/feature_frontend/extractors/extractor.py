@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -38,6 +39,7 @@ from feature_frontend.extractors.registry import EXTRACTORS, ExtractorRecord
 from feature_frontend.extractors.weights import FoundWeights, ensure_weights, find_own_weights, own_weights
 from feature_frontend.preprocessing import check_image, check_mask, grey_range
 from feature_frontend.recording import Recorder, make_recorder
+from feature_frontend.runtime.text import quoted
 from feature_frontend.settings import ExtractionSettings
 from feature_frontend.types import Features
 
@@ -56,19 +58,19 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        msg = f"parameter device is {name!r}; expected auto, cpu, cuda or cuda:N"
-        raise SettingsError(msg) from error
-    if device.type not in {"cpu", "cuda"}:
-        msg = f"parameter device is {name!r}; expected auto, cpu, cuda or cuda:N"
-        raise SettingsError(msg)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        build = "this torch has no CUDA" if torch.version.cuda is None else f"torch sees {torch.cuda.device_count()}"
-        msg = f"parameter device is {name!r}, but {build} GPU(s); use device:=auto, or install torch with CUDA"
-        raise SettingsError(msg)
-    return device
+    # torch itself takes "cpu:7", which there is not, and its words for "cuda:-1" are about something else.
+    match = re.fullmatch(r"cpu|cuda(:(?P<index>0|[1-9][0-9]{0,3}))?", name)
+    count = torch.cuda.device_count()
+    if match and (name == "cpu" or int(match["index"] or 0) < count):
+        return torch.device(name)
+    expected = ", ".join(["auto", "cpu", *(["cuda"] if count else []), *(f"cuda:{index}" for index in range(count))])
+    why = ""
+    if match:
+        why = (
+            "; this torch has no CUDA, install one that has" if torch.version.cuda is None else "; torch sees no other"
+        )
+    msg = f"parameter device is {quoted(name)}; expected one of {expected}{why}"
+    raise SettingsError(msg)
 
 
 class Extractor:

@@ -22,9 +22,12 @@ from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import ChannelFloat32, PointCloud
 
+from feature_frontend.errors import SettingsError
 from feature_frontend.ros.interrupts import quiet_interrupts
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.starting import check_ros_arguments, readable_ros_errors
+from feature_frontend.runtime.files import readable_name
 
 __all__ = ["CHANNELS", "VinsAdapter", "VinsEncoder", "main"]
 
@@ -129,20 +132,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="vins", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.parse_args(remove_ros_args(["vins", *arguments])[1:])
+    try:
+        check_ros_arguments(arguments)
+    except SettingsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    readable = [readable_name(argument) for argument in arguments]
+    parser.parse_args(remove_ros_args(["vins", *readable])[1:])
     with quiet_interrupts() as hand_over:
-        try:
-            rclpy.init(args=arguments)
-        except Exception as error:  # rclpy's errors for bad ROS arguments share no base class
-            print(f"error: cannot start ROS 2: {error}", file=sys.stderr)
-            return 1
         node = None
         try:
-            node = VinsAdapter()
+            with readable_ros_errors():
+                rclpy.init(args=readable)
+                node = VinsAdapter()
             hand_over()
             rclpy.spin(node)
         except (KeyboardInterrupt, ExternalShutdownException):
             pass
+        except SettingsError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
         finally:
             if node is not None:
                 # Left to the interpreter's end, it may wait for ever for the middleware's threads.

@@ -15,7 +15,7 @@ from feature_frontend.evaluation.baselines import LIGHTGLUE
 from feature_frontend.evaluation.report import json_value, make_report_folder
 from feature_frontend.evaluation.sequence import SequenceOptions, open_sequence
 from feature_frontend.evaluation.sequence_pairs import PairsResult, evaluate_pairs, pairs_table
-from feature_frontend.tools.arguments import natural, positive
+from feature_frontend.tools.arguments import above_zero, natural, positive
 from feature_frontend.tools.evaluation_arguments import add_method_arguments, methods_of
 
 __all__ = ["add_pairs"]
@@ -38,7 +38,7 @@ def add_pairs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     add("--keypoints", type=positive, default=1000, metavar="N", help="budget (default: %(default)s)")
     add(
         "--threshold",
-        type=float,
+        type=above_zero,
         default=_THRESHOLD_PX,
         metavar="PX",
         help="how far from its true epipolar line a right match may be (default: %(default)s)",

@@ -19,6 +19,7 @@ from feature_frontend.evaluation.baselines import (
     MethodProtocol,
     load_methods,
 )
+from feature_frontend.tools.arguments import natural, positive
 
 __all__ = ["add_image_arguments", "add_method_arguments", "methods_of", "pairs_progress"]
 
@@ -26,11 +27,11 @@ __all__ = ["add_image_arguments", "add_method_arguments", "methods_of", "pairs_p
 def add_image_arguments(command: argparse.ArgumentParser, count: int, short_side: int, seed: int) -> None:
     """Which photographs are taken, with these defaults."""
     command.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photographs")
-    command.add_argument("--count", type=int, default=count, help="most images (default: %(default)s)")
-    command.add_argument("--seed", type=int, default=seed, help="of all that is random (default: %(default)s)")
+    command.add_argument("--count", type=positive, default=count, help="most images (default: %(default)s)")
+    command.add_argument("--seed", type=natural, default=seed, help="of all that is random (default: %(default)s)")
     command.add_argument(
         "--short-side",
-        type=int,
+        type=natural,
         default=short_side,
         metavar="PX",
         help="to which the images are resized, 0: not (default: %(default)s)",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.tools.guard import guarded, open_standard_streams
-from feature_frontend.tools.limits import require_address_space
+from feature_frontend.tools.limits import address_space_problem, files_problem, require
 
 TOOLS = {
     "frontend": ("feature_frontend.ros.main", "the ROS 2 node: images in; features, matches, tracks, status out"),
@@ -29,8 +29,8 @@ TOOLS = {
     "parameters": ("feature_frontend.tools.parameters", "print the node's parameters as a table or as YAML"),
 }
 
-# Which bring torch with them only where they need it, or not at all.
-_LIGHT = ("play", "record", "vins", "weights", "doctor", "parameters")
+_WITH_TORCH = ("frontend", "process", "demo", "evaluate", "export", "train")
+_WITH_ROS = ("frontend", "play", "record", "demo", "vins")
 
 
 def usage() -> str:
@@ -64,8 +64,10 @@ def _run(arguments: Sequence[str], *, is_process: bool) -> int:
     if any("\0" in argument for argument in rest):
         msg = "an argument holds a zero byte; expected a text that a program can be started with"
         raise FeatureFrontendError(msg)
-    if name not in _LIGHT:
-        require_address_space()
+    if name in _WITH_TORCH:
+        require(address_space_problem())
+    if name in _WITH_ROS:
+        require(files_problem())
     module = importlib.import_module(TOOLS[name][0])
     if not is_process:
         return int(module.main(rest))

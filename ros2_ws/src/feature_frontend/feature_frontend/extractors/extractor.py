@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,7 @@ from feature_frontend.extractors.registry import EXTRACTORS, ExtractorRecord
 from feature_frontend.extractors.weights import FoundWeights, ensure_weights, find_own_weights, own_weights
 from feature_frontend.preprocessing import check_image, check_mask, grey_range
 from feature_frontend.recording import Recorder, make_recorder
+from feature_frontend.runtime.forks import compute_with_one_thread_after_fork
 from feature_frontend.runtime.text import quoted
 from feature_frontend.settings import ExtractionSettings
 from feature_frontend.types import Features
@@ -102,9 +103,6 @@ class Extractor:
         self.settings = settings
         self.pixel_share = 1.0
         self._dtype = PRECISIONS[settings.precision]
-        if device.type == "cuda" and self._dtype == torch.float32:
-            # By default cuDNN rounds what it convolves to TF32, 10 bits of 23: that is what float16 is there for.
-            torch.backends.cudnn.allow_tf32 = False
         module = network.to(device=device, dtype=self._dtype).eval().requires_grad_(requires_grad=False)
         self._network = cast(NetworkProtocol, module)
         self._compiler: BackgroundCompiler | None = None
@@ -138,6 +136,16 @@ class Extractor:
             msg = f"weights {found.path} do not fit {settings.extractor}: {error}"
             raise WeightsError(msg) from error
         return cls(record.inference(network.eval()), found.identity, settings, device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For `pickle`, as of a process pool: network and settings, without what is compiled or recorded."""
+        return {name: value for name, value in vars(self).items() if name not in {"_compiler", "_execution"}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """As new, in another process."""
+        vars(self).update(state)
+        self._compiler = None
+        self._execution = self._make_execution(None)
 
     @property
     def descriptor_dim(self) -> int:
@@ -332,6 +340,10 @@ class Extractor:
         )
 
     def _make_execution(self, recorder: Recorder | None) -> Execution:
+        compute_with_one_thread_after_fork()
+        if self.device.type == "cuda" and self._dtype == torch.float32:
+            # By default cuDNN rounds what it convolves to TF32, 10 bits of 23: that is what float16 is there for.
+            torch.backends.cudnn.allow_tf32 = False
         if self.has_maps and (recorder is not None or self.device.type == "cuda"):
             return RecordedExecution(cast(FastNetwork, self._network), recorder or make_recorder(self.device))
         if self.has_maps and self.settings.compile:

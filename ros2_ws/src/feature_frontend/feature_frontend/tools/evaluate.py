@@ -37,7 +37,7 @@ DEFAULT_METHODS = ("orb", "sift", "aliked-t16", "aliked-n16", "silk-vggnp-mu", "
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool; 0 if all that was asked for is measured and written."""
+    """Runs the tool; 0 if all that was asked for is measured and written, `INCOMPLETE` if images are lost."""
     print_any_name()
     keep_freed_memory()
     arguments = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from feature_frontend.evaluation.baselines import (
     MethodProtocol,
     load_methods,
 )
-from feature_frontend.tools.arguments import natural, positive
+from feature_frontend.evaluation.sequence import EvaluationSequence
+from feature_frontend.tools.arguments import INCOMPLETE, natural, positive
 
-__all__ = ["add_image_arguments", "add_method_arguments", "methods_of", "pairs_progress"]
+__all__ = ["add_image_arguments", "add_method_arguments", "methods_of", "pairs_progress", "tell_missing"]
 
 
 def add_image_arguments(command: argparse.ArgumentParser, count: int, short_side: int, seed: int) -> None:
@@ -90,6 +91,14 @@ def pairs_progress(total: int) -> Iterator[Callable[[str], None]]:
             progress.update()
 
         yield advance
+
+
+def tell_missing(sequences: Iterable[EvaluationSequence]) -> int:
+    """Says what is lost of the images of sequences; the exit status for it."""
+    missing = [f"{sequence.name}: {sentence}" for sequence in sequences for sentence in sequence.missing]
+    for sentence in missing:
+        print(f"incomplete: {sentence}", file=sys.stderr)
+    return INCOMPLETE if missing else 0
 
 
 def _weights(entries: Sequence[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -88,13 +89,16 @@ def _let_go_of_closed_streams() -> bool:
     are_closed = False
     for stream in (sys.stdout, sys.stderr):
         try:
-            if stream is not None:
-                # What could not be written is still there to be written.
-                stream.flush()
-        except BrokenPipeError:
+            descriptor = stream.fileno()
+        except (AttributeError, OSError):
+            continue  # something that a Python caller has put there
+        poll = select.poll()
+        poll.register(descriptor, 0)
+        if poll.poll(0):
             are_closed = True
+            # Not to raise again where the interpreter writes what is left.
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
+            os.dup2(nowhere, descriptor)
             os.close(nowhere)
     return are_closed
 

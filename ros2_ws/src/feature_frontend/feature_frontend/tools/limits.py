@@ -9,9 +9,10 @@ try:
 except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
-__all__ = ["LEAST_FILES", "address_space_problem", "files_problem", "require_address_space"]
+__all__ = ["LEAST_FILES", "address_space_problem", "files_problem", "require"]
 
-LEAST_FILES = 256
+# A node alone has 23 open, and some more for each process that it hears of.
+LEAST_FILES = 64
 _MIB = 1 << 20
 # On two cores they end by a segmentation fault, or wait for threads that never start, up to 1.3 GiB. Each further core
 # takes the stack of a thread and the address space that the C library reserves for it.
@@ -38,13 +39,12 @@ def files_problem() -> str:
     return f"{limit} files may be open at a time (`ulimit -n`); expected at least {LEAST_FILES}"
 
 
-def require_address_space() -> None:
+def require(problem: str) -> None:
     """Ends what would crash or hang.
 
     Raises:
-        FeatureFrontendError: The limit on address space is too low.
+        FeatureFrontendError: There is a problem.
     """
-    problem = address_space_problem()
     if problem:
         raise FeatureFrontendError(problem)
 

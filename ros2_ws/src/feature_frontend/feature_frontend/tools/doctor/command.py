@@ -99,7 +99,7 @@ def _examine(options: argparse.Namespace) -> Iterator[Finding]:
     yield from check_weights(
         settings.extractor, settings.weights_dir, settings.weights_path, settings.fallback_extractor
     )
-    if options.no_graph or Verdict.FAIL in {by_subject.get("ROS 2"), by_subject.get("messages")}:
+    if options.no_graph or Verdict.FAIL in {by_subject.get(name) for name in ("limits", "ROS 2", "messages")}:
         return
     from feature_frontend.tools.doctor.graph import GraphOptions, check_graph
 

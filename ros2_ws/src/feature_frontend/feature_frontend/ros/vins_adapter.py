@@ -129,16 +129,13 @@ class VinsAdapter(Node):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs until Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        prog="vins", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
     try:
         check_ros_arguments(arguments)
     except SettingsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     readable = [readable_name(argument) for argument in arguments]
-    parser.parse_args(remove_ros_args(["vins", *readable])[1:])
+    _parser().parse_args(remove_ros_args(["vins", *readable])[1:])
     with quiet_interrupts() as hand_over:
         node = None
         try:
@@ -158,6 +155,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 node.destroy_node()
             rclpy.try_shutdown()
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog="vins", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
 
 if __name__ == "__main__":

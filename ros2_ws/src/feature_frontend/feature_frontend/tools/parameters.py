@@ -15,11 +15,15 @@ __all__ = ["main", "markdown_table", "yaml_file"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool."""
-    parser = Parser(prog="parameters", description="Print the node's parameters.")
-    parser.add_argument("--yaml", action="store_true", help="as a parameter file with the defaults")
-    arguments = parser.parse_args(sys.argv[1:] if argv is None else list(argv))
+    arguments = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
     print(yaml_file() if arguments.yaml else markdown_table())
     return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="parameters", description="Print the node's parameters.")
+    parser.add_argument("--yaml", action="store_true", help="as a parameter file with the defaults")
+    return parser
 
 
 def markdown_table() -> str:

@@ -70,15 +70,15 @@ def interrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def outcome(arguments: list[str]) -> tuple[object, str]:
-    """Exit status and stderr of the tool, run in this process."""
-    errors = io.StringIO()
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors), interrupted():
+def outcome(arguments: list[str]) -> tuple[object, str, str]:
+    """Exit status, stdout and stderr of the tool, run in this process."""
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors), interrupted():
         try:
             status: object = main(arguments)
         except SystemExit as ended:
             status = ended.code
-    return status, errors.getvalue()
+    return status, output.getvalue(), errors.getvalue()
 
 
 @pytest.mark.usefixtures("no_traces")
@@ -92,14 +92,15 @@ def test_random_arguments_end_in_a_readable_line(
     seen: Counter[object] = Counter()
     for index in range(count):
         arguments = argument_list(chance, world)
-        status, errors = outcome(arguments)
+        status, output, errors = outcome(arguments)
         torch.set_num_threads(threads)
         shown = f"list {index}: {[argument[:80] for argument in arguments]}: {status}\n{errors[:3000]}"
         assert status in _STATUSES, shown
         assert "Traceback" not in errors, shown
         assert len(errors.splitlines()) <= _MOST_LINES, shown
         assert len(errors) <= _MOST_CHARACTERS, shown
-        assert status == 0 or errors.strip(), shown
+        assert "fault of this program" not in errors, shown
+        assert status == 0 or errors.strip() or output.strip(), shown
         seen[status] += 1
     assert {0, 1, 2} <= set(seen)
     report_figure(f"{count} argument lists: {dict(seen.most_common())} by exit status")

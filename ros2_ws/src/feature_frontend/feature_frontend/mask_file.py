@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.errors import ImageError, SettingsError
 from feature_frontend.image.image_file import read_image_file
+from feature_frontend.runtime.files import user_path
 
 __all__ = ["read_mask_file"]
 
@@ -25,8 +26,8 @@ def read_mask_file(path: str) -> npt.NDArray[np.uint8]:
     Raises:
         SettingsError: There is no such file, or it holds no image.
     """
-    file = Path(path).expanduser()
-    if not file.is_file():
+    file = user_path(path)
+    if not os.path.isfile(file):
         msg = f"parameter mask_path is {path!r}, where there is no file; expected a PNG of the images' size, or ''"
         raise SettingsError(msg)
     try:

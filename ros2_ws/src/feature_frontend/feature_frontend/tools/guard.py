@@ -138,5 +138,5 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _place(error: Exception) -> str:
     """The last line of ours on the way to the error."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)] or frames
+    own = [frame for frame in frames[1:] if Path(frame.filename).is_relative_to(_PACKAGE)] or frames
     return f"{Path(own[-1].filename).name}:{own[-1].lineno}"

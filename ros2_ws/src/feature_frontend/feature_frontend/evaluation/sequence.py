@@ -16,7 +16,7 @@ from feature_frontend.evaluation.ground_truth import GROUND_TRUTH_FILES, GroundT
 from feature_frontend.intensity import DEFAULT_INTENSITY, IntensityRange
 from feature_frontend.media import PlaybackSettings, Source, SourceOptions, open_source, schedule
 from feature_frontend.media.source import missing_of
-from feature_frontend.runtime.files import readable_name
+from feature_frontend.runtime.text import printable
 
 __all__ = ["EvaluationSequence", "SequenceFrame", "SequenceOptions", "open_sequence"]
 
@@ -122,7 +122,7 @@ def open_sequence(location: str, options: SequenceOptions) -> EvaluationSequence
     camera_file = options.camera_info or _existing(folder, (_CAMERA_FILE,))
     pose_file = options.ground_truth or _existing(folder, GROUND_TRUTH_FILES)
     return EvaluationSequence(
-        name=readable_name(path.name),
+        name=printable(path.name),
         source=source,
         options=options,
         camera=None if camera_file is None else read_calibration_file(camera_file),

@@ -19,6 +19,7 @@ __all__ = [
     "Parser",
     "above_zero",
     "finite",
+    "keypoints",
     "natural",
     "non_negative",
     "positive",
@@ -32,6 +33,8 @@ INCOMPLETE = 3
 
 # More images, keypoints or steps than any machine sees; every library takes it.
 _MOST = 2**31 - 1
+_MOST_KEYPOINTS = 1_000_000
+_LEAST_SIZE, _MOST_SIZE = 1e-9, 1e9
 _TOPIC_TOKEN = r"[A-Za-z_][A-Za-z0-9_]*"
 _TOPIC = re.compile(rf"(~/|/)?{_TOPIC_TOKEN}(/{_TOPIC_TOKEN})*")
 _MOST_TOPIC_CHARACTERS = 200
@@ -66,6 +69,11 @@ def positive(text: str) -> int:
 def natural(text: str) -> int:
     """A whole number from 0 up."""
     return _whole(text, 0)
+
+
+def keypoints(text: str) -> int:
+    """A budget of keypoints: more than any image has, and OpenCV makes room for as many."""
+    return _whole(text, 1, _MOST_KEYPOINTS)
 
 
 def finite(text: str) -> float:
@@ -104,18 +112,19 @@ def _number(text: str, expected: str, admits: Callable[[float], bool]) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and admits(value)):
-        msg = f"{quoted(text)} is not {expected}"
+    # Beyond these, a number of seconds or Hz is no number of nanoseconds any more.
+    if not (value == 0 or _LEAST_SIZE <= abs(value) <= _MOST_SIZE) or not admits(value):
+        msg = f"{quoted(text)} is not {expected}, {_LEAST_SIZE:g} to {_MOST_SIZE:g} in size"
         raise argparse.ArgumentTypeError(msg)
     return value
 
 
-def _whole(text: str, minimum: int) -> int:
+def _whole(text: str, minimum: int, maximum: int = _MOST) -> int:
     try:
         value = int(text)
     except ValueError:
         value = minimum - 1
-    if not minimum <= value <= _MOST:
-        msg = f"{quoted(text)} is not a whole number from {minimum} up to {_MOST}"
+    if not minimum <= value <= maximum:
+        msg = f"{quoted(text)} is not a whole number from {minimum} up to {maximum}"
         raise argparse.ArgumentTypeError(msg)
     return value

@@ -20,7 +20,7 @@ from feature_frontend.evaluation.report import (
     write_homography_report,
 )
 from feature_frontend.runtime.files import print_any_name
-from feature_frontend.tools.arguments import Parser, finite, positive
+from feature_frontend.tools.arguments import Parser, finite, keypoints, positive
 from feature_frontend.tools.evaluate_pairs import add_pairs
 from feature_frontend.tools.evaluate_robustness import add_robustness
 from feature_frontend.tools.evaluate_tracks import add_tracks
@@ -78,7 +78,7 @@ def _add_homography(commands: argparse._SubParsersAction[argparse.ArgumentParser
     )
     command.add_argument(
         "--keypoints",
-        type=positive,
+        type=keypoints,
         nargs="+",
         default=list(defaults.keypoints),
         metavar="N",

@@ -16,7 +16,7 @@ from feature_frontend.evaluation.report import json_value, make_report_folder
 from feature_frontend.evaluation.sequence import SequenceOptions, open_sequence
 from feature_frontend.evaluation.sequence_pairs import PairsResult, evaluate_pairs, pairs_table
 from feature_frontend.runtime.markdown import markdown_text
-from feature_frontend.tools.arguments import above_zero, natural, positive
+from feature_frontend.tools.arguments import above_zero, keypoints, natural, positive
 from feature_frontend.tools.evaluation_arguments import add_method_arguments, methods_of, tell_missing
 
 __all__ = ["add_pairs"]
@@ -36,7 +36,7 @@ def add_pairs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     add = command.add_argument
     add("sources", nargs="+", metavar="SOURCE", help="folder of images, rosbag2 or video")
     add("--gaps", type=positive, nargs="+", default=[1, 5, 10], metavar="N", help="frames apart (default: 1 5 10)")
-    add("--keypoints", type=positive, default=1000, metavar="N", help="budget (default: %(default)s)")
+    add("--keypoints", type=keypoints, default=1000, metavar="N", help="budget (default: %(default)s)")
     add(
         "--threshold",
         type=above_zero,

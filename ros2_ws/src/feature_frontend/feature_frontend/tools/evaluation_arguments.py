@@ -20,9 +20,13 @@ from feature_frontend.evaluation.baselines import (
     load_methods,
 )
 from feature_frontend.evaluation.sequence import EvaluationSequence
+from feature_frontend.runtime.text import quoted
 from feature_frontend.tools.arguments import INCOMPLETE, natural, positive
 
 __all__ = ["add_image_arguments", "add_method_arguments", "methods_of", "pairs_progress", "tell_missing"]
+
+# The least that a network takes; and images of twice a camera's size, which take seconds each.
+_LEAST_SIDE, _MOST_SIDE = 32, 8192
 
 
 def add_image_arguments(command: argparse.ArgumentParser, count: int, short_side: int, seed: int) -> None:
@@ -32,7 +36,7 @@ def add_image_arguments(command: argparse.ArgumentParser, count: int, short_side
     command.add_argument("--seed", type=natural, default=seed, help="of all that is random (default: %(default)s)")
     command.add_argument(
         "--short-side",
-        type=natural,
+        type=_short_side,
         default=short_side,
         metavar="PX",
         help="to which the images are resized, 0: not (default: %(default)s)",
@@ -99,6 +103,14 @@ def tell_missing(sequences: Iterable[EvaluationSequence]) -> int:
     for sentence in missing:
         print(f"incomplete: {sentence}", file=sys.stderr)
     return INCOMPLETE if missing else 0
+
+
+def _short_side(text: str) -> int:
+    value = natural(text)
+    if value and not _LEAST_SIDE <= value <= _MOST_SIDE:
+        msg = f"{quoted(text)} is neither 0 nor a number of pixels from {_LEAST_SIDE} to {_MOST_SIDE}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
 
 
 def _weights(entries: Sequence[str]) -> dict[str, str]:

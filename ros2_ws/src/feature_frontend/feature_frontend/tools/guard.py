@@ -37,6 +37,7 @@ _WORDS = {
     "can't allocate memory": _MEMORY,
     "Insufficient memory": _MEMORY,
     os.strerror(errno.ENOMEM): _MEMORY,
+    "bad_alloc": _MEMORY,
     "failed to map segment": _MEMORY,
     "can't start new thread": _THREADS,
 }

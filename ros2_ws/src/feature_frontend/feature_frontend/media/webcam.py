@@ -50,9 +50,7 @@ class WebcamSource:
         self._period_ns = round(1e9 / max_rate_hz) if max_rate_hz > 0 else 0
         match = _LOCATION.fullmatch(location)
         if match is None and location.startswith("webcam:"):
-            msg = (
-                f"camera {quoted(location)} is not known; expected webcam:NUMBER, such as webcam:0, or /dev/videoNUMBER"
-            )
+            msg = f"camera {quoted(location)} is not known; expected webcam:N, such as webcam:0, or /dev/videoN"
             raise SourceError(msg)
         self._device: int | str = int(match["number"]) if match and match["number"] else location
         self._open().release()

@@ -180,7 +180,6 @@ def _record(options: argparse.Namespace, arguments: list[str], stop: threading.E
     ):
         topics = list(dict.fromkeys(options.topics))
         recorder = Recorder(node, bag, topics, options.image_qos, options.times == "header")
-        )
         print(f"recording {' '.join(bag.counts)} into {options.output}", file=sys.stderr, flush=True)
         events = _Events(recorder) if options.events else None
         while not stop.is_set() and not _is_over(recorder, options):

@@ -90,8 +90,17 @@ def test_bad_ros_arguments_are_one_line(tool: str, tmp_path: Path, capfd: pytest
 
 @pytest.mark.parametrize("tool", sorted(TOOLS))
 def test_a_zero_byte_is_refused(tool: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([tool, "a\0b"]) == 1
-    assert capsys.readouterr().err.startswith("error: an argument holds a zero byte")
+    for argument in ("a\0b", "\ud800"):
+        assert main([tool, argument]) == 1
+        assert capsys.readouterr().err.startswith("error: an argument holds a zero byte or half a character: '")
+
+
+def test_a_zero_byte_in_a_parameter_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "zero.yaml"
+    file.write_text('/**:\n  ros__parameters:\n    weights_path: "a\\0b"\n', encoding="utf-8")
+    for arguments in (["doctor", "--no-graph"], ["process", "x", "-o", str(tmp_path / "bag")]):
+        assert main([*arguments, "--params-file", str(file)]) == 1
+        assert "parameter weights_path is 'a\\x00b'" in capsys.readouterr().err
 
 
 def test_a_path_of_nobody_or_without_end_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.runtime.text import quoted
 from feature_frontend.tools.guard import guarded, open_standard_streams
 from feature_frontend.tools.limits import address_space_problem, files_problem, require
 
@@ -53,6 +55,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(lambda: _run(arguments, is_process=True))
 
 
+def _check_argument(argument: str) -> None:
+    """Refuses what no shell could pass, but a Python caller can.
+
+    Raises:
+        FeatureFrontendError: Files cannot have such a name.
+    """
+    try:
+        is_possible = b"\0" not in os.fsencode(argument)
+    except UnicodeEncodeError:
+        is_possible = False
+    if not is_possible:
+        msg = f"an argument holds a zero byte or half a character: {quoted(argument)}"
+        raise FeatureFrontendError(msg)
+
+
 def _run(arguments: Sequence[str], *, is_process: bool) -> int:
     if not arguments or arguments[0] in {"-h", "--help"}:
         print(usage())
@@ -61,9 +78,8 @@ def _run(arguments: Sequence[str], *, is_process: bool) -> int:
     if name not in TOOLS:
         print(f"error: no tool is called {name!r}; expected one of {', '.join(TOOLS)}", file=sys.stderr)
         return 2
-    if any("\0" in argument for argument in rest):
-        msg = "an argument holds a zero byte; expected a text that a program can be started with"
-        raise FeatureFrontendError(msg)
+    for argument in rest:
+        _check_argument(argument)
     if name in _WITH_TORCH:
         require(address_space_problem())
     if name in _WITH_ROS:

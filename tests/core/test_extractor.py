@@ -212,9 +212,24 @@ def test_unknown_names_list_the_choices() -> None:
 def test_devices() -> None:
     assert resolve_device("cpu").type == "cpu"
     assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    for name in ("cuda:99", "tpu", "meta", ""):
-        with pytest.raises(SettingsError, match=f"device is '{name}'"):
+    for name in (
+        "cuda:99",
+        "cpu:0",
+        "cpu:7",
+        "cuda:-1",
+        "cuda:",
+        "cuda:٣",
+        "cuda:00",
+        "CUDA",
+        "cpu\n",
+        "xla",
+        "mps",
+        "meta",
+        "",
+    ):
+        with pytest.raises(SettingsError, match=r"parameter device is .*; expected one of auto, cpu") as raised:
             resolve_device(name)
+        assert repr(name) in str(raised.value)
 
 
 def test_weights_of_another_network_do_not_load(

@@ -12,7 +12,7 @@ import torch
 
 from feature_frontend import Features, load_matcher
 from feature_frontend.errors import MatchingError, SettingsError
-from feature_frontend.matchers.base import MatchingOptions
+from feature_frontend.matchers.base import MatchingOptions, check_comparable
 from feature_frontend.matchers.mutual_nearest_neighbor import MutualNearestNeighborMatcher
 from tests.conftest import REPOSITORY
 
@@ -196,6 +196,15 @@ def test_half_precision_descriptors_are_matched_in_float32() -> None:
     matcher = load_matcher("mnn")
     assert _pairs(matcher(*half)) == _pairs(matcher(*back))
     assert matcher(*half).similarity.dtype == torch.float32
+
+
+def test_descriptors_of_two_lengths_do_not_compare() -> None:
+    one, other = _random(5, 0, dim=16), _random(4, 1, dim=32)
+    with pytest.raises(MatchingError, match="descriptors have 16 and 32 elements, both said to be of test@00000000"):
+        check_comparable(one, other)
+    with pytest.raises(MatchingError, match="expected one length"):
+        load_matcher("mnn")(one, other)
+    check_comparable(one, _random(0, 1, dim=32))
 
 
 def test_descriptors_of_different_extractors_do_not_compare() -> None:

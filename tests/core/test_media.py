@@ -230,7 +230,7 @@ class TestWebcam:
         assert len(list(_until_error(WebcamSource(str(path), max_rate_hz=0.5).frames()))) == 1
 
     def test_errors(self) -> None:
-        with pytest.raises(SourceError, match="expected webcam:NUMBER"):
+        with pytest.raises(SourceError, match="expected webcam:N,"):
             open_source("webcam:front")
         with pytest.raises(SourceError, match="camera webcam:97 cannot be opened"):
             open_source("webcam:97")

@@ -109,8 +109,6 @@ def test_a_large_folder_is_sampled_by_the_seed(tmp_path: Path) -> None:
         (["--methods", "surf"], "no method is called surf"),
         (["--methods", "orb", "--weights", "aliked-t16"], "--weights is 'aliked-t16'; expected NAME=PATH"),
         (["--methods", "aliked-t16", "--weights", "aliked-t16=/nowhere.pth"], "/nowhere.pth"),
-        (["--keypoints", "0"], "keypoints is 0"),
-        (["--homographies", "0"], "homographies is 0"),
         (["--methods", "orb", "--ratio-thresholds", "0"], "ratio thresholds are 0.0; expected above 0, at most 1"),
     ],
 )
@@ -119,6 +117,20 @@ def test_a_wrong_option_is_one_line(
 ) -> None:
     assert main(["homography", "--images", str(images), "--output", str(tmp_path / "out"), *options]) == 1
     _one_line(capsys, message)
+
+
+@pytest.mark.parametrize("option", ["--keypoints", "--homographies", "--count", "--seed", "--ratio-thresholds"])
+@pytest.mark.parametrize("value", ["-1", "nan", "1e400", "9" * 40, "9" * 5000, ""])
+def test_a_number_out_of_bounds_is_wrong_usage(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if (option, value) in {("--ratio-thresholds", "-1"), ("--ratio-thresholds", "9" * 40)}:
+        pytest.skip("a finite number, refused later")
+    with pytest.raises(SystemExit) as ended:
+        main(["homography", "--images", "nowhere", f"{option}={value}"])
+    assert ended.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "number" in lines[0]
+    assert lines[1] == "see: feature_frontend evaluate homography --help"
 
 
 def test_no_images_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -374,7 +374,7 @@ class TestErrors:
     def test_bad_options(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit, match="2"):
             main(arguments)
-        assert "usage: play" in capsys.readouterr().err
+        assert "see: feature_frontend play --help" in capsys.readouterr().err
 
     def test_interrupted_while_waiting(self, start: Start, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "s", 1, 24, 32)

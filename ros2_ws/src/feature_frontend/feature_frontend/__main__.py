@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.runtime.text import quoted
+from feature_frontend.tools.guard import guarded, open_standard_streams
+from feature_frontend.tools.limits import address_space_problem, files_problem, require
 
 TOOLS = {
     "frontend": ("feature_frontend.ros.main", "the ROS 2 node: images in; features, matches, tracks, status out"),
@@ -26,6 +33,8 @@ TOOLS = {
 }
 
 _INTERRUPTED = 128 + signal.SIGINT
+_WITH_TORCH = ("frontend", "process", "demo", "evaluate", "export", "train")
+_WITH_ROS = ("frontend", "play", "record", "demo", "vins")
 
 
 def usage() -> str:
@@ -35,8 +44,35 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool that the first argument names and returns its exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    """Runs the tool that the first argument names and returns its exit status.
+
+    Without `argv`, what the process was started with counts; where it was started by the name of a tool, as
+    `ros2 run` does, that is the tool. Whatever ends a tool is told in one line (`tools/guard.py`).
+    """
+    if argv is not None:
+        return guarded(lambda: _run(list(argv), is_process=False))
+    open_standard_streams()
+    name = Path(sys.argv[0]).name
+    arguments = [name, *sys.argv[1:]] if name in TOOLS else sys.argv[1:]
+    return guarded(lambda: _run(arguments, is_process=True))
+
+
+def _check_argument(argument: str) -> None:
+    """Refuses what no shell could pass, but a Python caller can.
+
+    Raises:
+        FeatureFrontendError: Files cannot have such a name.
+    """
+    try:
+        is_possible = b"\0" not in os.fsencode(argument)
+    except UnicodeEncodeError:
+        is_possible = False
+    if not is_possible:
+        msg = f"an argument holds a zero byte or half a character: {quoted(argument)}"
+        raise FeatureFrontendError(msg)
+
+
+def _run(arguments: Sequence[str], *, is_process: bool) -> int:
     if not arguments or arguments[0] in {"-h", "--help"}:
         print(usage())
         return 0 if arguments else 2
@@ -44,8 +80,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in TOOLS:
         print(f"error: no tool is called {name!r}; expected one of {', '.join(TOOLS)}", file=sys.stderr)
         return 2
-    if argv is not None:
-        return int(importlib.import_module(TOOLS[name][0]).main(rest))
+    for argument in rest:
+        _check_argument(argument)
+    if name in _WITH_TORCH:
+        require(address_space_problem())
+    if name in _WITH_ROS:
+        require(files_problem())
+    module = importlib.import_module(TOOLS[name][0])
+    if not is_process:
+        return int(module.main(rest))
     # The process's own arguments: a tool that is a whole process may do what it must not do to a caller's.
     sys.argv[1:] = rest
     try:

@@ -79,6 +79,9 @@ class ParameterRecord:
     def _admits(self, value: object) -> bool:
         if self.choices:
             return value in self.choices
+        if isinstance(value, str):
+            # Neither a path nor a ROS parameter can hold it.
+            return "\0" not in value
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return True
         low = -math.inf if self.minimum is None else self.minimum

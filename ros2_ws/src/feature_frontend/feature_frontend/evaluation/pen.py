@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from feature_frontend.runtime.text import printable
+
 __all__ = ["COLORS", "FAINT", "GRID", "INK", "Canvas", "Color", "Pen"]
 
 Canvas = npt.NDArray[np.uint8]
@@ -58,6 +60,7 @@ class Pen:
         Returns:
             The width of the text.
         """
+        text = printable(text)  # OpenCV ends the process for names that are no UTF-8
         font, scale, thickness = cv2.FONT_HERSHEY_SIMPLEX, size * _OVERSAMPLING, 3 if bold else 2
         (width, height), _ = cv2.getTextSize(text, font, scale, thickness)
         place = (left * _OVERSAMPLING - round(align * width), middle * _OVERSAMPLING + height // 2)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from feature_frontend.errors import SourceError
 from feature_frontend.evaluation.chart import Chart, Group, Panel, draw_chart
 from feature_frontend.evaluation.homography_benchmark import THRESHOLDS_PX, HomographyBenchmark, MethodResult
+from feature_frontend.runtime.markdown import markdown_text
 
 __all__ = [
     "homography_chart",
@@ -105,7 +106,11 @@ def homography_chart(results: Sequence[MethodResult], benchmark: HomographyBench
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table that also reads well as text: the first column to the left, the others to the right."""
+    """A Markdown table that also reads well as text: the first column to the left, the others to the right.
+
+    Cells show what is in them, whatever that means in Markdown or HTML.
+    """
+    header, rows = [markdown_text(cell) for cell in header], [[markdown_text(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     lines = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from feature_frontend.errors import SourceError
 from feature_frontend.evaluation.ground_truth import GROUND_TRUTH_FILES, GroundTruth, read_ground_truth
 from feature_frontend.intensity import DEFAULT_INTENSITY, IntensityRange
 from feature_frontend.media import PlaybackSettings, Source, SourceOptions, open_source, schedule
+from feature_frontend.media.source import missing_of
+from feature_frontend.runtime.text import printable
 
 __all__ = ["EvaluationSequence", "SequenceFrame", "SequenceOptions", "open_sequence"]
 
@@ -71,6 +73,7 @@ class EvaluationSequence:
         options: Which of them.
         camera: Calibration instead of the source's own; None for that.
         ground_truth: Known poses; None where there are none.
+        missing: What is known to be lost of the images, a sentence each, once they have been gone through.
     """
 
     name: str
@@ -78,6 +81,7 @@ class EvaluationSequence:
     options: SequenceOptions
     camera: CameraCalibration | None
     ground_truth: GroundTruth | None
+    missing: list[str] = field(default_factory=list)
 
     def frames(self) -> Iterator[SequenceFrame]:
         """The images in their order.
@@ -94,6 +98,8 @@ class EvaluationSequence:
             pose = None if self.ground_truth is None else self.ground_truth.pose_at(frame.index, frame.stamp_ns)
             pixels = self.options.intensity.to_grey_levels(frame.samples)
             yield SequenceFrame(pixels, scheduled.stamp_ns or 0, camera, pose)
+        if not self.missing:  # a source counts on where it is read again
+            self.missing.extend(missing_of(self.source))
 
 
 def open_sequence(location: str, options: SequenceOptions) -> EvaluationSequence:
@@ -116,7 +122,7 @@ def open_sequence(location: str, options: SequenceOptions) -> EvaluationSequence
     camera_file = options.camera_info or _existing(folder, (_CAMERA_FILE,))
     pose_file = options.ground_truth or _existing(folder, GROUND_TRUTH_FILES)
     return EvaluationSequence(
-        name=path.name,
+        name=printable(path.name),
         source=source,
         options=options,
         camera=None if camera_file is None else read_calibration_file(camera_file),

@@ -22,9 +22,11 @@ from feature_frontend.evaluation.report import json_value, markdown_table
 from feature_frontend.evaluation.track_benchmark import GAPS, SequenceReport, TrackResult
 from feature_frontend.evaluation.track_pictures import draw_results
 from feature_frontend.evaluation.track_recording import POSE_GAPS
+from feature_frontend.runtime.markdown import markdown_text
 
 __all__ = ["Table", "pose_differences", "tables_of", "write_track_report"]
 
+_MOST_NAME_CHARACTERS = 100
 _NOTES = (
     "alive@n: share of a frame's points that are present n frames later, by id, averaged over the frames.",
     "matches: points that a frame shares with the one before. length: frames in which a track was seen, mean; the end "
@@ -96,14 +98,15 @@ def write_track_report(folder: Path, reports: Sequence[SequenceReport], options:
     pictures = {report.name: draw_results(f"{report.name}: {report.description}", report) for report in reports}
     encoded = {name: _png(picture) for name, picture in pictures.items()}
     paths = [folder / name for name in ("tracks.html", "tracks.md", "tracks.json")]
+    files = _file_names([report.name for report in reports])
     try:
         paths[0].write_text(_html(reports, encoded, options), encoding="utf-8")
         paths[1].write_text(_markdown(reports), encoding="utf-8")
         paths[2].write_text(_json(reports, options) + "\n", encoding="utf-8")
         for report in reports:
-            picture = folder / f"tracks_{_file_name(report.name)}.png"
+            picture = folder / f"tracks_{files[report.name]}.png"
             picture.write_bytes(encoded[report.name])
-            paths += [picture, *_write_trajectories(folder, report)]
+            paths += [picture, *_write_trajectories(folder, files[report.name], report)]
     except OSError as error:
         msg = f"the report cannot be written into {folder}: {error}; choose another --output"
         raise SourceError(msg) from error
@@ -185,8 +188,11 @@ def _table(heading: str, results: Sequence[TrackResult], columns: Sequence[_Colu
 def _markdown(reports: Sequence[SequenceReport]) -> str:
     parts = []
     for report in reports:
-        parts.append(f"## {report.name}\n\n{report.description}")
-        parts += [f"{table.heading}:\n\n{markdown_table(table.header, table.rows)}" for table in tables_of(report)]
+        parts.append(f"## {markdown_text(report.name)}\n\n{markdown_text(report.description)}")
+        parts += [
+            f"{markdown_text(table.heading)}:\n\n{markdown_table(table.header, table.rows)}"
+            for table in tables_of(report)
+        ]
     notes = "\n".join(f"- {note}" for note in _NOTES)
     return "\n\n".join([*parts, notes]) + "\n"
 
@@ -218,17 +224,18 @@ def _result_json(result: TrackResult) -> dict[str, Any]:
     return {**values, "mean_length": result.mean_length, "pose": pose, "trajectory": chained}
 
 
-def _write_trajectories(folder: Path, report: SequenceReport) -> list[Path]:
+def _write_trajectories(folder: Path, name: str, report: SequenceReport) -> list[Path]:
     paths = []
     known = [
         (stamp_ns, pose) for stamp_ns, pose in zip(report.stamps_ns, report.poses, strict=True) if pose is not None
     ]
     if known:
-        paths.append(folder / f"{_file_name(report.name)}_ground_truth.tum")
+        paths.append(folder / f"{name}_ground_truth.tum")
         write_tum(paths[-1], [stamp_ns for stamp_ns, _ in known], [pose for _, pose in known])
+    configurations = _file_names([result.configuration for result in report.results])
     for result in report.results:
         if result.trajectory is not None:
-            paths.append(folder / f"{_file_name(report.name)}_{_file_name(result.configuration)}.tum")
+            paths.append(folder / f"{name}_{configurations[result.configuration]}.tum")
             stamps_ns = [report.stamps_ns[index] for index in result.trajectory.frames]
             write_tum(paths[-1], stamps_ns, result.trajectory.poses)
     return paths
@@ -259,8 +266,13 @@ def _png(picture: Canvas) -> bytes:
     return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 
-def _file_name(name: str) -> str:
-    return re.sub(r"[^\w.+=-]+", "_", name)
+def _file_names(names: Sequence[str]) -> dict[str, str]:
+    """For each name, another one that any file system takes."""
+    found: dict[str, str] = {}
+    for name in names:
+        plain = re.sub(r"[^\w.+=-]+", "_", name, flags=re.ASCII)[:_MOST_NAME_CHARACTERS]
+        found[name] = plain if plain not in found.values() else f"{plain}_{len(found) + 1}"
+    return found
 
 
 _PAGE = """<!DOCTYPE html>

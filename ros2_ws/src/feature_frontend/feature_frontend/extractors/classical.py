@@ -103,9 +103,18 @@ def _create_surf(threshold: float, is_upright: bool) -> cv2.Feature2D:
     return surf
 
 
+def _sift_scores(responses: torch.Tensor) -> torch.Tensor:
+    return responses * _SCALES_PER_OCTAVE
+
+
+def _surf_scores(responses: torch.Tensor) -> torch.Tensor:
+    return responses.clamp(min=0).sqrt() / 255
+
+
+# Functions with names, so that an extractor can be pickled.
 _DETECTORS = {
-    "sift": _Detector(_create_sift, lambda response: response * _SCALES_PER_OCTAVE, _SIFT_OFFSET_PX),
-    "surf": _Detector(_create_surf, lambda response: response.clamp(min=0).sqrt() / 255, 0.0),
+    "sift": _Detector(_create_sift, _sift_scores, _SIFT_OFFSET_PX),
+    "surf": _Detector(_create_surf, _surf_scores, 0.0),
 }
 
 

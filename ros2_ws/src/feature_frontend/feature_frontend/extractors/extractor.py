@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,8 @@ from feature_frontend.extractors.weights_file import FoundWeights, fill_network
 from feature_frontend.preprocessing import check_image, check_mask, grey_range
 from feature_frontend.recording import Recorder, make_recorder
 from feature_frontend.runtime.files import user_path
+from feature_frontend.runtime.forks import compute_with_one_thread_after_fork
+from feature_frontend.runtime.text import quoted
 from feature_frontend.settings import ExtractionSettings
 from feature_frontend.types import Features
 
@@ -57,19 +60,19 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        msg = f"parameter device is {name!r}; expected auto, cpu, cuda or cuda:N"
-        raise SettingsError(msg) from error
-    if device.type not in {"cpu", "cuda"}:
-        msg = f"parameter device is {name!r}; expected auto, cpu, cuda or cuda:N"
-        raise SettingsError(msg)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        build = "this torch has no CUDA" if torch.version.cuda is None else f"torch sees {torch.cuda.device_count()}"
-        msg = f"parameter device is {name!r}, but {build} GPU(s); use device:=auto, or install torch with CUDA"
-        raise SettingsError(msg)
-    return device
+    # torch itself takes "cpu:7", which there is not, and its words for "cuda:-1" are about something else.
+    match = re.fullmatch(r"cpu|cuda(:(?P<index>0|[1-9][0-9]{0,3}))?", name)
+    count = torch.cuda.device_count()
+    if match and (name == "cpu" or int(match["index"] or 0) < count):
+        return torch.device(name)
+    expected = ", ".join(["auto", "cpu", *(["cuda"] if count else []), *(f"cuda:{index}" for index in range(count))])
+    why = ""
+    if match:
+        why = (
+            "; this torch has no CUDA, install one that has" if torch.version.cuda is None else "; torch sees no other"
+        )
+    msg = f"parameter device is {quoted(name)}; expected one of {expected}{why}"
+    raise SettingsError(msg)
 
 
 class Extractor:
@@ -101,9 +104,6 @@ class Extractor:
         self.settings = settings
         self.pixel_share = 1.0
         self._dtype = PRECISIONS[settings.precision]
-        if device.type == "cuda" and self._dtype == torch.float32:
-            # By default cuDNN rounds what it convolves to TF32, 10 bits of 23: that is what float16 is there for.
-            torch.backends.cudnn.allow_tf32 = False
         module = network.to(device=device, dtype=self._dtype).eval().requires_grad_(requires_grad=False)
         self._network = cast(NetworkProtocol, module)
         self._compiler: BackgroundCompiler | None = None
@@ -133,6 +133,16 @@ class Extractor:
         found = _find_weights(record, settings)
         fill_network(network, found, settings.extractor, record.rename)
         return cls(record.inference(network.eval()), found.identity, settings, device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For `pickle`, as of a process pool: network and settings, without what is compiled or recorded."""
+        return {name: value for name, value in vars(self).items() if name not in {"_compiler", "_execution"}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """As new, in another process."""
+        vars(self).update(state)
+        self._compiler = None
+        self._execution = self._make_execution(None)
 
     @property
     def descriptor_dim(self) -> int:
@@ -327,6 +337,10 @@ class Extractor:
         )
 
     def _make_execution(self, recorder: Recorder | None) -> Execution:
+        compute_with_one_thread_after_fork()
+        if self.device.type == "cuda" and self._dtype == torch.float32:
+            # By default cuDNN rounds what it convolves to TF32, 10 bits of 23: that is what float16 is there for.
+            torch.backends.cudnn.allow_tf32 = False
         if self.has_maps and (recorder is not None or self.device.type == "cuda"):
             return RecordedExecution(cast(FastNetwork, self._network), recorder or make_recorder(self.device))
         if self.has_maps and self.settings.compile:

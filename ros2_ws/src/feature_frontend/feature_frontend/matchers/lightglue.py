@@ -45,6 +45,15 @@ class LightGlueNetwork:
         self._lock = threading.Lock()
         self._copies = {torch.device("cpu"): network}
 
+    def __getstate__(self) -> nn.Module:
+        """For `pickle`: the network, without its lock and copies."""
+        return self._copies[torch.device("cpu")]
+
+    def __setstate__(self, network: nn.Module) -> None:
+        """As new, in another process."""
+        self._lock = threading.Lock()
+        self._copies = {torch.device("cpu"): network}
+
     def on(self, device: torch.device) -> nn.Module:
         """The network on `device`."""
         with self._lock:

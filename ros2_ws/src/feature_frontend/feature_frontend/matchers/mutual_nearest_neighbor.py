@@ -40,7 +40,7 @@ class MutualNearestNeighborMatcher:
             features1: Of the current image, by the same extractor, on the same device.
 
         Raises:
-            MatchingError: The features come from different extractors.
+            MatchingError: The features come from different extractors, or their descriptors have two lengths.
         """
         check_comparable(features0, features1)
         if len(features0) == 0 or len(features1) == 0:

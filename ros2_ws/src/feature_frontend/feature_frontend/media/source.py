@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from feature_frontend.encodings import MAX_IMAGE_PIXELS
 from feature_frontend.errors import SourceError
 from feature_frontend.media import bag, image_folder, video, webcam
 from feature_frontend.media.frame import Frame, LostImages
+from feature_frontend.runtime.text import quoted
 
 __all__ = ["SOURCE_KINDS", "Source", "SourceKind", "SourceOptions", "StampOrigin", "missing_of", "open_source"]
 
@@ -111,11 +113,16 @@ def open_source(location: str, options: SourceOptions | None = None) -> Source:
     Raises:
         SourceError: There is nothing at that location, it is of no known kind, or it cannot be read.
     """
-    for kind in SOURCE_KINDS:
-        if kind.matches(location):
-            return kind.open(location, options or SourceOptions())
     path = Path(location)
-    if not path.exists():
+    try:
+        found = next((kind for kind in SOURCE_KINDS if kind.matches(location)), None)
+    except (OSError, ValueError) as error:
+        # A name too long, a folder that may not be entered, a zero byte.
+        msg = f"{quoted(location)} cannot be looked at: {getattr(error, 'strerror', None) or error}"
+        raise SourceError(msg) from error
+    if found is not None:
+        return found.open(location, options or SourceOptions())
+    if not os.path.exists(path):
         msg = f"there is no file or folder {location}; expected {_expected()}"
         raise SourceError(msg)
     msg = f"{location} has a suffix {path.suffix!r} that cannot be played; expected {_expected()}"

@@ -13,13 +13,14 @@ import numpy as np
 from feature_frontend.encodings import to_rgb
 from feature_frontend.errors import SourceError
 from feature_frontend.media.frame import Frame
+from feature_frontend.runtime.text import quoted
 
 if TYPE_CHECKING:
     from feature_frontend.media.source import StampOrigin
 
 __all__ = ["WebcamSource", "is_webcam"]
 
-_LOCATION = re.compile(r"webcam:(?P<number>\d+)|/dev/video\d+")
+_LOCATION = re.compile(r"webcam:(?P<number>[0-9]{1,4})|/dev/video[0-9]{1,4}")
 
 
 def is_webcam(location: str) -> bool:
@@ -49,7 +50,7 @@ class WebcamSource:
         self._period_ns = round(1e9 / max_rate_hz) if max_rate_hz > 0 else 0
         match = _LOCATION.fullmatch(location)
         if match is None and location.startswith("webcam:"):
-            msg = f"camera {location!r} is not known; expected webcam:NUMBER, such as webcam:0, or /dev/videoNUMBER"
+            msg = f"camera {quoted(location)} is not known; expected webcam:N, such as webcam:0, or /dev/videoN"
             raise SourceError(msg)
         self._device: int | str = int(match["number"]) if match and match["number"] else location
         self._open().release()

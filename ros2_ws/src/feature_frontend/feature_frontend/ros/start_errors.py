@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from feature_frontend.errors import SettingsError
+from feature_frontend.runtime.files import readable_name
 from feature_frontend.runtime.text import short_text
 
-__all__ = ["check_domain", "readable_start"]
+__all__ = ["check_domain", "check_ros_arguments", "readable_start"]
 
 _HIGHEST_DOMAIN = 232
-_PLACE = re.compile(r",? at /\S+:\d+")
+# Where in rcl's sources; what stands before it is empty now and then.
+_PLACE = re.compile(r"(\. Error: error not set)?,? at /\S+:\d+")
 _WITHOUT_SECURITY = "doesn't have the security libraries"
 
 
@@ -40,6 +42,19 @@ def readable_start() -> Iterator[None]:
     except (*own, InvalidNamespaceException, InvalidNodeNameException) as error:
         msg = f"cannot start ROS 2: {_reason(error)}{_advice(error)}"
         raise SettingsError(msg) from error
+
+
+def check_ros_arguments(arguments: Sequence[str]) -> None:
+    """Accepts what stands behind `--ros-args` before anything is begun; rcl itself would print besides.
+
+    Raises:
+        SettingsError: rcl cannot read it.
+    """
+    from rclpy.utilities import remove_ros_args
+
+    with readable_start():
+        # What it returns is of no use: it takes no name of a file that is no UTF-8.
+        remove_ros_args(["", *map(readable_name, arguments)])
 
 
 def check_domain() -> None:

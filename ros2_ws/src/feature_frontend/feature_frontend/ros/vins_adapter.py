@@ -29,7 +29,8 @@ from feature_frontend.ros.callback_guard import CallbackGuard, GuardedExecutor
 from feature_frontend.ros.interrupts import OrderlyEnd
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.qos import qos_profile
-from feature_frontend.ros.start_errors import readable_start
+from feature_frontend.ros.start_errors import check_ros_arguments, readable_start
+from feature_frontend.runtime.files import readable_name
 
 __all__ = ["CHANNELS", "VinsAdapter", "VinsEncoder", "main"]
 
@@ -131,13 +132,12 @@ class VinsAdapter(Node):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs until Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        prog="vins", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.parse_args(remove_ros_args(["vins", *arguments])[1:])
     try:
+        check_ros_arguments(arguments)
+        readable = [readable_name(argument) for argument in arguments]
+        _parser().parse_args(remove_ros_args(["vins", *readable])[1:])
         with readable_start():
-            rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+            rclpy.init(args=readable, signal_handler_options=SignalHandlerOptions.NO)
         with OrderlyEnd() as end:
             with readable_start():
                 node = VinsAdapter()
@@ -152,6 +152,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         rclpy.try_shutdown()
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog="vins", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from feature_frontend.runtime.files import readable_name
 
 __all__ = ["PATH_CHARACTERS", "printable", "quoted", "short_text"]
@@ -10,6 +12,7 @@ PATH_CHARACTERS = 250
 """Of a path in quotes; an encoding or a name needs fewer."""
 
 _QUOTED_CHARACTERS = 60
+_REPR_OF_BYTE = re.compile(r"\\udc([89a-f][0-9a-f])")
 _LINES, _CHARACTERS = 3, 600
 # More than any text of ours has; whatever quotes a sender without a bound of its own ends here.
 _MOST_CHARACTERS = 4000
@@ -40,7 +43,8 @@ def printable(text: str, characters: int = _MOST_CHARACTERS) -> str:
         text: Of any length.
         characters: Most that are kept; "..." tells where it was cut.
     """
-    cut = text[:characters]
+    # What `repr` has made of a byte that is no UTF-8 is shown as it is elsewhere.
+    cut = _REPR_OF_BYTE.sub(r"\\x\g<1>", text[:characters])
     if not cut.isprintable():
         cut = "".join(
             character if character == "\n" or character.isprintable() else _escaped(character) for character in cut

@@ -20,6 +20,7 @@ from feature_frontend.evaluation.report import (
     write_homography_report,
 )
 from feature_frontend.runtime.files import print_any_name
+from feature_frontend.tools.arguments import Parser, finite, keypoints, positive
 from feature_frontend.tools.evaluate_pairs import add_pairs
 from feature_frontend.tools.evaluate_robustness import add_robustness
 from feature_frontend.tools.evaluate_tracks import add_tracks
@@ -36,7 +37,7 @@ DEFAULT_METHODS = ("orb", "sift", "aliked-t16", "aliked-n16", "silk-vggnp-mu", "
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool; 0 if all that was asked for is measured and written."""
+    """Runs the tool; 0 if all that was asked for is measured and written, `INCOMPLETE` if images are lost."""
     print_any_name()
     keep_freed_memory()
     arguments = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="evaluate", description="Measure the front-end and its rivals.")
+    parser = Parser(prog="evaluate", description="Measure the front-end and its rivals.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_homography(commands)
     add_robustness(commands)
@@ -69,11 +70,15 @@ def _add_homography(commands: argparse._SubParsersAction[argparse.ArgumentParser
     )
     add_image_arguments(command, defaults.image_count, defaults.short_side, defaults.seed)
     command.add_argument(
-        "--homographies", type=int, default=defaults.homographies, help="views of each image (default: %(default)s)"
+        "--homographies",
+        type=positive,
+        default=defaults.homographies,
+        metavar="N",
+        help="views of each image (default: %(default)s)",
     )
     command.add_argument(
         "--keypoints",
-        type=int,
+        type=keypoints,
         nargs="+",
         default=list(defaults.keypoints),
         metavar="N",
@@ -81,7 +86,7 @@ def _add_homography(commands: argparse._SubParsersAction[argparse.ArgumentParser
     )
     command.add_argument(
         "--ratio-thresholds",
-        type=float,
+        type=finite,
         nargs="+",
         default=list(defaults.ratio_thresholds),
         metavar="X",

@@ -15,8 +15,9 @@ from feature_frontend.evaluation.baselines import LIGHTGLUE
 from feature_frontend.evaluation.report import json_value, make_report_folder
 from feature_frontend.evaluation.sequence import SequenceOptions, open_sequence
 from feature_frontend.evaluation.sequence_pairs import PairsResult, evaluate_pairs, pairs_table
-from feature_frontend.tools.arguments import natural, positive
-from feature_frontend.tools.evaluation_arguments import add_method_arguments, methods_of
+from feature_frontend.runtime.markdown import markdown_text
+from feature_frontend.tools.arguments import above_zero, keypoints, natural, positive
+from feature_frontend.tools.evaluation_arguments import add_method_arguments, methods_of, tell_missing
 
 __all__ = ["add_pairs"]
 
@@ -35,10 +36,10 @@ def add_pairs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     add = command.add_argument
     add("sources", nargs="+", metavar="SOURCE", help="folder of images, rosbag2 or video")
     add("--gaps", type=positive, nargs="+", default=[1, 5, 10], metavar="N", help="frames apart (default: 1 5 10)")
-    add("--keypoints", type=positive, default=1000, metavar="N", help="budget (default: %(default)s)")
+    add("--keypoints", type=keypoints, default=1000, metavar="N", help="budget (default: %(default)s)")
     add(
         "--threshold",
-        type=float,
+        type=above_zero,
         default=_THRESHOLD_PX,
         metavar="PX",
         help="how far from its true epipolar line a right match may be (default: %(default)s)",
@@ -66,7 +67,7 @@ def _pairs(arguments: argparse.Namespace) -> int:
             gaps = tuple(dict.fromkeys(arguments.gaps))
             found = evaluate_pairs(methods, sequence, gaps, arguments.keypoints, arguments.threshold, advance)
         results[location] = found
-        table = f"{sequence.name}:\n\n{pairs_table(found, arguments.threshold)}\n"
+        table = f"{markdown_text(sequence.name)}:\n\n{pairs_table(found, arguments.threshold)}\n"
         tables += f"{table}\n"
         print(table, flush=True)
     data = {
@@ -82,4 +83,4 @@ def _pairs(arguments: argparse.Namespace) -> int:
             msg = f"{path} cannot be written: {error}; choose another --output"
             raise SourceError(msg) from error
         print(path)
-    return 0
+    return tell_missing(sequences)

@@ -9,6 +9,7 @@ from feature_frontend.evaluation.homography_benchmark import select_images
 from feature_frontend.evaluation.report import make_report_folder
 from feature_frontend.evaluation.robustness import ANGLES_DEG, OCTAVES, RobustnessBenchmark, evaluate_robustness
 from feature_frontend.evaluation.robustness_report import robustness_tables, write_robustness_report
+from feature_frontend.tools.arguments import above_zero, keypoints
 from feature_frontend.tools.evaluation_arguments import (
     add_image_arguments,
     add_method_arguments,
@@ -36,11 +37,11 @@ def add_robustness(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     )
     add_image_arguments(command, defaults.image_count, defaults.short_side, defaults.seed)
     command.add_argument(
-        "--keypoints", type=int, default=defaults.keypoints, metavar="N", help="budget (default: %(default)s)"
+        "--keypoints", type=keypoints, default=defaults.keypoints, metavar="N", help="budget (default: %(default)s)"
     )
     command.add_argument(
         "--threshold",
-        type=float,
+        type=above_zero,
         default=defaults.threshold_px,
         metavar="PX",
         help="how far off a right match may be, in the turned or smaller image (default: %(default)s)",

@@ -32,8 +32,10 @@ from feature_frontend.evaluation.track_report import tables_of, write_track_repo
 from feature_frontend.intensity import IntensityRange
 from feature_frontend.media.image_folder import IMAGE_SUFFIXES, ImageFolderSource, is_image_folder
 from feature_frontend.parameter_file import read_parameter_files
+from feature_frontend.runtime.markdown import markdown_text
 from feature_frontend.settings import Settings
 from feature_frontend.tools.arguments import natural, positive
+from feature_frontend.tools.evaluation_arguments import tell_missing
 
 __all__ = ["add_tracks"]
 
@@ -100,9 +102,9 @@ def _tracks(arguments: argparse.Namespace) -> int:
     for name, sequence in sequences.items():
         report = _run(name, sequence, configurations, unrelated)
         reports.append(report)
-        print(f"## {name}\n\n{report.description}\n")
+        print(f"## {markdown_text(name)}\n\n{report.description}\n")
         for table in tables_of(report):
-            print(f"{table.heading}:\n\n{markdown_table(table.header, table.rows)}\n", flush=True)
+            print(f"{markdown_text(table.heading)}:\n\n{markdown_table(table.header, table.rows)}\n", flush=True)
     options = {
         "compare": [configuration.name for configuration in configurations],
         "set": arguments.set,
@@ -113,7 +115,7 @@ def _tracks(arguments: argparse.Namespace) -> int:
     }
     for path in write_track_report(arguments.output, reports, options):
         print(path)
-    return 0
+    return tell_missing(sequences.values())
 
 
 def _common_parameters(arguments: argparse.Namespace) -> Mapping[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,18 +19,24 @@ from feature_frontend.evaluation.baselines import (
     MethodProtocol,
     load_methods,
 )
+from feature_frontend.evaluation.sequence import EvaluationSequence
+from feature_frontend.runtime.text import quoted
+from feature_frontend.tools.arguments import INCOMPLETE, natural, positive
 
-__all__ = ["add_image_arguments", "add_method_arguments", "methods_of", "pairs_progress"]
+__all__ = ["add_image_arguments", "add_method_arguments", "methods_of", "pairs_progress", "tell_missing"]
+
+# The least that a network takes; and images of twice a camera's size, which take seconds each.
+_LEAST_SIDE, _MOST_SIDE = 32, 8192
 
 
 def add_image_arguments(command: argparse.ArgumentParser, count: int, short_side: int, seed: int) -> None:
     """Which photographs are taken, with these defaults."""
     command.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photographs")
-    command.add_argument("--count", type=int, default=count, help="most images (default: %(default)s)")
-    command.add_argument("--seed", type=int, default=seed, help="of all that is random (default: %(default)s)")
+    command.add_argument("--count", type=positive, default=count, help="most images (default: %(default)s)")
+    command.add_argument("--seed", type=natural, default=seed, help="of all that is random (default: %(default)s)")
     command.add_argument(
         "--short-side",
-        type=int,
+        type=_short_side,
         default=short_side,
         metavar="PX",
         help="to which the images are resized, 0: not (default: %(default)s)",
@@ -89,6 +95,22 @@ def pairs_progress(total: int) -> Iterator[Callable[[str], None]]:
             progress.update()
 
         yield advance
+
+
+def tell_missing(sequences: Iterable[EvaluationSequence]) -> int:
+    """Says what is lost of the images of sequences; the exit status for it."""
+    missing = [f"{sequence.name}: {sentence}" for sequence in sequences for sentence in sequence.missing]
+    for sentence in missing:
+        print(f"incomplete: {sentence}", file=sys.stderr)
+    return INCOMPLETE if missing else 0
+
+
+def _short_side(text: str) -> int:
+    value = natural(text)
+    if value and not _LEAST_SIDE <= value <= _MOST_SIDE:
+        msg = f"{quoted(text)} is neither 0 nor a number of pixels from {_LEAST_SIDE} to {_MOST_SIDE}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
 
 
 def _weights(entries: Sequence[str]) -> dict[str, str]:

@@ -29,7 +29,7 @@ from feature_frontend.media.image_folder import ImageFolderSource
 from feature_frontend.media.source import missing_of
 from feature_frontend.runtime.files import print_any_name
 from feature_frontend.settings import PARAMETERS, Settings
-from feature_frontend.tools.arguments import INCOMPLETE, above_zero, positive
+from feature_frontend.tools.arguments import INCOMPLETE, Parser, above_zero, positive
 from feature_frontend.tools.interrupts import interruptible
 from feature_frontend.tools.recorded_features import has_features, read_features
 from feature_frontend.types import Features
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="export", description=__doc__)
+    parser = Parser(prog="export", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser(
         "colmap",

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 
 from feature_frontend.parameter_record import ParameterRecord
 from feature_frontend.settings import PARAMETERS
+from feature_frontend.tools.arguments import Parser
 
 __all__ = ["main", "markdown_table", "yaml_file"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool."""
-    parser = argparse.ArgumentParser(prog="parameters", description="Print the node's parameters.")
-    parser.add_argument("--yaml", action="store_true", help="as a parameter file with the defaults")
-    arguments = parser.parse_args(sys.argv[1:] if argv is None else list(argv))
+    arguments = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
     print(yaml_file() if arguments.yaml else markdown_table())
     return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="parameters", description="Print the node's parameters.")
+    parser.add_argument("--yaml", action="store_true", help="as a parameter file with the defaults")
+    return parser
 
 
 def markdown_table() -> str:

@@ -17,12 +17,11 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from rclpy.utilities import remove_ros_args
 from tqdm import tqdm
 
 from feature_frontend.calibration import CameraCalibration
 from feature_frontend.calibration_file import read_calibration_file
-from feature_frontend.errors import FeatureFrontendError, SettingsError
+from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.media import (
     SOURCE_KINDS,
     PlaybackSettings,
@@ -35,8 +34,18 @@ from feature_frontend.media import (
 from feature_frontend.media.source import missing_of
 from feature_frontend.media.timeline import DEFAULT_RATE_HZ, STAMP_POLICIES
 from feature_frontend.ros.player import ENCODINGS, Player, PlayerOptions
+from feature_frontend.ros.start_errors import check_ros_arguments, readable_start
 from feature_frontend.runtime.files import print_any_name, readable_name
-from feature_frontend.tools.arguments import INCOMPLETE, natural, non_negative, positive, text, without_ros_arguments
+from feature_frontend.tools.arguments import (
+    INCOMPLETE,
+    Parser,
+    natural,
+    non_negative,
+    positive,
+    text,
+    topic,
+    without_ros_arguments,
+)
 from feature_frontend.tools.interrupts import interruptible
 
 __all__ = ["main"]
@@ -60,9 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     _log_to_stderr()
     try:
-        with _readable_ros_errors():
-            # Only to see whether they are in order: it takes no name of a file that is no UTF-8.
-            remove_ros_args(["play", *map(readable_name, arguments)])
+        check_ros_arguments(arguments)
         options = _parser().parse_args(without_ros_arguments(arguments))
         with interruptible():
             return _play(options, arguments)
@@ -73,18 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-@contextmanager
-def _readable_ros_errors() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        # rclpy raises errors of its C extension, which have no public names.
-        msg = f"cannot start ROS 2: {error}"
-        raise SettingsError(msg) from error
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="play", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
@@ -117,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
         help="give up waiting for a subscriber, an acknowledgement or an answer after S seconds, 0: never (default 30)",
     )
     add("--frame-id", type=text, metavar="NAME", help="frame of the headers (default: that of the bag, or camera)")
-    add("--topic", metavar="NAME", help="image topic of a bag that has several")
+    add("--topic", type=text, metavar="NAME", help="image topic of a bag that has several")
     encoding = parser.add_mutually_exclusive_group()
     encoding.add_argument(
         "--encoding",
@@ -135,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--in-step-with",
+        type=topic,
         metavar="TOPIC",
         help="wait for the consumer, which answers each image on this topic with the same stamp, such as `status`",
     )
@@ -217,12 +215,13 @@ def _with_camera(scheduled: ScheduledFrame, calibration: CameraCalibration) -> S
 @contextmanager
 def _spinning_node(arguments: list[str]) -> Iterator[Node]:
     # rclpy's own handlers would end the context under a publisher in use; an interrupt ends it here, in order.
-    with _readable_ros_errors():
+    with readable_start():
         rclpy.init(
             args=[readable_name(argument) for argument in arguments], signal_handler_options=SignalHandlerOptions.NO
         )
     try:
-        node = rclpy.create_node("player")
+        with readable_start():
+            node = rclpy.create_node("player")
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         thread = threading.Thread(target=_spin, args=(executor,), daemon=True)

@@ -24,9 +24,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.start_errors import check_ros_arguments, readable_start
 from feature_frontend.runtime.files import print_any_name, readable_name
 from feature_frontend.sources.stamps import header_stamp_ns
-from feature_frontend.tools.arguments import positive, without_ros_arguments
+from feature_frontend.tools.arguments import Parser, above_zero, positive, without_ros_arguments
 from feature_frontend.tools.bag_writer import STORAGES, BagWriter, check_new_folder, typestore_with
 
 __all__ = ["TOPICS", "main"]
@@ -108,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(without_ros_arguments(arguments))
     try:
+        check_ros_arguments(arguments)
         _check(options)
         stop = threading.Event()
         _set_on(stop, signal.SIGINT, signal.SIGTERM)
@@ -124,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="record", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
@@ -139,7 +141,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TOPIC",
     )
     add("--frames", type=positive, metavar="N", help="end when N status messages have been recorded")
-    add("--idle-timeout", type=float, metavar="S", help="end when no message has arrived for S seconds after the first")
+    add(
+        "--idle-timeout",
+        type=above_zero,
+        metavar="S",
+        help="end when none has come for S seconds after the first",
+    )
     add(
         "--times",
         choices=("header", "received"),
@@ -172,7 +179,8 @@ def _record(options: argparse.Namespace, arguments: list[str], stop: threading.E
         _node(arguments) as (node, executor),
         BagWriter(options.output, options.storage, typestore) as bag,
     ):
-        recorder = Recorder(node, bag, options.topics, options.image_qos, options.times == "header")
+        topics = list(dict.fromkeys(options.topics))
+        recorder = Recorder(node, bag, topics, options.image_qos, options.times == "header")
         print(f"recording {' '.join(bag.counts)} into {options.output}", file=sys.stderr, flush=True)
         events = _Events(recorder) if options.events else None
         next_keep_s = time.monotonic() + _KEEP_PERIOD_S
@@ -236,15 +244,13 @@ class _Events:
 
 @contextmanager
 def _node(arguments: list[str]) -> Iterator[tuple[Node, SingleThreadedExecutor]]:
-    try:
+    arguments = [readable_name(argument) for argument in arguments]
+    with readable_start():
         # rclpy's own handlers would end the context before the last messages are taken and the bag is complete.
-        arguments = [readable_name(argument) for argument in arguments]
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    except Exception as error:  # rclpy's errors for bad ROS arguments share no base class
-        msg = f"cannot start ROS 2: {error}"
-        raise SettingsError(msg) from error
     try:
-        node = rclpy.create_node("recorder")
+        with readable_start():
+            node = rclpy.create_node("recorder")
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,8 @@ from feature_frontend.errors import SettingsError
 from feature_frontend.mask_file import read_mask_file
 from feature_frontend.parameter_file import read_parameter_files
 from feature_frontend.parameter_record import ParameterRecord
+from feature_frontend.runtime.files import user_path
+from feature_frontend.runtime.text import quoted
 from feature_frontend.settings import PARAMETERS, Settings
 
 __all__ = ["add_settings_arguments", "settings_from"]
@@ -66,11 +69,11 @@ def _find(name: str) -> Path:
     folders: list[Path] = []
     with suppress(PackageNotFoundError):
         folders.append(Path(get_package_share_directory("feature_frontend")) / "config")
-    for path in (Path(name).expanduser(), *(folder / name for folder in folders)):
-        if path.is_file():
+    for path in (user_path(name), *(folder / name for folder in folders)):
+        if os.path.isfile(path):
             return path
     shipped = sorted(path.name for folder in folders for path in folder.glob("*.yaml"))
-    msg = f"no parameter file {name!r}; expected a path or one of {', '.join(shipped)}"
+    msg = f"no parameter file {quoted(name)}; expected a path or one of {', '.join(shipped)}"
     raise SettingsError(msg)
 
 
@@ -81,7 +84,7 @@ def _reader(record: ParameterRecord) -> Callable[[str], object]:
         try:
             return record.check(_BOOLS[text.lower()] if kind is bool else kind(text))
         except (KeyError, ValueError, SettingsError) as error:
-            msg = f"{text!r}; expected {record.expectation}"
+            msg = f"{quoted(text)}; expected {record.expectation}"
             raise argparse.ArgumentTypeError(msg) from error
 
     return read

@@ -23,7 +23,7 @@ from feature_frontend.extractors.weights import ensure_weights, own_weights
 from feature_frontend.extractors.weights_file import fill_network
 from feature_frontend.media import SourceOptions, open_source
 from feature_frontend.runtime.files import print_any_name, user_path
-from feature_frontend.tools.arguments import above_zero, natural, positive, without_ros_arguments
+from feature_frontend.tools.arguments import Parser, above_zero, finite, natural, positive, without_ros_arguments
 from feature_frontend.training.aliked.megadepth import read_megadepth
 from feature_frontend.training.aliked.pairs import AlikedPairs
 from feature_frontend.training.aliked.settings import AlikedSettings
@@ -261,7 +261,7 @@ def _interrupted_by(*signals: signal.Signals) -> Iterator[Callable[[], bool]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="train",
         description="Train SiLK, ALIKED or residual descriptors on any images without labels, ALIKED also with depth.",
         epilog=_EPILOG,
@@ -301,14 +301,14 @@ def _parser() -> argparse.ArgumentParser:
         "--batch-size", type=positive, metavar="N", help="pairs in each process (SiLK 1, ALIKED 2, residual 4)"
     )
     result.add_argument("--accumulate", type=positive, metavar="N", help="batches for each step (ALIKED 6, others 1)")
-    result.add_argument("--learning-rate", type=float, metavar="X", help="Adam's (SiLK 1e-4, others 1e-3)")
+    result.add_argument("--learning-rate", type=finite, metavar="X", help="Adam's (SiLK 1e-4, others 1e-3)")
     result.add_argument("--warmup-steps", type=natural, default=0, metavar="N", help="steps up to that rate (0)")
     result.add_argument("--schedule", choices=SCHEDULES, default="constant", help="cosine goes down to 0 at --steps")
     result.add_argument(
-        "--average-decay", type=float, default=0.999, metavar="X", help="of the exported average (0.999)"
+        "--average-decay", type=finite, default=0.999, metavar="X", help="of the exported average (0.999)"
     )
     result.add_argument(
-        "--augmentation", type=float, metavar="P", help="share of augmented views (ALIKED 0.5, others 0.95)"
+        "--augmentation", type=finite, metavar="P", help="share of augmented views (ALIKED 0.5, others 0.95)"
     )
     result.add_argument(
         "--frozen-statistics",
@@ -326,21 +326,21 @@ def _parser() -> argparse.ArgumentParser:
     aliked.add_argument(
         "--megadepth", type=Path, action="append", default=[], metavar="DIR", help="MegaDepth with scene_info/"
     )
-    aliked.add_argument("--rotation-deg", type=float, metavar="X", help="largest rotation of warped views (30)")
+    aliked.add_argument("--rotation-deg", type=finite, metavar="X", help="largest rotation of warped views (30)")
     aliked.add_argument(
-        "--perspective-share", type=float, metavar="P", help="share of pairs with depth, beside warped images (0.5)"
+        "--perspective-share", type=finite, metavar="P", help="share of pairs with depth, beside warped images (0.5)"
     )
     aliked.add_argument(
-        "--occlusion-tolerance", type=float, metavar="X", help="relative difference of depth of what is hidden (0.05)"
+        "--occlusion-tolerance", type=finite, metavar="X", help="relative difference of depth of what is hidden (0.05)"
     )
     aliked.add_argument("--detected-keypoints", type=positive, metavar="N", help="in each view (400)")
     aliked.add_argument("--random-keypoints", type=natural, metavar="N", help="in each view (400)")
-    aliked.add_argument("--truth-radius-px", type=float, metavar="PX", help="of true matches (5)")
-    aliked.add_argument("--descriptor-temperature", type=float, metavar="X", help="t_des (0.1)")
-    aliked.add_argument("--reliability-temperature", type=float, metavar="X", help="t_rel (1)")
+    aliked.add_argument("--truth-radius-px", type=finite, metavar="PX", help="of true matches (5)")
+    aliked.add_argument("--descriptor-temperature", type=finite, metavar="X", help="t_des (0.1)")
+    aliked.add_argument("--reliability-temperature", type=finite, metavar="X", help="t_rel (1)")
     aliked.add_argument(
         "--loss-weights",
-        type=float,
+        type=finite,
         nargs=4,
         metavar=("RP", "PK", "DS", "RE"),
         help="of reprojection, dispersity peak, sparse NRE and reliability (1 0.5 5 1)",

@@ -16,6 +16,7 @@ from feature_frontend.extractors.weights import (
     find_weights,
     search_folders,
 )
+from feature_frontend.tools.arguments import Parser
 
 __all__ = ["main"]
 
@@ -33,13 +34,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="weights",
         description="List, fetch and verify the published weights. They are looked for in --weights-dir, in "
         f"${WEIGHTS_VARIABLE}, then in the cache ($XDG_CACHE_HOME/feature_frontend).",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    common = argparse.ArgumentParser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument("--weights-dir", default="", metavar="DIR", help="folder to look in first")
     listing = commands.add_parser("list", parents=[common], help="what there is and where it lies")
     listing.set_defaults(run=_list)

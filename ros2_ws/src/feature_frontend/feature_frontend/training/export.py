@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from feature_frontend.runtime.markdown import markdown_code, markdown_text
 from feature_frontend.training.checkpoint import save_weights, write_atomically
 
 __all__ = ["ModelCard", "git_commit", "write_model"]
@@ -91,14 +92,14 @@ def _markdown(card: ModelCard, facts: Mapping[str, Any]) -> str:
     pairs = card.settings["batch_size"] * card.settings["accumulate"] * card.processes
     rows = {
         "architecture": f"{card.architecture}, {card.parameters:,} parameters",
-        "training data": card.data,
-        "licence of the data": card.data_licence,
-        "began with": card.initial or "random weights",
+        "training data": markdown_text(card.data),
+        "licence of the data": markdown_text(card.data_licence),
+        "began with": markdown_text(card.initial or "random weights"),
         "steps": f"{card.step:,} of {pairs} pair(s)",
         "time": f"{card.hours:.2f} h on {card.processes} process(es), {card.device}",
         "date": facts["date"],
         "code": f"{card.commit or 'unknown commit'}, torch {card.torch_version}",
-        "command": f"`{card.command}`",
+        "command": markdown_code(card.command),
         "SHA-256": f"`{facts['sha256']}`",
     }
     lines = [
@@ -110,7 +111,12 @@ def _markdown(card: ModelCard, facts: Mapping[str, Any]) -> str:
         "",
     ]
     if card.after:
-        lines += [f"Validation on {card.validation_data}:", "", "| metric | before | after |", "|---|---|---|"]
+        lines += [
+            f"Validation on {markdown_text(card.validation_data)}:",
+            "",
+            "| metric | before | after |",
+            "|---|---|---|",
+        ]
         lines += [
             f"| {name} | {card.before.get(name, float('nan')):.3f} | {value:.3f} |"
             for name, value in card.after.items()

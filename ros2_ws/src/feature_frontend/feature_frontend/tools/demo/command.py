@@ -18,7 +18,7 @@ from feature_frontend.media import SourceOptions, open_source
 from feature_frontend.media.webcam import is_webcam
 from feature_frontend.runtime.files import print_any_name
 from feature_frontend.settings import PARAMETERS
-from feature_frontend.tools.arguments import positive
+from feature_frontend.tools.arguments import Parser, positive
 from feature_frontend.tools.demo.analysis import Summary, summarize
 from feature_frontend.tools.demo.output import Output
 from feature_frontend.tools.demo.pictures import draw_pictures
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="demo", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument

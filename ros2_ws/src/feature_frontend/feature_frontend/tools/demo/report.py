@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict
 
 from feature_frontend.evaluation.report import json_value
+from feature_frontend.runtime.text import printable
 from feature_frontend.tools.demo.analysis import Distribution, Summary
 
 __all__ = ["MAX_MEDIAN_ROTATION_DEG", "as_json", "as_sentence", "as_text", "problems"]
@@ -57,10 +58,10 @@ def as_json(summary: Summary, context: dict[str, str]) -> str:
 def as_text(summary: Summary, context: dict[str, str]) -> str:
     """The summary as a table of at most 80 columns."""
     rule = "-" * (NAME_WIDTH + 4 * COLUMN_WIDTH)
-    lines = [f"{name + ':':<12}{value}" for name, value in context.items()]
+    lines = [f"{name + ':':<12}{printable(value)}" for name, value in context.items()]
     lines.append(f"{'messages:':<12}{summary.frames} images -> {summary.features_messages} features, "
                  f"{summary.matches_messages} matches; states: {_counts(summary.states)}")  # fmt: skip
-    lines += [f"{'':<12}{reason}" for reason in summary.reasons]
+    lines += [f"{'':<12}{printable(reason)}" for reason in summary.reasons]
     lines += ["", _row("", "median", "p95", "min", "max"), rule]
     lines.append(_figures("keypoints in a frame", summary.keypoints, 0))
     lines.append(_figures("matches in a pair of frames", summary.matches, 0))

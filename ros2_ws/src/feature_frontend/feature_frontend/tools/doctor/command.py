@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from feature_frontend.errors import FeatureFrontendError
-from feature_frontend.tools.arguments import above_zero
+from feature_frontend.tools.arguments import Parser, above_zero, topic
 from feature_frontend.tools.doctor.finding import Finding, Verdict
 from feature_frontend.tools.doctor.machine import MACHINE_CHECKS, check_weights
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="doctor",
         description="Check the machine, the installation and the running ROS graph, and say what to do. Needs no "
         "running node; with one, its topics are checked too. Exit status 1 if anything FAILs.",
@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--image-topic",
+        type=topic,
         nargs="+",
         default=[],
         metavar="TOPIC",
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--camera-info-topic",
+        type=topic,
         nargs="+",
         default=[],
         metavar="TOPIC",
@@ -97,7 +99,7 @@ def _examine(options: argparse.Namespace) -> Iterator[Finding]:
     yield from check_weights(
         settings.extractor, settings.weights_dir, settings.weights_path, settings.fallback_extractor
     )
-    if options.no_graph or Verdict.FAIL in {by_subject.get("ROS 2"), by_subject.get("messages")}:
+    if options.no_graph or Verdict.FAIL in {by_subject.get(name) for name in ("limits", "ROS 2", "messages")}:
         return
     from feature_frontend.tools.doctor.graph import GraphOptions, check_graph
 

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 from feature_frontend.errors import WeightsError
 from feature_frontend.runtime.files import user_path
 from feature_frontend.tools.doctor.finding import Finding, fail, ok, warn
+from feature_frontend.tools.limits import address_space_problem, files_problem
 
 __all__ = ["MACHINE_CHECKS", "check_dds", "check_weights", "segment_bytes"]
 
@@ -38,6 +39,13 @@ def check_python() -> Iterator[Finding]:
         yield warn("Python", f"{text}: newer than what is tested", "use Python 3.10, 3.11 or 3.12 if anything fails")
     else:
         yield ok("Python", text)
+
+
+def check_limits() -> Iterator[Finding]:
+    """Whether the shell allows what torch and the middleware need."""
+    for problem, name in ((address_space_problem(), "-v unlimited"), (files_problem(), "-n 1024")):
+        if problem:
+            yield fail("limits", problem, f"ulimit {name}")
 
 
 def check_torch() -> Iterator[Finding]:
@@ -197,7 +205,7 @@ def segment_bytes(profile: Path) -> int:
     return max(sizes, default=0)
 
 
-MACHINE_CHECKS = (check_python, check_torch, check_arrays, check_compiler, check_messages, check_dds)
+MACHINE_CHECKS = (check_python, check_limits, check_torch, check_arrays, check_compiler, check_messages, check_dds)
 
 
 def _imported(name: str, oldest: tuple[int, int], advice: str) -> tuple[ModuleType | None, Finding]:

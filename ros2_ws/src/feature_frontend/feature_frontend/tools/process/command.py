@@ -19,7 +19,7 @@ from feature_frontend.media import SOURCE_KINDS, PlaybackSettings
 from feature_frontend.media.timeline import DEFAULT_RATE_HZ
 from feature_frontend.runtime.files import print_any_name
 from feature_frontend.settings import Settings
-from feature_frontend.tools.arguments import INCOMPLETE, above_zero, natural, positive, text
+from feature_frontend.tools.arguments import INCOMPLETE, Parser, above_zero, natural, positive, text
 from feature_frontend.tools.bag_writer import STORAGES
 from feature_frontend.tools.interrupts import interruptible
 from feature_frontend.tools.process.inputs import image_count, open_input
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="process", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.description = (

@@ -1,0 +1,57 @@
+"""Limits of this process under which torch, OpenCV and the middleware end or hang without a word of their own."""
+
+from __future__ import annotations
+
+from feature_frontend.errors import FeatureFrontendError
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
+
+__all__ = ["LEAST_FILES", "address_space_problem", "files_problem", "require"]
+
+# A node alone has 23 open, and some more for each process that it hears of.
+LEAST_FILES = 64
+_MIB = 1 << 20
+# On two cores they end by a segmentation fault, or wait for threads that never start, up to 1.3 GiB. Each further core
+# takes the stack of a thread and the address space that the C library reserves for it.
+_LEAST_ADDRESS_SPACE = 2048 * _MIB
+
+
+def address_space_problem() -> str:
+    """What is wrong with the limit on address space (`ulimit -v`); empty for nothing."""
+    limit = _limit("RLIMIT_AS")
+    if limit is None or limit >= _LEAST_ADDRESS_SPACE:
+        return ""
+    return (
+        f"the address space is limited to {limit // _MIB} MiB (`ulimit -v`), in which torch and OpenCV crash or hang; "
+        f"expected at least {_LEAST_ADDRESS_SPACE // _MIB} MiB. To limit the memory in use, take systemd-run -p "
+        "MemoryMax=... or a container"
+    )
+
+
+def files_problem() -> str:
+    """What is wrong with the limit on open files (`ulimit -n`); empty for nothing."""
+    limit = _limit("RLIMIT_NOFILE")
+    if limit is None or limit >= LEAST_FILES:
+        return ""
+    return f"{limit} files may be open at a time (`ulimit -n`); expected at least {LEAST_FILES}"
+
+
+def require(problem: str) -> None:
+    """Ends what would crash or hang.
+
+    Raises:
+        FeatureFrontendError: There is a problem.
+    """
+    if problem:
+        raise FeatureFrontendError(problem)
+
+
+def _limit(name: str) -> int | None:
+    """A limit in force; None where there is none."""
+    if resource is None:
+        return None
+    soft, _ = resource.getrlimit(getattr(resource, name))
+    return None if soft == resource.RLIM_INFINITY else soft

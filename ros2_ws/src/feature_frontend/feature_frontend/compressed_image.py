@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend.encodings import ENCODINGS, MAX_IMAGE_PIXELS, quoted, to_rgb
+from feature_frontend.encodings import ENCODINGS, MAX_IMAGE_PIXELS, to_rgb
 from feature_frontend.errors import ImageError
 from feature_frontend.image.headers import read_header
 from feature_frontend.image.image_file import decode_stored
 from feature_frontend.intensity import DEFAULT_INTENSITY, IntensityRange
+from feature_frontend.runtime.text import quoted
 
 __all__ = ["CompressedImageMessage", "compressed_image_samples", "decode_compressed_image"]
 

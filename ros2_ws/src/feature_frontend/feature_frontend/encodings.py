@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from feature_frontend.errors import ImageError
 from feature_frontend.intensity import DEFAULT_INTENSITY, IntensityRange
+from feature_frontend.runtime.text import quoted
 
 __all__ = [
     "COLOUR_SAMPLES",
@@ -22,7 +23,6 @@ __all__ = [
     "decode_image",
     "encoding_of",
     "image_samples",
-    "quoted",
     "to_rgb",
 ]
 
@@ -30,7 +30,6 @@ Uint8Array = npt.NDArray[np.uint8]
 SampleT = TypeVar("SampleT", bound=np.generic)
 
 MAX_IMAGE_PIXELS = 50_000_000
-_SHOWN_CHARACTERS = 60
 
 
 class ImageMessage(Protocol):
@@ -166,11 +165,6 @@ def encoding_of(samples: npt.NDArray[Any]) -> tuple[str, npt.NDArray[Any]]:
         return _NAMED[kind][samples.ndim == 3], samples
     name = next(name for name, sample in _GREY_SAMPLES.items() if sample == kind)
     return (f"{name}C1", samples) if samples.ndim == 2 else (f"{name}C3", to_rgb(samples, cv2.COLOR_RGB2BGR))
-
-
-def quoted(text: str) -> str:
-    """A message's text for an error, cut where a sender made it endless."""
-    return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}...")
 
 
 def to_rgb(pixels: npt.NDArray[SampleT], code: int) -> npt.NDArray[SampleT]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from feature_frontend.runtime.files import readable_name
+from feature_frontend.runtime.text import printable
 
 
 class FeatureFrontendError(Exception):
     """Base of every error this package raises on purpose; its text is meant for the user.
 
-    Names of files in it can be printed, logged and put into messages, whatever bytes they are made of.
+    It can be printed, logged and put into messages, whatever names of files and words of senders are in it.
     """
 
     def __init__(self, text: str = "") -> None:
-        super().__init__(readable_name(text))
+        super().__init__(printable(text))
 
 
 class SettingsError(FeatureFrontendError):

@@ -15,9 +15,10 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CompressedImage, Image
 
 from feature_frontend.compressed_image import decode_compressed_image
-from feature_frontend.encodings import ENCODINGS, MAX_IMAGE_PIXELS, check_image_size, decode_image, quoted
+from feature_frontend.encodings import ENCODINGS, MAX_IMAGE_PIXELS, check_image_size, decode_image
 from feature_frontend.errors import ImageError
 from feature_frontend.intensity import DEFAULT_INTENSITY, IntensityRange
+from feature_frontend.runtime.text import quoted, short_text
 
 __all__ = ["array_to_image", "image_to_array"]
 
@@ -97,6 +98,6 @@ def _through_cv_bridge(message: Image) -> Uint8Array:
         pixels = bridge.CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8")
     except Exception as error:
         # cv_bridge raises its own, OpenCV's and plain TypeErrors for a message it cannot convert.
-        msg = f"cv_bridge cannot convert image encoding {quoted(message.encoding)} to rgb8: {error}"
+        msg = f"cv_bridge cannot convert image encoding {quoted(message.encoding)} to rgb8: {short_text(error)}"
         raise ImageError(msg) from error
     return np.asarray(pixels, dtype=np.uint8)

@@ -13,7 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["open_regular_file", "path_for_c_library", "print_any_name", "read_regular_file", "readable_name"]
+__all__ = [
+    "open_regular_file",
+    "path_for_c_library",
+    "print_any_name",
+    "read_regular_file",
+    "readable_name",
+    "user_path",
+]
 
 _ERRORS = "feature_frontend.readable"
 # What Python makes of a byte that is no UTF-8 in a file's name.
@@ -36,6 +43,19 @@ def print_any_name() -> None:
             reconfigure(errors=_ERRORS)
 
 
+def user_path(text: str) -> Path:
+    """The path that a parameter or an argument names; "~" and "~name" are the folders of users.
+
+    Whatever the text is, nothing is raised: the folder of nobody, zero bytes and endless names are refused where the
+    file is opened.
+    """
+    try:
+        # Not `Path.expanduser`, which raises for a name that no user has.
+        return Path(os.path.expanduser(text))
+    except ValueError:
+        return Path(text)
+
+
 def open_regular_file(path: Path) -> BinaryIO:
     """Opens a file for reading.
 
@@ -43,8 +63,12 @@ def open_regular_file(path: Path) -> BinaryIO:
         OSError: It cannot be read, or is no regular file: a pipe would be waited for, a device has no end. The text
             is without the path.
     """
-    # A pipe without a writer would be waited for by the plain call.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        # A pipe without a writer would be waited for by the plain call.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError as error:
+        # A zero byte, or half of a character.
+        raise OSError(errno.EINVAL, "no file can have such a name") from error
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
@@ -59,14 +83,19 @@ def read_regular_file(path: Path, max_bytes: int) -> bytes:
     """The content of a file.
 
     Raises:
-        OSError: As `open_regular_file`, or it is larger than `max_bytes`.
+        OSError: As `open_regular_file`; or it is larger than `max_bytes`, of which nothing is read; or it grows.
     """
     with open_regular_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
             msg = f"it has {size} bytes; expected at most {max_bytes}"
             raise OSError(msg)
-        return file.read()
+        content = file.read(size + 1)
+    if len(content) > size:
+        # Files of /proc announce no size at all, and some have no end.
+        msg = f"it has more than the {size} bytes that it announces; expected a file that is not written to"
+        raise OSError(msg)
+    return content
 
 
 @contextmanager

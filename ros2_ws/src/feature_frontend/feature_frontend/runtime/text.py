@@ -1,0 +1,51 @@
+"""Text that came from outside, made fit for messages, logs and reasons: printable and short, whatever it was."""
+
+from __future__ import annotations
+
+from feature_frontend.runtime.files import readable_name
+
+__all__ = ["printable", "quoted", "short_text"]
+
+_QUOTED_CHARACTERS = 60
+_LINES, _CHARACTERS = 3, 600
+# More than any text of ours has; whatever quotes a sender without a bound of its own ends here.
+_MOST_CHARACTERS = 4000
+
+
+def quoted(text: str) -> str:
+    """A word of a sender or a file (an encoding, a name, a path) in quotes, cut after 60 characters."""
+    return repr(text if len(text) <= _QUOTED_CHARACTERS else f"{text[:_QUOTED_CHARACTERS]}...")
+
+
+def short_text(text: object) -> str:
+    """What a library or another program says, such as an error of its own: three lines of it, 600 characters.
+
+    Args:
+        text: Anything; an exception without words is shown by its type.
+    """
+    # What is cut anyway is not looked at: it can be of any length.
+    lines = [line.strip() for line in str(text)[: 4 * _MOST_CHARACTERS].splitlines()]
+    kept = [line for line in lines if line] or [type(text).__name__]
+    short = printable("\n".join(kept[:_LINES]), _CHARACTERS)
+    return f"{short} ..." if len(kept) > _LINES and len(short) < _CHARACTERS else short
+
+
+def printable(text: str, characters: int = _MOST_CHARACTERS) -> str:
+    r"""`text` with everything that no terminal should get as in "\x1b" or "\udcfc", but for its line breaks.
+
+    Args:
+        text: Of any length.
+        characters: Most that are kept; "..." tells where it was cut.
+    """
+    cut = text[:characters]
+    if not cut.isprintable():
+        cut = "".join(
+            character if character == "\n" or character.isprintable() else _escaped(character) for character in cut
+        )
+    return cut if len(text) <= characters else f"{cut}..."
+
+
+def _escaped(character: str) -> str:
+    # Bytes of names that are no UTF-8 as everywhere else, the rest as Python writes it.
+    readable = readable_name(character)
+    return readable if readable != character else character.encode("unicode_escape").decode("ascii")

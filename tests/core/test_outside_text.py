@@ -1,0 +1,58 @@
+"""What comes from outside as a text or as a path: shown short and printable, opened or refused, never raised upon."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.runtime.files import read_regular_file, user_path
+from feature_frontend.runtime.text import printable, quoted, short_text
+
+_HOSTILE = ("\x1b[2J\x1b]0;owned\x07", "\0", "\udcfc", "\ud800", "\u202egnp.exe", "a\rb", "\x85", "x" * 100_000)
+
+
+@pytest.mark.parametrize("text", _HOSTILE)
+def test_words_of_others_are_short_and_printable(text: str) -> None:
+    for shown in (quoted(text), short_text(text), printable(text), str(FeatureFrontendError(f"it says {text}"))):
+        assert shown.replace("\n", "").isprintable()
+        shown.encode("utf-8")
+        assert len(shown) < 4100
+    assert len(quoted(text)) < 70
+    assert quoted(text).isprintable()
+    assert len(short_text(ValueError(text))) < 610
+
+
+def test_texts_of_libraries_are_cut_to_three_lines() -> None:
+    assert short_text(RuntimeError("a\n\n  b\r\nc\nd\n" + "e\n" * 10_000)) == "a\nb\nc ..."
+    assert short_text("one line, für alle") == "one line, für alle"
+    assert short_text(MemoryError()) == "MemoryError"
+    assert printable("names \udcfc and \ud800, tabs\t\nand lines") == "names \\xfc and \\ud800, tabs\\t\nand lines"
+
+
+def test_paths_of_users_are_read_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "file").write_bytes(b"12345")
+    assert read_regular_file(user_path("~/file"), 5) == b"12345"
+    os.mkfifo(tmp_path / "pipe")
+    refused = {
+        "~/file": "it has 5 bytes; expected at most 4",
+        "~/pipe": "it is no regular file",
+        "/dev/zero": "it is no regular file",
+        "/proc/self/status": "more than the 0 bytes that it announces",
+        "~/": "Is a directory",
+        "": "Is a directory",
+        "~/nothing": "No such file",
+        "~nobody-at-all/x.pth": "No such file",
+        "~\0/x": "no file can have such a name",
+        "~\ud800/x": "no file can have such a name",
+        "a\0b": "no file can have such a name",
+        "\ud800": "no file can have such a name",
+        "x" * 5000: "name too long",
+        "x/" * 5000: "name too long",
+    }
+    for text, reason in refused.items():
+        with pytest.raises(OSError, match=reason):
+            read_regular_file(user_path(text), 4)

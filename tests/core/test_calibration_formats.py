@@ -254,7 +254,10 @@ _WITHOUT_SIZE = _ORB_SLAM.replace("Camera.width: 752\n", "")
             CALIBRATIONS["kalibr"].replace("model: pinhole", "model: omni"),
             "Kalibr camchain with camera_model 'omni'; expected pinhole",
         ),
-        (CALIBRATIONS["kalibr"].replace("radtan", "fov"), "'fov' with 4 .*field-of-view .ATAN. model, which is not supported"),
+        (
+            CALIBRATIONS["kalibr"].replace("radtan", "fov"),
+            "'fov' with 4 .*field-of-view .ATAN. model, which is not supported",
+        ),
         (CALIBRATIONS["kalibr"].replace("[458.654, 457", "[457"), "intrinsics holds 3 values; expected 4"),
         (_OPENCV.replace("image_width: 752\n", ""), "ROS or OpenCV, in which image_width is missing"),
         (_WITHOUT_SIZE, "ORB-SLAM, in which Camera.width is missing"),

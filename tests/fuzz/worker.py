@@ -130,7 +130,7 @@ def _guided(recorder: Recorder, inputs: list[bytes], mutate: Mutation, arguments
         "max_len": _longest(inputs),
         "len_control": 0,
         "rss_limit_mb": 0,
-        "timeout": 0,
+        "timeout": 1_000_000,
         "reload": 0,
         "print_final_stats": 1,
         "artifact_prefix": f"{own}/",

@@ -50,7 +50,7 @@ def _metadata(data: bytes) -> None:
     folder = FOLDER / "bag"
     if not folder.exists():
         folder.mkdir()
-        for number in range(3):
+        for number in range(2):
             (folder / f"bag_{number}.mcap").write_bytes(_storage())
     (folder / "metadata.yaml").write_bytes(data)
     _read(Bag(folder))

@@ -7,6 +7,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 from unittest import mock
 
@@ -43,17 +44,26 @@ class _Socket:
 class _Client(HttpClient):
     """Gets the same answer to each request, or the part of a wheel that is asked for; opens no connection."""
 
-    def __init__(self, raw: bytes, wheel: bytes = b"") -> None:
-        super().__init__()
-        self._raw, self._wheel = raw, wheel
+    raw = wheel = b""
 
     def open(self, url: str, headers: Mapping[str, str] | None = None) -> http.client.HTTPResponse:
-        if self._wheel:
+        if self.wheel:
             start, last = map(int, (headers or {})["Range"].removeprefix("bytes=").split("-"))
-            part = self._wheel[start : last + 1]
-            head = f"Content-Range: bytes {start}-{last}/{len(self._wheel)}\r\nContent-Length: {len(part)}"
-            self._raw = f"HTTP/1.1 206 Partial\r\n{head}\r\n\r\n".encode() + part
-        return _opened(super().open, self._raw, url, headers)
+            part = self.wheel[start : last + 1]
+            head = f"Content-Range: bytes {start}-{last}/{len(self.wheel)}\r\nContent-Length: {len(part)}"
+            self.raw = f"HTTP/1.1 206 Partial\r\n{head}\r\n\r\n".encode() + part
+        return _opened(super().open, self.raw, url, headers)
+
+
+@lru_cache
+def _one_client() -> _Client:
+    return _Client()
+
+
+def _client(raw: bytes, wheel: bytes = b"") -> _Client:
+    client = _one_client()
+    client.raw, client.wheel = raw, wheel
+    return client
 
 
 def _opened(call: Callable[..., Any], raw: bytes, *arguments: object) -> Any:
@@ -70,7 +80,7 @@ def _opened(call: Callable[..., Any], raw: bytes, *arguments: object) -> Any:
 
 
 def _http(data: bytes) -> None:
-    size = sum(map(len, body(_Client(data).open(_URL), _MOST_BYTES)))
+    size = sum(map(len, body(_client(data).open(_URL), _MOST_BYTES)))
     assert size <= _MOST_BYTES
 
 
@@ -79,7 +89,7 @@ def _index(data: bytes) -> None:
     kind = b"application/vnd.pypi.simple.v1+json" if data[:1] == b"{" else b"text/html"
     head = b"HTTP/1.1 200 OK\r\nContent-Type: " + kind + b"\r\nContent-Length: " + str(len(data)).encode()
     wheel = Wheel("small-pack", "1.0", FILE_NAME, 1000, "0" * 64)
-    found = find_wheel(wheel, "https://index.example/simple/small-pack/", _Client(head + b"\r\n\r\n" + data))
+    found = find_wheel(wheel, "https://index.example/simple/small-pack/", _client(head + b"\r\n\r\n" + data))
     assert isinstance(found, str)
 
 
@@ -90,7 +100,8 @@ def _wheel(data: bytes) -> None:
     path.write_bytes(data)
     target = FOLDER / "member"
     refused = []
-    for url, client in ((_URL, _Client(b"", data or b"\0")), (path.as_uri(), _Client(b""))):
+    for url, sent in ((_URL, data or b"\0"), (path.as_uri(), b"")):
+        client = _client(b"", sent)
         with target.open("wb") as file:
             try:
                 fetch_member(wheel, url, MEMBER, MEMBER_BYTES, file, client)

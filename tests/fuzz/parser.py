@@ -148,12 +148,16 @@ def _written() -> int:
 
 
 def _raised(error: Exception) -> Finding:
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if _PACKAGE in frame.filename] or frames
-    place = f"{os.path.basename(own[-1].filename).removesuffix('.py')}-{own[-1].name.strip('<>')}"
     text = "".join(traceback.format_exception(error))
     words = f"-{_slug(str(error))}" if isinstance(error, UnreadableTextError) else ""
-    return Finding(f"{type(error).__name__}-{place}{words}", text[:4000])
+    return Finding(f"{type(error).__name__}-{_place(error)}{words}", f"{type(error).__name__}: {error}\n{text}"[:6000])
+
+
+def _place(error: Exception) -> str:
+    """File and function of ours in which an error was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if _PACKAGE in frame.filename] or frames
+    return f"{os.path.basename(own[-1].filename).removesuffix('.py')}-{own[-1].name.strip('<>')}"
 
 
 def _unreadable(text: str, error: Exception | None) -> Finding | None:
@@ -162,11 +166,12 @@ def _unreadable(text: str, error: Exception | None) -> Finding | None:
     except UnreadableTextError as problem:
         kind = "logged" if error is None else type(error).__name__
         trace = "" if error is None else "".join(traceback.format_tb(error.__traceback__))
-        return Finding(f"text-{kind}-{_slug(str(problem))}", f"{kind}, a text of {problem}\n{trace}"[:4000])
+        place = _slug(str(problem)) if error is None else _place(error)
+        return Finding(f"text-{kind}-{place}", f"{kind}, a text of {problem}\n{trace}"[:4000])
     return None
 
 
 def _slug(text: str) -> str:
     """The words of a text without what differs from input to input."""
-    words = re.findall(r"[a-z]{2,}", re.sub(r"'[^']*'|/\S+", "", text[:300]))
-    return "-".join(words)[:60]
+    words = re.findall(r"[a-z]{2,}", re.sub(r"'[^']*'|/\S+", "", text[:200]))
+    return "-".join(words[:8])

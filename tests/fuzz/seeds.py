@@ -229,7 +229,7 @@ _MAKERS = {
     "parameters": _parameters,
     "times": _times,
     "image-file": lambda: (*_picture_files(), *_other_files()),
-    "pip-settings": _pip,
+    "download-settings": _pip,
     "bag-db3": lambda: _bags("db3"),
     "bag-log": _logs,
     "bag-mcap": lambda: _bags("mcap"),

@@ -141,7 +141,7 @@ def _worker(
     log.parent.mkdir(parents=True, exist_ok=True)
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(
-        prefix="feature_frontend_fuzz_", dir=memory if memory.is_dir() else None, ignore_cleanup_errors=True
+        prefix="ff_fuzz_", dir=memory if memory.is_dir() else None, ignore_cleanup_errors=True
     ) as scratch:
         state = State(Path(scratch, "state"), len(parsers))
         Path(scratch, "stacks").touch()

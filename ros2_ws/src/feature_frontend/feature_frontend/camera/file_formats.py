@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from feature_frontend.calibration import (
@@ -17,6 +17,7 @@ from feature_frontend.calibration import (
 )
 from feature_frontend.camera.models import EQUIDISTANT, PLUMB_BOB
 from feature_frontend.errors import CalibrationError
+from feature_frontend.runtime.text import listed, printable, quoted
 from feature_frontend.yaml_text import parse_yaml
 
 __all__ = ["calibration_from_text"]
@@ -39,6 +40,7 @@ _COLMAP_MODELS = {
 _COLMAP_RADIAL = {"SIMPLE_RADIAL", "RADIAL"}
 # COLMAP counts pixels from the corner of the image.
 _COLMAP_PIXEL_CENTRE = 0.5
+_SHOWN_CHARACTERS = 60
 
 _logger = logging.getLogger(__name__)
 _brief = reprlib.Repr()
@@ -79,7 +81,7 @@ def calibration_from_text(text: str, camera: str = "") -> CameraCalibration:
     for is_one, read in _FORMATS:
         if is_one(document):
             if camera and read is not _kalibr:
-                msg = f"holds one camera; expected no name of one, but got {camera!r}"
+                msg = f"holds one camera; expected no name of one, but got {quoted(camera)}"
                 raise CalibrationError(msg)
             return read(document, camera)
     msg = f"holds the keys {_brief.repr(list(map(str, document)))}; expected a calibration of {_KNOWN}"
@@ -140,17 +142,17 @@ def _camera_info(document: Fields, _: str) -> CameraCalibration:
 def _kalibr(document: Fields, camera: str) -> CameraCalibration:
     cameras = {key: value for key, value in document.items() if _is_kalibr_camera(value)}
     if camera and camera not in cameras:
-        msg = f"is a Kalibr camchain with {', '.join(cameras)}; it has no {camera!r}"
+        msg = f"is a Kalibr camchain with {_listed(cameras)}; it has no {quoted(camera)}"
         raise CalibrationError(msg)
     chosen = camera or next(iter(cameras))
     if not camera and len(cameras) > 1:
         _logger.warning(
             "the Kalibr camchain holds %s: %s is taken; FILE#%s, for example, takes another",
-            ", ".join(cameras),
-            chosen,
-            list(cameras)[-1],
+            _listed(cameras),
+            _shown(chosen),
+            _shown(list(cameras)[-1]),
         )
-    return _intrinsics(cameras[chosen], f"the {chosen} of a Kalibr camchain", chosen)
+    return _intrinsics(cameras[chosen], f"the {_shown(chosen)} of a Kalibr camchain", chosen)
 
 
 def _euroc(document: Fields, _: str) -> CameraCalibration:
@@ -162,7 +164,9 @@ def _intrinsics(document: Fields, what: str, name: str) -> CameraCalibration:
     fields = _Fields(document, what)
     model = str(document.get("camera_model", "pinhole"))
     if model != "pinhole":
-        msg = f"is {what} with camera_model {model!r}; expected pinhole, with radtan, equidistant or no distortion"
+        msg = (
+            f"is {what} with camera_model {quoted(model)}; expected pinhole, with radtan, equidistant or no distortion"
+        )
         raise CalibrationError(msg)
     fx, fy, cx, cy = fields.matrix(("intrinsics",), 4)
     width, height = fields.size("resolution")
@@ -205,7 +209,7 @@ def _vins(document: Fields, _: str) -> CameraCalibration:
         lens = _Fields(fields.mapping("distortion_parameters"), f"distortion_parameters of {fields.what}")
         model, coefficients = PLUMB_BOB, tuple(lens.number(name) for name in ("k1", "k2", "p1", "p2"))
     else:
-        msg = f"is {fields.what} with model_type {kind!r}; expected PINHOLE or KANNALA_BRANDT"
+        msg = f"is {fields.what} with model_type {quoted(kind)}; expected PINHOLE or KANNALA_BRANDT"
         raise CalibrationError(msg)
     return CameraCalibration(
         height=fields.integer("image_height"),
@@ -219,28 +223,28 @@ def _vins(document: Fields, _: str) -> CameraCalibration:
 
 def _colmap(cameras: dict[str, list[str]], camera: str) -> CameraCalibration:
     if camera and camera not in cameras:
-        msg = f"is a cameras.txt of COLMAP with the cameras {_brief.repr(list(cameras))}; it has no {camera!r}"
+        msg = f"is a cameras.txt of COLMAP with the cameras {_brief.repr(list(cameras))}; it has no {quoted(camera)}"
         raise CalibrationError(msg)
     chosen = camera or next(iter(cameras))
     if not camera and len(cameras) > 1:
         _logger.warning(
             "the cameras.txt holds %s cameras: number %s is taken; FILE#%s, for example, takes another",
             len(cameras),
-            chosen,
-            list(cameras)[-1],
+            _shown(chosen),
+            _shown(list(cameras)[-1]),
         )
     model, *texts = cameras[chosen]
     if model not in _COLMAP_MODELS:
-        msg = f"is a cameras.txt of COLMAP with the lens {model}; expected one of {', '.join(_COLMAP_MODELS)}"
+        msg = f"is a cameras.txt of COLMAP with the lens {_shown(model)}; expected one of {', '.join(_COLMAP_MODELS)}"
         raise CalibrationError(msg)
     focal_count, distortion_model = _COLMAP_MODELS[model]
     try:
         width, height, *values = int(texts[0]), int(texts[1]), *map(float, texts[2:])
     except ValueError as error:
-        msg = f"is a cameras.txt of COLMAP; camera {chosen} holds {_brief.repr(texts)}; expected numbers"
+        msg = f"is a cameras.txt of COLMAP; camera {_shown(chosen)} holds {_brief.repr(texts)}; expected numbers"
         raise CalibrationError(msg) from error
     if len(values) < focal_count + 2:
-        msg = f"is a cameras.txt of COLMAP; {model} of camera {chosen} has {len(values)} values; expected more"
+        msg = f"is a cameras.txt of COLMAP; {model} of camera {_shown(chosen)} has {len(values)} values; expected more"
         raise CalibrationError(msg)
     cx, cy, *coefficients = values[focal_count:]
     if model in _COLMAP_RADIAL:
@@ -259,6 +263,14 @@ def _colmap(cameras: dict[str, list[str]], camera: str) -> CameraCalibration:
 
 def _is_kalibr_camera(value: object) -> bool:
     return isinstance(value, Mapping) and "intrinsics" in value
+
+
+def _shown(name: str) -> str:
+    return printable(name, _SHOWN_CHARACTERS)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return listed(map(_shown, names))
 
 
 def _has(*names: str) -> Callable[[Fields], bool]:

@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from tqdm import tqdm
 
 from feature_frontend.errors import DownloadError
+from feature_frontend.runtime.text import printable
 
 __all__ = ["HttpClient", "body", "site"]
 
@@ -34,7 +35,8 @@ _SILENCE_S = 20.0
 _BODY_S, _SLOWEST_BYTES_PER_S = 30.0, 16_000
 _CHUNK_BYTES = 1 << 16
 _GZIP = 16 + zlib.MAX_WBITS
-_FAILURES = (OSError, ValueError, http.client.HTTPException, zlib.error)
+# What a server can make of Python's own client: lengths that no integer of C holds raise OverflowError.
+_FAILURES = (OSError, ValueError, ArithmeticError, MemoryError, http.client.HTTPException, zlib.error)
 
 
 def site(url: str) -> str:
@@ -130,14 +132,14 @@ def body(answer: http.client.HTTPResponse, most: int, least: int = 0, title: str
     packing = answer.headers.get("Content-Encoding", "identity").lower()
     declared, received, size = answer.length, 0, 0
     expected = f"{most:,} bytes" if most == least else f"at most {most:,} bytes"
-    kind = answer.headers.get_content_type()
+    kind = printable(answer.headers.get_content_type(), 60)
     deadline_s = time.monotonic() + _BODY_S + most / _SLOWEST_BYTES_PER_S
     with answer, tqdm(total=most, unit="B", unit_scale=True, desc=title, disable=None if title else True) as bar:
         if packing not in {"identity", "gzip"}:
             msg = f"it comes packed as {packing!r:.40}; expected as it is, or gzip"
             raise DownloadError(msg)
         if packing == "identity" and declared is not None and not least <= declared <= most:
-            msg = f"it offers {declared:,} bytes ({kind}); expected {expected}"
+            msg = f"it offers {printable(f'{declared:,}', 40)} bytes ({kind}); expected {expected}"
             raise DownloadError(msg)
         unpacker = zlib.decompressobj(_GZIP) if packing == "gzip" else None
         try:
@@ -159,7 +161,7 @@ def body(answer: http.client.HTTPResponse, most: int, least: int = 0, title: str
             raise DownloadError(msg) from error
     is_whole = (declared is None or received == declared) and (unpacker is None or unpacker.eof)
     if size < least or not is_whole:
-        msg = f"it ended after {size:,} bytes; expected {expected if declared is None else f'{declared:,}'}"
+        msg = f"it ended after {size:,} bytes; expected {expected if declared is None else printable(f'{declared:,}', 40)}"
         raise DownloadError(msg)
 
 

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from feature_frontend.runtime.files import readable_name
 
-__all__ = ["printable", "quoted", "short_text"]
+__all__ = ["listed", "printable", "quoted", "short_text"]
 
 _QUOTED_CHARACTERS = 60
 _LINES, _CHARACTERS = 3, 600
+_LISTED = 5
 # More than any text of ours has; whatever quotes a sender without a bound of its own ends here.
 _MOST_CHARACTERS = 4000
 
 
-def quoted(text: str) -> str:
-    """A word of a sender or a file (an encoding, a name, a path) in quotes, cut after 60 characters."""
-    return repr(text if len(text) <= _QUOTED_CHARACTERS else f"{text[:_QUOTED_CHARACTERS]}...")
+def quoted(word: object) -> str:
+    """A word of a sender or a file (an encoding, a name, a path) in quotes, cut after 60 characters.
+
+    Args:
+        word: A text; anything else is shown as Python writes it, without quotes, and cut likewise.
+    """
+    if not isinstance(word, str):
+        return printable(repr(word), _QUOTED_CHARACTERS)
+    return repr(word if len(word) <= _QUOTED_CHARACTERS else f"{word[:_QUOTED_CHARACTERS]}...")
+
+
+def listed(texts: Iterable[str], separator: str = ", ") -> str:
+    """The first five of `texts` in one, and how many more there are."""
+    every = list(texts)
+    more = len(every) - _LISTED
+    return separator.join([*every[:_LISTED], f"and {more} more"] if more > 0 else every)
 
 
 def short_text(text: object) -> str:

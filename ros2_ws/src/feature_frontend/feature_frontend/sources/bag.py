@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from feature_frontend.errors import SourceError
-from feature_frontend.runtime.text import short_text
+from feature_frontend.runtime.text import listed, short_text
 from feature_frontend.sources.bag_files import find_bag_files
 from feature_frontend.sources.bag_storage import (
     ZSTD_MAGIC,
@@ -18,7 +18,6 @@ from feature_frontend.sources.bag_storage import (
     Storage,
     decompress,
     difference,
-    listed,
     merged_topics,
 )
 from feature_frontend.sources.mcap_storage import MCAP_MAGIC, McapStorage

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from feature_frontend.errors import SourceError
-from feature_frontend.sources.bag_storage import Losses, listed, plural
+from feature_frontend.runtime.text import listed
+from feature_frontend.sources.bag_storage import Losses, plural
 
 __all__ = ["BAG_SUFFIXES", "BagFiles", "find_bag_files", "is_bag"]
 

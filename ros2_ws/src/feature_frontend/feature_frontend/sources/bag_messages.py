@@ -59,7 +59,8 @@ class MessageReader:
 
     def _store(self, topic: BagTopic) -> Typestore:
         if topic.encoding not in ENCODINGS:
-            msg = f"the messages of {printable(topic.name, 60)} are in {quoted(topic.encoding)}; expected one of {', '.join(ENCODINGS)}"
+            kind = quoted(topic.encoding)
+            msg = f"the messages of {printable(topic.name, 60)} are in {kind}; expected one of {', '.join(ENCODINGS)}"
             raise ValueError(msg)
         known = _known(topic.encoding)
         if topic.type_name in known.fielddefs:

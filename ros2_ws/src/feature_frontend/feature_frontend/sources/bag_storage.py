@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from feature_frontend.errors import SourceError
-from feature_frontend.runtime.text import printable, quoted, short_text
+from feature_frontend.runtime.text import listed, printable, quoted, short_text
 
 __all__ = [
     "ZSTD_MAGIC",
@@ -23,14 +23,13 @@ __all__ = [
     "decompress",
     "difference",
     "in_order",
-    "listed",
     "merged_topics",
     "plural",
     "ros2_type_name",
     "zstd_decompressor",
 ]
 
-_SHOWN, _SHOWN_CHARACTERS = 5, 60
+_SHOWN_CHARACTERS = 60
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
@@ -170,13 +169,6 @@ def difference(expected: Counter[str], found: Counter[str]) -> str:
         f"{few} of {plural(count, 'message')} of {printable(name, _SHOWN_CHARACTERS)}"
         for name, (few, count) in sorted(lost.items())
     )
-
-
-def listed(texts: Iterable[str], separator: str = ", ") -> str:
-    """The first few of `texts` in one, and how many more there are."""
-    every = list(texts)
-    more = len(every) - _SHOWN
-    return separator.join([*every[:_SHOWN], f"and {more} more"] if more > 0 else every)
 
 
 def zstd_decompressor() -> Any:

@@ -143,7 +143,8 @@ def _sections(document: Any, above: str) -> Iterator[tuple[str, dict[str, object
         if key == _VALUES:
             # With nothing below it, ROS takes it too.
             if not isinstance(value, dict) and value != "":
-                msg = f"section {quoted(above)} has {_VALUES} {quoted(value)}; expected names of parameters with their values"
+                found = f"section {quoted(above)} has {_VALUES} {quoted(value)}"
+                msg = f"{found}; expected names of parameters with their values"
                 raise YamlTextError(msg)
             yield above, dict(_flat(value, "")) if isinstance(value, dict) else {}
         else:

@@ -146,7 +146,8 @@ class SettingsGroup:
         names = cls.records()
         unknown = sorted(set(values) - set(names))
         if unknown:
-            msg = f"unknown parameter(s) {listed(printable(name, 60) for name in unknown)}; expected some of {', '.join(names)}"
+            shown = listed(printable(name, 60) for name in unknown)
+            msg = f"unknown parameter(s) {shown}; expected some of {', '.join(names)}"
             raise SettingsError(msg)
         arguments: dict[str, Any] = dict(values)
         return cls(**arguments)

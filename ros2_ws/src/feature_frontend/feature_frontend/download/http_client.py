@@ -161,7 +161,8 @@ def body(answer: http.client.HTTPResponse, most: int, least: int = 0, title: str
             raise DownloadError(msg) from error
     is_whole = (declared is None or received == declared) and (unpacker is None or unpacker.eof)
     if size < least or not is_whole:
-        msg = f"it ended after {size:,} bytes; expected {expected if declared is None else printable(f'{declared:,}', 40)}"
+        whole = expected if declared is None else printable(f"{declared:,}", 40)
+        msg = f"it ended after {size:,} bytes; expected {whole}"
         raise DownloadError(msg)
 
 

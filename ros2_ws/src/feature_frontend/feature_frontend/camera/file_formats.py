@@ -40,12 +40,14 @@ _COLMAP_MODELS = {
 _COLMAP_RADIAL = {"SIMPLE_RADIAL", "RADIAL"}
 # COLMAP counts pixels from the corner of the image.
 _COLMAP_PIXEL_CENTRE = 0.5
-_SHOWN_CHARACTERS = 60
+_SHOWN_CHARACTERS, _BRIEF_CHARACTERS = 60, 200
 
 _logger = logging.getLogger(__name__)
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 60
 _brief.maxlist = _brief.maxdict = _brief.maxtuple = 6
+# A few aliases make lists of lists of lists without end.
+_brief.maxlevel = 3
 
 Fields = Mapping[str, Any]
 
@@ -76,7 +78,7 @@ def calibration_from_text(text: str, camera: str = "") -> CameraCalibration:
         msg = f"is empty; expected a calibration of {_KNOWN}"
         raise CalibrationError(msg)
     if not isinstance(document, Mapping):
-        msg = f"is {_brief.repr(document)}, no mapping of keys to values; expected a calibration of {_KNOWN}"
+        msg = f"is {_briefly(document)}, no mapping of keys to values; expected a calibration of {_KNOWN}"
         raise CalibrationError(msg)
     for is_one, read in _FORMATS:
         if is_one(document):
@@ -84,7 +86,7 @@ def calibration_from_text(text: str, camera: str = "") -> CameraCalibration:
                 msg = f"holds one camera; expected no name of one, but got {quoted(camera)}"
                 raise CalibrationError(msg)
             return read(document, camera)
-    msg = f"holds the keys {_brief.repr(list(map(str, document)))}; expected a calibration of {_KNOWN}"
+    msg = f"holds the keys {_briefly(list(map(str, document)))}; expected a calibration of {_KNOWN}"
     raise CalibrationError(msg)
 
 
@@ -223,7 +225,7 @@ def _vins(document: Fields, _: str) -> CameraCalibration:
 
 def _colmap(cameras: dict[str, list[str]], camera: str) -> CameraCalibration:
     if camera and camera not in cameras:
-        msg = f"is a cameras.txt of COLMAP with the cameras {_brief.repr(list(cameras))}; it has no {quoted(camera)}"
+        msg = f"is a cameras.txt of COLMAP with the cameras {_briefly(list(cameras))}; it has no {quoted(camera)}"
         raise CalibrationError(msg)
     chosen = camera or next(iter(cameras))
     if not camera and len(cameras) > 1:
@@ -241,7 +243,7 @@ def _colmap(cameras: dict[str, list[str]], camera: str) -> CameraCalibration:
     try:
         width, height, *values = int(texts[0]), int(texts[1]), *map(float, texts[2:])
     except ValueError as error:
-        msg = f"is a cameras.txt of COLMAP; camera {_shown(chosen)} holds {_brief.repr(texts)}; expected numbers"
+        msg = f"is a cameras.txt of COLMAP; camera {_shown(chosen)} holds {_briefly(texts)}; expected numbers"
         raise CalibrationError(msg) from error
     if len(values) < focal_count + 2:
         msg = f"is a cameras.txt of COLMAP; {model} of camera {_shown(chosen)} has {len(values)} values; expected more"
@@ -267,6 +269,10 @@ def _is_kalibr_camera(value: object) -> bool:
 
 def _shown(name: str) -> str:
     return printable(name, _SHOWN_CHARACTERS)
+
+
+def _briefly(value: object) -> str:
+    return printable(_brief.repr(value), _BRIEF_CHARACTERS)
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -316,7 +322,7 @@ class _Fields:
     def mapping(self, name: str) -> Fields:
         value = self._get((name,), "a mapping")
         if not isinstance(value, Mapping):
-            msg = f"{name} of {self.what} is {_brief.repr(value)}; expected a mapping"
+            msg = f"{name} of {self.what} is {_briefly(value)}; expected a mapping"
             raise CalibrationError(msg)
         return value
 
@@ -325,7 +331,7 @@ class _Fields:
             return default
         value = self._get((name,), "a number")
         if not isinstance(value, (int, float)):
-            msg = f"{name} of {self.what} is {_brief.repr(value)}; expected a number"
+            msg = f"{name} of {self.what} is {_briefly(value)}; expected a number"
             raise CalibrationError(msg)
         return float(value)
 
@@ -335,7 +341,7 @@ class _Fields:
     def size(self, name: str) -> tuple[int, int]:
         value = self._get((name,), "[width, height] in px")
         if not isinstance(value, list) or len(value) != 2:
-            msg = f"{name} of {self.what} is {_brief.repr(value)}; expected [width, height] in px"
+            msg = f"{name} of {self.what} is {_briefly(value)}; expected [width, height] in px"
             raise CalibrationError(msg)
         return self._whole(value[0], name), self._whole(value[1], name)
 
@@ -351,12 +357,12 @@ class _Fields:
             data = [value for row in data for value in row]
         if not isinstance(data, list):
             msg = (
-                f"{names[0]} of {self.what} is {_brief.repr(matrix)}; expected a list of numbers, or a matrix such "
+                f"{names[0]} of {self.what} is {_briefly(matrix)}; expected a list of numbers, or a matrix such "
                 "as {rows: 3, cols: 3, data: [...]}"
             )
             raise CalibrationError(msg)
         if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in data):
-            msg = f"{names[0]} of {self.what} holds {_brief.repr(data)}; expected numbers"
+            msg = f"{names[0]} of {self.what} holds {_briefly(data)}; expected numbers"
             raise CalibrationError(msg)
         values = tuple(map(float, data))
         if length is not None:
@@ -367,6 +373,6 @@ class _Fields:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
-            msg = f"{name} of {self.what} is {_brief.repr(value)}; expected a whole number of px"
+            msg = f"{name} of {self.what} is {_briefly(value)}; expected a whole number of px"
             raise CalibrationError(msg)
         return value

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from feature_frontend.camera.models import canonical_distortion
 from feature_frontend.distortion import lens_of
 from feature_frontend.errors import CalibrationError
-from feature_frontend.runtime.text import quoted
+from feature_frontend.runtime.text import shown
 
 __all__ = [
     "CameraCalibration",
@@ -81,7 +81,7 @@ class CameraCalibration:
             msg = "the camera is not calibrated: its matrix K is 0; calibrate it, or give its driver the calibration"
             raise CalibrationError(msg)
         if not (0 < self.height <= MAX_SIDE and 0 < self.width <= MAX_SIDE):
-            size = f"{quoted(self.width)}x{quoted(self.height)}"
+            size = f"{shown(self.width)}x{shown(self.height)}"
             msg = f"calibrated image size is {size} px; expected at least 1x1, and no side above {MAX_SIDE}"
             raise CalibrationError(msg)
         if not self.projection_matrix:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.runtime.text import printable, quoted
+from feature_frontend.runtime.text import printable, quoted, shown
 from feature_frontend.settings import PARAMETERS
 from feature_frontend.yaml_text import YamlTextError, parse_yaml, read_small_text
 
@@ -116,14 +116,14 @@ def unused_names(names: Mapping[str, bool]) -> str:
     for name, may_be_of_others in names.items():
         if name in PARAMETERS or name in _OF_ROS:
             continue
-        shown = printable(name, _SHOWN_CHARACTERS)
+        cut = printable(name, _SHOWN_CHARACTERS)
         if name.startswith(_QOS_OVERRIDES):
             if not may_be_of_others:
-                told.append(f"{shown} (set image_qos instead)")
+                told.append(f"{cut} (set image_qos instead)")
             continue
         near = _nearest(name, _PATTERN_LIKENESS if may_be_of_others else _OWN_LIKENESS)
         if near or not may_be_of_others:
-            told.append(f"{shown} (did you mean {near}?)" if near else shown)
+            told.append(f"{cut} (did you mean {near}?)" if near else cut)
     if not told:
         return ""
     every = ", ".join(told[:_MOST_SHOWN]) + (f" and {len(told) - _MOST_SHOWN} more" if len(told) > _MOST_SHOWN else "")
@@ -143,7 +143,7 @@ def _sections(document: Any, above: str) -> Iterator[tuple[str, dict[str, object
         if key == _VALUES:
             # With nothing below it, ROS takes it too.
             if not isinstance(value, dict) and value != "":
-                found = f"section {quoted(above)} has {_VALUES} {quoted(value)}"
+                found = f"section {quoted(above)} has {_VALUES} {shown(value)}"
                 msg = f"{found}; expected names of parameters with their values"
                 raise YamlTextError(msg)
             yield above, dict(_flat(value, "")) if isinstance(value, dict) else {}

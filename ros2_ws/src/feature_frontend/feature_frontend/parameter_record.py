@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.runtime.text import listed, printable, quoted
+from feature_frontend.runtime.text import listed, printable, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -72,7 +72,7 @@ class ParameterRecord:
         if wanted is float and type(value) is int:
             value = float(value)
         if type(value) is not wanted or not self._admits(value):
-            msg = f"parameter {self.name} is {quoted(value)}; expected {self.expectation}"
+            msg = f"parameter {self.name} is {shown(value)}; expected {self.expectation}"
             raise SettingsError(msg)
         assert isinstance(value, (bool, int, float, str))
         return value
@@ -146,8 +146,8 @@ class SettingsGroup:
         names = cls.records()
         unknown = sorted(set(values) - set(names))
         if unknown:
-            shown = listed(printable(name, 60) for name in unknown)
-            msg = f"unknown parameter(s) {shown}; expected some of {', '.join(names)}"
+            names_shown = listed(printable(name, 60) for name in unknown)
+            msg = f"unknown parameter(s) {names_shown}; expected some of {', '.join(names)}"
             raise SettingsError(msg)
         arguments: dict[str, Any] = dict(values)
         return cls(**arguments)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from feature_frontend.runtime.files import readable_name
 
-__all__ = ["listed", "printable", "quoted", "short_text"]
+__all__ = ["listed", "printable", "quoted", "short_text", "shown"]
 
 _QUOTED_CHARACTERS = 60
 _LINES, _CHARACTERS = 3, 600
@@ -15,22 +15,9 @@ _LISTED = 5
 _MOST_CHARACTERS = 4000
 
 
-def quoted(word: object) -> str:
-    """A word of a sender or a file (an encoding, a name, a path) in quotes, cut after 60 characters.
-
-    Args:
-        word: A text; anything else is shown as Python writes it, without quotes, and cut likewise.
-    """
-    if not isinstance(word, str):
-        return printable(repr(word), _QUOTED_CHARACTERS)
-    return repr(word if len(word) <= _QUOTED_CHARACTERS else f"{word[:_QUOTED_CHARACTERS]}...")
-
-
-def listed(texts: Iterable[str], separator: str = ", ") -> str:
-    """The first five of `texts` in one, and how many more there are."""
-    every = list(texts)
-    more = len(every) - _LISTED
-    return separator.join([*every[:_LISTED], f"and {more} more"] if more > 0 else every)
+def quoted(text: str) -> str:
+    """A word of a sender or a file (an encoding, a name, a path) in quotes, cut after 60 characters."""
+    return repr(text if len(text) <= _QUOTED_CHARACTERS else f"{text[:_QUOTED_CHARACTERS]}...")
 
 
 def short_text(text: object) -> str:
@@ -44,6 +31,18 @@ def short_text(text: object) -> str:
     kept = [line for line in lines if line] or [type(text).__name__]
     short = printable("\n".join(kept[:_LINES]), _CHARACTERS)
     return f"{short} ..." if len(kept) > _LINES and len(short) < _CHARACTERS else short
+
+
+def listed(texts: Iterable[str], separator: str = ", ") -> str:
+    """The first five of `texts` in one, and how many more there are."""
+    every = list(texts)
+    more = len(every) - _LISTED
+    return separator.join([*every[:_LISTED], f"and {more} more"] if more > 0 else every)
+
+
+def shown(value: object) -> str:
+    """A value of a file as Python writes it, a text in quotes, cut after 60 characters."""
+    return quoted(value) if isinstance(value, str) else printable(repr(value), _QUOTED_CHARACTERS)
 
 
 def printable(text: str, characters: int = _MOST_CHARACTERS) -> str:

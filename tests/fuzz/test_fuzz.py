@@ -23,7 +23,7 @@ def _names() -> list[str]:
 
 
 def test_the_corpus_and_mutations_of_it_are_taken_or_refused(tmp_path: Path, campaign: Campaign) -> None:
-    count = campaign.count(1000, "mutations for each parser")
+    count = campaign.count(2000, "mutations for each parser")
     names = _names()
     outcomes = execute(names, Plan(tmp_path, campaign.seed, mutations=count))
     found = [path.with_name(f"{path.name}.txt").read_text() for name in names for path in outcomes[name].findings]

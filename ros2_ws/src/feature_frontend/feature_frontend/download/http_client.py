@@ -132,14 +132,14 @@ def body(answer: http.client.HTTPResponse, most: int, least: int = 0, title: str
     packing = answer.headers.get("Content-Encoding", "identity").lower()
     declared, received, size = answer.length, 0, 0
     expected = f"{most:,} bytes" if most == least else f"at most {most:,} bytes"
-    kind = printable(answer.headers.get_content_type(), 60)
+    kind = answer.headers.get_content_type()
     deadline_s = time.monotonic() + _BODY_S + most / _SLOWEST_BYTES_PER_S
     with answer, tqdm(total=most, unit="B", unit_scale=True, desc=title, disable=None if title else True) as bar:
         if packing not in {"identity", "gzip"}:
             msg = f"it comes packed as {packing!r:.40}; expected as it is, or gzip"
             raise DownloadError(msg)
         if packing == "identity" and declared is not None and not least <= declared <= most:
-            msg = f"it offers {printable(f'{declared:,}', 40)} bytes ({kind}); expected {expected}"
+            msg = f"it offers {printable(f'{declared:,}', 40)} bytes ({kind:.60}); expected {expected}"
             raise DownloadError(msg)
         unpacker = zlib.decompressobj(_GZIP) if packing == "gzip" else None
         try:
@@ -149,7 +149,7 @@ def body(answer: http.client.HTTPResponse, most: int, least: int = 0, title: str
                 for piece in pieces:
                     size += len(piece)
                     if size > most:
-                        msg = f"it goes on after {most:,} bytes ({kind}); expected {expected}"
+                        msg = f"it goes on after {most:,} bytes ({kind:.60}); expected {expected}"
                         raise DownloadError(msg)
                     bar.update(len(piece))
                     yield piece

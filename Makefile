@@ -1,7 +1,7 @@
 # `make` lists the targets. Every one sets up what it needs first, which takes no time when nothing changed.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test campaign check format parity evaluate evaluate-tracks benchmark gpu-check gpu-pack gpu-results lock audit docker-build docker-pin clean
+.PHONY: help setup demo test campaign fuzz check format parity evaluate evaluate-tracks benchmark gpu-check gpu-pack gpu-results lock audit docker-build docker-pin clean
 
 # Run inside the set-up environment, whatever the caller's shell has.
 in_env := . ./env.sh &&
@@ -25,6 +25,11 @@ test: setup ## run every test; skips say why (ARGS=... goes to pytest)
 
 campaign: setup ## run the random tests with ten times as many examples, from another seed each time (SEED=..., ARGS=...)
 	@$(in_env) python -m pytest $(pytest_options) -m campaign --campaign $(if $(SEED),--campaign-seed $(SEED)) $(ARGS)
+
+fuzz: setup ## feed every parser with inputs that are almost right for MINUTES=10 (PARSERS="bag weights ...", SEED=...)
+	@$(in_env) { $(install_locked) -r requirements/lock/fuzz.txt || \
+	  echo "fuzz: atheris cannot be installed here: mutations of the corpus alone" >&2; }; \
+	  python -m tests.fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(PARSERS)
 
 check: setup ## formatting, lint, types, shell scripts, then the tests
 	@$(in_env) ruff format --check . && ruff check . && mypy && scripts/check_shell.sh && python -m pytest $(pytest_options) $(ARGS)
@@ -77,4 +82,4 @@ docker-build: ## build the container image
 
 clean: ## remove everything that setup and the tools made
 	rm -rf .venv .setup ros2_ws/build ros2_ws/install ros2_ws/log demo_output evaluation_output .mypy_cache .pytest_cache .ruff_cache .hypothesis \
-	  .gpu .gpu-cache gpu_check_output audit_output
+	  .gpu .gpu-cache gpu_check_output audit_output fuzz_output

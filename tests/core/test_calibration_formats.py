@@ -137,7 +137,7 @@ _USERS_JSON = (
     '{"image_width": 752, "image_height": 480, "K": [[458.654, 0, 367.215], [0, 457.296, 248.375], [0, 0, 1]], '
     '"dist_coeffs": [[-0.28340811, 0.07395907, 0.00019359, 1.76e-05, 0.0]]}'
 )
-_SAME = {
+CALIBRATIONS = {
     "kalibr": _KALIBR.partition("cam1:")[0],
     "opencv": _OPENCV,
     "opencv, older sample": _OPENCV.replace("image_width", "image_Width").replace("camera_matrix", "Camera_Matrix"),
@@ -161,9 +161,9 @@ def _read(folder: Path, text: str | bytes, name: str = "camera.yaml", camera: st
     return read_calibration_file(path.with_name(f"{name}#{camera}") if camera else path)
 
 
-@pytest.mark.parametrize("kind", _SAME)
+@pytest.mark.parametrize("kind", CALIBRATIONS)
 def test_the_same_camera_in_every_format(kind: str, tmp_path: Path) -> None:
-    calibration = _read(tmp_path, _SAME[kind])
+    calibration = _read(tmp_path, CALIBRATIONS[kind])
     assert (calibration.width, calibration.height) == (752, 480)
     np.testing.assert_allclose(calibration.camera_matrix, _MATRIX)
     assert calibration.distortion_model == "plumb_bob"
@@ -225,7 +225,7 @@ def test_fisheyes_of_kalibr_orb_slam_vins_and_colmap_are_opencvs(tmp_path: Path)
         )
     )
     texts = (
-        _SAME["kalibr"]
+        CALIBRATIONS["kalibr"]
         .replace("radtan", "equi")
         .replace("[-0.28340811, 0.07395907, 0.00019359, 1.76e-05]", str(list(coefficients))),
         f"{orb_slam}Camera.width: 752\nCamera.height: 480\n",
@@ -247,15 +247,18 @@ _WITHOUT_SIZE = _ORB_SLAM.replace("Camera.width: 752\n", "")
     ("text", "expected"),
     [
         (
-            _SAME["kalibr"].replace("  resolution: [752, 480]\n", ""),
+            CALIBRATIONS["kalibr"].replace("  resolution: [752, 480]\n", ""),
             "Kalibr camchain, in which resolution is missing; expected .width, height. in px",
         ),
         (
-            _SAME["kalibr"].replace("model: pinhole", "model: omni"),
+            CALIBRATIONS["kalibr"].replace("model: pinhole", "model: omni"),
             "Kalibr camchain with camera_model 'omni'; expected pinhole",
         ),
-        (_SAME["kalibr"].replace("radtan", "fov"), "'fov' with 4 .*field-of-view .ATAN. model, which is not supported"),
-        (_SAME["kalibr"].replace("[458.654, 457", "[457"), "intrinsics holds 3 values; expected 4"),
+        (
+            CALIBRATIONS["kalibr"].replace("radtan", "fov"),
+            "'fov' with 4 .*field-of-view .ATAN. model, which is not supported",
+        ),
+        (CALIBRATIONS["kalibr"].replace("[458.654, 457", "[457"), "intrinsics holds 3 values; expected 4"),
         (_OPENCV.replace("image_width: 752\n", ""), "ROS or OpenCV, in which image_width is missing"),
         (_WITHOUT_SIZE, "ORB-SLAM, in which Camera.width is missing"),
         (_ORB_SLAM.replace("fx: 458.654", "fx: wide"), "Camera.fx of a settings file of ORB-SLAM is 'wide'; expected"),
@@ -293,7 +296,7 @@ def test_text_of_windows_is_read(tmp_path: Path) -> None:
 def test_a_damaged_file_is_a_calibration_or_refused_and_takes_no_time(tmp_path: Path) -> None:
     rng = random.Random(0)
     taken = 0
-    texts = list(_SAME.values())
+    texts = list(CALIBRATIONS.values())
     for _ in range(600):
         text = rng.choice(texts)
         for _ in range(rng.randint(1, 4)):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from feature_frontend.camera.models import canonical_distortion
 from feature_frontend.distortion import lens_of
 from feature_frontend.errors import CalibrationError
+from feature_frontend.runtime.text import shown
 
 __all__ = [
     "CameraCalibration",
@@ -24,6 +25,8 @@ __all__ = [
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 MATRIX_SIZE = 9
 PROJECTION_SIZE = 12
+# As `sensor_msgs/CameraInfo` can hold it.
+MAX_SIDE = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,9 @@ class CameraCalibration:
         if not any(self.camera_matrix) and not any(self.projection_matrix):
             msg = "the camera is not calibrated: its matrix K is 0; calibrate it, or give its driver the calibration"
             raise CalibrationError(msg)
-        if self.height < 1 or self.width < 1:
-            msg = f"calibrated image size is {self.width}x{self.height} px; expected at least 1x1"
+        if not (0 < self.height <= MAX_SIDE and 0 < self.width <= MAX_SIDE):
+            size = f"{shown(self.width)}x{shown(self.height)}"
+            msg = f"calibrated image size is {size} px; expected at least 1x1, and no side above {MAX_SIDE}"
             raise CalibrationError(msg)
         if not self.projection_matrix:
             k = self.camera_matrix

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_frontend.errors import SettingsError
+from feature_frontend.runtime.text import printable, quoted, shown
 from feature_frontend.settings import PARAMETERS
 from feature_frontend.yaml_text import YamlTextError, parse_yaml, read_small_text
 
@@ -22,7 +23,7 @@ _QOS_OVERRIDES = "qos_overrides."
 # How much a name must resemble one of ours to be taken for it: under a node's own name, where it is meant for us and is
 # wrong in any case; and under a pattern, where it may be another node's.
 _OWN_LIKENESS, _PATTERN_LIKENESS = 0.72, 0.82
-_MOST_SHOWN = 8
+_MOST_SHOWN, _SHOWN_CHARACTERS = 8, 40
 
 _logger = logging.getLogger(__name__)
 
@@ -90,7 +91,9 @@ def what_has_no_effect(path: Path, sections: Sections, node: str | None) -> list
     """What to warn of in a file: that no section is for `node` (None: any is), and names that it does not have."""
     applying = [(pattern, values) for pattern, values in sections if node is None or applies_to(pattern, node)]
     if not applying:
-        given = ", ".join(pattern for pattern, _ in sections[:_MOST_SHOWN]) or "none at all"
+        given = (
+            ", ".join(printable(pattern, _SHOWN_CHARACTERS) for pattern, _ in sections[:_MOST_SHOWN]) or "none at all"
+        )
         return [
             f"parameter file {path} has no section for {node or 'any node'} (its sections: {given}): nothing in it has "
             f"an effect; name the section {node or '/frontend'}, or /** for every node"
@@ -113,18 +116,19 @@ def unused_names(names: Mapping[str, bool]) -> str:
     for name, may_be_of_others in names.items():
         if name in PARAMETERS or name in _OF_ROS:
             continue
+        cut = printable(name, _SHOWN_CHARACTERS)
         if name.startswith(_QOS_OVERRIDES):
             if not may_be_of_others:
-                told.append(f"{name} (set image_qos instead)")
+                told.append(f"{cut} (set image_qos instead)")
             continue
         near = _nearest(name, _PATTERN_LIKENESS if may_be_of_others else _OWN_LIKENESS)
         if near or not may_be_of_others:
-            told.append(f"{name} (did you mean {near}?)" if near else name)
+            told.append(f"{cut} (did you mean {near}?)" if near else cut)
     if not told:
         return ""
-    shown = ", ".join(told[:_MOST_SHOWN]) + (f" and {len(told) - _MOST_SHOWN} more" if len(told) > _MOST_SHOWN else "")
+    every = ", ".join(told[:_MOST_SHOWN]) + (f" and {len(told) - _MOST_SHOWN} more" if len(told) > _MOST_SHOWN else "")
     verb, effect = ("is no parameter", "has") if len(told) == 1 else ("are no parameters", "have")
-    return f"{shown} {verb} of the front-end and {effect} no effect; `feature_frontend parameters` lists all"
+    return f"{every} {verb} of the front-end and {effect} no effect; `feature_frontend parameters` lists all"
 
 
 def _nearest(name: str, likeness: float) -> str:
@@ -139,7 +143,8 @@ def _sections(document: Any, above: str) -> Iterator[tuple[str, dict[str, object
         if key == _VALUES:
             # With nothing below it, ROS takes it too.
             if not isinstance(value, dict) and value != "":
-                msg = f"section {above!r} has {_VALUES} {value!r}; expected names of parameters with their values"
+                found = f"section {quoted(above)} has {_VALUES} {shown(value)}"
+                msg = f"{found}; expected names of parameters with their values"
                 raise YamlTextError(msg)
             yield above, dict(_flat(value, "")) if isinstance(value, dict) else {}
         else:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from feature_frontend.errors import SettingsError
+from feature_frontend.runtime.text import listed, printable, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -71,7 +72,7 @@ class ParameterRecord:
         if wanted is float and type(value) is int:
             value = float(value)
         if type(value) is not wanted or not self._admits(value):
-            msg = f"parameter {self.name} is {value!r}; expected {self.expectation}"
+            msg = f"parameter {self.name} is {shown(value)}; expected {self.expectation}"
             raise SettingsError(msg)
         assert isinstance(value, (bool, int, float, str))
         return value
@@ -118,7 +119,7 @@ class SettingsGroup:
     """What the settings classes share: construction checks every value.
 
     Raises:
-        SettingsError: A value has a wrong type or is out of range; the text names all such values.
+        SettingsError: A value has a wrong type or is out of range; the text names the first five such values.
     """
 
     def __post_init__(self) -> None:
@@ -130,7 +131,7 @@ class SettingsGroup:
             except SettingsError as error:
                 problems.append(str(error))
         if problems:
-            raise SettingsError("; ".join(problems))
+            raise SettingsError(listed(problems, "; "))
 
     @classmethod
     def records(cls) -> dict[str, ParameterRecord]:
@@ -148,7 +149,8 @@ class SettingsGroup:
         names = cls.records()
         unknown = sorted(set(values) - set(names))
         if unknown:
-            msg = f"unknown parameter(s) {', '.join(unknown)}; expected some of {', '.join(names)}"
+            names_shown = listed(printable(name, 60) for name in unknown)
+            msg = f"unknown parameter(s) {names_shown}; expected some of {', '.join(names)}"
             raise SettingsError(msg)
         arguments: dict[str, Any] = dict(values)
         return cls(**arguments)

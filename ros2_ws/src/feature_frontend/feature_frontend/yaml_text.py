@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from feature_frontend.runtime.files import open_regular_file
+from feature_frontend.runtime.text import short_text
 
 __all__ = ["MAX_BYTES", "YamlTextError", "parse_yaml", "read_small_text"]
 
@@ -24,7 +25,11 @@ _SPECIAL = {f"{sign}.{word}": float(sign + word) for sign in ("", "+", "-") for 
 
 
 class YamlTextError(ValueError):
-    """A text is no YAML, or no text; says why in one line."""
+    """A text is no YAML, or no text; says why in one short line."""
+
+    def __init__(self, text: str) -> None:
+        # PyYAML's reasons quote what they are about at any length.
+        super().__init__(" ".join(short_text(text).splitlines()))
 
 
 def read_small_text(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from feature_frontend.calibration import (
@@ -17,6 +17,7 @@ from feature_frontend.calibration import (
 )
 from feature_frontend.camera.models import EQUIDISTANT, PLUMB_BOB
 from feature_frontend.errors import CalibrationError
+from feature_frontend.runtime.text import listed, printable, quoted
 from feature_frontend.yaml_text import parse_yaml
 
 __all__ = ["calibration_from_text"]
@@ -39,11 +40,14 @@ _COLMAP_MODELS = {
 _COLMAP_RADIAL = {"SIMPLE_RADIAL", "RADIAL"}
 # COLMAP counts pixels from the corner of the image.
 _COLMAP_PIXEL_CENTRE = 0.5
+_SHOWN_CHARACTERS, _BRIEF_CHARACTERS = 60, 200
 
 _logger = logging.getLogger(__name__)
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 60
 _brief.maxlist = _brief.maxdict = _brief.maxtuple = 6
+# A few aliases make lists of lists of lists without end.
+_brief.maxlevel = 3
 
 Fields = Mapping[str, Any]
 
@@ -74,15 +78,15 @@ def calibration_from_text(text: str, camera: str = "") -> CameraCalibration:
         msg = f"is empty; expected a calibration of {_KNOWN}"
         raise CalibrationError(msg)
     if not isinstance(document, Mapping):
-        msg = f"is {_brief.repr(document)}, no mapping of keys to values; expected a calibration of {_KNOWN}"
+        msg = f"is {_briefly(document)}, no mapping of keys to values; expected a calibration of {_KNOWN}"
         raise CalibrationError(msg)
     for is_one, read in _FORMATS:
         if is_one(document):
             if camera and read is not _kalibr:
-                msg = f"holds one camera; expected no name of one, but got {camera!r}"
+                msg = f"holds one camera; expected no name of one, but got {quoted(camera)}"
                 raise CalibrationError(msg)
             return read(document, camera)
-    msg = f"holds the keys {_brief.repr(list(map(str, document)))}; expected a calibration of {_KNOWN}"
+    msg = f"holds the keys {_briefly(list(map(str, document)))}; expected a calibration of {_KNOWN}"
     raise CalibrationError(msg)
 
 
@@ -140,17 +144,17 @@ def _camera_info(document: Fields, _: str) -> CameraCalibration:
 def _kalibr(document: Fields, camera: str) -> CameraCalibration:
     cameras = {key: value for key, value in document.items() if _is_kalibr_camera(value)}
     if camera and camera not in cameras:
-        msg = f"is a Kalibr camchain with {', '.join(cameras)}; it has no {camera!r}"
+        msg = f"is a Kalibr camchain with {_listed(cameras)}; it has no {quoted(camera)}"
         raise CalibrationError(msg)
     chosen = camera or next(iter(cameras))
     if not camera and len(cameras) > 1:
         _logger.warning(
             "the Kalibr camchain holds %s: %s is taken; FILE#%s, for example, takes another",
-            ", ".join(cameras),
-            chosen,
-            list(cameras)[-1],
+            _listed(cameras),
+            _shown(chosen),
+            _shown(list(cameras)[-1]),
         )
-    return _intrinsics(cameras[chosen], f"the {chosen} of a Kalibr camchain", chosen)
+    return _intrinsics(cameras[chosen], f"the {_shown(chosen)} of a Kalibr camchain", chosen)
 
 
 def _euroc(document: Fields, _: str) -> CameraCalibration:
@@ -162,7 +166,9 @@ def _intrinsics(document: Fields, what: str, name: str) -> CameraCalibration:
     fields = _Fields(document, what)
     model = str(document.get("camera_model", "pinhole"))
     if model != "pinhole":
-        msg = f"is {what} with camera_model {model!r}; expected pinhole, with radtan, equidistant or no distortion"
+        msg = (
+            f"is {what} with camera_model {quoted(model)}; expected pinhole, with radtan, equidistant or no distortion"
+        )
         raise CalibrationError(msg)
     fx, fy, cx, cy = fields.matrix(("intrinsics",), 4)
     width, height = fields.size("resolution")
@@ -205,7 +211,7 @@ def _vins(document: Fields, _: str) -> CameraCalibration:
         lens = _Fields(fields.mapping("distortion_parameters"), f"distortion_parameters of {fields.what}")
         model, coefficients = PLUMB_BOB, tuple(lens.number(name) for name in ("k1", "k2", "p1", "p2"))
     else:
-        msg = f"is {fields.what} with model_type {kind!r}; expected PINHOLE or KANNALA_BRANDT"
+        msg = f"is {fields.what} with model_type {quoted(kind)}; expected PINHOLE or KANNALA_BRANDT"
         raise CalibrationError(msg)
     return CameraCalibration(
         height=fields.integer("image_height"),
@@ -219,28 +225,28 @@ def _vins(document: Fields, _: str) -> CameraCalibration:
 
 def _colmap(cameras: dict[str, list[str]], camera: str) -> CameraCalibration:
     if camera and camera not in cameras:
-        msg = f"is a cameras.txt of COLMAP with the cameras {_brief.repr(list(cameras))}; it has no {camera!r}"
+        msg = f"is a cameras.txt of COLMAP with the cameras {_briefly(list(cameras))}; it has no {quoted(camera)}"
         raise CalibrationError(msg)
     chosen = camera or next(iter(cameras))
     if not camera and len(cameras) > 1:
         _logger.warning(
             "the cameras.txt holds %s cameras: number %s is taken; FILE#%s, for example, takes another",
             len(cameras),
-            chosen,
-            list(cameras)[-1],
+            _shown(chosen),
+            _shown(list(cameras)[-1]),
         )
     model, *texts = cameras[chosen]
     if model not in _COLMAP_MODELS:
-        msg = f"is a cameras.txt of COLMAP with the lens {model}; expected one of {', '.join(_COLMAP_MODELS)}"
+        msg = f"is a cameras.txt of COLMAP with the lens {_shown(model)}; expected one of {', '.join(_COLMAP_MODELS)}"
         raise CalibrationError(msg)
     focal_count, distortion_model = _COLMAP_MODELS[model]
     try:
         width, height, *values = int(texts[0]), int(texts[1]), *map(float, texts[2:])
     except ValueError as error:
-        msg = f"is a cameras.txt of COLMAP; camera {chosen} holds {_brief.repr(texts)}; expected numbers"
+        msg = f"is a cameras.txt of COLMAP; camera {_shown(chosen)} holds {_briefly(texts)}; expected numbers"
         raise CalibrationError(msg) from error
     if len(values) < focal_count + 2:
-        msg = f"is a cameras.txt of COLMAP; {model} of camera {chosen} has {len(values)} values; expected more"
+        msg = f"is a cameras.txt of COLMAP; {model} of camera {_shown(chosen)} has {len(values)} values; expected more"
         raise CalibrationError(msg)
     cx, cy, *coefficients = values[focal_count:]
     if model in _COLMAP_RADIAL:
@@ -259,6 +265,18 @@ def _colmap(cameras: dict[str, list[str]], camera: str) -> CameraCalibration:
 
 def _is_kalibr_camera(value: object) -> bool:
     return isinstance(value, Mapping) and "intrinsics" in value
+
+
+def _shown(name: str) -> str:
+    return printable(name, _SHOWN_CHARACTERS)
+
+
+def _briefly(value: object) -> str:
+    return printable(_brief.repr(value), _BRIEF_CHARACTERS)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return listed(map(_shown, names))
 
 
 def _has(*names: str) -> Callable[[Fields], bool]:
@@ -304,7 +322,7 @@ class _Fields:
     def mapping(self, name: str) -> Fields:
         value = self._get((name,), "a mapping")
         if not isinstance(value, Mapping):
-            msg = f"{name} of {self.what} is {_brief.repr(value)}; expected a mapping"
+            msg = f"{name} of {self.what} is {_briefly(value)}; expected a mapping"
             raise CalibrationError(msg)
         return value
 
@@ -313,7 +331,7 @@ class _Fields:
             return default
         value = self._get((name,), "a number")
         if not isinstance(value, (int, float)):
-            msg = f"{name} of {self.what} is {_brief.repr(value)}; expected a number"
+            msg = f"{name} of {self.what} is {_briefly(value)}; expected a number"
             raise CalibrationError(msg)
         return float(value)
 
@@ -323,7 +341,7 @@ class _Fields:
     def size(self, name: str) -> tuple[int, int]:
         value = self._get((name,), "[width, height] in px")
         if not isinstance(value, list) or len(value) != 2:
-            msg = f"{name} of {self.what} is {_brief.repr(value)}; expected [width, height] in px"
+            msg = f"{name} of {self.what} is {_briefly(value)}; expected [width, height] in px"
             raise CalibrationError(msg)
         return self._whole(value[0], name), self._whole(value[1], name)
 
@@ -339,12 +357,12 @@ class _Fields:
             data = [value for row in data for value in row]
         if not isinstance(data, list):
             msg = (
-                f"{names[0]} of {self.what} is {_brief.repr(matrix)}; expected a list of numbers, or a matrix such "
+                f"{names[0]} of {self.what} is {_briefly(matrix)}; expected a list of numbers, or a matrix such "
                 "as {rows: 3, cols: 3, data: [...]}"
             )
             raise CalibrationError(msg)
         if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in data):
-            msg = f"{names[0]} of {self.what} holds {_brief.repr(data)}; expected numbers"
+            msg = f"{names[0]} of {self.what} holds {_briefly(data)}; expected numbers"
             raise CalibrationError(msg)
         values = tuple(map(float, data))
         if length is not None:
@@ -355,6 +373,6 @@ class _Fields:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
-            msg = f"{name} of {self.what} is {_brief.repr(value)}; expected a whole number of px"
+            msg = f"{name} of {self.what} is {_briefly(value)}; expected a whole number of px"
             raise CalibrationError(msg)
         return value

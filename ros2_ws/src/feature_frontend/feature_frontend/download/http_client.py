@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from tqdm import tqdm
 
 from feature_frontend.errors import DownloadError
+from feature_frontend.runtime.text import printable
 
 __all__ = ["HttpClient", "body", "site"]
 
@@ -34,7 +35,8 @@ _SILENCE_S = 20.0
 _BODY_S, _SLOWEST_BYTES_PER_S = 30.0, 16_000
 _CHUNK_BYTES = 1 << 16
 _GZIP = 16 + zlib.MAX_WBITS
-_FAILURES = (OSError, ValueError, http.client.HTTPException, zlib.error)
+# What a server can make of Python's own client: lengths that no integer of C holds raise OverflowError.
+_FAILURES = (OSError, ValueError, ArithmeticError, MemoryError, http.client.HTTPException, zlib.error)
 
 
 def site(url: str) -> str:
@@ -137,7 +139,7 @@ def body(answer: http.client.HTTPResponse, most: int, least: int = 0, title: str
             msg = f"it comes packed as {packing!r:.40}; expected as it is, or gzip"
             raise DownloadError(msg)
         if packing == "identity" and declared is not None and not least <= declared <= most:
-            msg = f"it offers {declared:,} bytes ({kind}); expected {expected}"
+            msg = f"it offers {printable(f'{declared:,}', 40)} bytes ({kind:.60}); expected {expected}"
             raise DownloadError(msg)
         unpacker = zlib.decompressobj(_GZIP) if packing == "gzip" else None
         try:
@@ -147,7 +149,7 @@ def body(answer: http.client.HTTPResponse, most: int, least: int = 0, title: str
                 for piece in pieces:
                     size += len(piece)
                     if size > most:
-                        msg = f"it goes on after {most:,} bytes ({kind}); expected {expected}"
+                        msg = f"it goes on after {most:,} bytes ({kind:.60}); expected {expected}"
                         raise DownloadError(msg)
                     bar.update(len(piece))
                     yield piece
@@ -160,7 +162,8 @@ def body(answer: http.client.HTTPResponse, most: int, least: int = 0, title: str
             raise DownloadError(msg) from error
     is_whole = (declared is None or received == declared) and (unpacker is None or unpacker.eof)
     if size < least or not is_whole:
-        msg = f"it ended after {size:,} bytes; expected {expected if declared is None else f'{declared:,}'}"
+        whole = expected if declared is None else printable(f"{declared:,}", 40)
+        msg = f"it ended after {size:,} bytes; expected {whole}"
         raise DownloadError(msg)
 
 

@@ -13,6 +13,7 @@ from urllib.request import url2pathname
 from feature_frontend.download.http_client import HttpClient, body
 from feature_frontend.download.pip_settings import PipSettings
 from feature_frontend.errors import DownloadError
+from feature_frontend.runtime.text import printable
 
 __all__ = ["Wheel", "find_wheel", "local_path", "places"]
 
@@ -83,7 +84,7 @@ def find_wheel(wheel: Wheel, place: str, client: HttpClient) -> str:
                 msg = f"it has another {wheel.file_name}, with the SHA-256 {sha256[:64]!r}"
                 raise DownloadError(msg)
             return url
-    msg = f"it does not name {wheel.file_name} ({kind})"
+    msg = f"it does not name {wheel.file_name} ({printable(kind, 60)})"
     raise DownloadError(msg)
 
 

@@ -38,16 +38,21 @@ def read_pip_settings() -> PipSettings:
 
     A file that cannot be read is passed over.
     """
-    found: dict[str, str] = {}
-    parser = configparser.RawConfigParser()
+    sections: dict[str, dict[str, str]] = {section: {} for section in _SECTIONS}
     for path in _files():
+        # A parser of its own for each: one that has given up on a file keeps half of it, values that are no texts too.
+        parser = configparser.RawConfigParser()
         try:
             parser.read(path, encoding="utf-8")
         except (configparser.Error, UnicodeError):
             continue
+        for section in parser.sections():
+            sections.setdefault(section, {}).update(
+                {key.replace("_", "-"): value for key, value in parser.items(section)}
+            )
+    found: dict[str, str] = {}
     for section in _SECTIONS:
-        if parser.has_section(section):
-            found |= {key.replace("_", "-"): value for key, value in parser.items(section)}
+        found |= sections[section]
     prefix = "PIP_"
     found |= {
         name[len(prefix) :].lower().replace("_", "-"): value

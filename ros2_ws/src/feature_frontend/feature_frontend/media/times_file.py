@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from feature_frontend.errors import SourceError
 from feature_frontend.runtime.files import read_regular_file, readable_name
+from feature_frontend.runtime.text import quoted
 
 __all__ = ["STAMP_LIMIT_NS", "TimesFile", "find_times", "read_times", "time_from_number"]
 
@@ -45,12 +46,16 @@ def time_from_number(number: str) -> int | None:
 
     Seconds, or an integer part of 19 (ns), 16 (us) or 13 (ms) digits.
     """
-    digits = len(number.partition(".")[0])
+    unit_ns = _UNITS_NS.get(len(number.partition(".")[0]), _NS_PER_S)
     try:
-        stamp_ns = int(Decimal(number) * _UNITS_NS.get(digits, _NS_PER_S))
-    except (InvalidOperation, ValueError, OverflowError):
+        value = Decimal(number)
+        # Before anything is computed with it: "1e999999" is an integer of a million digits.
+        if not 0 <= value < STAMP_LIMIT_NS:
+            return None
+        stamp_ns = int(value * unit_ns)
+    except (InvalidOperation, ValueError):
         return None
-    return stamp_ns if 0 <= stamp_ns < STAMP_LIMIT_NS else None
+    return stamp_ns if stamp_ns < STAMP_LIMIT_NS else None
 
 
 def find_times(folder: Path, names: Sequence[str]) -> tuple[TimesFile | None, str]:
@@ -151,7 +156,7 @@ def _by_position(path: Path, rows: list[list[str]], names: Sequence[str]) -> lis
     stamps = [time_from_number(words[0]) for words in rows]
     if None in stamps:
         wrong = rows[stamps.index(None)][0]
-        msg = f"{readable_name(path)} has {wrong!r} for a time; expected a number of seconds"
+        msg = f"{readable_name(path)} has {quoted(wrong)} for a time; expected a number of seconds"
         raise SourceError(msg)
     if len(stamps) == len(names):
         return stamps

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from feature_frontend.runtime.files import readable_name
 
-__all__ = ["PATH_CHARACTERS", "printable", "quoted", "short_text"]
+__all__ = ["PATH_CHARACTERS", "listed", "printable", "quoted", "short_text", "shown"]
 
 PATH_CHARACTERS = 250
 """Of a path in quotes; an encoding or a name needs fewer."""
@@ -14,6 +15,7 @@ PATH_CHARACTERS = 250
 _QUOTED_CHARACTERS = 60
 _REPR_OF_BYTE = re.compile(r"\\udc([89a-f][0-9a-f])")
 _LINES, _CHARACTERS = 3, 600
+_LISTED = 5
 # More than any text of ours has; whatever quotes a sender without a bound of its own ends here.
 _MOST_CHARACTERS = 4000
 
@@ -34,6 +36,18 @@ def short_text(text: object) -> str:
     kept = [line for line in lines if line] or [type(text).__name__]
     short = printable("\n".join(kept[:_LINES]), _CHARACTERS)
     return f"{short} ..." if len(kept) > _LINES and len(short) < _CHARACTERS else short
+
+
+def listed(texts: Iterable[str], separator: str = ", ") -> str:
+    """The first five of `texts` in one, and how many more there are."""
+    every = list(texts)
+    more = len(every) - _LISTED
+    return separator.join([*every[:_LISTED], f"and {more} more"] if more > 0 else every)
+
+
+def shown(value: object) -> str:
+    """A value of a file as Python writes it, a text in quotes, cut after 60 characters."""
+    return quoted(value) if isinstance(value, str) else printable(repr(value), _QUOTED_CHARACTERS)
 
 
 def printable(text: str, characters: int = _MOST_CHARACTERS) -> str:

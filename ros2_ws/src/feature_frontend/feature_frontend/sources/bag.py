@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from feature_frontend.errors import SourceError
+from feature_frontend.runtime.text import listed, short_text
 from feature_frontend.sources.bag_files import find_bag_files
 from feature_frontend.sources.bag_storage import (
     ZSTD_MAGIC,
@@ -80,7 +81,9 @@ class Bag:
             except (
                 Exception
             ) as error:  # a disk that fails, or whatever damaged contents make of the code that reads them
-                storage.losses.lose(f"{storage.name} cannot be read any further: {type(error).__name__}: {error}")
+                storage.losses.lose(
+                    f"{storage.name} cannot be read any further: {type(error).__name__}: {short_text(error)}"
+                )
 
     def _open(self, path: Path, files: list[Path], types: dict[str, str]) -> None:
         problems = []
@@ -88,11 +91,11 @@ class Bag:
             try:
                 self._storages.append(_open_storage(file, types, self._copies, self._losses))
             except (SourceError, OSError) as error:
-                problems.append(str(error))
+                problems.append(short_text(error))
             except Exception as error:  # whatever damaged contents make of the code that reads them
-                problems.append(f"{file} is damaged: {type(error).__name__}: {error}")
+                problems.append(f"{file} is damaged: {type(error).__name__}: {short_text(error)}")
         if not self._storages:
-            msg = f"bag {path} cannot be read: {'; '.join(problems)}"
+            msg = f"bag {path} cannot be read: {listed(problems, '; ')}"
             raise SourceError(msg)
         for problem in problems:
             self._losses.lose(problem)
@@ -105,7 +108,7 @@ class Bag:
         if lacking:
             self._losses.lose(f"bag {path} lacks messages that its metadata.yaml counts: {lacking}")
         elif counts and sum(found.values()) > sum(counts.values()):
-            self._losses.notes.append(f"bag {path} holds more messages than its metadata.yaml counts; all are read")
+            self._losses.note(f"bag {path} holds more messages than its metadata.yaml counts; all are read")
 
 
 def _close(storages: list[Storage], copies: PrivateCopies) -> None:

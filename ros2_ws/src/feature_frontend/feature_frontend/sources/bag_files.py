@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from feature_frontend.errors import SourceError
+from feature_frontend.runtime.text import listed
 from feature_frontend.sources.bag_storage import Losses, plural
 
 __all__ = ["BAG_SUFFIXES", "BagFiles", "find_bag_files", "is_bag"]
@@ -77,7 +78,7 @@ def find_bag_files(path: Path) -> BagFiles:
             held = "" if count is None else f", with {plural(count, 'message')}"
             losses.lose(f"{path / name} is missing{held}")
     if not files and there:
-        losses.notes.append(f"{path / _METADATA} names files that are not there; those that are there are read")
+        losses.note(f"{path / _METADATA} names files that are not there; those that are there are read")
         losses.missing.clear()
         files = _splits(path, there, losses)
     bases = {_base(file) for file in files}
@@ -85,12 +86,12 @@ def find_bag_files(path: Path) -> BagFiles:
         if _plain(file) in map(_plain, files):
             continue
         if _base(file) in bases:
-            losses.notes.append(f"{file} is not in {_METADATA}, whose recorder was stopped, and is read too")
+            losses.note(f"{file} is not in {_METADATA}, whose recorder was stopped, and is read too")
             files.append(file)
         else:
-            losses.notes.append(f"{file} is not in {_METADATA} and is left out")
+            losses.note(f"{file} is not in {_METADATA} and is left out")
     if not files:
-        msg = f"bag {path} has no files: {'; '.join(losses.missing) or f'{_METADATA} names none'}"
+        msg = f"bag {path} has no files: {listed(losses.missing, '; ') or f'{_METADATA} names none'}"
         raise SourceError(msg)
     return BagFiles(files, metadata.types, metadata.counts, losses)
 
@@ -151,9 +152,7 @@ def _splits(folder: Path, files: list[Path], losses: Losses) -> list[Path]:
         raise SourceError(msg)
     if len(files) == 1:
         return files
-    losses.notes.append(
-        f"bag {folder} has no list of its {len(files)} files; they are read in the order of their numbers"
-    )
+    losses.note(f"bag {folder} has no list of its {len(files)} files; they are read in the order of their numbers")
     gone = sorted(set(range(max(numbers, default=0))) - set(numbers))
     if gone:
         shown = ", ".join(f"{_base(files[0])}_{number}" for number in gone[:10])
@@ -183,7 +182,7 @@ def _read_metadata(folder: Path, losses: Losses) -> _Metadata | None:
         files = {name: counts.get(name) for name in map(_file_name, information["relative_file_paths"])}
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         reason = str(getattr(error, "problem", "") or type(error).__name__)
-        losses.notes.append(f"{path} is no metadata of a rosbag2 ({reason}); the files beside it are read without")
+        losses.note(f"{path} is no metadata of a rosbag2 ({reason}); the files beside it are read without")
         return None
     per_topic: Counter[str] = Counter()
     for name, _, count in topics:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from feature_frontend.errors import SourceError
+from feature_frontend.runtime.text import printable, quoted, short_text
 from feature_frontend.sources.bag_storage import BagMessage, BagTopic
 
 if TYPE_CHECKING:
@@ -53,12 +54,13 @@ class MessageReader:
             return deserialize_cdr(self._stores[key], message.data, topic.type_name)
         except Exception as error:
             # Damaged messages make the deserializer raise anything from struct.error to IndexError and AssertionError.
-            msg = f"the message is damaged: {type(error).__name__}: {error}"
+            msg = f"the message is damaged: {type(error).__name__}: {short_text(error)}"
             raise ValueError(msg) from error
 
     def _store(self, topic: BagTopic) -> Typestore:
         if topic.encoding not in ENCODINGS:
-            msg = f"the messages of {topic.name} are in {topic.encoding!r}; expected one of {', '.join(ENCODINGS)}"
+            kind = quoted(topic.encoding)
+            msg = f"the messages of {printable(topic.name, 60)} are in {kind}; expected one of {', '.join(ENCODINGS)}"
             raise ValueError(msg)
         known = _known(topic.encoding)
         if topic.type_name in known.fielddefs:
@@ -68,7 +70,7 @@ class MessageReader:
             return defined
         installed = None if self._installed is None else self._installed(topic.type_name)
         if installed is None:
-            msg = f"the definition of {topic.type_name!r} is neither in the bag nor installed"
+            msg = f"the definition of {quoted(topic.type_name)} is neither in the bag nor installed"
             raise ValueError(msg)
         return installed
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from feature_frontend.errors import SourceError
+from feature_frontend.runtime.text import listed, printable, quoted, short_text
 
 __all__ = [
     "ZSTD_MAGIC",
@@ -28,6 +29,7 @@ __all__ = [
     "zstd_decompressor",
 ]
 
+_SHOWN_CHARACTERS = 60
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
@@ -73,6 +75,8 @@ class BagMessage:
 class Losses:
     """What is known to be lost of a bag, a sentence each, and what a user should know beside that.
 
+    Sentences are short and printable, whatever names and words of damaged files are in them.
+
     Attributes:
         missing: What cannot be read although it was recorded, or may be missing because the recording has no end.
         notes: What is unusual, and costs nothing.
@@ -83,8 +87,17 @@ class Losses:
 
     def lose(self, text: str) -> None:
         """Adds to `missing`, once."""
-        if text not in self.missing:
-            self.missing.append(text)
+        _add(self.missing, text)
+
+    def note(self, text: str) -> None:
+        """Adds to `notes`, once."""
+        _add(self.notes, text)
+
+
+def _add(texts: list[str], text: str) -> None:
+    short = short_text(text)
+    if short not in texts:
+        texts.append(short)
 
 
 class Storage(Protocol):
@@ -152,7 +165,10 @@ def plural(count: int, noun: str) -> str:
 def difference(expected: Counter[str], found: Counter[str]) -> str:
     """What of `expected` is not in `found`, such as "2 of 10 messages of /image"; empty where nothing is."""
     lost = {name: (count - found[name], count) for name, count in expected.items() if count > found[name]}
-    return ", ".join(f"{few} of {plural(count, 'message')} of {name}" for name, (few, count) in sorted(lost.items()))
+    return listed(
+        f"{few} of {plural(count, 'message')} of {printable(name, _SHOWN_CHARACTERS)}"
+        for name, (few, count) in sorted(lost.items())
+    )
 
 
 def zstd_decompressor() -> Any:
@@ -190,14 +206,14 @@ def decompress(data: bytes | memoryview, compression: str) -> tuple[bytes | memo
     if compression in {"", "none"}:
         return data, ""
     if compression not in _DECOMPRESSORS:
-        return b"", f"compression {compression!r} is unknown; expected one of {', '.join(_DECOMPRESSORS)}"
+        return b"", f"compression {quoted(compression)} is unknown; expected one of {', '.join(_DECOMPRESSORS)}"
     try:
         decompressor = _DECOMPRESSORS[compression]()
         whole = bytes(decompressor.decompress(data))
     except SourceError:
         raise
     except Exception as error:  # each library has errors of its own
-        return _beginning(data, compression), f"it cannot be decompressed: {error}"
+        return _beginning(data, compression), f"it cannot be decompressed: {short_text(error)}"
     return whole, "" if decompressor.eof else "its compressed data have no end"
 
 

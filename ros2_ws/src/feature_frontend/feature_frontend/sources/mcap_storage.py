@@ -212,7 +212,7 @@ class McapStorage:
             is_whole = False
         self._statistics = contents.statistics if is_whole else None
         if not is_whole:
-            self.losses.notes.append(f"the index of {self.name} is damaged; it is read from the front")
+            self.losses.note(f"the index of {self.name} is damaged; it is read from the front")
             return False
         counts = contents.statistics
         if counts is None or not set(counts) <= set(contents.channels) or contents.chunk_count != len(contents.chunks):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from feature_frontend.errors import SourceError
+from feature_frontend.runtime.text import short_text
 from feature_frontend.sources.bag_storage import zstd_decompressor
 
 __all__ = ["PrivateCopies"]
@@ -78,7 +79,7 @@ class PrivateCopies:
                         except OSError:
                             raise
                         except Exception as error:  # each library has errors of its own
-                            return copy, f"it cannot be decompressed further: {error}"
+                            return copy, f"it cannot be decompressed further: {short_text(error)}"
                         piece = decompressor.unused_data if decompressor.eof else b""
                 if not decompressor.eof:
                     problem = "its compressed data have no end"

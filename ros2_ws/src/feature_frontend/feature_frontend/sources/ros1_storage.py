@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from feature_frontend.errors import SourceError
+from feature_frontend.runtime.text import quoted
 from feature_frontend.sources.bag_storage import (
     BagMessage,
     BagTopic,
@@ -128,7 +129,8 @@ class Ros1Storage:
         try:
             header, _, _ = self._record(len(ROS1_MAGIC))
             if header.get("encryptor"):
-                msg = f"{self.name} is encrypted by {header['encryptor']!r}; expected a bag that is not"
+                by = quoted(header["encryptor"].decode("ascii", "replace"))
+                msg = f"{self.name} is encrypted by {by}; expected a bag that is not"
                 raise SourceError(msg)
             position, connections, chunks = (
                 _number(header, name) for name in ("index_pos", "conn_count", "chunk_count")

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from feature_frontend.errors import SourceError
+from feature_frontend.runtime.text import short_text
 from feature_frontend.sources.bag_storage import BagMessage, BagTopic, Losses, merged_topics, plural, ros2_type_name
 from feature_frontend.sources.private_copies import PrivateCopies
 
@@ -60,7 +61,7 @@ class SqliteStorage:
             try:
                 self._topics = self._read_topics()
             except sqlite3.Error as error:
-                msg = f"{name} is no rosbag2 that can be read: {error}"
+                msg = f"{name} is no rosbag2 that can be read: {short_text(error)}"
                 raise SourceError(msg) from error
             self._rows = self._list_rows()
         except BaseException:
@@ -109,9 +110,7 @@ class SqliteStorage:
             (_, _, taken) = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error:
             taken = 0
-        self.losses.notes.append(
-            f"the recorder of {self.name} was stopped; {wal.name} holds what came last, and is read too"
-        )
+        self.losses.note(f"the recorder of {self.name} was stopped; {wal.name} holds what came last, and is read too")
         if there is None or max(taken, 0) < there:
             self.losses.lose(
                 f"the end of {wal.name} is damaged, or was not written to its end: messages in it are lost"

@@ -1,0 +1,1 @@
+"""Fuzzing: every parser of what comes from outside, fed with inputs that are almost right."""

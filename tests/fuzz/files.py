@@ -1,0 +1,101 @@
+"""Files beside the images: calibrations, parameters, times, settings of pip; and image files themselves."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from feature_frontend.calibration_file import read_calibration_file
+from feature_frontend.download.pip_settings import read_pip_settings
+from feature_frontend.errors import CalibrationError, ImageError, SettingsError, SourceError
+from feature_frontend.image.headers import begins_as_image, is_deep_grey
+from feature_frontend.image.image_file import read_image_file
+from feature_frontend.media.times_file import STAMP_LIMIT_NS, read_times
+from feature_frontend.parameter_file import read_parameter_files
+from feature_frontend.settings import PARAMETERS, Settings
+from tests.fuzz.messages import IMAGE_TOKENS, MAX_PIXELS, check_calibration, repaired_png
+from tests.fuzz.parser import Parser
+
+__all__ = ["FOLDER", "PARSERS", "written"]
+
+FOLDER = Path(tempfile.mkdtemp(prefix="in_"))
+"""Where inputs lie while they are read; the supervisor deletes it with all that a worker leaves."""
+
+
+def written(data: bytes, name: str) -> Path:
+    """A file with an input."""
+    path = FOLDER / name
+    path.write_bytes(data)
+    return path
+
+
+def _of_file(read: Callable[[Path], object], name: str) -> Callable[[bytes], object]:
+    return lambda data: read(written(data, name))
+
+
+def _calibration(path: Path) -> None:
+    check_calibration(read_calibration_file(path))
+    if b"cam1" in path.read_bytes():
+        check_calibration(read_calibration_file(path.with_name(f"{path.name}#cam1")))
+
+
+def _parameters(path: Path) -> None:
+    Settings.from_mapping(read_parameter_files([path], "/frontend"))
+
+
+_IMAGES = ("1403636579.763555584.png", "000001.png", "000002.png")
+
+
+def _times(path: Path) -> None:
+    stamps = read_times(path, _IMAGES)
+    assert len(stamps) == len(_IMAGES)
+    assert all(0 <= stamp < STAMP_LIMIT_NS for stamp in stamps)
+
+
+def _image_file(path: Path) -> None:
+    assert isinstance(begins_as_image(path), bool)
+    assert isinstance(is_deep_grey(path), bool)
+    file = read_image_file(path, MAX_PIXELS)
+    assert file.samples.ndim == 2 or file.samples.shape[2:] == (3,)
+    assert 1 <= file.orientation <= 8
+    assert file.pages >= 0
+    with np.errstate(all="ignore"):
+        file.samples.sum()  # reads all of it
+
+
+def _pip_settings(path: Path) -> None:
+    os.environ["PIP_CONFIG_FILE"] = str(path)
+    settings = read_pip_settings()
+    assert all(isinstance(address, str) for address in (*settings.indexes, *settings.find_links, settings.proxy))
+
+
+_YAML = (b"!!python/object:os.system ", b"&a ", b"*a", b"<<: ", b"[[[[", b"{{{{", b"- ", b"? ", b": ", b"---\n", b"|\n")
+PARSERS = (
+    Parser(
+        "calibration",
+        _of_file(_calibration, "calibration.yaml"),
+        (CalibrationError,),
+        (
+            *(b"image_width: ", b"camera_matrix", b"distortion_coefficients", b"intrinsics", b"resolution", b"cam1:"),
+            *(b"Camera.fx", b"projection_parameters", b"model_type", b"radtan", b"equi", b"!!opencv-matrix", *_YAML),
+        ),
+    ),
+    Parser(
+        "parameters",
+        _of_file(_parameters, "parameters.yaml"),
+        (SettingsError,),
+        (b"ros__parameters", b"/**:", b"/frontend:", *_YAML, *(name.encode() for name in PARAMETERS)),
+    ),
+    Parser("times", _of_file(_times, "times.txt"), (SourceError,), (b"2011-09-26 13:02:25.964389445", b"000001.png")),
+    Parser("image-file", _of_file(_image_file, "picture"), (ImageError,), IMAGE_TOKENS, repaired_png),
+    Parser(
+        "download-settings",
+        _of_file(_pip_settings, "pip.conf"),
+        (),
+        (b"[global]\n", b"[install]\n", b"index-url = ", b"no-index = 1\n", b"%(x)s"),
+    ),
+)

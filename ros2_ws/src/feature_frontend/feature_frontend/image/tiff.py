@@ -76,6 +76,7 @@ def tiff_directories(data: bytes) -> Iterator[TiffDirectory]:
     seen: set[int] = set()
     listed_bytes = 0
     while offset:
+        offset = min(offset, len(data))
         if offset in seen or len(seen) > _MAX_DIRECTORIES:
             msg = "its directories lead back to each other"
             raise ValueError(msg)
@@ -97,6 +98,8 @@ def tiff_directories(data: bytes) -> Iterator[TiffDirectory]:
                 place = offset + inline
                 if size > inline_bytes:
                     (place,) = struct.unpack_from(order + next_format, data, offset + inline)
+                # One beyond the end may be more than `struct` takes.
+                place = min(place, len(data))
                 entries[tag] = TiffEntry(order + _FORMATS[kind], number, place)
             offset += inline + inline_bytes
         yield TiffDirectory(data, entries)

@@ -180,6 +180,9 @@ class ProgressStore:
     def _readable_errors(self) -> Iterator[None]:
         try:
             yield
+        except UnicodeDecodeError:
+            # sqlite3's, of a name or a text that is damaged.
+            self.refuse("a text in it is none")
         except sqlite3.Error as error:
             text = str(error)
             if "locked" in text:

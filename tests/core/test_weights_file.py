@@ -13,11 +13,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.torch_version import TorchVersion
 
 from feature_frontend.errors import SettingsError, WeightsError
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.extractors.weights import find_own_weights, own_weights
-from feature_frontend.extractors.weights_file import fill_network
+from feature_frontend.extractors.weights_file import FoundWeights, fill_network
 from feature_frontend.ros.model_loader import check_model
 from feature_frontend.runtime.new_file import new_file
 from feature_frontend.settings import Settings
@@ -79,7 +80,6 @@ _NO_FILES: dict[str, tuple[Callable[[Path], str], str]] = {
     "nobody's": (lambda _: "~no-such-user/x.pth", "there is no such file"),
     "nothing": (lambda folder: str(folder / "none.pth"), "there is no such file"),
     "a name without end": (lambda _: "x" * 5000, "File name too long"),
-    "a zero byte": (lambda _: "a\0b", "no file can have such a name"),
 }
 
 
@@ -191,6 +191,21 @@ def test_a_file_that_unpacks_to_more_than_it_is_does_not(tmp_path: Path) -> None
     with pytest.raises(WeightsError, match="more than the file") as caught:
         _fill(tmp_path / "net.pth")
     _check_text(caught)
+
+
+def test_an_old_torch_reads_only_what_cannot_execute_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.9.1+cu126"))
+    state = Network().state_dict()
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=r"may execute code in torch 2\.9\.1.*expected torch 2\.10") as error:
+        _fill(tmp_path / "net.pth")
+    _check_text(error)
+    save_file(state, tmp_path / "net.safetensors")
+    _fill(tmp_path / "net.safetensors")
+    found = own_weights("net", tmp_path / "net.pth")
+    assert FoundWeights(found.name, found.path, found.sha256, is_published=True).load().keys() == state.keys()
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.10.0"))
+    _fill(tmp_path / "net.pth")
 
 
 def test_readers_that_say_much_are_cut(tmp_path: Path) -> None:

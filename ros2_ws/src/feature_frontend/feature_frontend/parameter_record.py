@@ -72,7 +72,9 @@ class ParameterRecord:
         if wanted is float and type(value) is int:
             value = float(value)
         if type(value) is not wanted or not self._admits(value):
-            msg = f"parameter {self.name} is {shown(value)}; expected {self.expectation}"
+            is_text = wanted is str and type(value) is str and not self.choices
+            expectation = "text without zero bytes" if is_text else self.expectation
+            msg = f"parameter {self.name} is {shown(value)}; expected {expectation}"
             raise SettingsError(msg)
         assert isinstance(value, (bool, int, float, str))
         return value

@@ -168,7 +168,7 @@ def find_weights(record: WeightsRecord, weights_dir: str = "") -> FoundWeights |
             )
             raise WeightsError(msg)
         if digest is not None:
-            return FoundWeights(record.name, path, record.sha256)
+            return FoundWeights(record.name, path, record.sha256, is_published=True)
     return None
 
 
@@ -182,7 +182,7 @@ def own_weights(name: str, path: Path) -> FoundWeights:
     if digest is None:
         msg = f"cannot read weights {shown_path(path)}: there is no such file"
         raise WeightsError(msg)
-    return FoundWeights(name, path, digest)
+    return FoundWeights(name, path, digest, _is_published(digest))
 
 
 def find_own_weights(name: str, weights_dir: str = "") -> FoundWeights | None:
@@ -196,8 +196,12 @@ def find_own_weights(name: str, weights_dir: str = "") -> FoundWeights | None:
             path = folder / f"{name}{suffix}"
             digest = _sha256_if_there(path)
             if digest is not None:
-                return FoundWeights(name, path, digest)
+                return FoundWeights(name, path, digest, _is_published(digest))
     return None
+
+
+def _is_published(digest: str) -> bool:
+    return any(record.sha256 == digest for record in WEIGHTS.values())
 
 
 def download_weights(record: WeightsRecord, folder: Path | None = None) -> FoundWeights:
@@ -220,7 +224,7 @@ def download_weights(record: WeightsRecord, folder: Path | None = None) -> Found
         raise WeightsError(msg) from error
     # A warning, for that is what a program shows that has not said otherwise: a node went to the network.
     _logger.warning("fetched %s (%.1f MB) into %s from %s", path.name, record.size_bytes / 1e6, folder, source)
-    return FoundWeights(record.name, path, record.sha256)
+    return FoundWeights(record.name, path, record.sha256, is_published=True)
 
 
 def ensure_weights(record: WeightsRecord, weights_dir: str = "") -> FoundWeights:

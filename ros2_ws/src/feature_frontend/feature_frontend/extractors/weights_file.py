@@ -23,6 +23,9 @@ __all__ = ["MAX_FILE_BYTES", "FoundWeights", "file_sha256", "fill_network", "sho
 MAX_FILE_BYTES = 1 << 30
 _CHUNK_BYTES = 1 << 20
 _SAFETENSORS = ".safetensors"
+# Before it, files could corrupt memory also with `weights_only` (CVE-2026-24747), and before 2.6 call anything
+# (CVE-2025-32434). TorchVersion compares as versions do.
+_FIRST_SAFE_TORCH = "2.10"
 _LIGHTNING_KEY = "state_dict"  # where checkpoints of PyTorch Lightning keep the tensors, beside the trainer's state
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -37,11 +40,13 @@ class FoundWeights:
         name: The extractor that it belongs to.
         path: Where it is.
         sha256: Hash of the file, 64 hex digits.
+        is_published: That is the hash of a published file, which is known.
     """
 
     name: str
     path: Path
     sha256: str
+    is_published: bool = False
 
     @property
     def identity(self) -> str:
@@ -59,6 +64,13 @@ class FoundWeights:
         Raises:
             WeightsError: It is another file than the one that was hashed, or not a table of tensors.
         """
+        if self.path.suffix != _SAFETENSORS and not self.is_published and torch.__version__ < _FIRST_SAFE_TORCH:
+            msg = (
+                f"weights {self.shown} may execute code in torch {torch.__version__}, whatever it is told "
+                f"(CVE-2026-24747); expected torch {_FIRST_SAFE_TORCH} or newer, or the same tensors as .safetensors: "
+                "load them with a newer torch and write them by safetensors.torch.save_file"
+            )
+            raise WeightsError(msg)
         try:
             content = read_regular_file(self.path, MAX_FILE_BYTES)
         except OSError as error:

@@ -184,7 +184,7 @@ def test_good_frames_among_hostile_messages(
         last = client.received["status"][-1]
         assert running.process.poll() is None
         running.process.send_signal(signal.SIGINT)
-        assert running.process.wait(20) == 0
+        code = running.process.wait(20)
         reading.join(20)
     ordinary_s = statistics.median(quiet_s)
     worst_s = max(hostile_s) - ordinary_s
@@ -196,6 +196,7 @@ def test_good_frames_among_hostile_messages(
         f"{1e3 * (np.percentile(hostile_s, 99) - ordinary_s):+.0f} ms; resident memory {growth_mib:+.0f} MiB; "
         f"{len(said)} lines of log, {len(lines) - lines_before - len(said)} of the middleware"
     )
+    assert code == 0, "".join(lines[-60:])
     assert last.frames_received == last.frames_processed + last.frames_dropped + last.frames_refused
     assert not stream.unexplained, stream.unexplained[:3]
     assert stream.fates.total() >= count // _PER_FRAME

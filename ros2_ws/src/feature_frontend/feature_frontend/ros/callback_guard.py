@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
 from feature_frontend.health import WINDOW_S
@@ -143,9 +143,9 @@ class GuardedExecutor(SingleThreadedExecutor):
         try:
             spin_once(*arguments)
         except Exception as error:
-            # Among them is ExternalShutdownException, by which spinning ends.
             if not self.context.ok():
-                raise
+                # What rclpy raises when Ctrl-C comes in the middle of a callback is mostly another one.
+                raise ExternalShutdownException from error
             self._guard_of_node.note("the executor", error)
             time.sleep(_PAUSE_S)
 
@@ -153,9 +153,8 @@ class GuardedExecutor(SingleThreadedExecutor):
         try:
             return take(entity)
         except Exception as error:
-            if not self.context.ok():
-                raise
-            self._guard_of_node.note(f"taking what came for {_name_of(entity)}", error)
+            if self.context.ok():
+                self._guard_of_node.note(f"taking what came for {_name_of(entity)}", error)
             return None
 
 

@@ -18,7 +18,7 @@ from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.matchers.base import MatcherProtocol
 from feature_frontend.pairing import Pairing, make_pairing
 from feature_frontend.settings import Settings
-from feature_frontend.tracker import ChainTracker
+from feature_frontend.tracker import ChainTracker, TrackChange, compare_tracks
 from feature_frontend.tracking.persistent import PersistentPairing
 from feature_frontend.tracking.recorded import RecordedPersistentPairing
 from feature_frontend.types import Features, Matches, Tracks
@@ -65,6 +65,8 @@ class FrameResult:
         times: How long it took.
         check: What the epipolar check says of the matches; `Frontend` itself leaves it empty.
         right: Features of the right image of a stereo pair; None where there was none.
+        resets: How often the previous image and all tracks had been forgotten.
+        change: What became of the previous image's tracks.
     """
 
     state: FrameState
@@ -77,11 +79,14 @@ class FrameResult:
     times: StageTimes
     check: MatchCheck = field(default_factory=MatchCheck)
     right: Features | None = None
+    resets: int = 0
+    change: TrackChange = field(default_factory=TrackChange)
 
 
 @dataclass(frozen=True)
 class _Previous:
     features: Features
+    tracks: Tracks
     stamp_ns: int
 
 
@@ -92,10 +97,14 @@ class Frontend:
         extractor: With its weights loaded.
         settings: Of the matcher; and of the extractor, which takes them over.
         notice: What the user should know of how it came about, in one line; empty for nothing.
+
+    Attributes:
+        resets: How often it has forgotten the previous image and all tracks.
     """
 
     def __init__(self, extractor: Extractor, settings: Settings, notice: str = "") -> None:
         self.notice = notice
+        self.resets = 0
         self._extractor = extractor
         self._tracker = ChainTracker()
         self._previous: _Previous | None = None
@@ -178,6 +187,7 @@ class Frontend:
         Args:
             reason: What the next image's result shall say.
         """
+        self.resets += 1
         self._previous = None
         self._pairing.forget()
         self._why_first = reason
@@ -241,7 +251,8 @@ class Frontend:
             tracks = self._tracker.follow(features, pair.continuation, stamp_ns)
         keypoints0 = features.keypoints[:0] if previous is None else previous.features.keypoints[matches.indices0]
         tracking_ms = (time.perf_counter() - start_s) * _MS_PER_S
-        self._previous = _Previous(features, stamp_ns)
+        change = TrackChange() if previous is None else compare_tracks(previous.tracks, tracks)
+        self._previous = _Previous(features, tracks, stamp_ns)
         state, reason = _judge(features, previous, self._why_first, is_masked=mask is not None)
         if previous is not None and previous.stamp_ns == stamp_ns:
             reason = "; ".join(part for part in (reason, _SAME_STAMP) if part)
@@ -255,6 +266,8 @@ class Frontend:
             tracks=tracks,
             times=StageTimes(pair.extraction_ms, pair.matching_ms, tracking_ms),
             right=pair.right,
+            resets=self.resets,
+            change=change,
         )
 
 

@@ -34,6 +34,8 @@ class Features:
         sizes: (N,) float32, diameter in px; None where the extractor estimates none.
         angles: (N,) float32, orientation in rad, [0, 2 pi), from the x axis towards the y axis (clockwise as one looks
             at the image); None where the extractor estimates none.
+        scales: (N,) float32, px of the image for 1 px of the resized image in which the keypoint was found; None where
+            that is not known.
     """
 
     keypoints: torch.Tensor
@@ -44,6 +46,7 @@ class Features:
     extractor: str
     sizes: torch.Tensor | None = None
     angles: torch.Tensor | None = None
+    scales: torch.Tensor | None = None
 
     def __len__(self) -> int:
         """Number of keypoints N."""
@@ -98,6 +101,7 @@ class Features:
             descriptors=self.descriptors.to(device),
             sizes=None if self.sizes is None else self.sizes.to(device),
             angles=None if self.angles is None else self.angles.to(device),
+            scales=None if self.scales is None else self.scales.to(device),
         )
 
 
@@ -155,6 +159,10 @@ class Tracks:
         feature_indices: (T,) uint32, rows of the current `Features`.
         keypoints: (T, 2) float32, (x, y) px.
         velocities: (T, 2) float32, px/s since the previous sighting; 0 at age 1 and where time does not advance.
+        elapsed_s: (T,) float32, s since the previous sighting; 0 at age 1.
+        quality: (T,) float32 in [-1, 1], how alike the point looks to an earlier sighting: the cosine similarity of its
+            latest match, or with the persistent tracker the correlation of its surroundings. NaN at age 1 and where
+            that is not known.
     """
 
     ids: npt.NDArray[np.uint64]
@@ -163,6 +171,8 @@ class Tracks:
     feature_indices: npt.NDArray[np.uint32]
     keypoints: npt.NDArray[np.float32]
     velocities: npt.NDArray[np.float32]
+    elapsed_s: npt.NDArray[np.float32]
+    quality: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
         """Number of tracks T."""
@@ -178,4 +188,6 @@ class Tracks:
             feature_indices=np.zeros(0, np.uint32),
             keypoints=np.zeros((0, 2), np.float32),
             velocities=np.zeros((0, 2), np.float32),
+            elapsed_s=np.zeros(0, np.float32),
+            quality=np.zeros(0, np.float32),
         )

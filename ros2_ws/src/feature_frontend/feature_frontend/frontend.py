@@ -219,8 +219,7 @@ class Frontend:
         """
         if state.previous is not None:
             state.previous.features.check()
-            tracks = state.previous.tracks
-            require(tracks.keypoints.shape == (len(tracks), 2), "a place for each track")
+            state.previous.tracks.check()
         require(state.resets >= 0, "a count of resets")
         self._previous, self._why_first, self.resets = state.previous, state.why_first, state.resets
         self._tracker.set_state(state.tracker)

@@ -59,7 +59,9 @@ class Features:
             SnapshotError: They do not.
         """
         rows = self.keypoints.shape[:1]
-        is_whole = all(array is None or array.shape == rows for array in (self.scores, self.sizes, self.angles))
+        is_whole = all(
+            array is None or array.shape == rows for array in (self.scores, self.sizes, self.angles, self.scales)
+        )
         is_whole = is_whole and self.keypoints.shape == (*rows, 2) and self.descriptors.shape[:-1] == rows
         require(is_whole, "as much of each keypoint")
 
@@ -177,6 +179,18 @@ class Tracks:
     def __len__(self) -> int:
         """Number of tracks T."""
         return int(self.ids.shape[0])
+
+    def check(self) -> None:
+        """Checks that the rows of all arrays belong together, of tracks that were read from somewhere.
+
+        Raises:
+            SnapshotError: They do not.
+        """
+        rows = self.ids.shape[:1]
+        one_each = (self.ids, self.ages, self.gaps, self.feature_indices, self.elapsed_s, self.quality)
+        is_whole = all(array.shape == rows for array in one_each)
+        is_whole = is_whole and self.keypoints.shape == self.velocities.shape == (*rows, 2)
+        require(is_whole, "as much of each track")
 
     @staticmethod
     def empty() -> Tracks:

@@ -44,7 +44,7 @@ class VisualOdometryNode(Node):
         self._path = Path()
         self._before: tuple[int, FloatArray] | None = None
         self._start_header = Header()
-        self._last_stamp_ns = 0
+        self._last_stamp_ns = self._run_id = self._resets = 0
         self._odometry_publisher = self.create_publisher(Odometry, "odometry", 10)
         self._path_publisher = self.create_publisher(Path, "path", 10)
         self.create_subscription(Tracks, "tracks", self._take, QoSProfile(depth=_DEPTH))
@@ -59,11 +59,14 @@ class VisualOdometryNode(Node):
             )
             return
         stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-        if stamp_ns < self._last_stamp_ns:
-            self.get_logger().warning("the stamp went back: a sequence has begun anew")
+        if stamp_ns < self._last_stamp_ns or (self._run_id and message.run_id != self._run_id):
+            why = "the stamp went back" if stamp_ns < self._last_stamp_ns else "the front-end was started anew"
+            self.get_logger().warning(f"{why}: a sequence has begun anew")
             self._odometry, self._path = VisualOdometry(self._options), Path()
             self._before = None
-        self._last_stamp_ns = stamp_ns
+        elif message.resets != self._resets:
+            self._odometry.forget_tracks()
+        self._last_stamp_ns, self._run_id, self._resets = stamp_ns, message.run_id, message.resets
         step = self._odometry.update(View.of(np.asarray(message.ids), rays), _pixel_size(keypoints, rays))
         if step.note:
             self.get_logger().warning(step.note, throttle_duration_sec=_LOG_PERIOD_S)

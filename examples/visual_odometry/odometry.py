@@ -120,6 +120,11 @@ class VisualOdometry:
         self._views_since_start += 1
         return self._follow(view, px) if self._keyframes else self._initialise(view, px)
 
+    def forget_tracks(self) -> None:
+        """Takes the next view for the first of new tracks; scale and course stay."""
+        self._start = None
+        self._points, self._keyframes = {}, []
+
     def _begin(self, view: View, note: str) -> Step:
         """Waits for a second view; where there was motion before, it is assumed to have gone on."""
         self._start = view.at(self._last)

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from feature_frontend.calibration import CameraCalibration
-from feature_frontend.epipolar_check import EpipolarCheck, check_matches
+from feature_frontend.epipolar_check import check_frame, check_matches
 from feature_frontend.frontend import FrameResult, FrameState, StageTimes
+from feature_frontend.rays import RayMemory
 from feature_frontend.rendering import (
     Camera,
     Quad,
@@ -146,18 +147,23 @@ def test_frame_after_frame_with_and_without_a_calibration(hall: Scene) -> None:
     points0, points1, is_right = _matched(hall, _FLIGHT[10], _FLIGHT[15])
     result = _result(points0, points1)
     rays0, rays1 = (_normalized(points).astype(np.float32) for points in (points0, points1))
-    on, off = Settings(epipolar_check=True), Settings()
-    check = EpipolarCheck()
-    assert len(check(result, rays0, _FOCAL_PX, off).check.inlier) == 0
-    with_both = check(result, rays1, _FOCAL_PX, on).check.inlier[::-1].astype(np.bool_)
-    assert with_both[is_right].mean() > 0.97
+    on, memory = Settings(epipolar_check=True), RayMemory()
+
+    def inlier(rays: FloatArray | None) -> npt.NDArray[np.uint8]:
+        of_matches = memory.of_matches(result, rays, 0)
+        assert len(check_frame(result, of_matches, _FOCAL_PX, Settings()).check.inlier) == 0
+        return check_frame(result, of_matches, _FOCAL_PX, on).check.inlier
+
+    memory.of_matches(result, rays0, 0)
+    assert inlier(rays1)[::-1].astype(np.bool_)[is_right].mean() > 0.97
     # The frame before had other rays: the essential matrix of right pairs alone would not be found.
-    with_other = check(result, rays1[::-1].copy(), _FOCAL_PX, on).check
-    assert with_other.ratio < 0.2
-    without = check(result, None, float("nan"), on).check
-    assert without.ratio == pytest.approx(is_right.mean(), abs=0.06)
+    assert inlier(rays1[::-1].copy()).mean() < 0.2
+    without = inlier(None).mean()
+    assert without == pytest.approx(is_right.mean(), abs=0.06)
     # This frame has a calibration, the one before had none.
-    assert check(result, rays1, _FOCAL_PX, on).check.ratio == without.ratio
+    assert inlier(rays1).mean() == without
+    # The one before is another one than that with which it was matched.
+    assert memory.of_matches(replace(result, stamp0_ns=7), rays1, 8).normalized0 is None
 
 
 def test_the_focal_length_is_that_of_the_delivered_image() -> None:

@@ -67,6 +67,13 @@ def test_every_extractor_takes_several_scales(name: str, photographs: list[Uint8
     for part, of_single in ((features.sizes, single.sizes), (features.angles, single.angles)):
         assert (part is None) == (of_single is None)
         assert part is None or len(part) == len(features)
+    assert single.scales is not None
+    assert features.scales is not None
+    assert set(single.scales.tolist()) == {1.0}
+    possible = [(240 * 320 / level.height1 / level.width1) ** 0.5 for level in pyramid(Resize(240, 320, 240, 320), 32)]
+    distance = (features.scales[:, None] - torch.tensor(possible)).abs().min(dim=1).values
+    assert float(distance.max()) < 1e-5
+    assert len(features.scales.unique()) == len(possible)
     extractor.settings = settings
     assert torch.equal(extractor(image).keypoints, single.keypoints)
 
@@ -108,9 +115,11 @@ def test_the_best_of_all_scales_stay(photographs: list[Uint8Array]) -> None:
         level = Resize(300, 400, height, width)
         (one,) = execution([image], level, options)
         points = resize.apply(level.invert(one.keypoints))
-        rows += list(zip(one.scores.tolist(), points.tolist(), one.descriptors, strict=True))
+        scale = (270 * 360 / height / width) ** 0.5
+        rows += list(zip(one.scores.tolist(), points.tolist(), one.descriptors, [scale] * len(points), strict=True))
     rows.sort(key=lambda row: -row[0])
-    scores, points, descriptors = zip(*rows[:150], strict=True)
+    scores, points, descriptors, scales = zip(*rows[:150], strict=True)
+    torch.testing.assert_close(found.scales, torch.tensor(scales))
     torch.testing.assert_close(found.scores, torch.tensor(scores))
     torch.testing.assert_close(found.keypoints, torch.tensor(points), atol=1e-3, rtol=0)
     torch.testing.assert_close(found.descriptors, torch.stack(descriptors))
@@ -154,6 +163,7 @@ def test_every_way_of_execution_gives_the_same(grid: GridOptions | None, photogr
             torch.testing.assert_close(found.keypoints, expected.keypoints)
             torch.testing.assert_close(found.scores, expected.scores)
             torch.testing.assert_close(found.descriptors, expected.descriptors)
+            torch.testing.assert_close(found.scales, expected.scales)
 
 
 def test_a_grid_holds_over_all_scales(photographs: list[Uint8Array]) -> None:

@@ -229,17 +229,19 @@ def test_convention_gaps_count_missed_images_and_velocity_spans_them() -> None:
         keypoints = torch.tensor(points).reshape(-1, 2)
         return Features(keypoints, torch.ones(len(points)), torch.ones((len(points), 4)), 480, 640, "test@0")
 
-    def rows(*values: int) -> npt.NDArray[np.int64]:
-        return np.array(values, np.int64)
+    def continuation(origins: tuple[int, int], rows: tuple[int, int], quality: float) -> Continuation:
+        return Continuation(np.array(origins), np.array(rows), np.full(2, quality, np.float32))
 
     tracker, second_ns = ChainTracker(), 1_000_000_000
-    tracker.follow(features([(0, 0), (10, 10)]), Continuation(rows(-1, -1), rows(0, 1)), 0)
-    missed = tracker.follow(features([(11, 10)]), Continuation(rows(1, 0), rows(0, -1)), second_ns)
+    tracker.follow(features([(0, 0), (10, 10)]), continuation((-1, -1), (0, 1), 0.25), 0)
+    missed = tracker.follow(features([(11, 10)]), continuation((1, 0), (0, -1), 0.5), second_ns)
     assert (missed.ids.tolist(), missed.ages.tolist(), missed.gaps.tolist()) == ([2], [2], [0])
-    tracker.follow(features([]), Continuation(rows(0, 1), rows(-1, -1)), 2 * second_ns)
-    found = tracker.follow(features([(5, 5), (6, 0)]), Continuation(rows(1, -1), rows(1, 0)), 3 * second_ns)
+    tracker.follow(features([]), continuation((0, 1), (-1, -1), 0.25), 2 * second_ns)
+    found = tracker.follow(features([(5, 5), (6, 0)]), continuation((1, -1), (1, 0), 0.75), 3 * second_ns)
     assert (found.ids.tolist(), found.ages.tolist(), found.gaps.tolist()) == ([3, 1], [1, 2], [0, 2])
     assert found.velocities.tolist() == [[0, 0], [2, 0]]
+    assert found.elapsed_s.tolist() == [0, 3]
+    np.testing.assert_array_equal(found.quality, np.array([np.nan, 0.75], np.float32))
     assert found.feature_indices.tolist() == [0, 1]
 
 

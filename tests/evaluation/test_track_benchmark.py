@@ -38,6 +38,8 @@ def _tracks(ids: Sequence[int], points: npt.ArrayLike, ages: Sequence[int] | Non
         feature_indices=np.arange(count, dtype=np.uint32),
         keypoints=np.array(points, np.float32).reshape(-1, 2),
         velocities=np.zeros((count, 2), np.float32),
+        elapsed_s=np.zeros(count, np.float32),
+        quality=np.full(count, np.nan, np.float32),
     )
 
 

@@ -31,6 +31,8 @@ def _tracks(ids: list[int], points: list[tuple[float, float]] | None = None, age
         feature_indices=np.arange(count, dtype=np.uint32),
         keypoints=np.array(points or [(0, 0)] * count, np.float32).reshape(-1, 2),
         velocities=np.zeros((count, 2), np.float32),
+        elapsed_s=np.zeros(count, np.float32),
+        quality=np.full(count, np.nan, np.float32),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -123,6 +124,50 @@ def test_when_all_tracks_end_it_starts_anew_and_keeps_scale_and_course(tracks: T
     assert len([number for number in poses if number > 25]) > 10
     comparison = _compared(poses)
     assert comparison.ate_m < 0.05 * comparison.length_m
+
+
+def test_tracks_that_were_forgotten_are_not_looked_for(tracks: TrackList) -> None:
+    """As after a reset of the front-end; the ids of before mean nothing here."""
+    odometry, poses, begun = VisualOdometry(), {}, 0
+    for number, (ids, points) in enumerate(tracks):
+        if number == 20:
+            odometry.forget_tracks()
+        step = odometry.update(View.of(ids ^ 1 if number >= 20 else ids, _CAMERA.rays(points)[:, :2]), _PX)
+        begun = number if step.begins else begun
+        if step.pose is not None:
+            poses |= {number: step.pose} if step.first_pose is None else {begun: step.first_pose, number: step.pose}
+        assert not step.note
+    assert len([number for number in poses if number > 25]) > 10
+    comparison = _compared(poses)
+    assert comparison.ate_m < 0.05 * comparison.length_m
+
+
+def test_a_front_end_that_was_started_anew_begins_a_new_path(
+    tracks: TrackList, domain_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node itself, given messages by hand; ids begin at 1 again, so those of before would mislead it."""
+    rclpy = pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
+    pytest.importorskip("nav_msgs", reason="needs nav_msgs (ROS 2)")
+    from feature_frontend_msgs.msg import Tracks
+
+    monkeypatch.syspath_prepend(str(_NODE.parent))
+    node_module = importlib.import_module("examples.visual_odometry.node")
+    rclpy.init(domain_id=domain_id)
+    node = node_module.VisualOdometryNode()
+    try:
+        lengths = []
+        for number, (ids, points) in enumerate(tracks):
+            message = Tracks(run_id=5 if number < 20 else 6, count=len(ids))
+            message.header.stamp.sec = number + 1
+            message.ids.extend((ids ^ 1 if number >= 20 else ids).tolist())
+            message.keypoints.extend(points.ravel().tolist())
+            message.normalized_keypoints.extend(_CAMERA.rays(points)[:, :2].ravel().tolist())
+            node._take(message)
+            lengths.append(len(node._path.poses))
+    finally:
+        node.destroy_node()
+        rclpy.shutdown()
+    assert (lengths[19] > 15, lengths[20], lengths[-1] > 15) == (True, 0, True)
 
 
 def test_a_turning_or_resting_camera_gives_no_motion(tracks: TrackList) -> None:

@@ -39,12 +39,12 @@ def test_matches_and_status_say_what_the_check_says(domain_id: int, photographs:
         for index in range(3, 6):
             client.send_pixels(photographs[index % 3], (index + 1) * _FRAME_NS)
             client.wait_for("status", index + 1)
-        matches, features = client.wait_for("matches", 5), client.wait_for("features", 6)
+        matches, features = client.wait_for("matches", 6), client.wait_for("features", 6)
         statuses = client.wait_for("status", 6)
         code, _, output = running.interrupt()
 
     assert code == 0, output
-    off, uncalibrated, *_, calibrated = matches
+    _, off, uncalibrated, *_, calibrated = matches
     assert len(off.inlier) == 0
     assert np.isnan([statuses[0].inlier_ratio, statuses[1].inlier_ratio]).all()
 

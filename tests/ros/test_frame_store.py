@@ -11,6 +11,7 @@ from std_msgs.msg import Header
 
 from feature_frontend.errors import MatchingError
 from feature_frontend.ros.frame_store import FrameStore, StoredFrame
+from feature_frontend.ros.message_encoding import Origin
 from feature_frontend.settings import Settings
 from feature_frontend.types import Features
 
@@ -18,8 +19,8 @@ _SECOND_NS = 1_000_000_000
 
 
 def _frame(count: int = 10) -> StoredFrame:
-    features = Features(torch.zeros(count, 2), torch.zeros(count), torch.zeros(count, 125), 480, 640, "test@00000000")
-    return StoredFrame(Header(), features)
+    features = Features(torch.zeros(count, 2), torch.zeros(count), torch.zeros(count, 123), 480, 640, "test@00000000")
+    return StoredFrame(Origin(Header()), features)
 
 
 def test_the_oldest_go_first() -> None:
@@ -52,7 +53,7 @@ def test_memory_is_bounded_whatever_the_number_of_frames() -> None:
     # A view of a larger tensor is copied: the tensor does not stay for it.
     whole = _frame(2000).features
     view = Features(whole.keypoints[:1], whole.scores[:1], whole.descriptors[:1], 480, 640, "test@00000000")
-    store.put(20, StoredFrame(Header(), view))
+    store.put(20, StoredFrame(Origin(Header()), view))
     assert len(store) == 3
     store.put(21, _frame(3000))
     assert len(store) == 0

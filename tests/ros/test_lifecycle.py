@@ -58,6 +58,16 @@ def _deactivate_in_mid_stream(client: Client, remote: Remote, images: list[Uint8
     return counted
 
 
+def _check_runs(client: Client) -> None:
+    """The front-end of the last image is another one, whose ids begin anew; so it says."""
+    *earlier, last = client.received["status"]
+    assert len({status.run_id for status in earlier}) == 1
+    assert last.run_id not in {0, earlier[0].run_id}
+    assert (earlier[0].resets, earlier[-1].resets, last.resets) == (0, 1, 0)
+    wait_until(lambda: client.received["tracks"][-1].run_id == last.run_id, "the last image's tracks")
+    assert min(client.received["tracks"][-1].ids) == 1
+
+
 def test_each_transition_does_its_part(domain_id: int, photographs: list[Uint8Array]) -> None:
     with RunningNode(domain_id, *_MANAGED) as running, Client(domain_id) as client:
         remote = Remote(client.node)
@@ -105,6 +115,7 @@ def test_each_transition_does_its_part(domain_id: int, photographs: list[Uint8Ar
         client.send_pixels(photographs[0], 1001 * _FRAME_NS)
         status = client.wait_for("status", counted + 2)[-1]
         assert (status.state, status.frames_received) == (FrameStatus.FIRST, counted + 2)
+        _check_runs(client)
         assert remote.change_state("shutdown")
         assert remote.state() == "finalized"
         code, _, output = running.interrupt()

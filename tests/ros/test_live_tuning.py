@@ -100,9 +100,10 @@ def test_a_model_is_swapped_in_between_two_frames(
     assert swapped.reason == (
         f"the model is now {seeded} on cpu, float32; descriptors of different models do not compare"
     )
-    assert not stream.has_latest("matches")
+    assert (stream.latest("matches").count, stream.latest("matches").run_id0) == (0, 0)
     after = stream.latest("tracks")
     assert min(after.ids) > max(before.ids)
+    assert (after.run_id, after.resets > before.resets) == (before.run_id, True)
     assert set(after.ages) == {1}
     status = stream.next()
     assert (status.state, status.reason) == (FrameStatus.OK, "")

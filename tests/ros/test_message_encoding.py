@@ -21,8 +21,9 @@ from feature_frontend import load_extractor
 from feature_frontend.epipolar_check import MatchCheck
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.frontend import FrameResult, Frontend
+from feature_frontend.rays import MatchRays
 from feature_frontend.ros.image_conversion import array_to_image, image_to_array
-from feature_frontend.ros.message_encoding import encode_features, encode_matches, encode_tracks, stamp_from_ns
+from feature_frontend.ros.message_encoding import Origin, encode_features, encode_matches, encode_tracks, stamp_from_ns
 from feature_frontend.settings import Settings
 from feature_frontend.types import Features, Tracks
 
@@ -42,7 +43,9 @@ def result(photographs: list[Uint8Array]) -> FrameResult:
 
 def test_sizes_and_angles_arrive_where_there_are_some(photographs: list[Uint8Array]) -> None:
     features = load_extractor("sift", max_num_keypoints=100)(photographs[0][:240, :320])
-    message = deserialize_message(serialize_message(encode_features(Header(), features, None, None)), FeaturesMessage)
+    message = deserialize_message(
+        serialize_message(encode_features(Origin(Header()), features, None, None)), FeaturesMessage
+    )
     assert features.sizes is not None
     assert features.angles is not None
     assert message.sizes == _packed("f", features.sizes)
@@ -59,7 +62,7 @@ def _packed(typecode: str, values: torch.Tensor | npt.NDArray[Any]) -> array.arr
 def test_features_arrive_bit_for_bit(result: FrameResult, descriptor_type: str) -> None:
     features = result.features
     normalized = features.keypoints.numpy() / 500
-    sent = encode_features(Header(frame_id="camera"), features, normalized, descriptor_type)
+    sent = encode_features(Origin(Header(frame_id="camera")), features, normalized, descriptor_type)
     message = deserialize_message(serialize_message(sent), FeaturesMessage)
     assert message.count == len(features) == 200
     assert message.keypoints == _packed("f", features.keypoints)
@@ -74,7 +77,7 @@ def test_features_arrive_bit_for_bit(result: FrameResult, descriptor_type: str) 
 def test_matches_and_tracks_hold_every_element(result: FrameResult) -> None:
     matches, tracks = result.matches, result.tracks
     assert len(matches) > 20
-    message = encode_matches(Header(), result)
+    message = encode_matches(Origin(Header()), result, MatchRays())
     assert message.indices0 == _packed("I", matches.indices0)
     assert message.indices1 == _packed("I", matches.indices1)
     assert message.similarity == _packed("f", matches.similarity)
@@ -83,8 +86,11 @@ def test_matches_and_tracks_hold_every_element(result: FrameResult) -> None:
     assert message.keypoints1 == _packed("f", result.features.keypoints[matches.indices1])
     assert len(message.inlier) == 0, "no check has been made"
     inlier = (np.arange(len(matches)) % 3 == 0).astype(np.uint8)
-    assert list(encode_matches(Header(), replace(result, check=MatchCheck(inlier))).inlier) == inlier.tolist()
-    of_tracks = encode_tracks(Header(), tracks, None)
+    assert (
+        list(encode_matches(Origin(Header()), replace(result, check=MatchCheck(inlier)), MatchRays()).inlier)
+        == inlier.tolist()
+    )
+    of_tracks = encode_tracks(Origin(Header()), result, None)
     assert of_tracks.ids == _packed("Q", tracks.ids)
     for name in ("ages", "gaps", "feature_indices"):
         assert getattr(of_tracks, name) == _packed("I", getattr(tracks, name))
@@ -105,31 +111,31 @@ def test_the_layout_of_the_arrays_does_not_matter(result: FrameResult, descripto
     assert not columns_first.descriptors.is_contiguous()
     normalized = np.asfortranarray(features.keypoints.numpy() / 500)
     normalized.flags.writeable = False
-    message = encode_features(Header(), columns_first, normalized, descriptor_type)
-    expected = encode_features(Header(), features, np.ascontiguousarray(normalized), descriptor_type)
+    message = encode_features(Origin(Header()), columns_first, normalized, descriptor_type)
+    expected = encode_features(Origin(Header()), features, np.ascontiguousarray(normalized), descriptor_type)
     assert message == expected
     assert len(message.descriptors) > 0
 
 
 def test_descriptors_of_another_precision_are_converted(result: FrameResult) -> None:
     halves = replace(result.features, descriptors=result.features.descriptors.to(torch.bfloat16))
-    message = encode_features(Header(), halves, None, "float32")
+    message = encode_features(Origin(Header()), halves, None, "float32")
     expected = halves.descriptors.to(torch.float32).numpy()
     np.testing.assert_array_equal(np.frombuffer(message.descriptors, np.float32).reshape(200, -1), expected)
 
 
-def test_nothing_found_gives_empty_arrays() -> None:
+def test_nothing_found_gives_empty_arrays(result: FrameResult) -> None:
     nothing = Features.empty(48, 64, "silk@00000000", 32)
-    message = encode_features(Header(), nothing, np.zeros((0, 2), np.float32), "float16")
+    message = encode_features(Origin(Header()), nothing, np.zeros((0, 2), np.float32), "float16")
     assert (message.count, message.descriptor_dim) == (0, 32)
     assert not any(map(len, (message.keypoints, message.scores, message.normalized_keypoints, message.descriptors)))
-    assert len(encode_tracks(Header(), Tracks.empty(), None).ids) == 0
+    assert len(encode_tracks(Origin(Header()), replace(result, tracks=Tracks.empty()), None).ids) == 0
 
 
 def test_a_message_keeps_its_content_when_the_arrays_change(result: FrameResult) -> None:
     features = replace(result.features, keypoints=result.features.keypoints.clone())
-    first = encode_features(Header(), features, None, "float32")
-    second = encode_features(Header(), features, None, "float32")
+    first = encode_features(Origin(Header()), features, None, "float32")
+    second = encode_features(Origin(Header()), features, None, "float32")
     before = bytes(first.keypoints)
     features.keypoints.zero_()
     second.keypoints[0] = -1.0

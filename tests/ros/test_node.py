@@ -18,6 +18,7 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from feature_frontend.ros.message_encoding import stamp_from_ns, stamp_to_ns
 from tests.memory import peak_mib
+from tests.ros.contract import check_contract
 from tests.ros.harness import NO_CALIBRATION, Client, RunningNode
 from tests.ros.remote import Remote
 
@@ -57,7 +58,7 @@ def test_messages_hold_what_the_contract_says(every_frame: Pair, photographs: li
     client.send_pixels(photographs[2], 3 * _FRAME_NS)
     statuses: list[FrameStatus] = client.wait_for("status", 3)
     features: list[Features] = client.wait_for("features", 3)
-    matches: list[Matches] = client.wait_for("matches", 2)
+    matches: list[Matches] = client.wait_for("matches", 3)
     tracks: list[Tracks] = client.wait_for("tracks", 3)
 
     assert [status.state for status in statuses] == [FrameStatus.FIRST, FrameStatus.OK, FrameStatus.OK]
@@ -81,6 +82,8 @@ def test_messages_hold_what_the_contract_says(every_frame: Pair, photographs: li
     normalized = _points(last.normalized_keypoints)
     np.testing.assert_allclose(normalized, (_points(last.keypoints) - [320, 240]) / [500, 400], atol=1e-5)
 
+    assert check_contract(features, matches, tracks, statuses, "chain") == 2
+    _, *matches = matches
     for index, message in enumerate(matches):
         assert stamp_to_ns(message.stamp0) == (index + 1) * _FRAME_NS
         assert stamp_to_ns(message.header.stamp) == (index + 2) * _FRAME_NS

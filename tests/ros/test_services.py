@@ -64,6 +64,8 @@ def test_two_earlier_frames_are_matched_on_request(
     np.testing.assert_array_equal(matches.indices1, expected.indices1.numpy())
     keypoints0 = np.frombuffer(matches.keypoints0, np.float32).reshape(-1, 2)
     np.testing.assert_array_equal(keypoints0, features0.keypoints[expected.indices0].numpy())
+    assert {matches.run_id, matches.run_id0} == {client.received["status"][0].run_id}
+    assert len(matches.normalized_keypoints0) == len(matches.normalized_keypoints1) == 0
 
     # The matcher's live parameters hold here too, and any order of the two frames is fine.
     assert remote.set(min_similarity=1.0) == [(True, "")]

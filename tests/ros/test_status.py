@@ -9,6 +9,7 @@ pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 import torch
 from std_msgs.msg import Header
 
+from feature_frontend.calibration import Intrinsics
 from feature_frontend.frontend import FrameResult, FrameState, StageTimes
 from feature_frontend.ros.status import FrameTimes, StatusBook
 from feature_frontend.types import Features, Matches, Tracks
@@ -34,6 +35,6 @@ def test_a_note_on_the_calibration_never_takes_the_place_of_a_reason(reason: str
         tracks=Tracks.empty(),
         times=StageTimes(1.0, 2.0, 3.0),
     )
-    status = StatusBook().processed(Header(), 0.0, result, FrameTimes(4.0, 5.0), note)
+    status = StatusBook().processed(Header(), 0.0, result, FrameTimes(4.0, 5.0), Intrinsics(), note)
     assert status.reason == expected
     assert status.frames_processed == 1

@@ -70,7 +70,7 @@ class _Worker:
             self._client.node.create_subscription(kind, topic, self.received[topic].append, _RELIABLE)
         node = self._server.node
         self.left = CalibrationWatch()
-        self.results = ResultTopics(node, settings, StatusBook(), lambda _: None)
+        self.results = ResultTopics(node, settings, StatusBook(), lambda _: None, 7)
         self.topics = StereoTopics(node, settings, self.left)
         self.worker = FrameWorker(
             Frontend.from_pretrained(settings),
@@ -135,6 +135,18 @@ def _rows(values: Any, columns: int = 2) -> npt.NDArray[np.float32]:
     return np.frombuffer(values, np.float32).reshape(-1, columns)
 
 
+def _check_disparities(
+    tracks: Tracks, pair: StereoPair, points: npt.NDArray[np.float32], indices: npt.NDArray[np.int64]
+) -> None:
+    """Every track knows how far it is, as the points of its keypoints say."""
+    disparities = np.full(tracks.count, np.nan)
+    disparities[np.array(tracks.feature_indices)] = tracks.disparities
+    turn = np.eye(3) if pair.rectified else np.array(pair.calibrations[0].rectification_matrix).reshape(3, 3)
+    depths = (points @ turn.T)[:, 2]
+    np.testing.assert_allclose(tracks.focal_baseline / disparities[indices], depths, rtol=1e-4)
+    assert np.count_nonzero(np.isfinite(disparities)) < tracks.count, "some have no match"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [rectified_pair, raw_pair], ids=["rectified", "raw"])
 def test_a_pair_gives_features_matches_and_points(worker: _Worker, make: Any) -> None:
@@ -170,9 +182,16 @@ def test_a_pair_gives_features_matches_and_points(worker: _Worker, make: Any) ->
         rays = _rows(on_left.normalized_keypoints)[indices]
         np.testing.assert_allclose(points[:, :2] / points[:, 2:], rays, atol=1e-5)
         assert len(_rows(on_right.normalized_keypoints)) == on_right.count
+        for side, rows_of, of_match in (
+            (on_left, matches.indices0, matches.normalized_keypoints0),
+            (on_right, matches.indices1, matches.normalized_keypoints1),
+        ):
+            np.testing.assert_array_equal(_rows(of_match), _rows(side.normalized_keypoints)[np.array(rows_of)])
+        assert on_left.run_id == on_right.run_id == matches.run_id == matches.run_id0 > 0
+        _check_disparities(worker.wait_for("tracks", frame), pair, points, indices)
         assert np.median(pair.depth_errors(points, keypoints0[indices])) < STEREO_MEDIAN_DEPTH_ERROR
     # The left camera is tracked as one camera is.
-    assert worker.wait_for("matches", 1).count > 900
+    assert worker.wait_for("matches", 2).count > 900
     assert max(worker.wait_for("tracks", 2).ages) == 2
     assert worker.topics.state == "points by a baseline of 0.12 m"
 

@@ -25,12 +25,14 @@ _FRAME_NS = 100_000_000
 _FOCAL_PX = 525.0
 
 
-def _tracks(stamp_ns: int, rows: list[tuple[int, int, float, float]]) -> Tracks:
-    """Of (id, age, x, y); the keypoints are the rays by 100."""
+def _tracks(stamp_ns: int, rows: list[tuple[int, int, float, float]], run_id: int = 5) -> Tracks:
+    """Of (id, age, x, y); the keypoints are the rays by 100, the velocities the rays by 2 a second."""
     message = Tracks(header=Header(stamp=stamp_from_ns(stamp_ns), frame_id="camera"), count=len(rows))
     message.ids, message.ages = [row[0] for row in rows], [row[1] for row in rows]
     message.normalized_keypoints = [value for row in rows for value in row[2:]]
     message.keypoints = [100 * value for value in message.normalized_keypoints]
+    message.normalized_velocities = [2 * value if row[1] > 1 else 0.0 for row in rows for value in row[2:]]
+    message.run_id = run_id
     return message
 
 
@@ -47,9 +49,21 @@ def test_velocities_are_of_the_normalised_plane_and_a_second() -> None:
     assert first.header.frame_id == "camera"
     assert not _table(first)[:, 4:].any()
     table = _table(encode(_tracks(_FRAME_NS // 2, [(8, 2, 0.01, -0.02), (9, 1, 0.5, 0.5)])))
-    np.testing.assert_allclose(table[0], [8, 0, 1, -2, 0.2, -0.4, 0, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(table[0], [8, 0, 1, -2, 0.02, -0.04, 0, 0, 0], atol=1e-6)
     np.testing.assert_allclose(table[1], [9, 0, 50, 50, 0, 0, 0, 0, 0], atol=1e-6)
-    assert not _table(encode(_tracks(_FRAME_NS // 2, [(8, 3, 0.9, 0.9)])))[:, 4:].any(), "time stands still"
+    unknown = _tracks(_FRAME_NS, [(8, 3, 0.9, 0.9)])
+    unknown.normalized_velocities = [float("nan"), 1.0]
+    np.testing.assert_allclose(_table(encode(unknown))[0, 4:6], [0, 1])
+
+
+def test_a_front_end_that_was_started_anew_continues_no_track() -> None:
+    encode = VinsEncoder()
+    sent = [([1, 2, 7], 5), ([1, 2], 5), ([1, 2], 6), ([2, 3], 6), ([1], 9), ([1], 5)]
+    got = []
+    for number, (ids, run_id) in enumerate(sent):
+        rows = [(number, 1, 0.1, 0.1) for number in ids]
+        got.append(_table(encode(_tracks(number * _FRAME_NS, rows, run_id)))[:, 0].tolist())
+    assert got == [[1, 2, 7], [1, 2], [8, 9], [9, 10], [11], [12]]
 
 
 def test_the_longest_lived_tracks_with_a_ray_are_sent() -> None:

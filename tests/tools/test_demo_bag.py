@@ -55,29 +55,36 @@ def write_bag(path: Path, image: npt.NDArray[np.uint8], count: int = 4) -> None:
                     header=header, extractor="aliked-t16@00000000", height=height, width=width, count=3,
                     keypoints=here.ravel(), scores=np.ones(3, np.float32), sizes=empty, angles=empty,
                     normalized_keypoints=empty, descriptor_type=0, descriptor_dim=64,
-                    descriptors=np.zeros(3 * 64 * 4, np.uint8),
+                    descriptors=np.zeros(3 * 64 * 4, np.uint8), run_id=5, resets=0, scales=np.ones(3, np.float32),
+                    covariances=empty,
                 ),
                 "tracks": types["tracks"](
                     header=header, count=3, ids=np.array([1, 2, 2**40], np.uint64),
                     ages=np.full(3, number + 1, np.uint32), gaps=np.zeros(3, np.uint32),
                     feature_indices=np.arange(3, dtype=np.uint32), keypoints=here.ravel(), normalized_keypoints=empty,
-                    velocities=np.zeros(6, np.float32),
+                    velocities=np.zeros(6, np.float32), run_id=5, resets=0, height=height, width=width,
+                    scores=np.ones(3, np.float32), quality=np.ones(3, np.float32), normalized_velocities=empty,
+                    disparities=empty, focal_baseline=0.0, covariances=empty,
                 ),
                 "status": types["status"](
                     header=header, state=0 if number else 1, reason="", keypoints=3, matches=3 if number else 0,
                     tracks=3, inlier_ratio=float("nan"), conversion_ms=0.5, extraction_ms=20.0, matching_ms=1.5,
                     tracking_ms=0.25, publishing_ms=1.0, latency_ms=24.0, frames_received=number + 1,
                     frames_processed=number + 1, frames_dropped=0, frames_refused=0, input_rate_hz=20.0,
+                    run_id=5, resets=0, tracks_lost=0, survival=1.0, parallax_px=5.0, fx=0.0, fy=0.0, cx=0.0, cy=0.0,
+                    distortion_model="", distortion_coefficients=np.zeros(0),
                 ),
             }  # fmt: skip
-            if number:
-                messages["matches"] = types["matches"](
-                    header=header, stamp0=time_type(sec=100, nanosec=(number - 1) * 50_000_000), matcher="mnn",
-                    count=3, indices0=np.arange(3, dtype=np.uint32), indices1=np.arange(3, dtype=np.uint32),
-                    similarity=np.ones(3, np.float32), margin=np.ones(3, np.float32),
-                    keypoints0=(here - np.array([5, 0], np.float32)).ravel(), keypoints1=here.ravel(),
-                    inlier=np.zeros(0, np.uint8),
-                )  # fmt: skip
+            # The first image has no earlier one, and says so.
+            rows = slice(0, 3 if number else 0)
+            indices, ones = np.arange(3, dtype=np.uint32)[rows], np.ones(3, np.float32)[rows]
+            messages["matches"] = types["matches"](
+                header=header, stamp0=time_type(sec=100, nanosec=max(number - 1, 0) * 50_000_000), matcher="mnn",
+                count=len(indices), indices0=indices, indices1=indices, similarity=ones, margin=ones,
+                keypoints0=(here[rows] - np.array([5, 0], np.float32)).ravel(), keypoints1=here[rows].ravel(),
+                inlier=np.zeros(0, np.uint8), run_id=5, resets=0, run_id0=5 if number else 0,
+                normalized_keypoints0=empty, normalized_keypoints1=empty,
+            )  # fmt: skip
             for name, message in messages.items():
                 time_ns = 100 * 10**9 + number * 50_000_000
                 bag.write(f"/{name}", time_ns, bytes(store.serialize_cdr(message, names[name])))

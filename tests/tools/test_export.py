@@ -139,7 +139,7 @@ def _record(folder: Path, flight: RenderedSequence, *, descriptors: bool) -> Non
     from rclpy.serialization import serialize_message
     from std_msgs.msg import Header
 
-    from feature_frontend.ros.message_encoding import encode_features, encode_tracks, stamp_from_ns
+    from feature_frontend.ros.message_encoding import Origin, encode_features, encode_tracks, stamp_from_ns
     from feature_frontend.tools.bag_writer import BagWriter, typestore_with
 
     kinds = {"features": "feature_frontend_msgs/msg/Features", "tracks": "feature_frontend_msgs/msg/Tracks"}
@@ -153,9 +153,9 @@ def _record(folder: Path, flight: RenderedSequence, *, descriptors: bool) -> Non
             stamp_ns = frame.stamp_ns or 0
             header = Header(stamp=stamp_from_ns(stamp_ns), frame_id="camera")
             result = frontend.process(frame.image, stamp_ns)
-            features = encode_features(header, result.features, None, "float32" if descriptors else None)
+            features = encode_features(Origin(header), result.features, None, "float32" if descriptors else None)
             bag.write("/front/features", stamp_ns, bytes(serialize_message(features)))
-            tracks = encode_tracks(header, result.tracks, None)
+            tracks = encode_tracks(Origin(header), result, None)
             bag.write("/front/tracks", stamp_ns, bytes(serialize_message(tracks)))
 
 

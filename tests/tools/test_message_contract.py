@@ -53,4 +53,6 @@ def test_every_field_is_in_the_document_with_its_type(path: Path) -> None:
 def test_lists_are_flat(path: Path) -> None:
     for field in fields(path):
         if field["type"].endswith("[]"):
-            assert re.fullmatch(r"(float32|uint8|uint32|uint64)\[\]", field["type"]), f"{path.name}: {field['name']}"
+            assert re.fullmatch(r"(float32|float64|uint8|uint32|uint64)\[\]", field["type"]), (
+                f"{path.name}: {field['name']}"
+            )

@@ -16,6 +16,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytest.importorskip("feature_frontend_msgs.msg", reason="needs the built feature_frontend_msgs")
 pytest.importorskip("rosbags", reason="needs rosbags")
 
+from ament_index_python.packages import get_package_share_directory
 from feature_frontend_msgs.msg import Features, FrameStatus, Matches, Tracks
 from rclpy.serialization import deserialize_message
 from rosbags.highlevel import AnyReader
@@ -24,8 +25,10 @@ from std_msgs.msg import Header
 
 from feature_frontend.frontend import Frontend
 from feature_frontend.media import SourceOptions, open_source
+from feature_frontend.rays import MissedTracks, RayMemory, rays_of_tracks
 from feature_frontend.ros.calibration_watch import CalibrationWatch
 from feature_frontend.ros.message_encoding import (
+    Origin,
     encode_features,
     encode_matches,
     encode_tracks,
@@ -34,6 +37,7 @@ from feature_frontend.ros.message_encoding import (
 from feature_frontend.settings import Settings
 from feature_frontend.tools.arguments import INCOMPLETE
 from feature_frontend.tools.process import main
+from tests.ros.contract import check_contract
 from tests.tools.offline import (
     OPTIONS,
     SECOND,
@@ -81,21 +85,27 @@ def read(bag: Path, namespace: str = "") -> dict[str, list[Any]]:
     }
 
 
+def bits(message: Any) -> list[Any]:
+    """The fields of a message, to be compared with NaN among them."""
+    values = [getattr(message, name) for name in message.get_fields_and_field_types()]
+    return [value.tobytes() if hasattr(value, "tobytes") else value for value in values]
+
+
 def test_every_image_has_its_messages_and_times_are_those_of_the_headers(output: Path) -> None:
     contents = messages(output)
     assert {topic: len(found) for topic, found in contents.items()} == {
         "/features": TWENTY,
-        "/matches": TWENTY - 1,
+        "/matches": TWENTY,
         "/tracks": TWENTY,
         "/status": TWENTY,
     }
     stamps = [100 * SECOND + index * SECOND // 10 for index in range(TWENTY)]
-    for topic, found in contents.items():
-        assert [time_ns for time_ns, _ in found] == stamps[1 if topic == "/matches" else 0 :]
+    for messages_of_topic in contents.values():
+        assert [time_ns for time_ns, _ in messages_of_topic] == stamps
     found = read(output)
-    for name, kind in found.items():
+    for kind in found.values():
         in_headers = [message.header.stamp.sec * SECOND + message.header.stamp.nanosec for message in kind]
-        assert in_headers == stamps[1 if name == "matches" else 0 :]
+        assert in_headers == stamps
         assert {message.header.frame_id for message in kind} == {"left_optical"}
     assert [status.state for status in found["status"]] == [1] + [0] * (TWENTY - 1)
     assert [status.frames_processed for status in found["status"]] == list(range(1, TWENTY + 1))
@@ -110,23 +120,93 @@ def test_every_image_has_its_messages_and_times_are_those_of_the_headers(output:
 def test_the_messages_are_those_that_the_node_encodes(bag: Path, output: Path) -> None:
     settings = Settings(extractor="silk-vggnp-mu", max_num_keypoints=100, compile=False, device="cpu")
     frontend, watch = Frontend.from_pretrained(settings), CalibrationWatch()
-    found = read(output)
+    found, memory = read(output), RayMemory()
+    run_id = json.loads((output / "process.json").read_text())["run_id"]
     with AnyReader([bag]) as reader:
         infos = [c for c in reader.connections if c.topic == "/left/camera_info"]
         for connection, _, data in reader.messages(connections=infos):
             watch.take(reader.deserialize(data, connection.msgtype))
     for index, frame in enumerate(open_source(str(bag), SourceOptions()).frames()):
         result = frontend.process(frame.image, frame.stamp_ns)
-        head = Header(stamp=stamp_from_ns(frame.stamp_ns), frame_id=frame.frame_id)
+        origin = Origin(Header(stamp=stamp_from_ns(frame.stamp_ns), frame_id=frame.frame_id), run_id)
         normalized = watch.normalize(result.features, frame.stamp_ns, rectified=False)
         assert normalized is not None
-        assert found["features"][index] == encode_features(head, result.features, normalized, "float32")
-        assert found["tracks"][index] == encode_tracks(head, result.tracks, normalized[result.tracks.feature_indices])
-        if index:
-            assert found["matches"][index - 1] == encode_matches(head, result)
+        rays = memory.of_matches(result, normalized, frame.stamp_ns)
+        assert found["features"][index] == encode_features(origin, result.features, normalized, "float32")
+        of_tracks = rays_of_tracks(result, normalized, rays, MissedTracks.of(result))
+        assert bits(found["tracks"][index]) == bits(encode_tracks(origin, result, of_tracks))
+        assert found["matches"][index] == encode_matches(origin, result, rays)
+    assert check_contract(*(found[name][:10] for name in KINDS), "chain") == 9
     assert [status.reason for status in found["status"] if status.reason] == [
         "camera_info has changed: the new calibration is in use"
     ]
+
+
+def test_the_messages_of_the_persistent_tracker_fit_together(bag: Path, tmp_path: Path) -> None:
+    count = ["--count", "10"]
+    assert main([str(bag), "-o", str(tmp_path / "out"), *OPTIONS, *count, "--tracker", "persistent"]) == 0
+    found = read(tmp_path / "out")
+    assert check_contract(*(found[name] for name in KINDS), "persistent") == 9
+    for tracks in found["tracks"]:
+        # Behind a gap, too.
+        is_old = np.array(tracks.ages) > 1
+        assert np.isfinite(np.array(tracks.normalized_velocities).reshape(-1, 2)[is_old]).all()
+        # But for the distortion, they are the velocities in the image by the focal length.
+        scaled = np.array(tracks.velocities).reshape(-1, 2) / found["status"][0].fx
+        np.testing.assert_allclose(np.array(tracks.normalized_velocities).reshape(-1, 2), scaled, rtol=0.1, atol=0.01)
+    assert max(max(tracks.gaps) for tracks in found["tracks"]) > 0
+
+
+def test_the_run_is_named_by_the_content_of_the_input_and_the_settings(
+    photographs: Photographs, tmp_path: Path
+) -> None:
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+        for index in range(2):
+            cv2.imwrite(str(folder / f"{index}.png"), moving(photographs, index))
+
+    def run_id(folder: Path, *arguments: str) -> int:
+        assert main([str(folder), "-o", str(tmp_path / "out"), "--overwrite", *OPTIONS, *arguments]) == 0
+        found = read(tmp_path / "out")
+        (name,) = {message.run_id for of_topic in found.values() for message in of_topic}
+        return int(name)
+
+    first = run_id(folders[0])
+    assert run_id(folders[1], "--storage", "mcap", "--threads", "1") == first
+    assert run_id(folders[0], "--min-similarity", "0.5") != first
+    assert run_id(folders[0], "--start", "1") != first
+    cv2.imwrite(str(folders[1] / "1.png"), moving(photographs, 5))
+    assert run_id(folders[1]) != first
+
+
+def test_tracks_of_two_runs_in_one_bag_are_told_apart(bag: Path, tmp_path: Path) -> None:
+    """As where the node was started anew while it was recorded: ids and even stamps come twice."""
+    from feature_frontend.tools.bag_writer import BagWriter, typestore_with
+    from feature_frontend.tools.recorded_features import read_features
+
+    outputs = []
+    for number in range(2):
+        outputs.append(tmp_path / f"run{number}")
+        options = [*OPTIONS, "--count", str(2 + number)]
+        assert main([str(bag), "-o", str(outputs[-1]), *options]) == 0
+    kinds = {f"/{name}": f"feature_frontend_msgs/msg/{name.title()}" for name in ("features", "tracks")}
+    with BagWriter(
+        tmp_path / "both", "mcap", typestore_with(set(kinds.values()), get_package_share_directory)
+    ) as writer:
+        for topic, kind in kinds.items():
+            writer.add_topic(topic, kind)
+        for output in outputs:
+            for topic in kinds:
+                for time_ns, data in messages(output)[topic]:
+                    writer.write(topic, time_ns, data)
+    count, records = read_features(tmp_path / "both", None, [])
+    ids = [set(record.track_ids.tolist()) for record in records]
+    assert count == len(ids) == 5
+    by_run = sorted(ids, key=lambda of_image: min(of_image) > 1 << 40)
+    assert not set.union(*by_run[:2]) & set.union(*by_run[2:])
+    assert all(len(of_image) == 100 for of_image in ids)
+    assert len(by_run[0] & by_run[1]) > 20
 
 
 @pytest.mark.parametrize("storage", ["sqlite3", "mcap"])
@@ -174,7 +254,7 @@ def test_a_bad_image_has_a_status_and_the_others_go_on(photographs: Photographs,
     assert "5000 rows of 384 bytes need" in found["status"][2].reason
     assert found["status"][3].frames_refused == 2
     assert len(found["features"]) == 2
-    assert found["matches"][0].stamp0.sec == 1
+    assert [message.stamp0.sec for message in found["matches"]] == [1, 1]
 
 
 def test_a_damaged_message_is_a_bad_image(photographs: Photographs, tmp_path: Path) -> None:
@@ -216,6 +296,7 @@ def test_encodings_and_compressed_images(photographs: Photographs, tmp_path: Pat
     )
     assert main([str(bag), "-o", str(tmp_path / "out_png"), *OPTIONS]) == INCOMPLETE
     found = read(tmp_path / "out_png")
+    outputs["mono8"].run_id = found["features"][0].run_id  # of another input
     assert found["features"] == [outputs["mono8"]]
     assert [status.state for status in found["status"]] == [1, 4]
 
@@ -258,7 +339,7 @@ def test_a_video_and_a_choice_of_its_frames(photographs: Photographs, tmp_path: 
     writer.release()
     assert main([str(video), "-o", str(tmp_path / "out"), *OPTIONS, "--start", "1", "--count", "3"]) == 0
     found = read(tmp_path / "out")
-    assert [len(found[name]) for name in KINDS] == [3, 2, 3, 3]
+    assert [len(found[name]) for name in KINDS] == [3, 3, 3, 3]
     stamps_s = [status.header.stamp.sec + status.header.stamp.nanosec / SECOND for status in found["status"]]
     assert stamps_s == pytest.approx([0.1, 0.2, 0.3], abs=0.02)
 

@@ -163,7 +163,7 @@ def test_lightglue_goes_on_with_its_own_weights(
     save_lightglue(matcher)
     assert main([*map(str, (bag, "-o", output, *options))]) == 0
     assert files(output) == files(tmp_path / "undisturbed")
-    assert json.loads((output / "process.json").read_text())["messages"]["/matches"] == IMAGES - 3
+    assert json.loads((output / "process.json").read_text())["messages"]["/matches"] == IMAGES - 2
 
 
 def test_another_run_does_not_go_on_with_it(

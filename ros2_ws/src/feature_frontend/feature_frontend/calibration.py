@@ -16,6 +16,7 @@ from feature_frontend.runtime.text import shown
 
 __all__ = [
     "CameraCalibration",
+    "Intrinsics",
     "RegionOfInterest",
     "calibration_from_message",
     "normalize_points",
@@ -38,6 +39,25 @@ class RegionOfInterest:
     height: int = 0
     width: int = 0
     do_rectify: bool = False
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """What a camera's rays follow from, for the images that it delivers.
+
+    Attributes:
+        fx: Focal length in x, px; likewise `fy`.
+        cx: Principal point x, px, pixel centres at integers; likewise `cy`.
+        distortion_model: ROS's name of the lens; empty for a pinhole.
+        distortion_coefficients: As many as the model has; empty for a pinhole.
+    """
+
+    fx: float = 0.0
+    fy: float = 0.0
+    cx: float = 0.0
+    cy: float = 0.0
+    distortion_model: str = ""
+    distortion_coefficients: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,6 +140,21 @@ class CameraCalibration:
         """Mean focal length of the images that the camera delivers, px; of P where they are `rectified`."""
         matrix, y = (self.projection_matrix, 5) if rectified else (self.camera_matrix, 4)
         return (matrix[0] / max(self.binning_x, 1) + matrix[y] / max(self.binning_y, 1)) / 2
+
+    def intrinsics(self, *, rectified: bool = False) -> Intrinsics:
+        """By which `normalize_points` gives a point its ray: K and the lens; of `rectified` images P alone."""
+        fx, _, cx, *_ = self.projection_matrix if rectified else self.camera_matrix
+        fy, cy = (self.projection_matrix if rectified else self.camera_matrix)[5 if rectified else 4 :][:2]
+        binning_x, binning_y = max(self.binning_x, 1), max(self.binning_y, 1)
+        has_lens = not rectified and any(self.distortion_coefficients)
+        return Intrinsics(
+            fx=fx / binning_x,
+            fy=fy / binning_y,
+            cx=(cx - self.region_of_interest.x_offset + 0.5) / binning_x - 0.5,
+            cy=(cy - self.region_of_interest.y_offset + 0.5) / binning_y - 0.5,
+            distortion_model=self.distortion_model if has_lens else "",
+            distortion_coefficients=self.distortion_coefficients if has_lens else (),
+        )
 
     def to_full_image(self, points: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """(N, 2) points (x, y) px of an image that the camera delivers, in the image that was calibrated.

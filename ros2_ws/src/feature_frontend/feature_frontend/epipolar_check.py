@@ -23,10 +23,9 @@ from feature_frontend.two_view import MINIMUM_PAIRS, Points, epipolar_inliers, e
 
 if TYPE_CHECKING:
     from feature_frontend.frontend import FrameResult
+    from feature_frontend.rays import MatchRays
 
-__all__ = ["EpipolarCheck", "EpipolarSettings", "MatchCheck", "check_matches"]
-
-FloatArray = npt.NDArray[np.float32]
+__all__ = ["EpipolarSettings", "MatchCheck", "check_frame", "check_matches"]
 
 
 @dataclass(frozen=True)
@@ -111,37 +110,23 @@ def check_matches(
     return MatchCheck(inlier)
 
 
-class EpipolarCheck:
-    """Checks one frame after another.
+def check_frame(result: FrameResult, rays: MatchRays, focal_px: float, settings: EpipolarSettings) -> FrameResult:
+    """The same result with its `check`, where `settings` want one.
 
-    Attributes:
-        before: (N, 2) undistorted (x/z, y/z) of the frame before; None without a calibration.
+    Args:
+        result: Of a frame.
+        rays: Of its matches.
+        focal_px: See `check_matches`; not used without rays.
+        settings: In force.
     """
-
-    def __init__(self) -> None:
-        self.before: FloatArray | None = None
-
-    def __call__(
-        self, result: FrameResult, normalized: FloatArray | None, focal_px: float, settings: EpipolarSettings
-    ) -> FrameResult:
-        """The same result with its `check`, where `settings` want one; every frame is to be shown to it in any case.
-
-        Args:
-            result: Of the current frame.
-            normalized: (N, 2) undistorted (x/z, y/z) of its keypoints; None without a calibration.
-            focal_px: See `check_matches`; not used without `normalized`.
-            settings: In force.
-        """
-        before, self.before = self.before, normalized
-        if not settings.epipolar_check:
-            return result
-        rows0, rows1 = result.matches.indices0.numpy(), result.matches.indices1.numpy()
-        check = check_matches(
-            result.keypoints0.numpy(),
-            result.features.keypoints.numpy()[rows1],
-            None if before is None else before[rows0],
-            None if normalized is None else normalized[rows1],
-            focal_px,
-            settings.epipolar_threshold_px,
-        )
-        return replace(result, check=check)
+    if not settings.epipolar_check:
+        return result
+    check = check_matches(
+        result.keypoints0.numpy(),
+        result.features.keypoints.numpy()[result.matches.indices1.numpy()],
+        rays.normalized0,
+        rays.normalized1,
+        focal_px,
+        settings.epipolar_threshold_px,
+    )
+    return replace(result, check=check)

@@ -18,7 +18,8 @@ from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.matchers.base import MatcherProtocol
 from feature_frontend.pairing import Pairing, PairingState, make_pairing
 from feature_frontend.settings import Settings
-from feature_frontend.tracker import ChainTracker, TrackerState
+from feature_frontend.snapshot import require
+from feature_frontend.tracker import ChainTracker, TrackChange, TrackerState, compare_tracks
 from feature_frontend.tracking.persistent import PersistentPairing
 from feature_frontend.tracking.recorded import RecordedPersistentPairing
 from feature_frontend.types import Features, Matches, Tracks
@@ -65,6 +66,8 @@ class FrameResult:
         times: How long it took.
         check: What the epipolar check says of the matches; `Frontend` itself leaves it empty.
         right: Features of the right image of a stereo pair; None where there was none.
+        resets: How often the previous image and all tracks had been forgotten.
+        change: What became of the previous image's tracks.
     """
 
     state: FrameState
@@ -77,11 +80,14 @@ class FrameResult:
     times: StageTimes
     check: MatchCheck = field(default_factory=MatchCheck)
     right: Features | None = None
+    resets: int = 0
+    change: TrackChange = field(default_factory=TrackChange)
 
 
 @dataclass(frozen=True)
 class _Previous:
     features: Features
+    tracks: Tracks
     stamp_ns: int
 
 
@@ -91,6 +97,7 @@ class FrontendState:
 
     previous: _Previous | None
     why_first: str
+    resets: int
     tracker: TrackerState
     pairing: PairingState
 
@@ -102,10 +109,14 @@ class Frontend:
         extractor: With its weights loaded.
         settings: Of the matcher; and of the extractor, which takes them over.
         notice: What the user should know of how it came about, in one line; empty for nothing.
+
+    Attributes:
+        resets: How often it has forgotten the previous image and all tracks.
     """
 
     def __init__(self, extractor: Extractor, settings: Settings, notice: str = "") -> None:
         self.notice = notice
+        self.resets = 0
         self._extractor = extractor
         self._tracker = ChainTracker()
         self._previous: _Previous | None = None
@@ -188,6 +199,7 @@ class Frontend:
         Args:
             reason: What the next image's result shall say.
         """
+        self.resets += 1
         self._previous = None
         self._pairing.forget()
         self._why_first = reason
@@ -195,7 +207,9 @@ class Frontend:
 
     def get_state(self) -> FrontendState:
         """What another one with the same model and settings needs to go on. It holds until the next image."""
-        return FrontendState(self._previous, self._why_first, self._tracker.get_state(), self._pairing.get_state())
+        return FrontendState(
+            self._previous, self._why_first, self.resets, self._tracker.get_state(), self._pairing.get_state()
+        )
 
     def set_state(self, state: FrontendState) -> None:
         """Goes on from the state of another one with the same model and settings.
@@ -205,7 +219,9 @@ class Frontend:
         """
         if state.previous is not None:
             state.previous.features.check()
-        self._previous, self._why_first = state.previous, state.why_first
+            state.previous.tracks.check()
+        require(state.resets >= 0, "a count of resets")
+        self._previous, self._why_first, self.resets = state.previous, state.why_first, state.resets
         self._tracker.set_state(state.tracker)
         self._pairing.set_state(state.pairing)
 
@@ -267,7 +283,8 @@ class Frontend:
             tracks = self._tracker.follow(features, pair.continuation, stamp_ns)
         keypoints0 = features.keypoints[:0] if previous is None else previous.features.keypoints[matches.indices0]
         tracking_ms = (time.perf_counter() - start_s) * _MS_PER_S
-        self._previous = _Previous(features, stamp_ns)
+        change = TrackChange() if previous is None else compare_tracks(previous.tracks, tracks)
+        self._previous = _Previous(features, tracks, stamp_ns)
         state, reason = _judge(features, previous, self._why_first, is_masked=mask is not None)
         if previous is not None and previous.stamp_ns == stamp_ns:
             reason = "; ".join(part for part in (reason, _SAME_STAMP) if part)
@@ -281,6 +298,8 @@ class Frontend:
             tracks=tracks,
             times=StageTimes(pair.extraction_ms, pair.matching_ms, tracking_ms),
             right=pair.right,
+            resets=self.resets,
+            change=change,
         )
 
 

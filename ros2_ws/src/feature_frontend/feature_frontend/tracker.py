@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from feature_frontend.snapshot import require
 from feature_frontend.types import Features, Matches, Tracks
 
-__all__ = ["ChainTracker", "Continuation", "TrackerState"]
+__all__ = ["ChainTracker", "Continuation", "TrackChange", "TrackerState", "compare_tracks"]
 
 _NS_PER_S = 1e9
 
@@ -22,15 +23,45 @@ class Continuation:
     Attributes:
         origins: (P,) int64, which point of the continuation before each of them is; -1 for a new one.
         rows: (P,) int64, its row in the image's features; -1 where it is not seen.
+        quality: (P,) float32, as in `Tracks`, of those that go on and are seen.
     """
 
     origins: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64]
+    quality: npt.NDArray[np.float32]
 
     @staticmethod
     def empty() -> Continuation:
         """No points."""
-        return Continuation(np.zeros(0, np.int64), np.zeros(0, np.int64))
+        return Continuation(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+
+@dataclass(frozen=True)
+class TrackChange:
+    """What became of the tracks from one image to the next.
+
+    Attributes:
+        lost: How many of those seen in the image before are not seen in this one.
+        survival: Share of those seen in the image before that are seen in this one; NaN where there were none.
+        parallax_px: Median distance that these moved; NaN where there are none.
+    """
+
+    lost: int = 0
+    survival: float = math.nan
+    parallax_px: float = math.nan
+
+
+def compare_tracks(before: Tracks, now: Tracks) -> TrackChange:
+    """Compares the tracks of two images."""
+    if not len(before):
+        return TrackChange()
+    _, rows0, rows1 = np.intersect1d(before.ids, now.ids, assume_unique=True, return_indices=True)
+    moved_px = np.linalg.norm(now.keypoints[rows1] - before.keypoints[rows0], axis=1)
+    return TrackChange(
+        lost=len(before) - len(rows0),
+        survival=len(rows0) / len(before),
+        parallax_px=float(np.median(moved_px)) if len(rows0) else math.nan,
+    )
 
 
 @dataclass(frozen=True)
@@ -97,8 +128,12 @@ class ChainTracker:
             stamp_ns: The image's time in ns. Where it does not advance, velocities are zero.
         """
         origins = np.full(len(features), -1, np.int64)
-        origins[matches.indices1.cpu().numpy()] = matches.indices0.cpu().numpy()
-        return self.follow(features, Continuation(origins, np.arange(len(features), dtype=np.int64)), stamp_ns)
+        quality = np.full(len(features), np.nan, np.float32)
+        rows = matches.indices1.cpu().numpy()
+        origins[rows] = matches.indices0.cpu().numpy()
+        quality[rows] = matches.similarity.cpu().numpy()
+        continuation = Continuation(origins, np.arange(len(features), dtype=np.int64), quality)
+        return self.follow(features, continuation, stamp_ns)
 
     def follow(self, features: Features, continuation: Continuation, stamp_ns: int) -> Tracks:
         """Tracks of the current image, where points may be missed and seen again.
@@ -144,6 +179,8 @@ class ChainTracker:
             feature_indices=rows[seen].astype(np.uint32),
             keypoints=points.keypoints[seen],
             velocities=velocities[seen],
+            elapsed_s=elapsed_s[seen],
+            quality=np.where(goes_on, continuation.quality, np.float32(np.nan))[seen],
         )
 
     def _issue_ids(self, count: int) -> npt.NDArray[np.uint64]:

@@ -34,6 +34,8 @@ class Features:
         sizes: (N,) float32, diameter in px; None where the extractor estimates none.
         angles: (N,) float32, orientation in rad, [0, 2 pi), from the x axis towards the y axis (clockwise as one looks
             at the image); None where the extractor estimates none.
+        scales: (N,) float32, px of the image for 1 px of the resized image in which the keypoint was found; None where
+            that is not known.
     """
 
     keypoints: torch.Tensor
@@ -44,6 +46,7 @@ class Features:
     extractor: str
     sizes: torch.Tensor | None = None
     angles: torch.Tensor | None = None
+    scales: torch.Tensor | None = None
 
     def __len__(self) -> int:
         """Number of keypoints N."""
@@ -56,7 +59,9 @@ class Features:
             SnapshotError: They do not.
         """
         rows = self.keypoints.shape[:1]
-        is_whole = all(array is None or array.shape == rows for array in (self.scores, self.sizes, self.angles))
+        is_whole = all(
+            array is None or array.shape == rows for array in (self.scores, self.sizes, self.angles, self.scales)
+        )
         is_whole = is_whole and self.keypoints.shape == (*rows, 2) and self.descriptors.shape[:-1] == rows
         require(is_whole, "as much of each keypoint")
 
@@ -98,6 +103,7 @@ class Features:
             descriptors=self.descriptors.to(device),
             sizes=None if self.sizes is None else self.sizes.to(device),
             angles=None if self.angles is None else self.angles.to(device),
+            scales=None if self.scales is None else self.scales.to(device),
         )
 
 
@@ -155,6 +161,10 @@ class Tracks:
         feature_indices: (T,) uint32, rows of the current `Features`.
         keypoints: (T, 2) float32, (x, y) px.
         velocities: (T, 2) float32, px/s since the previous sighting; 0 at age 1 and where time does not advance.
+        elapsed_s: (T,) float32, s since the previous sighting; 0 at age 1.
+        quality: (T,) float32 in [-1, 1], how alike the point looks to an earlier sighting: the cosine similarity of its
+            latest match, or with the persistent tracker the correlation of its surroundings. NaN at age 1 and where
+            that is not known.
     """
 
     ids: npt.NDArray[np.uint64]
@@ -163,10 +173,24 @@ class Tracks:
     feature_indices: npt.NDArray[np.uint32]
     keypoints: npt.NDArray[np.float32]
     velocities: npt.NDArray[np.float32]
+    elapsed_s: npt.NDArray[np.float32]
+    quality: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
         """Number of tracks T."""
         return int(self.ids.shape[0])
+
+    def check(self) -> None:
+        """Checks that the rows of all arrays belong together, of tracks that were read from somewhere.
+
+        Raises:
+            SnapshotError: They do not.
+        """
+        rows = self.ids.shape[:1]
+        one_each = (self.ids, self.ages, self.gaps, self.feature_indices, self.elapsed_s, self.quality)
+        is_whole = all(array.shape == rows for array in one_each)
+        is_whole = is_whole and self.keypoints.shape == self.velocities.shape == (*rows, 2)
+        require(is_whole, "as much of each track")
 
     @staticmethod
     def empty() -> Tracks:
@@ -178,4 +202,6 @@ class Tracks:
             feature_indices=np.zeros(0, np.uint32),
             keypoints=np.zeros((0, 2), np.float32),
             velocities=np.zeros((0, 2), np.float32),
+            elapsed_s=np.zeros(0, np.float32),
+            quality=np.zeros(0, np.float32),
         )

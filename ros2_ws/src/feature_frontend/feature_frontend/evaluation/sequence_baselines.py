@@ -231,6 +231,8 @@ def _follow(grey0: Image, stamp0_ns: int, tracks0: Tracks, grey1: Image, stamp1_
         feature_indices=np.arange(int(kept.sum()), dtype=np.uint32),
         keypoints=points1[kept],
         velocities=moved / np.float32(elapsed_s) if elapsed_s > 0 else np.zeros_like(moved),
+        elapsed_s=np.full(len(moved), elapsed_s, np.float32),
+        quality=np.full(len(moved), np.nan, np.float32),
     )
 
 
@@ -261,6 +263,8 @@ def _with_fresh(tracks: Tracks, fresh: Float32Array, first_id: int) -> Tracks:
         feature_indices=np.arange(len(tracks) + count, dtype=np.uint32),
         keypoints=np.concatenate([tracks.keypoints, fresh]),
         velocities=np.concatenate([tracks.velocities, np.zeros((count, 2), np.float32)]),
+        elapsed_s=np.concatenate([tracks.elapsed_s, np.zeros(count, np.float32)]),
+        quality=np.concatenate([tracks.quality, np.full(count, np.nan, np.float32)]),
     )
 
 

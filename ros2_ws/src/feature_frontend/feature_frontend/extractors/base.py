@@ -63,6 +63,7 @@ class NetworkFeatures:
         descriptors: (N, D), L2-normalised.
         sizes: (N,) float32, diameter in px; None where the network estimates none.
         angles: (N,) float32, rad, as in `types.Features`; None where the network estimates none.
+        scales: (N,) float32, px of the input for 1 px of the image in which the keypoint was found; None for 1.
     """
 
     keypoints: torch.Tensor
@@ -70,6 +71,7 @@ class NetworkFeatures:
     descriptors: torch.Tensor
     sizes: torch.Tensor | None = None
     angles: torch.Tensor | None = None
+    scales: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> NetworkFeatures:
         """The same features with their tensors on `device`."""
@@ -79,6 +81,7 @@ class NetworkFeatures:
             self.descriptors.to(device),
             None if self.sizes is None else self.sizes.to(device),
             None if self.angles is None else self.angles.to(device),
+            None if self.scales is None else self.scales.to(device),
         )
 
 
@@ -91,19 +94,21 @@ class PaddedFeatures:
         scores: (B, K) float32 in [0, 1].
         descriptors: (B, K, D), L2-normalised.
         counts: (B,) int64, how many of the K rows each image fills.
+        scales: (B, K) float32, as in `NetworkFeatures`.
     """
 
     keypoints: torch.Tensor
     scores: torch.Tensor
     descriptors: torch.Tensor
     counts: torch.Tensor
+    scales: torch.Tensor
 
     def unpadded(self) -> list[NetworkFeatures]:
         """One entry an image; waits for the device."""
-        parts = zip(self.keypoints, self.scores, self.descriptors, self.counts.tolist(), strict=True)
+        parts = zip(self.keypoints, self.scores, self.descriptors, self.scales, self.counts.tolist(), strict=True)
         return [
-            NetworkFeatures(keypoints[:count], scores[:count], descriptors[:count])
-            for keypoints, scores, descriptors, count in parts
+            NetworkFeatures(keypoints[:count], scores[:count], descriptors[:count], scales=scales[:count])
+            for keypoints, scores, descriptors, scales, count in parts
         ]
 
 

@@ -237,7 +237,11 @@ class RecordedExecution:
         # copies on the caller's stream, their memory is not used again before the caller's work on them is done. The
         # counts are read, which waits for the copies.
         return PaddedFeatures(
-            own.keypoints.clone(), own.scores.clone(), own.descriptors.clone(), own.counts.clone()
+            own.keypoints.clone(),
+            own.scores.clone(),
+            own.descriptors.clone(),
+            own.counts.clone(),
+            own.scales.clone(),
         ).unpadded()
 
     def maps(self, image: PreparedImage, share: float) -> FrameMaps:

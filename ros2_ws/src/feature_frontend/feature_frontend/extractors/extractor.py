@@ -364,6 +364,7 @@ class Extractor:
             self.identity,
             None if found.sizes is None else resize.invert_lengths(found.sizes),
             found.angles,
+            resize.invert_lengths(torch.ones_like(found.scores) if found.scales is None else found.scales),
         )
 
 

@@ -102,7 +102,9 @@ class FastAliked(nn.Module):
         if trim:
             most = int(detections.counts.max())
             keypoints, scores = keypoints[:, :most], scores[:, :most]
-        return PaddedFeatures(keypoints, scores, self.describe(dense, keypoints), detections.counts)
+        return PaddedFeatures(
+            keypoints, scores, self.describe(dense, keypoints), detections.counts, torch.ones_like(scores)
+        )
 
     def score_maps(self, dense: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """See `FastNetwork`."""

@@ -118,7 +118,9 @@ class FusedSilk(nn.Module):
             most = int(counts.max())
             scores, positions = scores[:, :most], positions[:, :most]
         pixels = torch.stack([positions % width, torch.div(positions, width, rounding_mode="floor")], dim=2)
-        return PaddedFeatures((pixels + border).float(), scores, self._describe(features, pixels), counts)
+        return PaddedFeatures(
+            (pixels + border).float(), scores, self._describe(features, pixels), counts, torch.ones_like(scores)
+        )
 
     def score_maps(self, dense: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """See `FastNetwork`."""

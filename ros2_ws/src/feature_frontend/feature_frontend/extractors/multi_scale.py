@@ -88,6 +88,9 @@ def sparse_at_scales(
         scores.gather(1, rows),
         descriptors.take_along_dim(rows[:, :, None], dim=1),
         counts,
+        torch.cat([_scales_at(level, resize, one.scores) for one, level in zip(found, levels, strict=True)], 1).gather(
+            1, rows
+        ),
     )
 
 
@@ -100,6 +103,11 @@ def _options_at(level: Resize, largest: Resize, options: DetectionOptions) -> De
 def _enlarge(points: torch.Tensor, level: Resize, largest: Resize) -> torch.Tensor:
     """(..., 2) points (x, y) px of one level, on the largest."""
     return _between(level, largest).invert(points)
+
+
+def _scales_at(level: Resize, largest: Resize, scores: torch.Tensor) -> torch.Tensor:
+    """`NetworkFeatures.scales` of points with these scores, of one level."""
+    return _between(level, largest).invert_lengths(torch.ones_like(scores))
 
 
 def _between(level: Resize, largest: Resize) -> Resize:
@@ -124,6 +132,7 @@ def _merged(found: Sequence[NetworkFeatures], levels: Sequence[Resize], options:
         torch.cat([one.descriptors for one in found])[rows],
         _rows_of(sizes, rows),
         _rows_of([one.angles for one in found], rows),
+        torch.cat([_scales_at(level, largest, one.scores) for one, level in zip(found, levels, strict=True)])[rows],
     )
 
 

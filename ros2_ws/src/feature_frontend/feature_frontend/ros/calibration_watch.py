@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from sensor_msgs.msg import CameraInfo
 
-from feature_frontend.calibration import CameraCalibration, calibration_from_message, normalize_points
+from feature_frontend.calibration import CameraCalibration, Intrinsics, calibration_from_message, normalize_points
 from feature_frontend.errors import CalibrationError
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.types import Features
@@ -49,6 +49,7 @@ class CalibrationWatch:
 
     Attributes:
         focal_px: Focal length by which keypoints were last normalised, px; NaN before that.
+        intrinsics: By which those of the latest image were; all 0 and empty where they were not.
     """
 
     def __init__(self) -> None:
@@ -59,6 +60,7 @@ class CalibrationWatch:
         self._news = ""
         self._last_told = ""
         self.focal_px = math.nan
+        self.intrinsics = Intrinsics()
 
     def get_state(self) -> CalibrationState:
         """What another one needs to go on."""
@@ -98,21 +100,32 @@ class CalibrationWatch:
         self._last_told = problem or self._last_told
         return problem if is_new else ""
 
-    def normalize(self, features: Features, stamp_ns: int, *, rectified: bool) -> npt.NDArray[np.float32] | None:
+    def normalize(
+        self,
+        features: Features,
+        stamp_ns: int,
+        *,
+        rectified: bool,
+        further: npt.NDArray[np.float32] | None = None,
+    ) -> npt.NDArray[np.float32] | None:
         """Undistorted (x/z, y/z) of an image's keypoints, (N, 2); None where no calibration fits, see `state`.
 
         Args:
             features: Of the image, on the CPU.
             stamp_ns: Its time.
             rectified: Whether it is rectified already.
+            further: (P, 2) points (x, y) px; their rays come behind those of the keypoints.
         """
         calibration, problem = self.at(stamp_ns)
-        normalized = None
+        normalized, self.intrinsics = None, Intrinsics()
+        points = features.keypoints.numpy()
+        points = points if further is None or not len(further) else np.concatenate([points, further])
         if calibration is not None:
             try:
                 calibration.check_image(features.height, features.width, "the image")
-                normalized = normalize_points(calibration, features.keypoints.numpy(), rectified=rectified)
+                normalized = normalize_points(calibration, points, rectified=rectified)
                 self.focal_px = calibration.focal_px(rectified=rectified)
+                self.intrinsics = calibration.intrinsics(rectified=rectified)
             except CalibrationError as error:
                 calibration, problem = None, f"camera_info does not fit: {error}"
         self._note(calibration, problem)

@@ -6,10 +6,12 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from std_msgs.msg import Header
 
 from feature_frontend.errors import MatchingError
+from feature_frontend.ros.message_encoding import Origin
 from feature_frontend.settings import NodeSettings
 from feature_frontend.types import Features
 
@@ -22,10 +24,17 @@ _MOST_NAMED = 10
 
 @dataclass(frozen=True)
 class StoredFrame:
-    """One image's header and its features, on the CPU."""
+    """One image and its features, on the CPU.
 
-    header: Header
+    Attributes:
+        origin: The image.
+        features: Without sizes, angles and scales.
+        normalized: (N, 2) undistorted (x/z, y/z) of its keypoints; None without a calibration.
+    """
+
+    origin: Origin
     features: Features
+    normalized: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -39,34 +48,40 @@ class _Slot:
     keypoints: torch.Tensor
     scores: torch.Tensor
     descriptors: torch.Tensor
+    normalized: torch.Tensor
 
     @classmethod
     def like(cls, features: Features) -> _Slot:
         """Memory for as many keypoints as these."""
-        tensors = (features.keypoints, features.scores, features.descriptors)
+        tensors = (features.keypoints, features.scores, features.descriptors, features.keypoints)
         return cls(*(torch.empty(tensor.shape, dtype=tensor.dtype) for tensor in tensors))
 
     @property
     def num_bytes(self) -> int:
         """Its size."""
-        return sum(tensor.nbytes for tensor in (self.keypoints, self.scores, self.descriptors))
+        return sum(tensor.nbytes for tensor in (self.keypoints, self.scores, self.descriptors, self.normalized))
 
     def fits(self, features: Features) -> bool:
         """Whether these can be put into it."""
         own, other = self.descriptors, features.descriptors
         return (own.shape[1], own.dtype) == (other.shape[1], other.dtype) and len(own) >= len(features)
 
-    def fill(self, features: Features) -> Features:
-        """The same features in this memory; sizes and angles, which matching does not need, are left out."""
+    def fill(self, frame: StoredFrame) -> StoredFrame:
+        """The same frame in this memory; what of its features matching does not need is left out."""
+        features, normalized = frame.features, None
         count = len(features)
-        return replace(
+        if frame.normalized is not None:
+            normalized = self.normalized[:count].copy_(torch.from_numpy(frame.normalized)).numpy()
+        features = replace(
             features,
             sizes=None,
             angles=None,
+            scales=None,
             keypoints=self.keypoints[:count].copy_(features.keypoints),
             scores=self.scores[:count].copy_(features.scores),
             descriptors=self.descriptors[:count].copy_(features.descriptors),
         )
+        return replace(frame, features=features, normalized=normalized)
 
 
 @dataclass(frozen=True)
@@ -109,7 +124,7 @@ class FrameStore:
             features = frame.features
             slot = self._free if self._free is not None and self._free.fits(features) else _Slot.like(features)
             self._free = None
-            self._frames[stamp_ns] = _Held(replace(frame, features=slot.fill(features)), slot)
+            self._frames[stamp_ns] = _Held(slot.fill(frame), slot)
             self._num_bytes += slot.num_bytes
             self._trim(self._max_frames)
 
@@ -123,7 +138,7 @@ class FrameStore:
             if stamp_ns in self._frames:
                 frame = self._frames[stamp_ns].frame
                 # The memory is filled with another frame as soon as this one is the oldest.
-                return replace(frame, features=_Slot.like(frame.features).fill(frame.features))
+                return _Slot.like(frame.features).fill(frame)
             held = list(self._frames)
         latest = ", ".join(_seconds(stamp) for stamp in held[-_MOST_NAMED:])
         msg = (

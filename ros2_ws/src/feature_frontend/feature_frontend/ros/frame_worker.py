@@ -6,7 +6,8 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from feature_frontend.allocation import reserve_slack
-from feature_frontend.epipolar_check import EpipolarCheck
+from feature_frontend.epipolar_check import check_frame
 from feature_frontend.errors import DamagedImageError, FeatureFrontendError, ImageError
 from feature_frontend.extractors.extractor import Mask
 from feature_frontend.frame_queue import FrameQueue
@@ -26,12 +27,13 @@ from feature_frontend.mask_pairing import PairedMask
 from feature_frontend.media.frame import LostImages
 from feature_frontend.memory_keeper import MemoryKeeper
 from feature_frontend.rate_keeper import RateKeeper
+from feature_frontend.rays import MissedTracks, RayMemory, RayState, rays_of_tracks
 from feature_frontend.ros.calibration_watch import CalibrationWatch
 from feature_frontend.ros.frame_masks import FrameMasks, MaskCounts
 from feature_frontend.ros.frame_store import FrameStore, StoredFrame
 from feature_frontend.ros.image_input import pixels_of
 from feature_frontend.ros.mask_topic import TopicMask
-from feature_frontend.ros.message_encoding import stamp_to_ns
+from feature_frontend.ros.message_encoding import Origin, stamp_to_ns
 from feature_frontend.ros.result_topics import ResultTopics
 from feature_frontend.ros.status import FrameTimes
 from feature_frontend.ros.stereo_topics import StereoTopics, right_pixels
@@ -40,6 +42,7 @@ from feature_frontend.runtime.text import short_text
 __all__ = ["WARM_UP_SIZE", "Frame", "FrameWorker", "WorkerState"]
 
 WARM_UP_SIZE = (240, 320)
+Uint8Array = npt.NDArray[np.uint8]
 _MS_PER_S = 1e3
 _LOG_S = 5.0
 _NS_PER_S = 1_000_000_000
@@ -63,12 +66,12 @@ class WorkerState:
     Attributes:
         remark: For the status of the next frame.
         lost: Frames whose images are cut off or damaged.
-        normalized: (N, 2) undistorted (x/z, y/z) of the frame before; None without a calibration.
+        rays: Of the frame before.
     """
 
     remark: str
     lost: LostImages
-    normalized: npt.NDArray[np.float32] | None
+    rays: RayState
 
 
 class FrameWorker:
@@ -110,7 +113,7 @@ class FrameWorker:
         self._store = store
         self._calibrations = calibrations
         self._masks = FrameMasks()
-        self._epipolar_check = EpipolarCheck()
+        self._rays = RayMemory()
         self._rate_keeper = RateKeeper()
         self._memory_keeper = MemoryKeeper()
         self._logger = logger
@@ -146,11 +149,11 @@ class FrameWorker:
 
     def get_state(self) -> WorkerState:
         """What another one needs to go on. It holds until the next frame."""
-        return WorkerState(self._remark, self.lost, self._epipolar_check.before)
+        return WorkerState(self._remark, self.lost, self._rays.state)
 
     def set_state(self, state: WorkerState) -> None:
         """Goes on from the state of another one."""
-        self._remark, self.lost, self._epipolar_check.before = state.remark, state.lost, state.normalized
+        self._remark, self.lost, self._rays.state = state.remark, state.lost, state.rays
 
     @property
     def is_running(self) -> bool:
@@ -240,14 +243,13 @@ class FrameWorker:
         masked = self._masks.of_frame(frame.mask, (image.shape[0], image.shape[1]), self._frontend.settings)
         result = masked.annotate(self._extract(image, right, stamp_to_ns(header.stamp), masked.mask, start_s))
         self.image_size = image.shape[:2]
-        result, publishing_ms = self._publish(header, result)
-        if self._stereo is not None and frame.right is not None and right is not None:
-            pair = image, right
-            result = self._stereo.publish(frame.right.header, header, result, pair, self._frontend.settings)
+        pair = None if frame.right is None or right is None else (frame.right.header, image, right)
+        result, publishing_ms = self._publish(header, result, pair)
         times = FrameTimes(conversion_ms=(converted_s - start_s) * _MS_PER_S, publishing_ms=publishing_ms)
         if self._remark and not result.reason:
             result, self._remark = replace(result, reason=self._remark), ""
-        self._topics.processed(header, frame.received_s, result, times, self._calibrations.news())
+        of_camera = self._calibrations.intrinsics, self._calibrations.news()
+        self._topics.processed(header, frame.received_s, result, times, *of_camera)
         self._topics.show(header, image, result)
         self._keep_rate(frame.received_s, self._frontend.settings.deadline_ms)
 
@@ -271,18 +273,42 @@ class FrameWorker:
             self._logger.warning(shortage, throttle_duration_sec=_LOG_S)
         return result
 
-    def _publish(self, header: Header, result: FrameResult) -> tuple[FrameResult, float]:
-        """Publishes what the frame gave, matches last; the result with its check, and the ms without the check's."""
-        start_s = time.monotonic()
+    def _publish(
+        self, header: Header, result: FrameResult, pair: tuple[Header, Uint8Array, Uint8Array] | None
+    ) -> tuple[FrameResult, float]:
+        """Publishes what the frame gave, matches last; the result with its check, and the ms without the matching's.
+
+        Args:
+            header: The image's.
+            result: Of that image.
+            pair: The right image's header, the left and the right image; None for one camera.
+        """
+        clock = _Clock()
         settings, stamp_ns = self._frontend.settings, stamp_to_ns(header.stamp)
-        normalized = self._calibrations.normalize(result.features, stamp_ns, rectified=settings.rectified)
-        self._topics.publish(header, result, normalized, settings)
-        published_s = time.monotonic()
-        result = self._epipolar_check(result, normalized, self._calibrations.focal_px, settings)
-        checked_s = time.monotonic()
-        self._topics.publish_matches(header, result, settings)
-        self._keep(header)
-        return result, (time.monotonic() - checked_s + published_s - start_s) * _MS_PER_S
+        origin = self._topics.origin(header, result)
+        missed = MissedTracks.of(result)
+        rays = self._calibrations.normalize(
+            result.features, stamp_ns, rectified=settings.rectified, further=missed.points
+        )
+        normalized = None if rays is None else rays[: len(result.features)]
+        of_matches = self._rays.of_matches(result, normalized, stamp_ns)
+        self._topics.publish_features(origin, result, normalized, settings)
+        disparities = None
+        if self._stereo is not None and pair is not None:
+            right_header, *images = pair
+            with clock.stopped():
+                result, disparities = self._stereo.publish(
+                    right_header, origin, result, normalized, (images[0], images[1]), settings
+                )
+        if settings.publish_tracks:
+            of_tracks = rays_of_tracks(result, rays, of_matches, missed)
+            self._topics.publish_tracks(origin, result, of_tracks, disparities)
+        with clock.stopped():
+            result = check_frame(result, of_matches, self._calibrations.focal_px, settings)
+        if settings.publish_matches:
+            self._topics.publish_matches(origin, result, of_matches)
+        self._keep(origin, normalized)
+        return result, clock.elapsed_ms()
 
     def _keep_rate(self, received_s: float, deadline_ms: float) -> None:
         now_s = time.monotonic()
@@ -291,10 +317,10 @@ class FrameWorker:
             self._remark = step.reason
             self._logger.info(step.reason, throttle_duration_sec=_LOG_S)
 
-    def _keep(self, header: Header) -> None:
+    def _keep(self, origin: Origin, normalized: npt.NDArray[np.float32] | None) -> None:
         features = self._frontend.latest_features
         if features is not None:
-            self._store.put(stamp_to_ns(header.stamp), StoredFrame(header, features))
+            self._store.put(stamp_to_ns(origin.header.stamp), StoredFrame(origin, features, normalized))
 
     def refuse(self, frame: Frame, reason: str, *, is_lost: bool = False) -> None:
         """Says that a frame cannot be processed, and why; `is_lost`: it was whole once."""
@@ -306,3 +332,19 @@ class FrameWorker:
             self._logger.error(f"image refused: {reason}", throttle_duration_sec=_LOG_S)
             self._last_refusal = reason
         self._topics.refused(frame.message.header, frame.received_s, reason)
+
+
+class _Clock:
+    """Measures its own time, less what is done while it is stopped."""
+
+    def __init__(self) -> None:
+        self._start_s = time.monotonic()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        began_s = time.monotonic()
+        yield
+        self._start_s += time.monotonic() - began_s
+
+    def elapsed_ms(self) -> float:
+        return (time.monotonic() - self._start_s) * _MS_PER_S

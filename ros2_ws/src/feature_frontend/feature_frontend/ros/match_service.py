@@ -11,6 +11,7 @@ from rclpy.task import Future
 
 from feature_frontend.api import make_matcher
 from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.rays import MatchRays
 from feature_frontend.ros.frame_store import FrameStore
 from feature_frontend.ros.guarded_node import GuardedNode
 from feature_frontend.ros.message_encoding import encode_pair, stamp_to_ns
@@ -86,9 +87,9 @@ class MatchService:
         return response
 
     def _match(self, request: MatchFrames.Request, response: MatchFrames.Response) -> None:
-        stamp0_ns = stamp_to_ns(request.stamp0)
-        frame0, frame1 = self._store.get(stamp0_ns), self._store.get(stamp_to_ns(request.stamp1))
+        frame0, frame1 = (self._store.get(stamp_to_ns(stamp)) for stamp in (request.stamp0, request.stamp1))
         features0, features1 = frame0.features, frame1.features
         matches = make_matcher(self._settings())(features0, features1)
-        keypoints0, keypoints1 = features0.keypoints[matches.indices0], features1.keypoints[matches.indices1]
-        response.matches = encode_pair(frame1.header, stamp0_ns, matches, keypoints0, keypoints1)
+        keypoints = features0.keypoints[matches.indices0], features1.keypoints[matches.indices1]
+        rays = MatchRays.of(matches, frame0.normalized, frame1.normalized)
+        response.matches = encode_pair(frame0.origin, frame1.origin, matches, keypoints, rays)

@@ -5,6 +5,7 @@ Assigning an array to a field would copy it again (Jazzy's setters make a new on
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,19 @@ from feature_frontend_msgs.msg import Tracks as TracksMessage
 from std_msgs.msg import Header
 
 from feature_frontend.frontend import FrameResult
-from feature_frontend.types import Features, Matches, Tracks
+from feature_frontend.rays import MatchRays, TrackRays
+from feature_frontend.stereo.matching import Disparities
+from feature_frontend.types import Features, Matches
 
-__all__ = ["encode_features", "encode_matches", "encode_pair", "encode_tracks", "stamp_from_ns", "stamp_to_ns"]
+__all__ = [
+    "Origin",
+    "encode_features",
+    "encode_matches",
+    "encode_pair",
+    "encode_tracks",
+    "stamp_from_ns",
+    "stamp_to_ns",
+]
 
 _NS_PER_S = 1_000_000_000
 _DESCRIPTOR_TYPES = {
@@ -27,6 +38,21 @@ _DESCRIPTOR_TYPES = {
     "float16": (FeaturesMessage.FLOAT16, torch.float16, "<f2"),
 }
 FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which image a message is about, of which run.
+
+    Attributes:
+        header: The image's.
+        run_id: As in the messages; 0 for no image at all.
+        resets: As in the messages.
+    """
+
+    header: Header
+    run_id: int = 0
+    resets: int = 0
 
 
 def stamp_to_ns(stamp: Time) -> int:
@@ -40,24 +66,25 @@ def stamp_from_ns(stamp_ns: int) -> Time:
 
 
 def encode_features(
-    header: Header, features: Features, normalized_keypoints: FloatArray | None, descriptor_type: str | None
+    origin: Origin, features: Features, normalized_keypoints: FloatArray | None, descriptor_type: str | None
 ) -> FeaturesMessage:
     """The message of one image's features.
 
     Args:
-        header: The image's.
+        origin: The image.
         features: With its tensors on the CPU.
         normalized_keypoints: (N, 2) undistorted (x/z, y/z); None without a calibration.
         descriptor_type: "float32" or "float16", the format of the published descriptors; None for none.
     """
     message = FeaturesMessage()
-    message.header = header
+    _begin(message, origin)
     message.extractor = features.extractor
     message.height, message.width = features.height, features.width
     message.count = len(features)
     _fill(message.keypoints, features.keypoints)
     _fill(message.scores, features.scores)
-    for field, values in ((message.sizes, features.sizes), (message.angles, features.angles)):
+    optional = (message.sizes, features.sizes), (message.angles, features.angles), (message.scales, features.scales)
+    for field, values in optional:
         if values is not None:
             _fill(field, values)
     if normalized_keypoints is not None:
@@ -71,51 +98,66 @@ def encode_features(
     return message
 
 
-def encode_matches(header: Header, result: FrameResult) -> MatchesMessage:
-    """The message of a frame's matches with the one before; the frame must not be the first."""
-    assert result.stamp0_ns is not None
+def encode_matches(origin: Origin, result: FrameResult, rays: MatchRays) -> MatchesMessage:
+    """The message of a frame's matches with the one before, none for a first frame."""
+    origin0 = Origin(origin.header)
+    if result.stamp0_ns is not None:
+        origin0 = Origin(Header(stamp=stamp_from_ns(result.stamp0_ns)), origin.run_id)
     keypoints1 = result.features.keypoints[result.matches.indices1]
-    message = encode_pair(header, result.stamp0_ns, result.matches, result.keypoints0, keypoints1)
+    message = encode_pair(origin0, origin, result.matches, (result.keypoints0, keypoints1), rays)
     _fill(message.inlier, result.check.inlier)
     return message
 
 
 def encode_pair(
-    header: Header, stamp0_ns: int, matches: Matches, keypoints0: torch.Tensor, keypoints1: torch.Tensor
+    origin0: Origin,
+    origin1: Origin,
+    matches: Matches,
+    keypoints: tuple[torch.Tensor, torch.Tensor],
+    rays: MatchRays,
 ) -> MatchesMessage:
     """The message of two images' matches.
 
     Args:
-        header: Of image 1.
-        stamp0_ns: Time of image 0, ns.
+        origin0: Image 0.
+        origin1: Image 1.
         matches: On the CPU.
-        keypoints0: (M, 2) (x, y) px, in image 0.
-        keypoints1: (M, 2) (x, y) px, in image 1.
+        keypoints: (M, 2) (x, y) px each, in image 0 and in image 1.
+        rays: Of the matches.
     """
     message = MatchesMessage()
-    message.header = header
-    message.stamp0 = stamp_from_ns(stamp0_ns)
+    _begin(message, origin1)
+    message.stamp0, message.run_id0 = origin0.header.stamp, origin0.run_id
     message.matcher = matches.matcher
     message.count = len(matches)
     _fill(message.indices0, matches.indices0)
     _fill(message.indices1, matches.indices1)
     _fill(message.similarity, matches.similarity)
     _fill(message.margin, matches.margin)
-    _fill(message.keypoints0, keypoints0)
-    _fill(message.keypoints1, keypoints1)
+    _fill(message.keypoints0, keypoints[0])
+    _fill(message.keypoints1, keypoints[1])
+    if rays.normalized0 is not None:
+        _fill(message.normalized_keypoints0, rays.normalized0)
+    if rays.normalized1 is not None:
+        _fill(message.normalized_keypoints1, rays.normalized1)
     return message
 
 
-def encode_tracks(header: Header, tracks: Tracks, normalized_keypoints: FloatArray | None) -> TracksMessage:
-    """The message of the tracks seen in an image.
+def encode_tracks(
+    origin: Origin, result: FrameResult, rays: TrackRays | None, disparities: Disparities | None = None
+) -> TracksMessage:
+    """The message of the tracks seen in a frame.
 
     Args:
-        header: The image's.
-        tracks: Of that image.
-        normalized_keypoints: (T, 2) undistorted (x/z, y/z); None without a calibration.
+        origin: The image.
+        result: Of that image.
+        rays: Of the tracks; None without a calibration.
+        disparities: Of the image's keypoints; None without stereo.
     """
+    features, tracks = result.features, result.tracks
     message = TracksMessage()
-    message.header = header
+    _begin(message, origin)
+    message.height, message.width = features.height, features.width
     message.count = len(tracks)
     _fill(message.ids, tracks.ids)
     _fill(message.ages, tracks.ages)
@@ -123,9 +165,19 @@ def encode_tracks(header: Header, tracks: Tracks, normalized_keypoints: FloatArr
     _fill(message.feature_indices, tracks.feature_indices)
     _fill(message.keypoints, tracks.keypoints)
     _fill(message.velocities, tracks.velocities)
-    if normalized_keypoints is not None:
-        _fill(message.normalized_keypoints, normalized_keypoints)
+    _fill(message.scores, features.scores.numpy()[tracks.feature_indices])
+    _fill(message.quality, tracks.quality)
+    if rays is not None:
+        _fill(message.normalized_keypoints, rays.normalized)
+        _fill(message.normalized_velocities, rays.velocities)
+    if disparities is not None:
+        _fill(message.disparities, disparities.px[tracks.feature_indices])
+        message.focal_baseline = disparities.focal_baseline
     return message
+
+
+def _begin(message: Any, origin: Origin) -> None:
+    message.header, message.run_id, message.resets = origin.header, origin.run_id, origin.resets
 
 
 def _fill(field: Any, values: torch.Tensor | npt.NDArray[Any]) -> None:

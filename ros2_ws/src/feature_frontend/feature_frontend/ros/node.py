@@ -47,6 +47,7 @@ from feature_frontend.ros.parameters import changed_settings, declare_parameters
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.reset import offer_reset
 from feature_frontend.ros.result_topics import ResultTopics
+from feature_frontend.ros.run_identity import new_run_id
 from feature_frontend.ros.status import StatusBook
 from feature_frontend.ros.stereo_input import StereoInput, import_message_filters
 from feature_frontend.ros.stereo_topics import StereoTopics
@@ -190,7 +191,8 @@ class FrontendNode(GuardedNode):
             frontend.warm_up(*WARM_UP_SIZE)
         if frontend.notice:
             self.get_logger().warning(frontend.notice)
-        self._topics = ResultTopics(self, self._settings, self._status_book, self._diagnostics.note)
+        # The front-end is another one, whose track ids begin anew.
+        self._topics = ResultTopics(self, self._settings, self._status_book, self._diagnostics.note, new_run_id())
         if self._settings.camera_type == "stereo":
             self._stereo_topics = StereoTopics(self, self._settings, self._calibrations)
         self._worker = FrameWorker(

@@ -11,12 +11,15 @@ from feature_frontend_msgs.msg import Features, FrameStatus, Matches, Tracks
 from rclpy.node import Node
 from std_msgs.msg import Header
 
+from feature_frontend.calibration import Intrinsics
 from feature_frontend.frontend import FrameResult
+from feature_frontend.rays import MatchRays, TrackRays
 from feature_frontend.ros.debug_image import DebugImage
-from feature_frontend.ros.message_encoding import encode_features, encode_matches, encode_tracks
+from feature_frontend.ros.message_encoding import Origin, encode_features, encode_matches, encode_tracks
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.status import FrameTimes, StatusBook
 from feature_frontend.settings import NodeSettings, Settings
+from feature_frontend.stereo.matching import Disparities
 
 __all__ = ["ResultTopics"]
 
@@ -29,10 +32,18 @@ class ResultTopics:
         settings: Name the QoS.
         book: The account; it outlives the topics.
         note: Is told of every status.
+        run_id: Of all messages.
+
+    Attributes:
+        resets: Of the latest frame processed, as in its messages.
     """
 
-    def __init__(self, node: Node, settings: Settings, book: StatusBook, note: Callable[[FrameStatus], None]) -> None:
+    def __init__(
+        self, node: Node, settings: Settings, book: StatusBook, note: Callable[[FrameStatus], None], run_id: int
+    ) -> None:
         self._node = node
+        self._run_id = run_id
+        self.resets = 0
         self._book = book
         self._note = note
         self._lock = threading.Lock()
@@ -51,31 +62,33 @@ class ResultTopics:
             self._node.destroy_publisher(publisher)
         self._debug_image.destroy()
 
-    def publish(
-        self,
-        header: Header,
-        result: FrameResult,
-        normalized: npt.NDArray[np.float32] | None,
-        settings: NodeSettings,
+    def origin(self, header: Header, result: FrameResult) -> Origin:
+        """What the messages about the image with this header begin with."""
+        return Origin(header, self._run_id, result.resets)
+
+    def publish_features(
+        self, origin: Origin, result: FrameResult, normalized: npt.NDArray[np.float32] | None, settings: NodeSettings
     ) -> None:
-        """Publishes a frame's features and tracks, as far as `settings` want them published.
+        """Publishes a frame's features.
 
         Args:
-            header: The image's.
+            origin: The image.
             result: Of that image.
             normalized: (N, 2) undistorted (x/z, y/z) of its keypoints; None without a calibration.
-            settings: Name what is published, and in which number format.
+            settings: Name whether and in which number format descriptors are published.
         """
         descriptor_type = settings.descriptor_type if settings.publish_descriptors else None
-        self.features.publish(encode_features(header, result.features, normalized, descriptor_type))
-        if settings.publish_tracks:
-            of_tracks = None if normalized is None else normalized[result.tracks.feature_indices]
-            self.tracks.publish(encode_tracks(header, result.tracks, of_tracks))
+        self.features.publish(encode_features(origin, result.features, normalized, descriptor_type))
 
-    def publish_matches(self, header: Header, result: FrameResult, settings: NodeSettings) -> None:
-        """Publishes a frame's matches, if it has an earlier frame and `settings` want them published."""
-        if settings.publish_matches and result.stamp0_ns is not None:
-            self.matches.publish(encode_matches(header, result))
+    def publish_tracks(
+        self, origin: Origin, result: FrameResult, rays: TrackRays | None, disparities: Disparities | None
+    ) -> None:
+        """Publishes a frame's tracks; see `encode_tracks`."""
+        self.tracks.publish(encode_tracks(origin, result, rays, disparities))
+
+    def publish_matches(self, origin: Origin, result: FrameResult, rays: MatchRays) -> None:
+        """Publishes a frame's matches, also those of a first one: 0 of them."""
+        self.matches.publish(encode_matches(origin, result, rays))
 
     def show(self, header: Header, image: npt.NDArray[np.uint8], result: FrameResult) -> None:
         """Has a frame drawn while somebody looks; returns at once. The image must not change any more."""
@@ -87,11 +100,18 @@ class ResultTopics:
             self._book.note_arrival(received_s)
 
     def processed(
-        self, header: Header, received_s: float, result: FrameResult, times: FrameTimes, note: str = ""
+        self,
+        header: Header,
+        received_s: float,
+        result: FrameResult,
+        times: FrameTimes,
+        intrinsics: Intrinsics,
+        note: str = "",
     ) -> None:
         """Publishes the status of a frame whose results were published; `note` goes into its reason."""
         with self._lock:
-            self._publish_status(self._book.processed(header, received_s, result, times, note))
+            self.resets = result.resets
+            self._publish_status(self._book.processed(header, received_s, result, times, intrinsics, note))
 
     def dropped(self, header: Header, received_s: float, reason: str) -> None:
         """Publishes the status of a frame that was given up while it waited."""
@@ -104,5 +124,6 @@ class ResultTopics:
             self._publish_status(self._book.refused(header, received_s, reason))
 
     def _publish_status(self, status: FrameStatus) -> None:
+        status.run_id, status.resets = self._run_id, self.resets
         self.status.publish(status)
         self._note(status)

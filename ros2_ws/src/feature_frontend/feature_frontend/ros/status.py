@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from feature_frontend_msgs.msg import FrameStatus
 from std_msgs.msg import Header
 
+from feature_frontend.calibration import Intrinsics
 from feature_frontend.frontend import FrameResult, FrameState
 
 __all__ = ["BookState", "FrameTimes", "StatusBook"]
@@ -62,7 +63,13 @@ class StatusBook:
         self._arrivals.append(received_s)
 
     def processed(
-        self, header: Header, received_s: float, result: FrameResult, times: FrameTimes, note: str = ""
+        self,
+        header: Header,
+        received_s: float,
+        result: FrameResult,
+        times: FrameTimes,
+        intrinsics: Intrinsics,
+        note: str = "",
     ) -> FrameStatus:
         """The status of a frame whose results were published; `note` goes into its reason."""
         self._processed += 1
@@ -77,6 +84,12 @@ class StatusBook:
         message.matching_ms = result.times.matching_ms
         message.tracking_ms = result.times.tracking_ms
         message.publishing_ms = times.publishing_ms
+        message.tracks_lost = result.change.lost
+        message.survival = result.change.survival
+        message.parallax_px = result.change.parallax_px
+        message.fx, message.fy, message.cx, message.cy = intrinsics.fx, intrinsics.fy, intrinsics.cx, intrinsics.cy
+        message.distortion_model = intrinsics.distortion_model
+        message.distortion_coefficients.extend(intrinsics.distortion_coefficients)
         return message
 
     def dropped(self, header: Header, received_s: float, reason: str) -> FrameStatus:
@@ -94,7 +107,7 @@ class StatusBook:
         message.header = header
         message.state = int(state)
         message.reason = reason
-        message.inlier_ratio = math.nan
+        message.inlier_ratio = message.survival = message.parallax_px = math.nan
         message.latency_ms = (time.monotonic() - received_s) * _MS_PER_S
         message.frames_received = self._processed + self._dropped + self._refused
         message.frames_processed = self._processed

@@ -15,12 +15,13 @@ from std_msgs.msg import Header
 
 from feature_frontend.errors import CalibrationError, ImageError
 from feature_frontend.frontend import FrameResult
+from feature_frontend.rays import MatchRays
 from feature_frontend.ros.calibration_watch import CalibrationWatch
 from feature_frontend.ros.image_input import pixels_of
-from feature_frontend.ros.message_encoding import encode_features, encode_pair, stamp_to_ns
+from feature_frontend.ros.message_encoding import Origin, encode_features, encode_pair, stamp_to_ns
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.settings import Settings
-from feature_frontend.stereo.matching import StereoResult, match_stereo
+from feature_frontend.stereo.matching import Disparities, StereoResult, match_stereo
 from feature_frontend.stereo.rig import StereoRig
 
 __all__ = ["StereoTopics", "encode_points", "right_pixels"]
@@ -79,30 +80,34 @@ class StereoTopics:
     def publish(
         self,
         right_header: Header,
-        left_header: Header,
+        left: Origin,
         result: FrameResult,
+        left_rays: npt.NDArray[np.float32] | None,
         images: tuple[Uint8Array, Uint8Array],
         settings: Settings,
-    ) -> FrameResult:
+    ) -> tuple[FrameResult, Disparities | None]:
         """Matches a pair and publishes what came of it.
 
         Args:
             right_header: The right image's.
-            left_header: The left image's.
+            left: The left image.
             result: Of the pair.
+            left_rays: (N, 2) undistorted (x/z, y/z) of the left keypoints; None without a calibration.
             images: Left and right.
             settings: In force.
 
         Returns:
-            `result` with the time that this took added to `matching_ms`, and what has changed in its reason.
+            `result` with the time that this took added to `matching_ms`, and what has changed in its reason. The
+            disparities of the left keypoints; None where the pair cannot be matched.
         """
         start_s = time.perf_counter()
         assert result.right is not None
-        left_ns, right_ns = stamp_to_ns(left_header.stamp), stamp_to_ns(right_header.stamp)
+        right = replace(left, header=right_header)
+        left_ns, right_ns = stamp_to_ns(left.header.stamp), stamp_to_ns(right_header.stamp)
         normalized = self._right.normalize(result.right, right_ns, rectified=settings.rectified)
         descriptor_type = settings.descriptor_type if settings.publish_descriptors else None
-        self._features.publish(encode_features(right_header, result.right, normalized, descriptor_type))
-        state, rig = "", None
+        self._features.publish(encode_features(right, result.right, normalized, descriptor_type))
+        state, rig, disparities = "", None, None
         try:
             rig = self._rig(left_ns, right_ns, rectified=settings.rectified)
         except CalibrationError as error:
@@ -112,21 +117,29 @@ class StereoTopics:
         except CalibrationError as error:
             state = "; ".join(part for part in (state, f"no stereo_matches: {error}") if part)
         else:
-            self._publish(right_header, left_header, result, found)
+            disparities = found.disparities
+            self._publish(left, right, result, found, (left_rays, normalized))
             if rig is not None:
-                self._points.publish(encode_points(left_header, found))
+                self._points.publish(encode_points(left.header, found))
                 state = f"points by a baseline of {rig.baseline_m:.4g} m"
         news = [result.reason, *self._news(state)]
         took_ms = (time.perf_counter() - start_s) * _MS_PER_S
         times = replace(result.times, matching_ms=result.times.matching_ms + took_ms)
-        return replace(result, reason="; ".join(part for part in news if part), times=times)
+        return replace(result, reason="; ".join(part for part in news if part), times=times), disparities
 
-    def _publish(self, right_header: Header, left_header: Header, result: FrameResult, found: StereoResult) -> None:
+    def _publish(
+        self,
+        left: Origin,
+        right: Origin,
+        result: FrameResult,
+        found: StereoResult,
+        rays: tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None],
+    ) -> None:
         assert result.right is not None
-        keypoints0 = result.features.keypoints[found.matches.indices0]
-        keypoints1 = result.right.keypoints[found.matches.indices1]
-        left_ns = stamp_to_ns(left_header.stamp)
-        self._matches.publish(encode_pair(right_header, left_ns, found.matches, keypoints0, keypoints1))
+        rows0, rows1 = found.matches.indices0, found.matches.indices1
+        keypoints = result.features.keypoints[rows0], result.right.keypoints[rows1]
+        of_matches = MatchRays.of(found.matches, *rays)
+        self._matches.publish(encode_pair(left, right, found.matches, keypoints, of_matches))
 
     def _rig(self, left_ns: int, right_ns: int, *, rectified: bool) -> StereoRig:
         cameras = []

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import numpy as np
-import numpy.typing as npt
 import rclpy
 from feature_frontend_msgs.msg import Tracks
 from geometry_msgs.msg import Point32
@@ -27,7 +26,6 @@ from sensor_msgs.msg import ChannelFloat32, PointCloud
 from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.ros.callback_guard import CallbackGuard, GuardedExecutor
 from feature_frontend.ros.interrupts import OrderlyEnd
-from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.start_errors import check_ros_arguments, readable_start
 from feature_frontend.runtime.files import readable_name
@@ -45,11 +43,13 @@ _LOG_PERIOD_S = 5.0
 _DESCRIPTION = f"""\
 Republishes `tracks` as `{TOPIC}` (sensor_msgs/PointCloud) for VINS-Fusion. The front-end needs camera_info for it.
 Parameters: max_tracks (default {_MAX_TRACKS}), the longest-lived ones; min_age (default 1), in frames."""
-FloatArray = npt.NDArray[np.float32]
 
 
 class VinsEncoder:
-    """Turns one `Tracks` message after another into a point cloud; remembers the rays of the one before.
+    """Turns one `Tracks` message after another into a point cloud.
+
+    VINS knows ids only. Where the front-end was started anew, its ids begin at 1 again: here they go on behind the
+    largest one so far, so that all tracks of before have ended.
 
     Args:
         max_tracks: Most points of a cloud; the longest-lived tracks win.
@@ -59,21 +59,19 @@ class VinsEncoder:
     def __init__(self, max_tracks: int = _MAX_TRACKS, min_age: int = 1) -> None:
         self._max_tracks = max(max_tracks, 1)
         self._min_age = min_age
-        self._ids = np.zeros(0, np.uint64)
-        self._rays = np.zeros((0, 2), np.float32)
-        self._stamp_ns = 0
+        self._run_id = 0
+        self._first_id = self._last_id = 0
 
     def __call__(self, message: Tracks) -> PointCloud:
-        """The cloud of the tracks that have a ray.
-
-        A velocity is the way on the normalised plane since the image before, in a second; 0 where the track was not
-        seen in that image, as VINS-Fusion's own front-end has it, and where time does not advance.
-        """
-        rays = np.frombuffer(message.normalized_keypoints, np.float32).reshape(-1, 2)
-        ids = np.frombuffer(message.ids, np.uint64)
-        stamp_ns = stamp_to_ns(message.header.stamp)
-        velocities = self._velocities(ids, rays, (stamp_ns - self._stamp_ns) / 1e9)
-        self._ids, self._rays, self._stamp_ns = ids, rays, stamp_ns
+        """The cloud of the tracks that have a ray. Velocities are 0 at age 1 and where time does not advance."""
+        if message.run_id != self._run_id:
+            self._run_id, self._first_id = message.run_id, self._last_id
+        rays, velocities = (
+            np.frombuffer(field, np.float32).reshape(-1, 2)
+            for field in (message.normalized_keypoints, message.normalized_velocities)
+        )
+        ids = np.frombuffer(message.ids, np.uint64) + np.uint64(self._first_id)
+        self._last_id = max(self._last_id, int(ids.max(initial=0)))
         ages = np.frombuffer(message.ages, np.uint32)
         is_good = np.isfinite(rays).all(axis=1) & (ages >= self._min_age)
         oldest = np.argsort(-ages.astype(np.int64), kind="stable")
@@ -84,7 +82,7 @@ class VinsEncoder:
             ids[chosen] % _IDS,
             nothing,
             *keypoints[chosen].T,
-            *velocities[chosen].T,
+            *np.nan_to_num(velocities[chosen], nan=0.0).T,
             nothing,
             nothing,
             nothing,
@@ -97,13 +95,6 @@ class VinsEncoder:
                 for name, column in zip(CHANNELS, columns, strict=True)
             ],
         )
-
-    def _velocities(self, ids: npt.NDArray[np.uint64], rays: FloatArray, elapsed_s: float) -> FloatArray:
-        velocities = np.zeros_like(rays)
-        if elapsed_s > 0:
-            _, now, before = np.intersect1d(ids, self._ids, return_indices=True)
-            velocities[now] = (rays[now] - self._rays[before]) / np.float32(elapsed_s)
-        return np.nan_to_num(velocities, nan=0.0)
 
 
 class VinsAdapter(Node):
@@ -118,7 +109,7 @@ class VinsAdapter(Node):
 
     def _take(self, message: Tracks) -> None:
         points, coordinates = {len(message.ids), len(message.ages)}, {len(message.keypoints)}
-        coordinates.add(len(message.normalized_keypoints))
+        coordinates |= {len(message.normalized_keypoints), len(message.normalized_velocities)}
         if points != {message.count} or coordinates != {2 * message.count}:
             self.get_logger().warning(
                 f"{message.count} tracks with {len(message.normalized_keypoints) / 2:g} normalized keypoints are left "

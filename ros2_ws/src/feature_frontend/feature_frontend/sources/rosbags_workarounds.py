@@ -15,15 +15,16 @@ __all__ = ["deserialize_cdr"]
 
 _ENCAPSULATION_BYTES = 4
 # rclpy's buffer has room for the padding before elements of 8 bytes even where the sequence is empty and nothing is
-# padded: 4 bytes more than the message, which are as they were in memory. Up to 3 more make it a multiple of 4.
-_SLACK_BYTES = 4 + 3
+# padded: 4 bytes more than the message, which are as they were in memory. Where a number of 8 bytes follows, it counts
+# the padding before that from the wrong place: another 4. Up to 3 more make it a multiple of 4.
+_SLACK_BYTES = 4 + 4 + 3
 
 
 def deserialize_cdr(store: Typestore, data: bytes | memoryview, type_name: str) -> Any:
     """`store.deserialize_cdr`, but for two kinds of messages that it refuses.
 
     Those of rclpy whose sequences of 8-byte elements are empty: rosbags allows 3 bytes behind the last field, they have
-    up to 7. And those whose `header.frame_id` is no UTF-8 (drivers with Latin-1 names), which rclpy reads with U+FFFD.
+    up to 11. And those whose `header.frame_id` is no UTF-8 (drivers with Latin-1 names), which rclpy reads with U+FFFD.
 
     Raises:
         SerdeError: The message is damaged.

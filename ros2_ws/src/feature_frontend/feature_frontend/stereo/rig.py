@@ -74,6 +74,11 @@ class StereoRig:
         """How far right of the left camera the right one is, m."""
         return _position(self.right, 0) - _position(self.left, 0)
 
+    @property
+    def focal_baseline(self) -> float:
+        """Focal length of the rectified left camera in px, times the baseline in m."""
+        return _intrinsics(self.left)[0] * self.baseline_m
+
     def left_on_rows(self, points: npt.NDArray[np.floating]) -> FloatArray:
         """(N, 2) keypoints (x, y) px of the left image, in the rectified left image; NaN where the lens has no ray."""
         return self._on_rows(self.left, points)

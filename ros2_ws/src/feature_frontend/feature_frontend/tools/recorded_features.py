@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from feature_frontend.calibration import CameraCalibration, calibration_from_message
@@ -19,6 +20,7 @@ from feature_frontend.errors import CalibrationError, FeatureFrontendError, Sour
 from feature_frontend.sources.bag import Bag
 from feature_frontend.sources.bag_files import is_bag
 from feature_frontend.sources.bag_messages import MessageReader
+from feature_frontend.sources.bag_storage import BagMessage
 from feature_frontend.sources.stamps import stamp_ns
 from feature_frontend.tools.bag_writer import typestore_with
 from feature_frontend.types import Features
@@ -28,6 +30,7 @@ __all__ = ["FeaturesRecord", "has_features", "read_features"]
 _FEATURES, _TRACKS = "feature_frontend_msgs/msg/Features", "feature_frontend_msgs/msg/Tracks"
 _CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 _ELEMENTS = {0: "<f4", 1: "<f2"}
+_IDS_A_RUN = 1 << 40
 
 _logger = logging.getLogger(__name__)
 
@@ -39,7 +42,7 @@ class FeaturesRecord:
     Attributes:
         stamp_ns: The image's time.
         features: On the CPU; with 0 columns of descriptors where those were not published.
-        track_ids: (T,) of the tracks with the same stamp.
+        track_ids: (T,) of the tracks of the same image, unlike those of any other run of the front-end in the bag.
         track_rows: (T,) rows of `features`.
         camera: The first calibration of the camera in the bag; None without one.
     """
@@ -86,23 +89,50 @@ def read_features(path: Path, topic: str | None, missing: list[str]) -> tuple[in
 
 def _records(bag: Bag, topic: str, missing: list[str]) -> Iterator[FeaturesRecord]:
     beside = topic.rpartition("/")[0]
-    # sqlite3 bags from before Iron carry no message definitions; those installed are taken for theirs.
-    reader = MessageReader(_installed)
+    reader = _Reader()
     camera = _first_camera(bag, reader, f"{beside}/camera_info")
-    tracks = {
-        stamp_ns(message.header): (message.ids, message.feature_indices)
-        for message in _messages(bag, reader, f"{beside}/tracks", _TRACKS)
-    }
+    tracks, runs = {}, {}
+    for message in _messages(bag, reader, f"{beside}/tracks", _TRACKS):
+        image = _image_of(message)
+        run = runs.setdefault(image[0], len(runs))
+        tracks[image] = (message.ids + np.uint64(run * _IDS_A_RUN), message.feature_indices)
     nothing = np.zeros(0, np.uint64), np.zeros(0, np.uint32)
     for message in _messages(bag, reader, topic, _FEATURES):
-        time_ns = stamp_ns(message.header)
-        yield FeaturesRecord(time_ns, _features(message), *tracks.get(time_ns, nothing), camera)
+        image = _image_of(message)
+        yield FeaturesRecord(image[-1], _features(message), *tracks.get(image, nothing), camera)
     for text in (*bag.losses.notes, *bag.losses.missing):
         _logger.warning("%s", text)
     missing += bag.losses.missing
 
 
-def _messages(bag: Bag, reader: MessageReader, topic: str, kind: str) -> Iterator[Any]:
+def _image_of(message: Any) -> tuple[int, int, int]:
+    """Run, resets and stamp in ns, which name an image; bags from before there were runs hold one."""
+    return getattr(message, "run_id", 0), getattr(message, "resets", 0), stamp_ns(message.header)
+
+
+class _Reader:
+    """Reads messages by the definitions in the bag. sqlite3 bags from before Iron carry none.
+
+    Theirs are taken to be those installed, or those as they were before messages said of which run they are: what came
+    with that is at their end.
+    """
+
+    def __init__(self) -> None:
+        self._reader = MessageReader(_installed)
+        self._earlier = MessageReader(_installed_before_runs)
+
+    def read(self, message: BagMessage) -> Any:
+        """As `MessageReader.read`."""
+        try:
+            return self._reader.read(message)
+        except ValueError as error:
+            try:
+                return self._earlier.read(message)
+            except ValueError:
+                raise error from None
+
+
+def _messages(bag: Bag, reader: _Reader, topic: str, kind: str) -> Iterator[Any]:
     for message in bag.messages({topic}):
         if message.topic.type_name != kind:
             continue
@@ -112,7 +142,7 @@ def _messages(bag: Bag, reader: MessageReader, topic: str, kind: str) -> Iterato
             _logger.warning("skipped a message of %s: %s", topic, error)
 
 
-def _first_camera(bag: Bag, reader: MessageReader, topic: str) -> CameraCalibration | None:
+def _first_camera(bag: Bag, reader: _Reader, topic: str) -> CameraCalibration | None:
     for message in _messages(bag, reader, topic, _CAMERA_INFO):
         with suppress(CalibrationError):
             return calibration_from_message(message)
@@ -126,6 +156,19 @@ def _installed(type_name: str) -> Typestore | None:
         with suppress(PackageNotFoundError):
             return typestore_with({type_name}, get_package_share_directory)
     return None
+
+
+def _installed_before_runs(type_name: str) -> Typestore | None:
+    store = _installed(type_name)
+    if store is None or type_name in get_typestore(Stores.ROS2_JAZZY).fielddefs:
+        return None
+    constants, fields = store.fielddefs[type_name]
+    names = [name for name, _ in fields]
+    if "run_id" not in names:
+        return None
+    earlier = get_typestore(Stores.ROS2_JAZZY)
+    earlier.register({type_name: (constants, fields[: names.index("run_id")])})
+    return earlier
 
 
 def _features(message: Any) -> Features:

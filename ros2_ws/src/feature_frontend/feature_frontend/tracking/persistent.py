@@ -48,6 +48,7 @@ class Seen:
     current_rows: torch.Tensor
     similarity: torch.Tensor
     margin: torch.Tensor
+    correlation: torch.Tensor
     origins: torch.Tensor
     rows: torch.Tensor
     num_points: torch.Tensor
@@ -64,6 +65,7 @@ class Seen:
             current_rows=step.current_rows,
             similarity=step.similarity,
             margin=step.margin,
+            correlation=step.correlation,
             origins=step.origins,
             rows=step.state.rows,
             num_points=step.state.is_valid.sum(),
@@ -147,8 +149,10 @@ class PersistentPairing:
             height=image.resize.height0,
             width=image.resize.width0,
             extractor=self._extractor.identity,
+            scales=image.resize.invert_lengths(torch.ones_like(seen.scores[:count])),
         )
-        return features.to("cpu"), _matches(seen), _continuation(seen.origins[:num_points], seen.rows[:num_points])
+        continuation = _continuation(seen.origins[:num_points], seen.rows[:num_points], seen.correlation)
+        return features.to("cpu"), _matches(seen), continuation
 
     def _nothing(self, height: int, width: int) -> Found:
         features = self._extractor.nothing(height, width).to("cpu")
@@ -157,7 +161,8 @@ class PersistentPairing:
         state, origins = miss_all(self._past.state, self.settings.track_max_gap)
         self._remember(state, self._past.view)
         count = int(state.is_valid.sum())
-        return features, Matches.empty(NAME), _continuation(origins[:count], state.rows[:count])
+        unknown = torch.full_like(state.points[:, 0], torch.nan)
+        return features, Matches.empty(NAME), _continuation(origins[:count], state.rows[:count], unknown)
 
     def _remember(self, state: TrackState, view: View) -> None:
         self._past = Past(state, view)
@@ -190,5 +195,9 @@ def _matches(seen: Seen) -> Matches:
     return Matches(rows0[pairs], rows1[pairs], similarity[pairs], margin[pairs], NAME)
 
 
-def _continuation(origins: torch.Tensor, rows: torch.Tensor) -> Continuation:
-    return Continuation(origins.cpu().numpy(), rows.cpu().numpy())
+def _continuation(origins: torch.Tensor, rows: torch.Tensor, correlation: torch.Tensor) -> Continuation:
+    """Of (P,) points; `correlation` is of the points before."""
+    before = origins.cpu().numpy()
+    quality = np.full(len(before), np.nan, np.float32)
+    quality[before >= 0] = correlation.cpu().numpy()[before[before >= 0]]
+    return Continuation(before, rows.cpu().numpy(), quality)

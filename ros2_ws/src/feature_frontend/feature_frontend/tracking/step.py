@@ -74,6 +74,7 @@ class Step:
         similarity: (C0,) float32, cosine of its descriptors in both.
         margin: (C0,) float32, how much that exceeds the best other detection's; negative where another one is more
             similar, but not where the point should be.
+        correlation: (C0,) float32, how alike its surroundings are; NaN where they were not found.
     """
 
     state: TrackState
@@ -87,6 +88,7 @@ class Step:
     current_rows: torch.Tensor
     similarity: torch.Tensor
     margin: torch.Tensor
+    correlation: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -326,6 +328,7 @@ def _compose(
         current_rows=current_rows,
         similarity=sightings.similarity,
         margin=sightings.margin,
+        correlation=sightings.surroundings.correlation,
     )
 
 

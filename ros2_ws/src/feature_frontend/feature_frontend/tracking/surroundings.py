@@ -32,12 +32,14 @@ class Surroundings:
         is_found: (C,) bool; the points of the others are where they were thought to be.
         slopes: (C, 2, 2), how the shift since the anchor changes with the place, px a px.
         keeps_anchor: (C,) bool, whether the next image can be compared with the same anchor.
+        correlation: (C,) float32 in [-1, 1], how alike they are; NaN where they are not found.
     """
 
     points: torch.Tensor
     is_found: torch.Tensor
     slopes: torch.Tensor
     keeps_anchor: torch.Tensor
+    correlation: torch.Tensor
 
     def anchored(self, state: TrackState, points: torch.Tensor) -> dict[str, torch.Tensor]:
         """The anchors of the next state: those of `state`, or where the (C, 2) points are now."""
@@ -74,21 +76,21 @@ def find_surroundings(
     # What lies at an offset o from the anchor lay at o + o @ A in the image before, and is moved from there.
     bent = state.anchor_slopes + slopes + state.anchor_slopes @ slopes
     if not views.compare:
-        return Surroundings(points, none, bent, none)
+        return Surroundings(points, none, bent, none, torch.full_like(points[:, 0], torch.nan))
     wanted = is_wanted & (state.missed == 0)
     share = torch.where(is_detected, DETECTION_SHARE, 0.0)
     of_points = (views.rows_before(state.anchor_ages), state.anchors, points, share, bent)
     if is_padded:
         found = align_patches(views.latest.images, views.image, *of_points)
-        is_found, is_alike = found.is_found & wanted, found.correlation >= _ANCHORED_CORRELATION
+        is_found, correlation = found.is_found & wanted, found.correlation
         places = torch.where(is_found[:, None], found.points, points)
     else:
         rows = wanted.nonzero()[:, 0]
         found = align_patches(views.latest.images, views.image, *(values[rows] for values in of_points))
         is_found = none.index_copy(0, rows, found.is_found)
-        is_alike = none.index_copy(0, rows, found.correlation >= _ANCHORED_CORRELATION)
+        correlation = torch.zeros_like(points[:, 0]).index_copy(0, rows, found.correlation)
         places = points.index_copy(0, rows, torch.where(found.is_found[:, None], found.points, points[rows]))
-    keeps_anchor = is_found & is_alike & (bent.abs().amax(dim=(1, 2)) <= _ANCHORED_SLOPE)
+    keeps_anchor = is_found & (correlation >= _ANCHORED_CORRELATION) & (bent.abs().amax(dim=(1, 2)) <= _ANCHORED_SLOPE)
     # The image after this one takes the place of the oldest.
     keeps_anchor &= state.anchor_ages + 2 < KEPT_IMAGES
-    return Surroundings(places, is_found, bent, keeps_anchor)
+    return Surroundings(places, is_found, bent, keeps_anchor, torch.where(is_found, correlation, torch.nan))

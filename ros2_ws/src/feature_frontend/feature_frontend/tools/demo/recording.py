@@ -85,7 +85,7 @@ class Recording:
         image_count: Number of `Image` messages.
         camera: The last calibration received, None without one.
         features: The `Features` messages.
-        matches: The `Matches` messages.
+        matches: The `Matches` messages, but for those of images without an earlier one.
         tracks: The `Tracks` messages.
         status: The `FrameStatus` messages.
     """
@@ -137,6 +137,9 @@ def _add(recording: Recording, topic: str, message: Any) -> None:
     if topic == "features":
         recording.features.append(FeaturesRecord(stamp_ns, message.extractor, _points(message.keypoints)))
     elif topic == "matches":
+        # The first image of a sequence has none; bags from before there was a `run_id0` do not hold these messages.
+        if getattr(message, "run_id0", message.header) == 0:
+            return
         keypoints0, keypoints1 = _points(message.keypoints0), _points(message.keypoints1)
         recording.matches.append(MatchesRecord(_nanoseconds(message.stamp0), stamp_ns, keypoints0, keypoints1))
     elif topic == "tracks":

@@ -6,6 +6,7 @@ import hashlib
 import json
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ from feature_frontend.media.video import VideoSource
 from feature_frontend.media.webcam import is_webcam
 from feature_frontend.ros.image_conversion import array_to_image
 from feature_frontend.ros.message_encoding import stamp_from_ns
+from feature_frontend.runtime.files import open_regular_file
 
-__all__ = ["InputFrame", "describe_files", "image_count", "input_frames", "open_input"]
+__all__ = ["InputFrame", "describe_content", "describe_files", "image_count", "input_frames", "open_input"]
 
 _DEFAULT_FRAME_ID = "camera"
+_BEGINNING_BYTES = 1 << 20
 # builtin_interfaces/Time holds the seconds in an int32; a damaged header may hold more nanoseconds than a second has.
 _LAST_STAMP_NS = 2**31 * 1_000_000_000 - 1
 
@@ -105,14 +108,28 @@ def input_frames(
 
 def describe_files(location: str) -> dict[str, object]:
     """What tells an input from another, or from itself after a change: path, number of files, their names and times."""
-    path = Path(location).resolve()
-    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    path, files = _files(location)
     listing = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return {
         "path": str(path),
         "files": len(files),
         "listing_sha256": hashlib.sha256(json.dumps(listing).encode()).hexdigest(),
     }
+
+
+def describe_content(location: str) -> str:
+    """What an input has in common with its copies elsewhere, and hardly with another: names, sizes, how it begins."""
+    _, files = _files(location)
+    digest = hashlib.sha256(json.dumps([(file.name, file.stat().st_size) for file in files]).encode())
+    for file in files[:1]:
+        with suppress(OSError), open_regular_file(file) as opened:
+            digest.update(opened.read(_BEGINNING_BYTES))
+    return digest.hexdigest()
+
+
+def _files(location: str) -> tuple[Path, list[Path]]:
+    path = Path(location).resolve()
+    return path, sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
 
 
 def _found(

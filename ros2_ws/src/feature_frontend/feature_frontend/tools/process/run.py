@@ -34,13 +34,21 @@ from feature_frontend.ros.frame_worker import Frame, FrameWorker, WorkerState
 from feature_frontend.ros.image_input import pixels_of
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.result_topics import ResultTopics
+from feature_frontend.ros.run_identity import run_id_of
 from feature_frontend.ros.status import BookState, StatusBook
 from feature_frontend.runtime.files import open_regular_file
 from feature_frontend.settings import Settings
 from feature_frontend.snapshot import pack, require, unpack
 from feature_frontend.tools.bag_writer import check_path
 from feature_frontend.tools.process.bag_node import BagNode
-from feature_frontend.tools.process.inputs import InputFrame, describe_files, image_count, input_frames, open_input
+from feature_frontend.tools.process.inputs import (
+    InputFrame,
+    describe_content,
+    describe_files,
+    image_count,
+    input_frames,
+    open_input,
+)
 from feature_frontend.tools.process.output import Output
 from feature_frontend.tools.process.progress_store import ProgressStore
 
@@ -144,6 +152,7 @@ class _State:
     worker: WorkerState
     calibrations: CalibrationState
     book: BookState
+    resets: int
 
 
 def process_input(request: Request, reporter: Reporter) -> Outcome:
@@ -178,7 +187,8 @@ def process_input(request: Request, reporter: Reporter) -> Outcome:
         reporter.say(f"warning: {frontend.notice}")
     with ProgressStore(output.unfinished) as store:
         _begin_or_go_on(store, job, output, overwrite=request.overwrite)
-        run = _Run(request, frontend, store, reporter)
+        run_id = _run_id(job, request.source)
+        run = _Run(request, frontend, store, reporter, run_id)
         run.go_on()
         if not run.is_over:
             for image in input_frames(source, playback, request.frame_id, run.position.next_index):
@@ -190,7 +200,13 @@ def process_input(request: Request, reporter: Reporter) -> Outcome:
             run.position.missing = missing_of(source, run.lost)
             run.end()
         position = run.position
-        record = {**job, "is_compiled": position.is_compiled, "images": position.images, "missing": position.missing}
+        record = {
+            **job,
+            "run_id": run_id,
+            "is_compiled": position.is_compiled,
+            "images": position.images,
+            "missing": position.missing,
+        }
         complete = output.complete(store, run.node, request.storage, record)
     output.clear()
     return Outcome(request.output, str(complete["sha256"]), position.images, False, position.missing)
@@ -199,7 +215,9 @@ def process_input(request: Request, reporter: Reporter) -> Outcome:
 class _Run:
     """The node's own worker in this thread, between an input and a store."""
 
-    def __init__(self, request: Request, frontend: Frontend, store: ProgressStore, reporter: Reporter) -> None:
+    def __init__(
+        self, request: Request, frontend: Frontend, store: ProgressStore, reporter: Reporter, run_id: int
+    ) -> None:
         settings = frontend.settings
         self.position = _Position()
         self.node = BagNode(request.namespace)
@@ -214,7 +232,7 @@ class _Run:
             calibration = read_calibration_file(Path(request.camera_info))
             self._calibrations.take(camera_info_message(calibration, Time(), ""))
         self._book = StatusBook()
-        self._topics = ResultTopics(self.node, settings, self._book, self._note)
+        self._topics = ResultTopics(self.node, settings, self._book, self._note, run_id)
         frames = FrameStore(dataclasses.replace(settings, store_frames=0))
         self._source = request.source
         self._logger = _Logger(reporter)
@@ -271,6 +289,7 @@ class _Run:
             self._worker.get_state(),
             self._calibrations.get_state(),
             self._book.get_state(),
+            self._topics.resets,
         )
 
     def _set_state(self, state: _State) -> None:
@@ -280,6 +299,7 @@ class _Run:
         self._worker.set_state(state.worker)
         self._calibrations.set_state(state.calibrations)
         self._book.set_state(state.book)
+        self._topics.resets = state.resets
 
     def _note(self, status: FrameStatus) -> None:
         self.position.note(status)
@@ -414,6 +434,12 @@ def _job(request: Request, frontend: Frontend, source: Source) -> dict[str, obje
         "libraries": {name: found for name in _LIBRARIES if (found := _version(name))},
     }
     return dict(json.loads(json.dumps(job)))
+
+
+def _run_id(job: Mapping[str, object], source: str) -> int:
+    """The `run_id` of the messages: wherever the input lies and whatever computes it."""
+    named_by = {name: job[name] for name in ("topic", "playback", "settings", "extractor", "files_sha256")}
+    return run_id_of(json.dumps({**named_by, "input": describe_content(source)}, sort_keys=True))
 
 
 def _file_digest(path: str) -> str:

@@ -41,7 +41,7 @@ from feature_frontend.ros.model_loader import (
     names_left_weights,
     with_model_of,
 )
-from feature_frontend.ros.parameters import changed_settings, declare_parameters, read_settings
+from feature_frontend.ros.parameters import changed_settings, declare_parameters, read_settings, settable
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.reset import offer_reset
 from feature_frontend.ros.result_topics import ResultTopics
@@ -131,6 +131,13 @@ class FrontendNode(LifecycleNode):
         # rclpy forgets it, and with it FastDDS keeps 67 MB of /dev/shm for good.
         self._state_machine.destroy_when_not_in_use()
         super().destroy_node()
+
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """Sets parameters, as the services do: takes whole numbers for floats, and read-only values as they are."""
+        changes = settable(self, parameter_list)
+        if parameter_list and not changes:
+            return SetParametersResult(successful=True)
+        return super().set_parameters_atomically(changes)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads and warms the model; without its weights the node stays unconfigured."""

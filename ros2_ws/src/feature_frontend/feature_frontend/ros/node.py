@@ -11,9 +11,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from feature_frontend_msgs.msg import FrameStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.logging import LoggingSeverity
 from rclpy.parameter import Parameter
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
@@ -45,7 +47,7 @@ from feature_frontend.ros.parameters import changed_settings, declare_parameters
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.reset import offer_reset
 from feature_frontend.ros.result_topics import ResultTopics
-from feature_frontend.ros.status import StatusBook
+from feature_frontend.ros.status import StatusBook, fate
 from feature_frontend.ros.stereo_input import StereoInput, import_message_filters
 from feature_frontend.ros.stereo_topics import StereoTopics
 from feature_frontend.settings import Settings
@@ -204,7 +206,7 @@ class FrontendNode(LifecycleNode):
             frontend.warm_up(*WARM_UP_SIZE)
         if frontend.notice:
             self.get_logger().warning(frontend.notice)
-        self._topics = ResultTopics(self, self._settings, self._status_book, self._diagnostics.note)
+        self._topics = ResultTopics(self, self._settings, self._status_book, self._on_status)
         if self._settings.camera_type == "stereo":
             self._stereo_topics = StereoTopics(self, self._settings, self._calibrations)
         self._worker = FrameWorker(
@@ -341,6 +343,12 @@ class FrontendNode(LifecycleNode):
         if changes:
             self.set_parameters_atomically(changes)
             self._settings = read_settings(self)
+
+    def _on_status(self, status: FrameStatus) -> None:
+        self._diagnostics.note(status)
+        logger = self.get_logger()
+        if logger.is_enabled_for(LoggingSeverity.DEBUG):
+            logger.debug(fate(status))
 
     def _on_reset(self) -> None:
         if self._worker is not None:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 from feature_frontend_msgs.msg import Features, FrameStatus, Matches, Tracks
-from rclpy.logging import LoggingSeverity
 from rclpy.node import Node
 from std_msgs.msg import Header
 
@@ -16,7 +15,7 @@ from feature_frontend.frontend import FrameResult
 from feature_frontend.ros.debug_image import DebugImage
 from feature_frontend.ros.message_encoding import encode_features, encode_matches, encode_tracks
 from feature_frontend.ros.qos import qos_profile
-from feature_frontend.ros.status import FrameTimes, StatusBook, fate
+from feature_frontend.ros.status import FrameTimes, StatusBook
 from feature_frontend.settings import NodeSettings, Settings
 
 __all__ = ["ResultTopics"]
@@ -107,6 +106,3 @@ class ResultTopics:
     def _publish_status(self, status: FrameStatus) -> None:
         self.status.publish(status)
         self._note(status)
-        logger = self._node.get_logger()
-        if logger.is_enabled_for(LoggingSeverity.DEBUG):
-            logger.debug(fate(status))

@@ -239,6 +239,20 @@ def test_within_a_robot_it_ends_all_where_that_is_asked_for(start: Start, tmp_pa
     assert "the front-end ended with exit status -9; its own message is above" in launch.log
 
 
+def test_the_xml_of_the_documentation_starts_two(start: Start, tmp_path: Path) -> None:
+    pytest.importorskip("launch_xml", reason="needs the Python package launch_xml (ROS 2)")
+    text = (REPOSITORY / "docs" / "launch.md").read_text(encoding="utf-8")
+    file = tmp_path / "two_cameras.launch.xml"
+    file.write_text(text.partition("```xml\n")[2].partition("```")[0])
+    launch = start(file)
+    before = launch.wait_for_processes(2)
+    topics = {_namespace(command): [part for part in command if "image:=" in part] for command in before.values()}
+    assert topics == {f"/{name}": [f"image:=/camera/{name}/image_raw"] for name in ("front", "rear")}
+    os.kill(next(iter(before)), signal.SIGKILL)
+    launch.wait_for_processes(3)
+    assert launch.end() == 0
+
+
 def test_the_example_of_two_cameras_starts_one_again_and_leaves_the_other(start: Start) -> None:
     launch = start(REPOSITORY / "examples" / "bringup" / "two_cameras.launch.py", "frontend_device:=cpu")
     before = launch.wait_for_processes(2)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -114,8 +115,9 @@ class Launch:
             time.sleep(0.02)
 
     def wait_for_processes(self, count: int) -> dict[int, list[str]]:
-        """The command lines of that many stand-ins, once they run."""
-        self.wait(lambda: len(self.processes()) >= count)
+        """The command lines of that many stand-ins, once they run and launch has taken note of it."""
+        # Before that, launch would not pass Ctrl-C on to one that it has just started again.
+        self.wait(lambda: min(len(self.processes()), self.log.count("process started with pid")) >= count)
         return self.processes()
 
     def end(self) -> int:
@@ -123,6 +125,17 @@ class Launch:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         return self.process.wait(_TIMEOUT_S)
+
+    def clean_up(self) -> None:
+        """Leaves no process behind, whatever became of the test."""
+        try:
+            self.end()
+        finally:
+            self.process.kill()
+            for pid in self.processes():
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    if str(self.started).encode() in Path(f"/proc/{pid}/environ").read_bytes():
+                        os.kill(pid, signal.SIGKILL)
 
 
 Start = Callable[..., Launch]
@@ -140,7 +153,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield start
     for launch in launches:
-        launch.end()
+        launch.clean_up()
 
 
 def _parameters(command: list[str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import yaml
 
 from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.matchers.registry import MATCHER_EXTRACTORS, MATCHERS
+from feature_frontend.parameter_record import ParameterRecord
 from feature_frontend.settings import PARAMETERS, Settings
+from feature_frontend.tools.parameters import json_list
 from tests.conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "ros2_ws" / "src" / "feature_frontend"
@@ -24,8 +27,8 @@ LAUNCH_SOURCES = [
     *sorted((PACKAGE / "launch").glob("*.launch.py")),
     PACKAGE / "feature_frontend" / "ros" / "launching.py",
 ]
-# Launch arguments that set the parameter of their name, and only where they are given.
-_SET_WHERE_GIVEN = {"image_transport", "mask_topic"}
+# A launch argument that sets the parameter of its name where it is given, but is a topic.
+_SET_WHERE_GIVEN = {"mask_topic"}
 _ALL_NODES = "/**"
 
 
@@ -75,6 +78,16 @@ def test_a_replay_loses_nothing() -> None:
 def test_launch_files_leave_parameters_to_parameter_files(path: Path) -> None:
     texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
     assert texts & set(PARAMETERS) <= _SET_WHERE_GIVEN
+
+
+def test_launch_files_know_the_parameters_of_the_settings() -> None:
+    path = PACKAGE / "feature_frontend" / "ros" / "parameters.json"
+    remake = f"python -m feature_frontend parameters --json > {path.relative_to(REPOSITORY)}"
+    assert path.read_text(encoding="utf-8") == f"{json_list()}\n", f"make it again: {remake}"
+    entries = json.loads(json_list())
+    records = [ParameterRecord(**{**entry, "choices": tuple(entry["choices"])}) for entry in entries]
+    assert records == list(PARAMETERS.values())
+    assert [type(record.default) for record in records] == [type(record.default) for record in PARAMETERS.values()]
 
 
 @pytest.mark.parametrize("name", ["launch", "config"])

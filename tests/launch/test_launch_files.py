@@ -26,12 +26,13 @@ from launch_ros.actions import Node
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.ros.launching import DDS_PROFILE_VARIABLES
+from feature_frontend.settings import PARAMETERS
 from tests.conftest import REPOSITORY
 
-_COMMON = {"params_file", "namespace", "log_level", "shared_memory"}
+_COMMON = {"params_file", "namespace", "log_level", "shared_memory", "end_launch"}
 _TOPICS = {"image_topic", "camera_info_topic"}
 _BOTH = {f"{side}_{topic}" for side in ("left", "right") for topic in _TOPICS}
-_LIVE = {"use_sim_time", "image_transport", "mask_topic"}
+_LIVE = {"use_sim_time", "mask_topic", "respawn", "respawn_delay"}
 _ARGUMENTS = {
     "camera.launch.py": _COMMON | _TOPICS | _LIVE | {"camera", "camera_params_file"},
     "replay.launch.py": _COMMON
@@ -49,11 +50,11 @@ _LAUNCH = """
 import sys
 from launch import LaunchDescription, LaunchService
 from launch.actions import IncludeLaunchDescription
-from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.launch_description_sources import AnyLaunchDescriptionSource
 path, *arguments = sys.argv[1:]
 service = LaunchService(noninteractive=True)
 service.include_launch_description(LaunchDescription([IncludeLaunchDescription(
-    PythonLaunchDescriptionSource(path), launch_arguments=[a.split(":=", 1) for a in arguments])]))
+    AnyLaunchDescriptionSource(path), launch_arguments=[a.split(":=", 1) for a in arguments])]))
 sys.exit(service.run())
 """
 
@@ -107,7 +108,9 @@ def _environment(context: LaunchContext, node: Node) -> dict[str, str]:
 @pytest.mark.parametrize("name", _ARGUMENTS)
 def test_arguments_are_complete_and_described(launch_folder: Path, name: str) -> None:
     arguments = _description(launch_folder / name).get_launch_arguments()
-    assert {argument.name for argument in arguments} == _ARGUMENTS[name]
+    names = [argument.name for argument in arguments]
+    assert set(names) == _ARGUMENTS[name] | set(PARAMETERS)
+    assert len(names) == len(set(names))
     undescribed = [argument.name for argument in arguments if argument.description in {"", "no description given"}]
     assert not undescribed
 
@@ -176,7 +179,7 @@ def test_the_namespace_and_the_log_level_reach_the_node(launch_folder: Path) -> 
     context, (node,) = _started(launch_folder / "camera.launch.py", namespace="robot", log_level="debug")
     assert node.node_name == "/robot/frontend"
     command = _command(context, node)
-    assert command[command.index("--log-level") + 1] == "debug"
+    assert command[command.index("--log-level") + 1] == "robot.frontend:=debug"
 
 
 @pytest.mark.parametrize(
@@ -189,6 +192,24 @@ def test_the_time_is_left_to_the_parameter_file_unless_given(
     assert [part.split()[0] for part in _command(context, node) if part.startswith("use_sim_time")] == (
         [] if expected is None else [expected]
     )
+
+
+@pytest.mark.parametrize("name", _ARGUMENTS)
+def test_every_parameter_can_be_given_as_an_argument(launch_folder: Path, name: str) -> None:
+    def text(value: object) -> str:
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    # `mask_topic` is a topic's name there.
+    values = {record.name: record.default for record in PARAMETERS.values() if record.name != "mask_topic"}
+    given = {parameter: text(value) for parameter, value in values.items()}
+    context, (node, *_) = _started(launch_folder / name, bag=str(REPOSITORY), player="play", **given)
+    pairs = [value.split(":=") for flag, value in pairwise(_command(context, node)) if flag == "-p"]
+    passed = {parameter: yaml.safe_load(value) for parameter, value in pairs if parameter != "use_sim_time"}
+    # An empty argument is one that is not given.
+    assert passed == {parameter: value for parameter, value in values.items() if value != ""}
+    assert {parameter: type(value) for parameter, value in passed.items()} == {
+        parameter: type(values[parameter]) for parameter in passed
+    }
 
 
 def test_a_shipped_parameter_file_is_found_by_its_name(launch_folder: Path) -> None:
@@ -312,9 +333,8 @@ def test_a_node_that_cannot_start_ends_the_launch_with_failure(
 ) -> None:
     params_file = tmp_path / "wrong.yaml"
     params_file.write_text(yaml.safe_dump({"/**": {"ros__parameters": {"extractor": "aliked-n64"}}}))
-    run = _run_launch(
-        launch_folder / name, tmp_path, f"params_file:={params_file}", "player:=play", f"bag:={REPOSITORY}"
-    )
+    replay = ["player:=play", f"bag:={REPOSITORY}"] if name == "replay.launch.py" else []
+    run = _run_launch(launch_folder / name, tmp_path, f"params_file:={params_file}", *replay)
     assert run.returncode == 1
     assert "Traceback" not in run.stdout
     assert re.search(r"\[frontend-1\] error: .*aliked-n64.*expected one of aliked-t16", run.stdout), run.stdout

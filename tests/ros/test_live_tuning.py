@@ -15,6 +15,7 @@ import yaml
 pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
 from feature_frontend_msgs.msg import FrameStatus
+from rcl_interfaces.msg import ParameterType
 
 from feature_frontend.extractors.classical import OPENCV
 from feature_frontend.extractors.silk import SILK_CONFIGS, Silk
@@ -190,6 +191,30 @@ def test_all_changes_or_none(running: tuple[RunningNode, Remote, Stream]) -> Non
     assert stream.next().state == FrameStatus.OK
 
 
+def test_whole_numbers_are_taken_for_floats_and_read_only_values_as_they_are(
+    running: tuple[RunningNode, Remote, Stream],
+) -> None:
+    _, remote, _ = running
+    assert remote.set(ratio_threshold=1, deadline_ms=250) == [(True, ""), (True, "")]
+    for name, value in {"ratio_threshold": 1.0, "deadline_ms": 250.0}.items():
+        assert (type(remote.get(name)), remote.get(name)) == (float, value)
+        described = remote.describe(name)
+        assert (described.type, described.dynamic_typing) == (ParameterType.PARAMETER_DOUBLE, False)
+    for name, value in {"ratio_threshold": 7, "min_similarity": True, "max_num_keypoints": 5.0, "border": "1"}.items():
+        ((successful, why),) = remote.set(**{name: value})
+        assert not successful
+        assert why
+
+    before = remote.dump()
+    assert remote.set_atomically(queue_policy="every_frame") == (True, "")
+    assert remote.set_atomically(queue_policy="every_frame", deadline_ms=0, border=3) == (True, "")
+    assert remote.dump() == {**before, "deadline_ms": 0.0, "border": 3}
+    successful, why = remote.set_atomically(queue_policy="newest", border=4)
+    assert not successful
+    assert "read-only" in why
+    assert remote.get("border") == 3
+
+
 def test_what_is_published_can_be_chosen(running: tuple[RunningNode, Remote, Stream]) -> None:
     _, remote, stream = running
     stream.next()
@@ -233,6 +258,9 @@ def test_a_dump_loads_back_to_the_same_state(
         seeded = own_weights("silk-vggnp-mu", seeded_weights).identity
         stream.until(seeded)
         dumped = remote.dump()
+        assert set(remote.set(**dumped)) == {(True, "")}, "as `ros2 param load` does"
+        assert set(remote.set_atomically(**dumped)) == {True, ""}
+        assert remote.dump() == dumped
         assert node.interrupt()[0] == 0
     file = tmp_path / "dump.yaml"
     file.write_text(yaml.safe_dump({"/frontend": {"ros__parameters": dumped}}), encoding="utf-8")

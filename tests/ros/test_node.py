@@ -17,6 +17,7 @@ from feature_frontend_msgs.msg import Features, FrameStatus, Matches, Tracks
 from sensor_msgs.msg import CameraInfo, Image
 
 from feature_frontend.ros.message_encoding import stamp_from_ns, stamp_to_ns
+from feature_frontend.ros.status import fate
 from tests.memory import peak_mib
 from tests.ros.contract import check_contract
 from tests.ros.harness import NO_CALIBRATION, Client, RunningNode
@@ -187,7 +188,9 @@ def test_newest_frame_wins_and_the_dropped_are_counted(
 ) -> None:
     sent = 12
     parameters = ("extractor:=aliked-t16", "image_qos:=reliable", f"weights_dir:={weights_dir}")
-    with RunningNode(domain_id, *parameters) as running, Client(domain_id) as client:
+    # The form of the launch files' log_level: of this logger alone.
+    log_level = ("--log-level", "frontend:=debug")
+    with RunningNode(domain_id, *parameters, arguments=log_level) as running, Client(domain_id) as client:
         client.wait_for_node()
         for index in range(sent):
             client.send_pixels(photographs[index % 3], (index + 1) * _FRAME_NS)
@@ -208,6 +211,10 @@ def test_newest_frame_wins_and_the_dropped_are_counted(
     newest = max(statuses, key=lambda status: stamp_to_ns(status.header.stamp))
     assert newest.state == FrameStatus.OK
     assert statuses[-1].input_rate_hz > 0
+    logged = [line for line in output.splitlines() if "[DEBUG]" in line]
+    assert len(logged) < sent + 20, "the node's own lines, none of ROS's"
+    fates = [line.partition("[frontend]: ")[2] for line in logged if "[frontend]: image " in line]
+    assert sorted(fates) == sorted(map(fate, statuses))
 
 
 @pytest.mark.parametrize(

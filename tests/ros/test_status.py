@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 
 pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
@@ -11,8 +14,21 @@ from std_msgs.msg import Header
 
 from feature_frontend.calibration import Intrinsics
 from feature_frontend.frontend import FrameResult, FrameState, StageTimes
-from feature_frontend.ros.status import FrameTimes, StatusBook
+from feature_frontend.ros.status import FrameTimes, StatusBook, fate
 from feature_frontend.types import Features, Matches, Tracks
+
+
+def _result(reason: str) -> FrameResult:
+    return FrameResult(
+        state=FrameState.OK,
+        reason=reason,
+        features=Features.empty(480, 640, "x", 1),
+        matches=Matches.empty("mnn"),
+        keypoints0=torch.zeros((0, 2)),
+        stamp0_ns=None,
+        tracks=Tracks.empty(),
+        times=StageTimes(1.0, 2.0, 3.0),
+    )
 
 
 @pytest.mark.parametrize(
@@ -25,16 +41,19 @@ from feature_frontend.types import Features, Matches, Tracks
     ],
 )
 def test_a_note_on_the_calibration_never_takes_the_place_of_a_reason(reason: str, note: str, expected: str) -> None:
-    result = FrameResult(
-        state=FrameState.OK,
-        reason=reason,
-        features=Features.empty(480, 640, "x", 1),
-        matches=Matches.empty("mnn"),
-        keypoints0=torch.zeros((0, 2)),
-        stamp0_ns=None,
-        tracks=Tracks.empty(),
-        times=StageTimes(1.0, 2.0, 3.0),
-    )
-    status = StatusBook().processed(Header(), 0.0, result, FrameTimes(4.0, 5.0), Intrinsics(), note)
+    status = StatusBook().processed(Header(), 0.0, _result(reason), FrameTimes(4.0, 5.0), Intrinsics(), note)
     assert status.reason == expected
     assert status.frames_processed == 1
+
+
+def test_the_log_has_a_frames_fate_in_a_line() -> None:
+    header, book = Header(), StatusBook()
+    header.stamp.sec, header.stamp.nanosec = 12, 5_000_000
+    received_s = time.monotonic()
+    processed = fate(book.processed(header, received_s, _result("few keypoints"), FrameTimes(4.0, 5.0), Intrinsics()))
+    assert re.fullmatch(
+        r"image 12\.005000000: OK, 0 keypoints, 0 matches, 0 tracks, \d+\.\d ms: few keypoints", processed
+    )
+    dropped = fate(book.dropped(header, received_s, "a newer image arrived"))
+    assert re.fullmatch(r"image 12\.005000000: DROPPED, \d+\.\d ms: a newer image arrived", dropped)
+    assert "ERROR" in fate(book.refused(header, received_s, "damaged"))

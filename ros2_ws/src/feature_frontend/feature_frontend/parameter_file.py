@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_frontend.errors import SettingsError
+from feature_frontend.nearest_name import nearest_name
 from feature_frontend.runtime.text import printable, quoted, shown
 from feature_frontend.settings import PARAMETERS
 from feature_frontend.yaml_text import YamlTextError, parse_yaml, read_small_text
@@ -121,7 +121,7 @@ def unused_names(names: Mapping[str, bool]) -> str:
             if not may_be_of_others:
                 told.append(f"{cut} (set image_qos instead)")
             continue
-        near = _nearest(name, _PATTERN_LIKENESS if may_be_of_others else _OWN_LIKENESS)
+        near = nearest_name(name, PARAMETERS, _PATTERN_LIKENESS if may_be_of_others else _OWN_LIKENESS)
         if near or not may_be_of_others:
             told.append(f"{cut} (did you mean {near}?)" if near else cut)
     if not told:
@@ -129,11 +129,6 @@ def unused_names(names: Mapping[str, bool]) -> str:
     every = ", ".join(told[:_MOST_SHOWN]) + (f" and {len(told) - _MOST_SHOWN} more" if len(told) > _MOST_SHOWN else "")
     verb, effect = ("is no parameter", "has") if len(told) == 1 else ("are no parameters", "have")
     return f"{every} {verb} of the front-end and {effect} no effect; `feature_frontend parameters` lists all"
-
-
-def _nearest(name: str, likeness: float) -> str:
-    plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).replace("-", "_").casefold()
-    return next(iter(difflib.get_close_matches(plain, PARAMETERS, 1, likeness)), "")
 
 
 def _sections(document: Any, above: str) -> Iterator[tuple[str, dict[str, object]]]:

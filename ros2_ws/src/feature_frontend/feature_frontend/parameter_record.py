@@ -17,6 +17,7 @@ __all__ = ["ParameterRecord", "SettingsGroup", "parameter"]
 
 Value = bool | int | float | str
 T = TypeVar("T", bool, int, float, str)
+_BOOLS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,20 @@ class ParameterRecord:
             raise SettingsError(msg)
         assert isinstance(value, (bool, int, float, str))
         return value
+
+    def read(self, text: str) -> Value:
+        """The value that a command line or a launch argument gives as `text`.
+
+        Raises:
+            SettingsError: It does not read as the parameter's type, or is out of bounds or not among the choices.
+        """
+        kind = type(self.default)
+        try:
+            value = _BOOLS[text.lower()] if kind is bool else kind(text)
+        except (KeyError, ValueError) as error:
+            msg = f"parameter {self.name} is {shown(text)}; expected {self.expectation}"
+            raise SettingsError(msg) from error
+        return self.check(value)
 
     def _admits(self, value: object) -> bool:
         if self.choices:

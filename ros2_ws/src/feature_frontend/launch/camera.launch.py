@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch import LaunchDescription
 from launch_ros.actions import Node
 
+from feature_frontend.ros.launch_arguments import Argument, Launched, launch_description
 from feature_frontend.ros.launching import (
     common_arguments,
-    dds_environment,
-    end_launch_with,
     find_params_file,
     frontend_node,
     live_arguments,
     live_parameters,
     mask_remappings,
+    process_options,
     required_package,
     topic_arguments,
     topic_remappings,
@@ -27,20 +26,20 @@ CAMERA_DRIVERS = {
 }
 
 
-def start(context: LaunchContext) -> list[Node]:
+def start(launched: Launched) -> list[Node]:
     """The processes that the arguments ask for."""
-    remappings = [*topic_remappings(context), *mask_remappings(context)]
-    nodes = [frontend_node(context, remappings=remappings, parameters=live_parameters(context))]
-    camera = context.launch_configurations["camera"]
+    remappings = [*topic_remappings(launched), *mask_remappings(launched)]
+    nodes = [frontend_node(launched, remappings=remappings, parameters=live_parameters(launched))]
+    camera = launched.arguments["camera"]
     if camera in CAMERA_DRIVERS:
-        nodes.append(camera_node(context, camera))
+        nodes.append(camera_node(launched, camera))
     return nodes
 
 
-def camera_node(context: LaunchContext, camera: str) -> Node:
+def camera_node(launched: Launched, camera: str) -> Node:
     """The process of a camera driver, publishing where the front-end listens."""
     package, executable = CAMERA_DRIVERS[camera]
-    params_file = context.launch_configurations["camera_params_file"]
+    params_file = launched.arguments["camera_params_file"]
     return Node(
         package=required_package(
             package,
@@ -49,33 +48,31 @@ def camera_node(context: LaunchContext, camera: str) -> Node:
         ),
         executable=executable,
         name="camera",
-        namespace=context.launch_configurations["namespace"],
+        namespace=launched.arguments["namespace"],
         parameters=[find_params_file(params_file)] if params_file else [],
-        remappings=topic_remappings(context, image="image_raw"),
-        additional_env=dds_environment(context),
-        output="screen",
-        on_exit=end_launch_with("the camera driver"),
+        remappings=topic_remappings(launched, image="image_raw"),
+        **process_options(launched, "the camera driver"),
     )
 
 
 def generate_launch_description() -> LaunchDescription:
     """Declares the arguments and what is started."""
-    return LaunchDescription(
+    return launch_description(
         [
             *common_arguments(),
             *topic_arguments(),
             *live_arguments(),
-            DeclareLaunchArgument(
+            Argument(
                 "camera",
                 default_value="none",
                 choices=["none", *CAMERA_DRIVERS],
                 description="Camera driver to start too; none: one runs already",
             ),
-            DeclareLaunchArgument(
+            Argument(
                 "camera_params_file",
                 default_value="",
                 description="Parameter file of the camera driver (device, size, calibration); empty: its defaults",
             ),
-            OpaqueFunction(function=start),
-        ]
+        ],
+        start,
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from launch import Event, LaunchContext, LaunchDescription
 from launch.action import Action
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueCoroutine, OpaqueFunction, RegisterEventHandler
+from launch.actions import ExecuteProcess, OpaqueCoroutine, RegisterEventHandler
 from launch.event_handler import EventHandler
 from launch.events import Shutdown
 from launch.events.process import ProcessExited
@@ -21,14 +21,16 @@ from launch_ros.actions import Node
 from launch_ros.descriptions import Parameter
 
 from feature_frontend.errors import SettingsError, SourceError
+from feature_frontend.ros.launch_arguments import Argument, Launched, launch_description
 from feature_frontend.ros.launching import (
     PACKAGE,
     SIDES,
     common_arguments,
     config_file,
     dds_environment,
-    end_launch_with,
+    ends_launch,
     frontend_node,
+    on_exit_of,
     required_package,
     stereo_params_file,
     topic_arguments,
@@ -47,42 +49,42 @@ class FrontendListens(Event):
     name = f"{PACKAGE}.FrontendListens"
 
 
-def start(context: LaunchContext) -> list[Action]:
+def start(launched: Launched) -> list[Action]:
     """The processes that the arguments ask for."""
-    arguments = context.launch_configurations
-    sides = SIDES if is_stereo(context) else ("",)
-    pairs = (arguments["stereo_params_file"],) if is_stereo(context) else ()
+    arguments = launched.arguments
+    sides = SIDES if is_stereo(launched) else ("",)
+    pairs = (arguments["stereo_params_file"],) if is_stereo(launched) else ()
     frontend = frontend_node(
-        context,
-        remappings=[rule for side in sides for rule in topic_remappings(context, side=side)],
+        launched,
+        remappings=[rule for side in sides for rule in topic_remappings(launched, side=side)],
         further_params_files=(*pairs, arguments["replay_params_file"]),
         parameters=[Parameter("use_sim_time", value=True)],
     )
     player_is_done = asyncio.Event()
-    fail_with_player = end_launch_with("the player")
+    end_with_player = on_exit_of(launched, "the player")
 
     def on_player_exit(event: ProcessExited, context: LaunchContext) -> list[Action]:
         if event.returncode == 0:
             player_is_done.set()
             return []
-        return fail_with_player(event, context)
+        return end_with_player(event, context)
 
-    player = PLAYERS[arguments["player"]](context, on_player_exit)
+    player = PLAYERS[arguments["player"]](launched, on_player_exit)
     return [
         RegisterEventHandler(EventHandler(matcher=lambda event: isinstance(event, FrontendListens), entities=[player])),
         frontend,
-        OpaqueCoroutine(coroutine=follow, args=[frontend, player_is_done]),
+        OpaqueCoroutine(coroutine=follow, args=[launched, frontend, player_is_done]),
     ]
 
 
-def is_stereo(context: LaunchContext) -> bool:
+def is_stereo(launched: Launched) -> bool:
     """Whether the bag is of two cameras."""
-    return context.launch_configurations["stereo"] == "true"
+    return launched.arguments["stereo"] == "true"
 
 
-def bag_player(context: LaunchContext, on_exit: object) -> Action:
+def bag_player(launched: Launched, on_exit: object) -> Action:
     """`ros2 bag play`."""
-    arguments = context.launch_configurations
+    arguments = launched.arguments
     required_package("ros2bag", wanted_by="player:=bag", instead="take this package's own player with player:=play")
     if not Path(arguments["bag"]).expanduser().exists():
         msg = f"no bag at {arguments['bag']!r}; expected the folder of a rosbag2, or an .mcap or .db3 file"
@@ -100,16 +102,16 @@ def bag_player(context: LaunchContext, on_exit: object) -> Action:
             *("--delay", str(DISCOVERY_S), "--wait-for-all-acked", str(ACKNOWLEDGEMENT_MS)),
             *shlex.split(arguments["player_args"]),
         ],
-        additional_env=dds_environment(context),
+        additional_env=dds_environment(launched),
         output="screen",
         on_exit=on_exit,
     )
 
 
-def play_player(context: LaunchContext, on_exit: object) -> Action:
+def play_player(launched: Launched, on_exit: object) -> Action:
     """This package's own `play`, which also takes folders of images and videos."""
-    arguments = context.launch_configurations
-    if is_stereo(context):
+    arguments = launched.arguments
+    if is_stereo(launched):
         msg = "player:=play has one camera's images; expected player:=bag with stereo:=true"
         raise SettingsError(msg)
     return Node(
@@ -120,8 +122,8 @@ def play_player(context: LaunchContext, on_exit: object) -> Action:
             *(arguments["bag"], "--clock", "--wait-for-subscribers", "1", "--in-step-with", "status"),
             *shlex.split(arguments["player_args"]),
         ],
-        remappings=topic_remappings(context),
-        additional_env=dds_environment(context),
+        remappings=topic_remappings(launched),
+        additional_env=dds_environment(launched),
         output="screen",
         on_exit=on_exit,
     )
@@ -130,11 +132,11 @@ def play_player(context: LaunchContext, on_exit: object) -> Action:
 PLAYERS = {"bag": bag_player, "play": play_player}
 
 
-async def follow(context: LaunchContext, frontend: Node, player_is_done: asyncio.Event) -> None:
+async def follow(context: LaunchContext, launched: Launched, frontend: Node, player_is_done: asyncio.Event) -> None:
     """Starts the player in time, and ends the launch when all is done."""
     log = get_logger("replay")
     # The images of the left one are those that are counted.
-    image_topic = context.launch_configurations["left_image_topic" if is_stereo(context) else "image_topic"]
+    image_topic = launched.arguments["left_image_topic" if is_stereo(launched) else "image_topic"]
     try:
         with ReplayWatch(frontend.expanded_node_namespace, image_topic) as watch:
             await watch.until_listening()
@@ -142,7 +144,7 @@ async def follow(context: LaunchContext, frontend: Node, player_is_done: asyncio
             await context.emit_event(FrontendListens())
             await watch.until(player_is_done.is_set)
             log.info("the player is done: waiting for the front-end to work off its queue")
-            in_step = context.launch_configurations["player"] == "play"
+            in_step = launched.arguments["player"] == "play"
             status = await watch.until_idle(every_image_is_answered=in_step)
     except asyncio.CancelledError:
         # A launch that ends early cancels this; passed on, launch would take it for its own cancellation and fail.
@@ -151,31 +153,32 @@ async def follow(context: LaunchContext, frontend: Node, player_is_done: asyncio
         f"{status.frames_received} images received: {status.frames_processed} processed, "
         f"{status.frames_dropped} dropped, {status.frames_refused} refused"
     )
-    await context.emit_event(Shutdown(reason="the replay is over"))
+    if ends_launch(launched):
+        await context.emit_event(Shutdown(reason="the replay is over"))
 
 
 def generate_launch_description() -> LaunchDescription:
     """Declares the arguments and what is started."""
-    return LaunchDescription(
+    return launch_description(
         [
-            DeclareLaunchArgument(
+            Argument(
                 "bag",
                 description="What to play: a rosbag2; with player:=play also a folder of images or a video",
             ),
-            DeclareLaunchArgument(
+            Argument(
                 "player",
                 default_value="bag",
                 choices=list(PLAYERS),
                 description="bag: `ros2 bag play`; play: this package's own, for machines without rosbag2",
             ),
-            DeclareLaunchArgument(
+            Argument(
                 "player_args",
                 default_value="",
                 description="Further arguments of the player, such as '--rate 0.5'",
             ),
             *common_arguments(),
             *topic_arguments(),
-            DeclareLaunchArgument(
+            Argument(
                 "stereo",
                 default_value="false",
                 choices=["true", "false"],
@@ -183,11 +186,11 @@ def generate_launch_description() -> LaunchDescription:
             ),
             *(argument for side in SIDES for argument in topic_arguments(side)),
             stereo_params_file(),
-            DeclareLaunchArgument(
+            Argument(
                 "replay_params_file",
                 default_value=str(config_file("replay.yaml")),
                 description="Parameter file whose values take the place of params_file's: what a replay needs",
             ),
-            OpaqueFunction(function=start),
-        ]
+        ],
+        start,
     )

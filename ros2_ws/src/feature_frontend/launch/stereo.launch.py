@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch import LaunchDescription
 from launch_ros.actions import Node
 
+from feature_frontend.ros.launch_arguments import Argument, Launched, launch_description
 from feature_frontend.ros.launching import (
     SIDES,
     common_arguments,
@@ -21,36 +21,36 @@ from feature_frontend.ros.launching import (
 OUTPUTS = ("stereo_matches", "points")
 
 
-def start(context: LaunchContext) -> list[Node]:
+def start(launched: Launched) -> list[Node]:
     """The process that the arguments ask for."""
-    arguments = context.launch_configurations
+    arguments = launched.arguments
     remappings = [
-        *(rule for side in SIDES for rule in topic_remappings(context, side=side)),
+        *(rule for side in SIDES for rule in topic_remappings(launched, side=side)),
         *((name, arguments[f"{name}_topic"]) for name in OUTPUTS),
-        *mask_remappings(context),
+        *mask_remappings(launched),
     ]
     return [
         frontend_node(
-            context,
+            launched,
             remappings=remappings,
             further_params_files=(arguments["stereo_params_file"],),
-            parameters=live_parameters(context),
+            parameters=live_parameters(launched),
         )
     ]
 
 
 def generate_launch_description() -> LaunchDescription:
     """Declares the arguments and what is started."""
-    return LaunchDescription(
+    return launch_description(
         [
             *common_arguments(),
             *(argument for side in SIDES for argument in topic_arguments(side)),
             *(
-                DeclareLaunchArgument(f"{name}_topic", default_value=name, description=f"Topic for the node's `{name}`")
+                Argument(f"{name}_topic", default_value=name, description=f"Topic for the node's `{name}`")
                 for name in OUTPUTS
             ),
             *live_arguments(),
             stereo_params_file(),
-            OpaqueFunction(function=start),
-        ]
+        ],
+        start,
     )

@@ -10,9 +10,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 
+from feature_frontend_msgs.msg import FrameStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.logging import LoggingSeverity
 from rclpy.parameter import Parameter
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
@@ -43,12 +45,12 @@ from feature_frontend.ros.model_loader import (
     names_left_weights,
     with_model_of,
 )
-from feature_frontend.ros.parameters import changed_settings, declare_parameters, read_settings
+from feature_frontend.ros.parameters import changed_settings, declare_parameters, read_settings, settable
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.reset import offer_reset
 from feature_frontend.ros.result_topics import ResultTopics
 from feature_frontend.ros.run_identity import new_run_id
-from feature_frontend.ros.status import StatusBook
+from feature_frontend.ros.status import StatusBook, fate
 from feature_frontend.ros.stereo_input import StereoInput, import_message_filters
 from feature_frontend.ros.stereo_topics import StereoTopics
 from feature_frontend.runtime.text import quoted
@@ -138,6 +140,13 @@ class FrontendNode(GuardedNode):
         self._state_machine.destroy_when_not_in_use()
         super().destroy_node()
 
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """Sets parameters, as the services do: takes whole numbers for floats, and read-only values as they are."""
+        changes = settable(self, parameter_list)
+        if parameter_list and not changes:
+            return SetParametersResult(successful=True)
+        return super().set_parameters_atomically(changes)
+
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads and warms the model; without its weights the node stays unconfigured."""
         return self._transition("configure", self._configure)
@@ -192,7 +201,7 @@ class FrontendNode(GuardedNode):
         if frontend.notice:
             self.get_logger().warning(frontend.notice)
         # The front-end is another one, whose track ids begin anew.
-        self._topics = ResultTopics(self, self._settings, self._status_book, self._diagnostics.note, new_run_id())
+        self._topics = ResultTopics(self, self._settings, self._status_book, self._on_status, new_run_id())
         if self._settings.camera_type == "stereo":
             self._stereo_topics = StereoTopics(self, self._settings, self._calibrations)
         self._worker = FrameWorker(
@@ -367,6 +376,12 @@ class FrontendNode(GuardedNode):
         if changes:
             self.set_parameters_atomically(changes)
             self._settings = read_settings(self)
+
+    def _on_status(self, status: FrameStatus) -> None:
+        self._diagnostics.note(status)
+        logger = self.get_logger()
+        if logger.is_enabled_for(LoggingSeverity.DEBUG):
+            logger.debug(fate(status))
 
     def _on_reset(self) -> None:
         if self._worker is not None:

@@ -15,7 +15,7 @@ from feature_frontend.parameter_file import parameter_sections, unused_names, wh
 from feature_frontend.parameter_record import ParameterRecord
 from feature_frontend.settings import PARAMETERS, Settings
 
-__all__ = ["changed_settings", "declare_parameters", "describe", "read_settings"]
+__all__ = ["changed_settings", "declare_parameters", "describe", "read_settings", "settable"]
 
 
 def describe(record: ParameterRecord) -> ParameterDescriptor:
@@ -52,9 +52,8 @@ def declare_parameters(node: Node, arguments: Sequence[str] = ()) -> Settings:
     # rclpy keeps what was given on the command line and in files under this name, and nowhere else.
     given = node._parameter_overrides
     for record in PARAMETERS.values():
-        override = given.get(record.name)
-        if isinstance(record.default, float) and override is not None and type(override.value) is int:
-            given[record.name] = Parameter(record.name, Parameter.Type.DOUBLE, float(override.value))
+        if record.name in given:
+            given[record.name] = _in_own_type(given[record.name])
         try:
             values[record.name] = node.declare_parameter(record.name, record.default, describe(record)).value
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
@@ -102,6 +101,29 @@ def _parameter_files(arguments: Sequence[str]) -> Iterator[Path]:
 def read_settings(node: Node) -> Settings:
     """What the parameters of `node` say now."""
     return Settings.from_mapping({name: node.get_parameter(name).value for name in PARAMETERS})
+
+
+def settable(node: Node, changes: Iterable[Parameter]) -> list[Parameter]:
+    """`changes` as rclpy takes them: whole numbers for floats as floats; read-only ones that change nothing left out.
+
+    rclpy checks types and what is read-only before it asks any callback: `ratio_threshold 1` would be refused, and so
+    would most of the file when a node loads its own `ros2 param dump`.
+    """
+    return [_in_own_type(change) for change in changes if not _repeats_read_only(node, change)]
+
+
+def _in_own_type(given: Parameter) -> Parameter:
+    record = PARAMETERS.get(given.name)
+    if record is None or not isinstance(record.default, float) or type(given.value) is not int:
+        return given
+    return Parameter(given.name, Parameter.Type.DOUBLE, float(given.value))
+
+
+def _repeats_read_only(node: Node, change: Parameter) -> bool:
+    if not node.has_parameter(change.name) or not node.describe_parameter(change.name).read_only:
+        return False
+    present = node.get_parameter(change.name)
+    return change.type_ == present.type_ and change.value == present.value
 
 
 def changed_settings(settings: Settings, changes: Iterable[Parameter]) -> Settings:

@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 from feature_frontend.calibration import Intrinsics
 from feature_frontend.frontend import FrameResult, FrameState
 
-__all__ = ["BookState", "FrameTimes", "StatusBook"]
+__all__ = ["BookState", "FrameTimes", "StatusBook", "fate"]
 
 _RATE_WINDOW = 30  # images; a second of an ordinary camera
 _MS_PER_S = 1e3
@@ -35,6 +35,15 @@ class BookState:
     dropped: int
     refused: int
     arrivals: tuple[float, ...]
+
+
+def fate(status: FrameStatus) -> str:
+    """What became of a frame, in a line for the log: its stamp, its state, what came out and how long it took."""
+    stamp, state = status.header.stamp, FrameState(status.state)
+    text = f"image {stamp.sec}.{stamp.nanosec:09d}: {state.name}"
+    if state not in {FrameState.DROPPED, FrameState.ERROR}:
+        text += f", {status.keypoints} keypoints, {status.matches} matches, {status.tracks} tracks"
+    return f"{text}, {status.latency_ms:.1f} ms" + (f": {status.reason}" if status.reason else "")
 
 
 class StatusBook:

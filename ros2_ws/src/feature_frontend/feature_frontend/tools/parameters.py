@@ -1,28 +1,31 @@
-"""Prints the node's parameters: as the README's table, or as a YAML file to start from."""
+"""Prints the node's parameters: as the README's table, as a YAML file to start from, or for launch files."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from feature_frontend.parameter_record import ParameterRecord
 from feature_frontend.settings import PARAMETERS
 from feature_frontend.tools.arguments import Parser
 
-__all__ = ["main", "markdown_table", "yaml_file"]
+__all__ = ["json_list", "main", "markdown_table", "yaml_file"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool."""
     arguments = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
-    print(yaml_file() if arguments.yaml else markdown_table())
+    print(yaml_file() if arguments.yaml else json_list() if arguments.json else markdown_table())
     return 0
 
 
 def _parser() -> Parser:
     parser = Parser(prog="parameters", description="Print the node's parameters.")
-    parser.add_argument("--yaml", action="store_true", help="as a parameter file with the defaults")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--yaml", action="store_true", help="as a parameter file with the defaults")
+    form.add_argument("--json", action="store_true", help="as the package's ros/parameters.json, for launch files")
     return parser
 
 
@@ -44,6 +47,11 @@ def yaml_file() -> str:
         lines.append(f"    # {record.description}")
         lines.append(f"    {record.name}: {json.dumps(record.default)}")
     return "\n".join(lines)
+
+
+def json_list() -> str:
+    """All that is known of each parameter, for those who cannot import the settings, which need torch."""
+    return "[\n" + ",\n".join(json.dumps(asdict(record)) for record in PARAMETERS.values()) + "\n]"
 
 
 def _live(record: ParameterRecord) -> str:

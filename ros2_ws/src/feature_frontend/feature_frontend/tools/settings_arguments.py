@@ -21,7 +21,6 @@ from feature_frontend.settings import PARAMETERS, Settings
 __all__ = ["add_settings_arguments", "settings_from"]
 
 _PREFIX = "parameter_"
-_BOOLS = {"true": True, "false": False}
 
 
 def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,12 +77,10 @@ def _find(name: str) -> Path:
 
 
 def _reader(record: ParameterRecord) -> Callable[[str], object]:
-    kind = type(record.default)
-
     def read(text: str) -> object:
         try:
-            return record.check(_BOOLS[text.lower()] if kind is bool else kind(text))
-        except (KeyError, ValueError, SettingsError) as error:
+            return record.read(text)
+        except SettingsError as error:
             msg = f"{quoted(text)}; expected {record.expectation}"
             raise argparse.ArgumentTypeError(msg) from error
 

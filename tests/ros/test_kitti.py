@@ -13,6 +13,7 @@ pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.two_view import relative_pose, rotation_error_deg, translation_error_deg
+from tests.campaign import Campaign
 from tests.ros.harness import Client, RunningNode
 
 _CAMERA_MATRIX = np.array([[718.856, 0.0, 607.1928], [0.0, 718.856, 185.2157], [0.0, 0.0, 1.0]])
@@ -38,7 +39,10 @@ def test_motion_from_the_messages_alone(
     weights_dir: str,
     domain_id: int,
     report_figure: Callable[[str], None],
+    campaign: Campaign,
 ) -> None:
+    if precision != "float32" and not campaign.is_whole:
+        pytest.skip("numbers of 16 bits through the node: make campaign")
     sequence = shared / "data" / "kitti00"
     images = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in sorted(sequence.glob("*.png"))]
     stamps_ns = [round(1e9 * float(line)) for line in (sequence / "times.txt").read_text().split()]

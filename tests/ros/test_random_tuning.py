@@ -75,7 +75,7 @@ def test_random_changes_under_a_stream(
     campaign: Campaign,
     report_figure: Callable[[str], None],
 ) -> None:
-    count = campaign.count(2000, "changes")
+    count = campaign.count(1000, "changes")
     broken = tmp_path / "broken.pth"
     broken.write_bytes(b"not a network")
     seeded, wider = _weights(tmp_path, "silk-vggnp-mu", 1), _weights(tmp_path, "silk-vggnp-1", 2)

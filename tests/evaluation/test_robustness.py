@@ -155,8 +155,6 @@ def test_a_line_is_as_high_as_its_accuracy_and_dashed_at_several_scales() -> Non
         (["--methods", "orb-ms"], "no method is called orb-ms"),
         (["--methods", "sift-ms", "sift-ms"], "method(s) sift-ms are named twice"),
         (["--short-side", "100"], "short_side is 100 px; expected 0 or at least 256"),
-        (["--keypoints", "0"], "keypoints is 0; expected at least 1"),
-        (["--threshold", "0"], "threshold_px is 0.0; expected above 0"),
     ],
 )
 def test_a_wrong_option_is_one_line(

@@ -177,4 +177,4 @@ def test_texts_that_no_message_can_hold(
 ) -> None:
     with pytest.raises(SystemExit):
         main([str(half_copied), "--output", str(tmp_path / "out"), option, os.fsdecode(b"f\xe9")])
-    assert rf"argument {option}: f\xe9 is no UTF-8" in capsys.readouterr().err
+    assert rf"argument {option}: 'f\xe9' is no text that messages can hold; expected UTF-8" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
@@ -29,6 +30,15 @@ NEEDS_GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), 
 def shared_folder() -> Path:
     """The folder of real sequences, weights and reference outputs; it need not exist."""
     return Path(os.environ.get("FEATURE_FRONTEND_SHARED", REPOSITORY.parent / "shared"))
+
+
+@pytest.fixture(autouse=True)
+def loggers_stay() -> Iterator[None]:
+    """A tool that runs in a test gives its warnings a way to stderr; in the next test there is none again."""
+    logger = logging.getLogger("feature_frontend")
+    before = logger.handlers[:], logger.propagate, logger.level
+    yield
+    logger.handlers[:], logger.propagate, logger.level = before
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import os
 import random
 import signal
@@ -35,8 +34,8 @@ _MOST_CHARACTERS = 5000
 
 
 @pytest.fixture
-def no_traces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, domain_id: int) -> Iterator[None]:
-    """Nothing goes to the network or into the user's folders, ends this process, or logs in tests that follow."""
+def no_traces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, domain_id: int) -> None:
+    """Nothing goes to the network or into the user's folders, or ends this process."""
     assert domain_id >= 0
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
@@ -44,12 +43,6 @@ def no_traces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, domain_id: int) -
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "_exit", sys.exit)
-    loggers = [logging.getLogger(), logging.getLogger("feature_frontend")]
-    before = [(logger, logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
-    yield
-    for logger, handlers, propagate, level in before:
-        logger.handlers[:], logger.propagate = handlers, propagate
-        logger.setLevel(level)
 
 
 @contextlib.contextmanager

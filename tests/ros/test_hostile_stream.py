@@ -27,7 +27,7 @@ from feature_frontend.ros.message_encoding import stamp_from_ns
 from feature_frontend.ros.qos import qos_profile
 from tests.campaign import Campaign
 from tests.generated import for_each
-from tests.memory import resident_mib
+from tests.memory import own_mib
 from tests.ros.harness import Client, RunningNode, wait_until
 from tests.ros.hostile_messages import camera_infos, compressed_images, images, masks, spoiled_cdr
 
@@ -175,9 +175,9 @@ def test_good_frames_among_hostile_messages(
         stream.fates.clear()
         # The first messages of every kind make caches and pools that stay.
         for_each(_hostile(transport), min(count // 4, 1000), lambda drawn: stream.attack(*drawn), campaign.seed)
-        before_mib, lines_before, start_s = resident_mib(running.process.pid), len(lines), time.monotonic()
+        before_mib, lines_before, start_s = own_mib(running.process.pid), len(lines), time.monotonic()
         for_each(_hostile(transport), count, lambda drawn: stream.attack(*drawn), campaign.seed + 1)
-        took_s, growth_mib = time.monotonic() - start_s, resident_mib(running.process.pid) - before_mib
+        took_s, growth_mib = time.monotonic() - start_s, own_mib(running.process.pid) - before_mib
         hostile_s, stream.delays_s = stream.delays_s, []
         after = FrameStatus.DROPPED
         while after not in {FrameStatus.OK, FrameStatus.FIRST, FrameStatus.DEGENERATE}:
@@ -196,7 +196,7 @@ def test_good_frames_among_hostile_messages(
         f"{transport}: {stream.sent.total()} hostile messages ({dict(stream.sent)}) in {took_s:.0f} s, "
         f"{stream.fates.total()} good frames: {dict(stream.fates)}; a good frame takes {1e3 * ordinary_s:.0f} ms, at "
         f"most {1e3 * max(quiet_s):.0f} ms, without them; with them at most {1e3 * worst_s:+.0f} ms, 99th percentile "
-        f"{1e3 * (np.percentile(hostile_s, 99) - ordinary_s):+.0f} ms; resident memory {growth_mib:+.0f} MiB; "
+        f"{1e3 * (np.percentile(hostile_s, 99) - ordinary_s):+.0f} ms; memory of its own {growth_mib:+.0f} MiB; "
         f"{len(said)} lines of log, {len(lines) - lines_before - len(said)} of the middleware; "
         f"{heard['hostile']} hostile images answered"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["peak_mib", "resident_mib"]
+__all__ = ["own_mib", "peak_mib", "resident_mib"]
 
 
 def peak_mib(pid: int | None = None) -> float:
@@ -14,6 +14,14 @@ def peak_mib(pid: int | None = None) -> float:
     Not `getrusage`: its peak outlives `exec`, so that a small process started by a large one reports the large one's.
     """
     return _status_mib("VmHWM", pid)
+
+
+def own_mib(pid: int | None = None) -> float:
+    """Resident memory of a process now without what it maps of files and of other processes, MiB.
+
+    A subscriber's resident memory also counts the publisher's shared memory, page after page until all of it was used.
+    """
+    return _status_mib("RssAnon", pid)
 
 
 def resident_mib(pid: int | None = None) -> float:

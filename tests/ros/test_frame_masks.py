@@ -64,14 +64,15 @@ def test_what_stands_in_for_a_missing_mask_is_said_and_counted() -> None:
     found = masks.of_frame(young, _SIZE, last)
     assert found.mask is not None
     assert found.note == f"{_LATE}: used that of 66 ms before (1 so far)"
-    for paired, parameters in ((old, last), (nothing, last), (young, none)):
+    other_size = PairedMask(TopicMask(np.ones((7, 8), np.uint8)), 66.0, _LATE)
+    for paired, parameters in ((old, last), (nothing, last), (young, none), (other_size, last)):
         found = masks.of_frame(paired, _SIZE, parameters)
         assert found.mask is None
         assert found.note == f"{_LATE}: used none ({masks.counts.none} so far)"
     with pytest.raises(MaskError, match="within 100 ms, and parameter mask_missing is 'refuse'"):
         masks.of_frame(young, _SIZE, refuse)
     assert masks.of_frame(PairedMask(_mask(3), 0.0, ""), _SIZE, refuse).note == ""
-    assert masks.counts == MaskCounts(own=1, last=1, none=3, refused=1)
+    assert masks.counts == MaskCounts(own=1, last=1, none=4, refused=1)
 
 
 @settings(max_examples=500)

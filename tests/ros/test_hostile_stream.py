@@ -27,7 +27,7 @@ from feature_frontend.ros.message_encoding import stamp_from_ns
 from feature_frontend.ros.qos import qos_profile
 from tests.campaign import Campaign
 from tests.generated import for_each
-from tests.memory import resident_mib
+from tests.memory import own_mib
 from tests.ros.harness import Client, RunningNode, wait_until
 from tests.ros.hostile_messages import camera_infos, compressed_images, images, masks, spoiled_cdr
 
@@ -39,6 +39,7 @@ _MOST_IMAGES_AFTER = 4
 _QUIET_FRAMES = 20
 _MAX_DELAY_S = 0.3
 _MAX_GROWTH_MIB = 100
+_LOST_S = 5.0
 # What the node may say, in lines a second: one site every 5 s, a few every 10 s.
 _LINES, _LINES_PER_S = 20, 1.0
 # rmw_fastrtps writes of each malformed message to stderr, past all loggers, and nothing of ours can stop it.
@@ -58,13 +59,14 @@ class _Stream:
         self._chance = random.Random(seed)
         self._frames = 0
         self._waiting: list[tuple[str, Any]] = []
-        # Not all of them: a writer that keeps what a slow reader has not confirmed refuses to send, in the end.
-        node, reliable = client.node, qos_profile("reliable", 1000)
+        # The node's subscriptions are best effort, as they are by default. A reliable one never confirms a malformed
+        # message, and so hears nothing of its writer any more: the attack would be over with its first hundred.
+        node, best_effort = client.node, qos_profile("sensor_data", 1000)
         kind, topic = (Image, "image") if transport == "raw" else (CompressedImage, "image/compressed")
         self.publishers = {
-            "image": node.create_publisher(kind, topic, reliable),
-            "mask": node.create_publisher(Image, "mask", reliable),
-            "camera_info": node.create_publisher(CameraInfo, "camera_info", reliable),
+            "image": node.create_publisher(kind, topic, best_effort),
+            "mask": node.create_publisher(Image, "mask", best_effort),
+            "camera_info": node.create_publisher(CameraInfo, "camera_info", best_effort),
         }
         # A node that is deaf to one of them would pass.
         wait_until(lambda: all(p.get_subscription_count() for p in self.publishers.values()), "the node's topics")
@@ -98,12 +100,13 @@ class _Stream:
         for topic, message in after:
             self._send(topic, message)
         stamp = stamp_from_ns(stamp_ns)
-        wait_until(
-            lambda: self._status((stamp.sec, stamp.nanosec)) is not None, f"the fate of good frame {self._frames}"
-        )
+        while (status := self._status((stamp.sec, stamp.nanosec))) is None:
+            time.sleep(0.002)
+            if time.monotonic() - start_s > _LOST_S:
+                # Best effort: what the middleware loses never was the node's.
+                self.fates["never received"] += 1
+                return
         self.delays_s.append(self._arrived_s - start_s)
-        status = self._status((stamp.sec, stamp.nanosec))
-        assert status is not None
         self.fates[_STATES[status.state]] += 1
         if status.state == FrameStatus.ERROR or (status.state == FrameStatus.DROPPED and not status.reason):
             self.unexplained.append(status)
@@ -154,7 +157,6 @@ def test_good_frames_among_hostile_messages(
     image = np.ascontiguousarray(photographs[0][:240, :320])
     parameters = (
         "extractor:=silk-vggnp-mu",
-        "image_qos:=reliable",
         "mask_topic:=true",
         f"image_transport:={transport}",
     )
@@ -169,13 +171,13 @@ def test_good_frames_among_hostile_messages(
         for _ in range(_QUIET_FRAMES):
             stream.good_frame()
         quiet_s, stream.delays_s = stream.delays_s, []
-        assert set(stream.fates) <= {"OK", "FIRST", "DEGENERATE"}, stream.fates
+        assert set(stream.fates) <= {"OK", "FIRST", "DEGENERATE", "never received"}, stream.fates
         stream.fates.clear()
         # The first messages of every kind make caches and pools that stay.
         for_each(_hostile(transport), min(count // 4, 1000), lambda drawn: stream.attack(*drawn), campaign.seed)
-        before_mib, lines_before, start_s = resident_mib(running.process.pid), len(lines), time.monotonic()
+        before_mib, lines_before, start_s = own_mib(running.process.pid), len(lines), time.monotonic()
         for_each(_hostile(transport), count, lambda drawn: stream.attack(*drawn), campaign.seed + 1)
-        took_s, growth_mib = time.monotonic() - start_s, resident_mib(running.process.pid) - before_mib
+        took_s, growth_mib = time.monotonic() - start_s, own_mib(running.process.pid) - before_mib
         hostile_s, stream.delays_s = stream.delays_s, []
         after = FrameStatus.DROPPED
         while after not in {FrameStatus.OK, FrameStatus.FIRST, FrameStatus.DEGENERATE}:
@@ -188,23 +190,27 @@ def test_good_frames_among_hostile_messages(
         reading.join(20)
     ordinary_s = statistics.median(quiet_s)
     worst_s = max(hostile_s) - ordinary_s
+    heard = Counter(status.header.frame_id[:7] for status in client.received["status"])
     said = [line for line in lines[lines_before:] if line.strip() and not _OF_MIDDLEWARE.match(line)]
     report_figure(
         f"{transport}: {stream.sent.total()} hostile messages ({dict(stream.sent)}) in {took_s:.0f} s, "
         f"{stream.fates.total()} good frames: {dict(stream.fates)}; a good frame takes {1e3 * ordinary_s:.0f} ms, at "
         f"most {1e3 * max(quiet_s):.0f} ms, without them; with them at most {1e3 * worst_s:+.0f} ms, 99th percentile "
-        f"{1e3 * (np.percentile(hostile_s, 99) - ordinary_s):+.0f} ms; resident memory {growth_mib:+.0f} MiB; "
-        f"{len(said)} lines of log, {len(lines) - lines_before - len(said)} of the middleware"
+        f"{1e3 * (np.percentile(hostile_s, 99) - ordinary_s):+.0f} ms; memory of its own {growth_mib:+.0f} MiB; "
+        f"{len(said)} lines of log, {len(lines) - lines_before - len(said)} of the middleware; "
+        f"{heard['hostile']} hostile images answered"
     )
     assert code == 0, "".join(lines[-60:])
     assert last.frames_received == last.frames_processed + last.frames_dropped + last.frames_refused
     assert not stream.unexplained, stream.unexplained[:3]
     assert stream.fates.total() >= count // _PER_FRAME
+    assert stream.fates["never received"] <= max(2, stream.fates.total() // 50)
+    # The attack must have reached the node, to the end.
+    assert heard["hostile"] > stream.sent["image"] // 4
     assert stream.fates["OK"] + stream.fates["FIRST"] + stream.fates["DEGENERATE"] > 0
     assert growth_mib < _MAX_GROWTH_MIB
     assert len(said) < _LINES + _LINES_PER_S * took_s, "".join(said[-50:])
-    assert "Traceback" not in "".join(lines)
-    assert not [line for line in lines if "the node goes on" in line]
+    assert not [line for line in lines if "the node goes on" in line or "Traceback" in line]
     refused = [status for status in client.received["status"] if status.state == FrameStatus.ERROR]
     # An error that is not the project's own is told as "SomeError: ...", and nobody's words are endless.
     assert not {status.reason for status in refused if "Error: " in status.reason or not status.reason}

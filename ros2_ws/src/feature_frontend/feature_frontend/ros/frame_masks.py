@@ -93,7 +93,7 @@ class FrameMasks:
             of_file = check_mask(of_file, *size, name=f"the mask {self._path}")
         if paired is None:
             return FrameMask(of_file, "")
-        found, note = self._of_topic(paired, settings)
+        found, note = self._of_topic(paired, size, settings)
         if found is None:
             return FrameMask(of_file, note)
         if found.pixels is None:
@@ -101,7 +101,9 @@ class FrameMasks:
         of_topic = check_mask(found.pixels, *size, name="the mask on topic mask")
         return FrameMask(of_topic if of_file is None else np.minimum(of_file, of_topic), note)
 
-    def _of_topic(self, paired: PairedMask[TopicMask], settings: NodeSettings) -> tuple[TopicMask | None, str]:
+    def _of_topic(
+        self, paired: PairedMask[TopicMask], size: tuple[int, int], settings: NodeSettings
+    ) -> tuple[TopicMask | None, str]:
         """The mask for a frame, and what to say of it."""
         if not paired.cause:
             self.counts.own += 1
@@ -112,10 +114,13 @@ class FrameMasks:
                 f"{paired.cause}, and parameter mask_missing is 'refuse'; raise mask_timeout_ms, or choose last or none"
             )
             raise MaskError(msg)
-        if settings.mask_missing == "last" and paired.mask is not None and paired.age_ms <= settings.mask_max_age_ms:
+        last = paired.mask
+        # One of another size was meant for another camera, or by somebody else: no reason to refuse this image.
+        fits = last is not None and last.pixels is not None and last.pixels.shape == size
+        if settings.mask_missing == "last" and fits and paired.age_ms <= settings.mask_max_age_ms:
             self.counts.last += 1
             return (
-                paired.mask,
+                last,
                 f"{paired.cause}: used that of {paired.age_ms:.0f} ms before ({self.counts.last} so far)",
             )
         self.counts.none += 1

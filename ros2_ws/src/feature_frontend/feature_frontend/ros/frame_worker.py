@@ -199,7 +199,7 @@ class FrameWorker:
                 self._note_failure("a change between two frames", error)
 
     def _work(self, queue: FrameQueue[Frame]) -> None:
-        settled, count = None, 0
+        settled, count, reserved_for = None, 0, None
         while (frame := queue.get()) is not None:
             try:
                 if not self.process(frame):
@@ -208,8 +208,10 @@ class FrameWorker:
                 kind = extractor.identity, extractor.execution, self.image_size
                 settled, count = kind, count + 1 if kind == settled else 1
                 # On a GPU the maps are not in this heap, and a Jetson's memory is the GPU's, too.
-                if count == _SETTLED_FRAMES and extractor.device.type == "cpu":
+                # Not again after a stray image of another size, which would take for a frame's need what that one left.
+                if count == _SETTLED_FRAMES and kind != reserved_for and extractor.device.type == "cpu":
                     reserve_slack()
+                    reserved_for = kind
             except Exception as error:
                 # Not even a refusal could be published; the frames that follow may be luckier.
                 if not self._is_ros_up() or self._note_failure is None:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from feature_frontend.ros.guarded_node import GuardedNode
 from feature_frontend.ros.image_conversion import image_to_array
 from feature_frontend.ros.topic_names import COMPRESSED_SUFFIX, compressed_topic
 from feature_frontend.settings import NodeSettings
@@ -23,7 +23,7 @@ _FRAME_ID_CHARACTERS = 1000
 
 
 def subscribe_to_images(
-    node: GuardedNode,
+    node: Node,
     transport: str,
     callback: Callable[[Image | CompressedImage], None],
     qos: QoSProfile,
@@ -41,17 +41,18 @@ def subscribe_to_images(
         callback: Takes each message as it is, in the executor's thread.
         qos: Of the subscription.
         name: Of the topic before remapping.
-        answer: Takes the reason and the message where the callback raised.
+        answer: Takes the reason and the message where the callback raised; for a `GuardedNode` only.
     """
+    options = {} if answer is None else {"answer": answer}
     base_topic = node.resolve_topic_name(name)
     if transport == "compressed":
-        return node.create_subscription(CompressedImage, compressed_topic(base_topic), callback, qos, answer=answer)
+        return node.create_subscription(CompressedImage, compressed_topic(base_topic), callback, qos, **options)
     if base_topic.endswith(COMPRESSED_SUFFIX):
         node.get_logger().warning(
             f"{base_topic} is the topic of compressed images by its name, but image_transport is raw: expected "
             f"image_transport:=compressed, with `{name}` remapped to the topic without that ending"
         )
-    return node.create_subscription(Image, name, callback, qos, answer=answer)
+    return node.create_subscription(Image, name, callback, qos, **options)
 
 
 def pixels_of(

@@ -122,5 +122,5 @@ def test_names_that_colmap_cannot_have_are_refused_by_name(tmp_path: Path) -> No
         database.add_image("1.png", camera_id, np.zeros((1, 2)))
         with pytest.raises(SourceError, match=r"two images are called '1.png'"):
             database.add_image("1.png", camera_id, np.zeros((1, 2)))
-        with pytest.raises(SourceError, match=r"'f\\udcfcr.png' is no UTF-8"):
+        with pytest.raises(SourceError, match=r"'f\\xfcr.png' is no UTF-8"):
             database.add_image("f\udcfcr.png", camera_id, np.zeros((1, 2)))

@@ -16,10 +16,10 @@ import torch
 from feature_frontend.api import load_extractor, make_matcher
 from feature_frontend.errors import ImageError
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.frontend import FrameResult, FrameState, Frontend
+from feature_frontend.frontend import FrameResult, FrameState, Frontend, FrontendState
 from feature_frontend.recording import EagerRecorder
 from feature_frontend.settings import Settings
-from feature_frontend.snapshot import bring_back, take_snapshot
+from feature_frontend.snapshot import pack, unpack
 from feature_frontend.tracking.epipolar_motion import epipolar_residuals, fundamental_by_reweighting
 from feature_frontend.tracking.persistent import PersistentPairing
 from feature_frontend.tracking.recorded import RecordedPersistentPairing
@@ -225,8 +225,7 @@ def test_a_recorded_run_goes_on_in_another_process(photographs: list[Uint8Array]
     )
     for number in range(4):
         first.process(views[number], number)
-    fixed = [{"extractor": one.extractor, "recorder": one.extractor.recorder} for one in (first, second)]
-    bring_back(take_snapshot({"frontend": first}, fixed[0]), {"frontend": second}, fixed[1])
+    second.set_state(unpack(pack(first.get_state()), FrontendState))
     for number in range(4, 6):
         expected, found = (frontend.process(views[number], number) for frontend in (first, second))
         assert len(found.matches) > 10

@@ -247,8 +247,7 @@ def test_a_grid_covers_more_of_a_photograph(photographs: list[Uint8Array]) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sequence", ["tum_fr2_desk", "kitti00"])
-@pytest.mark.parametrize("name", ["aliked-n16", "silk-vggnp-mu"])
+@pytest.mark.parametrize(("name", "sequence"), [("aliked-n16", "kitti00"), ("silk-vggnp-mu", "tum_fr2_desk")])
 def test_what_a_grid_does_to_sequences(
     name: str, sequence: str, shared: Path, weights_dir: str, report_figure: Callable[[str], None]
 ) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import logging
 import os
 import random
@@ -23,10 +21,6 @@ from tests.campaign import Campaign
 from tests.workers import is_alone, pytest_runtest_protocol, pytest_xdist_auto_num_workers, spread_threads
 
 __all__ = ["pytest_runtest_protocol", "pytest_xdist_auto_num_workers"]
-
-# As long as nothing else stands in its way: PyTorch's compiler refuses Python's own distutils in its place.
-with contextlib.suppress(ImportError):
-    importlib.import_module("setuptools")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Marks of a test, or of one of its parameters, that runs on a GPU.

@@ -91,6 +91,28 @@ def bits(message: Any) -> list[Any]:
     return [value.tobytes() if hasattr(value, "tobytes") else value for value in values]
 
 
+def test_a_lack_of_memory_is_told_and_costs_no_image(
+    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process, calls = Frontend.process, []
+
+    def run_out_once(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 3:
+            msg = "DefaultCPUAllocator: can't allocate memory"
+            raise RuntimeError(msg)
+        return process(*arguments, **options)
+
+    monkeypatch.setattr(Frontend, "process", run_out_once)
+    assert main([str(bag), "-o", str(tmp_path / "out"), *OPTIONS]) == 0
+    statuses = read(tmp_path / "out")["status"]
+    assert {status.state for status in statuses[1:]} == {FrameStatus.OK}
+    assert "memory ran out" in statuses[2].reason
+    (told,) = [line for line in capsys.readouterr().err.splitlines() if "memory ran out" in line]
+    assert told.startswith("warning: ")
+    assert "image 2: " in told
+
+
 def test_every_image_has_its_messages_and_times_are_those_of_the_headers(output: Path) -> None:
     contents = messages(output)
     assert {topic: len(found) for topic, found in contents.items()} == {

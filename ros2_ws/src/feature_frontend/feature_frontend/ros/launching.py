@@ -23,6 +23,8 @@ from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.ros.launch_arguments import Argument, Launched
+from feature_frontend.runtime.files import user_path
+from feature_frontend.runtime.text import quoted
 
 __all__ = [
     "SIDES",
@@ -263,11 +265,12 @@ def find_params_file(name: str) -> str:
 
     launch_ros itself only warns of a missing one and starts the node with its defaults.
     """
-    for path in (Path(name).expanduser(), config_file(name)):
-        if path.is_file():
+    for path in (user_path(name), config_file(name)):
+        # Not `Path.is_file`, which raises for names that no file can have.
+        if os.path.isfile(path):
             return str(path)
     shipped = sorted(path.name for path in config_file("").glob("*.yaml"))
-    msg = f"no parameter file {name!r}; expected a path or one of {', '.join(shipped)}"
+    msg = f"no parameter file {quoted(name)}; expected a path or one of {', '.join(shipped)}"
     raise SettingsError(msg)
 
 

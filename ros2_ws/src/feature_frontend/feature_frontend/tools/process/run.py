@@ -22,6 +22,7 @@ from feature_frontend_msgs.msg import FrameStatus
 import feature_frontend
 from feature_frontend.calibration_file import file_and_camera, read_calibration_file
 from feature_frontend.errors import FeatureFrontendError, SettingsError, SnapshotError, SourceError
+from feature_frontend.extractors.weights_file import file_sha256
 from feature_frontend.frontend import Frontend, FrontendState
 from feature_frontend.media import PlaybackSettings, Source
 from feature_frontend.media.frame import LostImages
@@ -36,7 +37,7 @@ from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.result_topics import ResultTopics
 from feature_frontend.ros.run_identity import run_id_of
 from feature_frontend.ros.status import BookState, StatusBook
-from feature_frontend.runtime.files import open_regular_file
+from feature_frontend.runtime.files import user_path
 from feature_frontend.settings import Settings
 from feature_frontend.snapshot import pack, require, unpack
 from feature_frontend.tools.bag_writer import check_path
@@ -357,6 +358,8 @@ class _Logger:
     def error(self, text: str, **_options: object) -> None:
         self._reporter.say(f"warning: {self.where}: {text}")
 
+    warning = info = error
+
 
 def _always() -> bool:
     return True
@@ -444,8 +447,7 @@ def _run_id(job: Mapping[str, object], source: str) -> int:
 
 def _file_digest(path: str) -> str:
     try:
-        with open_regular_file(Path(path).expanduser()) as file:
-            return hashlib.sha256(file.read()).hexdigest()
+        return file_sha256(user_path(path))
     except OSError as error:
         msg = f"{path} cannot be read: {error.strerror or error}"
         raise FeatureFrontendError(msg) from error

@@ -120,6 +120,12 @@ def test_nothing_reads_objects_from_a_file() -> None:
     assert not found
 
 
+def test_homes_of_users_are_looked_up_by_what_never_raises() -> None:
+    # `Path.expanduser` raises RuntimeError for the home of nobody: `runtime/files.user_path` is for that.
+    raising = re.compile(r"(?<!os\.path)\.expanduser\(")
+    assert not [path.name for path in sorted(_MODULE.rglob("*.py")) if raising.search(path.read_text(encoding="utf-8"))]
+
+
 def test_no_file_is_long_without_a_reason() -> None:
     folders = (REPOSITORY / "ros2_ws" / "src", *(REPOSITORY / name for name in ("examples", "scripts", "tests")))
     long_files = {

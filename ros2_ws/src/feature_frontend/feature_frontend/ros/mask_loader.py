@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend.errors import FeatureFrontendError, SettingsError
+from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.mask_file import read_mask_file
 from feature_frontend.ros.background_loader import BackgroundLoader
-from feature_frontend.runtime.files import open_regular_file, user_path
-from feature_frontend.runtime.text import quoted, short_text
+from feature_frontend.runtime.text import short_text
 
-__all__ = ["LoadedMask", "MaskLoader", "check_mask_path"]
+__all__ = ["LoadedMask", "MaskLoader"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,22 +41,6 @@ class MaskLoader(BackgroundLoader[str, LoadedMask]):
 
     def __init__(self, on_done: Callable[[], object], max_pixels: Callable[[], int]) -> None:
         super().__init__("mask-loader", lambda path: _load(path, max_pixels()), on_done)
-
-
-def check_mask_path(path: str) -> None:
-    """Accepts a path at which there is a file; what is in it, only reading tells.
-
-    Raises:
-        SettingsError: There is none that can be opened.
-    """
-    try:
-        open_regular_file(user_path(path)).close()
-    except OSError as error:
-        msg = (
-            f"parameter mask_path is {quoted(path)}, where there is no file; expected a PNG of the images' size, or "
-            f"'': {error.strerror or error}"
-        )
-        raise SettingsError(msg) from error
 
 
 def _load(path: str, max_pixels: int) -> LoadedMask:

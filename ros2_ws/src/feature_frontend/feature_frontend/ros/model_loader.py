@@ -6,12 +6,11 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from feature_frontend.errors import FeatureFrontendError, SettingsError
+from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.extractors.extractor import resolve_device
 from feature_frontend.frontend import Frontend
 from feature_frontend.ros.background_loader import BackgroundLoader
-from feature_frontend.runtime.files import open_regular_file, user_path
-from feature_frontend.runtime.text import quoted
+from feature_frontend.ros.parameters import check_file
 from feature_frontend.settings import PARAMETERS, Settings
 
 __all__ = [
@@ -46,14 +45,7 @@ def check_model(settings: Settings) -> None:
     """
     resolve_device(settings.device)
     if settings.weights_path:
-        try:
-            open_regular_file(user_path(settings.weights_path)).close()
-        except OSError as error:
-            msg = (
-                f"parameter weights_path is {quoted(settings.weights_path)}; expected a file of weights that exists "
-                f"here: {error.strerror or error}"
-            )
-            raise SettingsError(msg) from error
+        check_file("weights_path", settings.weights_path, "a file of weights on the node's machine")
 
 
 def names_left_weights(settings: Settings, model: Settings) -> bool:

@@ -32,7 +32,7 @@ from feature_frontend.ros.frame_store import FrameStore
 from feature_frontend.ros.frame_worker import WARM_UP_SIZE, Frame, FrameWorker
 from feature_frontend.ros.guarded_node import GuardedNode
 from feature_frontend.ros.image_input import cut_frame_id, subscribe_to_images
-from feature_frontend.ros.mask_loader import LoadedMask, MaskLoader, check_mask_path
+from feature_frontend.ros.mask_loader import LoadedMask, MaskLoader
 from feature_frontend.ros.mask_topic import MaskTopic, TopicMask
 from feature_frontend.ros.match_service import MatchService
 from feature_frontend.ros.message_encoding import stamp_to_ns
@@ -45,7 +45,7 @@ from feature_frontend.ros.model_loader import (
     names_left_weights,
     with_model_of,
 )
-from feature_frontend.ros.parameters import changed_settings, declare_parameters, read_settings, settable
+from feature_frontend.ros.parameters import changed_settings, check_file, declare_parameters, read_settings, settable
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.reset import offer_reset
 from feature_frontend.ros.result_topics import ResultTopics
@@ -289,7 +289,7 @@ class FrontendNode(GuardedNode):
             if not is_same_model(settings, self._model):
                 check_model(settings)
             if settings.mask_path not in {"", self._mask_path}:
-                check_mask_path(settings.mask_path)
+                check_file("mask_path", settings.mask_path, "a PNG of the images' size, or ''")
         except SettingsError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self._parameters_set.trigger()

@@ -13,9 +13,11 @@ from rclpy.parameter import Parameter
 from feature_frontend.errors import SettingsError
 from feature_frontend.parameter_file import parameter_sections, unused_names, what_has_no_effect
 from feature_frontend.parameter_record import ParameterRecord
+from feature_frontend.runtime.files import open_regular_file, user_path
+from feature_frontend.runtime.text import quoted
 from feature_frontend.settings import PARAMETERS, Settings
 
-__all__ = ["changed_settings", "declare_parameters", "describe", "read_settings", "settable"]
+__all__ = ["changed_settings", "check_file", "declare_parameters", "describe", "read_settings", "settable"]
 
 
 def describe(record: ParameterRecord) -> ParameterDescriptor:
@@ -35,6 +37,21 @@ def describe(record: ParameterRecord) -> ParameterDescriptor:
             steps = IntegerRange(from_value=int(record.minimum), to_value=int(record.maximum), step=1)
             descriptor.integer_range = [steps]
     return descriptor
+
+
+def check_file(name: str, path: str, expected: str) -> None:
+    """Accepts a parameter that names a file which can be opened; what is in it, only reading tells.
+
+    Raises:
+        SettingsError: It cannot, or is no regular file; `expected` is what belongs there.
+    """
+    try:
+        open_regular_file(user_path(path)).close()
+    except OSError as error:
+        is_missing = isinstance(error, FileNotFoundError)
+        reason = "where there is no file" if is_missing else f"which cannot be opened ({error.strerror or error})"
+        msg = f"parameter {name} is {quoted(path)}, {reason}; expected {expected}"
+        raise SettingsError(msg) from error
 
 
 def declare_parameters(node: Node, arguments: Sequence[str] = ()) -> Settings:

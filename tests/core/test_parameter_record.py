@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.nearest_name import nearest_name
+from feature_frontend.runtime.nearest_name import nearest_name
 from feature_frontend.settings import PARAMETERS
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.nearest_name import nearest_name
+from feature_frontend.runtime.nearest_name import nearest_name
 from feature_frontend.runtime.text import printable, quoted, shown
 from feature_frontend.settings import PARAMETERS
 from feature_frontend.yaml_text import YamlTextError, parse_yaml, read_small_text

@@ -27,8 +27,8 @@ from launch.utilities import normalize_to_list_of_substitutions, perform_substit
 from launch_ros.descriptions import Parameter
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.nearest_name import nearest_name
 from feature_frontend.parameter_record import ParameterRecord
+from feature_frontend.runtime.nearest_name import nearest_name
 
 __all__ = ["Argument", "Launched", "launch_description", "parameter_records"]
 

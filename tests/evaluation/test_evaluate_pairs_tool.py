@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from feature_frontend.tools.arguments import INCOMPLETE
 from feature_frontend.tools.demo.sequence import render_sequence
 from feature_frontend.tools.evaluate import main
 
@@ -53,3 +54,17 @@ def test_what_cannot_be_measured_is_one_line(
         shutil.copy(path, bare)
     assert main(["pairs", str(bare), "--gaps", "1", *output]) == 1
     assert "error: bare has no two images 1 frames apart" in capsys.readouterr().err
+
+
+def test_a_lost_image_is_told_and_changes_the_exit_status(
+    rendered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hall = tmp_path / "hall"
+    shutil.copytree(rendered, hall)
+    last = sorted(hall.glob("*.png"))[-1]
+    last.write_bytes(last.read_bytes()[:5000])
+    arguments = ["--gaps", "1", "--methods", "orb", "--output", str(tmp_path / "out")]
+    assert main(["pairs", str(hall), *arguments]) == INCOMPLETE
+    assert last.name in capsys.readouterr().err
+    (results,) = json.loads((tmp_path / "out" / "pairs.json").read_text())["sequences"].values()
+    assert [one["pairs"] for one in results] == [2]

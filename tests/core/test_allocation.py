@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from feature_frontend.allocation import SlackKeeper
 from tests.conftest import REPOSITORY
 
 _SCRIPT = """
@@ -135,3 +136,25 @@ print(first, second, resident_mib() - before)
     assert 50 < first < 140
     assert abs(second) < 1
     assert left < 0
+
+
+def test_slack_is_reserved_for_what_stays() -> None:
+    reserved: list[str] = []
+    keeper = SlackKeeper(lambda: reserved.append(""))
+    camera, stray = (480, 640), (2000, 2000)
+    for _ in range(3):
+        assert not reserved
+        keeper.note("model", camera)
+    assert len(reserved) == 1
+    # A few images of another size, again and again, change nothing.
+    for _ in range(20):
+        for size in (*[stray] * 29, *[camera] * 3):
+            keeper.note("model", size)
+    assert len(reserved) == 1
+    for _ in range(60):
+        keeper.note("model", stray)
+    assert len(reserved) == 2
+    # Another model is chosen by whoever may, and acts at once.
+    for _ in range(3):
+        keeper.note("other", stray)
+    assert len(reserved) == 3

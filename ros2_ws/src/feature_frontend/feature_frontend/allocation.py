@@ -5,8 +5,15 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Callable, Hashable
 
-__all__ = ["give_back_freed_memory", "keep_freed_memory", "reserve_slack", "restart_without_thread_caches"]
+__all__ = [
+    "SlackKeeper",
+    "give_back_freed_memory",
+    "keep_freed_memory",
+    "reserve_slack",
+    "restart_without_thread_caches",
+]
 
 # glibc's <malloc.h>.
 _M_MXFAST = 1
@@ -15,6 +22,8 @@ _M_MMAP_MAX = -4
 _M_ARENA_MAX = -8
 _KEPT_BYTES = 2**30
 _MOST_SLACK_BYTES = 2**28
+# In a row, of one model and size: until all that a frame needs has been asked for; until another size is here to stay.
+_SETTLED_FRAMES, _RESIZED_FRAMES = 3, 30
 _WITHOUT_THREAD_CACHES = "glibc.malloc.tcache_count=0"
 
 
@@ -113,6 +122,33 @@ def reserve_slack() -> int:
     library.free(block)
     _Heap.slack = slack
     return int(library.mallinfo2().arena - before.arena)
+
+
+class SlackKeeper:
+    """Reserves slack once all that a frame needs has been asked for, and again where that changes.
+
+    A few images of another size, from a second camera or an attacker, are no change: what they leave is not what a
+    frame needs. Not thread-safe.
+
+    Args:
+        reserve: Called where slack is due.
+    """
+
+    def __init__(self, reserve: Callable[[], object] = reserve_slack) -> None:
+        self._reserve = reserve
+        self._latest: tuple[Hashable, Hashable] | None = None
+        self._reserved_for: tuple[Hashable, Hashable] | None = None
+        self._count = 0
+
+    def note(self, model: Hashable, size: Hashable) -> None:
+        """Takes note of a frame processed by `model`, of an image of `size`."""
+        kind = model, size
+        self._count = self._count + 1 if kind == self._latest else 1
+        self._latest = kind
+        is_other_size = self._reserved_for is not None and self._reserved_for[0] == model
+        if kind != self._reserved_for and self._count == (_RESIZED_FRAMES if is_other_size else _SETTLED_FRAMES):
+            self._reserve()
+            self._reserved_for = kind
 
 
 def give_back_freed_memory() -> bool:

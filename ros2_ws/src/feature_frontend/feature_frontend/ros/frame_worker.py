@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from feature_frontend.allocation import reserve_slack
+from feature_frontend.allocation import SlackKeeper
 from feature_frontend.epipolar_check import check_frame
 from feature_frontend.errors import DamagedImageError, FeatureFrontendError, ImageError
 from feature_frontend.extractors.extractor import Mask
@@ -46,7 +46,6 @@ Uint8Array = npt.NDArray[np.uint8]
 _MS_PER_S = 1e3
 _LOG_S = 5.0
 _NS_PER_S = 1_000_000_000
-_SETTLED_FRAMES = 3  # of one model and size, until all that a frame needs has been asked for
 
 
 @dataclass(frozen=True)
@@ -199,19 +198,15 @@ class FrameWorker:
                 self._note_failure("a change between two frames", error)
 
     def _work(self, queue: FrameQueue[Frame]) -> None:
-        settled, count, reserved_for = None, 0, None
+        slack = SlackKeeper()
         while (frame := queue.get()) is not None:
             try:
                 if not self.process(frame):
                     return
                 extractor = self._frontend.extractor
-                kind = extractor.identity, extractor.execution, self.image_size
-                settled, count = kind, count + 1 if kind == settled else 1
                 # On a GPU the maps are not in this heap, and a Jetson's memory is the GPU's, too.
-                # Not again after a stray image of another size, which would take for a frame's need what that one left.
-                if count == _SETTLED_FRAMES and kind != reserved_for and extractor.device.type == "cpu":
-                    reserve_slack()
-                    reserved_for = kind
+                if extractor.device.type == "cpu":
+                    slack.note((extractor.identity, extractor.execution), self.image_size)
             except Exception as error:
                 # Not even a refusal could be published; the frames that follow may be luckier.
                 if not self._is_ros_up() or self._note_failure is None:

@@ -180,7 +180,11 @@ def test_all_changes_or_none(running: tuple[RunningNode, Remote, Stream]) -> Non
         ("ratio_threshold", 7.0, "out of range"),
         ("extractor", "superglue", "parameter extractor is 'superglue'; expected one of aliked-t16"),
         ("device", "cuda:99", "parameter device is 'cuda:99'; expected one of auto, cpu"),
-        ("weights_path", "/no/such/file", "parameter weights_path is '/no/such/file'; expected a file of weights"),
+        (
+            "weights_path",
+            "/no/such/file",
+            "parameter weights_path is '/no/such/file', where there is no file; expected a file of weights",
+        ),
         ("queue_policy", "newest", "read-only"),
         ("max_num_keypoints", "many", "Wrong parameter type"),
     ):

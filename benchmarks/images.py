@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.types import Canvas, Size
 from feature_frontend.errors import SourceError
-from feature_frontend.media.source import open_source
+from feature_frontend.sources.registry import open_source
 
 __all__ = ["REPOSITORY", "Frames", "load_frames", "resized"]
 

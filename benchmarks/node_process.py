@@ -24,10 +24,10 @@ from benchmarks.images import REPOSITORY
 from benchmarks.spinning_node import SpinningNode
 from benchmarks.types import Canvas
 from feature_frontend.errors import FeatureFrontendError
-from feature_frontend.ros.image_conversion import array_to_image
-from feature_frontend.ros.message_encoding import stamp_from_ns, stamp_to_ns
+from feature_frontend.ros.input.image_conversion import array_to_image
 from feature_frontend.ros.own_domain import own_domain
 from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.stamps import stamp_from_ns, stamp_to_ns
 
 __all__ = ["NS_PER_MS", "Client", "NodeProcess", "ros_environment"]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import feature_frontend.ros.node as node_module
 from feature_frontend.ros.main import main
-from feature_frontend.ros.message_encoding import stamp_to_ns
+from feature_frontend.ros.stamps import stamp_to_ns
 
 _points: dict[int, dict[str, int]] = defaultdict(dict)
 

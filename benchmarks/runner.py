@@ -23,11 +23,11 @@ from benchmarks.report import Run, write_report
 from benchmarks.suites import DEFAULT_SUITES, SUITES
 from benchmarks.tables import render
 from benchmarks.types import Options, Size, SuiteResult
-from feature_frontend.allocation import keep_freed_memory
 from feature_frontend.errors import FeatureFrontendError, SettingsError
-from feature_frontend.extractors.extractor import resolve_device
 from feature_frontend.extractors.registry import EXTRACTORS
-from feature_frontend.tools.arguments import above_zero, natural, positive
+from feature_frontend.runtime.device import resolve_device
+from feature_frontend.runtime.heap import keep_freed_memory
+from feature_frontend.tools.common.arguments import above_zero, natural, positive
 
 __all__ = ["SuiteModule", "load_suite", "main"]
 

@@ -14,9 +14,10 @@ import torch
 
 from benchmarks.types import Canvas, Options
 from feature_frontend.errors import WeightsError, WeightsUnavailableError
-from feature_frontend.extractors.extractor import Extractor, resolve_device
+from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.extractors.registry import EXTRACTORS
-from feature_frontend.extractors.weights import FoundWeights, ensure_weights
+from feature_frontend.models.weights import FoundWeights, ensure_weights
+from feature_frontend.runtime.device import resolve_device
 from feature_frontend.settings import ExtractionSettings
 
 __all__ = [

@@ -13,7 +13,8 @@ from benchmarks.engines.extraction import Found, KorniaEngine, NetworkEngine
 from benchmarks.engines.matching import Pairs
 from benchmarks.types import Canvas
 from feature_frontend.api import load_matcher
-from feature_frontend.pairing import Pair, make_pairing
+from feature_frontend.pipeline.base import Pair
+from feature_frontend.pipeline.factory import make_pairing
 
 __all__ = ["FrameEngine", "KorniaFrames", "OwnFrames"]
 

@@ -15,7 +15,7 @@ import torch
 from benchmarks.engines.extraction import has_kornia
 from benchmarks.types import Options
 from feature_frontend.api import load_matcher
-from feature_frontend.extractors.extractor import resolve_device
+from feature_frontend.runtime.device import resolve_device
 from feature_frontend.types import Features
 
 __all__ = ["ENGINES", "MatchingEngine", "MatchingInput", "Pairs", "load_engines"]

@@ -10,12 +10,12 @@ import torch
 
 from benchmarks.engines.extraction import NetworkEngine
 from benchmarks.types import Canvas
-from feature_frontend.coordinates import padding_to_multiple
-from feature_frontend.extractors.aliked import Aliked
 from feature_frontend.extractors.base import DetectionOptions
-from feature_frontend.extractors.fast_aliked import FastAliked
-from feature_frontend.extractors.layers.keypoint_detection import detect_keypoints, detect_padded
-from feature_frontend.preprocessing import check_image, grey_range, images_to_batch
+from feature_frontend.extractors.networks.aliked import Aliked
+from feature_frontend.extractors.networks.aliked_inference import FastAliked
+from feature_frontend.extractors.networks.layers.keypoint_detection import detect_keypoints, detect_padded
+from feature_frontend.image.preprocessing import check_image, grey_range, images_to_batch
+from feature_frontend.image.resize import padding_to_multiple
 
 __all__ = ["STAGES", "stage_calls"]
 

@@ -19,7 +19,8 @@ from benchmarks.tables import TIMING_COLUMNS, timing_cells
 from benchmarks.ties import TIE, PairDifference, compare_pairs
 from benchmarks.types import Canvas, Options, SuiteResult, Table, Timing
 from feature_frontend.errors import FeatureFrontendError, WeightsUnavailableError
-from feature_frontend.extractors.extractor import Extractor, resolve_device
+from feature_frontend.extractors.extractor import Extractor
+from feature_frontend.runtime.device import resolve_device
 from feature_frontend.settings import ExtractionSettings
 from feature_frontend.types import Features
 

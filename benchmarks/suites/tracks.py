@@ -13,8 +13,8 @@ from benchmarks.measure import interleave, synchronizer
 from benchmarks.ratios import CONFIDENCE, median_interval
 from benchmarks.tables import TIMING_COLUMNS, timing_cells
 from benchmarks.types import Options, SuiteResult, Table, Timing
-from feature_frontend.evaluation.sequence_baselines import LucasKanadeSequence
-from feature_frontend.frontend import Frontend
+from feature_frontend.evaluation.tracks.baselines import LucasKanadeSequence
+from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.settings import Settings
 from feature_frontend.types import Tracks
 

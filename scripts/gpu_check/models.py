@@ -11,8 +11,9 @@ import torch
 from benchmarks.engines.extraction import has_kornia, plain_extractor
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.extractors.registry import EXTRACTORS
-from feature_frontend.extractors.weights import WEIGHTS, FoundWeights, find_weights
-from feature_frontend.recording import EagerRecorder
+from feature_frontend.models.catalog import WEIGHTS
+from feature_frontend.models.weights import FoundWeights, find_weights
+from feature_frontend.runtime.cuda_graphs import EagerRecorder
 from feature_frontend.settings import ExtractionSettings, Settings
 from scripts.gpu_check.step import Context, LeftOutError
 

@@ -13,12 +13,12 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from benchmarks.node_process import NodeProcess, ros_environment
 from benchmarks.spinning_node import SpinningNode
 from benchmarks.types import Canvas
-from feature_frontend.calibration import CameraCalibration
+from feature_frontend.camera.calibration import CameraCalibration
 from feature_frontend.errors import FeatureFrontendError
-from feature_frontend.ros.camera_info import camera_info_message
-from feature_frontend.ros.image_conversion import array_to_image
-from feature_frontend.ros.message_encoding import stamp_from_ns, stamp_to_ns
+from feature_frontend.ros.input.camera_info import camera_info_message
+from feature_frontend.ros.input.image_conversion import array_to_image
 from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.stamps import stamp_from_ns, stamp_to_ns
 
 __all__ = ["StereoClient"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from feature_frontend.download.package_index import Wheel
+from feature_frontend.models.catalog import Wheel
 
 MEMBER = "pack/net.pth"
 CONTENT = np.random.default_rng(0).bytes(70_000)

@@ -31,7 +31,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from feature_frontend.recording import EagerRecorder, Recording, tensors_of
+from feature_frontend.runtime.cuda_graphs import EagerRecorder, Recording, tensors_of
 
 __all__ = ["Forbidden", "RehearsalRecorder", "check_capturable"]
 

@@ -9,11 +9,11 @@ from typing import cast
 import torch
 
 from feature_frontend.api import load_extractor
-from feature_frontend.extractors.aliked import ALIKED_CONFIGS, Aliked
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.extractors.fast_aliked import FastAliked
+from feature_frontend.extractors.networks.aliked import ALIKED_CONFIGS, Aliked
+from feature_frontend.extractors.networks.aliked_inference import FastAliked
 from feature_frontend.matchers.lightglue import build_lightglue
-from feature_frontend.recording import Recorder
+from feature_frontend.runtime.cuda_graphs import Recorder
 from feature_frontend.settings import Settings
 
 __all__ = ["IDENTITY", "recorded_extractor", "save_lightglue", "seeded_extractor", "seeded_network"]

@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
-from feature_frontend.allocation import SlackKeeper
+from feature_frontend.runtime.heap import SlackKeeper
 from tests.conftest import REPOSITORY
 
 _SCRIPT = """
 import resource
-from feature_frontend.allocation import keep_freed_memory
+from feature_frontend.runtime.heap import keep_freed_memory
 kept = keep_freed_memory()
 import numpy as np
 for _ in range(3):
@@ -55,7 +55,7 @@ def test_a_setting_of_the_user_stays_in_force(variable: tuple[str, str]) -> None
 
 _CACHES_SCRIPT = """
 import ctypes, os, sys
-from feature_frontend.allocation import keep_freed_memory, restart_without_thread_caches
+from feature_frontend.runtime.heap import keep_freed_memory, restart_without_thread_caches
 started_as = os.environ.setdefault("STARTED_AS", str(os.getpid()))
 restart_without_thread_caches()
 keep_freed_memory()
@@ -94,7 +94,7 @@ def test_no_thread_keeps_small_blocks_for_itself(variables: dict[str, str], cach
 def test_kept_memory_goes_back_on_request() -> None:
     script = """
 import numpy as np
-from feature_frontend.allocation import give_back_freed_memory, keep_freed_memory
+from feature_frontend.runtime.heap import give_back_freed_memory, keep_freed_memory
 from tests.memory import resident_mib
 keep_freed_memory()
 blocks = [np.ones(8_000_000, np.uint8) for _ in range(20)]
@@ -113,7 +113,7 @@ print(kept - resident_mib())
 def test_slack_is_reserved_once() -> None:
     script = """
 import numpy as np
-from feature_frontend.allocation import give_back_freed_memory, keep_freed_memory, reserve_slack
+from feature_frontend.runtime.heap import give_back_freed_memory, keep_freed_memory, reserve_slack
 from tests.memory import resident_mib
 assert reserve_slack() == 0
 keep_freed_memory()

@@ -77,7 +77,7 @@ def test_the_core_runs_without_ros() -> None:
         ".".join(("feature_frontend", *path.relative_to(_MODULE).with_suffix("").parts)).removesuffix(".__init__")
         for path in _core_files()
     ]
-    assert "feature_frontend.frontend" in modules
+    assert "feature_frontend.pipeline.frontend" in modules
     code = _BLOCKED_IMPORT.format(blocked=_ROS_PACKAGES, modules=modules)
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=_MODULE.parent, capture_output=True, text=True, check=False

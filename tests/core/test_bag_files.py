@@ -15,11 +15,11 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from feature_frontend.errors import SourceError
-from feature_frontend.media import open_source
-from feature_frontend.media.bag import BagSource, is_bag
-from feature_frontend.media.frame import UnreadableFrame
-from feature_frontend.media.source import missing_of
-from feature_frontend.sources.bag import Bag
+from feature_frontend.sources import open_source
+from feature_frontend.sources.bag import BagSource, is_bag
+from feature_frontend.sources.bags.sequence import Bag
+from feature_frontend.sources.base import UnreadableFrame
+from feature_frontend.sources.registry import missing_of
 from tests.core.bag_damage import IMAGE, STORE, Recording, image, recordings, write_files
 from tests.core.mcap_writer import SECOND, mcap
 from tests.core.test_damaged_bags import delivered

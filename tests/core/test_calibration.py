@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from feature_frontend.calibration import CameraCalibration, RegionOfInterest, normalize_points
+from feature_frontend.camera.calibration import CameraCalibration, RegionOfInterest, normalize_points
 from feature_frontend.errors import CalibrationError
 from feature_frontend.stereo.rig import StereoRig
 

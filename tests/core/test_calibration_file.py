@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from feature_frontend.calibration import CameraCalibration, RegionOfInterest
-from feature_frontend.calibration_file import read_calibration_file
+from feature_frontend.camera.calibration import CameraCalibration, RegionOfInterest
+from feature_frontend.camera.calibration_file import read_calibration_file
 from feature_frontend.errors import CalibrationError
 
 # As camera_calibration's cameracalibrator writes it.

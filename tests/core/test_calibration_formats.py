@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from feature_frontend.calibration import CameraCalibration, normalize_points
-from feature_frontend.calibration_file import read_calibration_file
+from feature_frontend.camera.calibration import CameraCalibration, normalize_points
+from feature_frontend.camera.calibration_file import read_calibration_file
 from feature_frontend.errors import CalibrationError
-from feature_frontend.yaml_text import MAX_BYTES
+from feature_frontend.system.yaml_text import MAX_BYTES
 
 _MATRIX = (458.654, 0.0, 367.215, 0.0, 457.296, 248.375, 0.0, 0.0, 1.0)
 _RADTAN = (-0.28340811, 0.07395907, 0.00019359, 0.0000176)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from feature_frontend.calibration import CameraCalibration, normalize_points
+from feature_frontend.camera.calibration import CameraCalibration, normalize_points
 from feature_frontend.camera.models import MODEL_NAMES, canonical_distortion
 from feature_frontend.errors import CalibrationError
 

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from feature_frontend import Features, load_extractor, load_matcher
-from feature_frontend.coordinates import Resize
 from feature_frontend.errors import SettingsError
-from feature_frontend.extractors.classical import CLASSICAL_CONFIGS, OPENCV, ClassicalConfig, PointDetector
-from feature_frontend.frontend import FrameState, Frontend
-from feature_frontend.preprocessing import images_to_batch, resize_tensor
+from feature_frontend.extractors.networks.opencv_sift import CLASSICAL_CONFIGS, OPENCV, ClassicalConfig, PointDetector
+from feature_frontend.image.preprocessing import images_to_batch, resize_tensor
+from feature_frontend.image.resize import Resize
+from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.settings import Settings
+from feature_frontend.types import FrameState
 
 Uint8Array = npt.NDArray[np.uint8]
 _FRAME_NS = 100_000_000

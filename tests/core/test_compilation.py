@@ -19,7 +19,7 @@ from feature_frontend.api import load_extractor
 from feature_frontend.extractors import compilation
 from feature_frontend.extractors.compilation import BackgroundCompiler
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.extractors.fast_aliked import FastAliked
+from feature_frontend.extractors.networks.aliked_inference import FastAliked
 from feature_frontend.settings import Settings
 from tests.core.seeded import seeded_network
 

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from feature_frontend.compressed_image import decode_compressed_image
 from feature_frontend.errors import ImageError
-from feature_frontend.intensity import IntensityRange
+from feature_frontend.image.compressed import decode_compressed_image
+from feature_frontend.image.intensity import IntensityRange
 from tests.image_messages import mosaic
 from tests.memory import peak_mib
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from feature_frontend.coordinates import Resize, network_size, padding_to_multiple
-from feature_frontend.preprocessing import images_to_batch, resize_tensor
+from feature_frontend.image.preprocessing import images_to_batch, resize_tensor
+from feature_frontend.image.resize import Resize, network_size, padding_to_multiple
 
 
 def test_convention_resize_maps_image_edges_onto_image_edges() -> None:

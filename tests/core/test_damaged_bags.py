@@ -8,9 +8,9 @@ import pytest
 pytest.importorskip("rosbags", reason="needs the Python package rosbags")
 
 from feature_frontend.errors import SourceError
-from feature_frontend.media.bag import BagImage, BagSource
-from feature_frontend.media.frame import LostImages, UnreadableFrame
-from feature_frontend.media.source import missing_of
+from feature_frontend.sources.bag import BagImage, BagSource
+from feature_frontend.sources.base import LostImages, UnreadableFrame
+from feature_frontend.sources.registry import missing_of
 from tests.campaign import Campaign
 from tests.core.bag_damage import IMAGE, STORE, STORE1, Files, Recording, damage, recordings, whole_images, write_files
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from feature_frontend.calibration import CameraCalibration, normalize_points
-from feature_frontend.distortion import MAX_ANGLE_DEG, lens_of
+from feature_frontend.camera.calibration import CameraCalibration, normalize_points
+from feature_frontend.camera.distortion import MAX_ANGLE_DEG, lens_of
 from tests import tolerances
 
 FloatArray = npt.NDArray[np.float64]

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from feature_frontend.encodings import ENCODINGS, decode_image
 from feature_frontend.errors import ImageError
-from feature_frontend.intensity import IntensityRange
+from feature_frontend.image.encodings import ENCODINGS, decode_image
+from feature_frontend.image.intensity import IntensityRange
 from tests.image_messages import RawImage, mosaic, raw_image, to_nv12, to_yuyv
 
 Uint8Array = npt.NDArray[np.uint8]

@@ -9,10 +9,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from feature_frontend.calibration import CameraCalibration
-from feature_frontend.epipolar_check import check_frame, check_matches
-from feature_frontend.frontend import FrameResult, FrameState, StageTimes
-from feature_frontend.rays import RayMemory
+from feature_frontend.camera.calibration import CameraCalibration
+from feature_frontend.geometry.epipolar_check import check_frame, check_matches
+from feature_frontend.geometry.rays import RayMemory
 from feature_frontend.rendering import (
     Camera,
     Quad,
@@ -25,7 +24,7 @@ from feature_frontend.rendering import (
     reproject,
 )
 from feature_frontend.settings import Settings
-from feature_frontend.types import Features, Matches, Tracks
+from feature_frontend.types import Features, FrameResult, FrameState, Matches, StageTimes, Tracks
 
 FloatArray = npt.NDArray[np.float64]
 

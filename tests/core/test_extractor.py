@@ -9,8 +9,9 @@ import torch
 
 from feature_frontend import Features, load_extractor
 from feature_frontend.errors import ImageError, SettingsError, WeightsError
-from feature_frontend.extractors.aliked import ALIKED_CONFIGS, Aliked
-from feature_frontend.extractors.extractor import Extractor, resolve_device
+from feature_frontend.extractors.extractor import Extractor
+from feature_frontend.extractors.networks.aliked import ALIKED_CONFIGS, Aliked
+from feature_frontend.runtime.device import resolve_device
 from feature_frontend.settings import Settings
 from tests.core.seeded import IDENTITY, seeded_extractor, seeded_network
 from tests.tolerances import REDUCED_PRECISION

@@ -9,14 +9,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from feature_frontend.coordinates import network_size
-from feature_frontend.extractors.aliked import Aliked
 from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures
 from feature_frontend.extractors.execution import PlainExecution, whole_frame
-from feature_frontend.extractors.fast_aliked import FastAliked
-from feature_frontend.extractors.layers.interpolation import corner_weights, corners_of_upsampling, weighted_row_sums
-from feature_frontend.extractors.layers.keypoint_detection import maximum_filter, suppress_non_maxima
-from feature_frontend.extractors.layers.sampling import sample_bilinear
+from feature_frontend.extractors.networks.aliked import Aliked
+from feature_frontend.extractors.networks.aliked_inference import FastAliked
+from feature_frontend.extractors.networks.layers.interpolation import (
+    corner_weights,
+    corners_of_upsampling,
+    weighted_row_sums,
+)
+from feature_frontend.extractors.networks.layers.keypoint_detection import maximum_filter, suppress_non_maxima
+from feature_frontend.extractors.networks.layers.sampling import sample_bilinear
+from feature_frontend.image.resize import network_size
 from tests.core.seeded import seeded_network
 
 Uint8Array = npt.NDArray[np.uint8]

@@ -13,10 +13,11 @@ import torch
 
 from feature_frontend import Features, Matches
 from feature_frontend.errors import ImageError
-from feature_frontend.frame_queue import FrameQueue
-from feature_frontend.frontend import FrameState, Frontend
+from feature_frontend.pipeline.frontend import Frontend
+from feature_frontend.runtime.frame_queue import FrameQueue
 from feature_frontend.settings import Settings
-from feature_frontend.tracker import ChainTracker
+from feature_frontend.tracking.track_table import ChainTracker
+from feature_frontend.types import FrameState
 from tests.core.seeded import seeded_extractor
 
 Uint8Array = npt.NDArray[np.uint8]

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from feature_frontend.frontend import FrameState
-from feature_frontend.health import SILENCE_S, WINDOW_S, FrameFacts, Health, HealthWindow, Level, assess
+from feature_frontend.runtime.health import SILENCE_S, WINDOW_S, FrameFacts, Health, HealthWindow, Level, assess
+from feature_frontend.types import FrameState
 
 _GOOD = Health(
     silence_s=0.1,

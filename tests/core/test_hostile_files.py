@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from feature_frontend.errors import SettingsError, WeightsError
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.extractors.weights import WEIGHTS, find_weights, own_weights
+from feature_frontend.models.catalog import WEIGHTS
+from feature_frontend.models.weights import find_weights, own_weights
 from feature_frontend.settings import PARAMETERS, ExtractionSettings, Settings
 from tests.campaign import Campaign
 from tests.generated import damaged_files, for_each

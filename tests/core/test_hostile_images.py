@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from feature_frontend.encodings import MAX_IMAGE_PIXELS
 from feature_frontend.errors import ImageError
 from feature_frontend.image.headers import read_header
 from feature_frontend.image.image_file import decode_stored
 from feature_frontend.image.image_header import live_decoding_ms
-from feature_frontend.runtime import c_stderr
+from feature_frontend.image.limits import MAX_IMAGE_PIXELS
+from feature_frontend.system import c_stderr
 from tests.conftest import REPOSITORY
 from tests.image_files import damaged_corpus, encoded, jpeg_by_hand, png_by_hand, png_chunk
 from tests.memory import peak_mib

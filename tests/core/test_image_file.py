@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_frontend.encodings import encoding_of, image_samples
 from feature_frontend.errors import FeatureFrontendError, ImageError
+from feature_frontend.image.encodings import encoding_of, image_samples
 from feature_frontend.image.headers import is_deep_grey
 from feature_frontend.image.image_file import encode_file, read_image_file
-from feature_frontend.intensity import INTENSITY_MODES, IntensityRange
-from feature_frontend.runtime.files import readable_name
+from feature_frontend.image.intensity import INTENSITY_MODES, IntensityRange
+from feature_frontend.system.files import readable_name
 from tests.image_files import LOSSLESS, encoded, tiff, with_orientation
 from tests.image_messages import raw_image
 
@@ -208,6 +208,6 @@ def test_a_name_that_is_no_utf8_is_read_written_and_printed(tmp_path: Path, phot
     assert readable_name(path.name) == r"f\xfc\xb5r.png"
     assert readable_name("für.png") == "für.png"
     assert str(FeatureFrontendError(f"no {path.name}")) == r"no f\xfc\xb5r.png"
-    code = "import sys; from feature_frontend.runtime.files import print_any_name; print_any_name(); print(sys.argv[1])"
+    code = "import sys; from feature_frontend.system.files import print_any_name; print_any_name(); print(sys.argv[1])"
     printed = subprocess.run([sys.executable, "-c", code, path.name], capture_output=True, check=True)
     assert printed.stdout.strip() == rb"f\xfc\xb5r.png"

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from feature_frontend.intensity import INTENSITY_MODES, IntensityRange
-from feature_frontend.preprocessing import grey_range
+from feature_frontend.image.intensity import INTENSITY_MODES, IntensityRange
+from feature_frontend.image.preprocessing import grey_range
 from feature_frontend.settings import PARAMETERS
 
 Uint8Array = npt.NDArray[np.uint8]

@@ -14,21 +14,21 @@ import pytest
 import torch
 from torch import nn
 
-from feature_frontend.coordinates import Resize, network_size
 from feature_frontend.errors import MaskError, SettingsError
 from feature_frontend.extractors.base import DetectionOptions, GridOptions
-from feature_frontend.extractors.classical import CLASSICAL_CONFIGS, Classical
 from feature_frontend.extractors.compilation import BackgroundCompiler
 from feature_frontend.extractors.execution import CompiledExecution, PlainExecution, whole_frame
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.extractors.fast_aliked import FastAliked
-from feature_frontend.extractors.fast_silk import FusedSilk
-from feature_frontend.extractors.silk import SILK_CONFIGS, Silk
-from feature_frontend.frontend import FrameState, Frontend
-from feature_frontend.mask_file import read_mask_file
-from feature_frontend.preprocessing import allowed_pixels
+from feature_frontend.extractors.networks.aliked_inference import FastAliked
+from feature_frontend.extractors.networks.opencv_sift import CLASSICAL_CONFIGS, Classical
+from feature_frontend.extractors.networks.silk import SILK_CONFIGS, Silk
+from feature_frontend.extractors.networks.silk_inference import FusedSilk
+from feature_frontend.image.mask_file import read_mask_file
+from feature_frontend.image.preprocessing import allowed_pixels
+from feature_frontend.image.resize import Resize, network_size
+from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.settings import Settings
-from feature_frontend.types import Features
+from feature_frontend.types import Features, FrameState
 from tests.core.seeded import seeded_extractor, seeded_network
 
 Uint8Array = npt.NDArray[np.uint8]

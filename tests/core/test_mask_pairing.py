@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from feature_frontend.mask_pairing import MaskPairing, PairedMask
+from feature_frontend.runtime.mask_sync import MaskPairing, PairedMask
 
 _MS = 1_000_000
 _FRAME_NS = 33 * _MS

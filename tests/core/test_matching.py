@@ -13,7 +13,7 @@ import torch
 from feature_frontend import Features, load_matcher
 from feature_frontend.errors import MatchingError, SettingsError
 from feature_frontend.matchers.base import MatchingOptions, check_comparable
-from feature_frontend.matchers.mutual_nearest_neighbor import MutualNearestNeighborMatcher
+from feature_frontend.matchers.mutual_nn import MutualNearestNeighborMatcher
 from tests.conftest import REPOSITORY
 
 

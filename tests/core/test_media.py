@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pytest
 
 from feature_frontend.errors import SourceError
-from feature_frontend.intensity import IntensityRange
-from feature_frontend.media import Frame, PlaybackSettings, SourceOptions, open_source, schedule
-from feature_frontend.media.image_folder import natural_key, stamp_from_name
-from feature_frontend.media.source import missing_of
-from feature_frontend.media.webcam import WebcamSource
+from feature_frontend.image.intensity import IntensityRange
+from feature_frontend.sources import Frame, PlaybackSettings, SourceOptions, open_source, schedule
+from feature_frontend.sources.image_folder import natural_key, stamp_from_name
+from feature_frontend.sources.registry import missing_of
+from feature_frontend.sources.webcam import WebcamSource
 
 HEIGHT, WIDTH = 24, 36
 

@@ -15,8 +15,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from feature_frontend.errors import SourceError
-from feature_frontend.media import SourceOptions, open_source
-from feature_frontend.media.bag import BagSource, camera_info_topic
+from feature_frontend.sources import SourceOptions, open_source
+from feature_frontend.sources.bag import BagSource, camera_info_topic
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 TYPES = STORE.types

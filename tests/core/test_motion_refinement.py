@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from feature_frontend.motion_refinement import misfit, refine_motion, sampson_distances
-from feature_frontend.two_view import (
+from feature_frontend.geometry.pose_refinement import misfit, refine_motion, sampson_distances
+from feature_frontend.geometry.relative_pose import (
     essential_inliers,
     fundamental_matrix,
     relative_pose,

@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from feature_frontend import load_extractor, load_matcher
-from feature_frontend.coordinates import Resize
 from feature_frontend.errors import SettingsError
 from feature_frontend.extractors.base import DetectionOptions, GridOptions
 from feature_frontend.extractors.compilation import BackgroundCompiler
 from feature_frontend.extractors.execution import CompiledExecution, PlainExecution, whole_frame
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.extractors.fast_aliked import FastAliked
 from feature_frontend.extractors.multi_scale import pyramid
+from feature_frontend.extractors.networks.aliked_inference import FastAliked
 from feature_frontend.extractors.registry import EXTRACTORS
+from feature_frontend.image.resize import Resize
 from feature_frontend.settings import Settings
 from tests.core.seeded import seeded_network
 

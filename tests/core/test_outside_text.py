@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from feature_frontend.errors import FeatureFrontendError
-from feature_frontend.runtime.files import read_regular_file, user_path
-from feature_frontend.runtime.text import printable, quoted, short_text
+from feature_frontend.system.files import read_regular_file, user_path
+from feature_frontend.system.text import printable, quoted, short_text
 
 _HOSTILE = ("\x1b[2J\x1b]0;owned\x07", "\0", "\udcfc", "\ud800", "\u202egnp.exe", "a\rb", "\x85", "x" * 100_000)
 

@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from feature_frontend.errors import ImageError
-from feature_frontend.frontend import FrameResult, FrameState, Frontend
-from feature_frontend.pairing import PlainPairing, RecordedPairing, make_pairing
-from feature_frontend.recording import EagerRecorder, Recorder, make_recorder
+from feature_frontend.pipeline.cuda_graphs import RecordedPairing
+from feature_frontend.pipeline.factory import make_pairing
+from feature_frontend.pipeline.frontend import Frontend
+from feature_frontend.pipeline.plain import PlainPairing
+from feature_frontend.runtime.cuda_graphs import EagerRecorder, Recorder, make_recorder
 from feature_frontend.settings import Settings
+from feature_frontend.types import FrameResult, FrameState
 from tests.core.seeded import seeded_extractor
 
 Uint8Array = npt.NDArray[np.uint8]

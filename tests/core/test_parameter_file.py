@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.parameter_file import read_parameter_files
 from feature_frontend.settings import PARAMETERS
-from feature_frontend.yaml_text import MAX_BYTES
+from feature_frontend.settings.parameter_file import read_parameter_files
+from feature_frontend.system.yaml_text import MAX_BYTES
 
 
 def _read(folder: Path, *texts: str, node: str | None = "/frontend") -> dict[str, object]:

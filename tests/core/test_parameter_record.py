@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.runtime.nearest_name import nearest_name
 from feature_frontend.settings import PARAMETERS
+from feature_frontend.system.nearest_name import nearest_name
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

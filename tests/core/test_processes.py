@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from feature_frontend import load_extractor, load_matcher
-from feature_frontend.frontend import Frontend
+from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.settings import Settings
 
 _TIMEOUT_S = 60.0

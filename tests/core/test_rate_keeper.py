@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from feature_frontend.rate_keeper import RateKeeper, Step
+from feature_frontend.runtime.adaptive_resolution import RateKeeper, Step
 
 _PERIOD_S = 0.1
 

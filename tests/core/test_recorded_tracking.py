@@ -13,17 +13,19 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from feature_frontend.api import load_extractor, make_matcher
+from feature_frontend.api import load_extractor
 from feature_frontend.errors import ImageError
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.frontend import FrameResult, FrameState, Frontend, FrontendState
-from feature_frontend.recording import EagerRecorder
+from feature_frontend.geometry.fundamental import epipolar_residuals, fundamental_by_reweighting
+from feature_frontend.geometry.small_matrices import smallest_eigenvector, solve_symmetric
+from feature_frontend.matchers.factory import make_matcher
+from feature_frontend.pipeline.frontend import Frontend, FrontendState
+from feature_frontend.pipeline.persistent import PersistentPairing
+from feature_frontend.pipeline.persistent_cuda_graphs import RecordedPersistentPairing
+from feature_frontend.runtime.cuda_graphs import EagerRecorder
+from feature_frontend.runtime.snapshot import pack, unpack
 from feature_frontend.settings import Settings
-from feature_frontend.snapshot import pack, unpack
-from feature_frontend.tracking.epipolar_motion import epipolar_residuals, fundamental_by_reweighting
-from feature_frontend.tracking.persistent import PersistentPairing
-from feature_frontend.tracking.recorded import RecordedPersistentPairing
-from feature_frontend.tracking.small_matrices import smallest_eigenvector, solve_symmetric
+from feature_frontend.types import FrameResult, FrameState
 from tests.core.rehearsal import RehearsalRecorder
 from tests.core.seeded import recorded_extractor
 from tests.tolerances import TRACKING

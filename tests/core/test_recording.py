@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from feature_frontend.api import make_matcher
-from feature_frontend.coordinates import Resize
-from feature_frontend.recording import EagerRecorder, constants
+from feature_frontend.image.resize import Resize
+from feature_frontend.matchers.factory import make_matcher
+from feature_frontend.runtime.cuda_graphs import EagerRecorder, constants
 from feature_frontend.settings import MatchingSettings, Settings
 from tests.conftest import REPOSITORY
 from tests.core.rehearsal import Forbidden, RehearsalRecorder, check_capturable

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from feature_frontend import load_extractor
 from feature_frontend.errors import SettingsError, WeightsError
-from feature_frontend.extractors.residual import RESIDUAL_CONFIGS, Residual, fold_batch_norm
-from feature_frontend.extractors.weights import own_weights
+from feature_frontend.extractors.networks.residual_sift import RESIDUAL_CONFIGS, Residual, fold_batch_norm
+from feature_frontend.models.weights import own_weights
 
 Uint8Array = npt.NDArray[np.uint8]
 

@@ -7,7 +7,7 @@ pytest.importorskip("rosbags", reason="needs the Python package rosbags")
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from feature_frontend.sources.rosbags_workarounds import deserialize_cdr
+from feature_frontend.sources.bags.rosbags_workarounds import deserialize_cdr
 
 _IMAGE = "sensor_msgs/msg/Image"
 _TYPE = "example/msg/Ids"

@@ -16,8 +16,8 @@ import torch
 
 from feature_frontend import Features, load_extractor, load_matcher
 from feature_frontend.extractors.base import DetectionOptions, GridOptions
-from feature_frontend.extractors.layers.keypoint_detection import suppress_non_maxima, zero_border
-from feature_frontend.extractors.layers.selection import (
+from feature_frontend.extractors.networks.layers.keypoint_detection import suppress_non_maxima, zero_border
+from feature_frontend.extractors.networks.layers.selection import (
     lie_on_allowed,
     select_candidates,
     select_padded_points,

@@ -13,8 +13,8 @@ from feature_frontend import load_extractor
 from feature_frontend.errors import WeightsError
 from feature_frontend.extractors.base import DetectionOptions
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.extractors.fast_silk import FusedSilk
-from feature_frontend.extractors.silk import SILK_CONFIGS, Silk, from_published_names
+from feature_frontend.extractors.networks.silk import SILK_CONFIGS, Silk, from_published_names
+from feature_frontend.extractors.networks.silk_inference import FusedSilk
 from feature_frontend.settings import Settings
 from tests.tolerances import PARITY, SILK_PARITY
 

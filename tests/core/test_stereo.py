@@ -13,10 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_frontend.calibration import CameraCalibration, normalize_points
+from feature_frontend.camera.calibration import CameraCalibration, normalize_points
 from feature_frontend.errors import CalibrationError, MatchingError, SettingsError
-from feature_frontend.frontend import Frontend
-from feature_frontend.recording import make_recorder
+from feature_frontend.pipeline.frontend import Frontend
+from feature_frontend.runtime.cuda_graphs import make_recorder
 from feature_frontend.settings import Settings
 from feature_frontend.stereo.matching import match_stereo
 from feature_frontend.stereo.rig import StereoRig

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from feature_frontend.coordinates import Resize
+from feature_frontend.image.resize import Resize
 from feature_frontend.tracking.state import KEPT_IMAGES, TrackState, Views
-from feature_frontend.tracking.surroundings import find_surroundings
+from feature_frontend.tracking.templates import find_surroundings
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from feature_frontend.stereo.sync_statistics import SyncStatistics
+from feature_frontend.runtime.stereo_sync import SyncStatistics
 
 _MS = 1_000_000
 

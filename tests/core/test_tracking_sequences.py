@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from feature_frontend.evaluation.track_metrics import share_alive, share_seen
-from feature_frontend.frontend import Frontend
+from feature_frontend.evaluation.tracks.metrics import share_alive, share_seen
+from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.settings import Settings
 from tests.tolerances import SEQUENCE_TRACKING, TRACKING
 

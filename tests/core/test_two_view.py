@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from feature_frontend import two_view
+from feature_frontend.geometry import relative_pose
 
 MATRIX = np.array([[520.0, 0, 322.0], [0, 515.0, 238.0], [0, 0, 1]])
 FloatArray = npt.NDArray[np.float64]
@@ -39,10 +39,10 @@ def seen(motion: FloatArray, count: int = 600, noise_px: float = 0.0, seed: int 
 
 
 def test_motion_is_recovered_from_exact_pairs() -> None:
-    pose = two_view.relative_pose(*seen(MOTION), MATRIX)
+    pose = relative_pose.relative_pose(*seen(MOTION), MATRIX)
     assert pose is not None
-    assert two_view.rotation_error_deg(pose.rotation, MOTION[:3, :3]) < 1e-3
-    assert two_view.translation_error_deg(pose.translation, MOTION[:3, 3]) < 1e-2
+    assert relative_pose.rotation_error_deg(pose.rotation, MOTION[:3, :3]) < 1e-3
+    assert relative_pose.translation_error_deg(pose.translation, MOTION[:3, 3]) < 1e-2
     assert np.linalg.norm(pose.translation) == pytest.approx(1)
     assert pose.inliers.shape == (600,)
     assert pose.inliers.all()
@@ -53,9 +53,9 @@ def test_the_rotation_is_no_half_turn_off_where_the_camera_hardly_moves(length_m
     for seed in range(20):
         direction = np.random.default_rng(seed).normal(size=3)
         motion = motion_of((0.2, 1.0, -0.1), 1.0, tuple(length_m * direction / np.linalg.norm(direction)))
-        pose = two_view.relative_pose(*seen(motion, noise_px=0.3, seed=seed), MATRIX)
+        pose = relative_pose.relative_pose(*seen(motion, noise_px=0.3, seed=seed), MATRIX)
         assert pose is not None
-        assert two_view.rotation_error_deg(pose.rotation, motion[:3, :3]) < 2
+        assert relative_pose.rotation_error_deg(pose.rotation, motion[:3, :3]) < 2
 
 
 @pytest.mark.parametrize("seed", [51, 55])
@@ -63,25 +63,25 @@ def test_the_translation_has_the_sign_that_the_refined_motion_shows(seed: int) -
     """Where a search alone, before the refinement, now and then has most points behind both cameras."""
     direction = np.random.default_rng(seed).normal(size=3)
     motion = motion_of((0.2, 1.0, -0.1), 1.0, tuple(0.02 * direction / np.linalg.norm(direction)))
-    pose = two_view.relative_pose(*seen(motion, count=200, noise_px=0.3, seed=seed), MATRIX)
+    pose = relative_pose.relative_pose(*seen(motion, count=200, noise_px=0.3, seed=seed), MATRIX)
     assert pose is not None
-    assert two_view.translation_error_deg(pose.translation, motion[:3, 3]) < 30
+    assert relative_pose.translation_error_deg(pose.translation, motion[:3, 3]) < 30
 
 
 def test_motion_and_inliers_are_recovered_in_spite_of_noise_and_outliers() -> None:
     points0, points1 = seen(MOTION, noise_px=0.3)
     points1[:200] = np.random.default_rng(1).uniform((0, 0), (640, 480), (200, 2))
-    pose = two_view.relative_pose(points0, points1, MATRIX)
+    pose = relative_pose.relative_pose(points0, points1, MATRIX)
     assert pose is not None
-    assert two_view.rotation_error_deg(pose.rotation, MOTION[:3, :3]) < 0.1
-    assert two_view.translation_error_deg(pose.translation, MOTION[:3, 3]) < 2
+    assert relative_pose.rotation_error_deg(pose.rotation, MOTION[:3, :3]) < 0.1
+    assert relative_pose.translation_error_deg(pose.translation, MOTION[:3, 3]) < 2
     assert pose.inliers[200:].mean() > 0.95
     assert pose.inliers[:200].mean() < 0.1
 
 
 def test_the_same_pairs_give_the_same_answer() -> None:
     points0, points1 = seen(MOTION, noise_px=1.0)
-    first, second = (two_view.relative_pose(points0, points1, MATRIX) for _ in range(2))
+    first, second = (relative_pose.relative_pose(points0, points1, MATRIX) for _ in range(2))
     assert first is not None
     assert second is not None
     np.testing.assert_array_equal(first.rotation, second.rotation)
@@ -91,21 +91,21 @@ def test_the_same_pairs_give_the_same_answer() -> None:
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_too_few_pairs_give_no_motion(count: int) -> None:
     points0, points1 = seen(MOTION)
-    assert two_view.relative_pose(points0[:count], points1[:count], MATRIX) is None
-    assert two_view.epipolar_inliers(points0[:count], points1[:count]).tolist() == [False] * count
+    assert relative_pose.relative_pose(points0[:count], points1[:count], MATRIX) is None
+    assert relative_pose.epipolar_inliers(points0[:count], points1[:count]).tolist() == [False] * count
 
 
 def test_pairs_without_any_geometry_give_few_inliers() -> None:
     rng = np.random.default_rng(2)
     points0, points1 = rng.uniform(0, 480, (2, 100, 2))
-    pose = two_view.relative_pose(points0, points1, MATRIX)
+    pose = relative_pose.relative_pose(points0, points1, MATRIX)
     assert pose is None or pose.inliers.mean() < 0.3
 
 
 def test_uncalibrated_inliers() -> None:
     points0, points1 = seen(MOTION, noise_px=0.2)
     points1[:150] = np.random.default_rng(1).uniform((0, 0), (640, 480), (150, 2))
-    inliers = two_view.epipolar_inliers(points0, points1)
+    inliers = relative_pose.epipolar_inliers(points0, points1)
     assert inliers[150:].mean() > 0.95
     assert inliers[:150].mean() < 0.1
 
@@ -116,54 +116,54 @@ def test_pairs_on_which_opencv_fails_get_an_answer_all_the_same() -> None:
                [530.8, 215.7], [323.5, 206.5], [427.2, 180], [219.8, 238.5]]  # fmt: skip
     points1 = [[548, 215], [298, 184], [448, 269], [491, 171], [434.4, 168], [82.1, 194.4], [401.8, 178.6],
                [506, 213.6], [291.1, 204], [519.6, 200.1], [159.3, 243.9]]  # fmt: skip
-    assert two_view.epipolar_inliers(np.array(points0), np.array(points1)).shape == (11,)
+    assert relative_pose.epipolar_inliers(np.array(points0), np.array(points1)).shape == (11,)
 
 
 def test_points_that_do_not_pair_up_are_refused() -> None:
     with pytest.raises(ValueError, match=r"shapes \(3, 2\) and \(4, 2\) do not pair up; expected \(M, 2\) twice"):
-        two_view.relative_pose(np.zeros((3, 2)), np.zeros((4, 2)), MATRIX)
+        relative_pose.relative_pose(np.zeros((3, 2)), np.zeros((4, 2)), MATRIX)
 
 
 def test_convention_relative_motion_takes_points_of_camera_0_to_camera_1() -> None:
     pose0, pose1 = motion_of((0, 0, 1), 30, (1, 2, 3)), motion_of((1, 1, 0), -50, (-2, 0, 1))
     world = np.array([0.3, -0.7, 5.0, 1.0])
     in0, in1 = np.linalg.inv(pose0) @ world, np.linalg.inv(pose1) @ world
-    np.testing.assert_allclose(two_view.relative_motion(pose0, pose1) @ in0, in1, atol=1e-12)
+    np.testing.assert_allclose(relative_pose.relative_motion(pose0, pose1) @ in0, in1, atol=1e-12)
 
 
 def test_pairs_of_a_known_motion_lie_on_its_epipolar_lines() -> None:
-    fundamental = two_view.fundamental_matrix(MOTION, MATRIX)
+    fundamental = relative_pose.fundamental_matrix(MOTION, MATRIX)
     points0, points1 = seen(MOTION)
-    assert two_view.epipolar_distances(points0, points1, fundamental).max() < 1e-6
+    assert relative_pose.epipolar_distances(points0, points1, fundamental).max() < 1e-6
 
 
 def test_epipolar_distance_of_a_sideways_step_is_the_vertical_one() -> None:
-    fundamental = two_view.fundamental_matrix(motion_of((1, 0, 0), 0, (0.5, 0, 0)), np.diag([400.0, 400.0, 1.0]))
+    fundamental = relative_pose.fundamental_matrix(motion_of((1, 0, 0), 0, (0.5, 0, 0)), np.diag([400.0, 400.0, 1.0]))
     points0 = np.array([[10.0, 20.0], [30.0, 40.0]])
     steps = np.array([[-7.0, 3.0], [2.0, 0.0]])
-    distances = two_view.epipolar_distances(points0, points0 + steps, fundamental)
+    distances = relative_pose.epipolar_distances(points0, points0 + steps, fundamental)
     np.testing.assert_allclose(distances, [3.0, 0.0], atol=1e-9)
 
 
 def test_without_translation_there_is_no_epipolar_line() -> None:
-    fundamental = two_view.fundamental_matrix(motion_of((0, 1, 0), 10, (0, 0, 0)), MATRIX)
-    assert np.isinf(two_view.epipolar_distances(*seen(MOTION, 5), fundamental)).all()
+    fundamental = relative_pose.fundamental_matrix(motion_of((0, 1, 0), 10, (0, 0, 0)), MATRIX)
+    assert np.isinf(relative_pose.epipolar_distances(*seen(MOTION, 5), fundamental)).all()
 
 
 @pytest.mark.parametrize("degrees", [0.0, 1e-7, 0.01, 3.0, 90.0, 179.9, 180.0])
 def test_rotation_error_is_the_angle_between(degrees: float) -> None:
     reference = rotation((0.3, -1, 2), 71)
-    error = two_view.rotation_error_deg(reference @ rotation((1, 2, -0.5), degrees), reference)
+    error = relative_pose.rotation_error_deg(reference @ rotation((1, 2, -0.5), degrees), reference)
     assert error == pytest.approx(degrees, abs=1e-8, rel=1e-6)
 
 
 def test_translation_error_is_an_angle_and_ignores_lengths() -> None:
-    assert two_view.translation_error_deg(np.array([2.0, 0, 0]), np.array([0, 0.1, 0])) == pytest.approx(90)
-    assert two_view.translation_error_deg(np.array([1.0, 0, 0]), np.array([-5.0, 0, 0])) == pytest.approx(180)
-    assert two_view.translation_error_deg(np.array([1.0, 1e-6, 0]), np.array([3.0, 0, 0])) == pytest.approx(
+    assert relative_pose.translation_error_deg(np.array([2.0, 0, 0]), np.array([0, 0.1, 0])) == pytest.approx(90)
+    assert relative_pose.translation_error_deg(np.array([1.0, 0, 0]), np.array([-5.0, 0, 0])) == pytest.approx(180)
+    assert relative_pose.translation_error_deg(np.array([1.0, 1e-6, 0]), np.array([3.0, 0, 0])) == pytest.approx(
         5.7295780e-5
     )
-    assert np.isnan(two_view.translation_error_deg(np.zeros(3), np.array([1.0, 0, 0])))
+    assert np.isnan(relative_pose.translation_error_deg(np.zeros(3), np.array([1.0, 0, 0])))
 
 
 def test_pairs_on_which_usac_fails_get_an_answer() -> None:
@@ -189,7 +189,7 @@ def test_pairs_on_which_usac_fails_get_an_answer() -> None:
         (322, 274),
         (417, 186),
     ]
-    inliers = two_view.epipolar_inliers(np.array(points0, np.float64), np.array(points1, np.float64), 2.0)
+    inliers = relative_pose.epipolar_inliers(np.array(points0, np.float64), np.array(points1, np.float64), 2.0)
     assert inliers.shape == (9,)
 
 
@@ -204,5 +204,5 @@ def test_small_and_degenerate_sets_never_raise(count: int) -> None:
             points0[:, 1] = points0[:, 0] // 2
         points1 = points0 + rng.integers(-3, 3, 2)
         points1[::5] = rng.integers(0, 600, points1[::5].shape)
-        assert two_view.epipolar_inliers(points0, points1, 2.0).shape == (count,)
-        two_view.relative_pose(points0, points1, MATRIX, 2.0)
+        assert relative_pose.epipolar_inliers(points0, points1, 2.0).shape == (count,)
+        relative_pose.relative_pose(points0, points1, MATRIX, 2.0)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from feature_frontend.visualization import (
+from feature_frontend.image.drawing import (
     ACCEPTED,
     REJECTED,
     TrackTrails,

@@ -14,14 +14,8 @@ import pytest
 import torch
 
 from feature_frontend.errors import WeightsError
-from feature_frontend.extractors.weights import (
-    WEIGHTS,
-    WeightsRecord,
-    ensure_weights,
-    find_own_weights,
-    find_weights,
-    search_folders,
-)
+from feature_frontend.models.catalog import WEIGHTS, WeightsRecord
+from feature_frontend.models.weights import ensure_weights, find_own_weights, find_weights, search_folders
 from feature_frontend.tools import weights as tool
 
 

@@ -17,11 +17,11 @@ from torch.torch_version import TorchVersion
 
 from feature_frontend.errors import SettingsError, WeightsError
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.extractors.weights import find_own_weights, own_weights
-from feature_frontend.extractors.weights_file import FoundWeights, fill_network
+from feature_frontend.models.weights import find_own_weights, own_weights
+from feature_frontend.models.weights_file import FoundWeights, fill_network
 from feature_frontend.ros.model_loader import check_model
-from feature_frontend.runtime.new_file import new_file
 from feature_frontend.settings import Settings
+from feature_frontend.system.new_file import new_file
 from feature_frontend.tools import weights as tool
 
 State = dict[str, torch.Tensor]

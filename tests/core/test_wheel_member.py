@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from feature_frontend.download import http_client
 from feature_frontend.errors import WeightsError
-from feature_frontend.extractors.weights import WEIGHTS, WeightsRecord, download_weights
+from feature_frontend.models.catalog import WEIGHTS, WeightsRecord
+from feature_frontend.models.download import http_client
+from feature_frontend.models.weights import download_weights
 from tests.core.package_server import (
     CONTENT,
     FILE_NAME,

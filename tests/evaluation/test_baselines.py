@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.evaluation.baselines import (
+from feature_frontend.evaluation.homography.baselines import (
     METHODS,
     DescribedPoints,
     MethodOptions,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from feature_frontend.tools.arguments import INCOMPLETE
+from feature_frontend.tools.common.arguments import INCOMPLETE
 from feature_frontend.tools.demo.sequence import render_sequence
-from feature_frontend.tools.evaluate import main
+from feature_frontend.tools.evaluate.command import main
 
 
 @pytest.fixture(scope="module")

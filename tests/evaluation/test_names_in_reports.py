@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from feature_frontend.evaluation.report import markdown_table
-from feature_frontend.runtime.markdown import markdown_code, markdown_text
-from feature_frontend.tools.evaluate import main
+from feature_frontend.evaluation.reports.homography_report import markdown_table
+from feature_frontend.system.markdown import markdown_code, markdown_text
+from feature_frontend.tools.evaluate.command import main
 from feature_frontend.training.export import ModelCard, write_model
 from tests.conftest import REPOSITORY
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pytest
 
 from feature_frontend.errors import SettingsError, WeightsError
-from feature_frontend.evaluation.baselines import MethodOptions, load_methods
-from feature_frontend.evaluation.robustness import (
+from feature_frontend.evaluation.homography.baselines import MethodOptions, load_methods
+from feature_frontend.evaluation.homography.robustness import (
     ANGLES_DEG,
     OCTAVES,
     Curve,
@@ -23,8 +23,8 @@ from feature_frontend.evaluation.robustness import (
     scaled_pair,
     turned_pair,
 )
-from feature_frontend.evaluation.robustness_report import robustness_picture
-from feature_frontend.tools.evaluate import main
+from feature_frontend.evaluation.reports.robustness_report import robustness_picture
+from feature_frontend.tools.evaluate.command import main
 
 Image = npt.NDArray[np.uint8]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from feature_frontend.api import load_matcher
-from feature_frontend.calibration import CameraCalibration
-from feature_frontend.evaluation.track_metrics import (
+from feature_frontend.camera.calibration import CameraCalibration
+from feature_frontend.evaluation.tracks.metrics import (
     epipolar_precision,
     matches_at,
     pairs_at,

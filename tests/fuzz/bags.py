@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from feature_frontend.errors import SourceError
-from feature_frontend.sources.bag import Bag
-from feature_frontend.sources.bag_messages import MessageReader
+from feature_frontend.sources.bags.messages import MessageReader
+from feature_frontend.sources.bags.sequence import Bag
 from tests.fuzz.corpus import seeds
 from tests.fuzz.files import FOLDER, written
 from tests.fuzz.messages import read_message

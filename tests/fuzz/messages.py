@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from feature_frontend.calibration import calibration_from_message, normalize_points
-from feature_frontend.compressed_image import decode_compressed_image
-from feature_frontend.encodings import ENCODINGS, decode_image
+from feature_frontend.camera.calibration import calibration_from_message, normalize_points
 from feature_frontend.errors import CalibrationError, ImageError
-from feature_frontend.sources.bag_messages import MessageReader
-from feature_frontend.sources.bag_storage import BagMessage, BagTopic
+from feature_frontend.image.compressed import decode_compressed_image
+from feature_frontend.image.encodings import ENCODINGS, decode_image
+from feature_frontend.sources.bags.messages import MessageReader
+from feature_frontend.sources.bags.storage import BagMessage, BagTopic
 from tests.fuzz.parser import Parser, check_text
 
 __all__ = ["MAX_PIXELS", "PARSERS", "camera_info_bytes", "compressed_bytes", "image_bytes", "repaired_png"]

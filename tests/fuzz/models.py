@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from feature_frontend.errors import WeightsError
-from feature_frontend.extractors.weights import own_weights
+from feature_frontend.models.weights import own_weights
 from tests.fuzz.downloads import repaired_zip
 from tests.fuzz.files import written
 from tests.fuzz.parser import Parser

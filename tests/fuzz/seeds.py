@@ -20,9 +20,9 @@ import torch
 from safetensors.torch import save
 
 from feature_frontend.camera.models import MODEL_NAMES
-from feature_frontend.encodings import ENCODINGS
+from feature_frontend.image.encodings import ENCODINGS
+from feature_frontend.runtime.snapshot import Snapshot, pack
 from feature_frontend.settings import PARAMETERS
-from feature_frontend.snapshot import Snapshot, pack
 from feature_frontend.tools.process.progress_store import ProgressStore
 from tests.core.bag_damage import CAMERA_INFO, IMAGE, STORE, STORE1, image, recordings
 from tests.core.test_calibration_formats import CALIBRATIONS

@@ -7,9 +7,9 @@ import shutil
 from functools import lru_cache
 
 from feature_frontend.errors import FeatureFrontendError, SnapshotError
-from feature_frontend.frontend import Frontend, FrontendState
+from feature_frontend.pipeline.frontend import Frontend, FrontendState
+from feature_frontend.runtime.snapshot import Snapshot, unpack
 from feature_frontend.settings import Settings
-from feature_frontend.snapshot import Snapshot, unpack
 from feature_frontend.tools.process.progress_store import FILE_NAME as PROGRESS
 from feature_frontend.tools.process.progress_store import ProgressStore
 from tests.fuzz.files import FOLDER

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from feature_frontend.frontend import FrameResult, FrameState, StageTimes
-from feature_frontend.types import Features, Matches, Tracks
+from feature_frontend.types import Features, FrameResult, FrameState, Matches, StageTimes, Tracks
 from scripts.gpu_check.right.comparing import compare_features, compare_matches, compare_sequences, fingerprint
 from tests.tolerances import DEVICE
 

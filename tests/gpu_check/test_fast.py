@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.engines.extraction import NetworkEngine
 from benchmarks.engines.frames import OwnFrames
-from feature_frontend.frontend import Frontend
+from feature_frontend.pipeline.frontend import Frontend
 from scripts.gpu_check.fast import batches, peers, speed_plot, trace, whole_frames
 from scripts.gpu_check.fast.aims import aim_text
 from scripts.gpu_check.fast.floors import Floors, matching_operations

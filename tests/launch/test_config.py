@@ -14,9 +14,10 @@ import pytest
 import yaml
 
 from feature_frontend.extractors.registry import EXTRACTORS
-from feature_frontend.matchers.registry import MATCHER_EXTRACTORS, MATCHERS
-from feature_frontend.parameter_record import ParameterRecord
+from feature_frontend.matchers.registry import MATCHERS
+from feature_frontend.models.catalog import MATCHER_MODELS
 from feature_frontend.settings import PARAMETERS, Settings
+from feature_frontend.settings.parameter import ParameterRecord
 from feature_frontend.tools.parameters import json_list
 from tests.conftest import REPOSITORY
 
@@ -64,7 +65,9 @@ def test_a_composition_is_what_its_name_says(path: Path) -> None:
 
 def test_every_pair_of_extractor_and_matcher_has_a_composition() -> None:
     assert {path.stem for path in COMPOSITIONS} == {
-        f"{extractor}+{matcher}" for matcher in MATCHERS for extractor in MATCHER_EXTRACTORS.get(matcher, EXTRACTORS)
+        f"{extractor}+{matcher}"
+        for matcher in MATCHERS
+        for extractor in (MATCHER_MODELS[matcher].extractors or EXTRACTORS)
     }
 
 

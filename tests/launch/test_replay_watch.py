@@ -23,8 +23,8 @@ from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
 from feature_frontend.errors import SourceError
-from feature_frontend.ros import replay_watch
-from feature_frontend.ros.replay_watch import ReplayWatch
+from feature_frontend.ros.playback import replay_watch
+from feature_frontend.ros.playback.replay_watch import ReplayWatch
 
 _TIMEOUT_S = 10.0
 
@@ -103,5 +103,5 @@ def test_a_front_end_without_images_is_an_error(domain_id: int, monkeypatch: pyt
 
 def test_what_the_launch_files_import_needs_no_network_library() -> None:
     """`ros2 launch` runs with the system's Python; also tested here where launch itself is not installed."""
-    program = "import sys; sys.modules.update(torch=None, cv2=None); import feature_frontend.ros.replay_watch"
+    program = "import sys; sys.modules.update(torch=None, cv2=None); import feature_frontend.ros.playback.replay_watch"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=_TIMEOUT_S)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from feature_frontend import Features, load_extractor, load_matcher
-from feature_frontend.extractors.silk import SILK_CONFIGS, Silk, from_published_names
+from feature_frontend.extractors.networks.silk import SILK_CONFIGS, Silk, from_published_names
 from tests.tolerances import PARITY, SILK_PARITY
 
 __all__ = ["NAMES", "SilkParityResult", "measure_silk"]

@@ -18,9 +18,9 @@ from feature_frontend_msgs.msg import Features, FrameStatus, Matches, Tracks
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from benchmarks.spinning_node import SpinningNode
-from feature_frontend.ros.image_conversion import array_to_image
-from feature_frontend.ros.message_encoding import stamp_from_ns
+from feature_frontend.ros.input.image_conversion import array_to_image
 from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.stamps import stamp_from_ns
 
 __all__ = ["NO_CALIBRATION", "Client", "RunningNode", "wait_until"]
 

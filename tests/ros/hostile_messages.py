@@ -12,7 +12,7 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 
 from feature_frontend.camera.models import MODEL_NAMES
-from feature_frontend.encodings import ENCODINGS
+from feature_frontend.image.encodings import ENCODINGS
 from tests.generated import damaged_files, spoiled_parts
 
 __all__ = ["camera_infos", "compressed_images", "images", "masks", "spoiled_cdr"]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from feature_frontend_msgs.msg import FrameStatus
 
-from feature_frontend.ros.message_encoding import stamp_to_ns
+from feature_frontend.ros.stamps import stamp_to_ns
 from tests.ros.harness import Client, wait_until
 
 __all__ = ["Camera", "check_account", "check_models"]

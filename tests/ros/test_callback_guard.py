@@ -26,13 +26,14 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
-from feature_frontend.frontend import Frontend
-from feature_frontend.ros import frame_worker, mask_loader
+from feature_frontend.pipeline.frontend import Frontend
+from feature_frontend.ros import frame_worker
 from feature_frontend.ros.callback_guard import CallbackGuard, GuardedExecutor
 from feature_frontend.ros.frame_worker import FrameWorker
+from feature_frontend.ros.input import mask_loader
 from feature_frontend.ros.node import FrontendNode
+from feature_frontend.ros.output.publishers import ResultTopics
 from feature_frontend.ros.qos import qos_profile
-from feature_frontend.ros.result_topics import ResultTopics
 from feature_frontend.settings import Settings
 from tests.core.seeded import seeded_extractor
 from tests.ros.harness import Client, wait_until

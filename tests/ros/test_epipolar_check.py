@@ -10,7 +10,7 @@ pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
 from sensor_msgs.msg import CameraInfo
 
-from feature_frontend.epipolar_check import check_matches
+from feature_frontend.geometry.epipolar_check import check_matches
 from tests.ros.harness import Client, RunningNode
 from tests.ros.remote import Remote
 

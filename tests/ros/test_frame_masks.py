@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from sensor_msgs.msg import Image
 
 from feature_frontend.errors import MaskError, SettingsError
-from feature_frontend.mask_pairing import PairedMask
-from feature_frontend.ros.frame_masks import FrameMasks, MaskCounts
-from feature_frontend.ros.image_conversion import array_to_image
-from feature_frontend.ros.mask_topic import TopicMask, mask_from_message
-from feature_frontend.ros.message_encoding import stamp_from_ns
+from feature_frontend.ros.input.image_conversion import array_to_image
+from feature_frontend.ros.input.mask_topic import TopicMask, mask_from_message
+from feature_frontend.ros.input.masks import FrameMasks, MaskCounts
+from feature_frontend.ros.stamps import stamp_from_ns
+from feature_frontend.runtime.mask_sync import PairedMask
 from feature_frontend.settings import Settings
 
 _SIZE = (6, 8)

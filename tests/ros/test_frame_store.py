@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 
 from feature_frontend.errors import MatchingError
 from feature_frontend.ros.frame_store import FrameStore, StoredFrame
-from feature_frontend.ros.message_encoding import Origin
+from feature_frontend.ros.output.messages import Origin
 from feature_frontend.settings import Settings
 from feature_frontend.types import Features
 

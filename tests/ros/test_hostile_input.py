@@ -19,10 +19,10 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from feature_frontend.calibration import calibration_from_message, normalize_points
+from feature_frontend.camera.calibration import calibration_from_message, normalize_points
 from feature_frontend.errors import CalibrationError, ImageError, SettingsError
-from feature_frontend.intensity import INTENSITY_MODES, IntensityRange
-from feature_frontend.ros.image_conversion import image_to_array
+from feature_frontend.image.intensity import INTENSITY_MODES, IntensityRange
+from feature_frontend.ros.input.image_conversion import image_to_array
 from feature_frontend.ros.parameters import declare_parameters
 from feature_frontend.settings import PARAMETERS
 from tests.campaign import Campaign

@@ -17,7 +17,7 @@ from feature_frontend_msgs.msg import FrameStatus
 from rcl_interfaces.msg import Parameter, ParameterValue
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 
-from feature_frontend.ros.message_encoding import stamp_to_ns
+from feature_frontend.ros.stamps import stamp_to_ns
 from feature_frontend.settings import PARAMETERS
 from tests.campaign import Campaign
 from tests.ros.harness import Client, RunningNode, wait_until

@@ -22,9 +22,9 @@ from feature_frontend_msgs.msg import FrameStatus
 from hypothesis import strategies as st
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from feature_frontend.ros.image_conversion import array_to_image
-from feature_frontend.ros.message_encoding import stamp_from_ns
+from feature_frontend.ros.input.image_conversion import array_to_image
 from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.stamps import stamp_from_ns
 from tests.campaign import Campaign
 from tests.generated import for_each
 from tests.memory import own_mib

@@ -15,9 +15,9 @@ pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CompressedImage, Image
 
-from feature_frontend.encodings import ENCODINGS, decode_image
 from feature_frontend.errors import ImageError
-from feature_frontend.ros.image_conversion import array_to_image, image_to_array
+from feature_frontend.image.encodings import ENCODINGS, decode_image
+from feature_frontend.ros.input.image_conversion import array_to_image, image_to_array
 from tests.image_messages import raw_image
 
 

@@ -15,7 +15,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 
 from feature_frontend.ros.guarded_node import GuardedNode
-from feature_frontend.ros.image_input import pixels_of, subscribe_to_images
+from feature_frontend.ros.input.image_subscription import pixels_of, subscribe_to_images
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.topic_names import compressed_topic
 from feature_frontend.settings import Settings

@@ -17,9 +17,9 @@ from feature_frontend_msgs.srv import MatchFrames
 from rclpy.lifecycle import TransitionCallbackReturn
 
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.frontend import Frontend
-from feature_frontend.ros.message_encoding import stamp_from_ns, stamp_to_ns
+from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.ros.node import FrontendNode
+from feature_frontend.ros.stamps import stamp_from_ns, stamp_to_ns
 from feature_frontend.settings import Settings
 from tests.memory import resident_mib
 from tests.ros.harness import Client, RunningNode, wait_until

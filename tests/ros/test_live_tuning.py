@@ -17,10 +17,10 @@ pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 from feature_frontend_msgs.msg import FrameStatus
 from rcl_interfaces.msg import ParameterType
 
-from feature_frontend.extractors.classical import OPENCV
-from feature_frontend.extractors.silk import SILK_CONFIGS, Silk
-from feature_frontend.extractors.weights import own_weights
-from feature_frontend.ros.message_encoding import stamp_to_ns
+from feature_frontend.extractors.networks.opencv_sift import OPENCV
+from feature_frontend.extractors.networks.silk import SILK_CONFIGS, Silk
+from feature_frontend.models.weights import own_weights
+from feature_frontend.ros.stamps import stamp_to_ns
 from feature_frontend.settings import PARAMETERS
 from tests.ros.harness import Client, RunningNode, wait_until
 from tests.ros.remote import Remote

@@ -18,14 +18,14 @@ from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 
 from feature_frontend import load_extractor
-from feature_frontend.epipolar_check import MatchCheck
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.frontend import FrameResult, Frontend
-from feature_frontend.rays import MatchRays
-from feature_frontend.ros.image_conversion import array_to_image, image_to_array
-from feature_frontend.ros.message_encoding import Origin, encode_features, encode_matches, encode_tracks, stamp_from_ns
+from feature_frontend.geometry.rays import MatchRays
+from feature_frontend.pipeline.frontend import Frontend
+from feature_frontend.ros.input.image_conversion import array_to_image, image_to_array
+from feature_frontend.ros.output.messages import Origin, encode_features, encode_matches, encode_tracks
+from feature_frontend.ros.stamps import stamp_from_ns
 from feature_frontend.settings import Settings
-from feature_frontend.types import Features, Tracks
+from feature_frontend.types import Features, FrameResult, MatchCheck, Tracks
 
 _FRAME_NS = 100_000_000
 _ELEMENTS = {"float32": np.float32, "float16": np.float16}

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
 from feature_frontend.errors import SettingsError, WeightsError
-from feature_frontend.frontend import Frontend
+from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.ros.model_loader import (
     LoadedModel,
     ModelLoader,

@@ -16,8 +16,8 @@ pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 from feature_frontend_msgs.msg import Features, FrameStatus, Matches, Tracks
 from sensor_msgs.msg import CameraInfo, Image
 
-from feature_frontend.ros.message_encoding import stamp_from_ns, stamp_to_ns
-from feature_frontend.ros.status import fate
+from feature_frontend.ros.output.frame_status import fate
+from feature_frontend.ros.stamps import stamp_from_ns, stamp_to_ns
 from tests.memory import peak_mib
 from tests.ros.contract import check_contract
 from tests.ros.harness import NO_CALIBRATION, Client, RunningNode

@@ -22,9 +22,9 @@ from rclpy.parameter_client import AsyncParameterClient
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
 
-from feature_frontend.ros.image_conversion import array_to_image
-from feature_frontend.ros.message_encoding import stamp_from_ns
+from feature_frontend.ros.input.image_conversion import array_to_image
 from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.stamps import stamp_from_ns
 from tests.ros.harness import NO_CALIBRATION, Client, RunningNode, wait_until
 
 _FRAME_NS = 100_000_000

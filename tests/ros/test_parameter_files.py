@@ -19,8 +19,8 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.parameter_file import read_parameter_files
 from feature_frontend.ros.parameters import declare_parameters
+from feature_frontend.settings.parameter_file import read_parameter_files
 
 _SECTIONS = (
     "/**",

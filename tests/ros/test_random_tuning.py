@@ -15,8 +15,8 @@ import torch
 
 pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
-from feature_frontend.extractors.silk import SILK_CONFIGS, Silk
-from feature_frontend.extractors.weights import own_weights
+from feature_frontend.extractors.networks.silk import SILK_CONFIGS, Silk
+from feature_frontend.models.weights import own_weights
 from tests.campaign import Campaign
 from tests.memory import resident_mib
 from tests.ros.harness import Client, RunningNode, wait_until

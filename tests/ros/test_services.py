@@ -15,9 +15,9 @@ from feature_frontend_msgs.srv import MatchFrames
 from std_msgs.msg import Empty
 
 from feature_frontend import load_extractor, load_matcher
-from feature_frontend.ros.match_service import MOST_WAITING
-from feature_frontend.ros.message_encoding import stamp_from_ns, stamp_to_ns
 from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.services import MOST_WAITING
+from feature_frontend.ros.stamps import stamp_from_ns, stamp_to_ns
 from tests.ros.harness import Client, RunningNode, wait_until
 from tests.ros.remote import Remote
 

@@ -12,10 +12,9 @@ pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 import torch
 from std_msgs.msg import Header
 
-from feature_frontend.calibration import Intrinsics
-from feature_frontend.frontend import FrameResult, FrameState, StageTimes
-from feature_frontend.ros.status import FrameTimes, StatusBook, fate
-from feature_frontend.types import Features, Matches, Tracks
+from feature_frontend.camera.calibration import Intrinsics
+from feature_frontend.ros.output.frame_status import FrameTimes, StatusBook, fate
+from feature_frontend.types import Features, FrameResult, FrameState, Matches, StageTimes, Tracks
 
 
 def _result(reason: str) -> FrameResult:

@@ -20,10 +20,10 @@ from feature_frontend_msgs.msg import Features, FrameStatus, Matches
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from benchmarks.spinning_node import SpinningNode
-from feature_frontend.ros.camera_info import camera_info_message
-from feature_frontend.ros.image_conversion import array_to_image
-from feature_frontend.ros.message_encoding import stamp_from_ns, stamp_to_ns
+from feature_frontend.ros.input.camera_info import camera_info_message
+from feature_frontend.ros.input.image_conversion import array_to_image
 from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.stamps import stamp_from_ns, stamp_to_ns
 from tests.ros.harness import RunningNode, wait_until
 from tests.ros.remote import Remote
 from tests.stereo_pair import rectified_pair

@@ -19,18 +19,19 @@ from feature_frontend_msgs.msg import Features, FrameStatus, Matches, Tracks
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from benchmarks.spinning_node import SpinningNode
-from feature_frontend.calibration import CameraCalibration
-from feature_frontend.frontend import Frontend
-from feature_frontend.ros.calibration_watch import CalibrationWatch
-from feature_frontend.ros.camera_info import camera_info_message
+from feature_frontend.camera.calibration import CameraCalibration
+from feature_frontend.pipeline.frontend import Frontend
+from feature_frontend.ros.frame import Frame
 from feature_frontend.ros.frame_store import FrameStore
-from feature_frontend.ros.frame_worker import Frame, FrameWorker
-from feature_frontend.ros.image_conversion import array_to_image
-from feature_frontend.ros.message_encoding import stamp_from_ns, stamp_to_ns
+from feature_frontend.ros.frame_worker import FrameWorker
+from feature_frontend.ros.input.camera_info import camera_info_message
+from feature_frontend.ros.input.camera_info_history import CalibrationWatch
+from feature_frontend.ros.input.image_conversion import array_to_image
+from feature_frontend.ros.output.frame_status import StatusBook
+from feature_frontend.ros.output.publishers import ResultTopics
+from feature_frontend.ros.output.stereo_publishers import StereoTopics
 from feature_frontend.ros.qos import qos_profile
-from feature_frontend.ros.result_topics import ResultTopics
-from feature_frontend.ros.status import StatusBook
-from feature_frontend.ros.stereo_topics import StereoTopics
+from feature_frontend.ros.stamps import stamp_from_ns, stamp_to_ns
 from feature_frontend.settings import Settings
 from tests.ros.harness import wait_until
 from tests.stereo_pair import StereoPair, raw_pair, rectified_pair

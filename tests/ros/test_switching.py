@@ -18,9 +18,10 @@ pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 from feature_frontend_msgs.msg import Features, FrameStatus, Matches
 
 from feature_frontend.extractors.registry import EXTRACTORS
-from feature_frontend.extractors.weights import WEIGHTS_VARIABLE, find_weights, own_weights
-from feature_frontend.matchers.registry import MATCHER_EXTRACTORS, MATCHERS
-from feature_frontend.ros.message_encoding import stamp_to_ns
+from feature_frontend.matchers.registry import MATCHERS
+from feature_frontend.models.catalog import MATCHER_MODELS
+from feature_frontend.models.weights import WEIGHTS_VARIABLE, find_weights, own_weights
+from feature_frontend.ros.stamps import stamp_to_ns
 from tests.conftest import shared_folder
 from tests.core.seeded import save_lightglue
 from tests.ros.harness import Client, RunningNode, wait_until
@@ -164,7 +165,7 @@ def _through_the_matchers(switch: _Switching, remote: Remote, offers: dict[str, 
         save_lightglue(path)
         assert remote.set(lightglue_weights_path=str(path), lightglue_threshold=0.0) == [(True, "")] * 2
     for name in MATCHERS:
-        for extractor in MATCHER_EXTRACTORS.get(name, ()):
+        for extractor in MATCHER_MODELS[name].extractors:
             switch.extractor(offers[extractor])
             if name == "lightglue" and not has_kornia:
                 switch.stays("matcher lightglue needs the Python package kornia", matcher=name)

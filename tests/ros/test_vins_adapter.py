@@ -17,8 +17,8 @@ from feature_frontend_msgs.msg import Tracks
 from sensor_msgs.msg import CameraInfo, PointCloud
 from std_msgs.msg import Header
 
-from feature_frontend.ros.message_encoding import stamp_from_ns, stamp_to_ns
-from feature_frontend.ros.vins_adapter import CHANNELS, TOPIC, VinsEncoder
+from feature_frontend.ros.adapters.vins import CHANNELS, TOPIC, VinsEncoder
+from feature_frontend.ros.stamps import stamp_from_ns, stamp_to_ns
 from tests.ros.harness import Client, RunningNode, wait_until
 
 _FRAME_NS = 100_000_000

@@ -16,9 +16,9 @@ from feature_frontend_msgs.msg import Features, FrameStatus
 from rcl_interfaces.msg import Log
 from sensor_msgs.msg import CameraInfo, Image
 
-from feature_frontend.ros.image_conversion import image_to_array
-from feature_frontend.ros.message_encoding import stamp_to_ns
+from feature_frontend.ros.input.image_conversion import image_to_array
 from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.stamps import stamp_to_ns
 from tests.ros.harness import NO_CALIBRATION, Client, RunningNode, wait_until
 
 _FRAME_NS = 100_000_000

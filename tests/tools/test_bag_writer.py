@@ -13,7 +13,7 @@ pytest.importorskip("rosbags", reason="needs rosbags")
 from rosbags.typesys import Stores, get_typestore
 
 from feature_frontend.errors import FeatureFrontendError
-from feature_frontend.tools.bag_writer import BagContent, BagWriter
+from feature_frontend.tools.common.bag_writer import BagContent, BagWriter
 
 _TEXTS = [b"\0\1\0\0\5\0\0\0" + f"{index:4}".encode() + b"\0" for index in range(5)]
 

@@ -13,8 +13,8 @@ import pytest
 
 pytest.importorskip("rosbags", reason="needs rosbags")
 
-from feature_frontend.calibration import CameraCalibration
-from feature_frontend.calibration_file import read_calibration_file
+from feature_frontend.camera.calibration import CameraCalibration
+from feature_frontend.camera.calibration_file import read_calibration_file
 from feature_frontend.errors import DemoError
 from feature_frontend.rendering import render_depth, reproject
 from feature_frontend.tools.demo.analysis import Distribution, summarize

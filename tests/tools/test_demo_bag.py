@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("rosbags", reason="needs rosbags")
 
 from feature_frontend.errors import SourceError
-from feature_frontend.tools.bag_writer import BagWriter, typestore_with
+from feature_frontend.tools.common.bag_writer import BagWriter, typestore_with
 from feature_frontend.tools.demo.pictures import draw_pictures
 from feature_frontend.tools.demo.recording import Recording, read_images, read_recording
 

@@ -19,9 +19,9 @@ pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 from sensor_msgs.msg import CameraInfo, Image
 
 from benchmarks.spinning_node import SpinningNode
-from feature_frontend.ros.image_conversion import array_to_image
-from feature_frontend.ros.message_encoding import stamp_from_ns
+from feature_frontend.ros.input.image_conversion import array_to_image
 from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.stamps import stamp_from_ns
 from feature_frontend.tools.doctor import main
 from feature_frontend.tools.doctor.finding import Verdict
 from feature_frontend.tools.doctor.machine import check_dds, check_torch, check_weights, segment_bytes

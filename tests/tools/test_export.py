@@ -16,11 +16,11 @@ import pytest
 
 from examples.visual_odometry.compare import align
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.frontend import Frontend
-from feature_frontend.media import open_source
+from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.settings import Settings
+from feature_frontend.sources import open_source
 from feature_frontend.tools.demo.sequence import CAMERA_FILE, RenderedSequence, render_sequence
-from feature_frontend.tools.export import main
+from feature_frontend.tools.export.command import main
 
 _COUNT = 10
 _MAX_IMAGES = 2147483647
@@ -139,8 +139,9 @@ def _record(folder: Path, flight: RenderedSequence, *, descriptors: bool) -> Non
     from rclpy.serialization import serialize_message
     from std_msgs.msg import Header
 
-    from feature_frontend.ros.message_encoding import Origin, encode_features, encode_tracks, stamp_from_ns
-    from feature_frontend.tools.bag_writer import BagWriter, typestore_with
+    from feature_frontend.ros.output.messages import Origin, encode_features, encode_tracks
+    from feature_frontend.ros.stamps import stamp_from_ns
+    from feature_frontend.tools.common.bag_writer import BagWriter, typestore_with
 
     kinds = {"features": "feature_frontend_msgs/msg/Features", "tracks": "feature_frontend_msgs/msg/Tracks"}
     settings = Settings(extractor="silk-vggnp-mu", max_num_keypoints=_KEYPOINTS, device="cpu")

@@ -17,9 +17,9 @@ from rclpy.exceptions import InvalidTopicNameException
 
 from feature_frontend.__main__ import TOOLS, main
 from feature_frontend.errors import SettingsError
-from feature_frontend.tools import limits
+from feature_frontend.tools.common import limits
+from feature_frontend.tools.common.guard import FAULT, OUTPUT_CLOSED, TRACEBACK_VARIABLE, guarded
 from feature_frontend.tools.doctor.machine import check_limits
-from feature_frontend.tools.guard import FAULT, OUTPUT_CLOSED, TRACEBACK_VARIABLE, guarded
 from tests.conftest import REPOSITORY
 
 _BAD_ROS_ARGUMENTS = ["--ros-args", "-r", "x:=:="]

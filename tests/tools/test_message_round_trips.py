@@ -24,11 +24,11 @@ from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from feature_frontend.media.bag import BagSource
-from feature_frontend.media.timeline import PlaybackSettings
-from feature_frontend.sources.bag import Bag
-from feature_frontend.sources.bag_messages import MessageReader
-from feature_frontend.tools.bag_writer import BagWriter, typestore_with
+from feature_frontend.sources.bag import BagSource
+from feature_frontend.sources.bags.messages import MessageReader
+from feature_frontend.sources.bags.sequence import Bag
+from feature_frontend.sources.playback import PlaybackSettings
+from feature_frontend.tools.common.bag_writer import BagWriter, typestore_with
 from feature_frontend.tools.process.bag_node import BagNode
 from feature_frontend.tools.process.inputs import input_frames
 from feature_frontend.tools.record import TOPICS, Recorder, message_type_name

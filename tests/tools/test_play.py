@@ -20,8 +20,8 @@ import numpy.typing as npt
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (source env.sh)")
-from feature_frontend.media import open_source
-from feature_frontend.tools.arguments import INCOMPLETE
+from feature_frontend.sources import open_source
+from feature_frontend.tools.common.arguments import INCOMPLETE
 from feature_frontend.tools.play import main
 from tests.image_files import tiff
 

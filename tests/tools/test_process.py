@@ -23,19 +23,14 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin
 from std_msgs.msg import Header
 
-from feature_frontend.frontend import Frontend
-from feature_frontend.media import SourceOptions, open_source
-from feature_frontend.rays import MissedTracks, RayMemory, rays_of_tracks
-from feature_frontend.ros.calibration_watch import CalibrationWatch
-from feature_frontend.ros.message_encoding import (
-    Origin,
-    encode_features,
-    encode_matches,
-    encode_tracks,
-    stamp_from_ns,
-)
+from feature_frontend.geometry.rays import MissedTracks, RayMemory, rays_of_tracks
+from feature_frontend.pipeline.frontend import Frontend
+from feature_frontend.ros.input.camera_info_history import CalibrationWatch
+from feature_frontend.ros.output.messages import Origin, encode_features, encode_matches, encode_tracks
+from feature_frontend.ros.stamps import stamp_from_ns
 from feature_frontend.settings import Settings
-from feature_frontend.tools.arguments import INCOMPLETE
+from feature_frontend.sources import SourceOptions, open_source
+from feature_frontend.tools.common.arguments import INCOMPLETE
 from feature_frontend.tools.process import main
 from tests.ros.contract import check_contract
 from tests.tools.offline import (
@@ -204,8 +199,8 @@ def test_the_run_is_named_by_the_content_of_the_input_and_the_settings(
 
 def test_tracks_of_two_runs_in_one_bag_are_told_apart(bag: Path, tmp_path: Path) -> None:
     """As where the node was started anew while it was recorded: ids and even stamps come twice."""
-    from feature_frontend.tools.bag_writer import BagWriter, typestore_with
-    from feature_frontend.tools.recorded_features import read_features
+    from feature_frontend.tools.common.bag_writer import BagWriter, typestore_with
+    from feature_frontend.tools.export.recorded_features import read_features
 
     outputs = []
     for number in range(2):

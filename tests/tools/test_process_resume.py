@@ -37,7 +37,7 @@ IMAGES = 12
 # Runs the tool, commits behind every image, and kills itself by SIGKILL inside the given call of a method.
 KILLED = """
 import os, signal, sys
-from feature_frontend.tools.bag_writer import BagWriter
+from feature_frontend.tools.common.bag_writer import BagWriter
 from feature_frontend.tools.process import main, output, run
 from feature_frontend.tools.process.progress_store import ProgressStore
 run.COMMIT_PERIOD_S = 0.0

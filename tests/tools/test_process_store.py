@@ -20,7 +20,7 @@ pytest.importorskip("feature_frontend_msgs.msg", reason="needs the built feature
 pytest.importorskip("rosbags", reason="needs rosbags")
 
 from feature_frontend.errors import FeatureFrontendError
-from feature_frontend.snapshot import Snapshot
+from feature_frontend.runtime.snapshot import Snapshot
 from feature_frontend.tools.process import run
 from feature_frontend.tools.process.command import main
 from feature_frontend.tools.process.progress_store import ProgressStore, _seal

@@ -22,7 +22,7 @@ pytest.importorskip("rosbags", reason="needs rosbags")
 import torch
 
 from feature_frontend.__main__ import main
-from feature_frontend.tools.arguments import INCOMPLETE
+from feature_frontend.tools.common.arguments import INCOMPLETE
 from tests.campaign import Campaign
 from tests.tools.random_arguments import argument_list, make_world
 

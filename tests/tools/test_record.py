@@ -28,8 +28,8 @@ from rclpy.qos import QoSProfile  # noqa: E402
 from rosbags.highlevel import AnyReader  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 
-from feature_frontend.sources.bag import Bag  # noqa: E402
-from feature_frontend.sources.stamps import header_stamp_ns  # noqa: E402
+from feature_frontend.sources.bags.sequence import Bag  # noqa: E402
+from feature_frontend.sources.bags.stamps import header_stamp_ns  # noqa: E402
 from feature_frontend.tools.record import main  # noqa: E402
 from tests.faults import FULL, fault_environment  # noqa: E402
 

@@ -10,10 +10,10 @@ import pytest
 pytest.importorskip("ament_index_python", reason="needs ROS 2")
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.parameter_file import read_parameter_files
 from feature_frontend.settings import PARAMETERS, Settings
+from feature_frontend.settings.parameter_file import read_parameter_files
+from feature_frontend.tools.common.settings_arguments import add_settings_arguments, settings_from
 from feature_frontend.tools.parameters import yaml_file
-from feature_frontend.tools.settings_arguments import add_settings_arguments, settings_from
 
 
 def parse(*arguments: str, node: str = "/frontend") -> Settings:

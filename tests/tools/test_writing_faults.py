@@ -24,10 +24,10 @@ pytest.importorskip("rosbags", reason="needs rosbags")
 from rosbags.typesys import Stores, get_typestore
 
 from feature_frontend.errors import FeatureFrontendError
-from feature_frontend.extractors.weights import WeightsRecord
-from feature_frontend.sources.bag import Bag
+from feature_frontend.models.catalog import WeightsRecord
+from feature_frontend.sources.bags.sequence import Bag
 from feature_frontend.tools import weights
-from feature_frontend.tools.bag_writer import BagWriter
+from feature_frontend.tools.common.bag_writer import BagWriter
 from tests.campaign import Campaign
 from tests.conftest import REPOSITORY
 from tests.faults import EIO, FLIP, FULL, KILL, NONE, SHORT, Ended, FaultyDisk, faulty_disk

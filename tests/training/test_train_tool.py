@@ -19,7 +19,7 @@ from rosbags.rosbag2 import StoragePlugin
 from safetensors.torch import load_file
 
 from feature_frontend.api import load_extractor
-from feature_frontend.media import open_source
+from feature_frontend.sources import open_source
 from feature_frontend.tools import train
 from feature_frontend.training.curves import draw_curves
 from feature_frontend.training.log import read_log

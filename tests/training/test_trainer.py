@@ -17,10 +17,10 @@ from feature_frontend.training.augmentation import augment
 from feature_frontend.training.checkpoint import load_checkpoint, save_checkpoint
 from feature_frontend.training.distributed import Processes
 from feature_frontend.training.images import GreyImages, images_in_folder
-from feature_frontend.training.loss import silk_loss
-from feature_frontend.training.pairs import PairDataset, ViewSettings
 from feature_frontend.training.settings import TrainingSettings
+from feature_frontend.training.silk.loss import silk_loss
 from feature_frontend.training.trainer import Trainer
+from feature_frontend.training.views import PairDataset, ViewSettings
 from tests.conftest import REPOSITORY
 from tests.training.torchrun import check_equal_weights_in_two_processes
 

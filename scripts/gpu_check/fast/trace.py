@@ -17,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.measure import interleave, synchronizer
 from benchmarks.tables import milliseconds
 from benchmarks.types import Table
-from feature_frontend.frontend import Frontend
+from feature_frontend.pipeline.frontend import Frontend
 from scripts.gpu_check.fast.settings import FRAME_NS, Timed, at_turn, frames_for, headline
 from scripts.gpu_check.models import available, on_device
 from scripts.gpu_check.step import Context, Outcome

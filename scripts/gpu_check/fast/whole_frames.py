@@ -14,7 +14,8 @@ from benchmarks.images import Frames
 from benchmarks.measure import interleave, synchronizer
 from benchmarks.tables import milliseconds
 from benchmarks.types import Table, Timing
-from feature_frontend.frontend import FrameResult, Frontend
+from feature_frontend.pipeline.frontend import Frontend
+from feature_frontend.types import FrameResult
 from scripts.gpu_check.fast.floors import Floors, matching_operations
 from scripts.gpu_check.fast.settings import FRAME_NS, Timed, at_turn, frames_for, settings_in_order
 from scripts.gpu_check.models import available, on_device, why_no_lightglue

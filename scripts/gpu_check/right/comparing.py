@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from feature_frontend.frontend import FrameResult
-from feature_frontend.types import Features, Matches
+from feature_frontend.types import Features, FrameResult, Matches
 from tests.tolerances import DEVICE, DeviceAgreement
 
 __all__ = [

@@ -11,8 +11,8 @@ import torch
 
 from benchmarks.types import Table
 from feature_frontend.extractors.extractor import Extractor
+from feature_frontend.extractors.networks.silk import SILK_CONFIGS, Silk
 from feature_frontend.extractors.registry import EXTRACTORS
-from feature_frontend.extractors.silk import SILK_CONFIGS, Silk
 from scripts.gpu_check.models import ALIKED, available, recorded, settings_for, tensor_float32
 from scripts.gpu_check.real_frames import sequences
 from scripts.gpu_check.right.comparing import compare_features

@@ -12,8 +12,8 @@ import torch
 from benchmarks.images import Frames
 from benchmarks.types import Table
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.frontend import FrameResult, Frontend
-from feature_frontend.types import Features, Matches
+from feature_frontend.pipeline.frontend import Frontend
+from feature_frontend.types import Features, FrameResult, Matches
 from scripts.gpu_check.models import available, on_device, settings_for, why_no_lightglue
 from scripts.gpu_check.real_frames import sequences
 from scripts.gpu_check.right.comparing import fingerprint

@@ -9,11 +9,11 @@ import torch
 
 from benchmarks.images import Frames
 from benchmarks.types import Table
-from feature_frontend.api import make_matcher
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.frontend import FrameResult, Frontend
-from feature_frontend.recording import make_recorder
-from feature_frontend.types import Features, Matches
+from feature_frontend.matchers.factory import make_matcher
+from feature_frontend.pipeline.frontend import Frontend
+from feature_frontend.runtime.cuda_graphs import make_recorder
+from feature_frontend.types import Features, FrameResult, Matches
 from scripts.gpu_check.models import (
     available,
     on_cpu,

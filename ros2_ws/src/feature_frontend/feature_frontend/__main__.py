@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from feature_frontend.errors import FeatureFrontendError
-from feature_frontend.runtime.text import quoted
-from feature_frontend.tools.guard import guarded, open_standard_streams
-from feature_frontend.tools.limits import address_space_problem, files_problem, require
+from feature_frontend.system.text import quoted
+from feature_frontend.tools.common.guard import guarded, open_standard_streams
+from feature_frontend.tools.common.limits import address_space_problem, files_problem, require
 
 TOOLS = {
     "frontend": ("feature_frontend.ros.main", "the ROS 2 node: images in; features, matches, tracks, status out"),
@@ -21,11 +21,11 @@ TOOLS = {
     "process": ("feature_frontend.tools.process", "process bags, videos and folders offline, into rosbag2 bags"),
     "demo": ("feature_frontend.tools.demo", "play a sequence through the node, report and draw what came out"),
     "evaluate": (
-        "feature_frontend.tools.evaluate",
+        "feature_frontend.tools.evaluate.command",
         "measure extractors on warped photographs, and tracks on sequences",
     ),
-    "export": ("feature_frontend.tools.export", "write features and matches of a bag or of images for COLMAP"),
-    "vins": ("feature_frontend.ros.vins_adapter", "republish tracks as VINS-Fusion's feature topic"),
+    "export": ("feature_frontend.tools.export.command", "write features and matches of a bag or of images for COLMAP"),
+    "vins": ("feature_frontend.ros.adapters.vins", "republish tracks as VINS-Fusion's feature topic"),
     "train": ("feature_frontend.tools.train", "train SiLK on images, videos or bags of your own"),
     "weights": ("feature_frontend.tools.weights", "list, fetch and verify the published weights"),
     "doctor": ("feature_frontend.tools.doctor", "check machine, installation and topics, and say what to do"),
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool that the first argument names and returns its exit status.
 
     Without `argv`, what the process was started with counts; where it was started by the name of a tool, as
-    `ros2 run` does, that is the tool. Whatever ends a tool is told in one line (`tools/guard.py`).
+    `ros2 run` does, that is the tool. Whatever ends a tool is told in one line (`tools/common/guard.py`).
     """
     if argv is not None:
         return guarded(lambda: _run(list(argv), is_process=False))

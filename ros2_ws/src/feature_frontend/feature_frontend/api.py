@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.matchers.base import MatcherProtocol, MatchingOptions
-from feature_frontend.matchers.registry import MATCHERS
+from feature_frontend.matchers.base import MatcherProtocol
+from feature_frontend.matchers.factory import make_matcher
 from feature_frontend.settings import ExtractionSettings, MatchingSettings
 
-__all__ = ["load_extractor", "load_matcher", "make_matcher"]
+__all__ = ["load_extractor", "load_matcher"]
 
 
 def load_extractor(name: str = ExtractionSettings.extractor, **parameters: bool | float | str) -> Extractor:
@@ -40,22 +40,3 @@ def load_matcher(name: str = MatchingSettings.matcher, **parameters: bool | floa
         WeightsError: The matcher's weights cannot be found, downloaded or verified; the text says what to do.
     """
     return make_matcher(MatchingSettings.from_mapping({"matcher": name, **parameters}))
-
-
-def make_matcher(settings: MatchingSettings) -> MatcherProtocol:
-    """The matcher that `settings` describe.
-
-    Raises:
-        SettingsError: It needs a package that is not installed.
-        WeightsError: Its weights cannot be had, or do not fit.
-    """
-    options = MatchingOptions(
-        min_similarity=settings.min_similarity,
-        ratio_threshold=settings.ratio_threshold,
-        double_softmax_temperature=settings.double_softmax_temperature,
-        double_softmax_threshold=settings.double_softmax_threshold,
-        lightglue_threshold=settings.lightglue_threshold,
-        lightglue_weights_path=settings.lightglue_weights_path,
-        weights_dir=settings.weights_dir if isinstance(settings, ExtractionSettings) else "",
-    )
-    return MATCHERS[settings.matcher](options)

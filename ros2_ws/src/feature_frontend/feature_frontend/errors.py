@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from feature_frontend.runtime.text import printable
+from feature_frontend.system.text import printable
 
 
 class FeatureFrontendError(Exception):

@@ -7,13 +7,13 @@ an object with zero rows. Suffix 0 is the earlier image, suffix 1 the current on
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import enum
+import math
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
-
-from feature_frontend.snapshot import require
 
 __all__ = ["Features", "Matches", "Tracks"]
 
@@ -52,18 +52,13 @@ class Features:
         """Number of keypoints N."""
         return int(self.keypoints.shape[0])
 
-    def check(self) -> None:
-        """Checks that the rows of all arrays belong together, of features that were read from somewhere.
-
-        Raises:
-            SnapshotError: They do not.
-        """
+    @property
+    def is_whole(self) -> bool:
+        """Whether the rows of all arrays belong together, of features that were read from somewhere."""
         rows = self.keypoints.shape[:1]
-        is_whole = all(
-            array is None or array.shape == rows for array in (self.scores, self.sizes, self.angles, self.scales)
-        )
-        is_whole = is_whole and self.keypoints.shape == (*rows, 2) and self.descriptors.shape[:-1] == rows
-        require(is_whole, "as much of each keypoint")
+        one_each = (self.scores, self.sizes, self.angles, self.scales)
+        has_all = all(array is None or array.shape == rows for array in one_each)
+        return has_all and self.keypoints.shape == (*rows, 2) and self.descriptors.shape[:-1] == rows
 
     @property
     def descriptor_dim(self) -> int:
@@ -180,17 +175,13 @@ class Tracks:
         """Number of tracks T."""
         return int(self.ids.shape[0])
 
-    def check(self) -> None:
-        """Checks that the rows of all arrays belong together, of tracks that were read from somewhere.
-
-        Raises:
-            SnapshotError: They do not.
-        """
+    @property
+    def is_whole(self) -> bool:
+        """Whether the rows of all arrays belong together, of tracks that were read from somewhere."""
         rows = self.ids.shape[:1]
         one_each = (self.ids, self.ages, self.gaps, self.feature_indices, self.elapsed_s, self.quality)
-        is_whole = all(array.shape == rows for array in one_each)
-        is_whole = is_whole and self.keypoints.shape == self.velocities.shape == (*rows, 2)
-        require(is_whole, "as much of each track")
+        has_all = all(array.shape == rows for array in one_each)
+        return has_all and self.keypoints.shape == self.velocities.shape == (*rows, 2)
 
     @staticmethod
     def empty() -> Tracks:
@@ -205,3 +196,88 @@ class Tracks:
             elapsed_s=np.zeros(0, np.float32),
             quality=np.zeros(0, np.float32),
         )
+
+
+@dataclass(frozen=True)
+class TrackChange:
+    """What became of the tracks from one image to the next.
+
+    Attributes:
+        lost: How many of those seen in the image before are not seen in this one.
+        survival: Share of those seen in the image before that are seen in this one; NaN where there were none.
+        parallax_px: Median distance that these moved; NaN where there are none.
+    """
+
+    lost: int = 0
+    survival: float = math.nan
+    parallax_px: float = math.nan
+
+
+@dataclass(frozen=True)
+class MatchCheck:
+    """What the check says of an image's matches.
+
+    Attributes:
+        inlier: (M,) uint8, 1 where a match is accepted, else 0; (0,) where nothing is said: the check is off, or there
+            are fewer than 8 matches.
+    """
+
+    inlier: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
+
+    @property
+    def ratio(self) -> float:
+        """Share of the matches that are accepted, in [0, 1]; NaN where nothing is said."""
+        return float(self.inlier.mean()) if len(self.inlier) else math.nan
+
+
+class FrameState(enum.IntEnum):
+    """What became of a frame; the values are those of `FrameStatus.state`."""
+
+    OK = 0
+    FIRST = 1
+    DEGENERATE = 2
+    DROPPED = 3
+    ERROR = 4
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """Wall-clock time of each stage, ms."""
+
+    extraction_ms: float
+    matching_ms: float
+    tracking_ms: float
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """What one image gave. All tensors are on the CPU.
+
+    Attributes:
+        state: OK, FIRST (no earlier image to match with) or DEGENERATE (no keypoints).
+        reason: Why it is DEGENERATE, or, of a FIRST that is not the very first, why the one before was forgotten;
+            empty otherwise.
+        features: Of this image.
+        matches: From the previous image to this one; empty for the first.
+        keypoints0: (M, 2) float32, (x, y) px: where the matches were in the previous image.
+        stamp0_ns: Time of the previous image in ns; None for the first.
+        tracks: Of this image.
+        times: How long it took.
+        check: What the epipolar check says of the matches; `Frontend` itself leaves it empty.
+        right: Features of the right image of a stereo pair; None where there was none.
+        resets: How often the previous image and all tracks had been forgotten.
+        change: What became of the previous image's tracks.
+    """
+
+    state: FrameState
+    reason: str
+    features: Features
+    matches: Matches
+    keypoints0: torch.Tensor
+    stamp0_ns: int | None
+    tracks: Tracks
+    times: StageTimes
+    check: MatchCheck = field(default_factory=MatchCheck)
+    right: Features | None = None
+    resets: int = 0
+    change: TrackChange = field(default_factory=TrackChange)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from launch import LaunchDescription
 from launch_ros.actions import Node
 
-from feature_frontend.ros.launch_arguments import Argument, Launched, launch_description
-from feature_frontend.ros.launching import (
+from feature_frontend.ros.playback.launch_arguments import Argument, Launched, launch_description
+from feature_frontend.ros.playback.launch_support import (
     common_arguments,
     find_params_file,
     frontend_node,

@@ -21,8 +21,8 @@ from launch_ros.actions import Node
 from launch_ros.descriptions import Parameter
 
 from feature_frontend.errors import SettingsError, SourceError
-from feature_frontend.ros.launch_arguments import Argument, Launched, launch_description
-from feature_frontend.ros.launching import (
+from feature_frontend.ros.playback.launch_arguments import Argument, Launched, launch_description
+from feature_frontend.ros.playback.launch_support import (
     PACKAGE,
     SIDES,
     common_arguments,
@@ -36,7 +36,7 @@ from feature_frontend.ros.launching import (
     topic_arguments,
     topic_remappings,
 )
-from feature_frontend.ros.replay_watch import ReplayWatch
+from feature_frontend.ros.playback.replay_watch import ReplayWatch
 
 # Until then a new publisher and a subscriber have found each other with FastDDS's defaults; rosbag2 does not wait.
 DISCOVERY_S = 3.5

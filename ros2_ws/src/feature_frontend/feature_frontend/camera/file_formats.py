@@ -8,7 +8,7 @@ import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from feature_frontend.calibration import (
+from feature_frontend.camera.calibration import (
     IDENTITY,
     MATRIX_SIZE,
     PROJECTION_SIZE,
@@ -17,8 +17,8 @@ from feature_frontend.calibration import (
 )
 from feature_frontend.camera.models import EQUIDISTANT, PLUMB_BOB
 from feature_frontend.errors import CalibrationError
-from feature_frontend.runtime.text import listed, printable, quoted
-from feature_frontend.yaml_text import parse_yaml
+from feature_frontend.system.text import listed, printable, quoted
+from feature_frontend.system.yaml_text import parse_yaml
 
 __all__ = ["calibration_from_text"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from feature_frontend.coordinates import Resize
+from feature_frontend.image.resize import Resize
 
 __all__ = [
     "DetectionOptions",

@@ -27,7 +27,7 @@ from typing import Protocol, cast
 import torch
 from torch import nn
 
-from feature_frontend.extractors.weights import cache_folder
+from feature_frontend.models.weights import cache_folder
 
 __all__ = ["BackgroundCompiler", "DenseNetwork", "compiled_cache", "fill_cache"]
 

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from feature_frontend.coordinates import Resize
 from feature_frontend.extractors.base import (
     DetectionOptions,
     FastNetwork,
@@ -23,16 +22,17 @@ from feature_frontend.extractors.base import (
     PreparedImage,
 )
 from feature_frontend.extractors.compilation import BackgroundCompiler
-from feature_frontend.extractors.layers.keypoint_detection import suppress_non_maxima
 from feature_frontend.extractors.multi_scale import extract_at_scales, sparse_at_scales
-from feature_frontend.preprocessing import (
+from feature_frontend.extractors.networks.layers.keypoint_detection import suppress_non_maxima
+from feature_frontend.image.preprocessing import (
     allowed_pixels,
     images_to_batch,
     masks_to_tensors,
     resize_tensor,
     tensors_to_batch,
 )
-from feature_frontend.recording import Mark, Recorder, Recording
+from feature_frontend.image.resize import Resize
+from feature_frontend.runtime.cuda_graphs import Mark, Recorder, Recording
 
 __all__ = ["CompiledExecution", "Execution", "PlainExecution", "RecordedExecution", "Submitted", "whole_frame"]
 

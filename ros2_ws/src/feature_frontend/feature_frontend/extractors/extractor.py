@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,7 +13,6 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from feature_frontend.coordinates import Resize, network_size
 from feature_frontend.errors import ImageError, MaskError, SettingsError, WeightsError
 from feature_frontend.extractors.base import (
     DetectionOptions,
@@ -35,44 +33,22 @@ from feature_frontend.extractors.execution import (
     Submitted,
 )
 from feature_frontend.extractors.registry import EXTRACTORS, ExtractorRecord
-from feature_frontend.extractors.weights import ensure_weights, find_own_weights, own_weights
-from feature_frontend.extractors.weights_file import FoundWeights, fill_network
-from feature_frontend.preprocessing import check_image, check_mask, grey_range
-from feature_frontend.recording import Recorder, make_recorder
-from feature_frontend.runtime.files import user_path
-from feature_frontend.runtime.forks import compute_with_one_thread_after_fork
-from feature_frontend.runtime.text import quoted
+from feature_frontend.image.preprocessing import check_image, check_mask, grey_range
+from feature_frontend.image.resize import Resize, network_size
+from feature_frontend.models.weights import ensure_weights, find_own_weights, own_weights
+from feature_frontend.models.weights_file import FoundWeights, fill_network
+from feature_frontend.runtime.cuda_graphs import Recorder, make_recorder
+from feature_frontend.runtime.device import resolve_device
 from feature_frontend.settings import ExtractionSettings
+from feature_frontend.system.files import user_path
+from feature_frontend.system.forks import compute_with_one_thread_after_fork
 from feature_frontend.types import Features
 
-__all__ = ["Extractor", "Mask", "resolve_device"]
+__all__ = ["Extractor", "Mask"]
 
 Mask = npt.NDArray[np.uint8] | npt.NDArray[np.bool_]
 T = TypeVar("T")
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device that the parameter `device` means on this machine.
-
-    Raises:
-        SettingsError: There is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    # torch itself takes "cpu:7", which there is not, and its words for "cuda:-1" are about something else.
-    match = re.fullmatch(r"cpu|cuda(:(?P<index>0|[1-9][0-9]{0,3}))?", name)
-    count = torch.cuda.device_count()
-    if match and (name == "cpu" or int(match["index"] or 0) < count):
-        return torch.device(name)
-    expected = ", ".join(["auto", "cpu", *(["cuda"] if count else []), *(f"cuda:{index}" for index in range(count))])
-    why = ""
-    if match:
-        why = (
-            "; this torch has no CUDA, install one that has" if torch.version.cuda is None else "; torch sees no other"
-        )
-    msg = f"parameter device is {quoted(name)}; expected one of {expected}{why}"
-    raise SettingsError(msg)
 
 
 class Extractor:

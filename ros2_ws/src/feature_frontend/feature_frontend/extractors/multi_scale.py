@@ -17,9 +17,9 @@ from dataclasses import replace
 
 import torch
 
-from feature_frontend.coordinates import Resize
 from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures, PaddedFeatures
-from feature_frontend.extractors.layers.selection import select_padded_points
+from feature_frontend.extractors.networks.layers.selection import select_padded_points
+from feature_frontend.image.resize import Resize
 
 __all__ = ["SMALLEST_SIDE", "extract_at_scales", "pyramid", "sparse_at_scales"]
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from feature_frontend.extractors.aliked import ALIKED_CONFIGS, Aliked
-from feature_frontend.extractors.classical import CLASSICAL_CONFIGS, OPENCV, Classical
-from feature_frontend.extractors.fast_aliked import FastAliked
-from feature_frontend.extractors.fast_silk import FusedSilk
-from feature_frontend.extractors.residual import RESIDUAL_CONFIGS, Residual, fold_batch_norm
-from feature_frontend.extractors.silk import SILK_CONFIGS, Silk, from_published_names
-from feature_frontend.extractors.weights import WEIGHTS, WeightsRecord
+from feature_frontend.extractors.networks.aliked import ALIKED_CONFIGS, Aliked
+from feature_frontend.extractors.networks.aliked_inference import FastAliked
+from feature_frontend.extractors.networks.opencv_sift import CLASSICAL_CONFIGS, OPENCV, Classical
+from feature_frontend.extractors.networks.residual_sift import RESIDUAL_CONFIGS, Residual, fold_batch_norm
+from feature_frontend.extractors.networks.silk import SILK_CONFIGS, Silk, from_published_names
+from feature_frontend.extractors.networks.silk_inference import FusedSilk
+from feature_frontend.models.catalog import EXTRACTOR_MODELS, WeightsRecord
 
 __all__ = ["EXTRACTORS", "ExtractorRecord"]
 
@@ -30,11 +30,11 @@ class ExtractorRecord:
 
     Attributes:
         build: Makes the network, with random weights.
-        weights: The published weights; None where this project may not fetch any, and `weights_path` must name a file.
+        weights: As of `ExtractorModel`.
         rename: Brings the names in a checkpoint to those of the network.
         inference: Makes the network that does the same work faster from one with its final weights.
         library: Of an extractor that has no weights: who computes it, with the version; empty for a network.
-        has_maps: Whether its points can be found again anywhere: its network is a `FastNetwork`.
+        has_maps: As of `ExtractorModel`.
     """
 
     build: Callable[[], nn.Module]
@@ -45,20 +45,19 @@ class ExtractorRecord:
     has_maps: bool = False
 
 
+def _record(name: str, build: Callable[[], nn.Module], **further: Any) -> ExtractorRecord:
+    model = EXTRACTOR_MODELS[name]
+    return ExtractorRecord(build, model.weights, has_maps=model.has_maps, **further)
+
+
 EXTRACTORS = {
+    **{name: _record(name, partial(Aliked, row), inference=FastAliked) for name, row in ALIKED_CONFIGS.items()},
     **{
-        name: ExtractorRecord(partial(Aliked, row), WEIGHTS[name], inference=FastAliked, has_maps=True)
-        for name, row in ALIKED_CONFIGS.items()
-    },
-    **{
-        name: ExtractorRecord(
-            partial(Silk, row), WEIGHTS.get(name), from_published_names, FusedSilk.from_reference, has_maps=True
-        )
+        name: _record(name, partial(Silk, row), rename=from_published_names, inference=FusedSilk.from_reference)
         for name, row in SILK_CONFIGS.items()
     },
-    **{name: ExtractorRecord(partial(Classical, row), None, library=OPENCV) for name, row in CLASSICAL_CONFIGS.items()},
+    **{name: _record(name, partial(Classical, row), library=OPENCV) for name, row in CLASSICAL_CONFIGS.items()},
     **{
-        name: ExtractorRecord(partial(Residual, row), WEIGHTS.get(name), inference=fold_batch_norm)
-        for name, row in RESIDUAL_CONFIGS.items()
+        name: _record(name, partial(Residual, row), inference=fold_batch_norm) for name, row in RESIDUAL_CONFIGS.items()
     },
 }

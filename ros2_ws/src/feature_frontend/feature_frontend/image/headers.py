@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from feature_frontend.encodings import MAX_IMAGE_PIXELS
 from feature_frontend.errors import DamagedImageError, ImageError
 from feature_frontend.image.image_header import (
     WHOLE_FILE,
@@ -25,9 +24,10 @@ from feature_frontend.image.image_header import (
     valid_orientation,
 )
 from feature_frontend.image.jpeg import read_jpeg
+from feature_frontend.image.limits import MAX_IMAGE_PIXELS
 from feature_frontend.image.png import PNG_SIGNATURE, read_png
 from feature_frontend.image.tiff import ORIENTATION, TiffDirectory, is_tiff, tiff_directories
-from feature_frontend.runtime.files import open_regular_file
+from feature_frontend.system.files import open_regular_file
 
 __all__ = ["begins_as_image", "is_deep_grey", "read_header"]
 

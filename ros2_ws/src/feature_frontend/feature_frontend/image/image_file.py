@@ -14,12 +14,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend.encodings import COLOUR_SAMPLES, MAX_IMAGE_PIXELS, to_rgb
 from feature_frontend.errors import DamagedImageError, ImageError
+from feature_frontend.image.encodings import COLOUR_SAMPLES, to_rgb
 from feature_frontend.image.headers import read_header
 from feature_frontend.image.image_header import ImageHeader
-from feature_frontend.runtime.c_stderr import decoders_are_quiet
-from feature_frontend.runtime.files import read_regular_file
+from feature_frontend.image.limits import MAX_IMAGE_PIXELS
+from feature_frontend.system.c_stderr import decoders_are_quiet
+from feature_frontend.system.files import read_regular_file
 
 __all__ = ["IMAGE_SUFFIXES", "ImageFile", "decode_stored", "encode_file", "read_image_file"]
 

@@ -6,8 +6,8 @@ import math
 import struct
 from dataclasses import dataclass
 
-from feature_frontend.encodings import MAX_IMAGE_PIXELS, check_image_size
 from feature_frontend.errors import DamagedImageError, ImageError
+from feature_frontend.image.limits import MAX_IMAGE_PIXELS, check_image_size
 from feature_frontend.image.tiff import ORIENTATION, is_tiff, tiff_directories
 
 __all__ = [

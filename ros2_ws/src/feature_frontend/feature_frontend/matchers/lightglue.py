@@ -18,16 +18,16 @@ import torch
 from torch import nn
 
 from feature_frontend.errors import MatchingError, SettingsError
-from feature_frontend.extractors.weights import WEIGHTS, ensure_weights, own_weights
-from feature_frontend.extractors.weights_file import FoundWeights, fill_network
 from feature_frontend.matchers.base import MatchingOptions, check_comparable
-from feature_frontend.matchers.similarity_search import SimilaritySearch
-from feature_frontend.runtime.files import user_path
+from feature_frontend.matchers.nearest_neighbors import SimilaritySearch
+from feature_frontend.models.catalog import MATCHER_MODELS, WEIGHTS
+from feature_frontend.models.weights import ensure_weights, own_weights
+from feature_frontend.models.weights_file import FoundWeights, fill_network
+from feature_frontend.system.files import user_path
 from feature_frontend.types import Features, Matches
 
-__all__ = ["LIGHTGLUE_EXTRACTORS", "LightGlueMatcher", "LightGlueNetwork", "build_lightglue"]
+__all__ = ["LightGlueMatcher", "LightGlueNetwork", "build_lightglue"]
 
-LIGHTGLUE_EXTRACTORS = ("aliked-n16", "aliked-n16rot", "aliked-n32")
 _DESCRIPTOR_DIM = 128
 _WEIGHTS_NAME = "aliked_lightglue"
 _DERIVED = {"confidence_thresholds"}  # computed by the constructor, and absent from the published file
@@ -102,7 +102,7 @@ class LightGlueMatcher:
         """
         check_comparable(features0, features1)
         if features0.descriptor_dim != _DESCRIPTOR_DIM or not features0.extractor.startswith("aliked"):
-            expected = ", ".join(LIGHTGLUE_EXTRACTORS)
+            expected = ", ".join(MATCHER_MODELS["lightglue"].extractors)
             msg = f"matcher lightglue knows descriptors of {expected}, not of {features0.extractor}; use matcher mnn"
             raise MatchingError(msg)
         if len(features0) == 0 or len(features1) == 0:

@@ -1,19 +1,16 @@
-"""The matchers by name, and which extractors they are for."""
+"""The matchers by name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from feature_frontend.matchers.base import MatcherProtocol, MatchingOptions
-from feature_frontend.matchers.lightglue import LIGHTGLUE_EXTRACTORS, LightGlueMatcher
-from feature_frontend.matchers.mutual_nearest_neighbor import MutualNearestNeighborMatcher
+from feature_frontend.matchers.lightglue import LightGlueMatcher
+from feature_frontend.matchers.mutual_nn import MutualNearestNeighborMatcher
 
-__all__ = ["MATCHERS", "MATCHER_EXTRACTORS"]
+__all__ = ["MATCHERS"]
 
 MATCHERS: dict[str, Callable[[MatchingOptions], MatcherProtocol]] = {
     "mnn": MutualNearestNeighborMatcher,
     "lightglue": LightGlueMatcher.from_pretrained,
 }
-
-# A matcher that is not here takes any extractor's descriptors.
-MATCHER_EXTRACTORS = {"lightglue": LIGHTGLUE_EXTRACTORS}

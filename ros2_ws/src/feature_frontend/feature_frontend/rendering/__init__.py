@@ -10,7 +10,7 @@ A stereo pair is two renders: the right camera's pose is the left one's times a 
 """
 
 from feature_frontend.rendering.camera import Camera, invert_pose, look_at
-from feature_frontend.rendering.hall import default_scene
+from feature_frontend.rendering.indoor_scene import default_scene
 from feature_frontend.rendering.lighting import Lamp, lit
 from feature_frontend.rendering.mipmap import Texture
 from feature_frontend.rendering.renderer import RenderedFrame, render, render_depth

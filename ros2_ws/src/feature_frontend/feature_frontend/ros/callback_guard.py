@@ -17,8 +17,8 @@ from typing import Any
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
-from feature_frontend.health import WINDOW_S
-from feature_frontend.runtime.text import short_text
+from feature_frontend.runtime.health import WINDOW_S
+from feature_frontend.system.text import short_text
 
 __all__ = ["CallbackGuard", "GuardedExecutor"]
 

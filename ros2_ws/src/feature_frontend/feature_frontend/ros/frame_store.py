@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from feature_frontend.errors import MatchingError
-from feature_frontend.ros.message_encoding import Origin
+from feature_frontend.ros.output.messages import Origin
 from feature_frontend.settings import NodeSettings
 from feature_frontend.types import Features
 

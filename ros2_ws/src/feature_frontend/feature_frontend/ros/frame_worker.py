@@ -13,49 +13,39 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from feature_frontend.allocation import SlackKeeper
-from feature_frontend.epipolar_check import check_frame
 from feature_frontend.errors import DamagedImageError, FeatureFrontendError, ImageError
 from feature_frontend.extractors.extractor import Mask
-from feature_frontend.frame_queue import FrameQueue
-from feature_frontend.frontend import FrameResult, Frontend
+from feature_frontend.geometry.epipolar_check import check_frame
+from feature_frontend.geometry.rays import MissedTracks, RayMemory, RayState, rays_of_tracks
 from feature_frontend.image.image_header import live_decoding_ms
-from feature_frontend.mask_pairing import PairedMask
-from feature_frontend.media.frame import LostImages
-from feature_frontend.memory_keeper import MemoryKeeper
-from feature_frontend.rate_keeper import RateKeeper
-from feature_frontend.rays import MissedTracks, RayMemory, RayState, rays_of_tracks
-from feature_frontend.ros.calibration_watch import CalibrationWatch
-from feature_frontend.ros.frame_masks import FrameMasks, MaskCounts
+from feature_frontend.pipeline.frontend import Frontend
+from feature_frontend.ros.frame import Frame
 from feature_frontend.ros.frame_store import FrameStore, StoredFrame
-from feature_frontend.ros.image_input import pixels_of
-from feature_frontend.ros.mask_topic import TopicMask
-from feature_frontend.ros.message_encoding import Origin, stamp_to_ns
-from feature_frontend.ros.result_topics import ResultTopics
-from feature_frontend.ros.status import FrameTimes
-from feature_frontend.ros.stereo_topics import StereoTopics, right_pixels
-from feature_frontend.runtime.text import short_text
+from feature_frontend.ros.input.camera_info_history import CalibrationWatch
+from feature_frontend.ros.input.image_subscription import pixels_of, right_pixels
+from feature_frontend.ros.input.masks import FrameMasks, MaskCounts
+from feature_frontend.ros.output.frame_status import FrameTimes
+from feature_frontend.ros.output.messages import Origin
+from feature_frontend.ros.output.publishers import ResultTopics
+from feature_frontend.ros.output.stereo_publishers import StereoTopics
+from feature_frontend.ros.stamps import stamp_to_ns
+from feature_frontend.runtime.adaptive_resolution import RateKeeper
+from feature_frontend.runtime.frame_queue import FrameQueue
+from feature_frontend.runtime.heap import SlackKeeper
+from feature_frontend.runtime.memory_keeper import MemoryKeeper
+from feature_frontend.sources.base import LostImages
+from feature_frontend.system.text import short_text
+from feature_frontend.types import FrameResult
 
-__all__ = ["WARM_UP_SIZE", "Frame", "FrameWorker", "WorkerState"]
+__all__ = ["WARM_UP_SIZE", "FrameWorker", "WorkerState"]
 
 WARM_UP_SIZE = (240, 320)
 Uint8Array = npt.NDArray[np.uint8]
 _MS_PER_S = 1e3
 _LOG_S = 5.0
 _NS_PER_S = 1_000_000_000
-
-
-@dataclass(frozen=True)
-class Frame:
-    """An image message, when it came, on the monotonic clock, s, what the topic `mask` has, and the right image."""
-
-    message: Image | CompressedImage
-    received_s: float
-    mask: PairedMask[TopicMask] | None = None
-    right: Image | CompressedImage | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
 from feature_frontend.ros.callback_guard import CallbackGuard
-from feature_frontend.runtime.text import quoted, short_text
+from feature_frontend.system.text import quoted, short_text
 
 __all__ = ["GuardedNode"]
 

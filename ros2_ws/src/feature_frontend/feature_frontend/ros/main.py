@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from feature_frontend.ros.interrupts import OrderlyEnd, end_at_once, end_process, interrupt_waits
 
 if TYPE_CHECKING:
-    from feature_frontend.frontend import Frontend
+    from feature_frontend.pipeline.frontend import Frontend
     from feature_frontend.settings import Settings
 
 __all__ = ["main"]
@@ -20,7 +20,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs until SIGINT or SIGTERM; 1 if the node cannot start. A program, not a function: it may end the process."""
     end_at_once()
-    from feature_frontend.allocation import keep_freed_memory, restart_without_thread_caches
+    from feature_frontend.runtime.heap import keep_freed_memory, restart_without_thread_caches
 
     if argv is None:
         with interrupt_waits():
@@ -39,7 +39,7 @@ def _run(arguments: list[str]) -> int:
     from feature_frontend.ros.callback_guard import GuardedExecutor
     from feature_frontend.ros.node import FrontendNode
     from feature_frontend.ros.start_errors import readable_start
-    from feature_frontend.runtime.files import readable_name
+    from feature_frontend.system.files import readable_name
 
     try:
         with readable_start():
@@ -68,7 +68,7 @@ def _run(arguments: list[str]) -> int:
 def _load(settings: Settings) -> Frontend:
     import gc
 
-    from feature_frontend.frontend import Frontend
+    from feature_frontend.pipeline.frontend import Frontend
 
     frontend = Frontend.from_pretrained(settings)
     # What is loaded with the first model stays: the collector need not walk through all of torch in the middle of a

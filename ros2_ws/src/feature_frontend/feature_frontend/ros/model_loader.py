@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from feature_frontend.errors import FeatureFrontendError
-from feature_frontend.extractors.extractor import resolve_device
-from feature_frontend.frontend import Frontend
+from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.ros.background_loader import BackgroundLoader
 from feature_frontend.ros.parameters import check_file
+from feature_frontend.runtime.device import resolve_device
 from feature_frontend.settings import PARAMETERS, Settings
 
 __all__ = [

@@ -20,22 +20,19 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from feature_frontend.allocation import give_back_freed_memory
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.frontend import Frontend, return_device_memory
-from feature_frontend.mask_file import read_mask_file
-from feature_frontend.mask_pairing import PairedMask
-from feature_frontend.ros.calibration_watch import CalibrationWatch
-from feature_frontend.ros.diagnostics import Diagnostics, Facts
+from feature_frontend.image.mask_file import read_mask_file
+from feature_frontend.pipeline.frontend import Frontend
+from feature_frontend.ros.frame import Frame
 from feature_frontend.ros.frame_store import FrameStore
-from feature_frontend.ros.frame_worker import WARM_UP_SIZE, Frame, FrameWorker
+from feature_frontend.ros.frame_worker import WARM_UP_SIZE, FrameWorker
 from feature_frontend.ros.guarded_node import GuardedNode
-from feature_frontend.ros.image_input import cut_frame_id, subscribe_to_images
-from feature_frontend.ros.mask_loader import LoadedMask, MaskLoader
-from feature_frontend.ros.mask_topic import MaskTopic, TopicMask
-from feature_frontend.ros.match_service import MatchService
-from feature_frontend.ros.message_encoding import stamp_to_ns
+from feature_frontend.ros.input.camera_info_history import CalibrationWatch
+from feature_frontend.ros.input.image_subscription import cut_frame_id, subscribe_to_images
+from feature_frontend.ros.input.mask_loader import LoadedMask, MaskLoader
+from feature_frontend.ros.input.mask_topic import MaskTopic, TopicMask
+from feature_frontend.ros.input.stereo_subscription import StereoInput, import_message_filters
 from feature_frontend.ros.model_loader import (
     MODEL_PARAMETERS,
     LoadedModel,
@@ -45,16 +42,21 @@ from feature_frontend.ros.model_loader import (
     names_left_weights,
     with_model_of,
 )
+from feature_frontend.ros.output.diagnostics import Diagnostics, Facts
+from feature_frontend.ros.output.frame_status import StatusBook, fate
+from feature_frontend.ros.output.publishers import ResultTopics
+from feature_frontend.ros.output.run_identity import new_run_id
+from feature_frontend.ros.output.stereo_publishers import StereoTopics
 from feature_frontend.ros.parameters import changed_settings, check_file, declare_parameters, read_settings, settable
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.reset import offer_reset
-from feature_frontend.ros.result_topics import ResultTopics
-from feature_frontend.ros.run_identity import new_run_id
-from feature_frontend.ros.status import StatusBook, fate
-from feature_frontend.ros.stereo_input import StereoInput, import_message_filters
-from feature_frontend.ros.stereo_topics import StereoTopics
-from feature_frontend.runtime.text import quoted
+from feature_frontend.ros.services import MatchService
+from feature_frontend.ros.stamps import stamp_to_ns
+from feature_frontend.runtime.device import return_device_memory
+from feature_frontend.runtime.heap import give_back_freed_memory
+from feature_frontend.runtime.mask_sync import PairedMask
 from feature_frontend.settings import Settings
+from feature_frontend.system.text import quoted
 
 __all__ = ["FrontendNode"]
 

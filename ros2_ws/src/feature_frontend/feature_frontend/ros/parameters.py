@@ -11,11 +11,11 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.parameter_file import parameter_sections, unused_names, what_has_no_effect
-from feature_frontend.parameter_record import ParameterRecord
-from feature_frontend.runtime.files import open_regular_file, user_path
-from feature_frontend.runtime.text import quoted
 from feature_frontend.settings import PARAMETERS, Settings
+from feature_frontend.settings.parameter import ParameterRecord
+from feature_frontend.settings.parameter_file import parameter_sections, unused_names, what_has_no_effect
+from feature_frontend.system.files import open_regular_file, user_path
+from feature_frontend.system.text import quoted
 
 __all__ = ["changed_settings", "check_file", "declare_parameters", "describe", "read_settings", "settable"]
 

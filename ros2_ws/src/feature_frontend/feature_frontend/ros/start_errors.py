@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.runtime.files import readable_name
-from feature_frontend.runtime.text import short_text
+from feature_frontend.system.files import readable_name
+from feature_frontend.system.text import short_text
 
 __all__ = ["check_domain", "check_ros_arguments", "readable_start"]
 

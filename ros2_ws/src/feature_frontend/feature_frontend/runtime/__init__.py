@@ -1,1 +1,1 @@
-"""What all of the package runs on: files and their names."""
+"""What frames run on: CUDA graphs, memory, queues, synchronisers, and how well it goes."""

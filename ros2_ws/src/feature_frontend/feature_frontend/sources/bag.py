@@ -1,158 +1,322 @@
-"""A bag as one sequence of messages, whichever files it consists of and in which state they are."""
+"""The images of a rosbag2 (sqlite3 or mcap) or a ROS 1 bag, read without ROS."""
 
 from __future__ import annotations
 
-import weakref
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import replace
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from feature_frontend.errors import SourceError
-from feature_frontend.runtime.text import listed, short_text
-from feature_frontend.sources.bag_files import find_bag_files
-from feature_frontend.sources.bag_storage import (
-    ZSTD_MAGIC,
-    BagMessage,
-    Losses,
-    Storage,
-    decompress,
-    difference,
-    merged_topics,
-)
-from feature_frontend.sources.mcap_storage import MCAP_MAGIC, McapStorage
-from feature_frontend.sources.private_copies import PrivateCopies
-from feature_frontend.sources.ros1_storage import ROS1_MAGIC, Ros1Storage
-from feature_frontend.sources.sqlite_storage import SQLITE_MAGIC, SqliteStorage
+import numpy.typing as npt
 
-__all__ = ["Bag"]
+from feature_frontend.camera.calibration import CameraCalibration, calibration_from_message
+from feature_frontend.errors import CalibrationError, DamagedImageError, ImageError, SourceError
+from feature_frontend.image.compressed import compressed_image_samples
+from feature_frontend.image.encodings import ENCODINGS, image_samples
+from feature_frontend.sources.bags.files import BAG_SUFFIXES, is_bag
+from feature_frontend.sources.bags.messages import ENCODINGS as SERIALIZATIONS
+from feature_frontend.sources.bags.messages import MessageReader
+from feature_frontend.sources.bags.sequence import Bag
+from feature_frontend.sources.bags.stamps import header_stamp_ns, stamp_ns, uses_recording_times
+from feature_frontend.sources.bags.storage import BagMessage, BagTopic
+from feature_frontend.sources.base import Frame, LostImages, UnreadableFrame
 
-_LONGEST_MAGIC = max(map(len, (SQLITE_MAGIC, MCAP_MAGIC, ROS1_MAGIC)))
+if TYPE_CHECKING:
+    from feature_frontend.sources.base import StampOrigin
+
+__all__ = ["BAG_SUFFIXES", "BagImage", "BagSource", "camera_info_topic", "is_bag"]
+
+_DECODERS: dict[str, Callable[[Any], npt.NDArray[Any]]] = {
+    "sensor_msgs/msg/Image": image_samples,
+    "sensor_msgs/msg/CompressedImage": compressed_image_samples,
+}
+_CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+
+_logger = logging.getLogger(__name__)
 
 
-class Bag:
-    """An open rosbag2 (sqlite3 or MCAP, in one file or several, also compressed) or bag of ROS 1.
-
-    What is whole is read, and `losses` says what is not. The files are never changed, nor is anything written beside
-    them. Files that cannot be read where they are, those that are compressed or have a log of SQLite beside them, are
-    copied for as long as the bag is open.
-
-    Args:
-        path: A file, or the folder of a rosbag2.
+@dataclass(frozen=True, eq=False)
+class BagImage:
+    """An image message as it is in a bag.
 
     Attributes:
-        topics: All of the bag, with the numbers of their messages.
-
-    Raises:
-        SourceError: There is nothing in it that can be read.
+        index: Position among the images of its topic, from 0.
+        name: What to call it in messages to the user.
+        type_name: "sensor_msgs/msg/Image" or "sensor_msgs/msg/CompressedImage".
+        message: The message, with the fields of its type.
+        stamp_ns: Of its header, ns; the time of recording where all headers of the topic have 0.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._copies = PrivateCopies()
-        self._storages: list[Storage] = []
-        self._losses = Losses()
-        self.close = weakref.finalize(self, _close, self._storages, self._copies)
-        """Lets go of the files; happens by itself with the last use of the bag."""
-        try:
-            found = find_bag_files(path)
-            self._losses = found.losses
-            self._open(path, found.files, found.types)
-        except BaseException:
-            self.close()
-            raise
-        self.topics = merged_topics(topic for storage in self._storages for topic in storage.topics)
-        self._compare(path, found.counts)
+    index: int
+    name: str
+    type_name: str
+    message: Any
+    stamp_ns: int
+
+
+def camera_info_topic(image_topic: str, candidates: list[str]) -> str | None:
+    """The one of the CameraInfo topics `candidates` that belongs to an image topic.
+
+    The sibling called `camera_info`, as image_transport has it: "/cam/image_raw", and also "/cam/image_raw/compressed",
+    go with "/cam/camera_info".
+    """
+    parent = image_topic.rpartition("/")[0]
+    for namespace in (parent, parent.rpartition("/")[0]):
+        if f"{namespace}/camera_info" in candidates:
+            return f"{namespace}/camera_info"
+    return None
+
+
+class BagSource:
+    """One image topic of a bag, stamped with the message headers (with the time of recording where all those are 0).
+
+    The CameraInfo topic that belongs to it, if there is one, gives the calibration: the first one of the bag from the
+    first image on, later ones from where they were recorded. Of a bag that is damaged, or whose recorder was killed,
+    what is whole is read; what is lost is said in warnings.
+
+    Attributes:
+        lost: Images of `frames` that are damaged, as far as they have been read.
+    """
+
+    stamp_origin: StampOrigin = "message header"
+    is_live = False
+
+    def __init__(self, path: Path, topic: str | None = None) -> None:
+        """Opens the bag and chooses the topic.
+
+        Args:
+            path: A rosbag2 folder, or a .mcap, .db3 or .bag file.
+            topic: The image topic to read; needed where there are several.
+
+        Raises:
+            SourceError: The bag cannot be read, or it has no images, no such topic, or several and none was chosen.
+        """
+        self._path = path
+        self._bag = Bag(path)
+        self._reader = MessageReader()
+        self._said: set[str] = set()
+        self.lost = LostImages()
+        self._uses_recording_times: bool | None = None
+        filled = [found for found in self._bag.topics if found.count and found.encoding in SERIALIZATIONS]
+        images = {found.name: found for found in filled if found.type_name in _DECODERS}
+        self._topic = self._choose(topic, images)
+        self._frame_count = sum(found.count for found in self._bag.topics if found.name == self._topic)
+        infos = [found.name for found in filled if found.type_name == _CAMERA_INFO]
+        self._info_topic = camera_info_topic(self._topic, infos)
+        if self._info_topic is None and len(images) == 1 and len(set(infos)) == 1:
+            self._info_topic = infos[0]
 
     @property
-    def losses(self) -> Losses:
-        """What is known by now to be lost; what can only be found by reading is known when all has been read."""
-        every = [self._losses, *(storage.losses for storage in self._storages)]
-        return Losses([text for one in every for text in one.missing], [text for one in every for text in one.notes])
+    def description(self) -> str:
+        """Bag, topic and number of images."""
+        count = self._frame_count
+        return f"{count} image{'' if count == 1 else 's'} of topic {self._topic} from {self._path}"
 
-    def messages(self, names: Collection[str]) -> Iterator[BagMessage]:
-        """The messages of the topics of these names, file after file in the order of their recording.
+    @property
+    def frame_count(self) -> int:
+        """Number of messages of the topic."""
+        return self._frame_count
 
-        A message that is known to be damaged is in its place, with its `problem`.
+    @property
+    def has_camera(self) -> bool:
+        """Whether a CameraInfo topic belongs to the images."""
+        return self._info_topic is not None
+
+    @property
+    def images_of(self) -> str:
+        """What the images are of, for messages to the user: the topic."""
+        return self._topic
+
+    @property
+    def storage_missing(self) -> list[str]:
+        """What is known to be lost of the bag's files, a sentence each; all of it once the images have been read."""
+        return self._bag.losses.missing
+
+    def frames(self, start: int = 0) -> Iterator[Frame]:
+        """The images from position `start` on, in the order of recording.
+
+        Raises:
+            SourceError: None of them can be read, or they are in an encoding that cannot be played.
         """
-        for storage in self._storages:
-            try:
-                for message in storage.messages(names):
-                    yield _decompressed(message)
-            except (
-                Exception
-            ) as error:  # a disk that fails, or whatever damaged contents make of the code that reads them
-                storage.losses.lose(
-                    f"{storage.name} cannot be read any further: {type(error).__name__}: {short_text(error)}"
-                )
-
-    def _open(self, path: Path, files: list[Path], types: dict[str, str]) -> None:
-        problems = []
-        for file in files:
-            try:
-                self._storages.append(_open_storage(file, types, self._copies, self._losses))
-            except (SourceError, OSError) as error:
-                problems.append(short_text(error))
-            except Exception as error:  # whatever damaged contents make of the code that reads them
-                problems.append(f"{file} is damaged: {type(error).__name__}: {short_text(error)}")
-        if not self._storages:
-            msg = f"bag {path} cannot be read: {listed(problems, '; ')}"
+        self._say_losses()
+        camera = self._first_camera()
+        if camera is None and self._info_topic is not None:
+            _logger.warning("topic %s of %s holds no calibration; it is not played", self._info_topic, self._path)
+        index = readable = 0
+        for message in self._wanted():
+            if message.topic.name == self._info_topic:
+                infos = self._camera_info(message)
+                camera = _camera(infos[0]) if infos else camera
+                continue
+            if index >= start:
+                found = self._image(index, message)
+                image = self._decoded(found)
+                if image is not None:
+                    assert isinstance(found, BagImage)
+                    readable += 1
+                    if readable == 1 and camera is not None:
+                        _warn_of_size(camera, image.shape[0], image.shape[1], found.name)
+                    yield Frame(image, index, found.name, found.stamp_ns, found.message.header.frame_id, camera)
+            index += 1
+        if not readable and index > start:
+            msg = f"none of the {index - start} images of {self._topic} in {self._path} can be read"
             raise SourceError(msg)
-        for problem in problems:
-            self._losses.lose(problem)
 
-    def _compare(self, path: Path, counts: Counter[str]) -> None:
-        found: Counter[str] = Counter()
-        for topic in self.topics:
-            found[topic.name] += topic.count
-        lacking = difference(counts, found)
-        if lacking:
-            self._losses.lose(f"bag {path} lacks messages that its metadata.yaml counts: {lacking}")
-        elif counts and sum(found.values()) > sum(counts.values()):
-            self._losses.note(f"bag {path} holds more messages than its metadata.yaml counts; all are read")
+    def messages(
+        self, start: int = 0, *, with_earlier_infos: bool = True
+    ) -> Iterator[tuple[BagImage | UnreadableFrame, list[Any]]]:
+        """The images from position `start` on, undecoded, each with the CameraInfo messages that came with it.
+
+        These are the ones recorded between it and the next image. A message that is damaged is in its place among the
+        images.
+
+        Args:
+            start: Position of the first image.
+            with_earlier_infos: Whether that one comes with all CameraInfo messages recorded before it, too, or, where
+                there are none, with the first one of the bag.
+
+        Raises:
+            SourceError: The bag cannot be read any further.
+        """
+        self._say_losses()
+        waiting: BagImage | UnreadableFrame | None = None
+        infos: list[Any] = []
+        index = 0
+        for message in self._wanted():
+            if message.topic.name == self._info_topic:
+                if index > start or with_earlier_infos:
+                    infos += self._camera_info(message)
+                continue
+            if waiting is not None:
+                yield waiting, infos
+                waiting, infos = None, []
+            if index >= start:
+                if index == start and with_earlier_infos and not infos:
+                    infos = self._first_camera_info()
+                waiting = self._image(index, message)
+            index += 1
+        if waiting is not None:
+            yield waiting, infos
+
+    def _wanted(self) -> Iterator[BagMessage]:
+        try:
+            yield from self._bag.messages({self._topic, self._info_topic or self._topic})
+        finally:
+            self._say_losses()
+
+    def _image(self, index: int, message: BagMessage) -> BagImage | UnreadableFrame:
+        name = f"image {index} of {self._topic}"
+        try:
+            read = self._reader.read(message)
+        except ValueError as error:
+            return UnreadableFrame(index, name, str(error), self._stamp_of_damaged(message), is_lost=True)
+        taken_ns = message.time_ns if self._takes_recording_times() else stamp_ns(read.header)
+        return BagImage(index, name, message.topic.type_name, read, taken_ns)
+
+    def _stamp_of_damaged(self, message: BagMessage) -> int:
+        """That of its header, as its neighbours have theirs; the time of recording where no header can be read."""
+        if not message.problem and not self._takes_recording_times():
+            with suppress(ValueError):
+                return header_stamp_ns(message.data, message.topic.encoding)
+        return message.time_ns
+
+    def _takes_recording_times(self) -> bool:
+        if self._uses_recording_times is None:
+            self._uses_recording_times = uses_recording_times(self._header_stamps())
+        return self._uses_recording_times
+
+    def _header_stamps(self) -> Iterator[int]:
+        for message in self._bag.messages({self._topic}):
+            # One that is too short to hold a stamp is damaged, which is said in its place.
+            with suppress(ValueError):
+                yield header_stamp_ns(message.data, message.topic.encoding)
+
+    def _decoded(self, found: BagImage | UnreadableFrame) -> npt.NDArray[Any] | None:
+        if isinstance(found, UnreadableFrame):
+            self.lost.note(found.reason)
+            _logger.warning("skipped %s: %s", found.name, found.reason)
+            return None
+        self._check_encoding(found.message)
+        try:
+            return _DECODERS[found.type_name](found.message)
+        except ImageError as error:
+            if isinstance(error, DamagedImageError):
+                self.lost.note(str(error))
+            _logger.warning("skipped %s: %s", found.name, error)
+            return None
+
+    def _camera_info(self, message: BagMessage) -> list[Any]:
+        try:
+            return [self._reader.read(message)]
+        except ValueError as error:
+            _logger.warning("skipped a message of %s: %s", message.topic.name, error)
+            return []
+
+    def _first_camera_info(self) -> list[Any]:
+        if self._info_topic is None:
+            return []
+        for message in self._bag.messages({self._info_topic}):
+            return self._camera_info(message)
+        return []
+
+    def _first_camera(self) -> CameraCalibration | None:
+        return next(map(_camera, self._first_camera_info()), None)
+
+    def _say_losses(self) -> None:
+        losses = self._bag.losses
+        for text in (*losses.notes, *losses.missing):
+            if text not in self._said:
+                self._said.add(text)
+                _logger.warning("%s", text)
+
+    def _check_encoding(self, message: Any) -> None:
+        encoding = getattr(message, "encoding", None)
+        if encoding is not None and encoding not in ENCODINGS:
+            msg = (
+                f"the images of {self._topic} in {self._path} have encoding {encoding!r}, which cannot be played; "
+                f"expected one of {', '.join(ENCODINGS)}"
+            )
+            raise SourceError(msg)
+
+    def _choose(self, topic: str | None, images: dict[str, BagTopic]) -> str:
+        listed = "".join(_line(found) for found in images.values())
+        if not images:
+            others = "".join(_line(found) for found in self._bag.topics)
+            lost = "".join(f"; {text}" for text in self.storage_missing)
+            msg = (
+                f"bag {self._path} has no images; expected sensor_msgs Image or CompressedImage, "
+                f"found:{others or ' -'}{lost}"
+            )
+            raise SourceError(msg)
+        if topic is not None:
+            for name in (topic, f"/{topic}"):
+                if name in images:
+                    return name
+            msg = f"bag {self._path} has no images on topic {topic!r}; expected one of:{listed}"
+            raise SourceError(msg)
+        if len(images) > 1:
+            msg = f"bag {self._path} has {len(images)} image topics; choose one with --topic NAME:{listed}"
+            raise SourceError(msg)
+        return next(iter(images))
 
 
-def _close(storages: list[Storage], copies: PrivateCopies) -> None:
-    while storages:
-        storages.pop().close()
-    copies.close()
+def _line(topic: BagTopic) -> str:
+    encoding = "" if topic.encoding in SERIALIZATIONS else f" in {topic.encoding}"
+    return f"\n  {topic.name}  {topic.type_name or '(no type)'}{encoding}  {topic.count} messages"
 
 
-def _open_storage(file: Path, types: dict[str, str], copies: PrivateCopies, losses: Losses) -> Storage:
-    """Opens a file as what its first bytes say, whatever its name is.
-
-    Raises:
-        SourceError: It is no file of a bag, or too little of it is there.
-        OSError: It cannot be read.
-    """
-    path = file
-    begin = _first_bytes(path)
-    if begin.startswith(ZSTD_MAGIC):
-        path, problem = copies.decompressed(file)
-        if problem:
-            losses.lose(f"{file}: {problem}")
-        begin = _first_bytes(path)
-    openers: dict[bytes, Callable[[], Storage]] = {
-        SQLITE_MAGIC: lambda: SqliteStorage(path, str(file), copies),
-        MCAP_MAGIC: lambda: McapStorage(path, str(file), types),
-        ROS1_MAGIC: lambda: Ros1Storage(path, str(file)),
-    }
-    for magic, opener in openers.items():
-        if begin.startswith(magic):
-            return opener()
-    shown = " ".join(f"{byte:02x}" for byte in begin[:8])
-    what = f"it begins with {shown}" if begin else "it is empty"
-    msg = f"{file} is no bag: {what}; expected a file of sqlite3, MCAP or ROS 1"
-    raise SourceError(msg)
+def _warn_of_size(camera: CameraCalibration, height: int, width: int, name: str) -> None:
+    try:
+        camera.check_image(height, width, name)
+    except CalibrationError as error:
+        _logger.warning("%s", error)
 
 
-def _first_bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_LONGEST_MAGIC)
-
-
-def _decompressed(message: BagMessage) -> BagMessage:
-    # CDR begins with a byte of 0, so this is told apart, also where no metadata say that messages are compressed.
-    if message.topic.encoding != "cdr" or not message.data.startswith(ZSTD_MAGIC):
-        return message
-    data, problem = decompress(message.data, "zstd")
-    return replace(message, data=bytes(data), problem=problem)
+def _camera(info: Any) -> CameraCalibration | None:
+    try:
+        return calibration_from_message(info)
+    except CalibrationError as error:
+        _logger.debug("the CameraInfo of the bag is not a calibration: %s", error)
+        return None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend.calibration import CameraCalibration, undistorted_rays
+from feature_frontend.camera.calibration import CameraCalibration, undistorted_rays
 from feature_frontend.errors import CalibrationError
 
 __all__ = ["StereoRig"]

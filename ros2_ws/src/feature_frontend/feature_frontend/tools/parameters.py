@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from feature_frontend.parameter_record import ParameterRecord
 from feature_frontend.settings import PARAMETERS
-from feature_frontend.tools.arguments import Parser
+from feature_frontend.settings.parameter import ParameterRecord
+from feature_frontend.tools.common.arguments import Parser
 
 __all__ = ["json_list", "main", "markdown_table", "yaml_file"]
 

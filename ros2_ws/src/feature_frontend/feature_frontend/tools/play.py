@@ -19,10 +19,12 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from tqdm import tqdm
 
-from feature_frontend.calibration import CameraCalibration
-from feature_frontend.calibration_file import read_calibration_file
+from feature_frontend.camera.calibration import CameraCalibration
+from feature_frontend.camera.calibration_file import read_calibration_file
 from feature_frontend.errors import FeatureFrontendError
-from feature_frontend.media import (
+from feature_frontend.ros.playback.player import ENCODINGS, Player, PlayerOptions
+from feature_frontend.ros.start_errors import check_ros_arguments, readable_start
+from feature_frontend.sources import (
     SOURCE_KINDS,
     PlaybackSettings,
     ScheduledFrame,
@@ -31,12 +33,11 @@ from feature_frontend.media import (
     open_source,
     schedule,
 )
-from feature_frontend.media.source import missing_of
-from feature_frontend.media.timeline import DEFAULT_RATE_HZ, STAMP_POLICIES
-from feature_frontend.ros.player import ENCODINGS, Player, PlayerOptions
-from feature_frontend.ros.start_errors import check_ros_arguments, readable_start
-from feature_frontend.runtime.files import print_any_name, readable_name
-from feature_frontend.tools.arguments import (
+from feature_frontend.sources.playback import DEFAULT_RATE_HZ, STAMP_POLICIES
+from feature_frontend.sources.registry import missing_of
+from feature_frontend.system.files import print_any_name, readable_name
+from feature_frontend.system.interrupts import interruptible
+from feature_frontend.tools.common.arguments import (
     INCOMPLETE,
     Parser,
     natural,
@@ -46,7 +47,6 @@ from feature_frontend.tools.arguments import (
     topic,
     without_ros_arguments,
 )
-from feature_frontend.tools.interrupts import interruptible
 
 __all__ = ["main"]
 

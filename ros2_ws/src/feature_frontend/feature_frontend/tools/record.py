@@ -25,10 +25,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.start_errors import check_ros_arguments, readable_start
-from feature_frontend.runtime.files import print_any_name, readable_name
-from feature_frontend.sources.stamps import header_stamp_ns
-from feature_frontend.tools.arguments import Parser, above_zero, positive, without_ros_arguments
-from feature_frontend.tools.bag_writer import STORAGES, BagWriter, check_new_folder, typestore_with
+from feature_frontend.sources.bags.stamps import header_stamp_ns
+from feature_frontend.system.files import print_any_name, readable_name
+from feature_frontend.tools.common.arguments import Parser, above_zero, positive, without_ros_arguments
+from feature_frontend.tools.common.bag_writer import STORAGES, BagWriter, check_new_folder, typestore_with
 
 __all__ = ["TOPICS", "main"]
 

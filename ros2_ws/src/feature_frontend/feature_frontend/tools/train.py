@@ -16,21 +16,21 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from feature_frontend.allocation import keep_freed_memory
 from feature_frontend.errors import FeatureFrontendError, SettingsError, WeightsError
 from feature_frontend.extractors.registry import EXTRACTORS
-from feature_frontend.extractors.weights import ensure_weights, own_weights
-from feature_frontend.extractors.weights_file import fill_network
-from feature_frontend.media import SourceOptions, open_source
-from feature_frontend.runtime.files import print_any_name, user_path
-from feature_frontend.tools.arguments import Parser, above_zero, finite, natural, positive, without_ros_arguments
+from feature_frontend.models.weights import ensure_weights, own_weights
+from feature_frontend.models.weights_file import fill_network
+from feature_frontend.runtime.heap import keep_freed_memory
+from feature_frontend.sources import SourceOptions, open_source
+from feature_frontend.system.files import print_any_name, user_path
+from feature_frontend.tools.common.arguments import Parser, above_zero, finite, natural, positive, without_ros_arguments
 from feature_frontend.training.aliked.megadepth import read_megadepth
 from feature_frontend.training.aliked.pairs import AlikedPairs
 from feature_frontend.training.aliked.settings import AlikedSettings
 from feature_frontend.training.aliked.tum_rgbd import read_tum_sequence
 from feature_frontend.training.distributed import Processes, processes
 from feature_frontend.training.images import ColorImages, GreyImages, Images, images_in_folder, images_of_source
-from feature_frontend.training.recipes import TrainingData
+from feature_frontend.training.recipe_registry import TrainingData
 from feature_frontend.training.residual.pairs import ResidualPairs
 from feature_frontend.training.residual.settings import ResidualSettings
 from feature_frontend.training.run import CHECKPOINT_NAME, Provenance, RunOptions, RunResult, TrainingRun

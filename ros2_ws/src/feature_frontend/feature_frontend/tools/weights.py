@@ -8,15 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from feature_frontend.errors import FeatureFrontendError, WeightsError
-from feature_frontend.extractors.weights import (
-    WEIGHTS,
-    WEIGHTS_VARIABLE,
-    WeightsRecord,
-    download_weights,
-    find_weights,
-    search_folders,
-)
-from feature_frontend.tools.arguments import Parser
+from feature_frontend.models.catalog import WEIGHTS, WeightsRecord
+from feature_frontend.models.weights import WEIGHTS_VARIABLE, download_weights, find_weights, search_folders
+from feature_frontend.tools.common.arguments import Parser
 
 __all__ = ["main"]
 

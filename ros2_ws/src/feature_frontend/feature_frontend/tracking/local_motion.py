@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from feature_frontend.recording import constants
-from feature_frontend.tracking.small_matrices import solve_symmetric
+from feature_frontend.geometry.small_matrices import solve_symmetric
+from feature_frontend.runtime.cuda_graphs import constants
 
 __all__ = ["LocalMotion", "local_motion"]
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 
 from feature_frontend.extractors.base import FrameMaps
-from feature_frontend.extractors.layers.keypoint_detection import refine_keypoints, suppress_non_maxima
-from feature_frontend.extractors.layers.sampling import sample_bilinear
-from feature_frontend.extractors.layers.selection import lie_on_allowed
+from feature_frontend.extractors.networks.layers.keypoint_detection import refine_keypoints, suppress_non_maxima
+from feature_frontend.extractors.networks.layers.sampling import sample_bilinear
+from feature_frontend.extractors.networks.layers.selection import lie_on_allowed
 
 __all__ = ["Candidates", "PixelIndex", "Places", "describe_places", "find_places", "smallest_distance"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
-from feature_frontend.coordinates import Resize
-from feature_frontend.snapshot import require
+from feature_frontend.image.resize import Resize
+from feature_frontend.runtime.snapshot import require
 
 __all__ = ["KEPT_IMAGES", "Past", "TrackState", "View", "Views"]
 

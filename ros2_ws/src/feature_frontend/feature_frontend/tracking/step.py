@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from feature_frontend.coordinates import Resize
 from feature_frontend.extractors.base import DetectionOptions, FrameMaps
-from feature_frontend.extractors.layers.selection import lie_on_allowed
-from feature_frontend.matchers.similarity_search import Nearest, SimilaritySearch
-from feature_frontend.recording import constants
-from feature_frontend.tracking.epipolar_motion import epipolar_residuals, fundamental_by_reweighting
+from feature_frontend.extractors.networks.layers.selection import lie_on_allowed
+from feature_frontend.geometry.fundamental import epipolar_residuals, fundamental_by_reweighting
+from feature_frontend.image.resize import Resize
+from feature_frontend.matchers.nearest_neighbors import Nearest, SimilaritySearch
+from feature_frontend.runtime.cuda_graphs import constants
 from feature_frontend.tracking.local_motion import LocalMotion, local_motion
 from feature_frontend.tracking.relocalization import (
     Candidates,
@@ -25,7 +25,7 @@ from feature_frontend.tracking.relocalization import (
     smallest_distance,
 )
 from feature_frontend.tracking.state import TrackState, View, Views
-from feature_frontend.tracking.surroundings import DETECTION_SHARE, Surroundings, find_surroundings
+from feature_frontend.tracking.templates import DETECTION_SHARE, Surroundings, find_surroundings
 
 __all__ = ["Step", "TrackingOptions", "advance", "capacity", "miss_all", "start"]
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend.evaluation.line_chart import tick_spacing
+from feature_frontend.evaluation.reports.plots import tick_spacing
 from feature_frontend.training.checkpoint import write_atomically
 
 __all__ = ["draw_curves", "save_curves"]

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import distributed
 
-from feature_frontend.extractors.extractor import resolve_device
+from feature_frontend.runtime.device import resolve_device
 
 __all__ = ["Processes", "processes"]
 

@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from feature_frontend.errors import ImageError, SourceError
 from feature_frontend.image.image_file import IMAGE_SUFFIXES, read_image_file
-from feature_frontend.intensity import DEFAULT_INTENSITY
-from feature_frontend.media import Source
-from feature_frontend.media.image_folder import natural_key
-from feature_frontend.runtime.files import readable_name
+from feature_frontend.image.intensity import DEFAULT_INTENSITY
+from feature_frontend.sources import Source
+from feature_frontend.sources.image_folder import natural_key
+from feature_frontend.system.files import readable_name
 
 __all__ = ["ColorImages", "GreyImages", "Images", "images_in_folder", "images_of_source"]
 

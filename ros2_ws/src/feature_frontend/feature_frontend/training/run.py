@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.evaluation.homography_pairs import HomographyPair
+from feature_frontend.evaluation.homography.pairs import HomographyPair
 from feature_frontend.training.checkpoint import load_checkpoint, save_checkpoint, writing
 from feature_frontend.training.curves import save_curves
 from feature_frontend.training.distributed import Processes

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.extractors.silk import SILK_CONFIGS
+from feature_frontend.extractors.networks.silk import SILK_CONFIGS
 from feature_frontend.training.augmentation import PAPER_PROBABILITY
-from feature_frontend.training.loss import PAPER_TEMPERATURE
+from feature_frontend.training.silk.loss import PAPER_TEMPERATURE
 
 __all__ = ["PRECISIONS", "SCHEDULES", "CommonSettings", "TrainingSettings"]
 

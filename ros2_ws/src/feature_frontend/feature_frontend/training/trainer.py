@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Sampler
 from feature_frontend.errors import SettingsError
 from feature_frontend.training.distributed import Processes
 from feature_frontend.training.recipe import PairLosses
-from feature_frontend.training.recipes import TrainingData, recipe_of
+from feature_frontend.training.recipe_registry import TrainingData, recipe_of
 from feature_frontend.training.settings import CommonSettings
 
 __all__ = ["StepReport", "Trainer"]

@@ -12,8 +12,7 @@ from torch import nn
 
 from feature_frontend.api import load_matcher
 from feature_frontend.errors import SourceError
-from feature_frontend.evaluation.homography_pairs import HomographyPair, HomographyRange, make_pair, resize_short_side
-from feature_frontend.evaluation.metrics import (
+from feature_frontend.evaluation.homography.metrics import (
     corner_error,
     estimate_homography,
     homography_accuracy,
@@ -21,6 +20,7 @@ from feature_frontend.evaluation.metrics import (
     matching_score,
     repeatability,
 )
+from feature_frontend.evaluation.homography.pairs import HomographyPair, HomographyRange, make_pair, resize_short_side
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.matchers.base import MatcherProtocol
 from feature_frontend.settings import ExtractionSettings

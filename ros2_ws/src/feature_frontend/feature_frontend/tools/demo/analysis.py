@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend import two_view
-from feature_frontend.calibration import CameraCalibration, normalize_points
+from feature_frontend.camera.calibration import CameraCalibration, normalize_points
+from feature_frontend.geometry import relative_pose
 from feature_frontend.tools.demo.recording import STAGES, MatchesRecord, Recording
 from feature_frontend.tools.demo.sequence import RenderedSequence
 
@@ -147,7 +147,7 @@ def _inlier_ratio(record: MatchesRecord, camera: CameraCalibration | None, seque
         residuals = sequence.residuals_px(record.stamp0_ns, record.stamp1_ns, record.keypoints0, record.keypoints1)
         return float((residuals <= INLIER_PX).mean())
     if camera is None:
-        return float(two_view.epipolar_inliers(record.keypoints0, record.keypoints1, RANSAC_PX).mean())
+        return float(relative_pose.epipolar_inliers(record.keypoints0, record.keypoints1, RANSAC_PX).mean())
     pose = _estimate(record, camera)
     return 0.0 if pose is None else float(pose.inliers.mean())
 
@@ -162,15 +162,15 @@ def _pose_errors(recording: Recording, sequence: RenderedSequence) -> PoseErrors
             translations.append(NO_POSE_DEG)
             continue
         motion = sequence.motion(record.stamp0_ns, record.stamp1_ns)
-        rotations.append(two_view.rotation_error_deg(pose.rotation, motion[:3, :3]))
-        translations.append(two_view.translation_error_deg(pose.translation, motion[:3, 3]))
+        rotations.append(relative_pose.rotation_error_deg(pose.rotation, motion[:3, :3]))
+        translations.append(relative_pose.translation_error_deg(pose.translation, motion[:3, 3]))
     return PoseErrors(Distribution.of(rotations), Distribution.of(translations), missing)
 
 
-def _estimate(record: MatchesRecord, camera: CameraCalibration) -> two_view.RelativePose | None:
+def _estimate(record: MatchesRecord, camera: CameraCalibration) -> relative_pose.RelativePose | None:
     matrix = np.array(camera.camera_matrix, np.float64).reshape(3, 3)
     undistorted = [
         normalize_points(camera, points) @ matrix[:2, :2].T + matrix[:2, 2]
         for points in (record.keypoints0, record.keypoints1)
     ]
-    return two_view.relative_pose(*undistorted, matrix, RANSAC_PX)
+    return relative_pose.relative_pose(*undistorted, matrix, RANSAC_PX)

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from feature_frontend.calibration_file import read_calibration_file
+from feature_frontend.camera.calibration_file import read_calibration_file
 from feature_frontend.errors import DemoError, FeatureFrontendError
-from feature_frontend.media import SourceOptions, open_source
-from feature_frontend.media.webcam import is_webcam
-from feature_frontend.runtime.files import print_any_name
 from feature_frontend.settings import PARAMETERS
-from feature_frontend.tools.arguments import Parser, positive
+from feature_frontend.sources import SourceOptions, open_source
+from feature_frontend.sources.webcam import is_webcam
+from feature_frontend.system.files import print_any_name
+from feature_frontend.system.interrupts import interruptible
+from feature_frontend.tools.common.arguments import Parser, positive
 from feature_frontend.tools.demo.analysis import Summary, summarize
 from feature_frontend.tools.demo.output import Output
 from feature_frontend.tools.demo.pictures import draw_pictures
@@ -26,7 +27,6 @@ from feature_frontend.tools.demo.recording import Recording, read_recording
 from feature_frontend.tools.demo.report import as_json, as_sentence, as_text, problems
 from feature_frontend.tools.demo.run import PlayOptions, Session
 from feature_frontend.tools.demo.sequence import CAMERA_FILE, RenderedSequence, render_sequence
-from feature_frontend.tools.interrupts import interruptible
 
 __all__ = ["main"]
 

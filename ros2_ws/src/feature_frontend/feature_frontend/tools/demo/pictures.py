@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.errors import DemoError
+from feature_frontend.image.drawing import TrackTrails, draw_caption, draw_tracks, picture_strip
 from feature_frontend.image.image_file import encode_file
-from feature_frontend.runtime.files import path_for_c_library
+from feature_frontend.system.files import path_for_c_library
 from feature_frontend.tools.demo.recording import Recording, TracksRecord, read_images
-from feature_frontend.visualization import TrackTrails, draw_caption, draw_tracks, picture_strip
 
 __all__ = ["draw_pictures"]
 

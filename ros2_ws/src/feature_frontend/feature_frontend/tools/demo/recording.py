@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from rosbags.highlevel import AnyReader, AnyReaderError
 
-from feature_frontend.calibration import CameraCalibration, calibration_from_message
+from feature_frontend.camera.calibration import CameraCalibration, calibration_from_message
 from feature_frontend.errors import SourceError
-from feature_frontend.media.bag import BagSource
+from feature_frontend.sources.bag import BagSource
 
 __all__ = [
     "STAGES",

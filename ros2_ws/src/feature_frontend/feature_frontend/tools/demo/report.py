@@ -6,8 +6,8 @@ import json
 import math
 from dataclasses import asdict
 
-from feature_frontend.evaluation.report import json_value
-from feature_frontend.runtime.text import printable
+from feature_frontend.evaluation.reports.homography_report import json_value
+from feature_frontend.system.text import printable
 from feature_frontend.tools.demo.analysis import Distribution, Summary
 
 __all__ = ["MAX_MEDIAN_ROTATION_DEG", "as_json", "as_sentence", "as_text", "problems"]

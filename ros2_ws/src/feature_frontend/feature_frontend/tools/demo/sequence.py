@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend import two_view
 from feature_frontend.errors import DemoError
+from feature_frontend.geometry import relative_pose
 from feature_frontend.image.image_file import encode_file
 from feature_frontend.rendering import Camera, Scene, default_scene, default_trajectory, render, render_depth, reproject
 
@@ -52,7 +52,7 @@ class RenderedSequence:
         Raises:
             DemoError: No image has such a stamp.
         """
-        return two_view.relative_motion(self._pose(stamp0_ns), self._pose(stamp1_ns))
+        return relative_pose.relative_motion(self._pose(stamp0_ns), self._pose(stamp1_ns))
 
     def residuals_px(
         self,

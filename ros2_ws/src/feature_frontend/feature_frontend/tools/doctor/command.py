@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from feature_frontend.errors import FeatureFrontendError
-from feature_frontend.tools.arguments import Parser, above_zero, topic
+from feature_frontend.tools.common.arguments import Parser, above_zero, topic
 from feature_frontend.tools.doctor.finding import Finding, Verdict
 from feature_frontend.tools.doctor.machine import MACHINE_CHECKS, check_weights
 
@@ -91,8 +91,8 @@ def _examine(options: argparse.Namespace) -> Iterator[Finding]:
     if by_subject.get("torch") is Verdict.FAIL or by_subject.get("numpy") is Verdict.FAIL:
         return
     # Here, not above: what the settings stand on may be what is missing.
-    from feature_frontend.parameter_file import read_parameter_files
     from feature_frontend.settings import Settings
+    from feature_frontend.settings.parameter_file import read_parameter_files
 
     parameters = {} if options.params_file is None else read_parameter_files([options.params_file])
     settings = Settings.from_mapping(parameters)

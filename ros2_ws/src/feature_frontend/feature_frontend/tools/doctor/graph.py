@@ -20,13 +20,13 @@ from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from feature_frontend.calibration import CameraCalibration, calibration_from_message
+from feature_frontend.camera.calibration import CameraCalibration, calibration_from_message
 from feature_frontend.errors import CalibrationError, ImageError
-from feature_frontend.ros.image_conversion import image_to_array
-from feature_frontend.ros.message_encoding import stamp_to_ns
+from feature_frontend.ros.input.image_conversion import image_to_array
 from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.stamps import stamp_to_ns
+from feature_frontend.runtime.stereo_sync import SIDES
 from feature_frontend.settings import Settings
-from feature_frontend.stereo.sync_statistics import SIDES
 from feature_frontend.tools.doctor.finding import Finding, Verdict, fail, ok, warn
 from feature_frontend.tools.doctor.stereo import check_message_filters, check_rig, check_stamps
 

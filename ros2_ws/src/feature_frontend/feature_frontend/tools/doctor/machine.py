@@ -14,9 +14,9 @@ from types import ModuleType
 from xml.etree import ElementTree
 
 from feature_frontend.errors import WeightsError
-from feature_frontend.runtime.files import user_path
+from feature_frontend.system.files import user_path
+from feature_frontend.tools.common.limits import address_space_problem, files_problem
 from feature_frontend.tools.doctor.finding import Finding, fail, ok, warn
-from feature_frontend.tools.limits import address_space_problem, files_problem
 
 __all__ = ["MACHINE_CHECKS", "check_dds", "check_weights", "segment_bytes"]
 
@@ -132,7 +132,7 @@ def check_weights(extractor: str, weights_dir: str, weights_path: str, fallback:
     """Whether the weights of the chosen network are there and are the published ones."""
     try:
         registry = importlib.import_module("feature_frontend.extractors.registry")
-        weights = importlib.import_module("feature_frontend.extractors.weights")
+        weights = importlib.import_module("feature_frontend.models.weights")
     except ImportError:
         return  # torch is missing, which its own check says
     try:

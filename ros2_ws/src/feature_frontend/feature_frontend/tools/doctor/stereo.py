@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from feature_frontend.calibration import CameraCalibration
+from feature_frontend.camera.calibration import CameraCalibration
 from feature_frontend.errors import CalibrationError, SettingsError
-from feature_frontend.ros.stereo_input import import_message_filters
+from feature_frontend.ros.input.stereo_subscription import import_message_filters
 from feature_frontend.stereo.rig import StereoRig
 from feature_frontend.tools.doctor.finding import Finding, fail, ok, warn
 

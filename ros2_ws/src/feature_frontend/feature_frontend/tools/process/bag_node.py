@@ -9,8 +9,8 @@ from ament_index_python.packages import get_package_share_directory
 from rclpy.serialization import serialize_message
 from rosbags.typesys.store import Typestore
 
-from feature_frontend.sources.rosbags_workarounds import deserialize_cdr
-from feature_frontend.tools.bag_writer import typestore_with
+from feature_frontend.sources.bags.rosbags_workarounds import deserialize_cdr
+from feature_frontend.tools.common.bag_writer import typestore_with
 
 __all__ = ["BagNode"]
 

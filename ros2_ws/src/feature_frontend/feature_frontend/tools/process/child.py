@@ -7,8 +7,8 @@ import json
 import os
 import threading
 
-from feature_frontend.allocation import keep_freed_memory
 from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.runtime.heap import keep_freed_memory
 from feature_frontend.tools.process.jobs import attempt
 from feature_frontend.tools.process.run import Request
 

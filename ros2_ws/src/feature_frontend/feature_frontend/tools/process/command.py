@@ -13,21 +13,21 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from feature_frontend.allocation import keep_freed_memory
 from feature_frontend.errors import FeatureFrontendError, SettingsError
-from feature_frontend.media import SOURCE_KINDS, PlaybackSettings
-from feature_frontend.media.timeline import DEFAULT_RATE_HZ
-from feature_frontend.runtime.files import print_any_name
+from feature_frontend.runtime.heap import keep_freed_memory
 from feature_frontend.settings import Settings
-from feature_frontend.tools.arguments import INCOMPLETE, Parser, above_zero, natural, positive, text
-from feature_frontend.tools.bag_writer import STORAGES
-from feature_frontend.tools.interrupts import interruptible
+from feature_frontend.sources import SOURCE_KINDS, PlaybackSettings
+from feature_frontend.sources.playback import DEFAULT_RATE_HZ
+from feature_frontend.system.files import print_any_name
+from feature_frontend.system.interrupts import interruptible
+from feature_frontend.tools.common.arguments import INCOMPLETE, Parser, above_zero, natural, positive, text
+from feature_frontend.tools.common.bag_writer import STORAGES
+from feature_frontend.tools.common.settings_arguments import add_settings_arguments, settings_from
 from feature_frontend.tools.process.inputs import image_count, open_input
 from feature_frontend.tools.process.jobs import process_inputs
 from feature_frontend.tools.process.output import Output
 from feature_frontend.tools.process.progress import Progress
 from feature_frontend.tools.process.run import Outcome, Request
-from feature_frontend.tools.settings_arguments import add_settings_arguments, settings_from
 
 __all__ = ["INTERRUPTED", "main"]
 

@@ -14,18 +14,19 @@ from typing import Any
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from feature_frontend.encodings import MAX_IMAGE_PIXELS, encoding_of
 from feature_frontend.errors import SourceError
-from feature_frontend.media import PlaybackSettings, Source, SourceOptions, open_source
-from feature_frontend.media.bag import BagImage, BagSource
-from feature_frontend.media.frame import Frame, UnreadableFrame
-from feature_frontend.media.image_folder import ImageFolderSource
-from feature_frontend.media.timeline import Stamps
-from feature_frontend.media.video import VideoSource
-from feature_frontend.media.webcam import is_webcam
-from feature_frontend.ros.image_conversion import array_to_image
-from feature_frontend.ros.message_encoding import stamp_from_ns
-from feature_frontend.runtime.files import open_regular_file
+from feature_frontend.image.encodings import encoding_of
+from feature_frontend.image.limits import MAX_IMAGE_PIXELS
+from feature_frontend.ros.input.image_conversion import array_to_image
+from feature_frontend.ros.stamps import stamp_from_ns
+from feature_frontend.sources import PlaybackSettings, Source, SourceOptions, open_source
+from feature_frontend.sources.bag import BagImage, BagSource
+from feature_frontend.sources.base import Frame, UnreadableFrame
+from feature_frontend.sources.image_folder import ImageFolderSource
+from feature_frontend.sources.playback import Stamps
+from feature_frontend.sources.video import VideoSource
+from feature_frontend.sources.webcam import is_webcam
+from feature_frontend.system.files import open_regular_file
 
 __all__ = ["InputFrame", "describe_content", "describe_files", "image_count", "input_frames", "open_input"]
 

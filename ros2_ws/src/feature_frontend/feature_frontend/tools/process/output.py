@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
-from feature_frontend.tools.bag_writer import BagContent, BagWriter
+from feature_frontend.tools.common.bag_writer import BagContent, BagWriter
 from feature_frontend.tools.process.bag_node import BagNode
 from feature_frontend.tools.process.progress_store import FILE_NAME, ProgressStore
 

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from typing_extensions import Self
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
-from feature_frontend.snapshot import Snapshot
+from feature_frontend.runtime.snapshot import Snapshot
 
 __all__ = ["ProgressStore"]
 

@@ -20,27 +20,28 @@ from builtin_interfaces.msg import Time
 from feature_frontend_msgs.msg import FrameStatus
 
 import feature_frontend
-from feature_frontend.calibration_file import file_and_camera, read_calibration_file
+from feature_frontend.camera.calibration_file import file_and_camera, read_calibration_file
 from feature_frontend.errors import FeatureFrontendError, SettingsError, SnapshotError, SourceError
-from feature_frontend.extractors.weights_file import file_sha256
-from feature_frontend.frontend import Frontend, FrontendState
-from feature_frontend.media import PlaybackSettings, Source
-from feature_frontend.media.frame import LostImages
-from feature_frontend.media.image_folder import ImageFolderSource
-from feature_frontend.media.source import missing_of
-from feature_frontend.ros.calibration_watch import CalibrationState, CalibrationWatch
-from feature_frontend.ros.camera_info import camera_info_message
+from feature_frontend.models.weights_file import file_sha256
+from feature_frontend.pipeline.frontend import Frontend, FrontendState
+from feature_frontend.ros.frame import Frame
 from feature_frontend.ros.frame_store import FrameStore
-from feature_frontend.ros.frame_worker import Frame, FrameWorker, WorkerState
-from feature_frontend.ros.image_input import pixels_of
-from feature_frontend.ros.message_encoding import stamp_to_ns
-from feature_frontend.ros.result_topics import ResultTopics
-from feature_frontend.ros.run_identity import run_id_of
-from feature_frontend.ros.status import BookState, StatusBook
-from feature_frontend.runtime.files import user_path
+from feature_frontend.ros.frame_worker import FrameWorker, WorkerState
+from feature_frontend.ros.input.camera_info import camera_info_message
+from feature_frontend.ros.input.camera_info_history import CalibrationState, CalibrationWatch
+from feature_frontend.ros.input.image_subscription import pixels_of
+from feature_frontend.ros.output.frame_status import BookState, StatusBook
+from feature_frontend.ros.output.publishers import ResultTopics
+from feature_frontend.ros.output.run_identity import run_id_of
+from feature_frontend.ros.stamps import stamp_to_ns
+from feature_frontend.runtime.snapshot import pack, require, unpack
 from feature_frontend.settings import Settings
-from feature_frontend.snapshot import pack, require, unpack
-from feature_frontend.tools.bag_writer import check_path
+from feature_frontend.sources import PlaybackSettings, Source
+from feature_frontend.sources.base import LostImages
+from feature_frontend.sources.image_folder import ImageFolderSource
+from feature_frontend.sources.registry import missing_of
+from feature_frontend.system.files import user_path
+from feature_frontend.tools.common.bag_writer import check_path
 from feature_frontend.tools.process.bag_node import BagNode
 from feature_frontend.tools.process.inputs import (
     InputFrame,

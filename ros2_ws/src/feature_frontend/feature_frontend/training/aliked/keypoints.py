@@ -7,8 +7,12 @@ from dataclasses import dataclass
 import torch
 
 from feature_frontend.extractors.base import DetectionOptions
-from feature_frontend.extractors.layers.keypoint_detection import refine_keypoints, score_windows, select_pixels
-from feature_frontend.extractors.layers.sampling import sample_bilinear
+from feature_frontend.extractors.networks.layers.keypoint_detection import (
+    refine_keypoints,
+    score_windows,
+    select_pixels,
+)
+from feature_frontend.extractors.networks.layers.sampling import sample_bilinear
 
 __all__ = ["TrainingKeypoints", "find_training_keypoints"]
 

@@ -11,12 +11,12 @@ import torch
 from torch.utils.data import Dataset
 
 from feature_frontend.errors import SourceError
-from feature_frontend.evaluation.homography_pairs import HomographyRange, photometric_change
+from feature_frontend.evaluation.homography.pairs import HomographyRange, photometric_change
 from feature_frontend.training.aliked.posed import PosedPhotographs, cut_posed_views
 from feature_frontend.training.aliked.settings import AlikedSettings
 from feature_frontend.training.aliked.warps import HomographyWarp, Warp, overlap
 from feature_frontend.training.images import Images
-from feature_frontend.training.pairs import ATTEMPTS, MINIMUM_OVERLAP, MINIMUM_TEXTURE, cut_views, texture
+from feature_frontend.training.views import ATTEMPTS, MINIMUM_OVERLAP, MINIMUM_TEXTURE, cut_views, texture
 
 __all__ = ["AlikedPair", "AlikedPairs"]
 

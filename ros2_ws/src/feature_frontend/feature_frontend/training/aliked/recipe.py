@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from feature_frontend.extractors.aliked import ALIKED_CONFIGS, Aliked
-from feature_frontend.extractors.layers.keypoint_detection import REFINEMENT_TEMPERATURE
-from feature_frontend.extractors.layers.sampling import at_least_float32
+from feature_frontend.extractors.networks.aliked import ALIKED_CONFIGS, Aliked
+from feature_frontend.extractors.networks.layers.keypoint_detection import REFINEMENT_TEMPERATURE
+from feature_frontend.extractors.networks.layers.sampling import at_least_float32
 from feature_frontend.training.aliked.keypoints import TrainingKeypoints, find_training_keypoints
 from feature_frontend.training.aliked.losses import (
     find_partners,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.extractors.aliked import ALIKED_CONFIGS
+from feature_frontend.extractors.networks.aliked import ALIKED_CONFIGS
 from feature_frontend.training.aliked.losses import (
     PAPER_DESCRIPTOR_TEMPERATURE,
     PAPER_RELIABILITY_TEMPERATURE,

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend.calibration import CameraCalibration
-from feature_frontend.calibration_file import read_calibration_file
+from feature_frontend.camera.calibration import CameraCalibration
+from feature_frontend.camera.calibration_file import read_calibration_file
 from feature_frontend.errors import ImageError, SourceError
 from feature_frontend.image.image_file import read_image_file
 from feature_frontend.training.aliked.posed import PosedPhotograph

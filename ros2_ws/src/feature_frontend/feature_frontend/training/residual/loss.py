@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from feature_frontend.extractors.layers.sampling import at_least_float32
+from feature_frontend.extractors.networks.layers.sampling import at_least_float32
 
 __all__ = ["TripletLoss", "triplet_loss"]
 

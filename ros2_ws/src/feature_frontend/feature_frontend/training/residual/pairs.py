@@ -12,13 +12,13 @@ import torch
 from torch.utils.data import Dataset
 
 from feature_frontend.errors import SourceError
-from feature_frontend.evaluation.homography_pairs import HomographyRange, photometric_change, transform_points
+from feature_frontend.evaluation.homography.pairs import HomographyRange, photometric_change, transform_points
 from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures
-from feature_frontend.extractors.classical import PointDetector
-from feature_frontend.extractors.residual import RESIDUAL_CONFIGS
+from feature_frontend.extractors.networks.opencv_sift import PointDetector
+from feature_frontend.extractors.networks.residual_sift import RESIDUAL_CONFIGS
 from feature_frontend.training.images import Images
-from feature_frontend.training.pairs import ATTEMPTS, cut_views
 from feature_frontend.training.residual.settings import ResidualSettings
+from feature_frontend.training.views import ATTEMPTS, cut_views
 
 __all__ = ["ResidualPair", "ResidualPairs", "find_positives", "warp_keypoints"]
 

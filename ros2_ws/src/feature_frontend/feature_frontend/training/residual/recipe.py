@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from feature_frontend.extractors.residual import RESIDUAL_CONFIGS, Residual
+from feature_frontend.extractors.networks.residual_sift import RESIDUAL_CONFIGS, Residual
 from feature_frontend.training.recipe import PairLosses
 from feature_frontend.training.residual.loss import triplet_loss
 from feature_frontend.training.residual.pairs import ResidualPair, ResidualPairs

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.extractors.residual import RESIDUAL_CONFIGS
+from feature_frontend.extractors.networks.residual_sift import RESIDUAL_CONFIGS
 from feature_frontend.training.settings import CommonSettings
 
 __all__ = ["PAPER_MARGIN", "ResidualSettings"]

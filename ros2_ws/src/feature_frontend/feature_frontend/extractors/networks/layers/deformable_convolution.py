@@ -1,0 +1,57 @@
+"""Deformable convolution in plain PyTorch (ALIKED paper, equation 3; Dai et al., ICCV 2017)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from feature_frontend.extractors.networks.layers.sampling import at_least_float32, sample_bilinear
+
+__all__ = ["DeformableConv2d", "regular_positions"]
+
+
+class DeformableConv2d(nn.Module):
+    """Convolution whose sample positions move by offsets that a plain convolution estimates from the same input.
+
+    F'(p) = sum_i w(p_i) F(p + p_i + dp_i), stride 1, same size out. The offsets are clamped to a quarter of the map's
+    larger side: the paper does not say so, the published weights were made with it.
+
+    Args:
+        in_channels: Channels in.
+        out_channels: Channels out.
+        kernel_size: Odd side K of the kernel.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        padding = kernel_size // 2
+        taps = kernel_size * kernel_size
+        self.offset_conv = nn.Conv2d(in_channels, 2 * taps, kernel_size, padding=padding)
+        self.regular_conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, bias=False)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) to (B, C', H, W)."""
+        batch, channels, height, width = maps.shape
+        taps = self.kernel_size * self.kernel_size
+        limit = max(height, width) / 4.0
+        # Channels of the offsets: (y, x) of the first tap, (y, x) of the second, row by row of the kernel.
+        offsets = at_least_float32(self.offset_conv(maps)).clamp(-limit, limit)
+        offsets = offsets.reshape(batch, taps, 2, height * width).flip(2).transpose(2, 3)
+        positions = regular_positions(height, width, self.kernel_size, maps.device).transpose(0, 1) + offsets
+        samples = sample_bilinear(maps, positions).reshape(batch, channels * taps, height * width)
+        weight = self.regular_conv.weight.reshape(self.regular_conv.out_channels, channels * taps)
+        return functional.conv1d(samples, weight.unsqueeze(2)).reshape(batch, -1, height, width)
+
+
+def regular_positions(height: int, width: int, kernel_size: int, device: torch.device) -> torch.Tensor:
+    """(H*W, K*K, 2): where each tap of a convolution reads for each pixel, (x, y) px."""
+    half = kernel_size // 2
+    rows = torch.arange(height, device=device, dtype=torch.float32)
+    columns = torch.arange(width, device=device, dtype=torch.float32)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    pixels = torch.stack([x, y], dim=-1).reshape(height * width, 1, 2)
+    reach = torch.arange(-half, half + 1, device=device, dtype=torch.float32)
+    tap_y, tap_x = torch.meshgrid(reach, reach, indexing="ij")
+    return pixels + torch.stack([tap_x, tap_y], dim=-1).reshape(1, -1, 2)

@@ -1,0 +1,106 @@
+"""The epipolar geometry of pairs that mostly agree on one, on whatever device they are.
+
+Shapes do not depend on values, which RANSAC does not offer. Most of the pairs must be right, which the agreement of
+neighbours sees to.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from feature_frontend.geometry.small_matrices import smallest_eigenvector
+
+__all__ = ["epipolar_residuals", "fundamental_by_reweighting"]
+
+_ROUNDS = 4
+_SPREAD = 1.5  # of the median distance, at which a pair weighs half
+_NOISE_PX = 0.3
+_SMALLEST = 1e-12
+
+
+def fundamental_by_reweighting(
+    points0: torch.Tensor, points1: torch.Tensor, is_used: torch.Tensor, *, is_padded: bool = False
+) -> torch.Tensor:
+    """(3, 3) float64 matrix F with p1' F p0 = 0, by the normalised eight-point algorithm with Cauchy weights.
+
+    Args:
+        points0: (C, 2) px in image 0.
+        points1: (C, 2) px in image 1.
+        is_used: (C,) bool; the other pairs mean nothing. With fewer than 8 of them, so does the result.
+        is_padded: Whether a GPU must not be waited for.
+    """
+    used = is_used.double()
+    normal0, transform0 = _normalized(points0, used)
+    normal1, transform1 = _normalized(points1, used)
+    products = (normal1[:, :, None] * normal0[:, None]).flatten(1)
+    weights = used
+    matrix = torch.eye(3, dtype=torch.float64, device=points0.device)
+    for _ in range(_ROUNDS):
+        moments = (products * weights[:, None]).T @ products
+        rank_two = _least_squares_without_waiting(moments) if is_padded else _least_squares(moments)
+        matrix = transform1.T @ rank_two @ transform0
+        distances, gradient = _distances(points0, points1, matrix)
+        if is_padded:
+            median = _median(distances, is_used)
+        else:
+            median = torch.where(is_used, distances, torch.nan).nanmedian().nan_to_num(0.0)
+        scale = (_SPREAD * median).clamp(min=_NOISE_PX)
+        # The gradient makes the algebraic error that is minimised a distance in px (Sampson).
+        weights = used / (1.0 + (distances / scale).square()) / gradient
+        weights = weights / weights.sum().clamp(min=_SMALLEST)
+    return matrix
+
+
+def _least_squares(moments: torch.Tensor) -> torch.Tensor:
+    """(3, 3) matrix of rank two from the (9, 9) moments of the products of the pairs' coordinates."""
+    vectors = torch.linalg.eigh(moments).eigenvectors
+    left, values, right = torch.linalg.svd(vectors[:, 0].reshape(3, 3))
+    rank_two = left * torch.stack([values[0], values[1], torch.zeros_like(values[0])])
+    product: torch.Tensor = rank_two @ right
+    return product
+
+
+def _least_squares_without_waiting(moments: torch.Tensor) -> torch.Tensor:
+    """The same up to its sign."""
+    matrix = smallest_eigenvector(moments).reshape(3, 3)
+    # Of F = sum s u v', without the part of the smallest s, whose v is an eigenvector of F' F.
+    null = smallest_eigenvector(matrix.T @ matrix)[:, None]
+    return matrix - matrix @ null @ null.T
+
+
+def _median(values: torch.Tensor, is_used: torch.Tensor) -> torch.Tensor:
+    """() the same as `nanmedian`, which waits for a GPU; 0 where none is used."""
+    ordered = torch.where(is_used, values, torch.inf).sort().values
+    count = is_used.sum()
+    middle = ordered.index_select(0, ((count - 1) // 2).clamp(min=0)[None])[0]
+    return torch.where(count > 0, middle, 0.0)
+
+
+def epipolar_residuals(points0: torch.Tensor, points1: torch.Tensor, fundamental: torch.Tensor) -> torch.Tensor:
+    """(C,) px: the larger of the distances from the epipolar lines in the two images, as in `two_view`."""
+    return _distances(points0, points1, fundamental)[0].float()
+
+
+def _distances(points0: torch.Tensor, points1: torch.Tensor, matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(C,) distances, and (C,) squared gradients of the algebraic error."""
+    homogeneous0, homogeneous1 = _homogeneous(points0), _homogeneous(points1)
+    lines1, lines0 = homogeneous0 @ matrix.T, homogeneous1 @ matrix
+    slopes = torch.stack([lines0[:, :2].square().sum(dim=1), lines1[:, :2].square().sum(dim=1)])
+    residual = (homogeneous1 * lines1).sum(dim=1).abs()
+    return residual / slopes.amin(dim=0).sqrt().clamp(min=_SMALLEST), slopes.sum(dim=0).clamp(min=_SMALLEST)
+
+
+def _normalized(points: torch.Tensor, used: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(C, 3) homogeneous points around the centre of those used, sqrt(2) away in the mean; and (3, 3) the transform."""
+    count = used.sum().clamp(min=1.0)
+    centre = (points.double() * used[:, None]).sum(dim=0) / count
+    distance = ((points.double() - centre).norm(dim=1) * used).sum() / count
+    scale = 2.0**0.5 / distance.clamp(min=_SMALLEST)
+    zero, one = torch.zeros_like(scale), torch.ones_like(scale)
+    rows = [scale, zero, -scale * centre[0], zero, scale, -scale * centre[1], zero, zero, one]
+    transform = torch.stack(rows).reshape(3, 3)
+    return _homogeneous(points) @ transform.T, transform
+
+
+def _homogeneous(points: torch.Tensor) -> torch.Tensor:
+    return torch.cat([points.double(), torch.ones_like(points[:, :1], dtype=torch.float64)], dim=1)

@@ -1,0 +1,134 @@
+"""Rays of an image's matches and tracks, from those of its keypoints: all undistorted (x/z, y/z), float32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_frontend.types import Matches
+
+if TYPE_CHECKING:
+    from feature_frontend.types import FrameResult
+
+__all__ = ["MatchRays", "MissedTracks", "RayMemory", "RayState", "TrackRays", "rays_of_tracks"]
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class MatchRays:
+    """Of an image's matches, (M, 2) each; None where the image has no calibration."""
+
+    normalized0: FloatArray | None = None
+    normalized1: FloatArray | None = None
+
+    @staticmethod
+    def of(matches: Matches, keypoints0: FloatArray | None, keypoints1: FloatArray | None) -> MatchRays:
+        """Those of two images' keypoints, (N0, 2) and (N1, 2), to which the matches point."""
+        return MatchRays(
+            None if keypoints0 is None else keypoints0[matches.indices0.numpy()],
+            None if keypoints1 is None else keypoints1[matches.indices1.numpy()],
+        )
+
+
+@dataclass(frozen=True)
+class TrackRays:
+    """Of an image's tracks.
+
+    Attributes:
+        normalized: (T, 2).
+        velocities: (T, 2), 1/s since the previous sighting; 0 at age 1 and where time does not advance. NaN where one
+            of the two has no ray, or the image before had no calibration.
+    """
+
+    normalized: FloatArray
+    velocities: FloatArray
+
+
+@dataclass(frozen=True)
+class RayState:
+    """What a `RayMemory` knows.
+
+    Attributes:
+        normalized: (N, 2) of the keypoints of the image before; None without a calibration.
+        stamp_ns: Its time; None before the first image.
+    """
+
+    normalized: FloatArray | None = None
+    stamp_ns: int | None = None
+
+
+class RayMemory:
+    """Knows the rays of the image before.
+
+    Attributes:
+        state: All that it knows.
+    """
+
+    def __init__(self) -> None:
+        self.state = RayState()
+
+    def of_matches(self, result: FrameResult, normalized: FloatArray | None, stamp_ns: int) -> MatchRays:
+        """The rays of a frame's matches; every frame is to be shown to it.
+
+        Args:
+            result: Of the frame.
+            normalized: (N, 2) of its keypoints; None without a calibration.
+            stamp_ns: Its time.
+        """
+        # A frame that failed on its way here was matched with all the same.
+        before = self.state.normalized if result.stamp0_ns == self.state.stamp_ns else None
+        self.state = RayState(normalized, stamp_ns)
+        return MatchRays.of(result.matches, before, normalized)
+
+
+@dataclass(frozen=True)
+class MissedTracks:
+    """The tracks of an image that were not seen in the image before, but earlier.
+
+    Attributes:
+        rows: (P,) int64, of `Tracks`.
+        points: (P, 2) (x, y) px, where they were seen last.
+    """
+
+    rows: npt.NDArray[np.int64]
+    points: FloatArray
+
+    @staticmethod
+    def of(result: FrameResult) -> MissedTracks:
+        """Those of a frame."""
+        tracks = result.tracks
+        is_known = np.zeros(len(result.features), np.bool_)
+        is_known[result.matches.indices1.numpy()] = True
+        rows = np.flatnonzero((tracks.elapsed_s > 0) & ~is_known[tracks.feature_indices])
+        way_px = tracks.velocities[rows] * tracks.elapsed_s[rows, None]
+        return MissedTracks(rows, tracks.keypoints[rows] - way_px)
+
+
+def rays_of_tracks(
+    result: FrameResult, normalized: FloatArray | None, of_matches: MatchRays, missed: MissedTracks
+) -> TrackRays | None:
+    """The rays of a frame's tracks; None without a calibration.
+
+    Args:
+        result: Of the frame.
+        normalized: (N + P, 2) of its keypoints, then of the points of `missed`; None without a calibration.
+        of_matches: Of its matches.
+        missed: Of the frame.
+    """
+    if normalized is None:
+        return None
+    tracks = result.tracks
+    rays, before = normalized[tracks.feature_indices], np.full_like(normalized, np.nan)
+    if of_matches.normalized0 is not None:
+        before[result.matches.indices1.numpy()] = of_matches.normalized0
+    before = before[tracks.feature_indices]
+    before[missed.rows] = normalized[len(result.features) :]
+    moves = tracks.elapsed_s > 0
+    velocities = np.zeros_like(rays)
+    velocities[moves] = (rays[moves] - before[moves]) / tracks.elapsed_s[moves, None]
+    velocities[np.isnan(rays).any(axis=1)] = np.nan
+    return TrackRays(rays, velocities)

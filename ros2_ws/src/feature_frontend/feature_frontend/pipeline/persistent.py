@@ -1,0 +1,203 @@
+"""`PersistentPairing`: an image's features, with the points of earlier images among them where they are still seen."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from feature_frontend.errors import SettingsError
+from feature_frontend.extractors.base import PreparedImage
+from feature_frontend.extractors.extractor import Extractor, Mask
+from feature_frontend.image.resize import Resize
+from feature_frontend.matchers.base import MatcherProtocol
+from feature_frontend.pipeline.base import Pair, PairingState
+from feature_frontend.runtime.cuda_graphs import wait_for_own_work
+from feature_frontend.settings import Settings
+from feature_frontend.tracking.state import Past, TrackState, View
+from feature_frontend.tracking.step import Step, TrackingOptions, advance, miss_all, start
+from feature_frontend.tracking.track_table import Continuation
+from feature_frontend.types import Features, Matches
+
+__all__ = ["DETECTED_SHARE", "NAME", "Found", "PersistentPairing", "Seen"]
+
+# Of the budget, once points are followed. The rest of the places goes to points that are found again, and needs no
+# detections, which would be described in vain; on real sequences that is 20 to 30 % of them.
+DETECTED_SHARE = 0.75
+_MS_PER_S = 1e3
+NAME = "persistent"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What of a `Step` is for the host; all but `keypoints`, in px of the image as published, as there.
+
+    Attributes:
+        rows: (C,) int64, `TrackState.rows` behind the step.
+        num_points: () int64, how many of these rows are there.
+    """
+
+    keypoints: torch.Tensor
+    scores: torch.Tensor
+    descriptors: torch.Tensor
+    count: torch.Tensor
+    previous_rows: torch.Tensor
+    current_rows: torch.Tensor
+    similarity: torch.Tensor
+    margin: torch.Tensor
+    correlation: torch.Tensor
+    origins: torch.Tensor
+    rows: torch.Tensor
+    num_points: torch.Tensor
+
+    @staticmethod
+    def of(step: Step, resize: Resize) -> Seen:
+        """What is seen in the image that was resized so."""
+        return Seen(
+            keypoints=step.keypoints if resize.is_identity else resize.invert(step.keypoints),
+            scores=step.scores,
+            descriptors=step.descriptors,
+            count=step.count,
+            previous_rows=step.previous_rows,
+            current_rows=step.current_rows,
+            similarity=step.similarity,
+            margin=step.margin,
+            correlation=step.correlation,
+            origins=step.origins,
+            rows=step.state.rows,
+            num_points=step.state.is_valid.sum(),
+        )
+
+
+Found = tuple[Features, Matches, Continuation]
+
+
+class PersistentPairing:
+    """Extracts from one image after another and follows the points; its matches are those of the tracks.
+
+    Args:
+        extractor: Whose network gives the maps.
+        matcher: Is not used: its gates are for pairs of which nothing else is known.
+        settings: Of the tracker.
+
+    Raises:
+        SettingsError: The extractor's network has no maps.
+    """
+
+    def __init__(self, extractor: Extractor, matcher: MatcherProtocol, settings: Settings) -> None:
+        if not extractor.has_maps:
+            msg = f"{extractor.identity} gives no maps to find points again on; use tracker:=chain with it"
+            raise SettingsError(msg)
+        self.matcher = matcher
+        self.settings = settings
+        self._extractor = extractor
+        self._past: Past | None = None
+
+    @torch.no_grad()
+    def __call__(
+        self, image: npt.NDArray[np.uint8], mask: Mask | None = None, right: npt.NDArray[np.uint8] | None = None
+    ) -> Pair:
+        """See `Pairing`; a right image goes through the network by itself."""
+        start_s = time.perf_counter()
+        of_right = None if right is None else self._extractor(right).to("cpu")
+        prepared = self._extractor.prepare(image, mask)
+        if prepared is None:
+            found, following_ms = self._nothing(*image.shape[:2]), 0.0
+        else:
+            found, following_ms = self._follow(prepared)
+        features, matches, continuation = found
+        # All of it is on the CPU: the device has been waited for.
+        elapsed_ms = (time.perf_counter() - start_s) * _MS_PER_S
+        return Pair(features, matches, elapsed_ms - following_ms, following_ms, of_right, continuation)
+
+    def forget(self) -> None:
+        """See `Pairing`."""
+        self._past = None
+
+    def get_state(self) -> PairingState:
+        """See `Pairing`."""
+        return PairingState(past=self._past, is_first=self._past is None)
+
+    def set_state(self, state: PairingState) -> None:
+        """See `Pairing`."""
+        if state.past is not None:
+            state.past.check()
+        self._past = state.past
+
+    def _follow(self, image: PreparedImage) -> tuple[Found, float]:
+        """What is found, and how many ms of that were the following's."""
+        past = self._past
+        maps = self._extractor.maps(image, 1.0 if past is None else DETECTED_SHARE)
+        extracted_s = self._now_s()
+        if maps.features.keypoints.shape[1] == 0:
+            return self._nothing(image.resize.height0, image.resize.width0), 0.0
+        state, earlier = (start(maps), None) if past is None else (past.state, past.view)
+        step = advance(state, maps, self._options(), earlier)
+        found = self._found(Seen.of(step, image.resize), image)
+        self._remember(step.state, step.view)
+        return found, (time.perf_counter() - extracted_s) * _MS_PER_S
+
+    def _found(self, seen: Seen, image: PreparedImage) -> Found:
+        count, num_points = int(seen.count), int(seen.num_points)
+        features = Features(
+            keypoints=seen.keypoints[:count],
+            scores=seen.scores[:count],
+            descriptors=seen.descriptors[:count],
+            height=image.resize.height0,
+            width=image.resize.width0,
+            extractor=self._extractor.identity,
+            scales=image.resize.invert_lengths(torch.ones_like(seen.scores[:count])),
+        )
+        continuation = _continuation(seen.origins[:num_points], seen.rows[:num_points], seen.correlation)
+        return features.to("cpu"), _matches(seen), continuation
+
+    def _nothing(self, height: int, width: int) -> Found:
+        features = self._extractor.nothing(height, width).to("cpu")
+        if self._past is None:
+            return features, Matches.empty(NAME), Continuation.empty()
+        state, origins = miss_all(self._past.state, self.settings.track_max_gap)
+        self._remember(state, self._past.view)
+        count = int(state.is_valid.sum())
+        unknown = torch.full_like(state.points[:, 0], torch.nan)
+        return features, Matches.empty(NAME), _continuation(origins[:count], state.rows[:count], unknown)
+
+    def _remember(self, state: TrackState, view: View) -> None:
+        self._past = Past(state, view)
+
+    def _options(self) -> TrackingOptions:
+        settings = self.settings
+        own = settings.track_min_similarity
+        return TrackingOptions(
+            min_similarity=own if own >= 0 else self._extractor.default_track_similarity,
+            epipolar_px=settings.track_epipolar_px,
+            max_gap=settings.track_max_gap,
+            survival_share=settings.track_survival_share,
+            grid_rows=settings.grid_rows,
+            grid_columns=settings.grid_columns,
+        )
+
+    def _now_s(self) -> float:
+        """Wall-clock time, once the device has done what it was given."""
+        wait_for_own_work(self._extractor.device)
+        return time.perf_counter()
+
+
+def _matches(seen: Seen) -> Matches:
+    """Of the points that are seen in this image and in the one before, in the order of `indices0`."""
+    rows0, rows1, similarity, margin = (
+        tensor.cpu() for tensor in (seen.previous_rows, seen.current_rows, seen.similarity, seen.margin)
+    )
+    pairs = ((rows0 >= 0) & (rows1 >= 0)).nonzero()[:, 0]
+    pairs = pairs[rows0[pairs].argsort()]
+    return Matches(rows0[pairs], rows1[pairs], similarity[pairs], margin[pairs], NAME)
+
+
+def _continuation(origins: torch.Tensor, rows: torch.Tensor, correlation: torch.Tensor) -> Continuation:
+    """Of (P,) points; `correlation` is of the points before."""
+    before = origins.cpu().numpy()
+    quality = np.full(len(before), np.nan, np.float32)
+    quality[before >= 0] = correlation.cpu().numpy()[before[before >= 0]]
+    return Continuation(before, rows.cpu().numpy(), quality)

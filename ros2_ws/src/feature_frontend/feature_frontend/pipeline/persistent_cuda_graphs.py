@@ -1,0 +1,106 @@
+"""`RecordedPersistentPairing`: the same frame after frame of one kind, recorded: on a GPU, two CUDA graphs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from feature_frontend.extractors.base import FrameMaps, PreparedImage
+from feature_frontend.extractors.extractor import Extractor, Mask
+from feature_frontend.image.resize import Resize
+from feature_frontend.matchers.base import MatcherProtocol
+from feature_frontend.pipeline.base import Pair, PairingState
+from feature_frontend.pipeline.persistent import DETECTED_SHARE, Found, PersistentPairing, Seen
+from feature_frontend.runtime.cuda_graphs import Recorder, download
+from feature_frontend.settings import Settings
+from feature_frontend.tracking.state import Past, TrackState, View
+from feature_frontend.tracking.step import TrackingOptions, advance, capacity
+
+__all__ = ["RecordedPersistentPairing"]
+
+_MS_PER_S = 1e3
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """What the work on one image's maps gives: for the host, and to be remembered."""
+
+    seen: Seen
+    state: TrackState
+    latest: torch.Tensor
+
+
+class RecordedPersistentPairing(PersistentPairing):
+    """One wait at the end of a frame; what is remembered stays on the device, in memory that stays where it is.
+
+    Recorded is the step from one image to the next as large one with as large a budget. Any other step is not done
+    twice: the first one, and those between two sizes or budgets. They go operation by operation, and what they leave is
+    remembered where the recordings for the new size read it, if there are some from before.
+
+    Args:
+        extractor: Runs its network on `recorder`, and keeps the recordings.
+        matcher: As `PersistentPairing` takes it.
+        settings: As `PersistentPairing` takes them.
+        recorder: The extractor's.
+    """
+
+    def __init__(self, extractor: Extractor, matcher: MatcherProtocol, settings: Settings, recorder: Recorder) -> None:
+        super().__init__(extractor, matcher, settings)
+        self._recorder = recorder
+        # As long as a recording reads them.
+        self._pasts: WeakValueDictionary[tuple[int, Resize], Past] = WeakValueDictionary()
+
+    def __call__(
+        self, image: npt.NDArray[np.uint8], mask: Mask | None = None, right: npt.NDArray[np.uint8] | None = None
+    ) -> Pair:
+        """See `Pairing`."""
+        with self._recorder.active():
+            return super().__call__(image, mask, right)
+
+    def set_state(self, state: PairingState) -> None:
+        """See `Pairing`: a recording stays in its process, what it has in memory goes along."""
+        super().set_state(state)
+        self._pasts = WeakValueDictionary()
+        if self._past is not None:
+            self._pasts[self._past.capacity, self._past.view.resize] = self._past
+
+    def _follow(self, image: PreparedImage) -> tuple[Found, float]:
+        past = self._past
+        if past is None or (past.capacity, past.view.resize) != (capacity(image.options), image.resize):
+            return super()._follow(image)
+        options = self._options()
+
+        def work(maps: FrameMaps) -> _Followed:
+            return _advanced(past, maps, options)
+
+        submitted = self._extractor.submit_maps(image, DETECTED_SHARE, ((past, options), work))
+        followed = submitted.result
+        seen = download(self._recorder, followed.seen)
+        past.take_over(followed.state, View(past.view.images, followed.latest, past.view.resize))
+        end = self._recorder.mark()
+        self._recorder.wait()
+        start_s = time.perf_counter()
+        found = self._found(seen, image)
+        following_ms = submitted.extracted.elapsed_time(end) + (time.perf_counter() - start_s) * _MS_PER_S
+        return found, following_ms
+
+    def _remember(self, state: TrackState, view: View) -> None:
+        new = Past(state, view)
+        key = new.capacity, view.resize
+        kept = self._pasts.get(key)
+        if kept is None:
+            kept = self._pasts[key] = new.copied()
+        else:
+            kept.take_over(state, view)
+        self._past = kept
+
+
+def _advanced(past: Past, maps: FrameMaps, options: TrackingOptions) -> _Followed:
+    """Overwrites the oldest of the images of the past, and nothing else: to do it again gives the same."""
+    step = advance(past.state, maps, options, past.view)
+    return _Followed(Seen.of(step, maps.resize), step.state, step.view.latest)

@@ -1,0 +1,72 @@
+"""From an image to its features and to its matches with the image before, with as few waits as the device needs."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_frontend.extractors.extractor import Extractor, Mask
+from feature_frontend.matchers.base import MatcherProtocol
+from feature_frontend.pipeline.base import Pair, PairingState
+from feature_frontend.runtime.cuda_graphs import wait_for_own_work
+from feature_frontend.runtime.snapshot import require
+from feature_frontend.types import Features, Matches
+
+__all__ = ["PlainPairing"]
+
+_MS_PER_S = 1e3
+
+
+class PlainPairing:
+    """One stage after the other, each with the numbers of points that the one before found."""
+
+    def __init__(self, extractor: Extractor, matcher: MatcherProtocol) -> None:
+        self.matcher = matcher
+        self._extractor = extractor
+        self._previous: Features | None = None
+
+    def __call__(
+        self, image: npt.NDArray[np.uint8], mask: Mask | None = None, right: npt.NDArray[np.uint8] | None = None
+    ) -> Pair:
+        """See `Pairing`."""
+        start = self._now()
+        features, of_right = self._extract(image, mask, right)
+        extracted = self._now()
+        if self._previous is None:
+            matches = Matches.empty(self.matcher.name)
+        else:
+            matches = self.matcher(self._previous, features).to("cpu")
+        self._previous = features
+        of_right = None if of_right is None else of_right.to("cpu")
+        return Pair(features.to("cpu"), matches, extracted - start, self._now() - extracted, of_right)
+
+    def forget(self) -> None:
+        """See `Pairing`."""
+        self._previous = None
+
+    def get_state(self) -> PairingState:
+        """See `Pairing`."""
+        return PairingState(features=self._previous, is_first=self._previous is None)
+
+    def set_state(self, state: PairingState) -> None:
+        """See `Pairing`."""
+        if state.features is not None:
+            require(state.features.is_whole, "as much of each keypoint")
+        self._previous = state.features
+
+    def _extract(
+        self, image: npt.NDArray[np.uint8], mask: Mask | None, right: npt.NDArray[np.uint8] | None
+    ) -> tuple[Features, Features | None]:
+        if right is None:
+            return self._extractor(image, mask), None
+        if right.shape[:2] != image.shape[:2]:
+            return self._extractor(image, mask), self._extractor(right)
+        features, of_right = self._extractor.extract([image, right], [mask, None])
+        return features, of_right
+
+    def _now(self) -> float:
+        """Wall-clock ms, once the device has done what it was given."""
+        wait_for_own_work(self._extractor.device)
+        return time.perf_counter() * _MS_PER_S

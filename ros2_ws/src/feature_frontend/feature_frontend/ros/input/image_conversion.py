@@ -1,0 +1,107 @@
+"""`sensor_msgs/Image` and `CompressedImage` to NumPy and back, without a per-pixel copy where the layout allows it.
+
+`encodings.py` knows most encodings; any other goes through cv_bridge where that is installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import sys
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from builtin_interfaces.msg import Time
+from sensor_msgs.msg import CompressedImage, Image
+
+from feature_frontend.errors import ImageError
+from feature_frontend.image.compressed import decode_compressed_image
+from feature_frontend.image.encodings import ENCODINGS, decode_image
+from feature_frontend.image.intensity import DEFAULT_INTENSITY, IntensityRange
+from feature_frontend.image.limits import MAX_IMAGE_PIXELS, check_image_size
+from feature_frontend.system.text import quoted, short_text
+
+__all__ = ["array_to_image", "image_to_array"]
+
+Uint8Array = npt.NDArray[np.uint8]
+
+
+def image_to_array(
+    message: Image | CompressedImage,
+    intensity: IntensityRange = DEFAULT_INTENSITY,
+    max_pixels: int = MAX_IMAGE_PIXELS,
+    max_decoding_ms: float = math.inf,
+) -> Uint8Array:
+    """The pixels of `message` as (H, W) grey or (H, W, 3) RGB uint8; a view of the message's buffer where possible.
+
+    Args:
+        message: A raw image, or a JPEG or PNG file in a message.
+        intensity: How samples of more than 8 bits become grey levels.
+        max_pixels: Most pixels of an image that is accepted.
+        max_decoding_ms: As of `decode_compressed_image`; of a node `live_decoding_ms(max_pixels)`.
+
+    Raises:
+        ImageError: As `decode_image` and `decode_compressed_image`; or the encoding is not supported here and cv_bridge
+            is missing or refuses it.
+    """
+    if isinstance(message, CompressedImage):
+        return decode_compressed_image(message, intensity, max_pixels, max_decoding_ms)
+    if message.encoding in ENCODINGS:
+        return decode_image(message, intensity, max_pixels)
+    check_image_size(message.height, message.width, max_pixels)
+    return _through_cv_bridge(message)
+
+
+def array_to_image(pixels: npt.NDArray[Any], encoding: str, stamp: Time, frame_id: str) -> Image:
+    """An image message that holds `pixels` as they are; nothing is converted.
+
+    Args:
+        pixels: (H, W) or (H, W, C), its channels in the order and its samples of the type that `encoding` says.
+        encoding: A key of `ENCODINGS`, but not one that keeps colour in a plane of its own.
+        stamp: The header's stamp.
+        frame_id: The header's frame.
+
+    Raises:
+        ImageError: The encoding is unknown, or the array does not have its type and number of channels.
+    """
+    layout = ENCODINGS.get(encoding)
+    if layout is None or layout.has_chroma_plane:
+        writable = ", ".join(name for name, known in ENCODINGS.items() if not known.has_chroma_plane)
+        msg = f"cannot write encoding {encoding!r}; expected one of {writable}"
+        raise ImageError(msg)
+    sample = np.dtype(layout.sample)
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    if pixels.dtype != sample or pixels.ndim not in {2, 3} or channels != layout.channels:
+        got = f"pixels have shape {pixels.shape} and type {pixels.dtype}"
+        msg = f"{got}; {encoding} is {sample} with {layout.channels} channel(s)"
+        raise ImageError(msg)
+    message = Image()
+    message.header.stamp = stamp
+    message.header.frame_id = frame_id
+    message.height, message.width = (int(side) for side in pixels.shape[:2])
+    message.encoding = encoding
+    message.is_bigendian = int(sys.byteorder == "big")
+    message.step = message.width * layout.channels * sample.itemsize
+    # Into the message's own array: assigning one to the field would copy it again.
+    message.data.frombytes(np.ascontiguousarray(pixels).view(np.uint8).data)
+    return message
+
+
+def _through_cv_bridge(message: Image) -> Uint8Array:
+    known = ", ".join(ENCODINGS)
+    try:
+        bridge = importlib.import_module("cv_bridge")
+    except ImportError as error:
+        msg = (
+            f"image encoding {quoted(message.encoding)} is not supported without cv_bridge; expected one of {known}, "
+            "or install it (apt install ros-$ROS_DISTRO-cv-bridge)"
+        )
+        raise ImageError(msg) from error
+    try:
+        pixels = bridge.CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8")
+    except Exception as error:
+        # cv_bridge raises its own, OpenCV's and plain TypeErrors for a message it cannot convert.
+        msg = f"cv_bridge cannot convert image encoding {quoted(message.encoding)} to rgb8: {short_text(error)}"
+        raise ImageError(msg) from error
+    return np.asarray(pixels, dtype=np.uint8)

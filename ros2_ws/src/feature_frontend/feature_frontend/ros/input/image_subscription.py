@@ -1,0 +1,94 @@
+"""Where the node's images come from: raw or compressed topics, named as image_transport names them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from feature_frontend.errors import ImageError
+from feature_frontend.ros.input.image_conversion import image_to_array
+from feature_frontend.ros.topic_names import COMPRESSED_SUFFIX, compressed_topic
+from feature_frontend.settings import NodeSettings
+from feature_frontend.settings.settings import Settings
+
+__all__ = ["cut_frame_id", "pixels_of", "subscribe_to_images"]
+
+_FRAME_ID_CHARACTERS = 1000
+
+
+def subscribe_to_images(
+    node: Node,
+    transport: str,
+    callback: Callable[[Image | CompressedImage], None],
+    qos: QoSProfile,
+    name: str = "image",
+    answer: Callable[[str, Image | CompressedImage], None] | None = None,
+) -> Subscription:
+    """Subscribes to the topic `name`, or to the compressed images beside it.
+
+    The base topic is resolved first, as image_transport does: remapping `image` to `/camera/image_raw` moves also the
+    compressed topic, to `/camera/image_raw/compressed`. A rule for `image/compressed` itself holds too.
+
+    Args:
+        node: The subscriber.
+        transport: The parameter `image_transport`, raw or compressed.
+        callback: Takes each message as it is, in the executor's thread.
+        qos: Of the subscription.
+        name: Of the topic before remapping.
+        answer: Takes the reason and the message where the callback raised; for a `GuardedNode` only.
+    """
+    options = {} if answer is None else {"answer": answer}
+    base_topic = node.resolve_topic_name(name)
+    if transport == "compressed":
+        return node.create_subscription(CompressedImage, compressed_topic(base_topic), callback, qos, **options)
+    if base_topic.endswith(COMPRESSED_SUFFIX):
+        node.get_logger().warning(
+            f"{base_topic} is the topic of compressed images by its name, but image_transport is raw: expected "
+            f"image_transport:=compressed, with `{name}` remapped to the topic without that ending"
+        )
+    return node.create_subscription(Image, name, callback, qos, **options)
+
+
+def pixels_of(
+    message: Image | CompressedImage, settings: NodeSettings, max_decoding_ms: float = math.inf
+) -> npt.NDArray[np.uint8]:
+    """The pixels of `message`, (H, W) grey or (H, W, 3) RGB, as the parameters want them.
+
+    Args:
+        message: As it came.
+        settings: The limits and the intensity.
+        max_decoding_ms: As of `image_to_array`.
+
+    Raises:
+        ImageError: As `image_to_array`.
+    """
+    return image_to_array(message, settings.intensity, settings.max_image_pixels, max_decoding_ms)
+
+
+def cut_frame_id(header: Header) -> bool:
+    """Cuts a `frame_id` that no camera has, which all results would carry on; whether there was one."""
+    is_endless = len(header.frame_id) > _FRAME_ID_CHARACTERS
+    if is_endless:
+        header.frame_id = f"{header.frame_id[:_FRAME_ID_CHARACTERS]}..."
+    return is_endless
+
+
+def right_pixels(message: Image | CompressedImage, settings: Settings, max_decoding_ms: float) -> npt.NDArray[np.uint8]:
+    """The pixels of a right image; arguments as of `pixels_of`.
+
+    Raises:
+        ImageError: As `pixels_of`; the text says which side it was.
+    """
+    try:
+        return pixels_of(message, settings, max_decoding_ms)
+    except ImageError as error:
+        msg = f"the right image: {error}"
+        raise ImageError(msg) from error

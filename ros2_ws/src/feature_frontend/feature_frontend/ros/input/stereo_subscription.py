@@ -1,0 +1,208 @@
+"""Pairs of images: two topics, joined by stamp through message_filters, and what becomes of those without a partner."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from rclpy.clock import Clock, ClockType
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from feature_frontend.errors import SettingsError
+from feature_frontend.ros.frame import Frame
+from feature_frontend.ros.guarded_node import GuardedNode
+from feature_frontend.ros.input.image_subscription import cut_frame_id, subscribe_to_images
+from feature_frontend.ros.output.stereo_publishers import StereoTopics
+from feature_frontend.ros.stamps import stamp_to_ns
+from feature_frontend.runtime.stereo_sync import SIDES, SyncStatistics
+from feature_frontend.settings import Settings
+
+__all__ = ["StereoInput", "import_message_filters"]
+
+_LEFT, _RIGHT = range(2)
+_REPORT_S = 5.0
+_LOG_S = 30.0
+_NS_PER_S = 1e9
+
+
+def import_message_filters() -> Any:
+    """The module message_filters.
+
+    Raises:
+        SettingsError: It is not installed; the text says what to install.
+    """
+    try:
+        return importlib.import_module("message_filters")
+    except ImportError as error:
+        distribution = os.environ.get("ROS_DISTRO", "$ROS_DISTRO")
+        msg = (
+            f"parameter camera_type is 'stereo', which needs the package message_filters, but it cannot be "
+            f"imported ({error}): sudo apt install ros-{distribution}-message-filters, or take camera_type:=mono"
+        )
+        raise SettingsError(msg) from error
+
+
+class StereoInput:
+    """Subscribes to `left/image` and `right/image` and hands on pairs. All calls come from the executor's thread.
+
+    Every left image either is handed on with a right one, or is given up: when a later left image has been paired, when
+    `stereo_queue_size` later ones wait, or when the stamps go back. Until then it waits.
+
+    Args:
+        node: Where the topics are.
+        settings: Those that begin with `stereo_`, `image_transport` and `image_qos`.
+        qos: Of the subscriptions.
+        topics: Takes the messages of `right/camera_info`.
+        arrived: Takes each left image as it comes and makes a frame of it.
+        release: Takes a frame with its right image.
+        drop: Takes a frame that is given up, with the reason.
+        refuse: Takes the reason and a left image's message whose arrival raised.
+    """
+
+    def __init__(
+        self,
+        node: GuardedNode,
+        settings: Settings,
+        qos: QoSProfile,
+        topics: StereoTopics,
+        arrived: Callable[[Image | CompressedImage], Frame],
+        release: Callable[[Frame], None],
+        drop: Callable[[Frame, str], None],
+        refuse: Callable[[str, Image | CompressedImage], None],
+    ) -> None:
+        self._node, self._topics = node, topics
+        self._arrived, self._release_frame, self._drop = arrived, release, drop
+        self._qos_name = settings.image_qos
+        self._slop_ms, self._queue_size = settings.stereo_slop_ms, settings.stereo_queue_size
+        self._statistics = SyncStatistics(settings.stereo_slop_ms, time.monotonic())
+        # By stamp in ns, as the synchroniser keeps them.
+        self._waiting: tuple[dict[int, Frame], dict[int, Image | CompressedImage]] = ({}, {})
+        self._newest_ns = [0, 0]
+        self._pairs: list[tuple[int, int]] = []
+        filters = import_message_filters()
+        self._inputs = [filters.SimpleFilter() for _ in SIDES]
+        self._synchronizer = filters.ApproximateTimeSynchronizer(
+            self._inputs, settings.stereo_queue_size, settings.stereo_slop_ms / 1e3
+        )
+        self._synchronizer.registerCallback(self._note_pair)
+        self._subscriptions = [
+            subscribe_to_images(
+                node,
+                settings.image_transport,
+                partial(self._take, side),
+                qos,
+                f"{name}/image",
+                refuse if side == _LEFT else None,
+            )
+            for side, name in enumerate(SIDES)
+        ]
+        self.topic_name: str = self._subscriptions[_LEFT].topic_name
+        self._subscriptions.append(
+            node.create_subscription(CameraInfo, "right/camera_info", topics.take_calibration, qos)
+        )
+        # Not the node's clock, which stands still with a paused simulation.
+        self._timer = node.create_timer(_REPORT_S, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def close(self) -> list[Frame]:
+        """Ends the subscriptions; returns the frames that still wait."""
+        self._node.destroy_timer(self._timer)
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        return list(self._waiting[_LEFT].values())
+
+    def facts(self) -> tuple[list[str], list[tuple[str, str]]]:
+        """Warnings, and keys and values, of `/diagnostics`."""
+        summary = self._statistics.summary(time.monotonic())
+        return [self._topics.warning, summary.problem], [
+            ("Stereo", self._topics.state),
+            ("Pairs since start", str(summary.pairs)),
+            *((f"Unpaired {name} images since start", str(n)) for name, n in zip(SIDES, summary.unpaired, strict=True)),
+            *((f"Rate {name} (Hz)", f"{hz:.2f}") for name, hz in zip(SIDES, summary.rates_hz, strict=True)),
+            ("Stamp difference in pairs, median (ms)", _milliseconds(summary.median_difference_ms)),
+            ("Stamp difference in pairs, largest (ms)", _milliseconds(summary.largest_difference_ms)),
+        ]
+
+    def _take(self, side: int, message: Image | CompressedImage) -> None:
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        waiting: dict[int, Any] = self._waiting[side]
+        cut_frame_id(message.header)
+        item = self._arrived(message) if side == _LEFT else message
+        self._statistics.arrived(side, stamp_ns, time.monotonic())
+        if stamp_ns < 0:
+            # rclpy has no such time, and message_filters would raise.
+            self._give_up(side, item, f"its stamp is {stamp_ns / _NS_PER_S:g} s; a pair needs stamps from 0 on")
+            return
+        if stamp_ns < self._newest_ns[side]:
+            # The other side's images may be of the new time already.
+            for later_ns in list(waiting):
+                self._withdraw(side, later_ns, "the stamps went back before its right image came")
+        self._newest_ns[side] = stamp_ns
+        if stamp_ns in waiting:
+            self._give_up(side, waiting.pop(stamp_ns), "another image of the same stamp came before its right image")
+        waiting[stamp_ns] = item
+        self._inputs[side].signalMessage(message)
+        self._release()
+        self._give_up_lost()
+
+    def _note_pair(self, left: Image | CompressedImage, right: Image | CompressedImage) -> None:
+        # The synchroniser holds its lock here, and would never let go of it if this raised.
+        self._pairs.append((stamp_to_ns(left.header.stamp), stamp_to_ns(right.header.stamp)))
+
+    def _release(self) -> None:
+        lefts, rights = self._waiting
+        # Taken out first: a pair that raised would raise again with every image that follows.
+        pairs, self._pairs = self._pairs, []
+        for left_ns, right_ns in pairs:
+            frame, right = lefts.pop(left_ns), rights.pop(right_ns)
+            # An image that came out later than the one after it would make time go back.
+            for stamp_ns in [earlier_ns for earlier_ns in lefts if earlier_ns < left_ns]:
+                self._withdraw(_LEFT, stamp_ns, "no right image came for it, but one for a later left image")
+            self._statistics.paired(left_ns, right_ns, time.monotonic())
+            self._release_frame(replace(frame, right=right))
+
+    def _give_up_lost(self) -> None:
+        """Gives up the images that the synchroniser does not hold any more."""
+        for side in (_LEFT, _RIGHT):
+            held = self._synchronizer.queues[side]
+            for stamp_ns in [stamp_ns for stamp_ns in self._waiting[side] if stamp_ns not in held]:
+                self._withdraw(
+                    side,
+                    stamp_ns,
+                    f"no right image within {self._slop_ms:g} ms came until {self._queue_size} later left ones waited",
+                )
+
+    def _withdraw(self, side: int, stamp_ns: int, reason: str) -> None:
+        self._synchronizer.queues[side].pop(stamp_ns, None)
+        waiting: dict[int, Any] = self._waiting[side]
+        self._give_up(side, waiting.pop(stamp_ns), reason)
+
+    def _give_up(self, side: int, item: Any, reason: str) -> None:
+        self._statistics.gave_up(side)
+        if side == _LEFT:
+            self._drop(item, reason)
+
+    def _report(self) -> None:
+        problem = self._statistics.summary(time.monotonic()).problem
+        if problem:
+            seen = "; ".join(self._publishers(side) for side in (_LEFT, _RIGHT))
+            self._node.get_logger().warning(
+                f"{problem} ({seen}; image_qos is {self._qos_name})", throttle_duration_sec=_LOG_S
+            )
+
+    def _publishers(self, side: int) -> str:
+        """Who offers a side's images, and by which QoS."""
+        topic = self._subscriptions[side].topic_name
+        infos = self._node.get_publishers_info_by_topic(topic)
+        offers = [f"{info.qos_profile.reliability.name.lower().replace('_', ' ')}" for info in infos]
+        return f"{topic}: " + (", ".join(offers) + " publisher" if offers else "nobody publishes")
+
+
+def _milliseconds(value: float) -> str:
+    return "unknown" if math.isnan(value) else f"{value:.3f}"

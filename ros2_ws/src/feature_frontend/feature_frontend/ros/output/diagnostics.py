@@ -1,0 +1,168 @@
+"""`/diagnostics`: how the node is doing, once a second, for rqt_robot_monitor and diagnostic_aggregator."""
+
+from __future__ import annotations
+
+import math
+import platform
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from feature_frontend_msgs.msg import FrameStatus
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+
+from feature_frontend.runtime.health import WINDOW_S, FrameFacts, Health, HealthWindow, Level, assess
+from feature_frontend.types import FrameState
+
+__all__ = ["Diagnostics", "Facts"]
+
+# Absolute: a robot has one such topic, whatever the node's namespace.
+_TOPIC = "/diagnostics"
+_PERIOD_S = 1.0
+_DEPTH = 10
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the node says of itself beside its frames.
+
+    Attributes:
+        model: Identity of the extractor.
+        device: Where it runs.
+        execution: How it runs: plainly, compiled, as a CUDA graph.
+        precision: Its number format.
+        calibration: State of the calibration, in one line.
+        warnings: What deserves a WARN, each in one line.
+        is_active: Whether images are taken; a node that is told to rest is not ill.
+        further: Keys and values of what only some nodes have.
+    """
+
+    model: str
+    device: torch.device
+    execution: str
+    precision: str
+    calibration: str
+    warnings: Sequence[str] = ()
+    is_active: bool = True
+    further: Sequence[tuple[str, str]] = ()
+
+
+class Diagnostics:
+    """Sums up the statuses that the node publishes. Any thread may call it.
+
+    Args:
+        node: Gets a publisher and a timer.
+        facts: Asked once a second, in the executor's thread; None while the node is not active.
+    """
+
+    def __init__(self, node: Node, facts: Callable[[], Facts | None]) -> None:
+        self._node = node
+        self._facts = facts
+        self._lock = threading.Lock()
+        self._window = HealthWindow(time.monotonic())
+        self._last_status = FrameStatus()
+        self._name = f"{node.get_fully_qualified_name().lstrip('/')}: frontend"
+        self._publisher = node.create_publisher(DiagnosticArray, _TOPIC, _DEPTH)
+        # Of the steady clock: with use_sim_time a paused simulation would silence the diagnostics, too.
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = node.create_timer(_PERIOD_S, self._publish, clock=clock)
+
+    def arrived(self, received_s: float) -> None:
+        """Takes note of an image that arrived at `received_s` on the monotonic clock."""
+        with self._lock:
+            self._window.arrived(received_s)
+
+    def note(self, status: FrameStatus) -> None:
+        """Takes note of a frame's status."""
+        frame = FrameFacts(
+            time_s=time.monotonic(),
+            state=FrameState(status.state),
+            reason=status.reason,
+            keypoints=status.keypoints,
+            matches=status.matches,
+            inlier_ratio=status.inlier_ratio,
+            latency_ms=status.latency_ms,
+        )
+        with self._lock:
+            self._window.add(frame)
+            self._last_status = status
+
+    def _publish(self) -> None:
+        facts, now_s = self._facts(), time.monotonic()
+        with self._lock:
+            if facts is None or not facts.is_active:
+                # Silence counts from when it is active again.
+                self._window = HealthWindow(now_s)
+            health, last = self._window.summary(now_s), self._last_status
+        if facts is None:
+            level, message, values = Level.OK, "the node is not active", []
+        else:
+            level, message = assess(health, facts.warnings) if facts.is_active else (Level.OK, "inactive")
+            values = [*_values_of_health(health, last), *_values_of_facts(facts)]
+        status = DiagnosticStatus(
+            level=bytes([level]),
+            name=self._name,
+            message=message,
+            # Of the machine: what runs there is in the name.
+            hardware_id=platform.node(),
+            values=[KeyValue(key=key, value=value) for key, value in values],
+        )
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = self._node.get_clock().now().to_msg()
+        try:
+            self._publisher.publish(array)
+        except Exception:
+            # Ctrl-C may end the context at any moment.
+            if self._node.context.ok():
+                raise
+
+
+def _values_of_health(health: Health, last: FrameStatus) -> list[tuple[str, str]]:
+    p50, p95, p99 = health.latency_ms
+    return [
+        ("Window (s)", f"{WINDOW_S:g}"),
+        ("Input rate (Hz)", f"{health.input_rate_hz:.2f}"),
+        ("Output rate (Hz)", f"{health.output_rate_hz:.2f}"),
+        ("Latency p50 (ms)", _number(p50)),
+        ("Latency p95 (ms)", _number(p95)),
+        ("Latency p99 (ms)", _number(p99)),
+        ("Images processed", str(health.processed)),
+        ("Images dropped", str(health.dropped)),
+        ("Images refused", str(health.refused)),
+        ("Images without keypoints", str(health.blank)),
+        ("Last refusal", health.last_refusal),
+        ("Keypoints (median)", _number(health.keypoints)),
+        ("Matches (median)", _number(health.matches)),
+        ("Inlier ratio (median)", _number(health.inlier_ratio, 3)),
+        ("Images received since start", str(last.frames_received)),
+        ("Images dropped since start", str(last.frames_dropped)),
+        ("Images refused since start", str(last.frames_refused)),
+    ]
+
+
+def _values_of_facts(facts: Facts) -> list[tuple[str, str]]:
+    values = [
+        ("Model", facts.model),
+        ("Device", str(facts.device)),
+        ("Execution", facts.execution),
+        ("Precision", facts.precision),
+        ("Calibration", facts.calibration),
+        *facts.further,
+    ]
+    if facts.device.type == "cuda":
+        values += [
+            ("GPU", torch.cuda.get_device_name(facts.device)),
+            ("GPU memory in use (MiB)", _number(torch.cuda.memory_allocated(facts.device) / _MIB, 0)),
+            ("GPU memory reserved (MiB)", _number(torch.cuda.memory_reserved(facts.device) / _MIB, 0)),
+        ]
+    return values
+
+
+def _number(value: float, decimals: int = 1) -> str:
+    """A number, or "unknown" for NaN, which monitors would sort and plot as if it were one."""
+    return "unknown" if math.isnan(value) else f"{value:.{decimals}f}"

@@ -1,0 +1,175 @@
+"""What a stereo pair gives beside the left image's results: right features, stereo matches, points, and their state."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+from feature_frontend_msgs.msg import Features, Matches
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, PointCloud2, PointField
+from std_msgs.msg import Header
+
+from feature_frontend.errors import CalibrationError
+from feature_frontend.geometry.rays import MatchRays
+from feature_frontend.ros.input.camera_info_history import CalibrationWatch
+from feature_frontend.ros.output.messages import Origin, encode_features, encode_pair
+from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.stamps import stamp_to_ns
+from feature_frontend.settings import Settings
+from feature_frontend.stereo.matching import Disparities, StereoResult, match_stereo
+from feature_frontend.stereo.rig import StereoRig
+from feature_frontend.types import FrameResult
+
+__all__ = ["StereoTopics", "encode_points"]
+
+Uint8Array = npt.NDArray[np.uint8]
+_MS_PER_S = 1e3
+_LOG_S = 10.0
+_POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("index", "<u4")])
+_FIELD_TYPES = {"<f4": PointField.FLOAT32, "<u4": PointField.UINT32}
+_FIELDS = [
+    PointField(name=name, offset=offset, datatype=_FIELD_TYPES[kind.str], count=1)
+    for name, (kind, offset) in (_POINT.fields or {}).items()
+]
+
+
+class StereoTopics:
+    """Matches and publishes pairs. The thread that processes frames calls it, but for what says otherwise.
+
+    Args:
+        node: That publishes.
+        settings: Name the QoS.
+        left: Calibrations of the left camera.
+    """
+
+    def __init__(self, node: Node, settings: Settings, left: CalibrationWatch) -> None:
+        self._node = node
+        self._left = left
+        self._right = CalibrationWatch()
+        self._state = "no pair yet"
+        output = qos_profile(settings.output_qos, settings.output_depth)
+        self._features = node.create_publisher(Features, "right/features", output)
+        self._matches = node.create_publisher(Matches, "stereo_matches", output)
+        self._points = node.create_publisher(PointCloud2, "points", output)
+
+    def destroy(self) -> None:
+        """Ends the topics."""
+        for publisher in (self._features, self._matches, self._points):
+            self._node.destroy_publisher(publisher)
+
+    @property
+    def state(self) -> str:
+        """What the latest pair gave, or why it gave less, in one line. Any thread may ask."""
+        return self._state
+
+    @property
+    def warning(self) -> str:
+        """What is wrong with the `right/camera_info` that came. Any thread may ask."""
+        return f"right camera: {self._right.warning}" if self._right.warning else ""
+
+    def take_calibration(self, message: CameraInfo) -> None:
+        """Takes a message of `right/camera_info`, in the executor's thread."""
+        problem = self._right.take(message)
+        if problem:
+            self._node.get_logger().warning(f"right camera: {problem}", throttle_duration_sec=_LOG_S)
+
+    def publish(
+        self,
+        right_header: Header,
+        left: Origin,
+        result: FrameResult,
+        left_rays: npt.NDArray[np.float32] | None,
+        images: tuple[Uint8Array, Uint8Array],
+        settings: Settings,
+    ) -> tuple[FrameResult, Disparities | None]:
+        """Matches a pair and publishes what came of it.
+
+        Args:
+            right_header: The right image's.
+            left: The left image.
+            result: Of the pair.
+            left_rays: (N, 2) undistorted (x/z, y/z) of the left keypoints; None without a calibration.
+            images: Left and right.
+            settings: In force.
+
+        Returns:
+            `result` with the time that this took added to `matching_ms`, and what has changed in its reason. The
+            disparities of the left keypoints; None where the pair cannot be matched.
+        """
+        start_s = time.perf_counter()
+        assert result.right is not None
+        right = replace(left, header=right_header)
+        left_ns, right_ns = stamp_to_ns(left.header.stamp), stamp_to_ns(right_header.stamp)
+        normalized = self._right.normalize(result.right, right_ns, rectified=settings.rectified)
+        descriptor_type = settings.descriptor_type if settings.publish_descriptors else None
+        self._features.publish(encode_features(right, result.right, normalized, descriptor_type))
+        state, rig, disparities = "", None, None
+        try:
+            rig = self._rig(left_ns, right_ns, rectified=settings.rectified)
+        except CalibrationError as error:
+            state = f"no points: {error}"
+        try:
+            found = match_stereo(result.features, result.right, rig, settings, images)
+        except CalibrationError as error:
+            state = "; ".join(part for part in (state, f"no stereo_matches: {error}") if part)
+        else:
+            disparities = found.disparities
+            self._publish(left, right, result, found, (left_rays, normalized))
+            if rig is not None:
+                self._points.publish(encode_points(left.header, found))
+                state = f"points by a baseline of {rig.baseline_m:.4g} m"
+        news = [result.reason, *self._news(state)]
+        took_ms = (time.perf_counter() - start_s) * _MS_PER_S
+        times = replace(result.times, matching_ms=result.times.matching_ms + took_ms)
+        return replace(result, reason="; ".join(part for part in news if part), times=times), disparities
+
+    def _publish(
+        self,
+        left: Origin,
+        right: Origin,
+        result: FrameResult,
+        found: StereoResult,
+        rays: tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None],
+    ) -> None:
+        assert result.right is not None
+        rows0, rows1 = found.matches.indices0, found.matches.indices1
+        keypoints = result.features.keypoints[rows0], result.right.keypoints[rows1]
+        of_matches = MatchRays.of(found.matches, *rays)
+        self._matches.publish(encode_pair(left, right, found.matches, keypoints, of_matches))
+
+    def _rig(self, left_ns: int, right_ns: int, *, rectified: bool) -> StereoRig:
+        cameras = []
+        for name, watch, stamp_ns in (("left", self._left, left_ns), ("right", self._right, right_ns)):
+            calibration, problem = watch.at(stamp_ns)
+            if calibration is None:
+                msg = f"{name} camera: {problem}"
+                raise CalibrationError(msg)
+            cameras.append(calibration)
+        return StereoRig(*cameras, rectified=rectified)
+
+    def _news(self, state: str) -> Sequence[str]:
+        of_right = self._right.news()
+        news = [f"right camera: {of_right}" if of_right else "", state if state != self._state else ""]
+        self._state = state
+        return news
+
+
+def encode_points(header: Header, found: StereoResult) -> PointCloud2:
+    """The message of a pair's points: x y z float32, m, and `index` uint32 into the left features.
+
+    Args:
+        header: The left image's.
+        found: Of the pair.
+    """
+    rows = np.empty(len(found.points), _POINT)
+    for axis, name in enumerate("xyz"):
+        rows[name] = found.points[:, axis]
+    rows["index"] = found.indices
+    message = PointCloud2(header=header, height=1, width=len(rows), fields=_FIELDS, is_dense=True)
+    message.point_step, message.row_step = _POINT.itemsize, rows.nbytes
+    message.data.frombytes(rows.tobytes())
+    return message

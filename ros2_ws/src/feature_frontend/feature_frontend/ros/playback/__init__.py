@@ -1,0 +1,1 @@
+"""Publishing images at their pace, and launching a front-end for them."""

@@ -1,0 +1,197 @@
+"""The arguments of the launch files: what there are, and which were given to the file that is being launched.
+
+Launch keeps the arguments of all files in one table: an included file finds in it whatever the files above it and the
+includes before it left there. So the values are not taken from that table for being there, but for having been given.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.action import Action
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+    SetLaunchConfiguration,
+)
+from launch.events import IncludeLaunchDescription as IncludeEvent
+from launch.logging import get_logger
+from launch.utilities import normalize_to_list_of_substitutions, perform_substitutions
+from launch_ros.descriptions import Parameter
+
+from feature_frontend.errors import SettingsError
+from feature_frontend.settings.parameter import ParameterRecord
+from feature_frontend.system.nearest_name import nearest_name
+
+__all__ = ["Argument", "Launched", "launch_description", "parameter_records"]
+
+# Arguments that mean something else than the parameter of their name.
+_NOT_PARAMETERS = {"mask_topic"}
+# Of launch itself; `ros2 launch --launch-prefix` gives the first two.
+_OF_LAUNCH = {"launch-prefix", "launch-prefix-filter", "emulate_tty", "sigterm_timeout", "sigkill_timeout"}
+# What may stand beside the one file that is launched: `ros2 launch --secure` puts it there.
+_ONLY_SETS = (DeclareLaunchArgument, SetEnvironmentVariable, SetLaunchConfiguration)
+_LIKENESS = 0.6
+
+
+class Argument(DeclareLaunchArgument):
+    """Says to `--show-args` that there is an argument. Launch's table stays as it is: `Launched` has the values."""
+
+    def execute(self, context: LaunchContext) -> None:
+        """Does nothing: a value that a file above set under the same name is neither checked nor taken."""
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A launch file of this package while it is being launched.
+
+    Attributes:
+        context: Launch's.
+        arguments: The value of every argument; where none was given, or an empty one, its default.
+        given: Names of those that were given, and not empty.
+        is_alone: Whether the file is all that was launched, not one part of something larger.
+    """
+
+    context: LaunchContext
+    arguments: Mapping[str, str]
+    given: frozenset[str]
+    is_alone: bool
+
+    def parameters(self) -> list[Parameter]:
+        """The front-end's parameters that were given as arguments of their name.
+
+        Raises:
+            SettingsError: A value has a wrong type or is out of range.
+        """
+        # Not as a dictionary: launch_ros would write that to a file in /tmp and leave it there.
+        return [
+            Parameter(record.name, value, value_type=str) if isinstance(value, str) else Parameter(record.name, value)
+            for record in parameter_records()
+            if record.name in self.given and record.name not in _NOT_PARAMETERS
+            for value in [record.read(self.arguments[record.name])]
+        ]
+
+
+def parameter_records() -> list[ParameterRecord]:
+    """The parameters of `settings.py`, which cannot be imported here: `ros2` mostly runs in a Python without torch."""
+    records = json.loads(Path(__file__).with_name("parameters.json").read_text(encoding="utf-8"))
+    return [ParameterRecord(**{**record, "choices": tuple(record["choices"])}) for record in records]
+
+
+def launch_description(arguments: Iterable[Argument], start: Callable[[Launched], list[Action]]) -> LaunchDescription:
+    """What a launch file returns.
+
+    Args:
+        arguments: Those of the file; every parameter is one, too.
+        start: Makes what the arguments ask for.
+    """
+    own = list(arguments)
+    names = {argument.name for argument in own}
+    description = LaunchDescription([*own, *_parameter_arguments(names)])
+    description.add_action(OpaqueFunction(function=lambda context: start(_launched(context, description))))
+    return description
+
+
+def _parameter_arguments(taken: set[str]) -> Iterator[Argument]:
+    for record in parameter_records():
+        if record.name not in taken:
+            unit = f" Unit: {record.unit}." if record.unit else ""
+            yield Argument(
+                record.name,
+                default_value="",
+                choices=list(dict.fromkeys(("", *record.choices))) if record.choices else None,
+                description=f"{record.description}{unit} Left empty, the parameter files say it; else it is "
+                f"{json.dumps(record.default)}",
+            )
+
+
+def _launched(context: LaunchContext, description: LaunchDescription) -> Launched:
+    declared = {entity.name: entity for entity in description.entities if isinstance(entity, Argument)}
+    include = _include_of(description)
+    is_alone = _is_alone(context, description, include)
+    table = context.launch_configurations
+    # Without an include, the description was taken into another by hand: the table is all that there is to go by.
+    names = [name for name in declared if name in table] if include is None else _names_given(context, include)
+    _tell_unknown([name for name in names if name not in declared], declared, is_alone)
+    values, given = {}, {name for name in names if name in declared and table[name]}
+    for name, argument in declared.items():
+        values[name] = table[name] if name in given else _default(context, argument)
+        if argument.choices is not None and values[name] not in argument.choices:
+            expected = ", ".join(choice for choice in argument.choices if choice)
+            msg = f"argument {name} is {values[name]!r}; expected one of {expected}"
+            raise SettingsError(msg)
+    return Launched(context, values, frozenset(given), is_alone)
+
+
+def _include_of(description: LaunchDescription) -> IncludeLaunchDescription | None:
+    """The action that is including `description`; None where none is.
+
+    Launch tells an included file nothing of what included it. But it visits a file within the call that visits the
+    include, which is a variable of some caller of ours.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        for value in list(frame.f_locals.values()):
+            if isinstance(value, IncludeLaunchDescription):
+                source = value.launch_description_source
+                if source.try_get_launch_description_without_context() is description:
+                    return value
+        frame = frame.f_back
+    return None
+
+
+def _is_alone(context: LaunchContext, description: LaunchDescription, include: IncludeLaunchDescription | None) -> bool:
+    """Whether `ros2 launch`, or a program in its way, launches this file and nothing else.
+
+    That is an event whose description holds the include and nothing that acts. An include in a file of a robot stands
+    further down, or comes with another event (a timer's).
+    """
+    event = context.get_locals_as_dict().get("event")
+    if not isinstance(event, IncludeEvent):
+        return False
+    top = event.launch_description
+    acting = [entity for entity in _entities(top) if not isinstance(entity, _ONLY_SETS)]
+    return top is description or (include is not None and acting == [include])
+
+
+def _entities(description: LaunchDescription) -> Iterator[LaunchDescriptionEntity]:
+    for entity in description.entities:
+        if isinstance(entity, LaunchDescription):
+            yield from _entities(entity)
+        else:
+            yield entity
+
+
+def _names_given(context: LaunchContext, include: IncludeLaunchDescription) -> list[str]:
+    return [
+        perform_substitutions(context, normalize_to_list_of_substitutions(name)) for name, _ in include.launch_arguments
+    ]
+
+
+def _tell_unknown(unknown: list[str], declared: Iterable[str], is_alone: bool) -> None:
+    """Refuses arguments that there are not. Within something larger, which would not start then, it warns."""
+    told = []
+    for name in unknown:
+        if name not in _OF_LAUNCH:
+            near = nearest_name(name, declared, _LIKENESS)
+            told.append(f"{name} (did you mean {near}?)" if near else name)
+    if not told:
+        return
+    msg = f"no such argument: {', '.join(told)}; --show-args lists all"
+    if is_alone:
+        raise SettingsError(msg)
+    get_logger("feature_frontend").warning(f"{msg}. It has no effect")
+
+
+def _default(context: LaunchContext, argument: Argument) -> str:
+    if argument.default_value is None:
+        msg = f"argument {argument.name} is missing: {argument.description}"
+        raise SettingsError(msg)
+    return perform_substitutions(context, argument.default_value)

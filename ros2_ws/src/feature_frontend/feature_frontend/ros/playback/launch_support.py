@@ -1,0 +1,344 @@
+"""What the launch files share: arguments, topics, the front-end's process and what its end does to the launch.
+
+Only launch files import this module: it needs `launch` and `launch_ros`, which the node and the tools do without.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
+from launch import LaunchContext
+from launch.action import Action
+from launch.actions import Shutdown
+from launch.events.process import ProcessExited
+from launch.logging import get_logger
+from launch_ros.actions import Node
+from launch_ros.descriptions import Parameter
+from launch_ros.utilities import make_namespace_absolute, prefix_namespace
+
+from feature_frontend.errors import FeatureFrontendError, SettingsError
+from feature_frontend.ros.playback.launch_arguments import Argument, Launched
+from feature_frontend.system.files import user_path
+from feature_frontend.system.text import quoted
+
+__all__ = [
+    "SIDES",
+    "common_arguments",
+    "config_file",
+    "dds_environment",
+    "ends_launch",
+    "find_params_file",
+    "frontend_node",
+    "live_arguments",
+    "live_parameters",
+    "mask_remappings",
+    "on_exit_of",
+    "process_options",
+    "required_package",
+    "respawns",
+    "stereo_params_file",
+    "topic_arguments",
+    "topic_remappings",
+]
+
+PACKAGE = "feature_frontend"
+SIDES = ("left", "right")
+DEFAULT_COMPOSITION = "aliked-n16+mnn.yaml"
+DDS_PROFILE = "fastdds_shared_memory.xml"
+# FastDDS 2 (Humble, Jazzy) reads the first, FastDDS 3 (Kilted and later) the second and warns of the first.
+DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+FAST_DDS_2_DISTRIBUTIONS = ("humble", "iron", "jazzy")
+_MOST_DELAY_S = 3600.0
+# Ended by Ctrl-C, which the terminal also sends to the processes, perhaps before launch itself has seen it, or by kill.
+STOPPED_BY_USER = (0, -2, 130, -15, 143)
+
+
+def config_file(name: str) -> Path:
+    """A file of the package's installed `config/`."""
+    return Path(get_package_share_directory(PACKAGE)) / "config" / name
+
+
+def common_arguments() -> list[Argument]:
+    """The arguments that every launch file of this package takes."""
+    return [
+        Argument(
+            "params_file",
+            default_value=str(config_file(DEFAULT_COMPOSITION)),
+            description="Parameter file of the front-end: a path, or the name of a file of the package's config folder "
+            "(aliked-n32+mnn.yaml)",
+        ),
+        Argument(
+            "namespace",
+            default_value="",
+            description="Namespace of the node; topics without a leading slash are relative to it",
+        ),
+        Argument(
+            "log_level",
+            default_value="info",
+            choices=["debug", "info", "warn", "error", "fatal"],
+            description="Least severity of the front-end's log; debug: a line for each frame",
+        ),
+        Argument(
+            "shared_memory",
+            default_value="true",
+            choices=["true", "false"],
+            description="Start the processes with the package's FastDDS profile, whose shared memory holds images of "
+            "1 MB and more; a profile named in the environment goes first, false leaves FastDDS's defaults",
+        ),
+        Argument(
+            "end_launch",
+            default_value="",
+            choices=["", "true", "false"],
+            description="Whether the end of one of the processes ends the whole launch; empty: true where this file is "
+            "launched by itself, without respawn",
+        ),
+    ]
+
+
+def topic_arguments(side: str = "") -> list[Argument]:
+    """The arguments that name a camera's topics; those of the left and the right of two begin with `left_`, `right_`.
+
+    Args:
+        side: "left" or "right"; empty for the only camera.
+    """
+    prefix, whose = (f"{side}_", f"{side} ") if side else ("", "")
+    return [
+        Argument(
+            f"{prefix}image_topic",
+            default_value=f"{side}/image" if side else "image",
+            description=f"Topic of the {whose}images (sensor_msgs/Image); for compressed ones without its ending "
+            "/compressed",
+        ),
+        Argument(
+            f"{prefix}camera_info_topic",
+            default_value="",
+            description=f"Topic of the {whose}calibration (sensor_msgs/CameraInfo); empty: camera_info beside the "
+            f"{whose}image topic",
+        ),
+    ]
+
+
+def stereo_params_file() -> Argument:
+    """The argument that names what has the node take pairs."""
+    return Argument(
+        "stereo_params_file",
+        default_value=str(config_file("stereo.yaml")),
+        description="Parameter file whose values take the place of params_file's: has the node take pairs",
+    )
+
+
+def live_arguments() -> list[Argument]:
+    """The arguments of the launch files that take images from running cameras."""
+    return [
+        Argument(
+            "use_sim_time",
+            default_value="",
+            choices=["", "true", "false"],
+            description="true: take the time from /clock, for simulators; empty: as params_file says",
+        ),
+        Argument(
+            "mask_topic",
+            default_value="",
+            description="Topic of the masks (sensor_msgs/Image, mono8), for which each image then waits; empty: as "
+            "params_file says, on `mask`",
+        ),
+        Argument(
+            "respawn",
+            default_value="false",
+            choices=["true", "false"],
+            description="true: start a process again whenever it ends, until the launch does",
+        ),
+        Argument("respawn_delay", default_value="1.0", description="How long that waits, s"),
+    ]
+
+
+def live_parameters(launched: Launched) -> list[Parameter]:
+    """What the live arguments set that are no parameters of the front-end by name."""
+    parameters = []
+    if launched.arguments["use_sim_time"]:
+        parameters.append(Parameter("use_sim_time", launched.arguments["use_sim_time"] == "true"))
+    if launched.arguments["mask_topic"]:
+        parameters.append(Parameter("mask_topic", value=True))
+    return parameters
+
+
+def mask_remappings(launched: Launched) -> list[tuple[str, str]]:
+    """The rule that brings the front-end to the chosen masks."""
+    topic = launched.arguments["mask_topic"]
+    return [("mask", topic)] if topic else []
+
+
+def frontend_node(
+    launched: Launched,
+    *,
+    remappings: list[tuple[str, str]],
+    further_params_files: tuple[str, ...] = (),
+    parameters: Sequence[Parameter] = (),
+) -> Node:
+    """The process of the front-end, as the common arguments and those that name parameters describe it.
+
+    Args:
+        launched: Holds the values of the arguments.
+        remappings: The rules that bring it to its topics.
+        further_params_files: Parameter files whose values take the place of `params_file`'s.
+        parameters: Single parameters, which take the place of the files'.
+
+    Raises:
+        SettingsError: A parameter file does not exist, or a parameter's value is wrong.
+    """
+    arguments = launched.arguments
+    files = [find_params_file(name) for name in (arguments["params_file"], *further_params_files)]
+    return Node(
+        package=PACKAGE,
+        executable="frontend",
+        name="frontend",
+        namespace=arguments["namespace"],
+        parameters=[*files, *launched.parameters(), *parameters],
+        remappings=remappings,
+        # With its name: without one, it is the severity of all that ROS itself logs in the process, too.
+        ros_arguments=["--log-level", f"{_logger_name(launched)}:={arguments['log_level']}"],
+        **process_options(launched, "the front-end"),
+    )
+
+
+def _logger_name(launched: Launched) -> str:
+    """That of the node `frontend` in the namespace that it gets, of files above included: robot.frontend."""
+    above = launched.context.launch_configurations.get("ros_namespace")
+    namespace = make_namespace_absolute(prefix_namespace(above, launched.arguments["namespace"])) or ""
+    return f"{namespace}/frontend".strip("/").replace("/", ".")
+
+
+def process_options(launched: Launched, what: str) -> dict[str, Any]:
+    """What every process of the launch files is started with, as keyword arguments.
+
+    Args:
+        launched: Holds the values of the arguments.
+        what: What the process is called in messages.
+    """
+    options: dict[str, Any] = {
+        "additional_env": dds_environment(launched),
+        "output": "screen",
+        "on_exit": on_exit_of(launched, what),
+    }
+    if respawns(launched):
+        options |= {"respawn": True, "respawn_delay": _respawn_delay_s(launched)}
+    return options
+
+
+def _respawn_delay_s(launched: Launched) -> float:
+    text = launched.arguments["respawn_delay"]
+    try:
+        delay_s = float(text)
+    except ValueError:
+        delay_s = math.nan
+    if not 0.0 <= delay_s <= _MOST_DELAY_S:
+        msg = f"argument respawn_delay is {text!r}; expected seconds from 0 to {_MOST_DELAY_S:g}, such as 1.0"
+        raise SettingsError(msg)
+    return delay_s
+
+
+def respawns(launched: Launched) -> bool:
+    """Whether processes that end are started again."""
+    return launched.arguments.get("respawn") == "true"
+
+
+def ends_launch(launched: Launched) -> bool:
+    """Whether the end of a process ends the launch.
+
+    Raises:
+        SettingsError: That was asked for, and to start processes again, too.
+    """
+    asked = launched.arguments["end_launch"]
+    if asked == "true" and respawns(launched):
+        msg = "arguments end_launch and respawn are both true; expected one of them: what is started again ends nothing"
+        raise SettingsError(msg)
+    return asked == "true" or (not asked and launched.is_alone and not respawns(launched))
+
+
+def find_params_file(name: str) -> str:
+    """The parameter file `name`, as it is or in the package's `config/`.
+
+    launch_ros itself only warns of a missing one and starts the node with its defaults.
+    """
+    for path in (user_path(name), config_file(name)):
+        # Not `Path.is_file`, which raises for names that no file can have.
+        if os.path.isfile(path):
+            return str(path)
+    shipped = sorted(path.name for path in config_file("").glob("*.yaml"))
+    msg = f"no parameter file {quoted(name)}; expected a path or one of {', '.join(shipped)}"
+    raise SettingsError(msg)
+
+
+def topic_remappings(launched: Launched, *, image: str = "image", side: str = "") -> list[tuple[str, str]]:
+    """The rules that bring a process to the chosen topics.
+
+    The calibration goes beside the image unless told otherwise: that is where image_transport's camera publishers
+    and subscribers look for it.
+
+    Args:
+        launched: Holds the values of the arguments.
+        image: What the process itself calls its image topic.
+        side: "left" or "right" of two cameras; empty for the only one.
+    """
+    prefix, own_namespace = (f"{side}_", f"{side}/") if side else ("", "")
+    image_topic = launched.arguments[f"{prefix}image_topic"]
+    namespace, slash, _ = image_topic.rpartition("/")
+    info_topic = launched.arguments[f"{prefix}camera_info_topic"] or f"{namespace}{slash}camera_info"
+    return [(f"{own_namespace}{image}", image_topic), (f"{own_namespace}camera_info", info_topic)]
+
+
+def dds_environment(launched: Launched) -> dict[str, str]:
+    """The variable that gives a process the package's FastDDS profile; empty where the user decided otherwise."""
+    if launched.arguments["shared_memory"] != "true" or any(map(os.environ.get, DDS_PROFILE_VARIABLES)):
+        return {}
+    fast_dds_2 = os.environ.get("ROS_DISTRO", "jazzy") in FAST_DDS_2_DISTRIBUTIONS
+    return {DDS_PROFILE_VARIABLES[0 if fast_dds_2 else 1]: str(config_file(DDS_PROFILE))}
+
+
+def on_exit_of(launched: Launched, what: str) -> Callable[[ProcessExited, LaunchContext], list[Action]]:
+    """What to do when a process ends: as `ends_launch` says, end the launch, which fails if the process did.
+
+    Launch's own `Shutdown` action would leave exit status 0, which scripts and service managers read as success.
+
+    Args:
+        launched: Holds the values of the arguments.
+        what: What the process is called in messages.
+    """
+    ends = ends_launch(launched)
+
+    def on_exit(event: ProcessExited, context: LaunchContext) -> list[Action]:
+        if context.is_shutdown:
+            return []
+        if ends:
+            if event.returncode not in STOPPED_BY_USER:
+                msg = f"{what} ended with exit status {event.returncode}; its own message is above"
+                raise FeatureFrontendError(msg)
+            return [Shutdown(reason=f"{what} has ended")]
+        follow = "it is started again" if respawns(launched) else "the launch goes on without it"
+        get_logger(PACKAGE).warning(f"{what} ended with exit status {event.returncode}; {follow}")
+        return []
+
+    return on_exit
+
+
+def required_package(name: str, *, wanted_by: str, instead: str) -> str:
+    """Returns `name` if that ROS package is installed.
+
+    Raises:
+        SettingsError: It is not; the text says what to install or to type instead.
+    """
+    try:
+        get_package_prefix(name)
+    except PackageNotFoundError as error:
+        distribution = os.environ.get("ROS_DISTRO", "$ROS_DISTRO")
+        msg = (
+            f"{wanted_by} needs the package {name}, which is not installed: "
+            f"sudo apt install ros-{distribution}-{name.replace('_', '-')}, or {instead}"
+        )
+        raise SettingsError(msg) from error
+    return name

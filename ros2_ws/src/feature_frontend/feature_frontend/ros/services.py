@@ -1,0 +1,96 @@
+"""The service `~/match_frames`: two earlier frames matched on request, beside the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from feature_frontend_msgs.srv import MatchFrames
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.task import Future
+
+from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.geometry.rays import MatchRays
+from feature_frontend.matchers.factory import make_matcher
+from feature_frontend.ros.frame_store import FrameStore
+from feature_frontend.ros.guarded_node import GuardedNode
+from feature_frontend.ros.output.messages import encode_pair
+from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.stamps import stamp_to_ns
+from feature_frontend.settings import Settings
+from feature_frontend.system.text import short_text
+
+__all__ = ["MOST_WAITING", "MatchService"]
+
+MOST_WAITING = 50
+"""Requests that wait for an answer; the executor looks after each of them, between any two messages."""
+# The 10 of a service by default would be overwritten before the executor takes them.
+_DEPTH = 1000
+
+
+class MatchService:
+    """Answers requests one after another in a thread of its own; the executor goes on receiving meanwhile.
+
+    All requests are taken as they come. Where `MOST_WAITING` of them wait, the next is refused at once.
+
+    Args:
+        node: That offers the service.
+        store: Where the frames are.
+        settings: Asked for the settings in force, those of the matcher.
+    """
+
+    def __init__(self, node: GuardedNode, store: FrameStore, settings: Callable[[], Settings]) -> None:
+        self._node = node
+        self._store = store
+        self._settings = settings
+        self._thread = ThreadPoolExecutor(1, "match-frames")
+        # Changed in the executor's thread alone.
+        self._waiting = 0
+        node.create_service(
+            MatchFrames,
+            "~/match_frames",
+            self._on_request,
+            qos_profile=qos_profile("reliable", _DEPTH),
+            callback_group=ReentrantCallbackGroup(),
+        )
+
+    def close(self) -> None:
+        """Takes no further request."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _on_request(self, request: MatchFrames.Request, response: MatchFrames.Response) -> MatchFrames.Response:
+        if self._waiting >= MOST_WAITING:
+            response.reason = f"busy: {self._waiting} requests wait for their answer; ask again once some have theirs"
+            return response
+        executor = self._node.executor
+        answer = Future(executor=executor)
+
+        def work() -> None:
+            answer.set_result(self._answer(request, response))
+            executor.wake()
+
+        self._waiting += 1
+        try:
+            self._thread.submit(work)
+            return await answer
+        finally:
+            self._waiting -= 1
+
+    def _answer(self, request: MatchFrames.Request, response: MatchFrames.Response) -> MatchFrames.Response:
+        try:
+            self._match(request, response)
+        except FeatureFrontendError as error:
+            response.reason = str(error)
+        except Exception as error:
+            self._node.guard.note("matching two frames on request", error)
+            response.reason = f"{type(error).__name__}: {short_text(error)}"
+        response.ok = not response.reason
+        return response
+
+    def _match(self, request: MatchFrames.Request, response: MatchFrames.Response) -> None:
+        frame0, frame1 = (self._store.get(stamp_to_ns(stamp)) for stamp in (request.stamp0, request.stamp1))
+        features0, features1 = frame0.features, frame1.features
+        matches = make_matcher(self._settings())(features0, features1)
+        keypoints = features0.keypoints[matches.indices0], features1.keypoints[matches.indices1]
+        rays = MatchRays.of(matches, frame0.normalized, frame1.normalized)
+        response.matches = encode_pair(frame0.origin, frame1.origin, matches, keypoints, rays)

@@ -1,0 +1,230 @@
+"""How the front-end is doing: what became of the latest frames, and the rule that says OK, WARN, ERROR or STALE."""
+
+from __future__ import annotations
+
+import enum
+import math
+import statistics
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from feature_frontend.types import FrameState
+
+__all__ = ["FrameFacts", "Health", "HealthWindow", "Level", "assess"]
+
+WINDOW_S = 10.0
+# Bounds memory; ten seconds of a 400 Hz camera.
+_MOST_FRAMES = 4096
+_CLOCK_SLACK_S = 1e-3  # between two readings of the clock for one arrival
+SILENCE_S = 5.0
+DROPPED_WARN = 0.5
+REFUSED_ERROR = 0.5
+BLANK_WARN, BLANK_ERROR = 0.1, 0.5
+# Of the keypoints; a camera that turns too fast for its rate, or a smeared image.
+MATCHED_WARN = 0.1
+# The essential matrix needs five matches, a robust estimate of it some more.
+MATCHES_ERROR = 8
+INLIER_WARN = 0.3
+
+_PROCESSED = (FrameState.OK, FrameState.FIRST, FrameState.DEGENERATE)
+
+
+class Level(enum.IntEnum):
+    """Levels of `diagnostic_msgs/DiagnosticStatus`, with its values."""
+
+    OK = 0
+    WARN = 1
+    ERROR = 2
+    STALE = 3
+
+
+@dataclass(frozen=True)
+class FrameFacts:
+    """What the health is judged by, of one frame whose fate is known.
+
+    Attributes:
+        time_s: When it was known, s on the monotonic clock.
+        state: What became of it.
+        reason: Why, as in `status`.
+        keypoints: Their number.
+        matches: Their number.
+        inlier_ratio: [0, 1]; NaN where unknown.
+        latency_ms: From the arrival of the image to its results.
+    """
+
+    time_s: float
+    state: FrameState
+    reason: str
+    keypoints: int
+    matches: int
+    inlier_ratio: float
+    latency_ms: float
+
+
+@dataclass(frozen=True)
+class Health:
+    """A summary of the latest frames.
+
+    Numbers of frames are those of the window; medians and percentiles are NaN where it holds no such frame.
+
+    Attributes:
+        silence_s: Since an image last arrived or was done with, or since the start where none has.
+        has_seen_images: Whether any image has arrived.
+        stalled_s: Since an image was last done with, where images have arrived after that; else 0.
+        received: Frames in the window.
+        processed: Of those, with results.
+        dropped: Of those, replaced by a newer one.
+        refused: Of those, not usable or failed.
+        blank: Of the processed, without keypoints.
+        input_rate_hz: Rate at which images arrive.
+        output_rate_hz: Rate of processed frames.
+        latency_ms: Of the processed: 50th, 95th and 99th percentile.
+        keypoints: Median of the processed.
+        matches: Median of those that had an earlier frame and keypoints.
+        inlier_ratio: Median where known.
+        last_refusal: Reason of the last refused frame in the window; empty for none.
+        last_drop: Reason of the last dropped one; empty for none.
+    """
+
+    silence_s: float
+    has_seen_images: bool
+    stalled_s: float = 0.0
+    received: int = 0
+    processed: int = 0
+    dropped: int = 0
+    refused: int = 0
+    blank: int = 0
+    input_rate_hz: float = 0.0
+    output_rate_hz: float = 0.0
+    latency_ms: tuple[float, float, float] = (math.nan, math.nan, math.nan)
+    keypoints: float = math.nan
+    matches: float = math.nan
+    inlier_ratio: float = math.nan
+    last_refusal: str = ""
+    last_drop: str = ""
+
+
+class HealthWindow:
+    """The frames of the last `WINDOW_S` seconds. Not thread-safe.
+
+    Args:
+        start_s: Now, s on the monotonic clock.
+    """
+
+    def __init__(self, start_s: float) -> None:
+        self._last_sign_s = start_s
+        self._last_arrival_s: float | None = None
+        self._waiting_since_s: float | None = None
+        self._arrivals: deque[float] = deque(maxlen=_MOST_FRAMES)
+        self._frames: deque[FrameFacts] = deque(maxlen=_MOST_FRAMES)
+
+    def arrived(self, time_s: float) -> None:
+        """Takes note of an image that arrived at `time_s` on the monotonic clock."""
+        self._last_arrival_s = self._last_sign_s = time_s
+        self._arrivals.append(time_s)
+        if self._waiting_since_s is None:
+            self._waiting_since_s = time_s
+
+    def add(self, frame: FrameFacts) -> None:
+        """Takes a frame whose fate is known, in the order of `time_s`."""
+        self._frames.append(frame)
+        self._last_sign_s = frame.time_s
+        arrived_s = frame.time_s - frame.latency_ms / 1e3
+        if self._last_arrival_s is None or self._last_arrival_s <= arrived_s + _CLOCK_SLACK_S:
+            self._waiting_since_s = None
+        elif frame.state != FrameState.DROPPED:  # a queue drops whether or not anybody works on it
+            self._waiting_since_s = frame.time_s
+
+    def summary(self, now_s: float) -> Health:
+        """The health at `now_s` on the monotonic clock."""
+        while self._frames and self._frames[0].time_s < now_s - WINDOW_S:
+            self._frames.popleft()
+        while self._arrivals and self._arrivals[0] < now_s - WINDOW_S:
+            self._arrivals.popleft()
+        frames = list(self._frames)
+        processed = [frame for frame in frames if frame.state in _PROCESSED]
+        refused = [frame for frame in frames if frame.state == FrameState.ERROR]
+        matched = [frame.matches for frame in processed if frame.state == FrameState.OK]
+        latencies = [frame.latency_ms for frame in processed]
+        return Health(
+            silence_s=now_s - self._last_sign_s,
+            has_seen_images=self._last_arrival_s is not None,
+            stalled_s=0.0 if self._waiting_since_s is None else now_s - self._waiting_since_s,
+            received=len(frames),
+            processed=len(processed),
+            dropped=sum(frame.state == FrameState.DROPPED for frame in frames),
+            refused=len(refused),
+            blank=sum(frame.state == FrameState.DEGENERATE for frame in processed),
+            input_rate_hz=_rate_hz(list(self._arrivals)),
+            output_rate_hz=_rate_hz([frame.time_s for frame in processed]),
+            latency_ms=_percentiles(latencies),
+            keypoints=_median([frame.keypoints for frame in processed]),
+            matches=_median(matched),
+            inlier_ratio=_median([f.inlier_ratio for f in processed if not math.isnan(f.inlier_ratio)]),
+            last_refusal=refused[-1].reason if refused else "",
+            last_drop=next((f.reason for f in reversed(frames) if f.state == FrameState.DROPPED), ""),
+        )
+
+
+def assess(health: Health, warnings: Sequence[str] = ()) -> tuple[Level, str]:
+    """The level and one line that says why, the worst first.
+
+    Args:
+        health: Of the latest frames.
+        warnings: What else deserves a WARN.
+    """
+    if health.silence_s > SILENCE_S and not health.stalled_s:
+        what = "no image" if health.has_seen_images else "no image yet"
+        return Level.STALE, f"{what} for {health.silence_s:.0f} s: is the camera running, and are topic and QoS right?"
+    findings = [*_findings(health), *((Level.WARN, warning) for warning in warnings)]
+    if not findings:
+        return Level.OK, _summary_line(health)
+    findings.sort(key=lambda finding: -finding[0])
+    return findings[0][0], "; ".join(text for _, text in findings)
+
+
+def _findings(health: Health) -> list[tuple[Level, str]]:
+    found: list[tuple[Level, str]] = []
+    received, processed = health.received, health.processed
+    if health.stalled_s > SILENCE_S:
+        found.append((Level.ERROR, f"images arrive, but none has been done with for {health.stalled_s:.0f} s"))
+    if health.refused:
+        level = Level.ERROR if health.refused > REFUSED_ERROR * received else Level.WARN
+        found.append((level, f"{health.refused} of {received} images refused: {health.last_refusal}"))
+    if processed and health.blank > BLANK_WARN * processed:
+        level = Level.ERROR if health.blank > BLANK_ERROR * processed else Level.WARN
+        found.append((level, f"{health.blank} of {processed} images without keypoints: covered lens, darkness?"))
+    if received and health.dropped > DROPPED_WARN * received:
+        found.append((Level.WARN, f"{health.dropped} of {received} images dropped: {health.last_drop}"))
+    if health.matches < MATCHES_ERROR:
+        found.append((Level.ERROR, f"{health.matches:.0f} matches (median): too few for a pose"))
+    elif health.matches < MATCHED_WARN * health.keypoints:
+        found.append((Level.WARN, f"{health.matches:.0f} matches of {health.keypoints:.0f} keypoints (medians)"))
+    if health.inlier_ratio < INLIER_WARN:
+        found.append((Level.WARN, f"{health.inlier_ratio:.0%} of the matches fit a motion (median)"))
+    return found
+
+
+def _summary_line(health: Health) -> str:
+    if not health.processed:
+        return "waiting for images"
+    return f"{health.output_rate_hz:.1f} Hz, {health.keypoints:.0f} keypoints, {health.latency_ms[0]:.0f} ms"
+
+
+def _rate_hz(times_s: Sequence[float]) -> float:
+    elapsed_s = times_s[-1] - times_s[0] if len(times_s) > 1 else 0.0
+    return (len(times_s) - 1) / elapsed_s if elapsed_s > 0 else 0.0
+
+
+def _median(values: Sequence[float]) -> float:
+    return statistics.median(values) if values else math.nan
+
+
+def _percentiles(values: Sequence[float]) -> tuple[float, float, float]:
+    if not values:
+        return math.nan, math.nan, math.nan
+    p50, p95, p99 = np.percentile(values, (50, 95, 99))
+    return float(p50), float(p95), float(p99)

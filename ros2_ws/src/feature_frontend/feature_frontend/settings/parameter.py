@@ -1,0 +1,173 @@
+"""What a parameter is, and what groups of them share; `settings.py` declares them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from feature_frontend.errors import SettingsError
+from feature_frontend.system.text import listed, printable, shown
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["ParameterRecord", "SettingsGroup", "parameter"]
+
+Value = bool | int | float | str
+T = TypeVar("T", bool, int, float, str)
+_BOOLS = {"true": True, "false": False}
+
+
+@dataclass(frozen=True)
+class ParameterRecord:
+    """What is known of one parameter.
+
+    Attributes:
+        name: Its name, in ROS, in YAML and in Python.
+        default: Its default; its type is the parameter's type.
+        description: What it does, in one or two sentences.
+        unit: Its unit; empty for a bare number or a text.
+        minimum: Smallest value allowed; None where there is no bound.
+        maximum: Largest value allowed; None where there is no bound.
+        choices: The texts allowed; empty where any is.
+        live: Whether it may change while the node runs, from the next frame on.
+        reloads: Whether a change loads the model anew, in the background.
+    """
+
+    name: str
+    default: Value
+    description: str
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    live: bool = False
+    reloads: bool = False
+
+    @property
+    def when(self) -> str:
+        """When a change acts, as a sentence."""
+        if not self.live:
+            return "Read at start-up only."
+        if self.reloads:
+            return "Live: the model is loaded in the background and swapped in between two frames."
+        return "Live: acts from the next frame on."
+
+    @property
+    def expectation(self) -> str:
+        """What values are possible, for an error message: "a float from 0 to 1, such as 0.5"."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        bounds = "" if self.minimum is None or self.maximum is None else f" from {self.minimum} to {self.maximum}"
+        return f"a value of type {type(self.default).__name__}{bounds}, such as {self.default!r}"
+
+    def check(self, value: object) -> Value:
+        """Returns `value` in the parameter's type.
+
+        Raises:
+            SettingsError: It has another type, is not finite, out of bounds, or not among the choices.
+        """
+        wanted = type(self.default)
+        if wanted is float and type(value) is int:
+            value = float(value)
+        if type(value) is not wanted or not self._admits(value):
+            is_text = wanted is str and type(value) is str and not self.choices
+            expectation = "text without zero bytes" if is_text else self.expectation
+            msg = f"parameter {self.name} is {shown(value)}; expected {expectation}"
+            raise SettingsError(msg)
+        assert isinstance(value, (bool, int, float, str))
+        return value
+
+    def read(self, text: str) -> Value:
+        """The value that a command line or a launch argument gives as `text`.
+
+        Raises:
+            SettingsError: It does not read as the parameter's type, or is out of bounds or not among the choices.
+        """
+        kind = type(self.default)
+        try:
+            value = _BOOLS[text.lower()] if kind is bool else kind(text)
+        except (KeyError, ValueError) as error:
+            msg = f"parameter {self.name} is {shown(text)}; expected {self.expectation}"
+            raise SettingsError(msg) from error
+        return self.check(value)
+
+    def _admits(self, value: object) -> bool:
+        if self.choices:
+            return value in self.choices
+        if isinstance(value, str):
+            # Neither a path nor a ROS parameter can hold it.
+            return "\0" not in value
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return True
+        low = -math.inf if self.minimum is None else self.minimum
+        high = math.inf if self.maximum is None else self.maximum
+        return low <= value <= high
+
+
+def parameter(
+    default: T,
+    description: str,
+    *,
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+    live: bool = False,
+    reloads: bool = False,
+) -> T:
+    """Declares a parameter as the field of a settings class."""
+    metadata = {
+        "description": description,
+        "unit": unit,
+        "minimum": minimum,
+        "maximum": maximum,
+        "choices": choices,
+        "live": live or reloads,
+        "reloads": reloads,
+    }
+    value: T = field(default=default, metadata=metadata)
+    return value
+
+
+class SettingsGroup:
+    """What the settings classes share: construction checks every value.
+
+    Raises:
+        SettingsError: A value has a wrong type or is out of range; the text names the first five such values.
+    """
+
+    def __post_init__(self) -> None:
+        """Checks every field against its record."""
+        problems = []
+        for name, record in self.records().items():
+            try:
+                object.__setattr__(self, name, record.check(getattr(self, name)))
+            except SettingsError as error:
+                problems.append(str(error))
+        if problems:
+            raise SettingsError(listed(problems, "; "))
+
+    @classmethod
+    def records(cls) -> dict[str, ParameterRecord]:
+        """The group's parameters by name, in the order of declaration."""
+        own: Any = cls
+        return {f.name: ParameterRecord(name=f.name, default=getattr(cls, f.name), **f.metadata) for f in fields(own)}
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> Self:
+        """Settings from names and values; what is not named has its default.
+
+        Raises:
+            SettingsError: A name is unknown, or a value has a wrong type or is out of range.
+        """
+        names = cls.records()
+        unknown = sorted(set(values) - set(names))
+        if unknown:
+            names_shown = listed(printable(name, 60) for name in unknown)
+            msg = f"unknown parameter(s) {names_shown}; expected some of {', '.join(names)}"
+            raise SettingsError(msg)
+        arguments: dict[str, Any] = dict(values)
+        return cls(**arguments)

@@ -1,0 +1,154 @@
+"""Parameter files as ROS 2 nodes take them, read without ROS; and what in them has no effect, for a warning."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from feature_frontend.errors import SettingsError
+from feature_frontend.settings import PARAMETERS
+from feature_frontend.system.nearest_name import nearest_name
+from feature_frontend.system.text import printable, quoted, shown
+from feature_frontend.system.yaml_text import YamlTextError, parse_yaml, read_small_text
+
+__all__ = ["applies_to", "parameter_sections", "read_parameter_files", "unused_names", "what_has_no_effect"]
+
+_VALUES = "ros__parameters"
+# What ROS itself declares or looks for in every node.
+_OF_ROS = {"use_sim_time", "start_type_description_service"}
+_QOS_OVERRIDES = "qos_overrides."
+# How much a name must resemble one of ours to be taken for it: under a node's own name, where it is meant for us and is
+# wrong in any case; and under a pattern, where it may be another node's.
+_OWN_LIKENESS, _PATTERN_LIKENESS = 0.72, 0.82
+_MOST_SHOWN, _SHOWN_CHARACTERS = 8, 40
+
+_logger = logging.getLogger(__name__)
+
+Sections = list[tuple[str, dict[str, object]]]
+
+
+def read_parameter_files(paths: Sequence[Path], node: str | None = None) -> dict[str, object]:
+    """The front-end's parameters in ROS parameter files; their values are not checked. What has no effect is warned of.
+
+    Of several values the one counts that counts in ROS: sections stand in the order in which their names first come up
+    in all files; a later file changes a section where it stands, and a later section wins.
+
+    Args:
+        paths: YAML files.
+        node: Full name of a node whose sections count, as ROS reads them: "/**" is every node, "/*" any one name. None
+            for all sections, whatever nodes they name.
+
+    Raises:
+        SettingsError: A file cannot be read, or is no parameter file.
+    """
+    merged: dict[str, dict[str, object]] = {}
+    for path in paths:
+        sections = parameter_sections(path)
+        for text in what_has_no_effect(path, sections, node):
+            _logger.warning("%s", text)
+        for pattern, values in sections:
+            merged.setdefault(pattern, {}).update(values)
+    found: dict[str, object] = {}
+    for pattern, values in merged.items():
+        if node is None or applies_to(pattern, node):
+            found.update({name: value for name, value in values.items() if name in PARAMETERS})
+    return found
+
+
+def parameter_sections(path: Path) -> Sections:
+    """The sections of a parameter file in their order: name of the nodes, as it stands there, and values by full name.
+
+    Raises:
+        SettingsError: The file cannot be read, or is no parameter file.
+    """
+    try:
+        document = parse_yaml(read_small_text(path), aliases=False)
+        sections = list(_sections(document, ""))
+    except OSError as error:
+        msg = f"parameter file {path} cannot be read: {error.strerror or error}"
+        raise SettingsError(msg) from error
+    except YamlTextError as error:
+        msg = f"parameter file {path} cannot be read: {error}"
+        raise SettingsError(msg) from error
+    # A file without anything is one for ROS, too.
+    if document and not sections:
+        msg = f"parameter file {path} has no section {_VALUES!r}; `feature_frontend parameters --yaml` prints one"
+        raise SettingsError(msg)
+    return sections
+
+
+def applies_to(pattern: str, node: str) -> bool:
+    """Whether a section of this name is for the node of this full name, as rcl decides."""
+    meanings = {"/**": r"(?:/\w+)*", "/*": r"/\w+"}
+    parts = re.split(r"(/\*\*|/\*)", f"/{pattern.lstrip('/')}")
+    return re.fullmatch("".join(meanings.get(part) or re.escape(part) for part in parts), node) is not None
+
+
+def what_has_no_effect(path: Path, sections: Sections, node: str | None) -> list[str]:
+    """What to warn of in a file: that no section is for `node` (None: any is), and names that it does not have."""
+    applying = [(pattern, values) for pattern, values in sections if node is None or applies_to(pattern, node)]
+    if not applying:
+        given = (
+            ", ".join(printable(pattern, _SHOWN_CHARACTERS) for pattern, _ in sections[:_MOST_SHOWN]) or "none at all"
+        )
+        return [
+            f"parameter file {path} has no section for {node or 'any node'} (its sections: {given}): nothing in it has "
+            f"an effect; name the section {node or '/frontend'}, or /** for every node"
+        ]
+    # A name that stands under the node's own and under a pattern is meant for the node.
+    names = {name: "*" in pattern for pattern, values in applying for name in values if "*" in pattern}
+    names |= {name: False for pattern, values in applying for name in values if "*" not in pattern}
+    text = unused_names(names)
+    return [f"parameter file {path}: {text}"] if text else []
+
+
+def unused_names(names: Mapping[str, bool]) -> str:
+    """Which names of parameters are none of the front-end's, and what they may be meant for; empty if none is.
+
+    Args:
+        names: Each with whether it may be meant for another node (it stands under a pattern such as "/**"). Of those
+            only what resembles a parameter of the front-end is told.
+    """
+    told = []
+    for name, may_be_of_others in names.items():
+        if name in PARAMETERS or name in _OF_ROS:
+            continue
+        cut = printable(name, _SHOWN_CHARACTERS)
+        if name.startswith(_QOS_OVERRIDES):
+            if not may_be_of_others:
+                told.append(f"{cut} (set image_qos instead)")
+            continue
+        near = nearest_name(name, PARAMETERS, _PATTERN_LIKENESS if may_be_of_others else _OWN_LIKENESS)
+        if near or not may_be_of_others:
+            told.append(f"{cut} (did you mean {near}?)" if near else cut)
+    if not told:
+        return ""
+    every = ", ".join(told[:_MOST_SHOWN]) + (f" and {len(told) - _MOST_SHOWN} more" if len(told) > _MOST_SHOWN else "")
+    verb, effect = ("is no parameter", "has") if len(told) == 1 else ("are no parameters", "have")
+    return f"{every} {verb} of the front-end and {effect} no effect; `feature_frontend parameters` lists all"
+
+
+def _sections(document: Any, above: str) -> Iterator[tuple[str, dict[str, object]]]:
+    if not isinstance(document, dict):
+        return
+    for key, value in document.items():
+        if key == _VALUES:
+            # With nothing below it, ROS takes it too.
+            if not isinstance(value, dict) and value != "":
+                found = f"section {quoted(above)} has {_VALUES} {shown(value)}"
+                msg = f"{found}; expected names of parameters with their values"
+                raise YamlTextError(msg)
+            yield above, dict(_flat(value, "")) if isinstance(value, dict) else {}
+        else:
+            yield from _sections(value, f"{above}/{key}" if above else key)
+
+
+def _flat(values: Mapping[str, object], above: str) -> Iterable[tuple[str, object]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value

@@ -1,0 +1,48 @@
+"""Every parameter of the front-end, declared once.
+
+The ROS parameters with their descriptors, the YAML files, the README's table, the tools' options and the keyword
+arguments of the Python API all follow from the fields below. A field says its default, its unit, its bounds or choices,
+what it does, and whether it may change while the node runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from feature_frontend.errors import SettingsError
+from feature_frontend.models.catalog import EXTRACTOR_MODELS
+from feature_frontend.settings.epipolar import EpipolarSettings
+from feature_frontend.settings.extraction import ExtractionSettings
+from feature_frontend.settings.matching import MatchingSettings, check_extractor
+from feature_frontend.settings.node import NodeSettings
+from feature_frontend.settings.parameter import ParameterRecord
+from feature_frontend.settings.stereo import StereoSettings
+from feature_frontend.settings.tracking import TrackingSettings
+
+__all__ = ["PARAMETERS", "MatchingSettings", "Settings", "TrackingSettings"]
+
+
+@dataclass(frozen=True)
+class Settings(StereoSettings, NodeSettings, EpipolarSettings, TrackingSettings, MatchingSettings, ExtractionSettings):
+    """All parameters of the node."""
+
+    def __post_init__(self) -> None:
+        """Checks also whether extractor, matcher and tracker go together."""
+        super().__post_init__()
+        check_extractor(self.matcher, self.extractor)
+        if self.tracker == "persistent" and not EXTRACTOR_MODELS[self.extractor].has_maps:
+            with_maps = ", ".join(name for name, model in EXTRACTOR_MODELS.items() if model.has_maps)
+            msg = (
+                f"parameter tracker is 'persistent', which finds points again on a network's score map, and "
+                f"{self.extractor} has none; expected tracker chain, or one of the extractors {with_maps}"
+            )
+            raise SettingsError(msg)
+        if self.tracker == "persistent" and self.multi_scale:
+            msg = (
+                "parameter multi_scale is true and tracker 'persistent', which finds points again on the score map of "
+                "one scale; expected multi_scale false, or tracker chain"
+            )
+            raise SettingsError(msg)
+
+
+PARAMETERS: dict[str, ParameterRecord] = Settings.records()

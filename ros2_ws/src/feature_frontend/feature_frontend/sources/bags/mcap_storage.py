@@ -1,0 +1,386 @@
+"""MCAP files, by their index where it is whole, else from the front as far as they are whole.
+
+rosbags reads whole files of the profile "ros2" only. The format is that of https://mcap.dev/spec.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from feature_frontend.errors import SourceError
+from feature_frontend.sources.bags.storage import (
+    BagMessage,
+    BagTopic,
+    Losses,
+    decompress,
+    difference,
+    in_order,
+    merged_topics,
+    plural,
+    ros2_type_name,
+)
+
+__all__ = ["MCAP_MAGIC", "McapStorage"]
+
+MCAP_MAGIC = b"\x89MCAP0\r\n"
+
+_FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _MESSAGE_INDEX, _CHUNK_INDEX = range(2, 9)
+_STATISTICS, _DATA_END = 0x0B, 0x0F
+# From here on kinds of records are private; between the highest of the format and this there are none.
+_FIRST_PRIVATE = 0x80
+_RECORD = struct.Struct("<BQ")
+_MESSAGE_HEAD = struct.Struct("<HIQQ")
+_CHUNK_HEAD = struct.Struct("<QQQI")
+_FOOTER_RECORD = struct.Struct("<BQQQI")
+_DATA_END_BYTES = _RECORD.size + 4
+
+
+class _Fields:
+    """The fields of a record, one after another; ValueError where it ends too soon."""
+
+    def __init__(self, record: memoryview) -> None:
+        self._rest = record
+
+    def unpack(self, layout: str | struct.Struct) -> tuple[int, ...]:
+        layout = struct.Struct(layout) if isinstance(layout, str) else layout
+        return layout.unpack(self.take(layout.size))
+
+    def sized(self) -> memoryview:
+        return self.take(self.unpack("<I")[0])
+
+    def text(self) -> str:
+        return str(self.sized(), "utf-8", "replace")
+
+    def take(self, size: int) -> memoryview:
+        if size > len(self._rest):
+            msg = "a record is shorter than its fields"
+            raise ValueError(msg)
+        taken, self._rest = self._rest[:size], self._rest[size:]
+        return taken
+
+    def rest(self) -> memoryview:
+        return self._rest
+
+
+@dataclass
+class _Chunk:
+    """Where a chunk is, its earliest time, and how many messages of each channel it holds; None: nobody knows.
+
+    `is_scanned`: what is wrong with it has been said.
+    """
+
+    offset: int
+    size: int
+    earliest_ns: int
+    counts: Counter[int] | None
+    is_scanned: bool = False
+
+
+@dataclass
+class _Contents:
+    """What a file or its index says."""
+
+    schemas: dict[int, tuple[str, str, str]] = field(default_factory=dict)
+    # Schema, topic, encoding of the messages.
+    channels: dict[int, tuple[int, str, str]] = field(default_factory=dict)
+    chunks: list[_Chunk] = field(default_factory=list)
+    # Messages outside chunks: time, channel, position and length of the data.
+    loose: list[tuple[int, int, int, int]] = field(default_factory=list)
+    statistics: Counter[int] | None = None
+    chunk_count: int = 0
+
+    def take(self, kind: int, record: memoryview) -> None:
+        """Takes what a record says; ValueError where it is damaged."""
+        fields = _Fields(record)
+        if kind == _SCHEMA:
+            (number,) = fields.unpack("<H")
+            self.schemas.setdefault(number, (fields.text(), fields.text(), fields.text()))
+        elif kind == _CHANNEL:
+            number, schema = fields.unpack("<HH")
+            self.channels.setdefault(number, (schema, fields.text(), fields.text()))
+        elif kind == _STATISTICS:
+            *_, self.chunk_count, _, _ = fields.unpack("<QHIIIIQQ")
+            self.statistics = Counter(dict(_pairs("<HQ", fields.sized())))
+        elif kind == _CHUNK_INDEX:
+            earliest_ns, _, offset, size = fields.unpack("<QQQQ")
+            indices = sorted((position, channel) for channel, position in _pairs("<HQ", fields.sized()))
+            (bytes_of_indices,) = fields.unpack("<Q")
+            ends = [position for position, _ in indices[1:]] + [offset + size + bytes_of_indices] * bool(indices)
+            # An index of messages is a record of the channel and, for each message, its time and position.
+            counts = Counter(
+                {
+                    channel: max(end - begin - _RECORD.size - 6, 0) // 16
+                    for (begin, channel), end in zip(indices, ends, strict=True)
+                }
+            )
+            self.chunks.append(_Chunk(offset, size, earliest_ns, counts if indices else None))
+
+    def indexed(self) -> Counter[int] | None:
+        """Messages of each channel by the index; None where it does not say."""
+        total: Counter[int] = Counter()
+        for chunk in self.chunks:
+            if chunk.counts is None:
+                return None
+            total += chunk.counts
+        return total
+
+
+class McapStorage:
+    """See `Storage`.
+
+    Args:
+        path: The file.
+        name: What to call it in messages to the user.
+        known_types: Types of topics, from elsewhere, for channels without a schema.
+
+    Raises:
+        SourceError: It is no MCAP file.
+    """
+
+    def __init__(self, path: Path, name: str, known_types: Mapping[str, str]) -> None:
+        self.losses = Losses()
+        self.name = name
+        self._size = path.stat().st_size
+        self._file = path.open("rb")
+        self._contents = _Contents()
+        self._counts: Counter[int] = Counter()
+        # Of a file that says how much it should hold.
+        self._statistics: Counter[int] | None = None
+        self._data_end: int | None = None
+        try:
+            if self._read(0, len(MCAP_MAGIC)) != MCAP_MAGIC:
+                msg = f"{name} is no MCAP file: its first bytes are others"
+                raise SourceError(msg)
+            if not self._take_index():
+                self._scan()
+        except BaseException:
+            self._file.close()
+            raise
+        self.topics = self._topics(known_types)
+
+    def messages(self, names: Collection[str]) -> Iterator[BagMessage]:
+        """See `Storage`."""
+        wanted = {number: topic for number, topic in self._by_channel.items() if topic.name in names}
+        parts: list[tuple[int, Callable[[], Iterable[BagMessage]]]] = [
+            (chunk.earliest_ns, partial(self._messages_of, chunk, wanted))
+            for chunk in self._contents.chunks
+            if chunk.counts is None or any(chunk.counts[number] for number in wanted)
+        ]
+        parts += [
+            (time_ns, partial(self._loose, wanted[number], time_ns, position, size))
+            for time_ns, number, position, size in self._contents.loose
+            if number in wanted
+        ]
+        yield from in_order(parts)
+
+    def close(self) -> None:
+        """See `Storage`."""
+        self._file.close()
+
+    def _read(self, position: int, size: int) -> bytes:
+        self._file.seek(position)
+        return self._file.read(size)
+
+    def _take_index(self) -> bool:
+        """Whether the file has an index that fits itself; what it says is taken then."""
+        record = _FOOTER_RECORD.size + len(MCAP_MAGIC)
+        end = self._read(max(self._size - record, 0), record)
+        if len(end) < record or not end.endswith(MCAP_MAGIC):
+            self.losses.lose(f"{self.name} has no end: its recorder was stopped, or the file is cut")
+            return False
+        kind, size, begin, _, checksum = _FOOTER_RECORD.unpack_from(end)
+        footer = self._size - record
+        if (kind, size) != (_FOOTER, _FOOTER_RECORD.size - _RECORD.size) or begin > footer:
+            self.losses.lose(f"the end of {self.name} is damaged")
+            return False
+        self._data_end = begin or footer
+        if not begin:
+            return False
+        index = self._read(begin, footer + _FOOTER_RECORD.size - begin)
+        contents = _Contents()
+        is_whole = not checksum or zlib.crc32(index[:-4]) == checksum
+        try:
+            for kind, content in _records(memoryview(index)):
+                contents.take(kind, content)
+        except ValueError:
+            is_whole = False
+        self._statistics = contents.statistics if is_whole else None
+        if not is_whole:
+            self.losses.note(f"the index of {self.name} is damaged; it is read from the front")
+            return False
+        counts = contents.statistics
+        if counts is None or not set(counts) <= set(contents.channels) or contents.chunk_count != len(contents.chunks):
+            return False
+        indexed = contents.indexed()
+        if indexed is not None and indexed != +counts:
+            return False
+        self._contents, self._counts = contents, counts
+        return True
+
+    def _scan(self) -> None:
+        """Goes through the file from the front and notes what is where."""
+        position = len(MCAP_MAGIC)
+        while True:
+            head = self._read(position, _RECORD.size)
+            if len(head) < _RECORD.size:
+                self.losses.lose(f"{self.name} has no end: its recorder was stopped, or the file is cut")
+                break
+            kind, size = _RECORD.unpack(head)
+            begin = position + _RECORD.size
+            if kind in {_DATA_END, _FOOTER}:
+                if self._data_end not in {None, position, position + _DATA_END_BYTES}:
+                    self._lose_rest(position)
+                break
+            if kind == 0 or _DATA_END < kind < _FIRST_PRIVATE:
+                self._lose_rest(position)
+                break
+            is_cut = begin + size > self._size
+            try:
+                self._scan_record(kind, position, min(size, self._size - begin), is_cut=is_cut)
+            except ValueError:
+                self.losses.lose(f"{self.name} is damaged at byte {position}")
+            if is_cut:
+                self.losses.lose(f"{self.name} is cut, or damaged, at byte {position}: what follows cannot be read")
+                break
+            position = begin + size
+        for chunk in self._contents.chunks:
+            self._counts += chunk.counts or Counter()
+        self._counts += Counter(number for _, number, _, _ in self._contents.loose)
+        if self._statistics is not None and self._statistics - self._counts:
+            lost = sum((self._statistics - self._counts).values())
+            self.losses.lose(f"{self.name} lacks {plural(lost, 'message')} of those that its index counts")
+
+    def _lose_rest(self, position: int) -> None:
+        self.losses.lose(f"{self.name} is damaged at byte {position}: what follows cannot be read")
+
+    def _scan_record(self, kind: int, position: int, size: int, *, is_cut: bool) -> None:
+        begin = position + _RECORD.size
+        if kind == _CHUNK:
+            self._scan_chunk(position, size)
+        elif is_cut:
+            return
+        elif kind == _MESSAGE:
+            number, _, time_ns, _ = _Fields(memoryview(self._read(begin, _MESSAGE_HEAD.size))).unpack(_MESSAGE_HEAD)
+            self._contents.loose.append(
+                (time_ns, number, begin + _MESSAGE_HEAD.size, max(size - _MESSAGE_HEAD.size, 0))
+            )
+        elif kind == _MESSAGE_INDEX and self._contents.chunks:
+            fields = _Fields(memoryview(self._read(begin, size)))
+            (number,) = fields.unpack("<H")
+            chunk = self._contents.chunks[-1]
+            lost = len(fields.sized()) // 16 - (chunk.counts or Counter())[number]
+            if lost > 0:
+                self._lose_of_chunk(chunk.offset, f"{plural(lost, 'message')} cannot be read")
+        elif kind in {_SCHEMA, _CHANNEL}:
+            self._contents.take(kind, memoryview(self._read(begin, size)))
+
+    def _scan_chunk(self, position: int, size: int) -> None:
+        content, problem = self._content(position, size)
+        counts: Counter[int] = Counter()
+        earliest_ns = 1 << 64
+        try:
+            for kind, record in _records(content):
+                if kind == _MESSAGE:
+                    number, _, time_ns, _ = _Fields(record).unpack(_MESSAGE_HEAD)
+                    counts[number] += 1
+                    earliest_ns = min(earliest_ns, time_ns)
+                else:
+                    self._contents.take(kind, record)
+        except ValueError as error:
+            problem = problem or str(error)
+        if problem:
+            self._lose_of_chunk(position, f"{problem}; {plural(sum(counts.values()), 'message')} found in it")
+        self._contents.chunks.append(_Chunk(position, _RECORD.size + size, earliest_ns, counts, is_scanned=True))
+
+    def _content(self, position: int, size: int) -> tuple[memoryview, str]:
+        """The records of a chunk as far as they can be had, and what is wrong with it."""
+        fields = _Fields(memoryview(self._read(position + _RECORD.size, size)))
+        try:
+            *_, content_size, checksum = fields.unpack(_CHUNK_HEAD)
+            compression = fields.text()
+            (compressed_size,) = fields.unpack("<Q")
+        except ValueError as error:
+            return memoryview(b""), str(error)
+        compressed = fields.rest()[:compressed_size]
+        content, problem = decompress(compressed, compression)
+        if not problem and len(content) != content_size:
+            problem = f"it holds {len(content)} bytes, not {content_size}"
+        if not problem and checksum and zlib.crc32(content) != checksum:
+            problem = "its checksum is wrong"
+        return memoryview(content), problem
+
+    def _messages_of(self, chunk: _Chunk, wanted: Mapping[int, BagTopic]) -> list[BagMessage]:
+        head = self._read(chunk.offset, _RECORD.size)
+        if len(head) < _RECORD.size or head[0] != _CHUNK:
+            self._lose_of_chunk(chunk.offset, "there is none where the index says")
+            return []
+        content, problem = self._content(chunk.offset, chunk.size - _RECORD.size)
+        found: list[BagMessage] = []
+        counts: Counter[int] = Counter()
+        try:
+            for kind, record in _records(content):
+                if kind == _MESSAGE:
+                    number, _, time_ns, _ = _Fields(record).unpack(_MESSAGE_HEAD)
+                    counts[number] += 1
+                    if number in wanted:
+                        found.append(BagMessage(wanted[number], time_ns, bytes(record[_MESSAGE_HEAD.size :])))
+        except ValueError as error:
+            problem = problem or str(error)
+        lost = difference(self._by_topic(chunk.counts or Counter()), self._by_topic(counts))
+        if (lost or problem) and not chunk.is_scanned:
+            self._lose_of_chunk(chunk.offset, "; ".join(filter(None, (problem, lost and f"{lost} cannot be read"))))
+        return found
+
+    def _lose_of_chunk(self, position: int, text: str) -> None:
+        self.losses.lose(f"the chunk at byte {position} of {self.name} is damaged: {text}")
+
+    def _loose(self, topic: BagTopic, time_ns: int, position: int, size: int) -> list[BagMessage]:
+        return [BagMessage(topic, time_ns, self._read(position, size))]
+
+    def _by_topic(self, counts: Counter[int]) -> Counter[str]:
+        total: Counter[str] = Counter()
+        for number, count in counts.items():
+            if number in self._contents.channels:
+                total[self._contents.channels[number][1]] += count
+        return total
+
+    def _topics(self, known_types: Mapping[str, str]) -> list[BagTopic]:
+        self._by_channel: dict[int, BagTopic] = {}
+        for number, (schema, name, encoding) in self._contents.channels.items():
+            type_name, definition_format, definition = self._contents.schemas.get(schema, ("", "", ""))
+            kind = ros2_type_name(type_name) or known_types.get(name, "")
+            count = self._counts[number]
+            self._by_channel[number] = BagTopic(name, kind, encoding, definition, definition_format, count)
+        homeless = sum(count for number, count in self._counts.items() if number not in self._by_channel)
+        if homeless:
+            self.losses.lose(f"{plural(homeless, 'message')} of {self.name} belong to no topic that is known")
+        return merged_topics(self._by_channel.values())
+
+
+def _records(content: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Kind and content of the records that fill `content`; ValueError behind the last that is whole."""
+    position = 0
+    while position < len(content):
+        if position + _RECORD.size > len(content):
+            msg = "it ends within a record"
+            raise ValueError(msg)
+        kind, size = _RECORD.unpack_from(content, position)
+        begin = position + _RECORD.size
+        if kind == 0 or _DATA_END < kind < _FIRST_PRIVATE or begin + size > len(content):
+            msg = "a record is cut or damaged"
+            raise ValueError(msg)
+        yield kind, content[begin : begin + size]
+        position = begin + size
+
+
+def _pairs(layout: str, data: memoryview) -> list[tuple[int, int]]:
+    if len(data) % struct.calcsize(layout):
+        msg = "a list has another length than its elements"
+        raise ValueError(msg)
+    return [(first, second) for first, second in struct.iter_unpack(layout, data)]

@@ -1,0 +1,111 @@
+"""Serialized messages to objects with the fields of their types.
+
+Only the types of topics in use are looked at, and those of sensor_msgs are known, whatever a bag says of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from feature_frontend.errors import SourceError
+from feature_frontend.sources.bags.storage import BagMessage, BagTopic
+from feature_frontend.system.text import printable, quoted, short_text
+
+if TYPE_CHECKING:
+    from rosbags.typesys.store import Typestore
+
+__all__ = ["ENCODINGS", "MessageReader"]
+
+ENCODINGS = ("cdr", "ros1")
+"""Serializations that can be read."""
+
+
+class MessageReader:
+    """Reads messages of any topics.
+
+    Args:
+        installed: Gives the definitions of types that neither are standard nor come with a bag; None for none.
+    """
+
+    def __init__(self, installed: Callable[[str], Typestore | None] | None = None) -> None:
+        self._installed = installed
+        self._stores: dict[tuple[str, str, str], Typestore] = {}
+
+    def read(self, message: BagMessage) -> Any:
+        """The message.
+
+        Raises:
+            ValueError: It is damaged, or its type is not known.
+            SourceError: The package rosbags is not installed.
+        """
+        if message.problem:
+            raise ValueError(message.problem)
+        topic = message.topic
+        key = (topic.type_name, topic.encoding, topic.definition)
+        if key not in self._stores:
+            self._stores[key] = self._store(topic)
+        try:
+            if topic.encoding == "ros1":
+                return self._stores[key].deserialize_ros1(message.data, topic.type_name)
+            from feature_frontend.sources.bags.rosbags_workarounds import deserialize_cdr
+
+            return deserialize_cdr(self._stores[key], message.data, topic.type_name)
+        except Exception as error:
+            # Damaged messages make the deserializer raise anything from struct.error to IndexError and AssertionError.
+            msg = f"the message is damaged: {type(error).__name__}: {short_text(error)}"
+            raise ValueError(msg) from error
+
+    def _store(self, topic: BagTopic) -> Typestore:
+        if topic.encoding not in ENCODINGS:
+            kind = quoted(topic.encoding)
+            msg = f"the messages of {printable(topic.name, 60)} are in {kind}; expected one of {', '.join(ENCODINGS)}"
+            raise ValueError(msg)
+        known = _known(topic.encoding)
+        if topic.type_name in known.fielddefs:
+            return known
+        defined = _defined(topic)
+        if defined is not None:
+            return defined
+        installed = None if self._installed is None else self._installed(topic.type_name)
+        if installed is None:
+            msg = f"the definition of {quoted(topic.type_name)} is neither in the bag nor installed"
+            raise ValueError(msg)
+        return installed
+
+
+@lru_cache(maxsize=2)
+def _known(encoding: str) -> Typestore:
+    try:
+        from rosbags.typesys import Stores, get_typestore
+    except ImportError as error:
+        msg = "reading bags needs the Python package rosbags: pip install rosbags"
+        raise SourceError(msg) from error
+    # The messages of sensor_msgs that are read here are the same from Foxy to Rolling.
+    return get_typestore(Stores.ROS1_NOETIC if encoding == "ros1" else Stores.ROS2_HUMBLE)
+
+
+def _defined(topic: BagTopic) -> Typestore | None:
+    """The definitions that a bag brings; None where they cannot be used."""
+    from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+
+    parse = {"ros2msg": get_types_from_msg, "ros1msg": get_types_from_msg}.get(topic.definition_format)
+    try:
+        if parse is not None:
+            types = parse(topic.definition, topic.type_name)
+        elif topic.definition_format == "ros2idl":
+            # Several files in one text, each under a line of "=" and one with its name.
+            separator = "=" * 80 + "\n"
+            parts = topic.definition.split(separator)
+            types = {}
+            for part in parts:
+                types.update(get_types_from_idl(part.partition("\n")[2] if part.startswith("IDL: ") else part))
+        else:
+            return None
+        store = get_typestore(Stores.EMPTY)
+        store.register(types)
+        store.get_msgdef(topic.type_name)
+    except Exception:  # definitions that are damaged, or that rosbags cannot parse
+        return None
+    return store

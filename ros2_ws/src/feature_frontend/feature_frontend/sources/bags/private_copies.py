@@ -1,0 +1,115 @@
+"""Copies of a user's files in a folder of our own, for what cannot be read without writing beside it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from feature_frontend.errors import SourceError
+from feature_frontend.sources.bags.storage import zstd_decompressor
+from feature_frontend.system.text import short_text
+
+__all__ = ["PrivateCopies"]
+
+_PIECE_BYTES = 1 << 20
+# What a recorder that is still at work changes between two looks at its files.
+_ATTEMPTS = 3
+
+
+class PrivateCopies:
+    """A temporary folder, made with the first copy and deleted by `close`, at the latest with this object.
+
+    It lies where Python's `tempfile` puts it; the environment variable TMPDIR chooses another place.
+    """
+
+    def __init__(self) -> None:
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._count = 0
+
+    def copy(self, files: Sequence[Path]) -> Path:
+        """Copies files that belong together, all as they were at one time.
+
+        Args:
+            files: Files of one folder, those first that change more often.
+
+        Returns:
+            Folder of the copies, which keep their names.
+
+        Raises:
+            SourceError: There is no room, a file cannot be read, or another program is writing to them.
+        """
+        folder = self._new_folder(sum(file.stat().st_size for file in files), files[-1])
+        try:
+            for _ in range(_ATTEMPTS):
+                before = [_state(file) for file in files]
+                for file in files:
+                    shutil.copyfile(file, folder / file.name)
+                if before == [_state(file) for file in files]:
+                    return folder
+        except OSError as error:
+            msg = f"{files[-1]} cannot be copied to {folder}: {error}"
+            raise SourceError(msg) from error
+        msg = f"another program is writing to {files[-1]}; end the recording first"
+        raise SourceError(msg)
+
+    def decompressed(self, file: Path) -> tuple[Path, str]:
+        """A file that zstd has compressed, decompressed as far as it can be.
+
+        Returns:
+            The decompressed file, and why it is not whole; empty where it is.
+
+        Raises:
+            SourceError: There is no room, or the file cannot be read.
+        """
+        folder = self._new_folder(file.stat().st_size, file)
+        copy = folder / file.stem
+        problem = ""
+        try:
+            with file.open("rb") as source, copy.open("wb") as target:
+                decompressor = zstd_decompressor()
+                while piece := source.read(_PIECE_BYTES):
+                    # A file may consist of several frames.
+                    while piece:
+                        if decompressor.eof:
+                            decompressor = zstd_decompressor()
+                        try:
+                            target.write(decompressor.decompress(piece))
+                        except OSError:
+                            raise
+                        except Exception as error:  # each library has errors of its own
+                            return copy, f"it cannot be decompressed further: {short_text(error)}"
+                        piece = decompressor.unused_data if decompressor.eof else b""
+                if not decompressor.eof:
+                    problem = "its compressed data have no end"
+        except OSError as error:
+            msg = f"{file} cannot be decompressed to {folder}: {error}; TMPDIR names another place for it"
+            raise SourceError(msg) from error
+        return copy, problem
+
+    def close(self) -> None:
+        """Deletes the copies."""
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def _new_folder(self, size: int, file: Path) -> Path:
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="feature_frontend_bag_", ignore_cleanup_errors=True)
+        free = shutil.disk_usage(self._folder.name).free
+        if free < size:
+            msg = (
+                f"{file} must be copied to be read, {size / 1e9:.1f} GB, and {self._folder.name} has {free / 1e9:.1f} "
+                "GB; set TMPDIR to a folder with more room"
+            )
+            raise SourceError(msg)
+        self._count += 1
+        folder = Path(self._folder.name, str(self._count))
+        folder.mkdir()
+        return folder
+
+
+def _state(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns

@@ -1,0 +1,158 @@
+"""A bag as one sequence of messages, whichever files it consists of and in which state they are."""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from feature_frontend.errors import SourceError
+from feature_frontend.sources.bags.files import find_bag_files
+from feature_frontend.sources.bags.mcap_storage import MCAP_MAGIC, McapStorage
+from feature_frontend.sources.bags.private_copies import PrivateCopies
+from feature_frontend.sources.bags.ros1_storage import ROS1_MAGIC, Ros1Storage
+from feature_frontend.sources.bags.sqlite_storage import SQLITE_MAGIC, SqliteStorage
+from feature_frontend.sources.bags.storage import (
+    ZSTD_MAGIC,
+    BagMessage,
+    Losses,
+    Storage,
+    decompress,
+    difference,
+    merged_topics,
+)
+from feature_frontend.system.text import listed, short_text
+
+__all__ = ["Bag"]
+
+_LONGEST_MAGIC = max(map(len, (SQLITE_MAGIC, MCAP_MAGIC, ROS1_MAGIC)))
+
+
+class Bag:
+    """An open rosbag2 (sqlite3 or MCAP, in one file or several, also compressed) or bag of ROS 1.
+
+    What is whole is read, and `losses` says what is not. The files are never changed, nor is anything written beside
+    them. Files that cannot be read where they are, those that are compressed or have a log of SQLite beside them, are
+    copied for as long as the bag is open.
+
+    Args:
+        path: A file, or the folder of a rosbag2.
+
+    Attributes:
+        topics: All of the bag, with the numbers of their messages.
+
+    Raises:
+        SourceError: There is nothing in it that can be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._copies = PrivateCopies()
+        self._storages: list[Storage] = []
+        self._losses = Losses()
+        self.close = weakref.finalize(self, _close, self._storages, self._copies)
+        """Lets go of the files; happens by itself with the last use of the bag."""
+        try:
+            found = find_bag_files(path)
+            self._losses = found.losses
+            self._open(path, found.files, found.types)
+        except BaseException:
+            self.close()
+            raise
+        self.topics = merged_topics(topic for storage in self._storages for topic in storage.topics)
+        self._compare(path, found.counts)
+
+    @property
+    def losses(self) -> Losses:
+        """What is known by now to be lost; what can only be found by reading is known when all has been read."""
+        every = [self._losses, *(storage.losses for storage in self._storages)]
+        return Losses([text for one in every for text in one.missing], [text for one in every for text in one.notes])
+
+    def messages(self, names: Collection[str]) -> Iterator[BagMessage]:
+        """The messages of the topics of these names, file after file in the order of their recording.
+
+        A message that is known to be damaged is in its place, with its `problem`.
+        """
+        for storage in self._storages:
+            try:
+                for message in storage.messages(names):
+                    yield _decompressed(message)
+            except (
+                Exception
+            ) as error:  # a disk that fails, or whatever damaged contents make of the code that reads them
+                storage.losses.lose(
+                    f"{storage.name} cannot be read any further: {type(error).__name__}: {short_text(error)}"
+                )
+
+    def _open(self, path: Path, files: list[Path], types: dict[str, str]) -> None:
+        problems = []
+        for file in files:
+            try:
+                self._storages.append(_open_storage(file, types, self._copies, self._losses))
+            except (SourceError, OSError) as error:
+                problems.append(short_text(error))
+            except Exception as error:  # whatever damaged contents make of the code that reads them
+                problems.append(f"{file} is damaged: {type(error).__name__}: {short_text(error)}")
+        if not self._storages:
+            msg = f"bag {path} cannot be read: {listed(problems, '; ')}"
+            raise SourceError(msg)
+        for problem in problems:
+            self._losses.lose(problem)
+
+    def _compare(self, path: Path, counts: Counter[str]) -> None:
+        found: Counter[str] = Counter()
+        for topic in self.topics:
+            found[topic.name] += topic.count
+        lacking = difference(counts, found)
+        if lacking:
+            self._losses.lose(f"bag {path} lacks messages that its metadata.yaml counts: {lacking}")
+        elif counts and sum(found.values()) > sum(counts.values()):
+            self._losses.note(f"bag {path} holds more messages than its metadata.yaml counts; all are read")
+
+
+def _close(storages: list[Storage], copies: PrivateCopies) -> None:
+    while storages:
+        storages.pop().close()
+    copies.close()
+
+
+def _open_storage(file: Path, types: dict[str, str], copies: PrivateCopies, losses: Losses) -> Storage:
+    """Opens a file as what its first bytes say, whatever its name is.
+
+    Raises:
+        SourceError: It is no file of a bag, or too little of it is there.
+        OSError: It cannot be read.
+    """
+    path = file
+    begin = _first_bytes(path)
+    if begin.startswith(ZSTD_MAGIC):
+        path, problem = copies.decompressed(file)
+        if problem:
+            losses.lose(f"{file}: {problem}")
+        begin = _first_bytes(path)
+    openers: dict[bytes, Callable[[], Storage]] = {
+        SQLITE_MAGIC: lambda: SqliteStorage(path, str(file), copies),
+        MCAP_MAGIC: lambda: McapStorage(path, str(file), types),
+        ROS1_MAGIC: lambda: Ros1Storage(path, str(file)),
+    }
+    for magic, opener in openers.items():
+        if begin.startswith(magic):
+            return opener()
+    shown = " ".join(f"{byte:02x}" for byte in begin[:8])
+    what = f"it begins with {shown}" if begin else "it is empty"
+    msg = f"{file} is no bag: {what}; expected a file of sqlite3, MCAP or ROS 1"
+    raise SourceError(msg)
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_LONGEST_MAGIC)
+
+
+def _decompressed(message: BagMessage) -> BagMessage:
+    # CDR begins with a byte of 0, so this is told apart, also where no metadata say that messages are compressed.
+    if message.topic.encoding != "cdr" or not message.data.startswith(ZSTD_MAGIC):
+        return message
+    data, problem = decompress(message.data, "zstd")
+    return replace(message, data=bytes(data), problem=problem)

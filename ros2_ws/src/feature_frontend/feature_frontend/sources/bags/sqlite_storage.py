@@ -1,0 +1,251 @@
+"""Files of rosbag2's storage sqlite3, also those that a killed recorder has left with a log or a journal beside them.
+
+rosbags reads them "immutable", which leaves out what is in the log, and gives up at the first damaged page.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import struct
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from feature_frontend.errors import SourceError
+from feature_frontend.sources.bags.private_copies import PrivateCopies
+from feature_frontend.sources.bags.storage import BagMessage, BagTopic, Losses, merged_topics, plural, ros2_type_name
+from feature_frontend.system.text import short_text
+
+__all__ = ["SQLITE_MAGIC", "SqliteStorage"]
+
+SQLITE_MAGIC = b"SQLite format 3\0"
+
+_WAL, _JOURNAL = "-wal", "-journal"
+_WAL_HEADER_BYTES, _FRAME_HEADER_BYTES = 32, 24
+_JOURNAL_MAGIC = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
+_ROW_PROBLEM = "its row in the database is damaged"
+
+
+@dataclass(frozen=True, order=True)
+class _Row:
+    time_ns: int
+    number: int
+    topic: int
+
+
+class SqliteStorage:
+    """See `Storage`.
+
+    The rows are listed once, then fetched one by one: neither a damaged index nor a damaged page costs more than what
+    lies there.
+
+    Args:
+        path: The file.
+        name: What to call it in messages to the user.
+        copies: Where it is copied to, if it has a log or a journal beside it.
+
+    Raises:
+        SourceError: It is no rosbag2.
+    """
+
+    def __init__(self, path: Path, name: str, copies: PrivateCopies) -> None:
+        self.losses = Losses()
+        self.name = name
+        self._database = self._open(path, copies)
+        try:
+            self._check_size(path)
+            try:
+                self._topics = self._read_topics()
+            except sqlite3.Error as error:
+                msg = f"{name} is no rosbag2 that can be read: {short_text(error)}"
+                raise SourceError(msg) from error
+            self._rows = self._list_rows()
+        except BaseException:
+            self._database.close()
+            raise
+        self.topics = self._counted()
+
+    def messages(self, names: Collection[str]) -> Iterator[BagMessage]:
+        """See `Storage`."""
+        wanted = {number: topic for number, topic in self._topics.items() if topic.name in names}
+        for row in sorted(row for row in self._rows if row.topic in wanted):
+            topic = wanted[row.topic]
+            try:
+                (data,) = self._database.execute("SELECT data FROM messages WHERE id = ?", (row.number,)).fetchone()
+            except (sqlite3.Error, TypeError):
+                data = None
+            if isinstance(data, bytes):
+                yield BagMessage(topic, row.time_ns, data)
+            else:
+                yield BagMessage(topic, row.time_ns, b"", _ROW_PROBLEM)
+
+    def close(self) -> None:
+        """See `Storage`."""
+        self._database.close()
+
+    def _open(self, path: Path, copies: PrivateCopies) -> sqlite3.Connection:
+        # Log and journal are beside the file that a link leads to.
+        path = path.resolve()
+        wal, journal = (path.with_name(path.name + suffix) for suffix in (_WAL, _JOURNAL))
+        beside = [file for file in (wal, journal) if file.is_file() and _is_in_use(file)]
+        if not beside:
+            # Nothing is written beside the file then, whatever it says of itself.
+            return _connect(path, "mode=ro&immutable=1")
+        folder = copies.copy([*beside, path])
+        database = _connect(folder / path.name, "mode=rw")
+        if wal in beside:
+            self._apply_log(database, wal)
+        if journal in beside:
+            self.losses.lose(f"the last transaction of {self.name} was not ended: what it was writing is lost")
+        return database
+
+    def _apply_log(self, database: sqlite3.Connection, wal: Path) -> None:
+        """Has SQLite take over the log, in the copy, and compares how much of it that was with how much there is."""
+        there = _frames(wal)
+        try:
+            (_, _, taken) = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error:
+            taken = 0
+        self.losses.note(f"the recorder of {self.name} was stopped; {wal.name} holds what came last, and is read too")
+        if there is None or max(taken, 0) < there:
+            self.losses.lose(
+                f"the end of {wal.name} is damaged, or was not written to its end: messages in it are lost"
+            )
+
+    def _check_size(self, path: Path) -> None:
+        with path.open("rb") as file:
+            header = file.read(100)
+        if len(header) < 100:
+            return
+        (page,) = struct.unpack_from(">H", header, 16)
+        changes, pages = struct.unpack_from(">II", header, 24)
+        (valid_for,) = struct.unpack_from(">I", header, 92)
+        expected = pages * (65536 if page == 1 else page)
+        if changes == valid_for and path.stat().st_size < expected:
+            self.losses.lose(f"{self.name} is cut: it has {path.stat().st_size} of {expected} bytes")
+
+    def _read_topics(self) -> dict[int, BagTopic]:
+        columns = {row[1] for row in self._database.execute("PRAGMA table_info(topics)")}
+        encoding = "serialization_format" if "serialization_format" in columns else "'cdr'"
+        definitions: dict[str, tuple[str, str]] = {}
+        try:
+            for name, kind, text in self._database.execute(
+                "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
+            ):
+                definitions[_text(name)] = (_text(kind), _text(text))
+        except sqlite3.Error:
+            # Bags from before Iron have none.
+            pass
+        topics = {}
+        for number, name, kind, serialized in self._database.execute(f"SELECT id, name, type, {encoding} FROM topics"):
+            type_name = _text(kind)
+            definition_format, definition = definitions.get(type_name, ("", ""))
+            topics[number] = BagTopic(
+                _text(name), ros2_type_name(type_name), _text(serialized), definition, definition_format
+            )
+        return topics
+
+    def _list_rows(self) -> list[_Row]:
+        rows: dict[int, _Row] = {}
+        lost = 0
+        try:
+            for number, topic, time_ns in self._database.execute(
+                "SELECT id, topic_id, timestamp FROM messages NOT INDEXED"
+            ):
+                rows[number] = _Row(_integer(time_ns), number, _integer(topic))
+        except sqlite3.Error as error:
+            self.losses.lose(f"{self.name} is damaged: {error}")
+            lost = self._rescue_rows(rows)
+        indexed = self._indexed_rows()
+        lost = max(lost, len(indexed - rows.keys()))
+        if lost > 0:
+            self.losses.lose(f"{plural(lost, 'message')} of {self.name} cannot be read")
+        return list(rows.values())
+
+    def _rescue_rows(self, rows: dict[int, _Row]) -> int:
+        """Asks for each row by its number, beyond the damage too; returns how many are known to be lost."""
+        last = max([0, *rows, *self._indexed_rows()])
+        with suppress(sqlite3.Error, TypeError):
+            last = max(last, *self._database.execute("SELECT max(id) FROM messages").fetchone())
+        lost = 0
+        for number in range(1, last + 1):
+            if number in rows:
+                continue
+            try:
+                found = self._database.execute(
+                    "SELECT topic_id, timestamp FROM messages WHERE id = ?", (number,)
+                ).fetchone()
+            except sqlite3.Error:
+                lost += 1
+            else:
+                if found is not None:
+                    rows[number] = _Row(_integer(found[1]), number, _integer(found[0]))
+        return lost
+
+    def _indexed_rows(self) -> set[int]:
+        """Numbers of the rows by the index of their times, as far as it can be read."""
+        numbers = set()
+        try:
+            for (number,) in self._database.execute("SELECT id FROM messages INDEXED BY timestamp_idx"):
+                numbers.add(number)
+        except sqlite3.Error:
+            # It may be damaged, or not there.
+            pass
+        return numbers
+
+    def _counted(self) -> list[BagTopic]:
+        counts = Counter(row.topic for row in self._rows)
+        homeless = sum(count for number, count in counts.items() if number not in self._topics)
+        if homeless:
+            self.losses.lose(f"{plural(homeless, 'message')} of {self.name} belong to no topic that is known")
+        return merged_topics(
+            BagTopic(t.name, t.type_name, t.encoding, t.definition, t.definition_format, counts[number])
+            for number, t in self._topics.items()
+        )
+
+
+def _connect(path: Path, options: str) -> sqlite3.Connection:
+    database = sqlite3.connect(f"file:{quote(os.fsencode(path))}?{options}", uri=True)
+    database.text_factory = lambda data: data.decode("utf-8", "replace")
+    # SQLite refuses a file that is shorter than it says, unless the schema may be written; nothing is written.
+    database.execute("PRAGMA writable_schema = ON")
+    return database
+
+
+def _integer(value: object) -> int:
+    """What a damaged row has in the place of a number is 0."""
+    return value if isinstance(value, int) else 0
+
+
+def _text(value: object) -> str:
+    """What a damaged row has in the place of a text is empty."""
+    return value if isinstance(value, str) else ""
+
+
+def _is_in_use(file: Path) -> bool:
+    """Whether a log or a journal holds anything."""
+    with file.open("rb") as opened:
+        begin = opened.read(_WAL_HEADER_BYTES + 1)
+    if file.name.endswith(_JOURNAL):
+        return begin.startswith(_JOURNAL_MAGIC)
+    return len(begin) > _WAL_HEADER_BYTES
+
+
+def _frames(wal: Path) -> int | None:
+    """Pages in a log since it was begun last, the last one perhaps half; None where it is damaged."""
+    with wal.open("rb") as file:
+        header = file.read(_WAL_HEADER_BYTES)
+        magic, _, page, _ = struct.unpack_from(">IIII", header)
+        salts = header[16:24]
+        if magic & ~1 != 0x377F0682 or not 512 <= page <= 65536:
+            return None
+        frames = 0
+        while len(frame := file.read(_FRAME_HEADER_BYTES)) == _FRAME_HEADER_BYTES and frame[8:16] == salts:
+            frames += 1
+            file.seek(page, os.SEEK_CUR)
+        # Those that are left from an earlier round have other salts; at the front there can be none of them.
+        return None if frames == 0 else frames + (0 < len(frame) < _FRAME_HEADER_BYTES)

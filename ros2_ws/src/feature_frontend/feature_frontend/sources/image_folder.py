@@ -1,0 +1,237 @@
+"""A folder of image files, in natural order or in the order of their times."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from feature_frontend.errors import DamagedImageError, ImageError, SourceError
+from feature_frontend.image.headers import begins_as_image
+from feature_frontend.image.image_file import IMAGE_SUFFIXES, ImageFile, read_image_file
+from feature_frontend.image.limits import MAX_IMAGE_PIXELS
+from feature_frontend.sources.base import Frame, LostImages, UnreadableFrame
+from feature_frontend.sources.image_streams import UNREAD_SUFFIXES, one_stream
+from feature_frontend.sources.times_file import STAMP_LIMIT_NS, find_times, time_from_number
+from feature_frontend.system.files import readable_name
+
+if TYPE_CHECKING:
+    from feature_frontend.sources.base import StampOrigin
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ImageFolderSource",
+    "is_image_folder",
+    "natural_key",
+    "stamp_from_name",
+    "stamps_from_names",
+]
+
+_logger = logging.getLogger(__name__)
+
+# Seconds with a decimal point, or an integer whose number of digits tells its unit; shorter integers are frame numbers.
+# A prefix such as "left_" may come before, but no hours and minutes: the seconds of a date begin anew each minute.
+_STAMP = re.compile(r"(?!.*\d\d[-_.:hH]\d\d[-_.:mM]\d\d\.\d+$)(?:.*[^\d.])?(?P<number>\d+\.\d+|\d{19}|\d{16}|\d{13})")
+# Seconds and nanoseconds as a message has them, the latter with or without leading zeros.
+_SECONDS_AND_NANOSECONDS = re.compile(r"(?:.*\D)?(?P<seconds>\d{10})[_-](?P<nanoseconds>\d{1,9})")
+_NS_PER_S = 1_000_000_000
+
+
+def is_image_folder(path: Path) -> bool:
+    """Whether `path` is a folder or an image file."""
+    return path.is_dir() or (path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def stamp_from_name(stem: str) -> int | None:
+    """The time in ns that a file name without its suffix carries, `None` where it carries none.
+
+    Seconds with a decimal point ("1311868169.163498"), an integer of 19 (ns), 16 (us) or 13 (ms) digits, or seconds and
+    nanoseconds of 10 and 9 digits ("1311868169_163498000").
+    """
+    match = _SECONDS_AND_NANOSECONDS.fullmatch(stem)
+    if match is not None and len(match["nanoseconds"]) == 9:
+        return _stamp(match)
+    match = _STAMP.fullmatch(stem)
+    # A float of seconds since 1970 is exact to 0.2 us only, hence the text.
+    return None if match is None else time_from_number(match["number"])
+
+
+def stamps_from_names(stems: Sequence[str]) -> list[int] | None:
+    """The times in ns of all files of a folder, `None` where not every name carries one, and no two the same.
+
+    Besides those of `stamp_from_name`, nanoseconds without their leading zeros are known by the names beside them.
+    """
+    pairs = [_SECONDS_AND_NANOSECONDS.fullmatch(stem) for stem in stems]
+    lengths = [len(pair["nanoseconds"]) for pair in pairs if pair is not None]
+    if len(lengths) == len(stems) and 9 in lengths:
+        stamps = [stamp for pair in pairs if pair is not None and (stamp := _stamp(pair)) is not None]
+    else:
+        stamps = [stamp for stem in stems if (stamp := stamp_from_name(stem)) is not None]
+    return stamps if len(set(stamps)) == len(stems) else None
+
+
+def _stamp(pair: re.Match[str]) -> int | None:
+    stamp_ns = int(pair["seconds"]) * _NS_PER_S + int(pair["nanoseconds"])
+    return stamp_ns if stamp_ns < STAMP_LIMIT_NS else None
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Sort key that puts "frame2" before "frame10"."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+
+
+class ImageFolderSource:
+    """The image files of one folder (not of those below it), or one image file.
+
+    Where every name carries a time and no two the same, these are the stamps and the order; otherwise those that a file
+    beside the images has for them (`times_file`), or else there are no stamps and the order is the natural one of the
+    names. Grey files give (H, W), colour files (H, W, 3) samples of the file's depth, as they are stored: an
+    orientation in the metadata is not applied. A file that cannot be decoded is skipped with a warning.
+
+    Attributes:
+        times_file: Where the stamps come from, if not from the names.
+        lost: Images of `frames` that are cut off or damaged, as far as they have been read.
+    """
+
+    has_camera = False
+    is_live = False
+
+    def __init__(self, path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> None:
+        """Lists the files.
+
+        Args:
+            path: A folder or a file.
+            max_pixels: Most pixels of an image that is accepted.
+
+        Raises:
+            SourceError: There is no image in the folder, or those of two cameras.
+        """
+        self._path = path
+        self._max_pixels = max_pixels
+        self._notices: list[str] = []
+        self._told: set[str] = set()
+        self.lost = LostImages()
+        files = [path] if path.is_file() else self._listed(path)
+        files.sort(key=lambda file: natural_key(file.name))
+        self.times_file: Path | None = None
+        stamps = stamps_from_names([file.stem for file in files])
+        if stamps is None and path.is_dir():
+            times, problem = find_times(path.absolute(), [file.name for file in files])
+            if times is not None:
+                stamps, self.times_file = list(times.stamps_ns), times.path
+            elif problem:
+                self._notices.append(problem)
+        self._stamps: list[int] | None = None
+        if stamps is not None:
+            order = sorted(range(len(files)), key=stamps.__getitem__)
+            files, self._stamps = [files[place] for place in order], [stamps[place] for place in order]
+        self._files = files
+
+    @property
+    def stamp_origin(self) -> StampOrigin:
+        """The names, unless a file has the times."""
+        return "file name" if self.times_file is None else "file of times"
+
+    @property
+    def description(self) -> str:
+        """Folder and number of images."""
+        count = len(self._files)
+        return f"{count} image{'' if count == 1 else 's'} from {readable_name(self._path)}"
+
+    @property
+    def images_of(self) -> str:
+        """What the images are of, for messages to the user."""
+        return readable_name(self._path)
+
+    @property
+    def frame_count(self) -> int:
+        """Number of image files."""
+        return len(self._files)
+
+    def frames(self, start: int = 0) -> Iterator[Frame]:
+        """The images from position `start` on.
+
+        Raises:
+            SourceError: Not one of them can be decoded.
+        """
+        readable = 0
+        reason = ""
+        for frame in self.attempts(start):
+            if isinstance(frame, UnreadableFrame):
+                reason = frame.reason
+                if frame.is_lost:
+                    self.lost.note(f"{frame.name}: {reason}")
+                _logger.warning("skipped %s: %s", readable_name(self._files[frame.index]), reason)
+            else:
+                readable += 1
+                yield frame
+        if not readable and start < len(self._files):
+            count = len(self._files) - start
+            msg = f"none of the {count} image files in {readable_name(self._path)} can be read (the last one: {reason})"
+            raise SourceError(msg)
+
+    def attempts(self, start: int = 0) -> Iterator[Frame | UnreadableFrame]:
+        """The images from position `start` on, those that cannot be decoded in their places."""
+        for notice in self._notices:
+            self._tell_once(notice, notice)
+        for index, file in enumerate(self._files[start:], start):
+            stamp_ns = None if self._stamps is None else self._stamps[index]
+            name = readable_name(file.name)
+            if name != file.name:
+                self._tell_once("name", f"{name} has a name that is no UTF-8, which is shown so, also in results")
+            try:
+                found = read_image_file(file, self._max_pixels)
+            except ImageError as error:
+                is_lost = isinstance(error, DamagedImageError)
+                yield UnreadableFrame(index, name, str(error), stamp_ns, is_lost=is_lost)
+                continue
+            self._tell_what_is_left_out(name, found)
+            yield Frame(found.samples, index, name, stamp_ns)
+
+    def _listed(self, folder: Path) -> list[Path]:
+        try:
+            listed = [file for file in folder.iterdir() if not file.name.startswith(".")]
+        except OSError as error:
+            msg = f"folder {readable_name(folder)} cannot be read: {error.strerror or error}"
+            raise SourceError(msg) from error
+        # macOS leaves "._name.png" files, which are no images, beside the real ones on foreign disks.
+        images = [file for file in listed if file.suffix.lower() in IMAGE_SUFFIXES and not file.is_dir()]
+        others = [file for file in listed if file.suffix.lower() in UNREAD_SUFFIXES]
+        # Phones and their clouds leave JPEG files under the name of what they have been converted from.
+        disguised = {file for file in others if begins_as_image(file)}
+        images += disguised
+        unread = Counter(file.suffix.lower() for file in others if file not in disguised)
+        found = ", ".join(f"{count} {suffix} files" for suffix, count in sorted(unread.items()))
+        if images:
+            if found:
+                self._notices.append(f"{found} in {readable_name(folder)} are left out: OpenCV may not read them")
+            images, notices = one_stream(folder, images)
+            self._notices += notices
+            return images
+        msg = f"folder {readable_name(folder)} contains no images; expected files {' '.join(IMAGE_SUFFIXES)}"
+        if found:
+            msg += f" (it contains {found}, which OpenCV may not read: convert them to PNG or JPEG)"
+        folders = sorted(readable_name(child.name) for child in listed if child.is_dir())
+        if folders:
+            msg += f" (it contains the folders {', '.join(folders[:10])}: play one of those)"
+        raise SourceError(msg)
+
+    def _tell_what_is_left_out(self, name: str, found: ImageFile) -> None:
+        if found.orientation != 1:
+            self._tell_once(
+                "orientation",
+                f"{name} has EXIF orientation {found.orientation}, which is not applied: pixels are taken as stored, "
+                "as calibrations, bags and COLMAP have them",
+            )
+        if found.pages > 1:
+            self._tell_once(
+                "pages", f"{name} holds {found.pages} images, of which the first is taken; split it to have the others"
+            )
+
+    def _tell_once(self, about: str, text: str) -> None:
+        if about not in self._told:
+            self._told.add(about)
+            _logger.warning("%s", text)

@@ -1,0 +1,100 @@
+"""What every image source offers, and the table of the kinds there are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from feature_frontend.errors import SourceError
+from feature_frontend.sources import bag, image_folder, video, webcam
+from feature_frontend.sources.base import LostImages, Source, SourceOptions
+from feature_frontend.system.text import quoted
+
+__all__ = ["SOURCE_KINDS", "SourceKind", "missing_of", "open_source"]
+
+
+@dataclass(frozen=True)
+class SourceKind:
+    """A row of `SOURCE_KINDS`.
+
+    Attributes:
+        name: What to call the kind.
+        expects: What the user types for it.
+        matches: Whether a location is of this kind.
+        open: Opens a location of this kind.
+    """
+
+    name: str
+    expects: str
+    matches: Callable[[str], bool]
+    open: Callable[[str, SourceOptions], Source]
+
+
+# In order of precedence: a folder with bag storage in it is a bag, also where pictures lie beside it.
+SOURCE_KINDS = (
+    SourceKind(
+        "webcam",
+        "webcam:0, /dev/video0",
+        webcam.is_webcam,
+        lambda location, options: webcam.WebcamSource(location, options.rate_hz or 0.0),
+    ),
+    SourceKind(
+        "bag",
+        f"a rosbag2 folder, or a file {' '.join(bag.BAG_SUFFIXES)}",
+        lambda location: bag.is_bag(Path(location)),
+        lambda location, options: bag.BagSource(Path(location), options.topic),
+    ),
+    SourceKind(
+        "images",
+        f"a folder of images, or an image {' '.join(image_folder.IMAGE_SUFFIXES)}",
+        lambda location: image_folder.is_image_folder(Path(location)),
+        lambda location, options: image_folder.ImageFolderSource(Path(location), options.max_image_pixels),
+    ),
+    SourceKind(
+        "video",
+        f"a video file {' '.join(video.VIDEO_SUFFIXES)}",
+        lambda location: video.is_video(Path(location)),
+        lambda location, _: video.VideoSource(Path(location)),
+    ),
+)
+
+
+def open_source(location: str, options: SourceOptions | None = None) -> Source:
+    """Opens what `location` names: a folder, a file or a camera.
+
+    Raises:
+        SourceError: There is nothing at that location, it is of no known kind, or it cannot be read.
+    """
+    path = Path(location)
+    try:
+        found = next((kind for kind in SOURCE_KINDS if kind.matches(location)), None)
+    except (OSError, ValueError) as error:
+        # A name too long, a folder that may not be entered, a zero byte.
+        msg = f"{quoted(location)} cannot be looked at: {getattr(error, 'strerror', None) or error}"
+        raise SourceError(msg) from error
+    if found is not None:
+        return found.open(location, options or SourceOptions())
+    if not os.path.exists(path):
+        msg = f"there is no file or folder {location}; expected {_expected()}"
+        raise SourceError(msg)
+    msg = f"{location} has a suffix {path.suffix!r} that cannot be played; expected {_expected()}"
+    raise SourceError(msg)
+
+
+def missing_of(source: Source, lost: LostImages | None = None) -> list[str]:
+    """What is known to be lost of a source, a sentence each; all of it once its images have been read.
+
+    Args:
+        source: Of any kind.
+        lost: Its images that are lost, where somebody else has counted them; None for its own count.
+    """
+    if not isinstance(source, (bag.BagSource, image_folder.ImageFolderSource, video.VideoSource)):
+        return []
+    storage = [] if isinstance(source, image_folder.ImageFolderSource) else source.storage_missing
+    return storage + (lost or source.lost).told(source.images_of)
+
+
+def _expected() -> str:
+    return "; ".join(kind.expects for kind in SOURCE_KINDS)

@@ -1,0 +1,169 @@
+"""Times of images in a file beside them: KITTI's times.txt and timestamps.txt, TUM's rgb.txt, EuRoC's data.csv."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from decimal import Decimal, InvalidOperation
+from pathlib import Path, PurePosixPath
+
+from feature_frontend.errors import SourceError
+from feature_frontend.system.files import read_regular_file, readable_name
+from feature_frontend.system.text import quoted
+
+__all__ = ["STAMP_LIMIT_NS", "TimesFile", "find_times", "read_times", "time_from_number"]
+
+# builtin_interfaces/Time holds the seconds in an int32.
+STAMP_LIMIT_NS = 2**31 * 1_000_000_000
+_NS_PER_S = 1_000_000_000
+# The number of digits of an integer tells its unit for any time after 2001.
+_UNITS_NS = {19: 1, 16: 1_000, 13: 1_000_000}
+_NAMES = ("times.txt", "timestamps.txt", "rgb.txt", "data.csv")
+_MAX_BYTES = 2**28
+_DATE = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(\.\d+)?")
+_SEPARATOR = re.compile(r"[,;\s]+")
+
+Row = tuple[list[str], int]
+
+
+@dataclass(frozen=True)
+class TimesFile:
+    """Times that a file has for the images beside it.
+
+    Attributes:
+        path: Of the file.
+        stamps_ns: One for each image, in the order of the images.
+    """
+
+    path: Path
+    stamps_ns: tuple[int, ...]
+
+
+def time_from_number(number: str) -> int | None:
+    """The time in ns that a number stands for, `None` where it is none that a stamp can hold.
+
+    Seconds, or an integer part of 19 (ns), 16 (us) or 13 (ms) digits.
+    """
+    unit_ns = _UNITS_NS.get(len(number.partition(".")[0]), _NS_PER_S)
+    try:
+        value = Decimal(number)
+        # Before anything is computed with it: "1e999999" is an integer of a million digits.
+        if not 0 <= value < STAMP_LIMIT_NS:
+            return None
+        stamp_ns = int(value * unit_ns)
+    except (InvalidOperation, ValueError):
+        return None
+    return stamp_ns if stamp_ns < STAMP_LIMIT_NS else None
+
+
+def find_times(folder: Path, names: Sequence[str]) -> tuple[TimesFile | None, str]:
+    """Looks for a file of times in the folder of the images and in the one above it.
+
+    Args:
+        folder: Of the images.
+        names: Of the images, in their natural order.
+
+    Returns:
+        The times, and what to tell the user where a file is there and cannot be used.
+    """
+    problem = ""
+    candidates = [folder / name for name in _NAMES]
+    candidates += [folder.parent / name for name in (*_NAMES, f"{folder.name}.txt")]
+    for path in candidates:
+        if path.is_file():
+            try:
+                return TimesFile(path, tuple(read_times(path, names))), ""
+            except SourceError as error:
+                problem = problem or f"{error}; its times are not used"
+    return None, problem
+
+
+def read_times(path: Path, names: Sequence[str]) -> list[int]:
+    """The time in ns of each of the images `names`, which are all different.
+
+    Args:
+        path: A file with a time a line, or with a time and the name of an image, in any order and with others between
+            them. Seconds, integers of 19, 16 or 13 digits (ns, us, ms), or dates as KITTI has them; "#" begins a
+            comment.
+        names: Of the images, in their natural order.
+
+    Raises:
+        SourceError: The file cannot be read, holds something else, or has no time for each image.
+    """
+    rows = _rows(path)
+    stems = {PurePosixPath(name).stem: name for name in names}
+    by_name: dict[str, int] = {}
+    for words in rows:
+        name, stamp_ns = _named(words, set(names), stems)
+        if name and stamp_ns is not None:
+            by_name[name] = stamp_ns
+    stamps = [by_name.get(name) for name in names] if by_name else _by_position(path, rows, names)
+    if None in stamps:
+        known = len(stamps) - stamps.count(None)
+        msg = f"{readable_name(path)} has times for {known} of {len(names)} images; expected one for each"
+        raise SourceError(msg)
+    found = [stamp for stamp in stamps if stamp is not None]
+    if len(set(found)) < len(found):
+        msg = f"{readable_name(path)} has the same time for two images; expected different ones"
+        raise SourceError(msg)
+    return found
+
+
+def _rows(path: Path) -> list[list[str]]:
+    try:
+        text = read_regular_file(path, _MAX_BYTES).decode("utf-8-sig", "replace")
+    except OSError as error:
+        msg = f"{readable_name(path)} cannot be read: {error.strerror or error}"
+        raise SourceError(msg) from error
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+    rows = [_SEPARATOR.split(_DATE.sub(_seconds, line)) for line in lines if line]
+    if not rows:
+        msg = f"{readable_name(path)} holds no times; expected one a line, in s"
+        raise SourceError(msg)
+    return rows
+
+
+def _seconds(date: re.Match[str]) -> str:
+    """A date as a number of seconds with its digits; one that the calendar does not have stays as it is."""
+    try:
+        whole = datetime.fromisoformat(f"{date[1]} {date[2]}").replace(tzinfo=timezone.utc)
+    except ValueError:
+        return date[0]
+    return f"{int(whole.timestamp())}{date[3] or ''}"
+
+
+def _named(words: list[str], names: set[str], stems: dict[str, str]) -> tuple[str, int | None]:
+    """The image that a line names, empty for none, and its time."""
+    if len(words) < 2:
+        return "", None
+    # From behind: what looks like a name and a time both is the time where it comes first.
+    for place in reversed(range(len(words))):
+        word = words[place].replace("\\", "/").rpartition("/")[2]
+        name = word if word in names else stems.get(word, "")
+        if name:
+            numbers = [time_from_number(other) for at, other in enumerate(words) if at != place]
+            return name, next((stamp for stamp in numbers if stamp is not None), None)
+    return "", None
+
+
+def _by_position(path: Path, rows: list[list[str]], names: Sequence[str]) -> list[int | None]:
+    """Line n is for image n, or for the image of that number where there are fewer images than lines."""
+    if any(len(words) != 1 for words in rows):
+        msg = f"{readable_name(path)} names none of the images; expected a time and a name on each line, or a time only"
+        raise SourceError(msg)
+    stamps = [time_from_number(words[0]) for words in rows]
+    if None in stamps:
+        wrong = rows[stamps.index(None)][0]
+        msg = f"{readable_name(path)} has {quoted(wrong)} for a time; expected a number of seconds"
+        raise SourceError(msg)
+    if len(stamps) == len(names):
+        return stamps
+    numbers = [PurePosixPath(name).stem for name in names]
+    if all(number.isdecimal() and int(number) < len(stamps) for number in numbers):
+        return [stamps[int(number)] for number in numbers]
+    msg = (
+        f"{readable_name(path)} has {len(stamps)} times for {len(names)} images; expected one for each, in their order"
+    )
+    raise SourceError(msg)

@@ -1,0 +1,150 @@
+"""Small YAML files of other programs, read as data alone: limited in size, numbers and texts as ROS reads them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from feature_frontend.system.files import open_regular_file
+from feature_frontend.system.text import short_text
+
+__all__ = ["MAX_BYTES", "YamlTextError", "parse_yaml", "read_small_text"]
+
+MAX_BYTES = 1 << 20
+
+_PLAIN = "tag:feature_frontend:plain"
+_BOOLS = {text: True for word in ("y", "yes", "true", "on") for text in (word, word.capitalize(), word.upper())}
+_BOOLS |= {text: False for word in ("n", "no", "false", "off") for text in (word, word.capitalize(), word.upper())}
+_INTEGER = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
+_FLOAT = re.compile(r"[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|inf(?:inity)?|nan)", re.IGNORECASE)
+_MOST_DIGITS = 24  # of 64 bits, in any base
+_SPECIAL = {f"{sign}.{word}": float(sign + word) for sign in ("", "+", "-") for word in ("inf", "nan")}
+
+
+class YamlTextError(ValueError):
+    """A text is no YAML, or no text; says why in one short line."""
+
+    def __init__(self, text: str) -> None:
+        # PyYAML's reasons quote what they are about at any length.
+        super().__init__(" ".join(short_text(text).splitlines()))
+
+
+def read_small_text(path: Path) -> str:
+    """The text of a small file in UTF-8 or, where its first bytes say so, UTF-16.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file.
+        YamlTextError: It is no text, or larger than `MAX_BYTES`.
+    """
+    with open_regular_file(path) as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        msg = f"it is larger than {MAX_BYTES >> 20} MiB"
+        raise YamlTextError(msg)
+    try:
+        return data.decode("utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        msg = f"it is no text in UTF-8: byte {data[error.start]:#04x} at position {error.start}"
+        raise YamlTextError(msg) from error
+
+
+def parse_yaml(text: str, *, aliases: bool = True) -> Any:
+    """The document that a text is. Nothing in it is executed: what has a tag of its own is a mapping, list or text.
+
+    Plain texts are what `rcl_yaml_param_parser` takes them for: "1e-5" is a number, "010" is 8, "1:30" a text. Keys are
+    texts.
+
+    Args:
+        text: One document.
+        aliases: Whether `*name` may stand for what `&name` marks. ROS refuses that; and where a key stands twice with
+            mappings, it takes both. False does the same.
+
+    Raises:
+        YamlTextError: It is no YAML.
+    """
+    try:
+        return yaml.load(text, _Loader if aliases else _LoaderWithoutAliases)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f" in line {mark.line + 1}"
+        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        msg = f"it is not valid YAML: {problem}{where}"
+        raise YamlTextError(msg) from error
+    except (RecursionError, ValueError) as error:
+        msg = f"it is not valid YAML: {type(error).__name__}: {str(error)[:100]}"
+        raise YamlTextError(msg) from error
+
+
+class _Loader(yaml.SafeLoader):
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> Any:
+        if kind is yaml.ScalarNode and implicit[0]:
+            return _PLAIN
+        return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+
+
+class _LoaderWithoutAliases(_Loader):
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not supported by ROS", mark)
+        return super().compose_node(parent, index)
+
+
+def _plain(text: str) -> object:
+    if text in _BOOLS:
+        return _BOOLS[text]
+    if len(text) <= _MOST_DIGITS and _INTEGER.fullmatch(text):
+        digits = text.lstrip("+-")
+        is_octal = len(digits) > 1 and digits.isdigit() and digits[0] == "0"
+        value = int(text, 8 if is_octal else 0)
+        return value if -(2**63) <= value < 2**63 else float(value)
+    if text.lower() in _SPECIAL:
+        return _SPECIAL[text.lower()]
+    if _FLOAT.fullmatch(text):
+        number = float(text)
+        return text if number in {float("inf"), float("-inf")} and "n" not in text.lower() else number
+    return text
+
+
+def _construct_plain(loader: _Loader, node: yaml.ScalarNode) -> object:
+    return _plain(str(node.value))
+
+
+def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, object]:
+    merged: dict[str, object] = {}
+    for key_node, value_node in node.value:
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(None, None, "a key is no text", key_node.start_mark)
+        value = loader.construct_object(value_node, deep=True)
+        if isinstance(loader, _LoaderWithoutAliases):
+            _put(merged, str(key_node.value), value)
+        else:  # Mappings that are named again and again would grow without bound where they are put together.
+            merged[str(key_node.value)] = value
+    return merged
+
+
+def _put(into: dict[str, object], key: str, value: object) -> None:
+    before = into.get(key)
+    if isinstance(before, dict) and isinstance(value, dict):
+        into[key] = merged = dict(before)
+        for inner, inner_value in value.items():
+            _put(merged, inner, inner_value)
+    else:
+        into[key] = value
+
+
+def _construct_any(loader: _Loader, _: str, node: yaml.Node) -> object:
+    """What is tagged (`!!opencv-matrix`, `!!python/tuple`), without what the tag asks for."""
+    if isinstance(node, yaml.MappingNode):
+        return _construct_mapping(loader, node)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    return _plain(str(node.value))
+
+
+_Loader.add_constructor(_PLAIN, _construct_plain)
+_Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
+_Loader.add_multi_constructor("", _construct_any)

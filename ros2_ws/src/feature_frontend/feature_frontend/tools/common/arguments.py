@@ -1,0 +1,130 @@
+"""The parser of all tools, types of arguments that several of them take, and an exit status that they share.
+
+argparse turns the errors of the types into usage messages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from feature_frontend.system.files import readable_name
+from feature_frontend.system.text import printable, quoted, short_text
+
+__all__ = [
+    "INCOMPLETE",
+    "Parser",
+    "above_zero",
+    "finite",
+    "keypoints",
+    "natural",
+    "non_negative",
+    "positive",
+    "text",
+    "topic",
+    "without_ros_arguments",
+]
+
+INCOMPLETE = 3
+"""Exit status where all that is whole was read, but something is known to be lost; 2 is argparse's for wrong usage."""
+
+# More images, keypoints or steps than any machine sees; every library takes it.
+_MOST = 2**31 - 1
+_MOST_KEYPOINTS = 1_000_000
+_LEAST_SIZE, _MOST_SIZE = 1e-9, 1e9
+_TOPIC_TOKEN = r"[A-Za-z_][A-Za-z0-9_]*"
+_TOPIC = re.compile(rf"(~/|/)?{_TOPIC_TOKEN}(/{_TOPIC_TOKEN})*")
+_MOST_TOPIC_CHARACTERS = 200
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells wrong usage in two short lines; the usage of `process` alone would have sixty."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with status 2."""
+        self.exit(2, f"{self.prog}: error: {short_text(message)}\nsee: feature_frontend {self.prog} --help\n")
+
+
+def without_ros_arguments(arguments: Sequence[str]) -> list[str]:
+    """Arguments without ROS's own, which begin with "--ros-args" and end at a "--"; `ros2 run` may add them.
+
+    rclpy's own function takes no name of a file that is no UTF-8.
+    """
+    rest = list(arguments)
+    while "--ros-args" in rest:
+        start = rest.index("--ros-args")
+        end = rest.index("--", start) + 1 if "--" in rest[start:] else len(rest)
+        rest[start:end] = []
+    return rest
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 up."""
+    return _whole(text, 1)
+
+
+def natural(text: str) -> int:
+    """A whole number from 0 up."""
+    return _whole(text, 0)
+
+
+def keypoints(text: str) -> int:
+    """A budget of keypoints: more than any image has, and OpenCV makes room for as many."""
+    return _whole(text, 1, _MOST_KEYPOINTS)
+
+
+def finite(text: str) -> float:
+    """A finite number."""
+    return _number(text, "a finite number", lambda value: True)
+
+
+def non_negative(text: str) -> float:
+    """A finite number from 0 up."""
+    return _number(text, "a number from 0 up", lambda value: value >= 0)
+
+
+def above_zero(text: str) -> float:
+    """A finite number above 0."""
+    return _number(text, "a number above 0", lambda value: value > 0)
+
+
+def text(words: str) -> str:
+    """What goes into messages: UTF-8, printable, and not empty, which would be as good as not given."""
+    if not words or readable_name(words) != words or printable(words) != words:
+        msg = f"{quoted(words)} is no text that messages can hold; expected UTF-8, not empty"
+        raise argparse.ArgumentTypeError(msg)
+    return words
+
+
+def topic(name: str) -> str:
+    """The name of a ROS topic."""
+    if not _TOPIC.fullmatch(name) or len(name) > _MOST_TOPIC_CHARACTERS:
+        msg = f"{quoted(name)} is no name of a topic; expected one such as image or /camera/image_raw"
+        raise argparse.ArgumentTypeError(msg)
+    return name
+
+
+def _number(text: str, expected: str, admits: Callable[[float], bool]) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    # Beyond these, a number of seconds or Hz is no number of nanoseconds any more.
+    if not (value == 0 or _LEAST_SIZE <= abs(value) <= _MOST_SIZE) or not admits(value):
+        msg = f"{quoted(text)} is not {expected}, {_LEAST_SIZE:g} to {_MOST_SIZE:g} in size"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def _whole(text: str, minimum: int, maximum: int = _MOST) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = minimum - 1
+    if not minimum <= value <= maximum:
+        msg = f"{quoted(text)} is not a whole number from {minimum} up to {maximum}"
+        raise argparse.ArgumentTypeError(msg)
+    return value

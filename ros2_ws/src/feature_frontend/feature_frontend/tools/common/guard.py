@@ -1,0 +1,143 @@
+"""What ends a tool is told in one line, whatever it was: the one place that every tool is started through."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.system.files import print_any_name
+from feature_frontend.system.text import quoted, short_text
+from feature_frontend.tools.common.limits import LEAST_FILES
+
+__all__ = ["FAULT", "OUTPUT_CLOSED", "TRACEBACK_VARIABLE", "guarded", "open_standard_streams"]
+
+OUTPUT_CLOSED = 141
+"""Exit status where nobody reads the output any more, as in `... | head`: 128 + SIGPIPE, as of other programs."""
+
+FAULT = 70
+"""Exit status after an error that nothing here foresees: a fault of ours (EX_SOFTWARE of sysexits.h)."""
+
+TRACEBACK_VARIABLE = "FEATURE_FRONTEND_TRACEBACK"
+
+_INTERRUPTED = 130
+_PACKAGE = Path(__file__).resolve().parent.parent
+_STANDARD_STREAMS = 3
+_FILES = f"too many open files; expected a limit (`ulimit -n`) of at least {LEAST_FILES}: type ulimit -n 1024"
+_MEMORY = "memory ran out; end other programs, raise the limit (`ulimit -v`), or ask for less"
+_THREADS = "no thread can be started; raise the limits on processes and memory (`ulimit -u`, `ulimit -v`)"
+# What libraries say, in errors of no type of its own, of what this machine lacks.
+_WORDS = {
+    os.strerror(errno.EMFILE): _FILES,
+    "can't allocate memory": _MEMORY,
+    "Insufficient memory": _MEMORY,
+    os.strerror(errno.ENOMEM): _MEMORY,
+    "bad_alloc": _MEMORY,
+    "failed to map segment": _MEMORY,
+    "can't start new thread": _THREADS,
+}
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """What `run` returns, or the exit status for what it raised, which is told in one line on stderr.
+
+    SystemExit passes. With the variable `FEATURE_FRONTEND_TRACEBACK` set, tracebacks are printed besides.
+    """
+    try:
+        try:
+            return run()
+        finally:
+            # Here, not at the end of the interpreter, where a closed pipe would print words of its own.
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:
+                    stream.flush()
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _let_go_of_closed_streams():
+            return OUTPUT_CLOSED
+        if os.environ.get(TRACEBACK_VARIABLE):
+            traceback.print_exc()
+        status, words = _told(error)
+        try:
+            print(f"error: {words}", file=sys.stderr, flush=True)
+        except BrokenPipeError:
+            _let_go_of_closed_streams()
+        return status
+
+
+def open_standard_streams() -> None:
+    """Has this process's stdin, stdout and stderr go nowhere where they are closed (`>&-`), and print any name.
+
+    Else the next file that is opened would be number 1, and get what libraries print.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < _STANDARD_STREAMS:
+        pass
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 -- until the process ends
+    print_any_name()
+
+
+def _let_go_of_closed_streams() -> bool:
+    """Whether stdout or stderr is a pipe that nobody reads; it goes nowhere from now on."""
+    are_closed = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            descriptor = stream.fileno()
+        except (AttributeError, OSError):
+            continue  # something that a Python caller has put there
+        poll = select.poll()
+        poll.register(descriptor, 0)
+        if poll.poll(0):
+            are_closed = True
+            # Not to raise again where the interpreter writes what is left.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
+    return are_closed
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    """Exit status, and what to say."""
+    if isinstance(error, FeatureFrontendError):
+        return 1, str(error)
+    said = "; ".join(str(cause) for cause in _causes(error))
+    lacking = next((advice for words, advice in _WORDS.items() if words in said), None)
+    if lacking is None and isinstance(error, MemoryError):
+        lacking = _MEMORY
+    if lacking is not None:
+        return 1, lacking
+    words = " ".join(short_text(error).split())
+    if isinstance(error, OSError):
+        about = f"{quoted(os.fsdecode(error.filename))}: " if isinstance(error.filename, (str, bytes)) else ""
+        return 1, short_text(f"{about}{error.strerror or words}")
+    if type(error).__module__.partition(".")[0] == "rclpy":
+        return 1, f"ROS 2: {words}"
+    if isinstance(error, ImportError):
+        return 1, f"{words}; `feature_frontend doctor` says what is missing"
+    return FAULT, (
+        f"{type(error).__name__}: {words} ({_place(error)}). This is a fault of this program: please report it, with "
+        f"the traceback that {TRACEBACK_VARIABLE}=1 prints"
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and what it came from."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _place(error: Exception) -> str:
+    """The last line of ours on the way to the error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames[1:] if Path(frame.filename).is_relative_to(_PACKAGE)] or frames
+    return f"{Path(own[-1].filename).name}:{own[-1].lineno}"

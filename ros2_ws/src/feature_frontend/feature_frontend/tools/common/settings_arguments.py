@@ -1,0 +1,87 @@
+"""The parameters of the node as command-line options and from files, for tools that run the front-end themselves."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+
+from feature_frontend.errors import SettingsError
+from feature_frontend.image.mask_file import read_mask_file
+from feature_frontend.settings import PARAMETERS, Settings
+from feature_frontend.settings.parameter import ParameterRecord
+from feature_frontend.settings.parameter_file import read_parameter_files
+from feature_frontend.system.files import user_path
+from feature_frontend.system.text import quoted
+
+__all__ = ["add_settings_arguments", "settings_from"]
+
+_PREFIX = "parameter_"
+
+
+def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds `--params-file` and an option for each parameter."""
+    parser.add_argument(
+        "--params-file",
+        action="append",
+        default=[],
+        metavar="YAML",
+        help="parameters as the node takes them, also of several files: a path, or a file of config/ by name",
+    )
+    group = parser.add_argument_group("parameters of the front-end", "as the node's; they win over --params-file")
+    for record in PARAMETERS.values():
+        default = repr(record.default).lower() if isinstance(record.default, bool) else repr(record.default)
+        group.add_argument(
+            f"--{record.name.replace('_', '-')}",
+            dest=_PREFIX + record.name,
+            type=_reader(record),
+            metavar="|".join(record.choices) if 0 < len(record.choices) < 4 else "VALUE",
+            help=f"{record.description} (default {default})".replace("%", "%%"),
+        )
+
+
+def settings_from(options: argparse.Namespace, node: str = "/frontend") -> Settings:
+    """What the options of `add_settings_arguments` say.
+
+    Args:
+        options: The parsed arguments.
+        node: Full name of the node whose sections of the files count.
+
+    Raises:
+        SettingsError: A file cannot be read, a value has a wrong type or is out of range, or the file of `mask_path`
+            holds no mask.
+    """
+    values = read_parameter_files([_find(name) for name in options.params_file], node)
+    given = {name: getattr(options, _PREFIX + name) for name in PARAMETERS}
+    values.update({name: value for name, value in given.items() if value is not None})
+    settings = Settings.from_mapping(values)
+    if settings.mask_path:
+        read_mask_file(settings.mask_path)
+    return settings
+
+
+def _find(name: str) -> Path:
+    folders: list[Path] = []
+    with suppress(PackageNotFoundError):
+        folders.append(Path(get_package_share_directory("feature_frontend")) / "config")
+    for path in (user_path(name), *(folder / name for folder in folders)):
+        if os.path.isfile(path):
+            return path
+    shipped = sorted(path.name for folder in folders for path in folder.glob("*.yaml"))
+    msg = f"no parameter file {quoted(name)}; expected a path or one of {', '.join(shipped)}"
+    raise SettingsError(msg)
+
+
+def _reader(record: ParameterRecord) -> Callable[[str], object]:
+    def read(text: str) -> object:
+        try:
+            return record.read(text)
+        except SettingsError as error:
+            msg = f"{quoted(text)}; expected {record.expectation}"
+            raise argparse.ArgumentTypeError(msg) from error
+
+    return read

@@ -1,0 +1,1 @@
+"""`evaluate`: extractors on warped photographs, front-ends on sequences."""

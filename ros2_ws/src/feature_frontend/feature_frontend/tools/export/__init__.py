@@ -1,0 +1,1 @@
+"""`export`: features and matches of a bag or of images, for COLMAP."""

@@ -1,0 +1,174 @@
+"""Who is who over time: persistent ids for the points of a sequence, from what each frame says of the one before."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_frontend.runtime.snapshot import require
+from feature_frontend.types import Features, Matches, TrackChange, Tracks
+
+__all__ = ["ChainTracker", "Continuation", "TrackerState", "compare_tracks"]
+
+_NS_PER_S = 1e9
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """The points that are followed from an image on, (P,), seen in it or waiting to be seen again.
+
+    Attributes:
+        origins: (P,) int64, which point of the continuation before each of them is; -1 for a new one.
+        rows: (P,) int64, its row in the image's features; -1 where it is not seen.
+        quality: (P,) float32, as in `Tracks`, of those that go on and are seen.
+    """
+
+    origins: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    quality: npt.NDArray[np.float32]
+
+    @staticmethod
+    def empty() -> Continuation:
+        """No points."""
+        return Continuation(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+
+def compare_tracks(before: Tracks, now: Tracks) -> TrackChange:
+    """Compares the tracks of two images."""
+    if not len(before):
+        return TrackChange()
+    _, rows0, rows1 = np.intersect1d(before.ids, now.ids, assume_unique=True, return_indices=True)
+    moved_px = np.linalg.norm(now.keypoints[rows1] - before.keypoints[rows0], axis=1)
+    return TrackChange(
+        lost=len(before) - len(rows0),
+        survival=len(rows0) / len(before),
+        parallax_px=float(np.median(moved_px)) if len(rows0) else math.nan,
+    )
+
+
+@dataclass(frozen=True)
+class _Points:
+    """What is known of the points that are followed, (P,) rows; keypoints and stamps are those of the last sighting."""
+
+    ids: npt.NDArray[np.uint64]
+    ages: npt.NDArray[np.uint32]
+    gaps: npt.NDArray[np.uint32]
+    keypoints: npt.NDArray[np.float32]
+    stamps_ns: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TrackerState:
+    """What a `ChainTracker` remembers: the id of the next point, and the points."""
+
+    next_id: int
+    points: _Points
+
+
+def _no_points() -> _Points:
+    none = Tracks.empty()
+    return _Points(none.ids, none.ages, none.gaps, none.keypoints, np.zeros(0, np.int64))
+
+
+class ChainTracker:
+    """Gives every keypoint an id that lives as long as it is found again.
+
+    Every keypoint of a frame has a track, a new one of age 1 where it continues none, so row i of `Tracks` is row i of
+    `Features`. Ids start at 1 and are never reused, also across `reset`.
+    """
+
+    def __init__(self) -> None:
+        self._next_id = 1
+        self._points = _no_points()
+
+    def reset(self) -> None:
+        """Forgets all tracks; ids go on."""
+        self._points = _no_points()
+
+    def get_state(self) -> TrackerState:
+        """What another one needs to go on; the arrays are this one's own."""
+        return TrackerState(self._next_id, self._points)
+
+    def set_state(self, state: TrackerState) -> None:
+        """Goes on from the state of another one.
+
+        Raises:
+            SnapshotError: It is the state of none.
+        """
+        points, rows = state.points, state.points.ids.shape[:1]
+        is_whole = all(array.shape == rows for array in (points.ids, points.ages, points.gaps, points.stamps_ns))
+        is_whole = is_whole and points.keypoints.shape == (*rows, 2)
+        require(is_whole and state.next_id > 0, "as much of each point")
+        self._next_id, self._points = state.next_id, points
+
+    def update(self, features: Features, matches: Matches, stamp_ns: int) -> Tracks:
+        """Tracks of the current image, which end where its matches end.
+
+        Args:
+            features: Of the current image.
+            matches: From the previous image given to `update` to this one; empty for the first.
+            stamp_ns: The image's time in ns. Where it does not advance, velocities are zero.
+        """
+        origins = np.full(len(features), -1, np.int64)
+        quality = np.full(len(features), np.nan, np.float32)
+        rows = matches.indices1.cpu().numpy()
+        origins[rows] = matches.indices0.cpu().numpy()
+        quality[rows] = matches.similarity.cpu().numpy()
+        continuation = Continuation(origins, np.arange(len(features), dtype=np.int64), quality)
+        return self.follow(features, continuation, stamp_ns)
+
+    def follow(self, features: Features, continuation: Continuation, stamp_ns: int) -> Tracks:
+        """Tracks of the current image, where points may be missed and seen again.
+
+        Args:
+            features: Of the current image.
+            continuation: Its origins are those of the latest call; every row of the features is in it, once.
+            stamp_ns: The image's time in ns. Where it does not advance, velocities are zero.
+        """
+        before, origins, rows = self._points, continuation.origins, continuation.rows
+        keypoints = features.keypoints.detach().cpu().numpy().astype(np.float32, copy=False)
+        goes_on, is_seen = origins >= 0, rows >= 0
+        old = origins[goes_on]
+        count = len(origins)
+        points = _Points(
+            ids=np.zeros(count, np.uint64),
+            ages=is_seen.astype(np.uint32),
+            gaps=(~is_seen).astype(np.uint32),
+            keypoints=np.zeros((count, 2), np.float32),
+            stamps_ns=np.full(count, stamp_ns, np.int64),
+        )
+        points.ids[goes_on] = before.ids[old]
+        points.ids[~goes_on] = self._issue_ids(count - len(old))
+        points.ages[goes_on] += before.ages[old]
+        points.gaps[goes_on] += before.gaps[old]
+        points.keypoints[goes_on] = before.keypoints[old]
+        points.stamps_ns[goes_on] = before.stamps_ns[old]
+
+        elapsed_s = ((stamp_ns - points.stamps_ns) / _NS_PER_S).astype(np.float32)
+        velocities = np.zeros((count, 2), np.float32)
+        moves = is_seen & goes_on & (elapsed_s > 0)
+        velocities[moves] = (keypoints[rows[moves]] - points.keypoints[moves]) / elapsed_s[moves, None]
+        points.keypoints[is_seen] = keypoints[rows[is_seen]]
+        points.stamps_ns[is_seen] = stamp_ns
+        self._points = points
+
+        seen = np.flatnonzero(is_seen)
+        seen = seen[np.argsort(rows[seen])]
+        return Tracks(
+            ids=points.ids[seen],
+            ages=points.ages[seen],
+            gaps=points.gaps[seen],
+            feature_indices=rows[seen].astype(np.uint32),
+            keypoints=points.keypoints[seen],
+            velocities=velocities[seen],
+            elapsed_s=elapsed_s[seen],
+            quality=np.where(goes_on, continuation.quality, np.float32(np.nan))[seen],
+        )
+
+    def _issue_ids(self, count: int) -> npt.NDArray[np.uint64]:
+        first = self._next_id
+        self._next_id += count
+        return np.arange(first, self._next_id, dtype=np.uint64)

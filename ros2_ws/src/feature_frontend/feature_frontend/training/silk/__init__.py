@@ -1,0 +1,1 @@
+"""SiLK, trained on images alone."""

@@ -41,11 +41,13 @@ _feature_frontend_environment() {
   . "$root/ros2_ws/install/local_setup.$shell"
 
   # At the end: `play` and `record` are also the names of other programs.
-  folder=$root/ros2_ws/install/feature_frontend/lib/feature_frontend
-  case ":$PATH:" in
-    *":$folder:"*) ;;
-    *) export PATH="$PATH:$folder" ;;
-  esac
+  for folder in feature_frontend feature_frontend_lab; do
+    folder=$root/ros2_ws/install/$folder/lib/$folder
+    case ":$PATH:" in
+      *":$folder:"*) ;;
+      *) export PATH="$PATH:$folder" ;;
+    esac
+  done
 
   # FastDDS's default shared-memory segment loses most images over 0.5 MB; Fast DDS 3 (Kilted and later) reads the second name.
   : "${FASTRTPS_DEFAULT_PROFILES_FILE:=$root/config/fastdds_shared_memory.xml}"

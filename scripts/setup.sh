@@ -26,10 +26,11 @@ packages_hash=$({
 # What the built workspace depends on: of Python modules, launch files and configurations only the list matters, since colcon
 # links to the files themselves.
 package=ros2_ws/src/feature_frontend
+lab=ros2_ws/src/feature_frontend_lab
 workspace_hash=$({
   printf '%s\n' "$packages_hash"
   find ros2_ws/src/feature_frontend_msgs cmake -type f -print0 | sort -z | xargs -0 sha256sum
-  sha256sum $package/package.xml $package/setup.py $package/setup.cfg
+  sha256sum {$package,$lab}/{package.xml,setup.py,setup.cfg}
   find $package/launch $package/config -maxdepth 1 -type f | sort
 } | hash_input)
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.camera.calibration import CameraCalibration, undistorted_rays
-from feature_frontend.rendering import Camera, Scene, default_scene, default_trajectory, depth_at, render
+from feature_frontend_lab.rendering import Camera, Scene, default_scene, default_trajectory, depth_at, render
 
 __all__ = ["BASELINE_M", "StereoPair", "raw_pair", "rectified_pair"]
 

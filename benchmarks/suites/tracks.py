@@ -13,10 +13,10 @@ from benchmarks.measure import interleave, synchronizer
 from benchmarks.ratios import CONFIDENCE, median_interval
 from benchmarks.tables import TIMING_COLUMNS, timing_cells
 from benchmarks.types import Options, SuiteResult, Table, Timing
-from feature_frontend.evaluation.tracks.baselines import LucasKanadeSequence
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.settings import Settings
 from feature_frontend.types import Tracks
+from feature_frontend_lab.evaluation.tracks.baselines import LucasKanadeSequence
 
 __all__ = ["HELP", "run"]
 

@@ -92,7 +92,7 @@ def test_the_core_names_no_ros_package_no_tool_and_no_training(path: Path) -> No
         for name in _imports(path)
         if name.split(".")[0] in _ROS_PACKAGES
         or name.startswith(("feature_frontend.ros", "feature_frontend.tools"))
-        or (name.startswith("feature_frontend.training") and "training" not in path.parts)
+        or (name.startswith("feature_frontend_lab.training") and "training" not in path.parts)
     }
     assert not forbidden
 

@@ -13,7 +13,7 @@ import pytest
 
 from feature_frontend.camera.calibration import CameraCalibration, RegionOfInterest
 from feature_frontend.errors import CalibrationError, SourceError
-from feature_frontend.tools.export.colmap_database import ColmapDatabase, camera_from_calibration, guessed_camera
+from feature_frontend_lab.export.colmap_database import ColmapDatabase, camera_from_calibration, guessed_camera
 
 
 def _calibration(model: str, coefficients: tuple[float, ...], **values: Any) -> CameraCalibration:
@@ -93,7 +93,7 @@ _ON_A_FULL_DISK = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from feature_frontend.tools.export.colmap_database import ColmapDatabase, guessed_camera
+from feature_frontend_lab.export.colmap_database import ColmapDatabase, guessed_camera
 limit, path = int(sys.argv[1]), Path(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:

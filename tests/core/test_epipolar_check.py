@@ -12,7 +12,9 @@ import torch
 from feature_frontend.camera.calibration import CameraCalibration
 from feature_frontend.geometry.epipolar_check import check_frame, check_matches
 from feature_frontend.geometry.rays import RayMemory
-from feature_frontend.rendering import (
+from feature_frontend.settings import Settings
+from feature_frontend.types import Features, FrameResult, FrameState, Matches, StageTimes, Tracks
+from feature_frontend_lab.rendering import (
     Camera,
     Quad,
     Scene,
@@ -23,8 +25,6 @@ from feature_frontend.rendering import (
     render_depth,
     reproject,
 )
-from feature_frontend.settings import Settings
-from feature_frontend.types import Features, FrameResult, FrameState, Matches, StageTimes, Tracks
 
 FloatArray = npt.NDArray[np.float64]
 

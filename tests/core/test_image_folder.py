@@ -18,7 +18,7 @@ from feature_frontend.errors import SourceError
 from feature_frontend.image.image_file import encode_file
 from feature_frontend.sources import PlaybackSettings, open_source, schedule
 from feature_frontend.sources.image_folder import stamp_from_name, stamps_from_names
-from feature_frontend.tools.export.colmap_database import ColmapDatabase, guessed_camera
+from feature_frontend_lab.export.colmap_database import ColmapDatabase, guessed_camera
 from tests.image_files import encoded, with_orientation
 
 SECOND = 1_000_000_000

@@ -18,10 +18,6 @@ from torch import nn
 
 from feature_frontend import Features, load_extractor, load_matcher
 from feature_frontend.errors import MatchingError, SettingsError, WeightsError
-from feature_frontend.evaluation.homography.baselines import MethodOptions, load_methods
-from feature_frontend.evaluation.homography.benchmark import HomographyBenchmark, evaluate_methods, select_images
-from feature_frontend.evaluation.tracks.pairs import evaluate_pairs
-from feature_frontend.evaluation.tracks.sequence import SequenceOptions, open_sequence
 from feature_frontend.matchers import lightglue
 from feature_frontend.matchers.base import MatchingOptions
 from feature_frontend.matchers.lightglue import LightGlueMatcher, LightGlueNetwork, build_lightglue
@@ -30,6 +26,10 @@ from feature_frontend.models.weights import find_weights
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.settings import Settings
 from feature_frontend.types import FrameState
+from feature_frontend_lab.evaluation.homography.baselines import MethodOptions, load_methods
+from feature_frontend_lab.evaluation.homography.benchmark import HomographyBenchmark, evaluate_methods, select_images
+from feature_frontend_lab.evaluation.tracks.pairs import evaluate_pairs
+from feature_frontend_lab.evaluation.tracks.sequence import SequenceOptions, open_sequence
 from tests.core.seeded import seeded_network
 
 Uint8Array = npt.NDArray[np.uint8]

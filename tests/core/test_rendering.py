@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from feature_frontend.rendering import (
+from feature_frontend_lab.rendering import (
     Camera,
     Lamp,
     Quad,

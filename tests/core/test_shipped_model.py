@@ -13,13 +13,13 @@ import pytest
 
 from feature_frontend import load_extractor, load_matcher
 from feature_frontend.errors import WeightsError, WeightsUnavailableError
-from feature_frontend.evaluation.homography.baselines import MethodOptions, load_methods
-from feature_frontend.evaluation.homography.benchmark import HomographyBenchmark, evaluate_methods, select_images
 from feature_frontend.extractors import registry
 from feature_frontend.extractors.registry import ExtractorRecord
 from feature_frontend.models.catalog import WEIGHTS
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.settings import Settings
+from feature_frontend_lab.evaluation.homography.baselines import MethodOptions, load_methods
+from feature_frontend_lab.evaluation.homography.benchmark import HomographyBenchmark, evaluate_methods, select_images
 from tests.conftest import REPOSITORY
 
 Uint8Array = npt.NDArray[np.uint8]

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from feature_frontend.evaluation.tracks.metrics import share_alive, share_seen
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.settings import Settings
+from feature_frontend_lab.evaluation.tracks.metrics import share_alive, share_seen
 from tests.tolerances import SEQUENCE_TRACKING, TRACKING
 
 

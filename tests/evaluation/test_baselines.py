@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.evaluation.homography.baselines import (
+from feature_frontend.extractors.registry import EXTRACTORS
+from feature_frontend_lab.evaluation.homography.baselines import (
     METHODS,
     DescribedPoints,
     MethodOptions,
@@ -16,7 +17,6 @@ from feature_frontend.evaluation.homography.baselines import (
     load_methods,
     match_points,
 )
-from feature_frontend.extractors.registry import EXTRACTORS
 from tests.core.seeded import seeded_network
 
 Image = npt.NDArray[np.uint8]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from feature_frontend.tools.common.arguments import INCOMPLETE
-from feature_frontend.tools.demo.sequence import render_sequence
-from feature_frontend.tools.evaluate.command import main
+from feature_frontend_lab.demo.sequence import render_sequence
+from feature_frontend_lab.evaluation.commands.evaluate import main
 
 
 @pytest.fixture(scope="module")

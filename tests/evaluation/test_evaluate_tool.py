@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from feature_frontend.evaluation.homography.benchmark import select_images
-from feature_frontend.evaluation.reports.chart import Chart, Group, Panel, draw_chart
-from feature_frontend.tools.evaluate.command import main
+from feature_frontend_lab.evaluation.commands.evaluate import main
+from feature_frontend_lab.evaluation.homography.benchmark import select_images
+from feature_frontend_lab.evaluation.reports.chart import Chart, Group, Panel, draw_chart
 
 Image = npt.NDArray[np.uint8]
 
@@ -151,7 +151,9 @@ def test_an_output_that_cannot_be_written_is_one_line(
 ) -> None:
     (tmp_path / "file").touch()
     # Found before the run, which may take hours.
-    monkeypatch.setattr("feature_frontend.tools.evaluate.command.evaluate_methods", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr(
+        "feature_frontend_lab.evaluation.commands.evaluate.evaluate_methods", lambda *_: pytest.fail("it ran")
+    )
     arguments = ["homography", "--images", str(images), "--methods", "random", "--output", str(tmp_path / "file")]
     assert main(arguments) == 1
     _one_line(capsys, "cannot be made")

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pytest
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.evaluation.tracks.configurations import parse_configurations
-from feature_frontend.evaluation.tracks.ground_truth import read_ground_truth
-from feature_frontend.tools.demo.sequence import render_sequence
-from feature_frontend.tools.evaluate.command import main
+from feature_frontend_lab.demo.sequence import render_sequence
+from feature_frontend_lab.evaluation.commands.evaluate import main
+from feature_frontend_lab.evaluation.tracks.configurations import parse_configurations
+from feature_frontend_lab.evaluation.tracks.ground_truth import read_ground_truth
 from tests.conftest import REPOSITORY
 
 Image = npt.NDArray[np.uint8]

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.evaluation.homography.pairs import (
+from feature_frontend_lab.evaluation.homography.pairs import (
     HomographyRange,
     make_pair,
     normalize_homography,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from feature_frontend.evaluation.reports.plots import Line, Plot, draw_plots, tick_spacing
+from feature_frontend_lab.evaluation.reports.plots import Line, Plot, draw_plots, tick_spacing
 
 
 @pytest.mark.parametrize(("extent", "spacing"), [(1.0, 0.2), (4.0, 1.0), (0.37, 0.05), (250.0, 50.0), (8e-4, 2e-4)])

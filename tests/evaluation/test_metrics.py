@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.evaluation.homography.metrics import (
+from feature_frontend_lab.evaluation.homography.metrics import (
     accuracy,
     area_under_curve,
     corner_error,
@@ -18,7 +18,7 @@ from feature_frontend.evaluation.homography.metrics import (
     matching_score,
     repeatability,
 )
-from feature_frontend.evaluation.homography.pairs import HomographyRange, sample_homography, transform_points
+from feature_frontend_lab.evaluation.homography.pairs import HomographyRange, sample_homography, transform_points
 
 SIZE = (100, 200)
 IDENTITY = np.eye(3)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from feature_frontend.evaluation.reports.homography_report import markdown_table
 from feature_frontend.system.markdown import markdown_code, markdown_text
-from feature_frontend.tools.evaluate.command import main
-from feature_frontend.training.export import ModelCard, write_model
+from feature_frontend_lab.evaluation.commands.evaluate import main
+from feature_frontend_lab.evaluation.reports.homography_report import markdown_table
+from feature_frontend_lab.training.export import ModelCard, write_model
 from tests.conftest import REPOSITORY
 
 # As a folder's name: HTML, a link, a cell, a byte that is no UTF-8, and what a terminal would obey.

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import pytest
 
 from feature_frontend.errors import SettingsError, WeightsError
-from feature_frontend.evaluation.homography.baselines import MethodOptions, load_methods
-from feature_frontend.evaluation.homography.robustness import (
+from feature_frontend_lab.evaluation.commands.evaluate import main
+from feature_frontend_lab.evaluation.homography.baselines import MethodOptions, load_methods
+from feature_frontend_lab.evaluation.homography.robustness import (
     ANGLES_DEG,
     OCTAVES,
     Curve,
@@ -23,8 +24,7 @@ from feature_frontend.evaluation.homography.robustness import (
     scaled_pair,
     turned_pair,
 )
-from feature_frontend.evaluation.reports.robustness_report import robustness_picture
-from feature_frontend.tools.evaluate.command import main
+from feature_frontend_lab.evaluation.reports.robustness_report import robustness_picture
 
 Image = npt.NDArray[np.uint8]
 

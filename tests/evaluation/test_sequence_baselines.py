@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from feature_frontend.evaluation.tracks.baselines import LucasKanadeSequence, OrbSequence, SequenceFrontend
-from feature_frontend.evaluation.tracks.metrics import pairs_at, share_alive
+from feature_frontend_lab.evaluation.tracks.baselines import LucasKanadeSequence, OrbSequence, SequenceFrontend
+from feature_frontend_lab.evaluation.tracks.metrics import pairs_at, share_alive
 
 Image = npt.NDArray[np.uint8]
 STEP_PX = np.array([6, 3])

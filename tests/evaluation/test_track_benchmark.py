@@ -9,19 +9,19 @@ import numpy.typing as npt
 import pytest
 
 from feature_frontend.camera.calibration import CameraCalibration
-from feature_frontend.evaluation.reports.track_plots import length_shares
-from feature_frontend.evaluation.tracks.baselines import Detections
-from feature_frontend.evaluation.tracks.benchmark import (
+from feature_frontend.types import Tracks
+from feature_frontend_lab.evaluation.reports.track_plots import length_shares
+from feature_frontend_lab.evaluation.tracks.baselines import Detections
+from feature_frontend_lab.evaluation.tracks.benchmark import (
     coverage,
     measure,
     parallax_over_life,
     refound,
     track_lengths,
 )
-from feature_frontend.evaluation.tracks.recording import TrackRecording
-from feature_frontend.evaluation.tracks.trajectory import align, chain_poses
-from feature_frontend.rendering import default_trajectory, invert_pose
-from feature_frontend.types import Tracks
+from feature_frontend_lab.evaluation.tracks.recording import TrackRecording
+from feature_frontend_lab.evaluation.tracks.trajectory import align, chain_poses
+from feature_frontend_lab.rendering import default_trajectory, invert_pose
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -10,7 +10,8 @@ import torch
 
 from feature_frontend.api import load_matcher
 from feature_frontend.camera.calibration import CameraCalibration
-from feature_frontend.evaluation.tracks.metrics import (
+from feature_frontend.types import Features, Tracks
+from feature_frontend_lab.evaluation.tracks.metrics import (
     epipolar_precision,
     matches_at,
     pairs_at,
@@ -19,7 +20,6 @@ from feature_frontend.evaluation.tracks.metrics import (
     share_seen,
     undistorted_px,
 )
-from feature_frontend.types import Features, Tracks
 
 
 def _tracks(ids: list[int], points: list[tuple[float, float]] | None = None, ages: list[int] | None = None) -> Tracks:

@@ -18,7 +18,7 @@ import pytest
 
 from examples.visual_odometry.compare import Comparison, align, compare, draw
 from examples.visual_odometry.odometry import Options, View, VisualOdometry
-from feature_frontend.rendering import (
+from feature_frontend_lab.rendering import (
     Camera,
     Scene,
     default_scene,

@@ -20,10 +20,10 @@ import pytest
 pytest.importorskip("rosbags", reason="needs rosbags")
 
 from feature_frontend.errors import DemoError
-from feature_frontend.tools.demo import main
-from feature_frontend.tools.demo.output import Output
-from feature_frontend.tools.demo.processes import ProcessGroup, ros_environment
-from feature_frontend.tools.demo.recording import read_recording
+from feature_frontend_lab.demo import main
+from feature_frontend_lab.demo.output import Output
+from feature_frontend_lab.demo.processes import ProcessGroup, ros_environment
+from feature_frontend_lab.demo.recording import read_recording
 
 HAS_ROS = all(importlib.util.find_spec(name) for name in ("rclpy", "feature_frontend_msgs"))
 needs_ros = pytest.mark.skipif(not HAS_ROS, reason="needs ROS 2 and the built feature_frontend_msgs")

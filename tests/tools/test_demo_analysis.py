@@ -16,9 +16,8 @@ pytest.importorskip("rosbags", reason="needs rosbags")
 from feature_frontend.camera.calibration import CameraCalibration
 from feature_frontend.camera.calibration_file import read_calibration_file
 from feature_frontend.errors import DemoError
-from feature_frontend.rendering import render_depth, reproject
-from feature_frontend.tools.demo.analysis import Distribution, summarize
-from feature_frontend.tools.demo.recording import (
+from feature_frontend_lab.demo.analysis import Distribution, summarize
+from feature_frontend_lab.demo.recording import (
     STAGES,
     FeaturesRecord,
     MatchesRecord,
@@ -26,8 +25,9 @@ from feature_frontend.tools.demo.recording import (
     StatusRecord,
     TracksRecord,
 )
-from feature_frontend.tools.demo.report import as_json, as_sentence, as_text, problems
-from feature_frontend.tools.demo.sequence import RenderedSequence, render_sequence
+from feature_frontend_lab.demo.report import as_json, as_sentence, as_text, problems
+from feature_frontend_lab.demo.sequence import RenderedSequence, render_sequence
+from feature_frontend_lab.rendering import render_depth, reproject
 
 FRAMES = 3
 

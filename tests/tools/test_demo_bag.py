@@ -13,8 +13,8 @@ pytest.importorskip("rosbags", reason="needs rosbags")
 
 from feature_frontend.errors import SourceError
 from feature_frontend.tools.common.bag_writer import BagWriter, typestore_with
-from feature_frontend.tools.demo.pictures import draw_pictures
-from feature_frontend.tools.demo.recording import Recording, read_images, read_recording
+from feature_frontend_lab.demo.pictures import draw_pictures
+from feature_frontend_lab.demo.recording import Recording, read_images, read_recording
 
 MESSAGES = Path(__file__).resolve().parents[2] / "ros2_ws" / "src" / "feature_frontend_msgs"
 

@@ -12,11 +12,11 @@ import pytest
 pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 pytest.importorskip("feature_frontend_msgs.msg", reason="needs feature_frontend_msgs, built by make setup")
 
-from feature_frontend.tools.demo.recording import read_recording
-from feature_frontend.tools.evaluate.command import main as evaluate
-from feature_frontend.tools.export import command as export
-from feature_frontend.tools.export.recorded_features import read_features
 from feature_frontend.tools.process import main as process
+from feature_frontend_lab.demo.recording import read_recording
+from feature_frontend_lab.evaluation.commands.evaluate import main as evaluate
+from feature_frontend_lab.export import command as export
+from feature_frontend_lab.export.recorded_features import read_features
 from tests.conftest import REPOSITORY
 from tests.tools.offline import messages
 

@@ -19,8 +19,8 @@ from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.settings import Settings
 from feature_frontend.sources import open_source
-from feature_frontend.tools.demo.sequence import CAMERA_FILE, RenderedSequence, render_sequence
-from feature_frontend.tools.export.command import main
+from feature_frontend_lab.demo.sequence import CAMERA_FILE, RenderedSequence, render_sequence
+from feature_frontend_lab.export.command import main
 
 _COUNT = 10
 _MAX_IMAGES = 2147483647

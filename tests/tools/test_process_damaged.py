@@ -23,8 +23,8 @@ from rosbags.rosbag2 import StoragePlugin
 
 from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.tools.common.arguments import INCOMPLETE
-from feature_frontend.tools.export.command import main as export
 from feature_frontend.tools.process import main, run
+from feature_frontend_lab.export.command import main as export
 from tests.tools.offline import OPTIONS, SECOND, TYPES, header, image, messages, moving, write_bag
 
 Photographs = list[npt.NDArray[np.uint8]]

@@ -188,7 +188,7 @@ def _exploits(marker: Path) -> list[bytes]:
     as_text = pickle.dumps(f"touch {marker}", 4)[11:-1]
     return [
         _dotted("feature_frontend.tools.process.jobs", "subprocess.Popen", as_list),
-        _dotted("feature_frontend.training.export", "subprocess.check_call", as_list),
+        _dotted("feature_frontend_lab.training.export", "subprocess.check_call", as_list),
         _dotted("feature_frontend.tools.process.run", "json.codecs.sys.modules", as_text),
         _dotted("os", "system", as_text),
         _dotted("builtins", "exec", pickle.dumps(f"open({str(marker)!r}, 'w')", 4)[11:-1]),

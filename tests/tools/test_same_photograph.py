@@ -19,8 +19,8 @@ pytest.importorskip("rosbags", reason="needs rosbags")
 
 from rosbags.rosbag2 import StoragePlugin
 
-from feature_frontend.tools.export.recorded_features import FeaturesRecord, read_features
 from feature_frontend.tools.process import main
+from feature_frontend_lab.export.recorded_features import FeaturesRecord, read_features
 from tests.conftest import REPOSITORY
 from tests.image_files import encoded, tiff, with_orientation
 from tests.tools.offline import STORE, header, image, write_bag

@@ -69,7 +69,7 @@ def _text(index: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyDisk]:
-    with faulty_disk(tmp_path_factory.mktemp("disk"), __name__, "feature_frontend.tools.train") as found:
+    with faulty_disk(tmp_path_factory.mktemp("disk"), __name__, "feature_frontend_lab.training.command") as found:
         yield found
 
 
@@ -177,7 +177,9 @@ def test_a_run_of_train_goes_on_or_says_why_not(disk: FaultyDisk, tmp_path: Path
 
     def run(folder: Path, *options: object, kind: int = NONE, call: int = 0, bit: int = 0) -> Ended:
         arguments = (*small, folder, *options)
-        return disk.run("feature_frontend.tools.train:main", *arguments, folder=folder, kind=kind, call=call, bit=bit)
+        return disk.run(
+            "feature_frontend_lab.training.command:main", *arguments, folder=folder, kind=kind, call=call, bit=bit
+        )
 
     assert run(tmp_path / "begun", "--steps", 1).code == 0
     shutil.copytree(tmp_path / "begun", tmp_path / "whole")

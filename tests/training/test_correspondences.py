@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from feature_frontend.evaluation.homography.pairs import HomographyRange, sample_homography
-from feature_frontend.training.silk.correspondences import find_correspondences
+from feature_frontend_lab.evaluation.homography.pairs import HomographyRange, sample_homography
+from feature_frontend_lab.training.silk.correspondences import find_correspondences
 
 _SIDE = 23
 _BORDER = 3

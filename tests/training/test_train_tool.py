@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 
 from feature_frontend.api import load_extractor
 from feature_frontend.sources import open_source
-from feature_frontend.tools import train
-from feature_frontend.training.curves import draw_curves
-from feature_frontend.training.log import read_log
+from feature_frontend_lab.training import command as train
+from feature_frontend_lab.training.curves import draw_curves
+from feature_frontend_lab.training.log import read_log
 from tests.conftest import REPOSITORY
 from tests.core.test_media_bag import image, write_bag
 from tests.training.aliked.scene import write_tum_sequence
@@ -164,7 +164,14 @@ def test_a_run_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.slow
 def test_ctrl_c_saves_a_checkpoint_that_resumes(tmp_path: Path) -> None:
     shutil.copytree(_PHOTOGRAPHS, tmp_path / "images")
-    command = [sys.executable, "-m", "feature_frontend.tools.train", *_SMALL, "--output", str(tmp_path / "run")]
+    command = [
+        sys.executable,
+        "-m",
+        "feature_frontend_lab.training.command",
+        *_SMALL,
+        "--output",
+        str(tmp_path / "run"),
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     log = tmp_path / "run" / "log.jsonl"

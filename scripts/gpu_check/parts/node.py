@@ -129,8 +129,8 @@ def _added_by_ros(context: Context) -> Outcome:
 
 def _every_frame(name: str, context: Context) -> Outcome:
     _need_ros()
-    from feature_frontend.tools.demo.recording import read_recording
-    from feature_frontend.tools.demo.run import PlayOptions, Session
+    from feature_frontend_lab.demo.recording import read_recording
+    from feature_frontend_lab.demo.run import PlayOptions, Session
 
     folder = context.shared / "data" / name
     if not folder.is_dir():

@@ -21,9 +21,9 @@ from pathlib import Path
 import cv2
 
 from benchmarks.images import REPOSITORY
-from feature_frontend.rendering import Camera, RenderedFrame, Scene, default_scene, default_trajectory, render
-from feature_frontend.rendering.camera import FloatArray
-from feature_frontend.rendering.tum_sequence import write_tum_sequence
+from feature_frontend_lab.rendering import Camera, RenderedFrame, Scene, default_scene, default_trajectory, render
+from feature_frontend_lab.rendering.camera import FloatArray
+from feature_frontend_lab.rendering.tum_sequence import write_tum_sequence
 from scripts.gpu_check.shared_memory import shared_memory_bytes
 from scripts.gpu_check.step import Context, LeftOutError, Outcome, Step
 

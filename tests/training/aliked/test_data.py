@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from feature_frontend.errors import SettingsError, SourceError
-from feature_frontend.rendering import reproject
-from feature_frontend.training.aliked.megadepth import read_megadepth
-from feature_frontend.training.aliked.object_arrays import load_npz
-from feature_frontend.training.aliked.pairs import AlikedPair, AlikedPairs
-from feature_frontend.training.aliked.settings import AlikedSettings
-from feature_frontend.training.aliked.tum_rgbd import TumSequence, read_tum_sequence
-from feature_frontend.training.aliked.warps import HomographyWarp, PerspectiveWarp
-from feature_frontend.training.images import ColorImages, images_in_folder
+from feature_frontend_lab.rendering import reproject
+from feature_frontend_lab.training.aliked.megadepth import read_megadepth
+from feature_frontend_lab.training.aliked.object_arrays import load_npz
+from feature_frontend_lab.training.aliked.pairs import AlikedPair, AlikedPairs
+from feature_frontend_lab.training.aliked.settings import AlikedSettings
+from feature_frontend_lab.training.aliked.tum_rgbd import TumSequence, read_tum_sequence
+from feature_frontend_lab.training.aliked.warps import HomographyWarp, PerspectiveWarp
+from feature_frontend_lab.training.images import ColorImages, images_in_folder
 from tests.conftest import REPOSITORY
 from tests.training.aliked.scene import CAMERA, frames, poses, write_tum_sequence
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from feature_frontend.training.aliked.dense_nre import dense_nre_loss
-from feature_frontend.training.aliked.losses import (
+from feature_frontend_lab.training.aliked.dense_nre import dense_nre_loss
+from feature_frontend_lab.training.aliked.losses import (
     find_partners,
     matching_success,
     peak_loss,

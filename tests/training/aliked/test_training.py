@@ -12,15 +12,15 @@ import torch
 from torch.utils.data import DataLoader
 
 from feature_frontend.extractors.registry import EXTRACTORS
-from feature_frontend.training.aliked.pairs import AlikedPair, AlikedPairs
-from feature_frontend.training.aliked.recipe import AlikedRecipe
-from feature_frontend.training.aliked.settings import AlikedSettings
-from feature_frontend.training.aliked.tum_rgbd import read_tum_sequence
-from feature_frontend.training.checkpoint import load_checkpoint, save_checkpoint
-from feature_frontend.training.distributed import Processes
-from feature_frontend.training.images import ColorImages, images_in_folder
-from feature_frontend.training.settings import TrainingSettings
-from feature_frontend.training.trainer import Trainer
+from feature_frontend_lab.training.aliked.pairs import AlikedPair, AlikedPairs
+from feature_frontend_lab.training.aliked.recipe import AlikedRecipe
+from feature_frontend_lab.training.aliked.settings import AlikedSettings
+from feature_frontend_lab.training.aliked.tum_rgbd import read_tum_sequence
+from feature_frontend_lab.training.checkpoint import load_checkpoint, save_checkpoint
+from feature_frontend_lab.training.distributed import Processes
+from feature_frontend_lab.training.images import ColorImages, images_in_folder
+from feature_frontend_lab.training.settings import TrainingSettings
+from feature_frontend_lab.training.trainer import Trainer
 from tests.conftest import REPOSITORY
 from tests.training.aliked.scene import write_tum_sequence
 from tests.training.torchrun import check_equal_weights_in_two_processes
@@ -156,11 +156,11 @@ _TWO_PROCESSES = """
 import sys
 from pathlib import Path
 import torch
-from feature_frontend.training.aliked.pairs import AlikedPairs
-from feature_frontend.training.aliked.settings import AlikedSettings
-from feature_frontend.training.distributed import processes
-from feature_frontend.training.images import ColorImages, images_in_folder
-from feature_frontend.training.trainer import Trainer
+from feature_frontend_lab.training.aliked.pairs import AlikedPairs
+from feature_frontend_lab.training.aliked.settings import AlikedSettings
+from feature_frontend_lab.training.distributed import processes
+from feature_frontend_lab.training.images import ColorImages, images_in_folder
+from feature_frontend_lab.training.trainer import Trainer
 torch.set_num_threads(1)
 with processes("cpu") as group:
     settings = AlikedSettings(map_side=96, batch_size=1, accumulate=2, detected_keypoints=40, random_keypoints=40)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from feature_frontend.rendering import reproject
-from feature_frontend.training.aliked.posed import cut_posed_views, posed_view
-from feature_frontend.training.aliked.warps import HomographyWarp, PerspectiveWarp, PosedView, depth_at, overlap
+from feature_frontend_lab.rendering import reproject
+from feature_frontend_lab.training.aliked.posed import cut_posed_views, posed_view
+from feature_frontend_lab.training.aliked.warps import HomographyWarp, PerspectiveWarp, PosedView, depth_at, overlap
 from tests.training.aliked.scene import CAMERA, frames, photograph, poses
 
 _TOLERANCE = 0.02

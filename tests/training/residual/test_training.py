@@ -14,14 +14,14 @@ from torch.nn import functional
 from feature_frontend import load_extractor
 from feature_frontend.errors import SettingsError
 from feature_frontend.extractors.base import NetworkFeatures
-from feature_frontend.tools.train import main
-from feature_frontend.training.distributed import Processes
-from feature_frontend.training.images import ColorImages, images_in_folder
-from feature_frontend.training.residual.loss import triplet_loss
-from feature_frontend.training.residual.pairs import ResidualPair, ResidualPairs, find_positives, warp_keypoints
-from feature_frontend.training.residual.recipe import ResidualRecipe
-from feature_frontend.training.residual.settings import ResidualSettings
-from feature_frontend.training.trainer import Trainer
+from feature_frontend_lab.training.command import main
+from feature_frontend_lab.training.distributed import Processes
+from feature_frontend_lab.training.images import ColorImages, images_in_folder
+from feature_frontend_lab.training.residual.loss import triplet_loss
+from feature_frontend_lab.training.residual.pairs import ResidualPair, ResidualPairs, find_positives, warp_keypoints
+from feature_frontend_lab.training.residual.recipe import ResidualRecipe
+from feature_frontend_lab.training.residual.settings import ResidualSettings
+from feature_frontend_lab.training.trainer import Trainer
 from tests.conftest import REPOSITORY
 
 _PHOTOGRAPHS = REPOSITORY / "tests" / "data" / "tum_fr2_desk"

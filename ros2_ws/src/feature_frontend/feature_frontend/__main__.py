@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from feature_frontend.errors import FeatureFrontendError
@@ -19,17 +20,18 @@ TOOLS = {
     "play": ("feature_frontend.tools.play", "publish a folder, video, bag or webcam as ROS 2 images"),
     "record": ("feature_frontend.tools.record", "record the node's topics into a rosbag2"),
     "process": ("feature_frontend.tools.process", "process bags, videos and folders offline, into rosbag2 bags"),
-    "demo": ("feature_frontend.tools.demo", "play a sequence through the node, report and draw what came out"),
-    "evaluate": (
-        "feature_frontend.tools.evaluate.command",
-        "measure extractors on warped photographs, and tracks on sequences",
-    ),
-    "export": ("feature_frontend.tools.export.command", "write features and matches of a bag or of images for COLMAP"),
     "vins": ("feature_frontend.ros.adapters.vins", "republish tracks as VINS-Fusion's feature topic"),
-    "train": ("feature_frontend.tools.train", "train SiLK on images, videos or bags of your own"),
     "weights": ("feature_frontend.tools.weights", "list, fetch and verify the published weights"),
     "doctor": ("feature_frontend.tools.doctor", "check machine, installation and topics, and say what to do"),
     "parameters": ("feature_frontend.tools.parameters", "print the node's parameters as a table or as YAML"),
+}
+# Of the package feature_frontend_lab, which registers them, as any package can, by entry points of this group.
+_GROUP = "feature_frontend.tools"
+LAB_TOOLS = {
+    "demo": "play a sequence through the node, report and draw what came out",
+    "evaluate": "measure extractors on warped photographs, and tracks on sequences",
+    "export": "write features and matches of a bag or of images for COLMAP",
+    "train": "train a network on images, videos or bags of your own",
 }
 
 _INTERRUPTED = 128 + signal.SIGINT
@@ -39,7 +41,11 @@ _WITH_ROS = ("frontend", "play", "record", "demo", "vins")
 
 def usage() -> str:
     """The list of tools, one a line."""
-    rows = "\n".join(f"  {name:<12}{what}" for name, (_, what) in TOOLS.items())
+    known = {name: what for name, (_, what) in TOOLS.items()} | {
+        name: f"{what} (feature_frontend_lab)" for name, what in LAB_TOOLS.items()
+    }
+    others = {name: f"of {module.partition('.')[0]}" for name, module in _registered().items() if name not in known}
+    rows = "\n".join(f"  {name:<12}{what}" for name, what in (known | others).items())
     return f"usage: feature_frontend TOOL [arguments]\n\ntools:\n{rows}\n\n`feature_frontend TOOL --help` says more."
 
 
@@ -53,8 +59,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         return guarded(lambda: _run(list(argv), is_process=False))
     open_standard_streams()
     name = Path(sys.argv[0]).name
-    arguments = [name, *sys.argv[1:]] if name in TOOLS else sys.argv[1:]
+    arguments = [name, *sys.argv[1:]] if name in TOOLS or name in LAB_TOOLS else sys.argv[1:]
     return guarded(lambda: _run(arguments, is_process=True))
+
+
+def _registered() -> dict[str, str]:
+    """The tools that other packages register: their modules by name."""
+    return {point.name: point.module for point in entry_points(group=_GROUP)}
+
+
+def _module_of(name: str) -> str:
+    """The module of a tool; empty where no tool has that name.
+
+    Raises:
+        FeatureFrontendError: The tool's package is not installed.
+    """
+    if name in TOOLS:
+        return TOOLS[name][0]
+    registered = _registered()
+    if name in registered:
+        return registered[name]
+    if name in LAB_TOOLS:
+        msg = (
+            f"{name!r} is a tool of the package feature_frontend_lab, which is not installed: build it beside this one "
+            "(colcon build), or type `pip install` and the path of ros2_ws/src/feature_frontend_lab"
+        )
+        raise FeatureFrontendError(msg)
+    return ""
 
 
 def _check_argument(argument: str) -> None:
@@ -77,8 +108,10 @@ def _run(arguments: Sequence[str], *, is_process: bool) -> int:
         print(usage())
         return 0 if arguments else 2
     name, *rest = arguments
-    if name not in TOOLS:
-        print(f"error: no tool is called {name!r}; expected one of {', '.join(TOOLS)}", file=sys.stderr)
+    module_name = _module_of(name)
+    if not module_name:
+        names = dict.fromkeys([*TOOLS, *LAB_TOOLS, *_registered()])
+        print(f"error: no tool is called {quoted(name)}; expected one of {', '.join(names)}", file=sys.stderr)
         return 2
     for argument in rest:
         _check_argument(argument)
@@ -86,7 +119,7 @@ def _run(arguments: Sequence[str], *, is_process: bool) -> int:
         require(address_space_problem())
     if name in _WITH_ROS:
         require(files_problem())
-    module = importlib.import_module(TOOLS[name][0])
+    module = importlib.import_module(module_name)
     if not is_process:
         return int(module.main(rest))
     # The process's own arguments: a tool that is a whole process may do what it must not do to a caller's.
@@ -94,7 +127,7 @@ def _run(arguments: Sequence[str], *, is_process: bool) -> int:
     try:
         # Ctrl-C ends imports, which take seconds, without a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        module = importlib.import_module(TOOLS[name][0])
+        module = importlib.import_module(module_name)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         return int(module.main())
     except KeyboardInterrupt:

@@ -26,7 +26,7 @@ FAULT = 70
 TRACEBACK_VARIABLE = "FEATURE_FRONTEND_TRACEBACK"
 
 _INTERRUPTED = 130
-_PACKAGE = Path(__file__).resolve().parent.parent
+_PACKAGES = {"feature_frontend", "feature_frontend_lab"}
 _STANDARD_STREAMS = 3
 _FILES = f"too many open files; expected a limit (`ulimit -n`) of at least {LEAST_FILES}: type ulimit -n 1024"
 _MEMORY = "memory ran out; end other programs, raise the limit (`ulimit -v`), or ask for less"
@@ -139,5 +139,5 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _place(error: Exception) -> str:
     """The last line of ours on the way to the error."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames[1:] if Path(frame.filename).is_relative_to(_PACKAGE)] or frames
+    own = [frame for frame in frames[1:] if _PACKAGES & set(Path(frame.filename).parts)] or frames
     return f"{Path(own[-1].filename).name}:{own[-1].lineno}"

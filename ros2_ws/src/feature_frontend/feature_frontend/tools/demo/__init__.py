@@ -1,5 +1,0 @@
-"""`demo`: plays a sequence through the node as real ROS 2 processes, then reports and draws what was recorded."""
-
-from feature_frontend.tools.demo.command import main
-
-__all__ = ["main"]

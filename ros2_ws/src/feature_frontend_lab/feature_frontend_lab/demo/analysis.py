@@ -1,0 +1,176 @@
+"""From a recording to figures: how much was found, how much of it is right, and how long it took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_frontend.camera.calibration import CameraCalibration, normalize_points
+from feature_frontend.geometry import relative_pose
+from feature_frontend_lab.demo.recording import STAGES, MatchesRecord, Recording
+from feature_frontend_lab.demo.sequence import RenderedSequence
+
+__all__ = ["INLIER_PX", "RANSAC_PX", "Distribution", "PoseErrors", "Summary", "summarize"]
+
+FloatArray = npt.NDArray[np.float64]
+
+INLIER_PX = 2.0
+RANSAC_PX = 1.0
+NO_POSE_DEG = 180.0
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """How a number varies over frames, pairs or tracks; all NaN where there are none."""
+
+    count: int
+    median: float
+    p95: float
+    mean: float
+    minimum: float
+    maximum: float
+
+    @staticmethod
+    def of(values: Sequence[float] | npt.NDArray[np.floating]) -> Distribution:
+        """The distribution of `values`; those that are NaN do not count."""
+        array = np.asarray(values, np.float64)
+        array = array[~np.isnan(array)]
+        if not len(array):
+            return Distribution(0, *[float("nan")] * 5)
+        return Distribution(
+            count=len(array),
+            median=float(np.median(array)),
+            p95=float(np.percentile(array, 95)),
+            mean=float(array.mean()),
+            minimum=float(array.min()),
+            maximum=float(array.max()),
+        )
+
+
+@dataclass(frozen=True)
+class PoseErrors:
+    """Motion between consecutive frames, estimated from the matches alone, against the known one.
+
+    Attributes:
+        rotation_deg: Angle of the rotation that is left; 180 for a pair without an estimate.
+        translation_deg: Angle between the directions of translation; 180 for a pair without an estimate.
+        pairs_without_pose: Number of pairs from whose matches no motion could be estimated.
+    """
+
+    rotation_deg: Distribution
+    translation_deg: Distribution
+    pairs_without_pose: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came out of a run.
+
+    Attributes:
+        frames: Number of images that the recorder received.
+        features_messages: Number of `Features` messages.
+        matches_messages: Number of `Matches` messages.
+        states: Number of frames by state.
+        reasons: The distinct reasons that the status messages gave.
+        extractor: Name and hash of the extractor.
+        keypoints: Keypoints a frame.
+        matches: Matches a pair.
+        inlier_ratio: Share of a pair's matches that are right, in [0, 1].
+        inlier_method: How it was told which are right.
+        pose: Errors of the motion; None without known poses.
+        track_length: Frames in which a track was seen, over all tracks.
+        track_age: Age in frames of the tracks that are alive, over all frames.
+        milliseconds: By stage, over the frames that were processed.
+    """
+
+    frames: int
+    features_messages: int
+    matches_messages: int
+    states: dict[str, int]
+    reasons: tuple[str, ...]
+    extractor: str
+    keypoints: Distribution
+    matches: Distribution
+    inlier_ratio: Distribution
+    inlier_method: str
+    pose: PoseErrors | None
+    track_length: Distribution
+    track_age: Distribution
+    milliseconds: dict[str, Distribution]
+
+
+def summarize(recording: Recording, sequence: RenderedSequence | None) -> Summary:
+    """The figures of a recording, against the geometry of the rendered `sequence` where there is one."""
+    states = [status.state for status in recording.status]
+    reasons = dict.fromkeys(status.reason for status in recording.status if status.reason)
+    extractors = dict.fromkeys(record.extractor for record in recording.features)
+    lengths: dict[int, int] = {}
+    for tracks in recording.tracks:
+        lengths.update(zip(tracks.ids.tolist(), tracks.ages.tolist(), strict=True))
+    ages = [record.ages for record in recording.tracks]
+    processed = [status.milliseconds for status in recording.status if status.is_processed]
+    return Summary(
+        frames=recording.image_count,
+        features_messages=len(recording.features),
+        matches_messages=len(recording.matches),
+        states={state: states.count(state) for state in dict.fromkeys(states)},
+        reasons=tuple(reasons),
+        extractor=", ".join(extractors),
+        keypoints=Distribution.of([len(record.keypoints) for record in recording.features]),
+        matches=Distribution.of([len(record.keypoints0) for record in recording.matches]),
+        inlier_ratio=Distribution.of(
+            [_inlier_ratio(record, recording.camera, sequence) for record in recording.matches]
+        ),
+        inlier_method=_inlier_method(recording.camera, sequence),
+        pose=None if sequence is None else _pose_errors(recording, sequence),
+        track_length=Distribution.of(list(lengths.values())),
+        track_age=Distribution.of(np.concatenate(ages) if ages else []),
+        milliseconds={stage: Distribution.of([ms[stage] for ms in processed]) for stage in STAGES},
+    )
+
+
+def _inlier_method(camera: CameraCalibration | None, sequence: RenderedSequence | None) -> str:
+    if sequence is not None:
+        return f"within {INLIER_PX:g} px of the known geometry"
+    model = "fundamental matrix" if camera is None else "essential matrix"
+    return f"of the {model}, RANSAC {RANSAC_PX:g} px"
+
+
+def _inlier_ratio(record: MatchesRecord, camera: CameraCalibration | None, sequence: RenderedSequence | None) -> float:
+    """NaN for a pair without matches."""
+    if not len(record.keypoints0):
+        return float("nan")
+    if sequence is not None:
+        residuals = sequence.residuals_px(record.stamp0_ns, record.stamp1_ns, record.keypoints0, record.keypoints1)
+        return float((residuals <= INLIER_PX).mean())
+    if camera is None:
+        return float(relative_pose.epipolar_inliers(record.keypoints0, record.keypoints1, RANSAC_PX).mean())
+    pose = _estimate(record, camera)
+    return 0.0 if pose is None else float(pose.inliers.mean())
+
+
+def _pose_errors(recording: Recording, sequence: RenderedSequence) -> PoseErrors:
+    rotations, translations, missing = [], [], 0
+    for record in recording.matches:
+        pose = None if recording.camera is None else _estimate(record, recording.camera)
+        if pose is None:
+            missing += 1
+            rotations.append(NO_POSE_DEG)
+            translations.append(NO_POSE_DEG)
+            continue
+        motion = sequence.motion(record.stamp0_ns, record.stamp1_ns)
+        rotations.append(relative_pose.rotation_error_deg(pose.rotation, motion[:3, :3]))
+        translations.append(relative_pose.translation_error_deg(pose.translation, motion[:3, 3]))
+    return PoseErrors(Distribution.of(rotations), Distribution.of(translations), missing)
+
+
+def _estimate(record: MatchesRecord, camera: CameraCalibration) -> relative_pose.RelativePose | None:
+    matrix = np.array(camera.camera_matrix, np.float64).reshape(3, 3)
+    undistorted = [
+        normalize_points(camera, points) @ matrix[:2, :2].T + matrix[:2, 2]
+        for points in (record.keypoints0, record.keypoints1)
+    ]
+    return relative_pose.relative_pose(*undistorted, matrix, RANSAC_PX)

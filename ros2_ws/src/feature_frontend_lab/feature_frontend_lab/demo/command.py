@@ -1,0 +1,184 @@
+"""The command line of the demo, and the order of things."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from feature_frontend.camera.calibration_file import read_calibration_file
+from feature_frontend.errors import DemoError, FeatureFrontendError
+from feature_frontend.settings import PARAMETERS
+from feature_frontend.sources import SourceOptions, open_source
+from feature_frontend.sources.webcam import is_webcam
+from feature_frontend.system.files import print_any_name
+from feature_frontend.system.interrupts import interruptible
+from feature_frontend.tools.common.arguments import Parser, positive
+from feature_frontend_lab.demo.analysis import Summary, summarize
+from feature_frontend_lab.demo.output import Output
+from feature_frontend_lab.demo.pictures import draw_pictures
+from feature_frontend_lab.demo.recording import Recording, read_recording
+from feature_frontend_lab.demo.report import as_json, as_sentence, as_text, problems
+from feature_frontend_lab.demo.run import PlayOptions, Session
+from feature_frontend_lab.demo.sequence import CAMERA_FILE, RenderedSequence, render_sequence
+
+__all__ = ["main"]
+
+DEFAULT_FRAMES = 60
+INTERRUPTED = 130
+REQUIRED_MODULES = ("rclpy", "feature_frontend_msgs", "rosbags")
+_DESCRIPTION = "Plays a sequence through the node as real ROS 2 processes, then reports and draws what was recorded."
+_EPILOG = """\
+Without --source the demo renders its own sequence, whose geometry and poses are known, and measures against them. With
+--source it plays your own images, video or bag, and tells by the epipolar geometry which matches agree.
+
+Leaves in the output folder: tracks.png, tracks.mp4, bag/ (rosbag2 of all topics), summary.txt, summary.json, logs/."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the tool; 1 where something failed or a figure is not as it must be, told in one line."""
+    print_any_name()
+    options = _parser().parse_args(list(sys.argv[1:] if argv is None else argv))
+    try:
+        with interruptible():
+            return _demo(options)
+    except FeatureFrontendError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; all processes are stopped", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="demo", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--output", type=Path, default=Path("demo_output"), metavar="FOLDER", help="default demo_output")
+    add(
+        "--source",
+        metavar="PATH",
+        help="a folder of images, a video or a bag of yours instead of the rendered sequence",
+    )
+    add("--camera-info", type=Path, metavar="YAML", help="calibration of --source, where there is one")
+    add("--topic", metavar="NAME", help="image topic of a bag that has several")
+    add("--frames", type=positive, metavar="N", help=f"play N frames (default: {DEFAULT_FRAMES} rendered ones, or all)")
+    for name in ("extractor", "device", "max_num_keypoints"):
+        record = PARAMETERS[name]
+        add(
+            f"--{name.replace('_', '-')}",
+            type=type(record.default),
+            default=record.default,
+            choices=record.choices or None,
+            metavar=None if record.choices else "VALUE",
+            help=f"{record.description} (default {record.default})",
+        )
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> int:
+    _require_ros()
+    expected = _check(options)
+    output = Output(options.output)
+    parameters = {name: getattr(options, name) for name in ("extractor", "device", "max_num_keypoints")}
+    # Reliable and without dropping: the demo is to show every frame, not to keep up with a camera.
+    parameters |= {"queue_policy": "every_frame", "image_qos": "reliable", "output_depth": 0}
+    # Compiling takes longer than the demo.
+    parameters["compile"] = "false"
+    sequence: RenderedSequence | None = None
+    with Session(output.bag, output.logs, parameters) as session:
+        if options.source is None:
+            sequence = _render(output, session, expected or DEFAULT_FRAMES)
+            play = PlayOptions(str(sequence.folder), sequence.folder / CAMERA_FILE, None, None)
+        else:
+            play = PlayOptions(options.source, options.camera_info, options.frames, options.topic)
+        node, rate_hz = _play(session, play, expected)
+    recording = read_recording(output.bag)
+    summary = summarize(recording, sequence)
+    context = {
+        "sequence": "rendered hall, known geometry" if sequence is not None else str(options.source),
+        "node": node or summary.extractor,
+        "speed": f"{rate_hz:.1f} frames/s, one at a time, recording included",
+    }
+    _draw(output, recording, summary)
+    output.summary_json.write_text(as_json(summary, context), encoding="utf-8")
+    output.summary_text.write_text(as_text(summary, context), encoding="utf-8")
+    print(f"\n{as_text(summary, context)}")
+    print(f"left in {output.folder}: tracks.png, tracks.mp4, bag/, summary.txt, summary.json", flush=True)
+    found = problems(summary, expected if sequence is not None else None)
+    if found:
+        raise DemoError("; ".join(found))
+    return 0
+
+
+def _require_ros() -> None:
+    missing = [name for name in REQUIRED_MODULES if importlib.util.find_spec(name) is None]
+    if missing:
+        msg = f"the Python modules {', '.join(missing)} are not found; type `make setup`, then `source env.sh`"
+        raise DemoError(msg)
+
+
+def _check(options: argparse.Namespace) -> int | None:
+    """Tells what cannot work before anything is started; returns how many frames to expect, None if unknown."""
+    if options.source is None:
+        for name in ("camera_info", "topic"):
+            if getattr(options, name) is not None:
+                msg = f"--{name.replace('_', '-')} {getattr(options, name)} belongs to a --source; none was given"
+                raise DemoError(msg)
+        return int(options.frames or DEFAULT_FRAMES)
+    if options.camera_info is not None:
+        read_calibration_file(options.camera_info)
+    if is_webcam(options.source):
+        # Not opened here: a camera serves one program at a time, and that is the player.
+        if options.frames is None:
+            msg = f"--source {options.source} has no end; say how many images to take with --frames N"
+            raise DemoError(msg)
+        return int(options.frames)
+    count = open_source(options.source, SourceOptions(topic=options.topic)).frame_count
+    return options.frames if count is None else min(count, options.frames or count)
+
+
+def _render(output: Output, session: Session, count: int) -> RenderedSequence:
+    with _progress(f"rendering {count} frames", count) as bar:
+
+        def on_image() -> None:
+            bar.update()
+            session.check()
+
+        return render_sequence(output.sequence, count, on_image=on_image)
+
+
+def _play(session: Session, options: PlayOptions, expected: int | None) -> tuple[str, float]:
+    """What the node said of itself, and the frames a second that went through it."""
+    counts: list[tuple[float, int]] = []
+    with _progress("playing through the node", expected) as bar:
+
+        def on_status(count: int) -> None:
+            bar.update(count - (counts[-1][1] if counts else 0))
+            counts.append((time.monotonic(), count))
+
+        node = session.play(options, on_status)
+    took_s = counts[-1][0] - counts[0][0] if counts else 0.0
+    return node, (counts[-1][1] - counts[0][1]) / took_s if took_s else float("nan")
+
+
+def _draw(output: Output, recording: Recording, summary: Summary) -> None:
+    heading = f"Feature Frontend: {summary.extractor.partition('@')[0]} tracks", as_sentence(summary)
+    with _progress("drawing", summary.frames) as bar:
+        draw_pictures(output.bag, recording, output.strip, output.video, heading, on_frame=bar.update)
+
+
+@contextmanager
+def _progress(what: str, total: int | None) -> Iterator[tqdm]:
+    """A progress bar on a terminal, a line at the end elsewhere."""
+    started_s = time.monotonic()
+    with tqdm(total=total, desc=what, unit=" frames", disable=None, leave=False, file=sys.stderr) as bar:
+        yield bar
+    print(f"{what}: {time.monotonic() - started_s:.1f} s", file=sys.stderr, flush=True)

@@ -1,0 +1,141 @@
+"""The recording to look at: a strip of annotated frames and a video of the tracks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from feature_frontend.errors import DemoError
+from feature_frontend.image.drawing import TrackTrails, draw_caption, draw_tracks, picture_strip
+from feature_frontend.image.image_file import encode_file
+from feature_frontend.system.files import path_for_c_library
+from feature_frontend_lab.demo.recording import Recording, TracksRecord, read_images
+
+__all__ = ["draw_pictures"]
+
+Image = npt.NDArray[np.uint8]
+
+STRIP_PICTURES = 6
+STRIP_WIDTH_PX = 1920
+# Three pictures side by side, two where they are wide.
+WIDE = 2.0
+VIDEO_WIDTH_PX = 960
+CAPTION_UNIT_PX = 480
+TRAIL_FRAMES = 8
+OLDEST_FRAMES = 30
+# What a player can show: slower and faster sequences are shown at the nearest of these.
+MIN_VIDEO_HZ, MAX_VIDEO_HZ = 2.0, 60.0
+
+
+def draw_pictures(
+    bag: Path,
+    recording: Recording,
+    strip: Path,
+    video: Path,
+    heading: tuple[str, str],
+    on_frame: Callable[[], None] = lambda: None,
+) -> None:
+    """Draws every recorded image with its tracks into a video, and some of them into a strip.
+
+    Args:
+        bag: The bag.
+        recording: What is in it.
+        strip: The picture to write (.png).
+        video: The video to write (.mp4).
+        heading: Title and subtitle of the strip.
+        on_frame: Called after each image.
+
+    Raises:
+        SourceError: The bag cannot be read.
+        DemoError: There are no images in it, or a file cannot be written.
+    """
+    tracks = {record.stamp_ns: record for record in recording.tracks}
+    matches = {record.stamp1_ns: len(record.keypoints1) for record in recording.matches}
+    trails = TrackTrails(TRAIL_FRAMES)
+    # The first frames have no history to show yet.
+    chosen = {int(share * (recording.image_count - 1)) for share in np.linspace(0.2, 1, STRIP_PICTURES)}
+    pictures: list[Image] = []
+    with _Video(video, _rate_hz(recording)) as writer:
+        for number, (stamp_ns, image) in enumerate(read_images(bag)):
+            record = tracks.get(stamp_ns, _no_tracks(stamp_ns))
+            of_frame = _Annotation(image, record, trails.update(record.ids, record.keypoints))
+            caption = f"frame {number}   {len(record.ids)} keypoints   {matches.get(stamp_ns, 0)} matches"
+            writer.write(of_frame.draw(VIDEO_WIDTH_PX, caption))
+            if number in chosen:
+                columns = 2 if image.shape[1] > WIDE * image.shape[0] else 3
+                pictures.append(of_frame.draw(STRIP_WIDTH_PX // columns, caption))
+            on_frame()
+    if not pictures:
+        msg = f"the bag {bag} holds no images; expected at least 1"
+        raise DemoError(msg)
+    # A source may change its size; the strip has room for one.
+    same = [picture for picture in pictures if picture.shape == pictures[0].shape]
+    drawn = picture_strip(same, *heading, OLDEST_FRAMES, STRIP_WIDTH_PX // same[0].shape[1])
+    try:
+        encode_file(strip, drawn)
+    except OSError as error:
+        msg = f"the picture {strip} cannot be written: {error.strerror or error}"
+        raise DemoError(msg) from error
+
+
+def _no_tracks(stamp_ns: int) -> TracksRecord:
+    return TracksRecord(stamp_ns, np.zeros(0, np.uint64), np.zeros(0, np.uint32), np.zeros((0, 2), np.float32))
+
+
+def _rate_hz(recording: Recording) -> float:
+    """The rate of the sequence itself, whatever the speed at which it was played."""
+    stamps = [status.stamp_ns for status in recording.status]
+    steps = [(later - earlier) / 1e9 for earlier, later in itertools.pairwise(stamps) if later > earlier]
+    return float(np.clip(1 / np.median(steps), MIN_VIDEO_HZ, MAX_VIDEO_HZ)) if steps else 10.0
+
+
+@dataclass(frozen=True)
+class _Annotation:
+    """An image with the trails (L, 2) of its tracks."""
+
+    image: Image
+    tracks: TracksRecord
+    trails: list[npt.NDArray[np.floating]]
+
+    def draw(self, width_px: int, caption: str) -> Image:
+        scale = width_px / self.image.shape[1]
+        drawn = draw_tracks(self.image, self.trails, self.tracks.ages, OLDEST_FRAMES, scale)
+        return draw_caption(drawn, caption, max(min(width_px, drawn.shape[0]) / CAPTION_UNIT_PX, 1.0))
+
+
+class _Video:
+    """An MP4 file that takes the size of its first picture."""
+
+    def __init__(self, path: Path, rate_hz: float) -> None:
+        self._path = path
+        self._rate_hz = rate_hz
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+
+    def write(self, picture: Image) -> None:
+        if self._writer is None:
+            # Encoders want even numbers.
+            self._size = (picture.shape[1] // 2 * 2, picture.shape[0] // 2 * 2)
+            with path_for_c_library(self._path) as path:
+                self._writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), self._rate_hz, self._size)
+            if not self._writer.isOpened():
+                msg = f"the video {self._path} cannot be written: this OpenCV has no MPEG-4 encoder, or no permission"
+                raise DemoError(msg)
+        width, height = self._size
+        fitted = picture[:height, :width]
+        if fitted.shape[:2] != (height, width):
+            fitted = np.asarray(cv2.resize(picture, self._size), np.uint8)
+        self._writer.write(cv2.cvtColor(fitted, cv2.COLOR_RGB2BGR))
+
+    def __enter__(self) -> _Video:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.release()

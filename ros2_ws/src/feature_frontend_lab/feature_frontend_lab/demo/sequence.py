@@ -1,0 +1,158 @@
+"""The rendered sequence: a folder of images as a camera would leave it, and what is known about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from feature_frontend.errors import DemoError
+from feature_frontend.geometry import relative_pose
+from feature_frontend.image.image_file import encode_file
+from feature_frontend_lab.rendering import (
+    Camera,
+    Scene,
+    default_scene,
+    default_trajectory,
+    render,
+    render_depth,
+    reproject,
+)
+
+__all__ = ["CAMERA_FILE", "POSES_FILE", "RATE_HZ", "RenderedSequence", "render_sequence"]
+
+FloatArray = npt.NDArray[np.float64]
+
+RATE_HZ = 10
+FIRST_STAMP_S = 1_700_000_000
+CAMERA_FILE = "camera.yaml"
+POSES_FILE = "poses.txt"
+HEIGHT_PX, WIDTH_PX = 480, 640
+FIELD_OF_VIEW_DEG = 70.0
+# A keypoint on a silhouette belongs to the nearer surface, also where its centre falls on the pixel beside it.
+SILHOUETTE_KERNEL = np.ones((3, 3), np.uint8)
+
+
+@dataclass(frozen=True)
+class RenderedSequence:
+    """Images on disk with the geometry behind them.
+
+    Attributes:
+        folder: Where the images, `CAMERA_FILE` and `POSES_FILE` are.
+        scene: What was rendered.
+        camera: The camera it was rendered with.
+        poses: By stamp in ns, the camera-to-world matrix (4, 4) of the image.
+    """
+
+    folder: Path
+    scene: Scene
+    camera: Camera
+    poses: dict[int, FloatArray]
+
+    def motion(self, stamp0_ns: int, stamp1_ns: int) -> FloatArray:
+        """The motion (4, 4) from the camera's frame at one image to that at the other.
+
+        Raises:
+            DemoError: No image has such a stamp.
+        """
+        return relative_pose.relative_motion(self._pose(stamp0_ns), self._pose(stamp1_ns))
+
+    def residuals_px(
+        self,
+        stamp0_ns: int,
+        stamp1_ns: int,
+        keypoints0: npt.NDArray[np.float32],
+        keypoints1: npt.NDArray[np.float32],
+    ) -> FloatArray:
+        """(M,) px: how far each match ends from where the geometry puts it; infinite where it puts it nowhere.
+
+        Raises:
+            DemoError: No image has such a stamp.
+        """
+        pose0, pose1 = self._pose(stamp0_ns), self._pose(stamp1_ns)
+        depth = render_depth(self.scene, self.camera, pose0)
+        nearer = np.asarray(cv2.erode(depth, SILHOUETTE_KERNEL), np.float32)
+        distances = [
+            np.linalg.norm(reproject(keypoints0, surface, pose0, pose1, self.camera).points - keypoints1, axis=1)
+            for surface in (depth, nearer)
+        ]
+        return np.nan_to_num(np.fmin(*distances), nan=np.inf)
+
+    def _pose(self, stamp_ns: int) -> FloatArray:
+        if stamp_ns not in self.poses:
+            msg = (
+                f"a message carries the stamp {stamp_ns} ns, which no rendered image has; expected one of {POSES_FILE}"
+            )
+            raise DemoError(msg)
+        return self.poses[stamp_ns]
+
+
+@lru_cache(maxsize=1)
+def _scene(seed: int) -> Scene:
+    return default_scene(seed)
+
+
+def render_sequence(
+    folder: Path, count: int, seed: int = 0, on_image: Callable[[], None] = lambda: None
+) -> RenderedSequence:
+    """Renders the default flight into a new folder.
+
+    Args:
+        folder: Must not exist.
+        count: Number of images.
+        seed: Of the scene's textures.
+        on_image: Called after each image.
+
+    Raises:
+        DemoError: An image cannot be written.
+    """
+    folder.mkdir(parents=True)
+    camera = Camera.with_field_of_view(FIELD_OF_VIEW_DEG, HEIGHT_PX, WIDTH_PX)
+    scene = _scene(seed)
+    poses: dict[int, FloatArray] = {}
+    for number, pose in enumerate(default_trajectory(count)):
+        nanoseconds = number * (1_000_000_000 // RATE_HZ)
+        stamp_ns = FIRST_STAMP_S * 1_000_000_000 + nanoseconds
+        path = folder / f"{stamp_ns // 1_000_000_000}.{stamp_ns % 1_000_000_000:09d}.png"
+        try:
+            encode_file(path, render(scene, camera, pose).image, cv2.IMWRITE_PNG_COMPRESSION, 2)
+        except OSError as error:
+            msg = f"the image {path} cannot be written: {error.strerror or error}"
+            raise DemoError(msg) from error
+        poses[stamp_ns] = pose
+        on_image()
+    (folder / CAMERA_FILE).write_text(_calibration_yaml(camera), encoding="utf-8")
+    (folder / POSES_FILE).write_text(_poses_text(poses), encoding="utf-8")
+    return RenderedSequence(folder, scene, camera, poses)
+
+
+def _calibration_yaml(camera: Camera) -> str:
+    """The calibration as ROS's `camera_calibration` writes it."""
+
+    def row(matrix: FloatArray) -> str:
+        return ", ".join(repr(float(value)) for value in matrix.ravel())
+
+    projection = np.column_stack([camera.matrix, np.zeros(3)])
+    return (
+        f"image_width: {camera.width}\n"
+        f"image_height: {camera.height}\n"
+        "camera_name: rendered\n"
+        f"camera_matrix: {{rows: 3, cols: 3, data: [{row(camera.matrix)}]}}\n"
+        "distortion_model: plumb_bob\n"
+        "distortion_coefficients: {rows: 1, cols: 5, data: [0.0, 0.0, 0.0, 0.0, 0.0]}\n"
+        f"rectification_matrix: {{rows: 3, cols: 3, data: [{row(np.eye(3))}]}}\n"
+        f"projection_matrix: {{rows: 3, cols: 4, data: [{row(projection)}]}}\n"
+    )
+
+
+def _poses_text(poses: dict[int, FloatArray]) -> str:
+    lines = ["# stamp (s) and camera-to-world matrix, 3x4 row by row (m); camera: x right, y down, z forward"]
+    for stamp_ns, pose in poses.items():
+        values = " ".join(f"{value:.9g}" for value in pose[:3].ravel())
+        lines.append(f"{stamp_ns // 1_000_000_000}.{stamp_ns % 1_000_000_000:09d} {values}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,124 @@
+"""Options and the progress bar that the tools share which measure methods on photographs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from feature_frontend.errors import SettingsError
+from feature_frontend.system.text import quoted
+from feature_frontend.tools.common.arguments import INCOMPLETE, natural, positive
+from feature_frontend_lab.evaluation.homography.baselines import (
+    LIGHTGLUE,
+    METHODS,
+    MULTI_SCALE,
+    MethodOptions,
+    MethodProtocol,
+    load_methods,
+)
+from feature_frontend_lab.evaluation.tracks.sequence import EvaluationSequence
+
+__all__ = ["add_image_arguments", "add_method_arguments", "methods_of", "pairs_progress", "tell_missing"]
+
+# The least that a network takes; and images of twice a camera's size, which take seconds each.
+_LEAST_SIDE, _MOST_SIDE = 32, 8192
+
+
+def add_image_arguments(command: argparse.ArgumentParser, count: int, short_side: int, seed: int) -> None:
+    """Which photographs are taken, with these defaults."""
+    command.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photographs")
+    command.add_argument("--count", type=positive, default=count, help="most images (default: %(default)s)")
+    command.add_argument("--seed", type=natural, default=seed, help="of all that is random (default: %(default)s)")
+    command.add_argument(
+        "--short-side",
+        type=_short_side,
+        default=short_side,
+        metavar="PX",
+        help="to which the images are resized, 0: not (default: %(default)s)",
+    )
+
+
+def add_method_arguments(command: argparse.ArgumentParser, methods: Sequence[str]) -> None:
+    """What is measured, by default `methods`, and where the report goes."""
+    command.add_argument(
+        "--methods",
+        nargs="+",
+        default=list(methods),
+        metavar="NAME",
+        help=f"some of {', '.join(METHODS)}; an extractor's NAME{MULTI_SCALE} has multi_scale on, an ALIKED's "
+        f"NAME{LIGHTGLUE} is matched by LightGlue; NAME@LABEL is the same once more, with other weights "
+        f"(default: {' '.join(methods)})",
+    )
+    command.add_argument(
+        "--weights",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=PATH",
+        help="weights of a network, instead of the published ones",
+    )
+    command.add_argument(
+        "--weights-dir", default="", metavar="DIR", help="where published weights are looked for first"
+    )
+    command.add_argument("--device", default="auto", help="where networks run (default: %(default)s)")
+    command.add_argument(
+        "--output",
+        type=Path,
+        default=Path("evaluation_output"),
+        metavar="DIR",
+        help="folder for the report (default: %(default)s)",
+    )
+
+
+def methods_of(arguments: argparse.Namespace) -> Mapping[str, MethodProtocol]:
+    """The methods that were asked for.
+
+    Raises:
+        FeatureFrontendError: One cannot be had.
+    """
+    options = MethodOptions(seed=arguments.seed, device=arguments.device, weights_dir=arguments.weights_dir)
+    return load_methods(arguments.methods, options, _weights(arguments.weights))
+
+
+@contextmanager
+def pairs_progress(total: int) -> Iterator[Callable[[str], None]]:
+    """A bar over so many pairs; what to call after each, with the name of its method."""
+    with tqdm(total=total, desc="pairs", unit=" pairs", disable=None, leave=False, file=sys.stderr) as progress:
+
+        def advance(method: str) -> None:
+            progress.set_postfix_str(method, refresh=False)
+            progress.update()
+
+        yield advance
+
+
+def tell_missing(sequences: Iterable[EvaluationSequence]) -> int:
+    """Says what is lost of the images of sequences; the exit status for it."""
+    missing = [f"{sequence.name}: {sentence}" for sequence in sequences for sentence in sequence.missing]
+    for sentence in missing:
+        print(f"incomplete: {sentence}", file=sys.stderr)
+    return INCOMPLETE if missing else 0
+
+
+def _short_side(text: str) -> int:
+    value = natural(text)
+    if value and not _LEAST_SIDE <= value <= _MOST_SIDE:
+        msg = f"{quoted(text)} is neither 0 nor a number of pixels from {_LEAST_SIDE} to {_MOST_SIDE}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def _weights(entries: Sequence[str]) -> dict[str, str]:
+    weights = {}
+    for entry in entries:
+        name, separator, path = entry.partition("=")
+        if not (name and separator and path):
+            msg = f"--weights is {entry!r}; expected NAME=PATH, as in silk-vggnp-mu=model.safetensors"
+            raise SettingsError(msg)
+        weights[name] = path
+    return weights

@@ -1,0 +1,216 @@
+"""`evaluate tracks`: front-ends on sequences, by themselves, without a back-end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from feature_frontend.errors import SettingsError
+from feature_frontend.image.intensity import IntensityRange
+from feature_frontend.settings import Settings
+from feature_frontend.settings.parameter_file import read_parameter_files
+from feature_frontend.sources.image_folder import IMAGE_SUFFIXES, ImageFolderSource, is_image_folder
+from feature_frontend.system.markdown import markdown_text
+from feature_frontend.tools.common.arguments import natural, positive
+from feature_frontend_lab.evaluation.commands.arguments import tell_missing
+from feature_frontend_lab.evaluation.reports.homography_report import make_report_folder, markdown_table
+from feature_frontend_lab.evaluation.reports.track_report import tables_of, write_track_report
+from feature_frontend_lab.evaluation.tracks.benchmark import SequenceReport, TrackResult, measure
+from feature_frontend_lab.evaluation.tracks.configurations import (
+    BASELINES,
+    TRACKERS,
+    Configuration,
+    parse_assignment,
+    parse_configurations,
+)
+from feature_frontend_lab.evaluation.tracks.recording import (
+    FRAMES_BEFORE_UNRELATED,
+    TrackRecording,
+    record_sequence,
+    share_seen_in_unrelated,
+)
+from feature_frontend_lab.evaluation.tracks.sequence import EvaluationSequence, SequenceOptions, open_sequence
+
+__all__ = ["add_tracks"]
+
+_DEFAULT_COMPARE = ",".join([*TRACKERS, *BASELINES])
+
+
+def add_tracks(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the subcommand."""
+    command = commands.add_parser(
+        "tracks",
+        help="how long tracks live and how true they are, on sequences",
+        description="Front-ends on the same images (docs/evaluation.md). Writes tracks.html, tracks.md, tracks.json, "
+        "a PNG and trajectories in TUM's format. Takes camera.yaml, times.txt and the poses in groundtruth.txt (TUM) "
+        "or poses.txt (KITTI) from the folder of the images.",
+    )
+    add = command.add_argument
+    add("sources", nargs="+", metavar="SOURCE", help="folder of images, rosbag2 or video")
+    add(
+        "--compare",
+        action="append",
+        metavar="NAME,...",
+        help=f"configurations with commas between them: {', '.join([*TRACKERS, *BASELINES])}, KEY=VALUE, a parameter "
+        "file (.yaml), or several of these joined by +, as in chain+extractor=silk-vggnp-mu "
+        f"(default: {_DEFAULT_COMPARE})",
+    )
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of all configurations; repeatable")
+    add(
+        "--params-file",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="YAML",
+        help="parameters of all configurations; repeatable, later files win",
+    )
+    add("--weights-dir", default="", metavar="DIR", help="where published weights are looked for first")
+    add("--device", default="auto", help="where networks run (default: %(default)s)")
+    add(
+        "--unrelated",
+        type=Path,
+        metavar="IMAGE",
+        help="also put it in place of the middle frame: who claims to see it?",
+    )
+    add("--topic", metavar="NAME", help="image topic of a bag that has several")
+    add("--start", type=natural, default=0, metavar="N", help="leave out the first N images")
+    add("--count", type=positive, metavar="N", help="take N images (default: all)")
+    add("--camera-info", type=Path, metavar="YAML", help="calibration (default: the bag's, or camera.yaml)")
+    add("--ground-truth", type=Path, metavar="FILE", help="poses (default: groundtruth.txt or poses.txt)")
+    add(
+        "--output",
+        type=Path,
+        default=Path("evaluation_output"),
+        metavar="DIR",
+        help="folder for the report (default: %(default)s)",
+    )
+    command.set_defaults(run=_tracks)
+
+
+def _tracks(arguments: argparse.Namespace) -> int:
+    configurations = parse_configurations(arguments.compare or [_DEFAULT_COMPARE], _common_parameters(arguments))
+    sequences = _sequences(arguments, Settings.from_mapping(_common_parameters(arguments)).intensity)
+    unrelated = None if arguments.unrelated is None else _image(arguments.unrelated)
+    make_report_folder(arguments.output)
+    reports = []
+    for name, sequence in sequences.items():
+        report = _run(name, sequence, configurations, unrelated)
+        reports.append(report)
+        print(f"## {markdown_text(name)}\n\n{report.description}\n")
+        for table in tables_of(report):
+            print(f"{markdown_text(table.heading)}:\n\n{markdown_table(table.header, table.rows)}\n", flush=True)
+    options = {
+        "compare": [configuration.name for configuration in configurations],
+        "set": arguments.set,
+        "params_file": [str(path) for path in arguments.params_file],
+        "unrelated": None if arguments.unrelated is None else str(arguments.unrelated),
+        "start": arguments.start,
+        "count": arguments.count,
+    }
+    for path in write_track_report(arguments.output, reports, options):
+        print(path)
+    return tell_missing(sequences.values())
+
+
+def _common_parameters(arguments: argparse.Namespace) -> Mapping[str, object]:
+    # Compiled code takes over at a moment that depends on the machine, and rounds differently.
+    parameters: dict[str, object] = {
+        "compile": False,
+        "device": arguments.device,
+        "weights_dir": arguments.weights_dir,
+    }
+    parameters |= read_parameter_files(arguments.params_file)
+    return parameters | dict(map(parse_assignment, arguments.set))
+
+
+def _sequences(arguments: argparse.Namespace, intensity: IntensityRange) -> dict[str, EvaluationSequence]:
+    """By names that differ."""
+    given = [name for name in ("camera_info", "ground_truth") if getattr(arguments, name) is not None]
+    if given and len(arguments.sources) > 1:
+        option = f"--{given[0].replace('_', '-')}"
+        msg = f"{option} is given for {len(arguments.sources)} sources; expected one, or the files beside the images"
+        raise SettingsError(msg)
+    options = SequenceOptions(
+        topic=arguments.topic,
+        start=arguments.start,
+        count=arguments.count,
+        intensity=intensity,
+        camera_info=arguments.camera_info,
+        ground_truth=arguments.ground_truth,
+    )
+    sequences: dict[str, EvaluationSequence] = {}
+    for location in arguments.sources:
+        sequence = open_sequence(location, options)
+        taken = sequence.name in sequences
+        sequences[f"{sequence.name} ({len(sequences) + 1})" if taken else sequence.name] = sequence
+    return sequences
+
+
+def _run(
+    name: str,
+    sequence: EvaluationSequence,
+    configurations: Sequence[Configuration],
+    unrelated: npt.NDArray[np.uint8] | None,
+) -> SequenceReport:
+    results: list[TrackResult] = []
+    total = _frames_to_run(sequence, unrelated is not None)
+    total = None if total is None else total * len(configurations)
+    with tqdm(total=total, desc=name, unit=" frames", disable=None, leave=False, file=sys.stderr) as progress:
+        for configuration in configurations:
+            progress.set_postfix_str(configuration.name)
+            recording = _recorded(configuration, sequence, progress)
+            seen = None if unrelated is None else _seen(configuration, sequence, recording, unrelated, progress)
+            results.append(measure(configuration.name, recording, seen))
+    return SequenceReport(name, _description(recording), recording.stamps_ns, recording.poses, results)
+
+
+def _frames_to_run(sequence: EvaluationSequence, with_unrelated: bool) -> int | None:
+    """Frames that a configuration sees; None where the source does not know how many it has."""
+    if sequence.source.frame_count is None:
+        return None
+    count = max(sequence.source.frame_count - sequence.options.start, 0)
+    count = min(count, sequence.options.count or count)
+    return count + (min(count // 2, FRAMES_BEFORE_UNRELATED) + 1 if with_unrelated else 0)
+
+
+def _recorded(configuration: Configuration, sequence: EvaluationSequence, progress: tqdm[None]) -> TrackRecording:
+    frontend = configuration.make()
+    try:
+        return record_sequence(frontend, sequence, progress.update)
+    finally:
+        frontend.close()
+
+
+def _seen(
+    configuration: Configuration,
+    sequence: EvaluationSequence,
+    recording: TrackRecording,
+    unrelated: npt.NDArray[np.uint8],
+    progress: tqdm[None],
+) -> float:
+    frontend = configuration.make()
+    try:
+        count = len(recording.tracks)
+        return share_seen_in_unrelated(frontend, sequence, count, unrelated, progress.update)
+    finally:
+        frontend.close()
+
+
+def _description(recording: TrackRecording) -> str:
+    camera = "no calibration" if recording.camera is None else "calibrated"
+    known = sum(pose is not None for pose in recording.poses)
+    truth = f"poses of {known} known" if known else "no ground truth"
+    return f"{len(recording.tracks)} images of {recording.width}x{recording.height} px, {camera}, {truth}"
+
+
+def _image(path: Path) -> npt.NDArray[np.uint8]:
+    if path.is_dir() or not is_image_folder(path):
+        msg = f"--unrelated is {path}, which is no image file; expected one ({' '.join(IMAGE_SUFFIXES)})"
+        raise SettingsError(msg)
+    return next(ImageFolderSource(path).frames()).image

@@ -1,0 +1,213 @@
+"""Results as a Markdown table, as JSON, and as a chart."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from feature_frontend.errors import SourceError
+from feature_frontend.system.markdown import markdown_text
+from feature_frontend_lab.evaluation.homography.benchmark import THRESHOLDS_PX, HomographyBenchmark, MethodResult
+from feature_frontend_lab.evaluation.reports.chart import Chart, Group, Panel, draw_chart
+
+__all__ = [
+    "homography_chart",
+    "homography_json",
+    "homography_table",
+    "json_value",
+    "make_report_folder",
+    "markdown_table",
+    "timing_table",
+    "write_homography_report",
+]
+
+_TIMING_FIELDS = ("seconds_per_image", "seconds_per_match")
+_LIMITS = [f"{threshold:g}" for threshold in THRESHOLDS_PX]
+_COLUMNS = [
+    "method",
+    "points",
+    "matches",
+    *(f"Rep@{limit}" for limit in _LIMITS),
+    *(f"MMA@{limit}" for limit in _LIMITS),
+    *(f"MS@{limit}" for limit in _LIMITS),
+    *(f"HA@{limit}" for limit in _LIMITS),
+    *(f"AUC@{limit}" for limit in _LIMITS),
+    "corner error px",
+]
+
+
+def homography_table(results: Sequence[MethodResult]) -> str:
+    """One Markdown table for each budget and ratio threshold, one row a method, in the order of the run."""
+    parts = []
+    for conditions, rows in _groups(results).items():
+        parts.append(f"At most {conditions}:\n\n{markdown_table(_COLUMNS, [_table_row(row) for row in rows])}")
+    return "\n\n".join(parts)
+
+
+def timing_table(results: Sequence[MethodResult]) -> str:
+    """Medians of this run on this machine, ms: to plan the next run, not to compare methods by."""
+    rows = {
+        (result.method, result.budget): [
+            _milliseconds(result.seconds_per_image),
+            _milliseconds(result.seconds_per_match),
+        ]
+        for result in results
+    }
+    cells = [[method, str(budget), *times] for (method, budget), times in rows.items()]
+    return markdown_table(["method", "keypoints", "ms an image", "ms a matching"], cells)
+
+
+def homography_json(results: Sequence[MethodResult], benchmark: HomographyBenchmark, images: Sequence[Path]) -> str:
+    """Everything as JSON: "benchmark", "images", "results", and apart from these "timing", which no two runs share."""
+    measured = [
+        {name: json_value(value) for name, value in asdict(result).items() if name not in _TIMING_FIELDS}
+        for result in results
+    ]
+    timing = [
+        {"method": result.method, "budget": result.budget, **{name: getattr(result, name) for name in _TIMING_FIELDS}}
+        for result in results
+    ]
+    document = {
+        "benchmark": {**asdict(benchmark), "thresholds_px": THRESHOLDS_PX},
+        "versions": {"opencv": cv2.__version__, "numpy": np.__version__},
+        "images": [path.name for path in images],
+        "results": measured,
+        "timing": timing,
+    }
+    return json.dumps(document, indent=1, allow_nan=False)
+
+
+def homography_chart(results: Sequence[MethodResult], benchmark: HomographyBenchmark, image_count: int) -> Chart:
+    """Four panels for each budget and ratio threshold: repeatability, MMA, homography accuracy and AUC."""
+    titles = {
+        "repeatability": "Repeatability",
+        "matching_accuracy": "Matching accuracy (MMA)",
+        "homography_accuracy": "Homography accuracy",
+        "homography_auc": "Homography AUC",
+    }
+    groups = []
+    for conditions, rows in _groups(results).items():
+        panels = [Panel(title, tuple(getattr(row, name) for row in rows)) for name, title in titles.items()]
+        groups.append(Group(f"at most {conditions}", tuple(row.method for row in rows), tuple(panels)))
+    pairs = results[0].pairs if results else 0
+    return Chart(
+        title=f"{pairs} warped pairs of {image_count} images, seed {benchmark.seed}",
+        series=tuple(f"within {limit} px" for limit in _LIMITS),
+        groups=tuple(groups),
+    )
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table that also reads well as text: the first column to the left, the others to the right.
+
+    Cells show what is in them, whatever that means in Markdown or HTML.
+    """
+    header, rows = [markdown_text(cell) for cell in header], [[markdown_text(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    lines = []
+    for row in [header, rule, *rows]:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def json_value(value: Any) -> Any:
+    """The same value as JSON can say it: a number that is not finite, such as an error that does not exist, is null."""
+    if isinstance(value, dict):
+        return {key: json_value(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_value(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def make_report_folder(folder: Path) -> None:
+    """Makes the folder of a report; called before a long run, which should not end in nothing.
+
+    Raises:
+        SourceError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"the folder {folder} for the report cannot be made: {error}; choose another --output"
+        raise SourceError(msg) from error
+
+
+def write_homography_report(
+    folder: Path, results: Sequence[MethodResult], benchmark: HomographyBenchmark, images: Sequence[Path]
+) -> list[Path]:
+    """Writes homography.md, homography.json and homography.png into `folder`; returns their paths.
+
+    Raises:
+        SourceError: A file cannot be written.
+    """
+    picture = draw_chart(homography_chart(results, benchmark, len(images)))
+    data = homography_json(results, benchmark, images)
+    return write_report(folder / "homography", homography_table(results), data, picture)
+
+
+def write_report(stem: Path, table: str, data: str, picture: npt.NDArray[np.uint8]) -> list[Path]:
+    """Writes `stem`.md, .json and .png; returns their paths.
+
+    Args:
+        stem: Path without a suffix, in a folder that exists.
+        table: Markdown.
+        data: JSON.
+        picture: (H, W, 3) RGB.
+
+    Raises:
+        SourceError: A file cannot be written.
+    """
+    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+    contents = {".md": f"{table}\n".encode(), ".json": f"{data}\n".encode(), ".png": encoded}
+    paths = [stem.with_name(stem.name + suffix) for suffix in contents]
+    try:
+        for path, content in zip(paths, contents.values(), strict=True):
+            path.write_bytes(content)
+    except OSError as error:
+        msg = f"the report cannot be written into {stem.parent}: {error}; choose another --output"
+        raise SourceError(msg) from error
+    return paths
+
+
+def _groups(results: Sequence[MethodResult]) -> dict[str, list[MethodResult]]:
+    """The results by the conditions that they share, in words."""
+    groups: dict[str, list[MethodResult]] = {}
+    for result in results:
+        gate = "" if result.ratio_threshold == 1 else f", ratio test {result.ratio_threshold:g}"
+        groups.setdefault(f"{result.budget} keypoints{gate}", []).append(result)
+    return groups
+
+
+def _table_row(result: MethodResult) -> list[str]:
+    scores = [
+        result.repeatability,
+        result.matching_accuracy,
+        result.matching_score,
+        result.homography_accuracy,
+        result.homography_auc,
+    ]
+    return [
+        result.method,
+        f"{result.mean_points:.0f}",
+        "-" if result.mean_matches is None else f"{result.mean_matches:.0f}",
+        *(text for score in scores for text in _score_texts(score)),
+        "-" if result.median_corner_error_px is None else f"{result.median_corner_error_px:.2f}",
+    ]
+
+
+def _score_texts(score: tuple[float, ...] | None) -> list[str]:
+    return ["-"] * len(THRESHOLDS_PX) if score is None else [f"{value:.3f}" for value in score]
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{1000 * seconds:.0f}"

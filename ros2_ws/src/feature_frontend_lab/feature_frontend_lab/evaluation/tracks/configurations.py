@@ -1,0 +1,112 @@
+"""What `--compare` names: trackers, settings, parameter files and baselines, each made into a front-end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import yaml
+
+from feature_frontend.errors import SettingsError
+from feature_frontend.settings import PARAMETERS, Settings
+from feature_frontend.settings.parameter_file import read_parameter_files
+from feature_frontend_lab.evaluation.tracks.baselines import (
+    FrontendSequence,
+    LucasKanadeSequence,
+    OrbSequence,
+    SequenceFrontend,
+)
+
+__all__ = ["BASELINES", "TRACKERS", "Configuration", "parse_assignment", "parse_configurations"]
+
+BASELINES: dict[str, Callable[[int], SequenceFrontend]] = {"lk": LucasKanadeSequence, "orb": OrbSequence}
+_TRACKER = "tracker"
+TRACKERS = PARAMETERS[_TRACKER].choices
+_BUDGET = "max_num_keypoints"
+
+# Parts of a configuration are joined by "+", which the name of a parameter file may hold too.
+_PART = re.compile(r"[^=]+?\.ya?ml(?=\+|$)|[^+]+")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A front-end to be measured.
+
+    Attributes:
+        name: As in tables and file names.
+        make: Makes a new one, which has seen nothing.
+    """
+
+    name: str
+    make: Callable[[], SequenceFrontend]
+
+
+def parse_configurations(texts: Sequence[str], common: Mapping[str, object]) -> list[Configuration]:
+    """The configurations in their order.
+
+    Args:
+        texts: Each one configuration or several with commas between them: a tracker, a baseline, KEY=VALUE of any
+            parameter, or a parameter file; parts of one configuration are joined by "+", and later ones win.
+        common: Parameters of all of them, where a configuration says nothing else.
+
+    Raises:
+        SettingsError: A name or value is not possible, a file cannot be read, or a configuration comes twice.
+    """
+    found: dict[str, Configuration] = {}
+    for text in (part.strip() for joined in texts for part in joined.split(",")):
+        configuration = _parse(text, common)
+        if configuration.name in found:
+            msg = f"configuration {configuration.name} is named twice; expected different ones"
+            raise SettingsError(msg)
+        found[configuration.name] = configuration
+    return list(found.values())
+
+
+def parse_assignment(text: str) -> tuple[str, object]:
+    """KEY=VALUE as a parameter's name and value.
+
+    Raises:
+        SettingsError: It is no assignment, or no parameter has that name.
+    """
+    name, separator, value = text.partition("=")
+    if not separator or name not in PARAMETERS:
+        msg = f"{text!r} sets no parameter; expected KEY=VALUE with one of {', '.join(PARAMETERS)}"
+        raise SettingsError(msg)
+    if isinstance(PARAMETERS[name].default, str):
+        return name, value
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        return name, value
+
+
+def _parse(text: str, common: Mapping[str, object]) -> Configuration:
+    names, baseline, own = [], "", dict[str, object]()
+    for part in _PART.findall(text):
+        names.append(Path(part).stem if part.endswith((".yaml", ".yml")) else part)
+        if part in BASELINES:
+            baseline = part
+        elif part in TRACKERS:
+            own[_TRACKER] = part
+        elif "=" in part:
+            name, value = parse_assignment(part)
+            own[name] = value
+        elif part.endswith((".yaml", ".yml")):
+            own |= read_parameter_files([Path(part)])
+        else:
+            names = []
+            break
+    if not names:
+        choices = ", ".join([*TRACKERS, *BASELINES])
+        msg = f"no configuration is called {text!r}; expected one of {choices}, KEY=VALUE, or a parameter file (.yaml)"
+        raise SettingsError(msg)
+    settings = Settings.from_mapping({**common, **own})
+    if not baseline:
+        return Configuration("+".join(names), partial(FrontendSequence, settings))
+    if set(own) - {_BUDGET}:
+        msg = f"{text!r} sets {', '.join(sorted(set(own) - {_BUDGET}))}; {baseline} has no parameter but {_BUDGET}"
+        raise SettingsError(msg)
+    return Configuration("+".join(names), partial(BASELINES[baseline], settings.max_num_keypoints))

@@ -1,0 +1,174 @@
+"""Matching of two images of a sequence, some frames apart, each pair by itself, measured by the true poses."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from feature_frontend.errors import SettingsError
+from feature_frontend.geometry.relative_pose import relative_motion, rotation_error_deg, translation_error_deg
+from feature_frontend_lab.evaluation.homography.baselines import DescribedPoints, MethodProtocol, match_points
+from feature_frontend_lab.evaluation.reports.homography_report import markdown_table
+from feature_frontend_lab.evaluation.tracks.metrics import epipolar_precision
+from feature_frontend_lab.evaluation.tracks.sequence import EvaluationSequence, SequenceFrame
+from feature_frontend_lab.evaluation.tracks.trajectory import undistorted_pose
+
+__all__ = ["PairsResult", "evaluate_pairs", "pairs_table"]
+
+_NO_POSE_DEG = 180.0
+
+
+@dataclass(frozen=True)
+class PairsResult:
+    """One method over one gap. Means and medians are over the pairs, of which none is left out.
+
+    Attributes:
+        method: Its name in this run.
+        identity: What ran, with the version or the hash of the weights.
+        gap: Frames from the earlier to the later image.
+        pairs: Number of pairs.
+        matches: Mean number of matches.
+        precision: Mean share of them within the threshold of their true epipolar lines; 0 for a pair without matches.
+        right: Mean number of these.
+        without_pose: Pairs whose matches gave no motion.
+        rotation_deg: Median angle of the rotation that is left, of the motion from the matches; 180 where none.
+        translation_deg: Median angle between the directions of translation; NaN where the camera stands still.
+        seconds_per_match: Median time of a matching.
+    """
+
+    method: str
+    identity: str
+    gap: int
+    pairs: int
+    matches: float
+    precision: float
+    right: float
+    without_pose: int
+    rotation_deg: float
+    translation_deg: float
+    seconds_per_match: float
+
+
+@dataclass
+class _Tally:
+    matches: list[int] = field(default_factory=list)
+    precision: list[float] = field(default_factory=list)
+    without_pose: int = 0
+    rotations_deg: list[float] = field(default_factory=list)
+    translations_deg: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+
+def evaluate_pairs(
+    methods: Mapping[str, MethodProtocol],
+    sequence: EvaluationSequence,
+    gaps: Sequence[int],
+    keypoints: int,
+    threshold_px: float,
+    on_frame: Callable[[str], object] = lambda _: None,
+) -> list[PairsResult]:
+    """Matches every pair of images that is one of `gaps` apart and whose poses are known.
+
+    Args:
+        methods: By name.
+        sequence: With a calibration and poses.
+        gaps: Frames between the two images, at least 1.
+        keypoints: Most points of a method in an image.
+        threshold_px: How far from its true epipolar line, in the undistorted image, a match may be.
+        on_frame: Called after each image, with the name of the method.
+
+    Raises:
+        SettingsError: No two images with known poses and a calibration are so far apart.
+    """
+    results = []
+    for name, method in methods.items():
+        tallies = {gap: _Tally() for gap in gaps}
+        latest: deque[tuple[SequenceFrame, DescribedPoints]] = deque(maxlen=max(gaps))
+        for frame in sequence.frames():
+            found = method.detect_and_describe(frame.image, keypoints)
+            for gap, tally in tallies.items():
+                if gap <= len(latest):
+                    _score(*latest[-gap], frame, found, threshold_px, tally)
+            latest.append((frame, found))
+            on_frame(name)
+        for gap, tally in tallies.items():
+            if not tally.matches:
+                msg = (
+                    f"{sequence.name} has no two images {gap} frames apart with poses and a calibration; expected "
+                    "camera.yaml and groundtruth.txt or poses.txt beside the images, and a smaller gap than images"
+                )
+                raise SettingsError(msg)
+            results.append(_summary(name, method.identity, gap, tally))
+    return results
+
+
+def pairs_table(results: Sequence[PairsResult], threshold_px: float) -> str:
+    """The results in Markdown, the methods of one gap below each other."""
+    header = ["gap", "method", "pairs", "matches", f"within {threshold_px:g} px", "right", "rotation deg",
+              "direction deg", "no motion", "ms a matching"]  # fmt: skip
+    rows = [
+        [
+            str(one.gap),
+            one.method,
+            str(one.pairs),
+            f"{one.matches:.0f}",
+            f"{one.precision:.3f}",
+            f"{one.right:.0f}",
+            f"{one.rotation_deg:.3f}",
+            f"{one.translation_deg:.2f}",
+            str(one.without_pose),
+            f"{1000 * one.seconds_per_match:.0f}",
+        ]
+        for one in sorted(results, key=lambda one: one.gap)
+    ]
+    return markdown_table(header, rows)
+
+
+def _score(
+    frame0: SequenceFrame,
+    found0: DescribedPoints,
+    frame1: SequenceFrame,
+    found1: DescribedPoints,
+    threshold_px: float,
+    tally: _Tally,
+) -> None:
+    if frame0.pose is None or frame1.pose is None or frame1.camera is None:
+        return
+    start = time.perf_counter()
+    rows = match_points(found0, found1)
+    tally.seconds.append(time.perf_counter() - start)
+    points0, points1 = found0.points[rows[:, 0]], found1.points[rows[:, 1]]
+    tally.matches.append(len(rows))
+    poses = [frame0.pose, frame1.pose]
+    precision = epipolar_precision([(0, points0, points1)], 1, poses, frame1.camera, threshold_px)
+    tally.precision.append(precision if len(rows) else 0.0)
+    found = undistorted_pose(points0, points1, frame1.camera)
+    if found is None:
+        tally.without_pose += 1
+        tally.rotations_deg.append(_NO_POSE_DEG)
+        tally.translations_deg.append(_NO_POSE_DEG)
+        return
+    motion = relative_motion(*poses)
+    tally.rotations_deg.append(rotation_error_deg(found[0].rotation, motion[:3, :3]))
+    tally.translations_deg.append(translation_error_deg(found[0].translation, motion[:3, 3]))
+
+
+def _summary(name: str, identity: str, gap: int, tally: _Tally) -> PairsResult:
+    directions = [error for error in tally.translations_deg if not np.isnan(error)]
+    return PairsResult(
+        method=name,
+        identity=identity,
+        gap=gap,
+        pairs=len(tally.matches),
+        matches=float(np.mean(tally.matches)),
+        precision=float(np.mean(tally.precision)),
+        right=float(np.mean(np.array(tally.precision) * tally.matches)),
+        without_pose=tally.without_pose,
+        rotation_deg=float(np.median(tally.rotations_deg)),
+        translation_deg=float(np.median(directions)) if directions else float("nan"),
+        seconds_per_match=float(np.median(tally.seconds)),
+    )

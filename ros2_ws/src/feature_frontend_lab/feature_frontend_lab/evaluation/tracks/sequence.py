@@ -1,0 +1,134 @@
+"""A sequence to evaluate on: images with their times, the camera's calibration, and its poses where they are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_frontend.camera.calibration import CameraCalibration
+from feature_frontend.camera.calibration_file import read_calibration_file
+from feature_frontend.errors import SourceError
+from feature_frontend.image.intensity import DEFAULT_INTENSITY, IntensityRange
+from feature_frontend.sources import PlaybackSettings, Source, SourceOptions, open_source, schedule
+from feature_frontend.sources.registry import missing_of
+from feature_frontend.system.text import printable
+from feature_frontend_lab.evaluation.tracks.ground_truth import GROUND_TRUTH_FILES, GroundTruth, read_ground_truth
+
+__all__ = ["EvaluationSequence", "SequenceFrame", "SequenceOptions", "open_sequence"]
+
+FloatArray = npt.NDArray[np.float64]
+
+_CAMERA_FILE = "camera.yaml"
+
+
+@dataclass(frozen=True)
+class SequenceOptions:
+    """What the user may say about a sequence.
+
+    Attributes:
+        topic: Image topic of a bag that has several.
+        start: Images to leave out at the beginning.
+        count: Images to take from there on; None for all.
+        intensity: How samples of more than 8 bits become grey levels.
+        camera_info: Calibration; None for what comes with the images, or camera.yaml beside them.
+        ground_truth: File of poses; None for groundtruth.txt or poses.txt beside the images.
+    """
+
+    topic: str | None = None
+    start: int = 0
+    count: int | None = None
+    intensity: IntensityRange = DEFAULT_INTENSITY
+    camera_info: Path | None = None
+    ground_truth: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceFrame:
+    """One image.
+
+    Attributes:
+        image: (H, W) grey or (H, W, 3) RGB, uint8.
+        stamp_ns: Its time in ns.
+        camera: The camera's calibration; None where there is none.
+        pose: (4, 4) camera-to-world; None where it is not known.
+    """
+
+    image: npt.NDArray[np.uint8]
+    stamp_ns: int
+    camera: CameraCalibration | None
+    pose: FloatArray | None
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationSequence:
+    """Images that can be gone through any number of times, one of them in memory at a time.
+
+    Attributes:
+        name: What to call it in a report.
+        source: The images.
+        options: Which of them.
+        camera: Calibration instead of the source's own; None for that.
+        ground_truth: Known poses; None where there are none.
+        missing: What is known to be lost of the images, a sentence each, once they have been gone through.
+    """
+
+    name: str
+    source: Source
+    options: SequenceOptions
+    camera: CameraCalibration | None
+    ground_truth: GroundTruth | None
+    missing: list[str] = field(default_factory=list)
+
+    def frames(self) -> Iterator[SequenceFrame]:
+        """The images in their order.
+
+        Raises:
+            SourceError: There is none, one has no time where the poses need it, or the files beside them do not fit.
+            CalibrationError: The calibration is for images of another size.
+        """
+        for scheduled in schedule(self.source, PlaybackSettings(start=self.options.start, count=self.options.count)):
+            frame = scheduled.frame
+            camera = self.camera or frame.camera
+            if camera is not None:
+                camera.check_image(frame.samples.shape[0], frame.samples.shape[1], frame.name)
+            pose = None if self.ground_truth is None else self.ground_truth.pose_at(frame.index, frame.stamp_ns)
+            pixels = self.options.intensity.to_grey_levels(frame.samples)
+            yield SequenceFrame(pixels, scheduled.stamp_ns or 0, camera, pose)
+        if not self.missing:  # a source counts on where it is read again
+            self.missing.extend(missing_of(self.source))
+
+
+def open_sequence(location: str, options: SequenceOptions) -> EvaluationSequence:
+    """Opens images with what lies beside them: camera.yaml, groundtruth.txt or poses.txt.
+
+    Args:
+        location: A bag, a folder of images or a video.
+        options: Which images, and files to use instead of those beside them.
+
+    Raises:
+        SourceError: There are no images, they are live, or a file of poses cannot be read or does not fit.
+        CalibrationError: A calibration cannot be read.
+    """
+    source = open_source(location, SourceOptions(topic=options.topic))
+    if source.is_live:
+        msg = f"{location} is live; expected images that can be gone through again: a bag, a folder or a video"
+        raise SourceError(msg)
+    path = Path(location).resolve()
+    folder = path if path.is_dir() else path.parent
+    camera_file = options.camera_info or _existing(folder, (_CAMERA_FILE,))
+    pose_file = options.ground_truth or _existing(folder, GROUND_TRUTH_FILES)
+    return EvaluationSequence(
+        name=printable(path.name),
+        source=source,
+        options=options,
+        camera=None if camera_file is None else read_calibration_file(camera_file),
+        ground_truth=None if pose_file is None else read_ground_truth(pose_file, source.frame_count),
+    )
+
+
+def _existing(folder: Path, names: tuple[str, ...]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_file()), None)

@@ -1,0 +1,314 @@
+"""Exports features and matches for programs that reconstruct. Subcommand `colmap`: a database for COLMAP."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from feature_frontend.camera.calibration import CameraCalibration, normalize_points
+from feature_frontend.camera.calibration_file import read_calibration_file
+from feature_frontend.errors import FeatureFrontendError, ImageError, SettingsError
+from feature_frontend.geometry.epipolar_check import check_matches
+from feature_frontend.image.image_file import encode_file
+from feature_frontend.matchers.factory import make_matcher
+from feature_frontend.pipeline.frontend import Frontend
+from feature_frontend.runtime.heap import keep_freed_memory
+from feature_frontend.settings import PARAMETERS, Settings
+from feature_frontend.sources import SourceOptions, open_source
+from feature_frontend.sources.image_folder import ImageFolderSource
+from feature_frontend.sources.registry import missing_of
+from feature_frontend.system.files import print_any_name
+from feature_frontend.system.interrupts import interruptible
+from feature_frontend.tools.common.arguments import INCOMPLETE, Parser, above_zero, positive
+from feature_frontend.types import Features
+from feature_frontend_lab.export.colmap_database import (
+    ColmapCamera,
+    ColmapDatabase,
+    camera_from_calibration,
+    guessed_camera,
+)
+from feature_frontend_lab.export.recorded_features import has_features, read_features
+
+__all__ = ["main"]
+
+DEFAULT_GAPS = (1, 2, 3, 5, 10)
+_UNKNOWN_RATE_NS = 100_000_000
+_FRONTEND_OPTIONS = (
+    *("extractor", "weights_dir", "weights_path", "device", "max_num_keypoints", "resize_height"),
+    *("intensity_range", "intensity_low", "intensity_high", "max_image_pixels"),
+)
+_DESCRIPTION = """\
+Writes a COLMAP database with cameras, keypoints, matches and verified pairs, ready for COLMAP's or pycolmap's mapper.
+
+SOURCE is a bag with recorded features (and tracks), or images: a folder, a video or a bag, which the front-end then
+processes frame by frame."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExportFrame:
+    """One image of the export.
+
+    Attributes:
+        name: Of the image, as COLMAP shall find it.
+        features: On the CPU.
+        track_ids: (T,) of the tracks seen in it.
+        track_rows: (T,) rows of `features`.
+        camera: None without a calibration.
+    """
+
+    name: str
+    features: Features
+    track_ids: npt.NDArray[np.uint64]
+    track_rows: npt.NDArray[np.uint32]
+    camera: CameraCalibration | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Written:
+    """A frame in the database: its id there, keypoints (N, 2) px, their rays if there are any, and the focal length."""
+
+    image_id: int
+    frame: ExportFrame
+    keypoints: npt.NDArray[np.float32]
+    normalized: npt.NDArray[np.float32] | None
+    focal_px: float
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the tool; 0 if all that was asked for is written, `INCOMPLETE` if something of the source is lost."""
+    print_any_name()
+    keep_freed_memory()
+    options = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
+    try:
+        with interruptible():
+            return int(options.run(options))
+    except FeatureFrontendError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; nothing is written", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="export", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser(
+        "colmap",
+        help="a database for COLMAP",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = command.add_argument
+    add("source", metavar="SOURCE", help="a bag, a folder of images or a video")
+    add("--output", type=Path, default=Path("database.db"), metavar="FILE", help="default database.db")
+    add("--images", type=Path, metavar="DIR", help="also write the images there, under the names in the database")
+    add(
+        "--gaps",
+        type=positive,
+        nargs="+",
+        default=list(DEFAULT_GAPS),
+        metavar="N",
+        help=f"pair each image with the ones N before it (default: {' '.join(map(str, DEFAULT_GAPS))})",
+    )
+    add(
+        "--by",
+        choices=("matching", "tracks"),
+        default="matching",
+        help="how pairs get their matches: descriptors are matched (default), or the ids of tracks are joined",
+    )
+    add("--threshold-px", type=above_zero, default=2.0, metavar="PX", help="of verified matches (default: %(default)s)")
+    add("--camera-info", type=Path, metavar="YAML", help="calibration, where the source has none or another")
+    add(
+        "--rectified",
+        action="store_true",
+        help="the images are rectified: the camera is the matrix P of the calibration",
+    )
+    add("--topic", metavar="NAME", help="topic of a bag that has several with images, or with features")
+    add("--frames", type=positive, metavar="N", help="export N frames at most")
+    for name in _FRONTEND_OPTIONS:
+        record = PARAMETERS[name]
+        add(
+            f"--{name.replace('_', '-')}",
+            type=type(record.default),
+            default=record.default,
+            metavar="VALUE",
+            help=f"of the front-end, for images: {record.description} (default {record.default!r})",
+        )
+    command.set_defaults(run=_colmap)
+    return parser
+
+
+def _colmap(options: argparse.Namespace) -> int:
+    if options.output.exists():
+        msg = f"{options.output} exists already; delete it, or choose another file by --output"
+        raise SettingsError(msg)
+    calibration = None if options.camera_info is None else read_calibration_file(options.camera_info)
+    missing: list[str] = []
+    try:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        with ColmapDatabase(options.output) as database:
+            export = _Export(database, calibration, options)
+            for frame in _frames(options, missing):
+                export.add(frame)
+            if not export.pairs:
+                msg = f"{options.source}: {export.images} images and no pair with matches; expected images that overlap"
+                raise SettingsError(msg)
+    except OSError as error:
+        msg = (
+            f"{error.filename or options.output} cannot be written: {error.strerror or error}; nothing is left of the "
+            "database"
+        )
+        raise SettingsError(msg) from error
+    print(
+        f"{options.output}: {export.images} images, {len(export.cameras)} "
+        f"{'camera' if len(export.cameras) == 1 else 'cameras'}, {export.pairs} pairs, {export.matches} matches, "
+        f"{export.verified} of them verified"
+    )
+    return INCOMPLETE if missing else 0
+
+
+def _frames(options: argparse.Namespace, missing: list[str]) -> Iterator[ExportFrame]:
+    """The frames of the source, recorded features before images; adds what is lost to `missing`."""
+    if not has_features(Path(options.source)):
+        yield from _processed(options, missing)
+        return
+    if options.images is not None:
+        msg = f"{options.source} holds recorded features: --images is for what the front-end itself processes"
+        raise SettingsError(msg)
+    count, records = read_features(Path(options.source), options.topic, missing)
+    for record in _limited(records, count, options.frames):
+        tracks = record.track_ids, record.track_rows
+        yield ExportFrame(f"{record.stamp_ns}.png", record.features, *tracks, record.camera)
+
+
+def _processed(options: argparse.Namespace, missing: list[str]) -> Iterator[ExportFrame]:
+    # Compiled code differs in the last digits, and comes into use at another image each time.
+    values = {name: getattr(options, name) for name in _FRONTEND_OPTIONS} | {"compile": False}
+    settings = Settings.from_mapping(values)
+    source = open_source(options.source, SourceOptions(options.topic, max_image_pixels=settings.max_image_pixels))
+    frontend = Frontend.from_pretrained(settings)
+    if frontend.notice:
+        print(frontend.notice, file=sys.stderr)
+    if options.images is not None:
+        options.images.mkdir(parents=True, exist_ok=True)
+    with closing(frontend):
+        for frame in _limited(source.frames(), source.frame_count, options.frames):
+            stamp_ns = frame.index * _UNKNOWN_RATE_NS if frame.stamp_ns is None else frame.stamp_ns
+            pixels = settings.intensity.to_grey_levels(frame.samples)
+            try:
+                result = frontend.process(pixels, stamp_ns)
+            except ImageError as error:
+                tqdm.write(f"skipped {frame.name}: {error}", file=sys.stderr)
+                continue
+            name = frame.name if isinstance(source, ImageFolderSource) else f"{frame.index:06d}.png"
+            if options.images is not None:
+                _write_image(options.images / name, pixels)
+            tracks = result.tracks
+            yield ExportFrame(name, result.features, tracks.ids, tracks.feature_indices, frame.camera)
+    missing += missing_of(source)
+
+
+def _limited(items: Iterable[Any], count: int | None, most: int | None) -> Iterator[Any]:
+    total = most if count is None else min(count, most or count)
+    with tqdm(total=total, unit=" frames", disable=None, leave=False, file=sys.stderr) as progress:
+        for number, item in enumerate(items, 1):
+            yield item
+            progress.update()
+            if number == most:
+                return
+
+
+def _write_image(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        encode_file(path, pixels)
+    except OSError as error:
+        msg = f"the image {path} cannot be written: {error.strerror or error}"
+        raise SettingsError(msg) from error
+
+
+class _Export:
+    """Writes one frame after another, with its pairs with frames before it, and counts them."""
+
+    def __init__(
+        self, database: ColmapDatabase, calibration: CameraCalibration | None, options: argparse.Namespace
+    ) -> None:
+        self.images = self.pairs = self.matches = self.verified = 0
+        self.cameras: dict[ColmapCamera, int] = {}
+        self._database = database
+        self._calibration = calibration
+        self._options = options
+        self._gaps = sorted(set(options.gaps))
+        self._matcher = make_matcher(Settings())
+        self._before: deque[_Written] = deque(maxlen=self._gaps[-1])
+
+    def add(self, frame: ExportFrame) -> None:
+        """Writes a frame."""
+        calibration = self._calibration or frame.camera
+        keypoints = frame.features.keypoints.numpy()
+        camera = guessed_camera(frame.features.height, frame.features.width)
+        normalized, focal_px = None, float("nan")
+        if calibration is not None:
+            rectified = self._options.rectified
+            calibration.check_image(frame.features.height, frame.features.width, frame.name)
+            camera = camera_from_calibration(calibration, rectified=rectified)
+            normalized = normalize_points(calibration, keypoints, rectified=rectified)
+            focal_px = calibration.focal_px(rectified=rectified)
+        if camera not in self.cameras:
+            self.cameras[camera] = self._database.add_camera(camera)
+        image_id = self._database.add_image(frame.name, self.cameras[camera], keypoints)
+        self.images += 1
+        written = _Written(image_id, frame, keypoints, normalized, focal_px)
+        for gap in self._gaps:
+            if gap <= len(self._before):
+                self._add_pair(self._before[-gap], written)
+        self._before.append(written)
+
+    def _add_pair(self, one: _Written, other: _Written) -> None:
+        rows = self._rows(one.frame, other.frame)
+        if not len(rows):
+            return
+        is_calibrated = one.normalized is not None and other.normalized is not None
+        check = check_matches(
+            one.keypoints[rows[:, 0]],
+            other.keypoints[rows[:, 1]],
+            one.normalized[rows[:, 0]] if is_calibrated else None,
+            other.normalized[rows[:, 1]] if is_calibrated else None,
+            other.focal_px,
+            self._options.threshold_px,
+        )
+        inlier = check.inlier.astype(np.bool_) if len(check.inlier) else np.zeros(len(rows), np.bool_)
+        self._database.add_pair(one.image_id, other.image_id, rows, inlier, is_calibrated=is_calibrated)
+        self.pairs += 1
+        self.matches += len(rows)
+        self.verified += int(inlier.sum())
+
+    def _rows(self, frame0: ExportFrame, frame1: ExportFrame) -> npt.NDArray[np.int64]:
+        """(M, 2) rows of the features of two frames that correspond."""
+        if self._options.by == "tracks":
+            ids = frame0.track_ids, frame1.track_ids
+            _, at0, at1 = np.intersect1d(*ids, assume_unique=True, return_indices=True)
+            return np.column_stack([frame0.track_rows[at0], frame1.track_rows[at1]]).astype(np.int64)
+        for frame in (frame0, frame1):
+            if len(frame.features) and not frame.features.descriptor_dim:
+                msg = f"{self._options.source} has no descriptors to match; expected them, or --by tracks"
+                raise SettingsError(msg)
+        if frame0.features.extractor != frame1.features.extractor:
+            return np.zeros((0, 2), np.int64)
+        matches = self._matcher(frame0.features, frame1.features)
+        return np.column_stack([matches.indices0.numpy(), matches.indices1.numpy()])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,40 @@
+"""A small renderer: textured flat surfaces, exact depth, known poses. NumPy and OpenCV only.
+
+    scene = default_scene(seed=0)
+    camera = Camera.with_field_of_view(70, height=480, width=640)
+    poses = default_trajectory(60)
+    frame = render(scene, camera, poses[0])     # frame.image (H, W, 3) uint8 RGB, frame.depth (H, W) float32 m
+    there = reproject(points, frame.depth, poses[0], poses[1], camera)
+
+A stereo pair is two renders: the right camera's pose is the left one's times a shift along x.
+"""
+
+from feature_frontend_lab.rendering.camera import Camera, invert_pose, look_at
+from feature_frontend_lab.rendering.indoor_scene import default_scene
+from feature_frontend_lab.rendering.lighting import Lamp, lit
+from feature_frontend_lab.rendering.mipmap import Texture
+from feature_frontend_lab.rendering.renderer import RenderedFrame, render, render_depth
+from feature_frontend_lab.rendering.reprojection import Reprojection, depth_at, reproject
+from feature_frontend_lab.rendering.scene import Quad, Scene, box
+from feature_frontend_lab.rendering.trajectory import default_trajectory, smooth_path
+
+__all__ = [
+    "Camera",
+    "Lamp",
+    "Quad",
+    "RenderedFrame",
+    "Reprojection",
+    "Scene",
+    "Texture",
+    "box",
+    "default_scene",
+    "default_trajectory",
+    "depth_at",
+    "invert_pose",
+    "lit",
+    "look_at",
+    "render",
+    "render_depth",
+    "reproject",
+    "smooth_path",
+]

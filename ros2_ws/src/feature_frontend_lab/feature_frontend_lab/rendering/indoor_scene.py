@@ -1,0 +1,154 @@
+"""The default scene: an exhibition hall with pillars, crates, partition walls and posters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from feature_frontend_lab.rendering import textures
+from feature_frontend_lab.rendering.lighting import Lamp, lit
+from feature_frontend_lab.rendering.mipmap import Texture
+from feature_frontend_lab.rendering.scene import FloatArray, Quad, Scene, TextureMaker, box
+
+__all__ = ["HALL_LENGTH_M", "HALL_WIDTH_M", "default_scene"]
+
+HALL_LENGTH_M = 20.0
+HALL_WIDTH_M = 11.0
+HALL_HEIGHT_M = 4.6
+POSTER_GAP_M = 0.015
+AMBIENT = 0.45
+
+Paint = Callable[[np.random.Generator, float, float, float, textures.Colour], textures.Image]
+
+
+def default_scene(seed: int = 0) -> Scene:
+    """A hall of 20 m x 11 m x 4.6 m; x runs along it from 0, y across it from the middle, z up from the floor.
+
+    Args:
+        seed: Of the textures' details; the geometry is always the same.
+    """
+    rng = np.random.default_rng(seed)
+    quads = [*_shell(rng), *_pillars(rng), *_crates(rng), *_partitions(rng), *_posters(rng)]
+    lamps = [Lamp(np.array([x, y, HALL_HEIGHT_M - 0.4]), 0.95) for x in (3.0, 8.5, 14.0, 18.5) for y in (-2.4, 2.6)]
+    return Scene(lit(quads, lamps, AMBIENT))
+
+
+def _maker(rng: np.random.Generator, paint: Paint, px_per_m: float, colour: textures.Colour) -> TextureMaker:
+    def make(width_m: float, height_m: float) -> Texture:
+        return Texture.from_image(paint(rng, width_m, height_m, px_per_m, colour))
+
+    return make
+
+
+def _wall(start: tuple[float, float], end: tuple[float, float], height: float, make: TextureMaker) -> Quad:
+    """An upright quad on the floor from `start` (left, as seen from its front) to `end`, (x, y) in metres."""
+    right = np.array([end[0] - start[0], end[1] - start[1], 0.0])
+    corner = np.array([*start, height])
+    return Quad(corner, right, np.array([0.0, 0.0, -height]), make(float(np.linalg.norm(right)), height))
+
+
+def _shell(rng: np.random.Generator) -> list[Quad]:
+    """Floor, ceiling and the four outer walls."""
+    length, half, height = HALL_LENGTH_M, HALL_WIDTH_M / 2, HALL_HEIGHT_M
+    along, across = np.array([length, 0.0, 0.0]), np.array([0.0, 2 * half, 0.0])
+    floor = _maker(rng, textures.tiles, 150, (168, 160, 146))(length, 2 * half)
+    ceiling = _maker(rng, textures.panels, 90, (206, 204, 196))(length, 2 * half)
+    red_brick = _maker(rng, textures.brick, 170, (158, 84, 62))
+    pale_plaster = _maker(rng, textures.plaster, 170, (196, 186, 160))
+    return [
+        Quad(np.array([0.0, half, 0.0]), along, -across, floor),
+        Quad(np.array([0.0, -half, height]), along, across, ceiling),
+        _wall((0, half), (length, half), height, pale_plaster),
+        _wall((length, half), (length, -half), height, red_brick),
+        _wall((length, -half), (0, -half), height, red_brick),
+        _wall((0, -half), (0, half), height, pale_plaster),
+    ]
+
+
+def _pillars(rng: np.random.Generator) -> list[Quad]:
+    make = _maker(rng, textures.concrete, 260, (150, 150, 146))
+    positions = [(x, y) for x in (4.5, 9.0, 13.5) for y in (-2.9, 2.9)]
+    return [quad for x, y in positions for quad in box((x, y, 0), (0.55, 0.55, HALL_HEIGHT_M), make)[:4]]
+
+
+def _crates(rng: np.random.Generator) -> list[Quad]:
+    """Crates on the floor, some stacked: (x, y, z), size, turn in degrees, colour."""
+    rows = (
+        ((6.3, 1.9, 0.0), (1.0, 1.0, 1.0), 18, (176, 132, 84)),
+        ((6.4, 1.9, 1.0), (0.7, 0.7, 0.6), 47, (150, 116, 84)),
+        ((7.2, -1.9, 0.0), (1.3, 0.8, 0.8), -25, (160, 120, 74)),
+        ((10.8, -2.6, 0.0), (1.1, 1.1, 1.3), 33, (172, 140, 96)),
+        ((11.3, 2.1, 0.0), (0.9, 1.4, 0.9), -12, (138, 106, 78)),
+        ((11.2, 2.2, 0.9), (0.6, 0.6, 0.5), 30, (182, 146, 98)),
+        ((15.2, 0.6, 0.0), (1.2, 1.2, 1.1), 40, (166, 126, 82)),
+        ((15.6, -3.6, 0.0), (1.4, 1.0, 1.6), 8, (150, 112, 72)),
+        ((16.4, 3.3, 0.0), (1.0, 1.0, 0.8), -38, (178, 138, 90)),
+        ((3.2, -3.6, 0.0), (0.9, 0.9, 0.9), 55, (168, 128, 80)),
+    )
+    return [
+        quad
+        for centre, size, turn, colour in rows
+        for quad in box(centre, size, _maker(rng, textures.wood, 280, colour), turn)
+    ]
+
+
+def _partitions(rng: np.random.Generator) -> list[Quad]:
+    """Free-standing exhibition walls: bottom centre, size, turn in degrees, colour; with a poster on each long side."""
+    rows = (
+        ((13.0, 0.5, 0.0), (0.14, 2.2, 2.5), 14, (92, 120, 132)),
+        ((17.2, 1.9, 0.0), (0.14, 2.6, 2.6), -28, (136, 98, 106)),
+        ((8.2, 4.2, 0.0), (0.14, 2.0, 2.4), 62, (104, 126, 98)),
+        ((8.9, -4.3, 0.0), (0.14, 2.0, 2.4), -58, (122, 110, 92)),
+    )
+    quads: list[Quad] = []
+    for number, (centre, size, turn, colour) in enumerate(rows):
+        sides = box(centre, size, _maker(rng, textures.plaster, 280, colour), turn)
+        quads += sides
+        for motif, side in enumerate(sides[0:4:2]):
+            share_x, share_y = (0.08, 0.06)
+            quads.append(_hung(rng, side, (share_x, share_y), (1 - 2 * share_x, 0.72), 2 * number + motif, 300))
+    return quads
+
+
+def _posters(rng: np.random.Generator) -> list[Quad]:
+    """Posters along the outer walls."""
+    length, half = HALL_LENGTH_M, HALL_WIDTH_M / 2
+    blank = Texture.from_image(np.zeros((8, 8, 3), np.uint8))
+
+    def plain(_width_m: float, _height_m: float) -> Texture:
+        return blank
+
+    sides = (
+        _wall((0, half), (length, half), HALL_HEIGHT_M, plain),
+        _wall((length, half), (length, -half), HALL_HEIGHT_M, plain),
+        _wall((length, -half), (0, -half), HALL_HEIGHT_M, plain),
+    )
+    quads: list[Quad] = []
+    for side in sides:
+        width_m = float(np.linalg.norm(side.right))
+        left_m = 0.5
+        while left_m < width_m - 1.8:
+            size_m = rng.uniform(0.9, 1.7), rng.uniform(1.2, 2.2)
+            top_m = rng.uniform(0.6, HALL_HEIGHT_M - size_m[1] - 0.7)
+            at = (left_m / width_m, top_m / HALL_HEIGHT_M)
+            share = (size_m[0] / width_m, size_m[1] / HALL_HEIGHT_M)
+            quads.append(_hung(rng, side, at, share, len(quads), 240))
+            left_m += size_m[0] + rng.uniform(0.25, 0.9)
+    return quads
+
+
+def _hung(
+    rng: np.random.Generator,
+    wall: Quad,
+    at: tuple[float, float],
+    share: tuple[float, float],
+    motif: int,
+    px_per_m: float,
+) -> Quad:
+    """A poster just before a wall: its top-left corner and its size as shares of the wall's width and height."""
+    right, down = share[0] * wall.right, share[1] * wall.down
+    corner: FloatArray = wall.corner + at[0] * wall.right + at[1] * wall.down + POSTER_GAP_M * wall.normal
+    width_m, height_m = float(np.linalg.norm(right)), float(np.linalg.norm(down))
+    picture = textures.poster(rng, width_m, height_m, px_per_m, motif)
+    return Quad(corner, right, down, Texture.from_image(picture))

@@ -1,0 +1,67 @@
+"""Rendered frames as a sequence in the layout of the TUM RGB-D benchmark, as `train --rgbd` reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from feature_frontend.errors import SourceError
+from feature_frontend_lab.rendering.camera import Camera, FloatArray
+from feature_frontend_lab.rendering.renderer import RenderedFrame
+
+__all__ = ["write_tum_sequence"]
+
+_DEPTH_UNITS_PER_M = 5000
+_FIRST_STAMP_S = 1000.0
+_PERIOD_S = 0.1
+
+
+def write_tum_sequence(
+    folder: Path,
+    frames: Iterable[tuple[RenderedFrame, FloatArray]],
+    camera: Camera,
+    *,
+    depth_delay_s: float = 0.0,
+    pose_delay_s: float = 0.0,
+) -> None:
+    """Writes rgb/, depth/ (16 bits, 5000 a metre), their lists, groundtruth.txt and camera.yaml, a frame every 0.1 s.
+
+    Args:
+        folder: Gets them; made where it is not there.
+        frames: Each with its pose (4, 4), camera to world, m.
+        camera: That rendered them.
+        depth_delay_s: By how much the stamps of depth images differ from those of the colour images.
+        pose_delay_s: The same of the poses: the clocks of real sensors never agree.
+
+    Raises:
+        SourceError: A file cannot be written.
+    """
+    (folder / "rgb").mkdir(parents=True)
+    (folder / "depth").mkdir()
+    matrix = camera.matrix.ravel().tolist()
+    (folder / "camera.yaml").write_text(
+        f"image_width: {camera.width}\nimage_height: {camera.height}\n"
+        f"camera_matrix: {{rows: 3, cols: 3, data: {matrix}}}\n",
+        encoding="utf-8",
+    )
+    lines: dict[str, list[str]] = {"rgb.txt": ["# color images"], "depth.txt": ["# depth maps"], "groundtruth.txt": []}
+    for number, (frame, pose) in enumerate(frames):
+        time_s = _FIRST_STAMP_S + _PERIOD_S * number
+        depth = np.rint(frame.depth * _DEPTH_UNITS_PER_M).clip(0, np.iinfo(np.uint16).max).astype(np.uint16)
+        for name, image in (("rgb", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)), ("depth", depth)):
+            path = folder / name / f"{number}.png"
+            if not cv2.imwrite(str(path), image):
+                msg = f"the image {path} cannot be written; is there space left, and may the folder be written to?"
+                raise SourceError(msg)
+        axis = cv2.Rodrigues(pose[:3, :3])[0].ravel()
+        angle = max(float(np.linalg.norm(axis)), 1e-12)
+        quaternion = [*(np.sin(angle / 2) * axis / angle), np.cos(angle / 2)]
+        lines["rgb.txt"].append(f"{time_s:.6f} rgb/{number}.png")
+        lines["depth.txt"].append(f"{time_s + depth_delay_s:.6f} depth/{number}.png")
+        values = (time_s + pose_delay_s, *pose[:3, 3], *quaternion)
+        lines["groundtruth.txt"].append(" ".join(f"{value:.9f}" for value in values))
+    for name, rows in lines.items():
+        (folder / name).write_text("\n".join(rows) + "\n", encoding="utf-8")

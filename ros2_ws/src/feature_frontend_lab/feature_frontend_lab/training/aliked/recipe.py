@@ -1,0 +1,177 @@
+"""How ALIKED is trained: keypoints of both views of a pair, their descriptors, and the loss of equation 14."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from feature_frontend.extractors.networks.aliked import ALIKED_CONFIGS, Aliked
+from feature_frontend.extractors.networks.layers.keypoint_detection import REFINEMENT_TEMPERATURE
+from feature_frontend.extractors.networks.layers.sampling import at_least_float32
+from feature_frontend_lab.training.aliked.keypoints import TrainingKeypoints, find_training_keypoints
+from feature_frontend_lab.training.aliked.losses import (
+    find_partners,
+    matching_success,
+    peak_loss,
+    reliability_loss,
+    reprojection_loss,
+    sparse_nre_loss,
+)
+from feature_frontend_lab.training.aliked.pairs import AlikedPair, AlikedPairs
+from feature_frontend_lab.training.aliked.settings import AlikedSettings
+from feature_frontend_lab.training.aliked.warps import Warp
+from feature_frontend_lab.training.recipe import PairLosses
+
+__all__ = ["AlikedRecipe", "AlikedView", "aliked_loss"]
+
+_RANDOM_POINTS_STREAM = 1
+
+
+@dataclass(frozen=True)
+class AlikedView:
+    """What the network finds in one view while it is trained.
+
+    Attributes:
+        found: Keypoints, N of them.
+        descriptors: (N, D), of length 1.
+    """
+
+    found: TrainingKeypoints
+    descriptors: torch.Tensor
+
+
+class _TrainingModule(nn.Module):
+    """The network with its detection and its descriptor head as one call, whose gradients DDP can exchange."""
+
+    def __init__(self, network: nn.Module, detected_keypoints: int) -> None:
+        super().__init__()
+        assert isinstance(network, Aliked)
+        self.network = network
+        self._detected_keypoints = detected_keypoints
+
+    def forward(self, views: torch.Tensor, random_points: torch.Tensor) -> list[AlikedView]:
+        """Features of (B, 3, S, S) views in [0, 1] with (B, R, 2) random points, px."""
+        maps = self.network(views)
+        radius = self.network.default_nms_radius
+        result = []
+        for score_map, feature_map, points in zip(maps.score_map[:, 0], maps.feature_map, random_points, strict=True):
+            # Positions in half precision would be off by hundredths of a pixel.
+            with torch.autocast(views.device.type, enabled=False):
+                found = find_training_keypoints(score_map, points, self._detected_keypoints, radius)
+            result.append(AlikedView(found, self.network.desc_head(feature_map, found.keypoints)))
+        return result
+
+
+class AlikedRecipe:
+    """See `Recipe`.
+
+    Args:
+        settings: What decides the result.
+        pairs: What to train on.
+    """
+
+    ARCHITECTURE: ClassVar[str] = "ALIKED (Zhao et al., IEEE TIM 2023), RGB input"
+    CRITERION: ClassVar[str] = "overall"
+    PARTS: ClassVar[tuple[str, ...]] = (
+        "loss",
+        "reprojection_loss",
+        "peak_loss",
+        "descriptor_loss",
+        "reliability_loss",
+        "success",
+    )
+
+    def __init__(self, settings: AlikedSettings, pairs: AlikedPairs) -> None:
+        self._settings = settings
+        self._pairs = pairs
+
+    def network(self) -> Aliked:
+        """A new network with random weights."""
+        return Aliked(ALIKED_CONFIGS[self._settings.model])
+
+    def module(self, network: nn.Module) -> nn.Module:
+        """The network with its detection."""
+        return _TrainingModule(network, self._settings.detected_keypoints)
+
+    def pairs(self) -> AlikedPairs:
+        """Pairs of views and where points of one lie in the other."""
+        return self._pairs
+
+    def pair_losses(
+        self, module: nn.Module, pairs: Sequence[AlikedPair], device: torch.device, precision: torch.dtype
+    ) -> list[PairLosses]:
+        """The losses of Section V of each pair."""
+        views = torch.cat([pair.views for pair in pairs]).to(device).float() / 255
+        points = torch.cat([self._random_points(pair.number) for pair in pairs]).to(device)
+        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            found: list[AlikedView] = module(views, points)
+        return [
+            aliked_loss(
+                (found[2 * i], found[2 * i + 1]), (pair.warps[0].to(device), pair.warps[1].to(device)), self._settings
+            )
+            for i, pair in enumerate(pairs)
+        ]
+
+    def _random_points(self, number: int) -> torch.Tensor:
+        """(2, R, 2) px, (x, y), in the two views of a pair."""
+        settings = self._settings
+        rng = np.random.default_rng([settings.seed, number, _RANDOM_POINTS_STREAM])
+        shares = rng.random((2, settings.random_keypoints, 2), dtype=np.float32)
+        return torch.from_numpy(shares) * (settings.map_side - 1)
+
+
+def aliked_loss(
+    views: tuple[AlikedView, AlikedView], warps: tuple[Warp, Warp], settings: AlikedSettings
+) -> dict[str, torch.Tensor]:
+    """The loss of one pair, by the names of `AlikedRecipe.PARTS`.
+
+        L = w_rp L_rp + w_pk L_pk + w_ds L_ds + w_re L_re                                              (14)
+
+    Detected keypoints alone have a reprojection and a peak loss: a random point's place is no function of the scores.
+
+    Args:
+        views: What the network found in view 0 and view 1.
+        warps: From view 0 to view 1, and back.
+        settings: Weights, temperatures and the radius within which keypoints are the same.
+    """
+    found0, found1 = (view.found for view in views)
+    descriptors = at_least_float32(views[0].descriptors), at_least_float32(views[1].descriptors)
+    (warped0, visible0), (warped1, visible1) = warps[0](found0.keypoints), warps[1](found1.keypoints)
+    radius = settings.truth_radius_px
+    partners = (
+        find_partners(warped0, visible0, found1.keypoints, visible1, radius),
+        find_partners(warped1, visible1, found0.keypoints, visible0, radius),
+    )
+    detected0, detected1 = slice(found0.num_detected), slice(found1.num_detected)
+    own0, own1 = found0.keypoints[detected0], found1.keypoints[detected1]
+    there0, there1 = warped0[detected0], warped1[detected1]
+    shown0, shown1 = visible0[detected0], visible1[detected1]
+    partners_of_detected = (
+        find_partners(there0, shown0, own1, shown1, radius),
+        find_partners(there1, shown1, own0, shown0, radius),
+    )
+    reprojection = reprojection_loss(own0, own1, there0, there1, *partners_of_detected)
+    peak = peak_loss(
+        torch.cat([found0.window_scores, found1.window_scores]),
+        torch.cat([found0.window_positions, found1.window_positions]),
+        torch.cat([own0, own1]),
+        REFINEMENT_TEMPERATURE,
+    )
+    descriptor = sparse_nre_loss(*descriptors, *partners, settings.descriptor_temperature)
+    reliability = reliability_loss(
+        (found0.scores, found1.scores), descriptors, partners, (visible0, visible1), settings.reliability_temperature
+    )
+    total = (
+        settings.reprojection_weight * reprojection
+        + settings.peak_weight * peak
+        + settings.descriptor_weight * descriptor
+        + settings.reliability_weight * reliability
+    )
+    success = matching_success(*descriptors, *partners)
+    values = (total, reprojection, peak, descriptor, reliability, success)
+    return dict(zip(AlikedRecipe.PARTS, values, strict=True))

@@ -1,0 +1,86 @@
+"""What decides the result of ALIKED's training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from feature_frontend.errors import SettingsError
+from feature_frontend.extractors.networks.aliked import ALIKED_CONFIGS
+from feature_frontend_lab.training.aliked.losses import (
+    PAPER_DESCRIPTOR_TEMPERATURE,
+    PAPER_RELIABILITY_TEMPERATURE,
+    PAPER_TRUTH_RADIUS_PX,
+)
+from feature_frontend_lab.training.settings import CommonSettings
+
+__all__ = ["AlikedSettings"]
+
+
+@dataclass(frozen=True)
+class AlikedSettings(CommonSettings):
+    """Settings of ALIKED. The defaults are the paper's (V-E, VI-A), which names no learning rate and no augmentation.
+
+    Attributes:
+        detected_keypoints: Best keypoints of each view.
+        random_keypoints: Random points of each view.
+        truth_radius_px: th_gt, within which a keypoint of the other view counts as the same point.
+        descriptor_temperature: t_des.
+        reliability_temperature: t_rel.
+        reprojection_weight: Of the loss of equation 7.
+        peak_weight: Of the loss of equation 8.
+        descriptor_weight: Of the loss of equation 11.
+        reliability_weight: Of the loss of equation 13.
+        rotation_deg: Largest rotation between warped views, either way; the paper rotates for N16rot only.
+        perspective_share: Share of pairs with depth and pose, where there are images without these too.
+        occlusion_tolerance: Relative difference of depth from which on a point counts as hidden.
+    """
+
+    MODELS: ClassVar[tuple[str, ...]] = tuple(ALIKED_CONFIGS)
+    SMALLEST_MAP: ClassVar[int] = 64
+
+    model: str = "aliked-t16"
+    map_side: int = 800
+    batch_size: int = 2
+    accumulate: int = 6
+    learning_rate: float = 1e-3
+    augmentation: float = 0.5
+    detected_keypoints: int = 400
+    random_keypoints: int = 400
+    truth_radius_px: float = PAPER_TRUTH_RADIUS_PX
+    descriptor_temperature: float = PAPER_DESCRIPTOR_TEMPERATURE
+    reliability_temperature: float = PAPER_RELIABILITY_TEMPERATURE
+    reprojection_weight: float = 1.0
+    peak_weight: float = 0.5
+    descriptor_weight: float = 5.0
+    reliability_weight: float = 1.0
+    rotation_deg: float = 30.0
+    perspective_share: float = 0.5
+    occlusion_tolerance: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        super().__post_init__()
+        if self.detected_keypoints < 1 or self.random_keypoints < 0:
+            msg = (
+                f"detected_keypoints is {self.detected_keypoints} and random_keypoints {self.random_keypoints}; "
+                "expected at least 1 and at least 0"
+            )
+            raise SettingsError(msg)
+        for name in ("truth_radius_px", "descriptor_temperature", "reliability_temperature", "occlusion_tolerance"):
+            value = getattr(self, name)
+            if not (value > 0 and math.isfinite(value)):
+                msg = f"{name} is {value}; expected a number above 0"
+                raise SettingsError(msg)
+        for name in ("reprojection_weight", "peak_weight", "descriptor_weight", "reliability_weight"):
+            value = getattr(self, name)
+            if not (value >= 0 and math.isfinite(value)):
+                msg = f"{name} is {value}; expected a number from 0 up"
+                raise SettingsError(msg)
+        if not 0 <= self.rotation_deg <= 180:
+            msg = f"rotation_deg is {self.rotation_deg}; expected 0 to 180"
+            raise SettingsError(msg)
+        if not 0 <= self.perspective_share <= 1:
+            msg = f"perspective_share is {self.perspective_share}; expected a share from 0 to 1"
+            raise SettingsError(msg)

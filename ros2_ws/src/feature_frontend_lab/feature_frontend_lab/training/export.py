@@ -1,0 +1,126 @@
+"""What a run leaves: weights as safetensors, and a card that says where they come from."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from feature_frontend.system.markdown import markdown_code, markdown_text
+from feature_frontend_lab.training.checkpoint import save_weights, write_atomically
+
+__all__ = ["ModelCard", "git_commit", "write_model"]
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Where a model comes from.
+
+    Attributes:
+        model: Its name.
+        architecture: Name, paper and colours of the input.
+        parameters: Number of trained parameters.
+        data: What it was trained on.
+        data_licence: Terms of those images, as the user stated them.
+        initial: Weights it began with; empty for random ones.
+        step: Steps of the optimizer behind the exported weights.
+        hours: Time spent training, validation included, over all resumed parts.
+        processes: How many trained together.
+        device: On what.
+        settings: Of the run.
+        validation_data: What the metrics were measured on.
+        before: Metrics before the first step.
+        after: Metrics of the exported weights.
+        command: How the run was started.
+        commit: Of this repository; "+" where files were changed, empty where it is not known.
+        torch_version: Of torch.
+    """
+
+    model: str
+    architecture: str
+    parameters: int
+    data: str
+    data_licence: str
+    initial: str
+    step: int
+    hours: float
+    processes: int
+    device: str
+    settings: Mapping[str, Any]
+    validation_data: str
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    command: str
+    commit: str
+    torch_version: str
+
+
+def git_commit() -> str:
+    """Commit of the checkout that this code runs from, with a "+" where it was changed; empty outside of one."""
+    folder = Path(__file__).parent
+    try:
+        commit, changes = (
+            subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return commit + ("+" if changes else "")
+
+
+def write_model(folder: Path, card: ModelCard, state: Mapping[str, torch.Tensor]) -> Path:
+    """Writes NAME.safetensors, and the card as NAME.md for people and NAME.json for programs; returns the first."""
+    weights = folder / f"{card.model}.safetensors"
+    sha256 = save_weights(weights, state)
+    facts = {
+        **asdict(card),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "sha256": sha256,
+    }
+    write_atomically(folder / f"{card.model}.json", (json.dumps(facts, indent=2) + "\n").encode())
+    write_atomically(folder / f"{card.model}.md", _markdown(card, facts).encode())
+    return weights
+
+
+def _markdown(card: ModelCard, facts: Mapping[str, Any]) -> str:
+    pairs = card.settings["batch_size"] * card.settings["accumulate"] * card.processes
+    rows = {
+        "architecture": f"{card.architecture}, {card.parameters:,} parameters",
+        "training data": markdown_text(card.data),
+        "licence of the data": markdown_text(card.data_licence),
+        "began with": markdown_text(card.initial or "random weights"),
+        "steps": f"{card.step:,} of {pairs} pair(s)",
+        "time": f"{card.hours:.2f} h on {card.processes} process(es), {card.device}",
+        "date": facts["date"],
+        "code": f"{card.commit or 'unknown commit'}, torch {card.torch_version}",
+        "command": markdown_code(card.command),
+        "SHA-256": f"`{facts['sha256']}`",
+    }
+    lines = [
+        f"# {card.model}",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in rows.items()),
+        "",
+    ]
+    if card.after:
+        lines += [
+            f"Validation on {markdown_text(card.validation_data)}:",
+            "",
+            "| metric | before | after |",
+            "|---|---|---|",
+        ]
+        lines += [
+            f"| {name} | {card.before.get(name, float('nan')):.3f} | {value:.3f} |"
+            for name, value in card.after.items()
+        ]
+        lines.append("")
+    lines += ["Settings:", "", "```json", json.dumps(card.settings, indent=2), "```", ""]
+    return "\n".join(lines)

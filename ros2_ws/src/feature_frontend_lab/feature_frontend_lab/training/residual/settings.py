@@ -1,0 +1,63 @@
+"""What decides the result of the training of residual descriptors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from feature_frontend.errors import SettingsError
+from feature_frontend.extractors.networks.residual_sift import RESIDUAL_CONFIGS
+from feature_frontend_lab.training.settings import CommonSettings
+
+__all__ = ["PAPER_MARGIN", "ResidualSettings"]
+
+PAPER_MARGIN = 2.0
+
+
+@dataclass(frozen=True)
+class ResidualSettings(CommonSettings):
+    """Settings of residual descriptors. The defaults are the paper's (3.3, 4.1) where it names any.
+
+    `map_side` is the side of a view, px.
+
+    Attributes:
+        keypoints: Best hand-crafted keypoints of each view.
+        margin: m of equation 1.
+        mean_negative_share: Of the triplets with the mean distance of all negatives in the loss; the others have the
+            hardest.
+        positive_radius_px: Within which a keypoint of the other view counts as the same point.
+        negative_radius_px: Beyond which it counts as another one.
+    """
+
+    MODELS: ClassVar[tuple[str, ...]] = tuple(RESIDUAL_CONFIGS)
+    SMALLEST_MAP: ClassVar[int] = 64
+
+    model: str = "residual-sift"
+    map_side: int = 240
+    batch_size: int = 4
+    learning_rate: float = 1e-3
+    keypoints: int = 500
+    margin: float = PAPER_MARGIN
+    mean_negative_share: float = 0.2
+    positive_radius_px: float = 3.0
+    negative_radius_px: float = 8.0
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        super().__post_init__()
+        if self.keypoints < 1:
+            msg = f"keypoints is {self.keypoints}; expected at least 1"
+            raise SettingsError(msg)
+        if not (self.margin > 0 and math.isfinite(self.margin)):
+            msg = f"margin is {self.margin}; expected a number above 0"
+            raise SettingsError(msg)
+        if not 0 <= self.mean_negative_share <= 1:
+            msg = f"mean_negative_share is {self.mean_negative_share}; expected a share from 0 to 1"
+            raise SettingsError(msg)
+        if not 0 < self.positive_radius_px <= self.negative_radius_px:
+            msg = (
+                f"positive_radius_px is {self.positive_radius_px} and negative_radius_px {self.negative_radius_px}; "
+                "expected two numbers above 0, the first not above the second"
+            )
+            raise SettingsError(msg)

@@ -1,0 +1,128 @@
+"""What decides the result of a training run: what all networks have, and what SiLK has beside it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from feature_frontend.errors import SettingsError
+from feature_frontend.extractors.networks.silk import SILK_CONFIGS
+from feature_frontend_lab.training.augmentation import PAPER_PROBABILITY
+from feature_frontend_lab.training.silk.loss import PAPER_TEMPERATURE
+
+__all__ = ["PRECISIONS", "SCHEDULES", "CommonSettings", "TrainingSettings"]
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+SCHEDULES = ("constant", "cosine")
+
+
+@dataclass(frozen=True)
+class CommonSettings:
+    """Settings of a run, whichever network is trained; a checkpoint can only be resumed with the same ones.
+
+    Attributes:
+        model: A key of `MODELS`.
+        map_side: Height and width of the network's maps in px.
+        batch_size: Pairs of views in each process and pass.
+        accumulate: Passes whose gradients make one step.
+        learning_rate: Adam's, after the warm-up.
+        warmup_steps: Steps over which the learning rate rises from 0.
+        schedule: "constant", or "cosine": down to 0 at the last step.
+        schedule_steps: Number of steps of the cosine; 0 with "constant".
+        precision: Of the network's passes; the loss is computed in float32.
+        seed: Of the network's first weights, the pairs, their augmentation and the validation pairs.
+        average_decay: The exported network is the running average of the weights with this decay; 0 exports the last.
+        augmentation: Probability that a view is augmented at all.
+        frozen_statistics: Whether batch norm uses the statistics that the first weights bring, as inference does, and
+            not those of each batch; to finish a network that is trained already.
+
+    Raises:
+        SettingsError: A value is out of its range.
+    """
+
+    MODELS: ClassVar[tuple[str, ...]] = ()
+    SMALLEST_MAP: ClassVar[int] = 1
+
+    model: str
+    map_side: int
+    batch_size: int = 1
+    accumulate: int = 1
+    learning_rate: float = 1e-4
+    warmup_steps: int = 0
+    schedule: str = "constant"
+    schedule_steps: int = 0
+    precision: str = "float32"
+    seed: int = 0
+    average_decay: float = 0.999
+    augmentation: float = PAPER_PROBABILITY
+    frozen_statistics: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        for name, choices in (("model", self.MODELS), ("precision", PRECISIONS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in choices:
+                msg = f"{name} is {getattr(self, name)!r}; expected one of {', '.join(choices)}"
+                raise SettingsError(msg)
+        minima = {"map_side": self.SMALLEST_MAP, "batch_size": 1, "accumulate": 1, "warmup_steps": 0, "seed": 0}
+        for name, minimum in minima.items():
+            if getattr(self, name) < minimum:
+                msg = f"{name} is {getattr(self, name)}; expected a whole number from {minimum} up"
+                raise SettingsError(msg)
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            msg = f"learning_rate is {self.learning_rate}; expected a number above 0"
+            raise SettingsError(msg)
+        if not 0 <= self.augmentation <= 1:
+            msg = f"augmentation is {self.augmentation}; expected a probability from 0 to 1"
+            raise SettingsError(msg)
+        if not 0 <= self.average_decay < 1:
+            msg = f"average_decay is {self.average_decay}; expected a number from 0 to below 1"
+            raise SettingsError(msg)
+        if (self.schedule == "cosine") != (self.schedule_steps > 0):
+            msg = f"schedule {self.schedule} has {self.schedule_steps} steps; only a cosine has steps"
+            raise SettingsError(msg)
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of step `step`, counted from 0."""
+        rate = self.learning_rate
+        if step < self.warmup_steps:
+            rate *= (step + 1) / self.warmup_steps
+        if self.schedule == "cosine":
+            rate *= 0.5 * (1 + math.cos(math.pi * min(step / self.schedule_steps, 1)))
+        return rate
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings by name."""
+        return asdict(self)
+
+    def check_same(self, other: dict[str, Any], where: str) -> None:
+        """Compares with the settings stored in a checkpoint.
+
+        Raises:
+            SettingsError: They differ; the text names the differences.
+        """
+        own = self.as_dict()
+        # A run from before a setting existed had its default.
+        defaults = {name: field.default for name, field in type(self).__dataclass_fields__.items()}
+        theirs = {**defaults, **other}
+        different = [name for name in own if own[name] != theirs[name]]
+        if different:
+            listed = ", ".join(f"{name} {theirs[name]!r} (now {own[name]!r})" for name in different)
+            msg = f"the run in {where} has other settings: {listed}; resume it with those, or begin another --output"
+            raise SettingsError(msg)
+
+
+@dataclass(frozen=True)
+class TrainingSettings(CommonSettings):
+    """Settings of SiLK. The defaults are the paper's (4.1).
+
+    Attributes:
+        temperature: Of the matching probabilities.
+    """
+
+    MODELS: ClassVar[tuple[str, ...]] = tuple(SILK_CONFIGS)
+    SMALLEST_MAP: ClassVar[int] = 16
+
+    model: str = "silk-vggnp-mu"
+    map_side: int = 146
+    temperature: float = PAPER_TEMPERATURE

@@ -96,9 +96,9 @@ class NetworkEngine:
         pixels = max(settings.max_pixels, image.shape[0] * image.shape[1])  # never shrunk: the peers do not
         self.extractor.settings = replace(settings, max_num_keypoints=budget, max_pixels=pixels)
         for _ in range(_CALLS_BEFORE_COMPILING if self.extractor._compiler else 1):
-            self.extractor(image)
+            self.extractor.extract(image)
         self.extractor.wait_until_fast()
-        self.extractor(image)
+        self.extractor.extract(image)
 
     @property
     def mode(self) -> str:
@@ -107,7 +107,7 @@ class NetworkEngine:
 
     def __call__(self, image: Canvas) -> Any:
         """`Features`, on the extractor's device."""
-        return self.extractor(image)
+        return self.extractor.extract(image)
 
     def count(self, result: Any) -> int:
         """Number of keypoints."""

@@ -55,7 +55,7 @@ class OwnFrames:
 
     def __call__(self, image: Canvas) -> Any:
         """`Pair`, on the CPU."""
-        return self._pairing(image)
+        return self._pairing.run(image)
 
     def found(self, result: Pair) -> Found:
         """Its features."""

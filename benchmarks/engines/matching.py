@@ -76,7 +76,7 @@ class OwnMatcher:
 
     def __call__(self, descriptors: MatchingInput) -> Any:
         """`Matches` on the CPU."""
-        return self._matcher(descriptors.features0, descriptors.features1).to("cpu")
+        return self._matcher.match(descriptors.features0, descriptors.features1).to("cpu")
 
     def pairs(self, result: Any) -> Pairs:
         """The indices of `Matches`."""

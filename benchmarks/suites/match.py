@@ -103,7 +103,7 @@ def _real_features(options: Options, points: int, log: Log) -> tuple[list[Featur
         extractor = Extractor.from_pretrained(replace(settings, extractor=SHIPPED_EXTRACTOR))
     frames = resized(load_frames(options.images, _FRAME_COUNT), options.sizes[0] if options.sizes else _SIZE)
     log(f"match: describing at most {points} points of each of {len(frames)} frames by {extractor.identity}")
-    features = [extractor(image) for image in frames.images]
+    features = [extractor.extract(image) for image in frames.images]
     fewest = min(len(one) for one in features)
     source = f"{extractor.identity}, the best of {frames.description}, successive frames against each other"
     if fewest < points:

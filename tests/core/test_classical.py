@@ -51,7 +51,7 @@ def _by_opencv(grey: Uint8Array) -> Features:
 def test_sift_is_what_opencv_finds(is_grey: bool, photographs: list[Uint8Array]) -> None:
     grey = cv2.cvtColor(photographs[0], cv2.COLOR_RGB2GRAY)
     extractor = load_extractor("sift", max_num_keypoints=50_000, detection_threshold=0.04, device="cpu")
-    features = extractor(np.asarray(grey, np.uint8) if is_grey else photographs[0])
+    features = extractor.extract(np.asarray(grey, np.uint8) if is_grey else photographs[0])
     assert features.extractor == f"sift@{OPENCV}"
     assert (features.scores.diff() <= 0).all()
     assert (features.height, features.width, features.descriptor_dim) == (480, 640, 128)
@@ -63,7 +63,7 @@ def test_sift_is_what_opencv_finds(is_grey: bool, photographs: list[Uint8Array])
 
 
 def test_rootsift_is_the_root_of_the_share_of_the_sum(photographs: list[Uint8Array]) -> None:
-    sift, root = (load_extractor(name, max_num_keypoints=300)(photographs[0]) for name in ("sift", "rootsift"))
+    sift, root = (load_extractor(name, max_num_keypoints=300).extract(photographs[0]) for name in ("sift", "rootsift"))
     assert torch.equal(sift.keypoints, root.keypoints)
     expected = (sift.descriptors / sift.descriptors.sum(dim=1, keepdim=True)).sqrt()
     torch.testing.assert_close(root.descriptors, expected)
@@ -72,7 +72,7 @@ def test_rootsift_is_the_root_of_the_share_of_the_sum(photographs: list[Uint8Arr
 
 def _turned(features0: Features, features1: Features) -> tuple[int, torch.Tensor]:
     """Matches of an image with itself turned to the right by 90 degrees that are right, and how their angles differ."""
-    matches = load_matcher()(features0, features1)
+    matches = load_matcher().match(features0, features1)
     x, y = features0.keypoints[matches.indices0].unbind(1)
     landed = torch.stack([features0.height - 1 - y, x], dim=1)
     is_right = (landed - features1.keypoints[matches.indices1]).norm(dim=1) < 1
@@ -85,24 +85,24 @@ def _turned(features0: Features, features1: Features) -> tuple[int, torch.Tensor
 def test_convention_angles_turn_from_the_x_axis_to_the_y_axis(photographs: list[Uint8Array]) -> None:
     turned = np.ascontiguousarray(np.rot90(photographs[0], k=-1))
     sift = load_extractor("sift", max_num_keypoints=500)
-    count, turn = _turned(sift(photographs[0]), sift(turned))
+    count, turn = _turned(sift.extract(photographs[0]), sift.extract(turned))
     assert count > 400
     assert float((turn - math.pi / 2).abs().median()) < 0.01
     upright = load_extractor("sift-upright", max_num_keypoints=500)
-    features = upright(photographs[0])
+    features = upright.extract(photographs[0])
     assert features.angles is not None
     assert not features.angles.any()
     assert len(torch.unique(torch.column_stack([features.keypoints, features.scores]), dim=0)) == len(features) == 500
-    assert _turned(features, upright(turned))[0] < 50
+    assert _turned(features, upright.extract(turned))[0] < 50
 
 
 def test_a_resized_image_gives_points_and_sizes_of_the_image_as_published(photographs: list[Uint8Array]) -> None:
     resize = Resize(480, 640, 240, 320)
     sift = load_extractor("sift", max_num_keypoints=100, resize_height=240)
-    features = sift(photographs[0])
+    features = sift.extract(photographs[0])
     batch = images_to_batch([photographs[0]], torch.device("cpu"))
     small = (resize_tensor(batch, resize)[0].permute(1, 2, 0) * 255).round().to(torch.uint8)
-    expected = load_extractor("sift", max_num_keypoints=100)(small.contiguous().numpy())
+    expected = load_extractor("sift", max_num_keypoints=100).extract(small.contiguous().numpy())
     torch.testing.assert_close(features.keypoints, resize.invert(expected.keypoints))
     assert features.sizes is not None
     assert expected.sizes is not None
@@ -110,16 +110,16 @@ def test_a_resized_image_gives_points_and_sizes_of_the_image_as_published(photog
 
 
 def test_the_budget_the_threshold_the_border_and_the_radius(photographs: list[Uint8Array]) -> None:
-    everything = load_extractor("sift", max_num_keypoints=50_000)(photographs[0])
+    everything = load_extractor("sift", max_num_keypoints=50_000).extract(photographs[0])
     assert torch.equal(
-        load_extractor("sift", max_num_keypoints=70)(photographs[0]).keypoints, everything.keypoints[:70]
+        load_extractor("sift", max_num_keypoints=70).extract(photographs[0]).keypoints, everything.keypoints[:70]
     )
-    strong = load_extractor("sift", max_num_keypoints=50_000, detection_threshold=0.1)(photographs[0])
+    strong = load_extractor("sift", max_num_keypoints=50_000, detection_threshold=0.1).extract(photographs[0])
     torch.testing.assert_close(strong.scores, everything.scores[everything.scores > 0.1])
-    inner = load_extractor("sift", max_num_keypoints=50_000, border=50)(photographs[0]).keypoints
+    inner = load_extractor("sift", max_num_keypoints=50_000, border=50).extract(photographs[0]).keypoints
     assert (inner >= 49.5).all()
     assert (inner < torch.tensor([589.5, 429.5])).all()
-    spread = load_extractor("sift", max_num_keypoints=50_000, nms_radius=8)(photographs[0])
+    spread = load_extractor("sift", max_num_keypoints=50_000, nms_radius=8).extract(photographs[0])
     apart = (spread.keypoints + 0.5).floor().unique(dim=0)
     gaps = (apart[:, None] - apart).abs().amax(dim=2).fill_diagonal_(100)
     assert 100 < len(apart) < len(everything) / 3
@@ -131,10 +131,10 @@ def test_nothing_to_see_is_an_empty_result(photographs: list[Uint8Array]) -> Non
     smooth = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (64, 1))
     sift = load_extractor("sift")
     for image in (np.full((64, 64), 90, np.uint8), smooth):
-        assert sift(image).descriptors.shape == (0, 128)
-    masked = sift(photographs[0], mask=np.zeros((480, 640), np.uint8))
+        assert sift.extract(image).descriptors.shape == (0, 128)
+    masked = sift.extract(photographs[0], mask=np.zeros((480, 640), np.uint8))
     assert len(masked) == 0
-    half = load_extractor("rootsift", precision="float16", max_num_keypoints=10)(photographs[0])
+    half = load_extractor("rootsift", precision="float16", max_num_keypoints=10).extract(photographs[0])
     assert half.descriptors.dtype == torch.float16
 
 

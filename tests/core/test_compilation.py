@@ -50,16 +50,16 @@ def test_frames_go_on_uncompiled_until_the_code_is_ready(cache: Path, caplog: py
     images = images.to(memory_format=torch.channels_last)
     expected = network.dense(images)
     for _ in range(4):
-        torch.testing.assert_close(compiler(images), expected)
+        torch.testing.assert_close(compiler.run(images), expected)
         assert not compiler.is_compiled(images.shape)
         assert not compiler.is_in_use
     compiler.wait()
     assert compiler.is_compiled(images.shape), caplog.text
     assert not compiler.is_compiled((1, 3, 64, 64))
-    for mine, plain in zip(compiler(images), expected, strict=True):
+    for mine, plain in zip(compiler.run(images), expected, strict=True):
         torch.testing.assert_close(mine, plain, atol=1e-4, rtol=1e-4)
     assert compiler.is_in_use
-    compiler(torch.rand((1, 3, 64, 64)), is_made_smaller=True)
+    compiler.run(torch.rand((1, 3, 64, 64)), is_made_smaller=True)
     assert compiler.is_in_use
     assert list(cache.glob("aliked-t16-*.done"))
     assert "aliked-t16 is compiled for 1x3x64x96" in caplog.text
@@ -75,7 +75,7 @@ def test_without_a_compiler_it_says_so_once_and_goes_on(
     compiler = BackgroundCompiler("aliked-t16", network, torch.float32, frames_before=1)
     images = torch.rand((1, 3, 32, 32), generator=torch.Generator().manual_seed(0))
     for _ in range(3):
-        torch.testing.assert_close(compiler(images), network.dense(images))
+        torch.testing.assert_close(compiler.run(images), network.dense(images))
         compiler.wait()
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "aliked-t16 runs uncompiled" in caplog.text
@@ -88,7 +88,7 @@ def test_a_failing_compiler_is_reported_by_what_it_says(
 ) -> None:
     monkeypatch.setattr(compilation, "_COMPILERS", (sys.executable,))
     compiler = BackgroundCompiler("no-such-extractor", _network(), torch.float32, frames_before=1)
-    compiler(torch.zeros((1, 3, 32, 32)))
+    compiler.run(torch.zeros((1, 3, 32, 32)))
     compiler.wait()
     assert "no-such-extractor runs uncompiled, which is slower: KeyError: 'no-such-extractor'" in caplog.text
 
@@ -116,7 +116,7 @@ def test_compiled_code_that_fails_costs_no_frame(caplog: pytest.LogCaptureFixtur
 
     compiler._compiled[tuple(images.shape)] = failing
     for _ in range(2):
-        torch.testing.assert_close(compiler(images), network.dense(images))
+        torch.testing.assert_close(compiler.run(images), network.dense(images))
     assert not compiler.is_compiled(images.shape)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "aliked-t16 runs uncompiled, which is slower: recompile limit reached" in caplog.text
@@ -132,7 +132,7 @@ def test_closing_ends_the_compiling_process_and_frees_the_network(
     held = weakref.ref(network)
     compiler = BackgroundCompiler("aliked-t16", network, torch.float32, frames_before=1)
     images = torch.zeros((1, 3, 32, 32))
-    compiler(images)
+    compiler.run(images)
     deadline_s = time.monotonic() + 20
     while compiler._process is None:
         assert time.monotonic() < deadline_s
@@ -142,7 +142,7 @@ def test_closing_ends_the_compiling_process_and_frees_the_network(
     compiler.wait(timeout_s=20)
     assert process.poll() is not None
     assert not list(cache.glob("*.done"))
-    torch.testing.assert_close(compiler(images), network.dense(images))
+    torch.testing.assert_close(compiler.run(images), network.dense(images))
     assert compiler._process is None
     assert not caplog.records
     del compiler, network
@@ -170,9 +170,9 @@ def test_compiling_for_one_size_is_waited_for_and_no_other_size_follows(
     for height in (64, 96):
         image = rng.integers(0, 256, (height, 96), dtype=np.uint8)
         for _ in range(12):
-            extractor(image)
+            extractor.extract(image)
         extractor.wait_until_fast()
-        extractor(image)
+        extractor.extract(image)
         assert (extractor.execution == "compiled") == (is_possible and height == 64)
     assert not plain.compile_only_for((64, 96))
 
@@ -185,7 +185,7 @@ def test_a_network_that_sees_grey_is_compiled_for_the_images_that_come(
     monkeypatch.setattr(compilation, "_compile", lambda network, _job: network.dense)
     extractor = load_extractor("silk-vggnp-mu", device="cpu", compile=True)
     assert extractor.compile_only_for(shape)
-    extractor(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+    extractor.extract(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
     assert extractor.execution == "compiled"
 
 
@@ -194,7 +194,7 @@ def test_a_few_images_are_not_worth_compiling(cache: Path) -> None:
     compiler = BackgroundCompiler("aliked-t16", _network(), torch.float32)
     for side in (32, 64):
         for _ in range(5):
-            compiler(torch.zeros((1, 3, side, side)))
+            compiler.run(torch.zeros((1, 3, side, side)))
     compiler.wait()
     assert not cache.exists()
 

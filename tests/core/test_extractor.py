@@ -26,7 +26,7 @@ def _close(first: Features, second: Features) -> None:
 
 
 def test_features_of_a_photograph(photographs: list[Uint8Array]) -> None:
-    features = seeded_extractor(Settings(max_num_keypoints=200))(photographs[0])
+    features = seeded_extractor(Settings(max_num_keypoints=200)).extract(photographs[0])
     assert len(features) == 200
     assert (features.height, features.width, features.extractor) == (480, 640, IDENTITY)
     assert features.keypoints.dtype == features.scores.dtype == torch.float32
@@ -40,33 +40,33 @@ def test_a_batch_gives_what_single_images_give(photographs: list[Uint8Array]) ->
     blank = np.full_like(photographs[0], 90)
     grey = np.ascontiguousarray(photographs[2][:, :, 1])
     batch = [photographs[0], blank, photographs[1], grey]
-    together = extractor.extract(batch)
+    together = extractor.extract_batch(batch)
     assert [len(features) for features in together] == [100, 0, 100, 100]
     for image, features in zip(batch, together, strict=True):
-        _close(features, extractor(image))
-    assert extractor.extract([]) == []
+        _close(features, extractor.extract(image))
+    assert extractor.extract_batch([]) == []
 
 
 def test_grey_is_rgb_with_equal_channels(photographs: list[Uint8Array]) -> None:
     grey = np.ascontiguousarray(photographs[0][:, :, 0])
     extractor = seeded_extractor(Settings(max_num_keypoints=50))
-    _close(extractor(grey), extractor(np.repeat(grey[:, :, None], 3, axis=2)))
-    _close(extractor(grey), extractor(grey[:, :, None]))
+    _close(extractor.extract(grey), extractor.extract(np.repeat(grey[:, :, None], 3, axis=2)))
+    _close(extractor.extract(grey), extractor.extract(grey[:, :, None]))
 
 
 def test_memory_layout_does_not_matter(photographs: list[Uint8Array]) -> None:
     image = photographs[0]
     extractor = seeded_extractor(Settings(max_num_keypoints=50))
-    expected = extractor(np.ascontiguousarray(image[::-1, 10:]))
+    expected = extractor.extract(np.ascontiguousarray(image[::-1, 10:]))
     read_only = image[::-1, 10:]
     read_only.flags.writeable = False
-    _close(extractor(read_only), expected)
+    _close(extractor.extract(read_only), expected)
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 65), (40, 500), (127, 32)])
 def test_any_size_from_32_px_up(height: int, width: int, photographs: list[Uint8Array]) -> None:
     image = photographs[0][100 : 100 + height, 20 : 20 + width]
-    features = seeded_extractor()(image)
+    features = seeded_extractor().extract(image)
     assert (features.height, features.width) == (height, width)
     assert len(features) > 0
     assert float(features.keypoints.min()) >= 0
@@ -78,33 +78,33 @@ def test_any_size_from_32_px_up(height: int, width: int, photographs: list[Uint8
 def test_a_blank_image_has_no_keypoints(level: int, noise: float) -> None:
     levels = np.random.default_rng(0).normal(level, noise, (480, 640))
     image = np.clip(levels, 0, 255).astype(np.uint8)
-    features = seeded_extractor()(image)
+    features = seeded_extractor().extract(image)
     assert len(features) == 0
     assert features.descriptors.shape == (0, 64)
     if noise:
-        assert len(seeded_extractor(Settings(min_grey_range=0))(image)) > 0
+        assert len(seeded_extractor(Settings(min_grey_range=0)).extract(image)) > 0
 
 
 def test_a_dim_photograph_is_not_blank(photographs: list[Uint8Array]) -> None:
     dim = (photographs[0] // 12).astype(np.uint8)
     assert int(dim.max()) - int(dim.min()) <= 22
-    assert len(seeded_extractor()(dim)) > 0
+    assert len(seeded_extractor().extract(dim)) > 0
 
 
 def test_published_networks_find_nothing_in_a_blank_image(weights_dir: str) -> None:
     extractor = load_extractor("aliked-n32", weights_dir=weights_dir, device="cpu")
     noise = np.random.default_rng(0).normal(128, 1.5, (240, 320))
-    assert len(extractor(np.clip(noise, 122, 133).astype(np.uint8))) == 0
+    assert len(extractor.extract(np.clip(noise, 122, 133).astype(np.uint8))) == 0
 
 
 def test_resizing_keeps_the_coordinates_of_the_image(weights_dir: str, photographs: list[Uint8Array]) -> None:
     image = photographs[0]
-    native = load_extractor("aliked-t16", weights_dir=weights_dir, device="cpu", max_num_keypoints=1000)(image)
+    native = load_extractor("aliked-t16", weights_dir=weights_dir, device="cpu", max_num_keypoints=1000).extract(image)
     for options in ({"resize_height": 360}, {"max_pixels": 360 * 480}):
         extractor = load_extractor(
             "aliked-t16", weights_dir=weights_dir, device="cpu", max_num_keypoints=300, **options
         )
-        smaller = extractor(image)
+        smaller = extractor.extract(image)
         assert (smaller.height, smaller.width) == (480, 640)
         nearest = torch.cdist(smaller.keypoints, native.keypoints).min(dim=1)
         near = nearest.values < 3
@@ -139,13 +139,13 @@ def test_a_share_of_pixels_is_one_of_those_that_the_settings_give(options: dict[
 )
 def test_impossible_images_are_refused(image: Uint8Array, expected: str) -> None:
     with pytest.raises(ImageError, match=expected):
-        seeded_extractor()(image)
+        seeded_extractor().extract(image)
 
 
 def test_a_batch_of_several_sizes_is_refused() -> None:
     images = [np.zeros((40, 40), np.uint8), np.zeros((40, 50), np.uint8)]
     with pytest.raises(ImageError, match="40x40, 50x40; expected one size"):
-        seeded_extractor().extract(images)
+        seeded_extractor().extract_batch(images)
 
 
 @pytest.mark.parametrize("dtype", list(REDUCED_PRECISION), ids=str)
@@ -155,8 +155,8 @@ def test_half_precision_finds_what_float32_finds(
     name = str(dtype).removeprefix("torch.")
     options = {"weights_dir": weights_dir, "device": "cpu", "max_num_keypoints": 1000}
     image = photographs[0][100:340, 100:420]
-    full = load_extractor("aliked-t16", **options)(image)
-    half = load_extractor("aliked-t16", precision=name, **options)(image)
+    full = load_extractor("aliked-t16", **options).extract(image)
+    half = load_extractor("aliked-t16", precision=name, **options).extract(image)
     assert half.keypoints.dtype == torch.float32
     assert half.descriptors.dtype == dtype
     bars = REDUCED_PRECISION[dtype]
@@ -174,7 +174,7 @@ def test_no_global_state_is_touched(photographs: list[Uint8Array]) -> None:
     grad, threads = torch.is_grad_enabled(), torch.get_num_threads()
     extractor = seeded_extractor()
     random_state = torch.random.get_rng_state()
-    extractor(photographs[0])
+    extractor.extract(photographs[0])
     assert torch.equal(torch.random.get_rng_state(), random_state)
     assert (torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()) == (dtype, grad, threads)
 
@@ -248,7 +248,7 @@ def test_weights_of_another_network_do_not_load(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_cuda_gives_what_the_cpu_gives(photographs: list[Uint8Array]) -> None:
-    on_cpu = seeded_extractor(Settings(max_num_keypoints=100))(photographs[0])
-    on_gpu = seeded_extractor(Settings(max_num_keypoints=100), "cuda")(photographs[0]).to("cpu")
+    on_cpu = seeded_extractor(Settings(max_num_keypoints=100)).extract(photographs[0])
+    on_gpu = seeded_extractor(Settings(max_num_keypoints=100), "cuda").extract(photographs[0]).to("cpu")
     nearest = torch.cdist(on_cpu.keypoints, on_gpu.keypoints).min(dim=1)
     assert float((nearest.values < 0.05).float().mean()) > 0.98

@@ -90,7 +90,7 @@ def test_a_recorded_frame_does_what_the_plain_execution_does(photographs: list[U
     image = np.ascontiguousarray(photographs[0][:300, :400])
     resize = network_size(300, 400, resize_height=150, max_pixels=10**6, minimum=32)
     options = DetectionOptions(100, 0.0, 2, 0)
-    (expected,) = PlainExecution(fast, torch.device("cpu"))([image], resize, options)
+    (expected,) = PlainExecution(fast, torch.device("cpu")).run([image], resize, options)
     (found,) = whole_frame(fast, [torch.from_numpy(image)], resize, options).unpadded()
     torch.testing.assert_close(found.keypoints, expected.keypoints)
     torch.testing.assert_close(found.descriptors, expected.descriptors)

@@ -71,7 +71,7 @@ def _features(count: int, seed: int, extractor: str = "aliked-n16@seeded00", len
 
 def test_matches_are_those_of_the_network(network: nn.Module) -> None:
     features0, features1 = _features(60, 0), _features(50, 1)
-    matches = LightGlueMatcher(_OPTIONS, LightGlueNetwork(network))(features0, features1)
+    matches = LightGlueMatcher(_OPTIONS, LightGlueNetwork(network)).match(features0, features1)
     size = torch.tensor([[640.0, 480.0]])
     inputs = {
         name: {
@@ -96,10 +96,12 @@ def test_matches_are_those_of_the_network(network: nn.Module) -> None:
 
     scores = result["scores"][0].sort().values
     gated = replace(_OPTIONS, lightglue_threshold=float(scores[len(scores) // 2]))
-    assert 0 < len(LightGlueMatcher(gated, LightGlueNetwork(network))(features0, features1)) < len(matches)
-    similar = LightGlueMatcher(replace(_OPTIONS, min_similarity=0.0), LightGlueNetwork(network))(features0, features1)
+    assert 0 < len(LightGlueMatcher(gated, LightGlueNetwork(network)).match(features0, features1)) < len(matches)
+    similar = LightGlueMatcher(replace(_OPTIONS, min_similarity=0.0), LightGlueNetwork(network)).match(
+        features0, features1
+    )
     assert len(similar) == int((matches.similarity >= 0).sum())
-    nothing = LightGlueMatcher(_OPTIONS, LightGlueNetwork(network))(features0, _features(0, 1))
+    nothing = LightGlueMatcher(_OPTIONS, LightGlueNetwork(network)).match(features0, _features(0, 1))
     assert (len(nothing), nothing.matcher) == (0, "lightglue")
 
 
@@ -108,21 +110,21 @@ def test_other_descriptors_are_refused(network: nn.Module) -> None:
     for extractor, length in (("aliked-t16@seeded00", 64), ("sift@opencv", 128)):
         features = _features(5, 0, extractor, length)
         with pytest.raises(MatchingError, match=rf"aliked-n16, .* not of {extractor}; use matcher mnn"):
-            matcher(features, features)
+            matcher.match(features, features)
     with pytest.raises(MatchingError, match="do not compare"):
-        matcher(_features(5, 0), _features(5, 1, "aliked-n32@seeded00"))
+        matcher.match(_features(5, 0), _features(5, 1, "aliked-n32@seeded00"))
 
 
 def test_weights_come_from_a_file_and_are_loaded_once(
     weights: Path, network: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     features0, features1 = _features(60, 0), _features(50, 1)
-    expected = LightGlueMatcher(_OPTIONS, LightGlueNetwork(network))(features0, features1)
+    expected = LightGlueMatcher(_OPTIONS, LightGlueNetwork(network)).match(features0, features1)
     loaded = load_matcher("lightglue", lightglue_weights_path=str(weights), lightglue_threshold=0.0)
-    assert torch.equal(loaded(features0, features1).indices1, expected.indices1)
+    assert torch.equal(loaded.match(features0, features1).indices1, expected.indices1)
     monkeypatch.setattr(lightglue, "own_weights", None)
     again = load_matcher("lightglue", lightglue_weights_path=str(weights), lightglue_threshold=1.0)
-    assert len(again(features0, features1)) == 0
+    assert len(again.match(features0, features1)) == 0
 
 
 def test_a_frontend_matches_by_it(weights: Path, tmp_path: Path, photographs: list[Uint8Array]) -> None:
@@ -193,8 +195,8 @@ def published_dir(network: nn.Module, weights_dir: str) -> str:
 
 def test_the_published_weights_do_what_kornia_does_with_them(published_dir: str, photographs: list[Uint8Array]) -> None:
     extractor = load_extractor("aliked-n16", weights_dir=published_dir, max_num_keypoints=1000, device="cpu")
-    features0, features1 = extractor(photographs[0]), extractor(photographs[2])
-    matches = LightGlueMatcher.from_pretrained(MatchingOptions(-1.0, 1.0, 0.1, 0.0, weights_dir=published_dir))(
+    features0, features1 = extractor.extract(photographs[0]), extractor.extract(photographs[2])
+    matches = LightGlueMatcher.from_pretrained(MatchingOptions(-1.0, 1.0, 0.1, 0.0, weights_dir=published_dir)).match(
         features0, features1
     )
     # With its own threshold, and names as in its own loading.

@@ -76,16 +76,16 @@ def test_convention_no_keypoint_lies_on_a_masked_pixel(
     image = np.ascontiguousarray(photographs[0][60:273, 100:387])
     mask = _speckled(213, 287)
     extractor = _extractor(name, resize_height=resize_height, distribution=distribution)
-    features = extractor(image, mask=mask)
+    features = extractor.extract(image, mask=mask)
     assert len(features) > 50
     assert mask[_pixels(features)].all()
-    assert not mask[_pixels(extractor(image))].all()
+    assert not mask[_pixels(extractor.extract(image))].all()
 
 
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_no_keypoint_of_any_scale_lies_on_a_masked_pixel(name: str, photographs: list[Uint8Array]) -> None:
     image, mask = np.ascontiguousarray(photographs[0][60:360, 100:500]), _speckled(300, 400)
-    features = _extractor(name, multi_scale=True, resize_height=280)(image, mask=mask)
+    features = _extractor(name, multi_scale=True, resize_height=280).extract(image, mask=mask)
     assert len(features) > 50
     assert mask[_pixels(features)].all()
 
@@ -97,9 +97,9 @@ def test_the_places_of_the_budget_go_to_pixels_that_may_be_used(name: str, photo
     mask[100:300, 150:500] = True
     # Suppression as in ALIKED for all: so many maxima are in the image that the budget is the bound, with and without.
     extractor = _extractor(name, max_num_keypoints=300, nms_radius=2)
-    features = extractor(image, mask=mask)
+    features = extractor.extract(image, mask=mask)
     assert len(features) == 300
-    everything = _extractor(name, max_num_keypoints=50_000, nms_radius=2)(image)
+    everything = _extractor(name, max_num_keypoints=50_000, nms_radius=2).extract(image)
     inside = mask[_pixels(everything)]
     expected = everything.keypoints[torch.from_numpy(inside)][:300]
     nearest = torch.cdist(features.keypoints.double(), expected.double()).min(dim=1).values
@@ -114,19 +114,19 @@ def test_a_mask_of_ones_changes_nothing_and_one_of_zeros_leaves_nothing(
 ) -> None:
     image = np.ascontiguousarray(photographs[0][:200, :300])
     extractor = _extractor(name, distribution=distribution, resize_height=150)
-    plain, everything = extractor(image), extractor(image, mask=np.ones((200, 300), np.uint8))
+    plain, everything = extractor.extract(image), extractor.extract(image, mask=np.ones((200, 300), np.uint8))
     assert torch.equal(plain.keypoints, everything.keypoints)
     assert torch.equal(plain.scores, everything.scores)
     assert torch.equal(plain.descriptors, everything.descriptors)
-    assert len(extractor(image, mask=np.zeros((200, 300), np.uint8))) == 0
+    assert len(extractor.extract(image, mask=np.zeros((200, 300), np.uint8))) == 0
 
 
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_a_grid_spreads_in_every_network(name: str, photographs: list[Uint8Array]) -> None:
     image = photographs[0]
     parameters = {"max_num_keypoints": 480, "nms_radius": 2}
-    spread = _extractor(name, distribution="grid", grid_rows=6, grid_columns=8, **parameters)(image)
-    plain = _extractor(name, **parameters)(image)
+    spread = _extractor(name, distribution="grid", grid_rows=6, grid_columns=8, **parameters).extract(image)
+    plain = _extractor(name, **parameters).extract(image)
     fewest = {}
     border = 3 if "silk" in name else 0  # of the map, in whose cells the quotas hold
     size = torch.tensor([math.ceil((640 - 2 * border) / 8), math.ceil((480 - 2 * border) / 6)])
@@ -143,9 +143,9 @@ def test_images_of_a_batch_have_their_own_masks(photographs: list[Uint8Array]) -
     extractor = seeded_extractor(Settings(max_num_keypoints=200))
     masks = [_speckled(480, 640), None, _speckled(480, 640, seed=1)]
     blank = np.full_like(photographs[0], 90)
-    together = extractor.extract([*photographs, blank], [*masks, masks[0]])
+    together = extractor.extract_batch([*photographs, blank], [*masks, masks[0]])
     for photograph, mask, features in zip(photographs, masks, together[:3], strict=True):
-        torch.testing.assert_close(features.keypoints, extractor(photograph, mask).keypoints, atol=1e-3, rtol=0)
+        torch.testing.assert_close(features.keypoints, extractor.extract(photograph, mask).keypoints, atol=1e-3, rtol=0)
     assert len(together[3]) == 0
 
 
@@ -158,9 +158,9 @@ def test_every_way_of_execution_takes_masks(
     resize = network_size(300, 400, resize_height=150, max_pixels=10**6, minimum=32)
     options = DetectionOptions(100, 0.0, 2, border, grid)
     fast = FastAliked(seeded_network())
-    (plain,) = PlainExecution(fast, torch.device("cpu"))([image], resize, options, [mask])
+    (plain,) = PlainExecution(fast, torch.device("cpu")).run([image], resize, options, [mask])
     compiler = BackgroundCompiler("aliked-t16", fast, torch.float32, frames_before=10**9)
-    (compiled,) = CompiledExecution(fast, compiler)([image], resize, options, [mask])
+    (compiled,) = CompiledExecution(fast, compiler).run([image], resize, options, [mask])
     # What a CUDA graph records, run here without one.
     tensors = [torch.from_numpy(image)], resize, options, [torch.from_numpy(mask)]
     (recorded,) = whole_frame(fast, *tensors).unpadded()
@@ -177,7 +177,7 @@ def test_a_recorded_graph_takes_another_mask_each_frame(distribution: str, photo
     on_cpu, on_gpu = seeded_extractor(settings), seeded_extractor(settings, "cuda")
     for seed in (0, 1, None):
         mask = None if seed is None else _speckled(480, 640, seed)
-        expected, found = on_cpu(photographs[0], mask), on_gpu(photographs[0], mask).to("cpu")
+        expected, found = on_cpu.extract(photographs[0], mask), on_gpu.extract(photographs[0], mask).to("cpu")
         assert mask is None or mask[_pixels(found)].all()
         nearest = torch.cdist(expected.keypoints, found.keypoints).min(dim=1).values
         assert float((nearest < 0.05).float().mean()) > 0.98
@@ -206,12 +206,12 @@ def test_a_resized_pixel_is_allowed_if_all_that_it_covers_is(size: tuple[int, in
 )
 def test_impossible_masks_are_refused(mask: Uint8Array, expected: str, photographs: list[Uint8Array]) -> None:
     with pytest.raises(MaskError, match=expected):
-        seeded_extractor()(photographs[0], mask)
+        seeded_extractor().extract(photographs[0], mask)
 
 
 def test_each_image_of_a_batch_needs_an_entry(photographs: list[Uint8Array]) -> None:
     with pytest.raises(MaskError, match=r"3 image\(s\) come with 1 masks"):
-        seeded_extractor().extract(photographs, [np.ones((480, 640), np.uint8)])
+        seeded_extractor().extract_batch(photographs, [np.ones((480, 640), np.uint8)])
 
 
 def test_the_frontend_says_that_the_mask_may_be_the_cause(photographs: list[Uint8Array]) -> None:

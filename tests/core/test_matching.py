@@ -33,7 +33,7 @@ def _pairs(matches: object) -> list[tuple[int, int]]:
 
 def test_convention_similarity_is_cosine_and_margin_is_to_the_second_best() -> None:
     features0, features1 = _random(60, 0), _random(45, 1)
-    matches = load_matcher("mnn")(features0, features1)
+    matches = load_matcher("mnn").match(features0, features1)
     similarity = features0.descriptors @ features1.descriptors.T
     expected = [
         (i, int(similarity[i].argmax()))
@@ -49,11 +49,11 @@ def test_convention_similarity_is_cosine_and_margin_is_to_the_second_best() -> N
 
 def test_gates() -> None:
     features0, features1 = _random(80, 2), _random(80, 3)
-    everything = load_matcher("mnn")(features0, features1)
-    similar = load_matcher("mnn", min_similarity=0.6)(features0, features1)
+    everything = load_matcher("mnn").match(features0, features1)
+    similar = load_matcher("mnn", min_similarity=0.6).match(features0, features1)
     assert 0 < len(similar) < len(everything)
     assert float(similar.similarity.min()) >= 0.6
-    distinct = load_matcher("mnn", ratio_threshold=0.8)(features0, features1)
+    distinct = load_matcher("mnn", ratio_threshold=0.8).match(features0, features1)
     second = everything.similarity - everything.margin
     kept = (1 - everything.similarity) < 0.8 * (1 - second)
     assert 0 < len(distinct) < len(everything)
@@ -62,7 +62,9 @@ def test_gates() -> None:
 
 def test_double_softmax_is_the_product_of_two_softmaxes() -> None:
     features0, features1 = _random(50, 4), _random(70, 5)
-    matches = load_matcher("mnn", double_softmax_threshold=0.2, double_softmax_temperature=0.1)(features0, features1)
+    matches = load_matcher("mnn", double_softmax_threshold=0.2, double_softmax_temperature=0.1).match(
+        features0, features1
+    )
     logits = (features0.descriptors @ features1.descriptors.T / 0.1).double()
     probability = logits.softmax(dim=1) * logits.softmax(dim=0)
     expected = [
@@ -78,8 +80,8 @@ def test_double_softmax_is_the_product_of_two_softmaxes() -> None:
 def test_blocks_do_not_change_the_result(threshold: float) -> None:
     features0, features1 = _random(101, 6), _random(77, 7)
     options = MatchingOptions(-1.0, 0.95, 0.1, threshold)
-    whole = MutualNearestNeighborMatcher(options)(features0, features1)
-    blocks = MutualNearestNeighborMatcher(options, block_elements=77 * 9)(features0, features1)
+    whole = MutualNearestNeighborMatcher(options).match(features0, features1)
+    blocks = MutualNearestNeighborMatcher(options, block_elements=77 * 9).match(features0, features1)
     assert len(whole) > 5
     assert _pairs(whole) == _pairs(blocks)
     torch.testing.assert_close(whole.similarity, blocks.similarity)
@@ -103,12 +105,12 @@ def test_double_softmax_at_any_temperature(temperature: float) -> None:
             for i in range(90)
             if int(backward[forward[i]]) == i and float(probability[i, forward[i]]) >= threshold
         ]
-        assert _pairs(MutualNearestNeighborMatcher(options)(features0, features1)) == expected
+        assert _pairs(MutualNearestNeighborMatcher(options).match(features0, features1)) == expected
 
 
 def test_the_rival_under_the_double_softmax_is_the_most_similar_other_one() -> None:
     features0, features1 = _random(300, 14, dim=4), _random(280, 15, dim=4)
-    matches = load_matcher("mnn", double_softmax_threshold=1e-9)(features0, features1)
+    matches = load_matcher("mnn", double_softmax_threshold=1e-9).match(features0, features1)
     similarity = features0.descriptors[matches.indices0] @ features1.descriptors.T
     matched = torch.nn.functional.one_hot(matches.indices1, 280).bool()
     rival = similarity.masked_fill(matched, -torch.inf).max(dim=1).values
@@ -127,7 +129,7 @@ def test_of_equals_the_first_counts(count0: int, count1: int, block_elements: in
     similarity = (sides[0].descriptors @ sides[1].descriptors.T).numpy()
     forward, backward = similarity.argmax(axis=1), similarity.argmax(axis=0)
     options = MatchingOptions(-100.0, 1.0, 0.1, 0.0)
-    matches = MutualNearestNeighborMatcher(options, block_elements)(*sides)
+    matches = MutualNearestNeighborMatcher(options, block_elements).match(*sides)
     assert _pairs(matches) == [(i, int(forward[i])) for i in range(count0) if backward[forward[i]] == i]
     if count1 > 1:
         ordered = torch.from_numpy(similarity)[matches.indices0].sort(dim=1, descending=True).values
@@ -147,7 +149,7 @@ def test_pairs_are_those_of_opencv(count0: int, count1: int, dim: int) -> None:
     )
     expected = sorted((match.queryIdx, match.trainIdx) for match in found)
     assert len(expected) >= shared
-    assert _pairs(load_matcher("mnn")(features0, features1)) == expected
+    assert _pairs(load_matcher("mnn").match(features0, features1)) == expected
 
 
 @pytest.mark.parametrize(("temperature", "threshold"), [(0.1, 0.0), (0.001, 0.01), (0.1, 0.01), (10.0, 1e-9)])
@@ -155,7 +157,7 @@ def test_pairs_are_those_of_opencv(count0: int, count1: int, dim: int) -> None:
 def test_padding_does_not_change_the_result(count0: int, count1: int, temperature: float, threshold: float) -> None:
     features0, features1 = _random(count0, 20), _random(count1, 21)
     matcher = MutualNearestNeighborMatcher(MatchingOptions(-0.5, 0.95, temperature, threshold), block_elements=128 * 50)
-    expected = matcher(features0, features1)
+    expected = matcher.match(features0, features1)
     padded = []
     for features in (features0, features1):
         # The first descriptors once more, and anything: neither may take part.
@@ -171,7 +173,7 @@ def test_padding_does_not_change_the_result(count0: int, count1: int, temperatur
 def test_nothing_on_either_side_gives_no_matches() -> None:
     matcher = load_matcher("mnn", double_softmax_threshold=0.5)
     for count0, count1 in ((0, 5), (5, 0), (0, 0)):
-        matches = matcher(_random(count0, 0), _random(count1, 1))
+        matches = matcher.match(_random(count0, 0), _random(count1, 1))
         assert len(matches) == 0
         assert matches.indices0.dtype == torch.int64
         assert matches.similarity.shape == (0,)
@@ -179,14 +181,14 @@ def test_nothing_on_either_side_gives_no_matches() -> None:
 
 def test_a_single_candidate_has_no_rival() -> None:
     features = _random(1, 8)
-    matches = load_matcher("mnn", ratio_threshold=0.5)(features, features)
+    matches = load_matcher("mnn", ratio_threshold=0.5).match(features, features)
     assert _pairs(matches) == [(0, 0)]
     assert float(matches.margin[0]) == pytest.approx(2.0, abs=1e-6)
 
 
 def test_identical_images_match_row_by_row() -> None:
     features = _random(300, 9, dim=64)
-    assert _pairs(load_matcher("mnn")(features, features)) == [(i, i) for i in range(300)]
+    assert _pairs(load_matcher("mnn").match(features, features)) == [(i, i) for i in range(300)]
 
 
 def test_half_precision_descriptors_are_matched_in_float32() -> None:
@@ -194,8 +196,8 @@ def test_half_precision_descriptors_are_matched_in_float32() -> None:
     half = [_features(f.descriptors.half()) for f in (features0, features1)]
     back = [_features(f.descriptors.float()) for f in half]
     matcher = load_matcher("mnn")
-    assert _pairs(matcher(*half)) == _pairs(matcher(*back))
-    assert matcher(*half).similarity.dtype == torch.float32
+    assert _pairs(matcher.match(*half)) == _pairs(matcher.match(*back))
+    assert matcher.match(*half).similarity.dtype == torch.float32
 
 
 def test_descriptors_of_two_lengths_do_not_compare() -> None:
@@ -203,13 +205,13 @@ def test_descriptors_of_two_lengths_do_not_compare() -> None:
     with pytest.raises(MatchingError, match="descriptors have 16 and 32 elements, both said to be of test@00000000"):
         check_comparable(one, other)
     with pytest.raises(MatchingError, match="expected one length"):
-        load_matcher("mnn")(one, other)
+        load_matcher("mnn").match(one, other)
     check_comparable(one, _random(0, 1, dim=32))
 
 
 def test_descriptors_of_different_extractors_do_not_compare() -> None:
     with pytest.raises(MatchingError, match="a@1 and b@2 do not compare"):
-        load_matcher("mnn")(_features(torch.ones(1, 1), "a@1"), _features(torch.ones(1, 1), "b@2"))
+        load_matcher("mnn").match(_features(torch.ones(1, 1), "a@1"), _features(torch.ones(1, 1), "b@2"))
 
 
 def test_unknown_matchers_and_gates_list_the_choices() -> None:

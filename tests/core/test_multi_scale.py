@@ -54,9 +54,9 @@ def test_every_extractor_takes_several_scales(name: str, photographs: list[Uint8
     settings = Settings(extractor=name, compile=False, max_num_keypoints=400)
     assert not settings.multi_scale
     extractor = Extractor(network, name, settings, _CPU)
-    single = extractor(image)
+    single = extractor.extract(image)
     extractor.settings = replace(settings, multi_scale=True)
-    features = extractor(image)
+    features = extractor.extract(image)
     assert 100 < len(features) <= 400
     assert ((features.keypoints >= -0.5) & (features.keypoints < torch.tensor([319.5, 239.5]))).all()
     assert (features.scores.diff() <= 0).all()
@@ -75,7 +75,7 @@ def test_every_extractor_takes_several_scales(name: str, photographs: list[Uint8
     assert float(distance.max()) < 1e-5
     assert len(features.scales.unique()) == len(possible)
     extractor.settings = settings
-    assert torch.equal(extractor(image).keypoints, single.keypoints)
+    assert torch.equal(extractor.extract(image).keypoints, single.keypoints)
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ def test_a_view_from_twice_as_far_matches_better(
         extractor = load_extractor(
             name, weights_dir=folder, device="cpu", compile=False, max_num_keypoints=500, multi_scale=multi_scale
         )
-        features0, features1 = extractor(image), extractor(half)
-        matches = load_matcher()(features0, features1)
+        features0, features1 = extractor.extract(image), extractor.extract(half)
+        matches = load_matcher().match(features0, features1)
         assert len(matches) > 80
         there = (features0.keypoints[matches.indices0] + 0.5) / 2 - 0.5
         offsets = there - features1.keypoints[matches.indices1]
@@ -109,11 +109,11 @@ def test_the_best_of_all_scales_stay(photographs: list[Uint8Array]) -> None:
     image, resize = np.ascontiguousarray(photographs[0][:300, :400]), Resize(300, 400, 270, 360)
     options = DetectionOptions(150, 0.0, 2, 0)
     execution = PlainExecution(FastAliked(seeded_network()), _CPU)
-    (found,) = execution([image], resize, replace(options, multi_scale=True))
+    (found,) = execution.run([image], resize, replace(options, multi_scale=True))
     rows = []
     for height, width in ((270, 360), (227, 303)):
         level = Resize(300, 400, height, width)
-        (one,) = execution([image], level, options)
+        (one,) = execution.run([image], level, options)
         points = resize.apply(level.invert(one.keypoints))
         scale = (270 * 360 / height / width) ** 0.5
         rows += list(zip(one.scores.tolist(), points.tolist(), one.descriptors, [scale] * len(points), strict=True))
@@ -127,8 +127,8 @@ def test_the_best_of_all_scales_stay(photographs: list[Uint8Array]) -> None:
 
 def test_sizes_are_those_in_the_image(photographs: list[Uint8Array]) -> None:
     parameters = {"max_num_keypoints": 50_000, "detection_threshold": 0.04}
-    single = load_extractor("sift", **parameters)(photographs[0])
-    several = load_extractor("sift", multi_scale=True, **parameters)(photographs[0])
+    single = load_extractor("sift", **parameters).extract(photographs[0])
+    several = load_extractor("sift", multi_scale=True, **parameters).extract(photographs[0])
     assert single.sizes is not None
     assert several.sizes is not None
     # The first octave of a smaller scale has the same sizes there, and so larger ones here.
@@ -138,7 +138,7 @@ def test_sizes_are_those_in_the_image(photographs: list[Uint8Array]) -> None:
 
 def test_a_border_is_as_wide_at_every_scale(photographs: list[Uint8Array]) -> None:
     extractor = load_extractor("silk-vggnp-mu", compile=False, multi_scale=True, border=50, max_num_keypoints=5000)
-    keypoints = extractor(photographs[0]).keypoints
+    keypoints = extractor.extract(photographs[0]).keypoints
     assert ((keypoints >= 49.5) & (keypoints < torch.tensor([589.5, 429.5]))).all()
     assert float(keypoints.min()) < 52
 
@@ -152,9 +152,9 @@ def test_every_way_of_execution_gives_the_same(grid: GridOptions | None, photogr
     resize = Resize(300, 400, 300, 400)
     options = DetectionOptions(200, 0.3, 2, 4, grid, multi_scale=True)
     fast = FastAliked(seeded_network())
-    plain = PlainExecution(fast, _CPU)(images, resize, options, masks)
+    plain = PlainExecution(fast, _CPU).run(images, resize, options, masks)
     compiler = BackgroundCompiler("aliked-t16", fast, torch.float32, frames_before=10**9)
-    compiled = CompiledExecution(fast, compiler)(images, resize, options, masks)
+    compiled = CompiledExecution(fast, compiler).run(images, resize, options, masks)
     tensors = [[torch.from_numpy(pixels) for pixels in group] for group in (images, masks)]
     recorded = whole_frame(fast, tensors[0], resize, options, tensors[1]).unpadded()
     assert 0 < len(plain[1].scores) < len(plain[0].scores) == 200
@@ -170,7 +170,9 @@ def test_a_grid_holds_over_all_scales(photographs: list[Uint8Array]) -> None:
     parameters = {"compile": False, "multi_scale": True, "max_num_keypoints": 480}
     fewest = []
     for distribution in ("none", "grid"):
-        keypoints = load_extractor("silk-vggnp-mu", distribution=distribution, **parameters)(photographs[0]).keypoints
+        keypoints = (
+            load_extractor("silk-vggnp-mu", distribution=distribution, **parameters).extract(photographs[0]).keypoints
+        )
         cells = ((keypoints + 0.5) / 80).floor().long()
         fewest.append(int(torch.bincount(cells[:, 1] * 8 + cells[:, 0], minlength=48).min()))
     assert fewest[0] == 0
@@ -180,8 +182,8 @@ def test_a_grid_holds_over_all_scales(photographs: list[Uint8Array]) -> None:
 def test_nothing_to_see_is_an_empty_result(photographs: list[Uint8Array]) -> None:
     for name in ("silk-vggnp-mu", "sift"):
         extractor = load_extractor(name, compile=False, multi_scale=True)
-        assert len(extractor(np.full((300, 400), 90, np.uint8))) == 0
-        assert extractor(photographs[0], mask=np.zeros((480, 640), np.uint8)).descriptors.shape[0] == 0
+        assert len(extractor.extract(np.full((300, 400), 90, np.uint8))) == 0
+        assert extractor.extract(photographs[0], mask=np.zeros((480, 640), np.uint8)).descriptors.shape[0] == 0
 
 
 def test_the_persistent_tracker_wants_one_scale() -> None:

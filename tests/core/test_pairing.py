@@ -112,11 +112,11 @@ def test_a_smaller_budget_matches_with_the_best_of_the_image_before(photographs:
 def test_results_stay_when_the_next_frame_is_processed(photographs: list[Uint8Array]) -> None:
     extractor = seeded_extractor(_SETTINGS, "cpu", EagerRecorder(torch.device("cpu")))
     pairing = make_pairing(extractor, Frontend(extractor, _SETTINGS)._pairing.matcher)
-    first = pairing(photographs[0])
+    first = pairing.run(photographs[0])
     kept = first.features.keypoints.clone(), first.features.descriptors.clone()
-    again = extractor(photographs[0])
-    pairing(photographs[1])
-    extractor(photographs[1])
+    again = extractor.extract(photographs[0])
+    pairing.run(photographs[1])
+    extractor.extract(photographs[1])
     assert torch.equal(first.features.keypoints, kept[0])
     assert torch.equal(first.features.descriptors, kept[1])
     assert torch.equal(again.keypoints, kept[0])
@@ -125,5 +125,5 @@ def test_results_stay_when_the_next_frame_is_processed(photographs: list[Uint8Ar
 def test_few_recordings_are_kept(photographs: list[Uint8Array]) -> None:
     extractor = seeded_extractor(_SETTINGS, "cpu", EagerRecorder(torch.device("cpu")))
     for width in range(64, 64 + 7 * 32, 32):
-        extractor(photographs[0][:64, :width])
+        extractor.extract(photographs[0][:64, :width])
     assert len(extractor._execution._frames) == 4  # type: ignore[attr-defined]

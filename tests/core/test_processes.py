@@ -33,7 +33,7 @@ def _matches(name: str, image: npt.NDArray[np.uint8], extractor: object = None) 
     extract = extractor or load_extractor(name, device="cpu", compile=False)
     assert callable(extract)
     features = extract(image)
-    matches = load_matcher()(features, features)
+    matches = load_matcher().match(features, features)
     return features.keypoints.numpy().tobytes() + matches.indices1.numpy().tobytes()
 
 

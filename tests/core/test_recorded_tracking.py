@@ -198,7 +198,7 @@ def test_a_right_image_goes_beside_it(photographs: list[Uint8Array]) -> None:
         result, expected = recorded.process(view, number, right=right), alone.process(view, number)
         assert result.tracks.ids.tobytes() == expected.tracks.ids.tobytes()
         assert result.right is not None
-        assert torch.equal(result.right.keypoints, alone.extractor(right).keypoints)
+        assert torch.equal(result.right.keypoints, alone.extractor.extract(right).keypoints)
 
 
 @pytest.mark.slow

@@ -69,16 +69,16 @@ def test_a_new_network_begins_with_what_sift_knows() -> None:
 
 def test_the_points_are_those_of_sift(weights: Path, photographs: list[Uint8Array]) -> None:
     image = np.ascontiguousarray(photographs[0][:240, :320])
-    sift = load_extractor("sift", max_num_keypoints=200)(image)
+    sift = load_extractor("sift", max_num_keypoints=200).extract(image)
     extractor = load_extractor("residual-sift", weights_path=str(weights), max_num_keypoints=200, device="cpu")
-    features = extractor(image)
+    features = extractor.extract(image)
     for name in ("keypoints", "scores", "sizes", "angles"):
         assert torch.equal(getattr(features, name), getattr(sift, name))
     assert features.extractor == extractor.identity == own_weights("residual-sift", weights).identity
     assert features.descriptors.shape == (200, 256)
     torch.testing.assert_close(features.descriptors.norm(dim=1), torch.ones(200))
-    assert len(extractor(image, mask=np.zeros((240, 320), np.uint8))) == 0
-    grey = extractor(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8))
+    assert len(extractor.extract(image, mask=np.zeros((240, 320), np.uint8))) == 0
+    grey = extractor.extract(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8))
     assert torch.equal(grey.keypoints, features.keypoints)
     assert float((grey.descriptors - features.descriptors).abs().max()) > 1e-4, "the network sees colours"
 
@@ -86,7 +86,7 @@ def test_the_points_are_those_of_sift(weights: Path, photographs: list[Uint8Arra
 def test_reduced_precision_gives_nearly_the_same(weights: Path, photographs: list[Uint8Array]) -> None:
     image = np.ascontiguousarray(photographs[0][:120, :160])
     full, half = (
-        load_extractor("residual-sift", weights_path=str(weights), precision=precision, device="cpu")(image)
+        load_extractor("residual-sift", weights_path=str(weights), precision=precision, device="cpu").extract(image)
         for precision in ("float32", "bfloat16")
     )
     assert half.descriptors.dtype == torch.bfloat16

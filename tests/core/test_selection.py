@@ -231,7 +231,7 @@ def _covered(points: torch.Tensor, shape: tuple[int, ...] = (480, 640), side: in
 
 def _inliers(first: Features, second: Features) -> torch.Tensor:
     """Points of the second image whose matches agree with one epipolar geometry."""
-    matches = load_matcher("mnn")(first, second)
+    matches = load_matcher("mnn").match(first, second)
     points0, points1 = first.keypoints[matches.indices0], second.keypoints[matches.indices1]
     cv2.setRNGSeed(0)
     _, accepted = cv2.findFundamentalMat(points0.numpy(), points1.numpy(), cv2.USAC_MAGSAC, 1.0, 0.999, 5000)
@@ -243,7 +243,7 @@ def test_a_grid_covers_more_of_a_photograph(photographs: list[Uint8Array]) -> No
     plain = load_extractor("silk-vggnp-mu", **parameters)
     spread = load_extractor("silk-vggnp-mu", distribution="grid", **parameters)
     for photograph in photographs:
-        assert _covered(spread(photograph).keypoints) > 1.2 * _covered(plain(photograph).keypoints)
+        assert _covered(spread.extract(photograph).keypoints) > 1.2 * _covered(plain.extract(photograph).keypoints)
 
 
 @pytest.mark.slow
@@ -257,7 +257,7 @@ def test_what_a_grid_does_to_sequences(
     covered, inliers = {}, {}
     for label, parameters in _DISTRIBUTIONS.items():
         extractor = load_extractor(name, device="cpu", compile=False, **weights, **parameters)
-        features = [extractor(image) for image in images]
+        features = [extractor.extract(image) for image in images]
         points = [_inliers(first, second) for first, second in pairwise(features)]
         covered[label] = [
             float(np.mean([_covered(one.keypoints, images[0].shape) for one in features])),

@@ -39,8 +39,8 @@ def nothing_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_needs_nothing_but_the_package(photographs: list[Uint8Array]) -> None:
     extractor = load_extractor("silk-vggnp-mu", device="cpu", max_num_keypoints=500)
     assert extractor.identity == f"silk-vggnp-mu@{WEIGHTS['silk-vggnp-mu'].sha256[:8]}"
-    features0, features1 = extractor(photographs[0]), extractor(photographs[1])
-    matches = load_matcher("mnn")(features0, features1)
+    features0, features1 = extractor.extract(photographs[0]), extractor.extract(photographs[1])
+    matches = load_matcher("mnn").match(features0, features1)
     assert len(features0) == len(features1) == 500
     moved = features1.keypoints[matches.indices1] - features0.keypoints[matches.indices0]
     # The camera turns a little between the frames: right matches agree roughly on the direction.

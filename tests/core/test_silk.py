@@ -97,8 +97,8 @@ def test_the_budget_holds_also_where_all_scores_tie() -> None:
 
 def test_suppression_and_border_are_options(photographs: list[Uint8Array]) -> None:
     image = photographs[0]
-    plain = _extractor(max_num_keypoints=500)(image)
-    apart = _extractor(max_num_keypoints=500, nms_radius=4)(image)
+    plain = _extractor(max_num_keypoints=500).extract(image)
+    apart = _extractor(max_num_keypoints=500, nms_radius=4).extract(image)
 
     def closest(points: torch.Tensor) -> float:
         distance = torch.cdist(points, points, p=torch.inf)
@@ -106,7 +106,7 @@ def test_suppression_and_border_are_options(photographs: list[Uint8Array]) -> No
 
     assert closest(plain.keypoints) == 1
     assert closest(apart.keypoints) > 4
-    inner = _extractor(max_num_keypoints=500, border=60)(image)
+    inner = _extractor(max_num_keypoints=500, border=60).extract(image)
     assert float(inner.keypoints.min()) >= 60
     assert (inner.keypoints <= torch.tensor([640.0 - 61, 480.0 - 61])).all()
 
@@ -114,11 +114,11 @@ def test_suppression_and_border_are_options(photographs: list[Uint8Array]) -> No
 def test_rgb_is_converted_to_grey(photographs: list[Uint8Array]) -> None:
     grey = np.ascontiguousarray(photographs[0][:, :, 1])
     extractor = _extractor(max_num_keypoints=200)
-    from_grey, from_rgb = extractor.extract([grey])[0], extractor(np.repeat(grey[:, :, None], 3, axis=2))
+    from_grey, from_rgb = extractor.extract_batch([grey])[0], extractor.extract(np.repeat(grey[:, :, None], 3, axis=2))
     distance = torch.cdist(from_grey.keypoints, from_rgb.keypoints).min(dim=1).values
     assert float((distance == 0).float().mean()) > 0.98
-    mixed = extractor.extract([grey, photographs[1]])
-    torch.testing.assert_close(mixed[1].keypoints, extractor(photographs[1]).keypoints)
+    mixed = extractor.extract_batch([grey, photographs[1]])
+    torch.testing.assert_close(mixed[1].keypoints, extractor.extract(photographs[1]).keypoints)
 
 
 def test_weights_of_ones_own_load_from_safetensors(tmp_path: Path, photographs: list[Uint8Array]) -> None:
@@ -127,8 +127,8 @@ def test_weights_of_ones_own_load_from_safetensors(tmp_path: Path, photographs: 
     safetensors.save_file(_network().state_dict(), path)
     extractor = load_extractor("silk-vggnp-mu", weights_path=str(path), device="cpu", max_num_keypoints=50)
     assert extractor.identity.startswith("silk-vggnp-mu@")
-    expected = _extractor(max_num_keypoints=50)(photographs[0])
-    torch.testing.assert_close(extractor(photographs[0]).keypoints, expected.keypoints)
+    expected = _extractor(max_num_keypoints=50).extract(photographs[0])
+    torch.testing.assert_close(extractor.extract(photographs[0]).keypoints, expected.keypoints)
     with pytest.raises(WeightsError, match=r"mine\.safetensors do not fit silk-vggnp-1"):
         load_extractor("silk-vggnp-1", weights_path=str(path), device="cpu")
     path.write_bytes(path.read_bytes()[:100])

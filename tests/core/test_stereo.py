@@ -259,7 +259,7 @@ def test_both_sides_go_through_the_network_together(
     for number, other in enumerate((right, grey, np.ascontiguousarray(right[:200, :300]))):
         result = frontend.process(left, number, mask, other)
         assert result.right is not None
-        expected = extractor(other).to("cpu")
+        expected = extractor.extract(other).to("cpu")
         torch.testing.assert_close(result.right.keypoints, expected.keypoints, atol=1e-3, rtol=0)
         assert (result.right.height, result.right.width) == other.shape[:2]
         # The mask is of the left image.

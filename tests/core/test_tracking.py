@@ -91,7 +91,7 @@ def test_points_live_on_where_a_small_budget_drops_them(photographs: list[Uint8A
     assert alive[5] >= TRACKING.share_alive_in_noise
     assert alive[5] >= 1.5 * of_chain[5]
     extractor = load_extractor("silk-vggnp-mu", device="cpu", compile=False, max_num_keypoints=_BUDGET)
-    detections = [extractor(image).keypoints.numpy() for image in images]
+    detections = [extractor.extract(image).keypoints.numpy() for image in images]
     assert position_drift_px(tracks, detections) <= TRACKING.drift_px
     picked = [
         float((np.abs(of_frame.keypoints[:, None] - detected).max(axis=2).min(axis=1) < 0.5).mean())
@@ -291,7 +291,7 @@ def test_the_right_image_of_a_stereo_pair_is_extracted_and_not_tracked(photograp
         result, expected = frontend.process(left, number, right=right), alone.process(left, number)
         assert np.array_equal(result.tracks.ids, expected.tracks.ids)
         assert result.right is not None
-        assert torch.equal(result.right.keypoints, alone.extractor(right).keypoints)
+        assert torch.equal(result.right.keypoints, alone.extractor.extract(right).keypoints)
 
 
 def _textured(height: int, width: int) -> npt.NDArray[np.float32]:

@@ -98,4 +98,4 @@ def _extract(
     model: str, image: npt.NDArray[np.uint8], shared: Path, device: str, **options: bool | float | str
 ) -> Features:
     extractor = load_extractor(model, device=device, weights_dir=str(shared / "weights"), **options)
-    return extractor(image).to("cpu")
+    return extractor.extract(image).to("cpu")

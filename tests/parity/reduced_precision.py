@@ -35,8 +35,8 @@ def measure_precision(
     """Runs `model` in float32 and in `dtype` and compares."""
     image = read_image(image_name, shared)
     options = {"weights_dir": str(shared / "weights"), "device": device, "compile": False}
-    full = load_extractor(model, **options)(image)
-    half = load_extractor(model, precision=str(dtype).removeprefix("torch."), **options)(image)
+    full = load_extractor(model, **options).extract(image)
+    half = load_extractor(model, precision=str(dtype).removeprefix("torch."), **options).extract(image)
     bars = REDUCED_PRECISION[dtype]
     distance, nearest = torch.cdist(full.keypoints.double(), half.keypoints.double()).min(dim=1)
     found = distance <= bars.position_px

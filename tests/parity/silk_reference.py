@@ -72,7 +72,7 @@ def measure_silk(name: str, shared: Path, device: str = "cpu") -> SilkParityResu
         extractor = load_extractor(
             f"silk-{name}", weights_path=str(weights), device=device, max_num_keypoints=len(points), min_grey_range=0
         )
-        ours = extractor(reference[f"image{side}"]).to("cpu")
+        ours = extractor.extract(reference[f"image{side}"]).to("cpu")
         theirs = torch.from_numpy(points[:, 1::-1] - _CENTRE)
         distance, nearest = torch.cdist(theirs.double(), ours.keypoints.double()).min(dim=1)
         found.append((distance <= SILK_PARITY.position_px).double().mean())
@@ -117,7 +117,7 @@ def _compare_pairs(
     similarity = features0.descriptors.double() @ features1.descriptors.double().T
     pairs, different, ties = {}, {}, {}
     for key, options in _MATCHERS.items():
-        matches = load_matcher("mnn", **options)(features0, features1)
+        matches = load_matcher("mnn", **options).match(features0, features1)
         ours = set(zip(matches.indices0.tolist(), matches.indices1.tolist(), strict=True))
         theirs = {(int(first), int(second)) for first, second in reference[key]}
         value = similarity

@@ -42,7 +42,7 @@ def result(photographs: list[Uint8Array]) -> FrameResult:
 
 
 def test_sizes_and_angles_arrive_where_there_are_some(photographs: list[Uint8Array]) -> None:
-    features = load_extractor("sift", max_num_keypoints=100)(photographs[0][:240, :320])
+    features = load_extractor("sift", max_num_keypoints=100).extract(photographs[0][:240, :320])
     message = deserialize_message(
         serialize_message(encode_features(Origin(Header()), features, None, None)), FeaturesMessage
     )

@@ -51,8 +51,8 @@ def test_two_earlier_frames_are_matched_on_request(
     client.wait_for("status", 6)
 
     extractor = load_extractor("silk-vggnp-mu", device="cpu", compile=False, max_num_keypoints=200)
-    features0, features1 = extractor(images[0]), extractor(images[2])
-    expected = load_matcher("mnn")(features0, features1)
+    features0, features1 = extractor.extract(images[0]), extractor.extract(images[2])
+    expected = load_matcher("mnn").match(features0, features1)
     response = _match(remote, 4, 6)
     assert (response.ok, response.reason) == (True, "")
     matches = response.matches

@@ -45,15 +45,15 @@ def _table(cloud: PointCloud) -> npt.NDArray[np.float64]:
 
 def test_velocities_are_of_the_normalised_plane_and_a_second() -> None:
     encode = VinsEncoder()
-    first = encode(_tracks(0, [(7, 1, 0.1, 0.2), (8, 1, 0.0, 0.0)]))
+    first = encode.convert(_tracks(0, [(7, 1, 0.1, 0.2), (8, 1, 0.0, 0.0)]))
     assert first.header.frame_id == "camera"
     assert not _table(first)[:, 4:].any()
-    table = _table(encode(_tracks(_FRAME_NS // 2, [(8, 2, 0.01, -0.02), (9, 1, 0.5, 0.5)])))
+    table = _table(encode.convert(_tracks(_FRAME_NS // 2, [(8, 2, 0.01, -0.02), (9, 1, 0.5, 0.5)])))
     np.testing.assert_allclose(table[0], [8, 0, 1, -2, 0.02, -0.04, 0, 0, 0], atol=1e-6)
     np.testing.assert_allclose(table[1], [9, 0, 50, 50, 0, 0, 0, 0, 0], atol=1e-6)
     unknown = _tracks(_FRAME_NS, [(8, 3, 0.9, 0.9)])
     unknown.normalized_velocities = [float("nan"), 1.0]
-    np.testing.assert_allclose(_table(encode(unknown))[0, 4:6], [0, 1])
+    np.testing.assert_allclose(_table(encode.convert(unknown))[0, 4:6], [0, 1])
 
 
 def test_a_front_end_that_was_started_anew_continues_no_track() -> None:
@@ -62,22 +62,22 @@ def test_a_front_end_that_was_started_anew_continues_no_track() -> None:
     got = []
     for number, (ids, run_id) in enumerate(sent):
         rows = [(number, 1, 0.1, 0.1) for number in ids]
-        got.append(_table(encode(_tracks(number * _FRAME_NS, rows, run_id)))[:, 0].tolist())
+        got.append(_table(encode.convert(_tracks(number * _FRAME_NS, rows, run_id)))[:, 0].tolist())
     assert got == [[1, 2, 7], [1, 2], [8, 9], [9, 10], [11], [12]]
 
 
 def test_the_longest_lived_tracks_with_a_ray_are_sent() -> None:
     rows = [(1, 2, 0.1, 0.1), (2, 9, 0.2, 0.2), (3, 5, float("nan"), 0.3), (4, 5, 0.4, 0.4), (5, 1, 0.5, 0.5)]
-    assert _table(VinsEncoder()(_tracks(0, rows)))[:, 0].tolist() == [2, 4, 1, 5]
-    assert _table(VinsEncoder(max_tracks=2)(_tracks(0, rows)))[:, 0].tolist() == [2, 4]
-    assert _table(VinsEncoder(min_age=2)(_tracks(0, rows)))[:, 0].tolist() == [2, 4, 1]
-    empty = VinsEncoder()(_tracks(0, []))
+    assert _table(VinsEncoder().convert(_tracks(0, rows)))[:, 0].tolist() == [2, 4, 1, 5]
+    assert _table(VinsEncoder(max_tracks=2).convert(_tracks(0, rows)))[:, 0].tolist() == [2, 4]
+    assert _table(VinsEncoder(min_age=2).convert(_tracks(0, rows)))[:, 0].tolist() == [2, 4, 1]
+    empty = VinsEncoder().convert(_tracks(0, []))
     assert (len(empty.points), len(empty.channels)) == (0, 9)
 
 
 def test_ids_stay_whole_numbers_in_float32() -> None:
     ids = [2**24 - 1, 2**24, 2**24 + 1, 2**40 + 3]
-    table = _table(VinsEncoder()(_tracks(0, [(number, 1, 0.0, 0.0) for number in ids])))
+    table = _table(VinsEncoder().convert(_tracks(0, [(number, 1, 0.0, 0.0) for number in ids])))
     assert table[:, 0].tolist() == [2**24 - 1, 0, 1, 3]
 
 

@@ -55,7 +55,7 @@ def test_a_run_exports_a_model_that_the_extractor_loads(tmp_path: Path, capsys: 
     weights = output / "silk-vggnp-mu.safetensors"
     assert str(weights) in capsys.readouterr().out
     extractor = load_extractor("silk-vggnp-mu", weights_path=str(weights), max_num_keypoints=100)
-    assert len(extractor(next(open_source(str(_PHOTOGRAPHS)).frames()).image)) == 100
+    assert len(extractor.extract(next(open_source(str(_PHOTOGRAPHS)).frames()).image)) == 100
     card = json.loads((output / "silk-vggnp-mu.json").read_text(encoding="utf-8"))
     assert card["data_licence"] == "CC BY 4.0"
     assert card["step"] in {0, 10, 20}

@@ -76,7 +76,7 @@ def _measure(context: Context, network: str, count: int, precision: str, floors:
     extractor = on_device(timed.settings(context))
 
     def call(number: int) -> list[Features]:
-        return extractor.extract([at_turn(frames, number + place) for place in range(count)])
+        return extractor.extract_batch([at_turn(frames, number + place) for place in range(count)])
 
     def to_host(number: int) -> list[Features]:
         return [features.to("cpu") for features in call(number)]

@@ -187,7 +187,7 @@ def _compiled(context: Context, timed: Timed) -> OwnFrames:
     # Any backend shows that the rehearsal's code runs; inductor takes a minute on a CPU.
     _compile(extractor, {"backend": "eager"} if context.is_rehearsal else {"mode": "reduce-overhead"})
     try:
-        extractor(frames_for(context, timed.size).at(0))
+        extractor.extract(frames_for(context, timed.size).at(0))
     except Exception as error:
         reason = str(error).strip().splitlines()
         msg = f"torch.compile does not work here: {type(error).__name__}: {reason[0] if reason else 'no text'}"

@@ -133,7 +133,7 @@ def _measure(
     frames = frames_for(context, size)
 
     def call(number: int) -> object:
-        return extractor.extract([at_turn(frames, number + place) for place in range(batch)])
+        return extractor.extract_batch([at_turn(frames, number + place) for place in range(batch)])
 
     rounds = _REHEARSED_ROUNDS if context.is_rehearsal else _ROUNDS
     timings = interleave({"": call}, rounds, warmup=2, synchronize=synchronizer(context.device))

@@ -132,10 +132,10 @@ def _measure(context: Context, timed: Timed, frames: Frames, floors: Floors, sec
         {timed.name: call}, rounds, warmup=1, synchronize=synchronizer(context.device), inspect=inspect
     )
     peak_mib = memory.mib()
-    features = [frontend.extractor(frames.at(number)) for number in (0, 1)]
+    features = [frontend.extractor.extract(frames.at(number)) for number in (0, 1)]
     dim, is_mnn = features[0].descriptor_dim, timed.matcher == "mnn"
     matching = matching_operations(
-        timed.budget, dim, None if is_mnn else lambda: frontend.matcher(features[0], features[1])
+        timed.budget, dim, None if is_mnn else lambda: frontend.matcher.match(features[0], features[1])
     )
     floor = floors.of(frontend.extractor, [frames.at(0)], matching)
     frontend.close()

@@ -82,10 +82,10 @@ def recorded_graphs(context: Context, box: TimeBox) -> Outcome:
                 settings = settings_for(context, network)
                 graph, plain = on_device(settings), plain_on_device(settings)
                 for name, own in frames.items():
-                    found = [graph(image).to("cpu") for image in own.images]
-                    graph(small)
-                    again = graph(own.at(0)).to("cpu")
-                    expected = [plain(image) for image in own.images]
+                    found = [graph.extract(image).to("cpu") for image in own.images]
+                    graph.extract(small)
+                    again = graph.extract(own.at(0)).to("cpu")
+                    expected = [plain.extract(image) for image in own.images]
                     findings.note(f"{network} on {name}", expected, found)
                     findings.note(f"{network} on {name}, after another size", expected[:1], [again])
     title = "Recorded graphs against the plain network on the device, float32 without TF32"
@@ -155,8 +155,8 @@ def _extract(extractor: Extractor, frames: Frames, variation: Variation) -> list
     height, width = images[0].shape[:2]
     masks = [speckled(height, width, number) if variation.is_masked else None for number in range(len(images))]
     if variation.batch > 1:
-        return [features.to("cpu") for features in extractor.extract(images, masks)]
-    return [extractor(image, mask).to("cpu") for image, mask in zip(images, masks, strict=True)]
+        return [features.to("cpu") for features in extractor.extract_batch(images, masks)]
+    return [extractor.extract(image, mask).to("cpu") for image, mask in zip(images, masks, strict=True)]
 
 
 def _cells(own: Sequence[FeatureAgreement]) -> tuple[str, ...]:

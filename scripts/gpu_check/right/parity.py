@@ -97,7 +97,7 @@ def silk_seeded(context: Context, box: TimeBox) -> Outcome:
                 expected = network(pixels).logits
                 found = network.to(context.device)(pixels.to(context.device)).logits.cpu()
             worst = float((found - expected).abs().max())
-            features = [side(image).to("cpu") for side in _seeded_sides(context, name)]
+            features = [side.extract(image).to("cpu") for side in _seeded_sides(context, name)]
             agreement = compare_features(*features)
             passes = worst <= DEVICE.logit and agreement.passes
             setting = f"{name} on {image_name}"

@@ -92,8 +92,8 @@ def _subjects(context: Context, network: str, frames: Frames) -> list[_Subject]:
             extractor = on_device(settings_for(context, network, precision=precision))
 
             def run() -> str:
-                extractor(frames.at(1))
-                return _of_features(extractor(frames.at(0)))
+                extractor.extract(frames.at(1))
+                return _of_features(extractor.extract(frames.at(0)))
 
             return run
 
@@ -101,7 +101,7 @@ def _subjects(context: Context, network: str, frames: Frames) -> list[_Subject]:
 
     def in_batch() -> Callable[[], str]:
         extractor: Extractor = on_device(settings_for(context, network))
-        return lambda: fingerprint(*(part for each in extractor.extract(batch) for part in _parts(each)))
+        return lambda: fingerprint(*(part for each in extractor.extract_batch(batch) for part in _parts(each)))
 
     def followed() -> Callable[[], str]:
         settings = settings_for(context, network, tracker="persistent")

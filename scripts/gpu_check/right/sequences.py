@@ -139,16 +139,16 @@ def _two_images(context: Context, network: str, frames: Frames) -> tuple[Feature
         msg = f"{frames.description}: a pair needs two"
         raise LeftOutError(msg)
     extractor = on_cpu(context, network)
-    return extractor(frames.at(0)), extractor(frames.at(1))
+    return extractor.extract(frames.at(0)), extractor.extract(frames.at(1))
 
 
 def _match(context: Context, gate: str, network: str, pair: tuple[Features, Features]) -> dict[str, MatchAgreement]:
     """By way of matching: with as many rows as there are, and, where the matcher can, recorded with padding."""
     settings = settings_for(context, network, **_GATES[gate])
     matcher = make_matcher(settings)
-    expected = matcher(*pair)
+    expected = matcher.match(*pair)
     on_the_device: tuple[Any, Any] = (pair[0].to(context.device), pair[1].to(context.device))
-    ways = {"": compare_matches(expected, matcher(*on_the_device).to("cpu"))}
+    ways = {"": compare_matches(expected, matcher.match(*on_the_device).to("cpu"))}
     if hasattr(matcher, "padded"):
         ways[", recorded"] = compare_matches(expected, _recorded_matches(context, matcher, on_the_device))
     return ways

@@ -46,7 +46,7 @@ def _correlation(pair: AlikedPair, direction: int) -> float:
     """Of the greys at random points and where they move to."""
     side = pair.views.shape[-1]
     points = torch.rand(1500, 2, generator=torch.Generator().manual_seed(1)) * (side - 1)
-    moved, visible = pair.warps[direction](points)
+    moved, visible = pair.warps[direction].warp(points)
     views = pair.views if direction == 0 else pair.views.flip(0)
     places = [where[visible].numpy()[None] for where in (points, moved)]
     blurred = [cv2.GaussianBlur(view.float().mean(dim=0).numpy(), (0, 0), 1.5) for view in views]
@@ -68,7 +68,7 @@ def test_warped_pairs_in_colour_show_the_same_both_ways() -> None:
         warp = upright[number].warps[0]
         assert isinstance(warp, HomographyWarp)
         # Without rotation, the homography's derivative at the centre is symmetric: a change of scale.
-        ends = warp(torch.tensor([[79.5, 79.5], [80.5, 79.5], [79.5, 80.5]], dtype=torch.float64))[0]
+        ends = warp.warp(torch.tensor([[79.5, 79.5], [80.5, 79.5], [79.5, 80.5]], dtype=torch.float64))[0]
         right, down = ends[1] - ends[0], ends[2] - ends[0]
         assert abs(float(right[1] - down[0])) < 0.02
         assert float(right[0]) > 0.5
@@ -101,7 +101,7 @@ def test_perspective_pairs_move_points_as_the_renderer_says(sequence: TumSequenc
             for view in (forth.source, forth.target)
         ]
         points = torch.rand(1000, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64) * 159
-        moved, visible = forth(points)
+        moved, visible = forth.warp(points)
         there = reproject(
             forth.source.to_photograph(points).numpy(),
             rendered[numbers[0]].depth,

@@ -56,7 +56,7 @@ def _right_matches(trainer: Trainer, pair: AlikedPair) -> int:
     similarity = first.descriptors @ second.descriptors.t()
     rows, columns = similarity.argmax(dim=1), similarity.argmax(dim=0)
     mutual = (columns[rows] == torch.arange(len(rows))).nonzero()[:, 0]
-    moved, visible = pair.warps[0](first.found.keypoints[mutual])
+    moved, visible = pair.warps[0].warp(first.found.keypoints[mutual])
     near = (moved - second.found.keypoints[rows[mutual]]).norm(dim=1) < 5
     return int((near & visible).sum())
 

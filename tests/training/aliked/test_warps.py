@@ -42,14 +42,14 @@ def _plane_views(side: int) -> tuple[PosedView, PosedView, torch.Tensor]:
 def test_a_plane_moves_by_its_homography() -> None:
     view0, view1, homography = _plane_views(160)
     points = _random_points(500, 160)
-    expected, inside = HomographyWarp(homography, 160)(points)
-    found, visible = PerspectiveWarp(view0, view1, 0.01)(points)
+    expected, inside = HomographyWarp(homography, 160).warp(points)
+    found, visible = PerspectiveWarp(view0, view1, 0.01).warp(points)
     assert 200 < int(visible.sum()) < 500
     torch.testing.assert_close(found[visible], expected[visible], atol=1e-4, rtol=0)
     # All but points whose depth in view 1 would lie between its outermost pixels and its edge.
     assert bool((inside | ~visible).all())
     assert int((inside & ~visible).sum()) < 10
-    in_float32, _ = PerspectiveWarp(view0, view1, 0.01)(points.float())
+    in_float32, _ = PerspectiveWarp(view0, view1, 0.01).warp(points.float())
     torch.testing.assert_close(in_float32[visible].double(), found[visible], atol=1e-2, rtol=0)
 
 
@@ -63,7 +63,7 @@ def test_points_move_as_the_renderer_says_and_hidden_ones_are_out(side: int) -> 
     assert views is not None
     forth, back = views.warps(_TOLERANCE)
     points = _random_points(3000, side)
-    moved, visible = forth(points)
+    moved, visible = forth.warp(points)
     view0, view1 = views.views
     truth = reproject(view0.to_photograph(points).numpy(), frame0.depth, pose0, pose1, CAMERA, frame1.depth)
     expected = view1.from_photograph(torch.from_numpy(truth.points))
@@ -74,7 +74,7 @@ def test_points_move_as_the_renderer_says_and_hidden_ones_are_out(side: int) -> 
     assert int(hidden.sum()) > 20
     assert not bool((hidden & visible).any())
     # There and back again.
-    returned, still_visible = back(moved[visible])
+    returned, still_visible = back.warp(moved[visible])
     assert float(still_visible.float().mean()) > 0.98
     assert float((returned - points[visible])[still_visible].norm(dim=1).max()) < 0.1
 
@@ -86,7 +86,7 @@ def test_views_show_at_a_point_what_the_other_shows_where_it_moves(side: int) ->
     views = cut_posed_views(photograph(frame0, pose0), photograph(frame1, pose1), side, 0.02, np.random.default_rng(3))
     assert views is not None
     points = _random_points(2000, side)
-    moved, visible = views.warps(0.02)[0](points)
+    moved, visible = views.warps(0.02)[0].warp(points)
     image0, image1 = (cv2.GaussianBlur(image, (0, 0), 1.0).astype(np.float32)[..., 0] for image in views.images)
     places = [where[visible].numpy().astype(np.float32)[None] for where in (points, moved)]
     seen0, seen1 = (
@@ -102,7 +102,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
     view0, view1, homography = _plane_views(64)
     # In the view of both cameras, and between pixels: the interpolation has kinks there.
     points = (30 + _random_points(5, 8).floor() + 0.37).requires_grad_()
-    assert bool(PerspectiveWarp(view0, view1, 0.01)(points)[1].all())
+    assert bool(PerspectiveWarp(view0, view1, 0.01).warp(points)[1].all())
     for warp in (PerspectiveWarp(view0, view1, 0.01), HomographyWarp(homography, 64)):
         assert torch.autograd.gradcheck(lambda p, warp=warp: warp(p)[0], (points,))
 
@@ -119,7 +119,7 @@ def test_nothing_is_seen_where_no_depth_is_known_or_behind_the_camera() -> None:
         PerspectiveWarp(view0, away, 0.1),
         HomographyWarp(-homography, 64),
     ):
-        moved, visible = warp(points)
+        moved, visible = warp.warp(points)
         assert not bool(visible.any())
         (gradient,) = torch.autograd.grad(moved.sum(), points)
         assert bool(torch.isfinite(moved).all())

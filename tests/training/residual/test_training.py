@@ -149,7 +149,7 @@ def test_the_command_trains_a_model_that_the_frontend_takes(tmp_path: Path, phot
     weights = tmp_path / "run" / "residual-sift.safetensors"
     extractor = load_extractor("residual-sift", weights_path=str(weights), max_num_keypoints=20, device="cpu")
     image = np.asarray(photographs[0], np.uint8)[:120, :160]
-    assert extractor(np.ascontiguousarray(image)).descriptors.shape == (20, 256)
+    assert extractor.extract(np.ascontiguousarray(image)).descriptors.shape == (20, 256)
 
 
 def test_settings_out_of_range_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ Example::
 
     extractor = load_extractor("aliked-n16", device="cpu", max_num_keypoints=1000)
     matcher = load_matcher("mnn")
-    matches = matcher(extractor(image0), extractor(image1))
+    matches = matcher.match(extractor.extract(image0), extractor.extract(image1))
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class BackgroundCompiler:
         self._is_closed = False
         self._is_in_use = False
 
-    def __call__(self, images: torch.Tensor, *, is_made_smaller: bool = False) -> tuple[torch.Tensor, ...]:
+    def run(self, images: torch.Tensor, *, is_made_smaller: bool = False) -> tuple[torch.Tensor, ...]:
         """The network's maps of (B, C, H, W) images; of several scales, `is_in_use` looks at the largest only."""
         shape = tuple(images.shape)
         compiled = self._compiled.get(shape)

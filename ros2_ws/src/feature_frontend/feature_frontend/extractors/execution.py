@@ -48,7 +48,7 @@ class Execution(Protocol):
     def description(self) -> str:
         """How the network runs now, in a word or two."""
 
-    def __call__(
+    def run(
         self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None
     ) -> list[NetworkFeatures]:
         """Features of (H, W[, 3]) uint8 images in the coordinates of the resized image, one entry an image.
@@ -72,7 +72,7 @@ class PlainExecution:
         self._network = network
         self._device = device
 
-    def __call__(
+    def run(
         self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None
     ) -> list[NetworkFeatures]:
         """See `Execution`."""
@@ -102,7 +102,7 @@ class CompiledExecution:
         """See `Execution`."""
         return "compiled" if self._compiler.is_in_use else "uncompiled so far"
 
-    def __call__(
+    def run(
         self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None
     ) -> list[NetworkFeatures]:
         """See `Execution`."""
@@ -110,7 +110,7 @@ class CompiledExecution:
         batch = images_to_batch(images, device, self._network.input_channels)
 
         def sparse(level: Resize, own: DetectionOptions) -> PaddedFeatures:
-            dense = self._compiler(resize_tensor(batch, level), is_made_smaller=level != resize)
+            dense = self._compiler.run(resize_tensor(batch, level), is_made_smaller=level != resize)
             return self._network.sparse(dense, own, _allowed(masks, level, device), trim=True)
 
         return sparse_at_scales(sparse, resize, options, self._network.minimum_size).unpadded()
@@ -119,7 +119,7 @@ class CompiledExecution:
         """See `Execution`."""
         device = torch.device("cpu")
         batch = _batch(image, device, self._network)
-        return _maps(self._network, batch, self._compiler(batch), image, share, _allowed_of(image, device))
+        return _maps(self._network, batch, self._compiler.run(batch), image, share, _allowed_of(image, device))
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class RecordedExecution:
         """Lets go of what is recorded; it is recorded anew when it is needed."""
         self._frames.clear()
 
-    def __call__(
+    def run(
         self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None
     ) -> list[NetworkFeatures]:
         """See `Execution`."""

@@ -130,7 +130,7 @@ class Extractor:
         """How the network runs now: uncompiled, compiled, or as a CUDA graph."""
         return self._execution.description
 
-    def __call__(self, image: npt.NDArray[np.uint8], mask: Mask | None = None) -> Features:
+    def extract(self, image: npt.NDArray[np.uint8], mask: Mask | None = None) -> Features:
         """Features of one image.
 
         Args:
@@ -142,10 +142,10 @@ class Extractor:
             ImageError: The image has another type, shape or size.
             MaskError: The mask has another type, shape or size.
         """
-        return self.extract([image], [mask])[0]
+        return self.extract_batch([image], [mask])[0]
 
     @torch.no_grad()
-    def extract(
+    def extract_batch(
         self, images: Sequence[npt.NDArray[np.uint8]], masks: Sequence[Mask | None] | None = None
     ) -> list[Features]:
         """Features of images of one size, in one run of the network; grey and RGB may be mixed.
@@ -154,8 +154,8 @@ class Extractor:
         noise in a blank image are as high as those of weak corners in a good one.
 
         Args:
-            images: Each as `__call__` takes it.
-            masks: One an image, each as `__call__` takes it; None for no masks at all.
+            images: Each as `extract` takes it.
+            masks: One an image, each as `extract` takes it; None for no masks at all.
 
         Raises:
             ImageError: An image has a wrong type, shape or size, or the sizes differ.
@@ -175,7 +175,7 @@ class Extractor:
         if textured:
             resize = self._resize(height, width)
             of_textured = None if checked_masks is None else [checked_masks[i] for i in textured]
-            found = self._execution([checked[i] for i in textured], resize, self._options(), of_textured)
+            found = self._execution.run([checked[i] for i in textured], resize, self._options(), of_textured)
             for i, one in zip(textured, found, strict=True):
                 features[i] = self._to_image(one, resize)
         return features
@@ -191,10 +191,10 @@ class Extractor:
         return cast(FastNetwork, self._network).default_track_similarity
 
     def prepare(self, image: npt.NDArray[np.uint8], mask: Mask | None = None) -> PreparedImage | None:
-        """Checks one image and its mask as `__call__` takes them; None for a blank image.
+        """Checks one image and its mask as `extract` takes them; None for a blank image.
 
         Raises:
-            ImageError: The image or its mask has another type, shape or size than `__call__` takes.
+            ImageError: The image or its mask has another type, shape or size than `extract` takes.
         """
         checked = check_image(image, self._network.minimum_size)
         masks = _check_masks([mask], 1, *checked.shape[:2])
@@ -233,7 +233,7 @@ class Extractor:
             What `collect` takes, in tensors that the next image may overwrite; None for a blank image.
 
         Raises:
-            ImageError: The image or its mask has another type, shape or size than `__call__` takes.
+            ImageError: The image or its mask has another type, shape or size than `extract` takes.
         """
         assert isinstance(self._execution, RecordedExecution)
         prepared = self.prepare(image, mask)
@@ -279,10 +279,10 @@ class Extractor:
         # Of several scales, the largest.
         options = replace(self._options(), multi_scale=False)
         self._compiler.frames_before = 1
-        self._execution([blank], resize, options)
+        self._execution.run([blank], resize, options)
         self._compiler.wait()
         self._compiler.frames_before = math.inf
-        self._execution([blank], resize, options)
+        self._execution.run([blank], resize, options)
         return self._compiler.is_in_use
 
     def close(self) -> None:

@@ -53,7 +53,7 @@ class MatcherProtocol(Protocol):
 
     name: str
 
-    def __call__(self, features0: Features, features1: Features) -> Matches:
+    def match(self, features0: Features, features1: Features) -> Matches:
         """Matches from the earlier to the current image, in the order of `indices0`."""
 
 

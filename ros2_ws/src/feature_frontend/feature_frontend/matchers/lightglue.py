@@ -90,7 +90,7 @@ class LightGlueMatcher:
         return cls(options, _load(options.lightglue_weights_path, options.weights_dir))
 
     @torch.no_grad()
-    def __call__(self, features0: Features, features1: Features) -> Matches:
+    def match(self, features0: Features, features1: Features) -> Matches:
         """Matches of two images' features, in the order of `indices0`.
 
         Args:

@@ -32,7 +32,7 @@ class MutualNearestNeighborMatcher:
         self._block_elements = block_elements
 
     @torch.no_grad()
-    def __call__(self, features0: Features, features1: Features) -> Matches:
+    def match(self, features0: Features, features1: Features) -> Matches:
         """Matches of two images' features, in the order of `indices0`.
 
         Args:

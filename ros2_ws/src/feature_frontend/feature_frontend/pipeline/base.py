@@ -61,7 +61,7 @@ class Pairing(Protocol):
 
     matcher: MatcherProtocol
 
-    def __call__(
+    def run(
         self, image: npt.NDArray[np.uint8], mask: Mask | None = None, right: npt.NDArray[np.uint8] | None = None
     ) -> Pair:
         """The next image, and where keypoints may lie, as `Extractor` takes them.

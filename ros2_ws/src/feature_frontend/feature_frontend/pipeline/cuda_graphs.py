@@ -39,7 +39,7 @@ class RecordedPairing:
         self._brought_back: tuple[torch.Tensor, torch.Tensor] | None = None
         self._is_first = True
 
-    def __call__(
+    def run(
         self, image: npt.NDArray[np.uint8], mask: Mask | None = None, right: npt.NDArray[np.uint8] | None = None
     ) -> Pair:
         """See `Pairing`; takes no right images, which `make_pairing` gives a plain one for."""
@@ -51,7 +51,7 @@ class RecordedPairing:
         with self._recorder.active():
             extracted = self._recorder.mark()
             matching = self._matching_for(submitted)
-            on_device = matching(submitted)
+            on_device = matching.match(submitted)
             features, matches = download(self._recorder, submitted), download(self._recorder, on_device)
             end = self._recorder.mark()
         self._recorder.wait()
@@ -126,7 +126,7 @@ class _RecordedMatching:
         self._previous[0][:rows].copy_(descriptors[:rows])
         self._previous[1].copy_(count.clamp(max=rows))
 
-    def __call__(self, features: PaddedFeatures) -> PaddedMatches:
+    def match(self, features: PaddedFeatures) -> PaddedMatches:
         """Matches of the image with these features, in tensors that the next call overwrites."""
         self._current[0].copy_(features.descriptors[0])
         self._current[1].copy_(features.counts[0])

@@ -192,7 +192,7 @@ class Frontend:
         noise = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
         right = noise if self._settings.camera_type == "stereo" else None
         for _ in range(2):
-            self._pairing(noise, right=right)
+            self._pairing.run(noise, right=right)
         self._pairing.forget()
 
     def process(
@@ -225,7 +225,7 @@ class Frontend:
         if right is not None and self._settings.camera_type != "stereo":
             msg = f"a right image came, but parameter camera_type is {self._settings.camera_type!r}; expected stereo"
             raise SettingsError(msg)
-        pair = self._pairing(image, mask, right)
+        pair = self._pairing.run(image, mask, right)
         features, matches = pair.features, pair.matches
         start_s = time.perf_counter()
         previous = self._previous

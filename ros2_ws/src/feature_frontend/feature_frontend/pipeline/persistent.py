@@ -97,12 +97,12 @@ class PersistentPairing:
         self._past: Past | None = None
 
     @torch.no_grad()
-    def __call__(
+    def run(
         self, image: npt.NDArray[np.uint8], mask: Mask | None = None, right: npt.NDArray[np.uint8] | None = None
     ) -> Pair:
         """See `Pairing`; a right image goes through the network by itself."""
         start_s = time.perf_counter()
-        of_right = None if right is None else self._extractor(right).to("cpu")
+        of_right = None if right is None else self._extractor.extract(right).to("cpu")
         prepared = self._extractor.prepare(image, mask)
         if prepared is None:
             found, following_ms = self._nothing(*image.shape[:2]), 0.0

@@ -55,12 +55,12 @@ class RecordedPersistentPairing(PersistentPairing):
         # As long as a recording reads them.
         self._pasts: WeakValueDictionary[tuple[int, Resize], Past] = WeakValueDictionary()
 
-    def __call__(
+    def run(
         self, image: npt.NDArray[np.uint8], mask: Mask | None = None, right: npt.NDArray[np.uint8] | None = None
     ) -> Pair:
         """See `Pairing`."""
         with self._recorder.active():
-            return super().__call__(image, mask, right)
+            return super().run(image, mask, right)
 
     def set_state(self, state: PairingState) -> None:
         """See `Pairing`: a recording stays in its process, what it has in memory goes along."""

@@ -27,7 +27,7 @@ class PlainPairing:
         self._extractor = extractor
         self._previous: Features | None = None
 
-    def __call__(
+    def run(
         self, image: npt.NDArray[np.uint8], mask: Mask | None = None, right: npt.NDArray[np.uint8] | None = None
     ) -> Pair:
         """See `Pairing`."""
@@ -37,7 +37,7 @@ class PlainPairing:
         if self._previous is None:
             matches = Matches.empty(self.matcher.name)
         else:
-            matches = self.matcher(self._previous, features).to("cpu")
+            matches = self.matcher.match(self._previous, features).to("cpu")
         self._previous = features
         of_right = None if of_right is None else of_right.to("cpu")
         return Pair(features.to("cpu"), matches, extracted - start, self._now() - extracted, of_right)
@@ -60,10 +60,10 @@ class PlainPairing:
         self, image: npt.NDArray[np.uint8], mask: Mask | None, right: npt.NDArray[np.uint8] | None
     ) -> tuple[Features, Features | None]:
         if right is None:
-            return self._extractor(image, mask), None
+            return self._extractor.extract(image, mask), None
         if right.shape[:2] != image.shape[:2]:
-            return self._extractor(image, mask), self._extractor(right)
-        features, of_right = self._extractor.extract([image, right], [mask, None])
+            return self._extractor.extract(image, mask), self._extractor.extract(right)
+        features, of_right = self._extractor.extract_batch([image, right], [mask, None])
         return features, of_right
 
     def _now(self) -> float:

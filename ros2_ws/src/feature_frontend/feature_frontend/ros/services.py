@@ -90,7 +90,7 @@ class MatchService:
     def _match(self, request: MatchFrames.Request, response: MatchFrames.Response) -> None:
         frame0, frame1 = (self._store.get(stamp_to_ns(stamp)) for stamp in (request.stamp0, request.stamp1))
         features0, features1 = frame0.features, frame1.features
-        matches = make_matcher(self._settings())(features0, features1)
+        matches = make_matcher(self._settings()).match(features0, features1)
         keypoints = features0.keypoints[matches.indices0], features1.keypoints[matches.indices1]
         rays = MatchRays.of(matches, frame0.normalized, frame1.normalized)
         response.matches = encode_pair(frame0.origin, frame1.origin, matches, keypoints, rays)

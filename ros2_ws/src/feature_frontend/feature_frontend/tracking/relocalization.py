@@ -49,7 +49,7 @@ class PixelIndex:
         x, y = points.round().long().unbind(-1)
         return y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
 
-    def __call__(self, points: torch.Tensor) -> torch.Tensor:
+    def rows_at(self, points: torch.Tensor) -> torch.Tensor:
         """(...) int64 row of the point on the same pixel as each of (..., 2) points; -1 for none."""
         pixels = self.pixels_of(points)
         # Faster than indexing on a CPU.
@@ -59,7 +59,7 @@ class PixelIndex:
         """(R, (2 radius + 1)^2) int64 rows of the points on the pixels around (R, 2) points; -1 for none."""
         reach = torch.arange(-radius, radius + 1, device=points.device)
         window = torch.stack(torch.meshgrid(reach, reach, indexing="xy"), dim=-1).reshape(-1, 2)
-        return self(points[:, None] + window)
+        return self.rows_at(points[:, None] + window)
 
     def one_each(self, points: torch.Tensor, values: torch.Tensor, is_point: torch.Tensor) -> torch.Tensor:
         """(R,) bool: of the (R, 2) points on one pixel the one with the highest value, of equals the first."""
@@ -118,7 +118,7 @@ def find_places(maps: FrameMaps, expected: torch.Tensor, detections: PixelIndex,
     """
     pixels, is_maximum = _strongest(maps, expected, detections, is_taken)
     keypoints = _located(maps, maps.network.score_maps(maps.dense)[0, 0], pixels)
-    rows = detections(keypoints)
+    rows = detections.rows_at(keypoints)
     is_detection = (rows >= 0)[:, None]
     keypoints = torch.where(is_detection, maps.features.keypoints[0][rows], keypoints)
     return Places(is_maximum & ((keypoints - expected).norm(dim=1) <= FARTHEST_PX), keypoints, rows)
@@ -173,7 +173,7 @@ def _strongest(
     is_usable = (x >= border) & (y >= border) & (x < width - border) & (y < height - border)
     pixels = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
     scores = maxima.flatten()[pixels]
-    is_usable &= (scores > options.detection_threshold) & ~is_taken[detections(around)]
+    is_usable &= (scores > options.detection_threshold) & ~is_taken[detections.rows_at(around)]
     if maps.allowed is not None:
         is_usable &= maps.allowed.flatten()[pixels]
     distances = (around - expected[:, None]).square().sum(dim=2)

@@ -306,7 +306,7 @@ class _Export:
                 raise SettingsError(msg)
         if frame0.features.extractor != frame1.features.extractor:
             return np.zeros((0, 2), np.int64)
-        matches = self._matcher(frame0.features, frame1.features)
+        matches = self._matcher.match(frame0.features, frame1.features)
         return np.column_stack([matches.indices0.numpy(), matches.indices1.numpy()])
 
 

@@ -128,8 +128,8 @@ def validate(
 def _score(
     extractor: Extractor, matcher: MatcherProtocol, pair: HomographyPair
 ) -> tuple[list[float], list[float], float, list[float]]:
-    features0, features1 = extractor.extract([pair.image0, pair.image1])
-    matches = matcher(features0, features1)
+    features0, features1 = extractor.extract_batch([pair.image0, pair.image1])
+    matches = matcher.match(features0, features1)
     points0, points1 = features0.keypoints.cpu().numpy(), features1.keypoints.cpu().numpy()
     rows = torch.stack([matches.indices0, matches.indices1], dim=1).cpu().numpy()
     matched0, matched1 = points0[rows[:, 0]], points1[rows[:, 1]]

@@ -133,7 +133,7 @@ class PointDetector:
         self._detector = _DETECTORS[config.detector]
         self._detector.create(0.0, config.is_upright)
 
-    def __call__(
+    def detect(
         self, image: Uint8Array, options: DetectionOptions, allowed: torch.Tensor | None = None
     ) -> NetworkFeatures:
         """Keypoints of an (H, W) grey image, best score first, on the CPU.
@@ -204,7 +204,9 @@ class Classical(nn.Module):
     ) -> list[NetworkFeatures]:
         """Keypoints and descriptors of (B, 1, H, W) or (B, 3, H, W) images in [0, 1]; OpenCV works on the CPU."""
         masks = [None] * len(images) if allowed is None else list(allowed.cpu())
-        found = [self._detect(image, options, mask) for image, mask in zip(grey_bytes(images), masks, strict=True)]
+        found = [
+            self._detect.detect(image, options, mask) for image, mask in zip(grey_bytes(images), masks, strict=True)
+        ]
         return [features.to(images.device) for features in found]
 
 

@@ -119,7 +119,7 @@ class Residual(nn.Module):
         """Keypoints and descriptors of (B, 3, H, W) images in [0, 1]; the points are found on the CPU."""
         masks = [None] * len(images) if allowed is None else list(allowed.cpu())
         found = [
-            self.detect(image, options, mask).to(images.device)
+            self.detect.detect(image, options, mask).to(images.device)
             for image, mask in zip(grey_bytes(images), masks, strict=True)
         ]
         descriptors = self(images, [one.keypoints for one in found], [one.descriptors for one in found])

@@ -62,7 +62,7 @@ class VinsEncoder:
         self._run_id = 0
         self._first_id = self._last_id = 0
 
-    def __call__(self, message: Tracks) -> PointCloud:
+    def convert(self, message: Tracks) -> PointCloud:
         """The cloud of the tracks that have a ray. Velocities are 0 at age 1 and where time does not advance."""
         if message.run_id != self._run_id:
             self._run_id, self._first_id = message.run_id, self._last_id
@@ -117,7 +117,7 @@ class VinsAdapter(Node):
                 throttle_duration_sec=_LOG_PERIOD_S,
             )
             return
-        self._publisher.publish(self._encode(message))
+        self._publisher.publish(self._encode.convert(message))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

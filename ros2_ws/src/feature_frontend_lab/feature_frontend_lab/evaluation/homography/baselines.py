@@ -126,7 +126,7 @@ class NetworkMethod:
     def detect_and_describe(self, image: Uint8Array, count: int) -> DescribedPoints:
         """The `count` points with the best scores."""
         self._extractor.settings = replace(self._extractor.settings, max_num_keypoints=count)
-        features = self._extractor(image)
+        features = self._extractor.extract(image)
         points = features.keypoints.cpu().numpy().astype(np.float64)
         descriptors = features.descriptors.float().cpu().numpy()
         return DescribedPoints(points, descriptors, "cosine", features, self._matcher)
@@ -231,14 +231,14 @@ def match_points(found0: DescribedPoints, found1: DescribedPoints, ratio_thresho
     if len(found0.points) == 0 or len(found1.points) == 0:
         return np.zeros((0, 2), np.int64)
     if found0.matcher is not None and found0.features is not None and found1.features is not None:
-        return _rows(found0.matcher(found0.features, found1.features))
+        return _rows(found0.matcher.match(found0.features, found1.features))
     return _MATCHING[found0.norm](found0, found1, ratio_threshold)
 
 
 def _match_cosine(found0: DescribedPoints, found1: DescribedPoints, ratio_threshold: float) -> MatchIndices:
     """By the matcher of this project."""
     matcher = load_matcher("mnn", min_similarity=-1.0, ratio_threshold=ratio_threshold, double_softmax_threshold=0.0)
-    return _rows(matcher(_as_features(found0), _as_features(found1)))
+    return _rows(matcher.match(_as_features(found0), _as_features(found1)))
 
 
 def _rows(matches: Matches) -> MatchIndices:

@@ -121,7 +121,7 @@ class FrontendSequence:
         """The extractor by itself, where the tracker adds points of its own; else what it has found already."""
         if self._detector is None:
             return _all_in_budget(self._latest)
-        features = self._detector(image)
+        features = self._detector.extract(image)
         in_budget = np.zeros(len(features), np.bool_)
         in_budget[torch.argsort(features.scores.cpu(), descending=True)[: self._budget].numpy()] = True
         return Detections(features.keypoints.cpu().numpy(), in_budget)

@@ -71,7 +71,7 @@ def matches_at(
 ) -> Iterator[tuple[int, Points, Points]]:
     """The same from a matcher that is given the frames' features directly: what tracks over that gap compete with."""
     for index, (earlier, later) in enumerate(zip(features, features[gap:], strict=False)):
-        matches = matcher(earlier, later).to("cpu")
+        matches = matcher.match(earlier, later).to("cpu")
         points0, points1 = earlier.keypoints[matches.indices0], later.keypoints[matches.indices1]
         yield index, points0.cpu().numpy(), points1.cpu().numpy()
 

@@ -98,7 +98,7 @@ def cut_posed_views(
     # The whole of photograph 1 as a view: as high as wide, whichever side is longer.
     whole = posed_view(photograph1, side, (0, 0))
     everywhere = replace(whole, side=side + max(room1))
-    shown, visible = PerspectiveWarp(view0, everywhere, tolerance)(grid_points(side))
+    shown, visible = PerspectiveWarp(view0, everywhere, tolerance).warp(grid_points(side))
     if not visible.any():
         return None
     middle = shown[visible].median(dim=0).values - side / 2

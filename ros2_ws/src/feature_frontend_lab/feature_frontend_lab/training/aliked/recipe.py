@@ -141,7 +141,7 @@ def aliked_loss(
     """
     found0, found1 = (view.found for view in views)
     descriptors = at_least_float32(views[0].descriptors), at_least_float32(views[1].descriptors)
-    (warped0, visible0), (warped1, visible1) = warps[0](found0.keypoints), warps[1](found1.keypoints)
+    (warped0, visible0), (warped1, visible1) = warps[0].warp(found0.keypoints), warps[1].warp(found1.keypoints)
     radius = settings.truth_radius_px
     partners = (
         find_partners(warped0, visible0, found1.keypoints, visible1, radius),

@@ -20,7 +20,7 @@ _GRID_SIZE = 24
 class Warp(Protocol):
     """Takes points of one view to another."""
 
-    def __call__(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def warp(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Moves points.
 
         Args:
@@ -46,7 +46,7 @@ class HomographyWarp:
     homography: torch.Tensor
     side: int
 
-    def __call__(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def warp(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Warp`."""
         moved = _homogeneous(points) @ self.homography.to(points.dtype).t()
         in_front = moved[:, 2] > torch.finfo(points.dtype).eps
@@ -110,7 +110,7 @@ class PerspectiveWarp:
     target: PosedView
     tolerance: float
 
-    def __call__(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def warp(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Warp`."""
         source, target = self.source, self.target
         motion = (torch.linalg.inv(target.pose) @ source.pose).to(points.dtype)
@@ -174,7 +174,7 @@ def grid_points(side: int) -> torch.Tensor:
 
 def overlap(warp: Warp, side: int) -> float:
     """Share in [0, 1] of a view of `side` px that the other view shows."""
-    return float(warp(grid_points(side))[1].float().mean())
+    return float(warp.warp(grid_points(side))[1].float().mean())
 
 
 def _homogeneous(points: torch.Tensor) -> torch.Tensor:

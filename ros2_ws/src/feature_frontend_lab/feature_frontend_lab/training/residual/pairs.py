@@ -98,7 +98,8 @@ class ResidualPairs(Dataset[ResidualPair]):
         ]
         options = DetectionOptions(settings.keypoints, 0.0, 0, 0)
         found0, found1 = (
-            self._detect(np.asarray(cv2.cvtColor(view, cv2.COLOR_RGB2GRAY), np.uint8), options) for view in changed
+            self._detect.detect(np.asarray(cv2.cvtColor(view, cv2.COLOR_RGB2GRAY), np.uint8), options)
+            for view in changed
         )
         if min(len(found0.scores), len(found1.scores)) < _FEWEST_POSITIVES:
             return None

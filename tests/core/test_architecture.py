@@ -12,7 +12,18 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-_MODULE = REPOSITORY / "ros2_ws" / "src" / "feature_frontend" / "feature_frontend"
+_SOURCES = REPOSITORY / "ros2_ws" / "src"
+_MODULE = _SOURCES / "feature_frontend" / "feature_frontend"
+_LAB = _SOURCES / "feature_frontend_lab" / "feature_frontend_lab"
+# From the ground up: a room imports only what stands before it.
+_ROOMS = (
+    *("system", "errors", "types", "runtime", "image", "camera", "models", "settings"),
+    *("extractors", "matchers", "geometry", "stereo", "tracking", "pipeline", "sources", "api"),
+    *("ros", "tools"),
+)
+_ROOMS_OF_ROS = ("input", "output", "playback", "adapters")
+_ROOMS_OF_LAB = ("rendering", "evaluation", "training", "export", "demo")
+_LOOSE_MODULES = {"__init__", "__main__", "types", "errors", "api"}
 _ROS_PACKAGES = {
     "ament_index_python",
     "builtin_interfaces",
@@ -85,16 +96,89 @@ def test_the_core_runs_without_ros() -> None:
     assert result.returncode == 0, result.stderr
 
 
+def _modules() -> dict[str, Path]:
+    """The files of both packages by the names of their modules."""
+    found = {}
+    for package in (_MODULE, _LAB):
+        for path in sorted(package.rglob("*.py")):
+            name = ".".join((package.name, *path.relative_to(package).with_suffix("").parts))
+            found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def _arrows(modules: dict[str, Path]) -> dict[str, set[str]]:
+    """Which modules each one imports, wherever in it, for annotations too."""
+    arrows: dict[str, set[str]] = {name: set() for name in modules}
+    for name, path in modules.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                wanted = [f"{node.module}.{alias.name}" for alias in node.names]
+                arrows[name] |= {full if full in modules else node.module for full in wanted}
+            elif isinstance(node, ast.Import):
+                arrows[name] |= {alias.name for alias in node.names}
+        arrows[name] = {target for target in arrows[name] if target in modules and target != name}
+    return arrows
+
+
+def _room(name: str, package: str, rooms: tuple[str, ...]) -> int | None:
+    """The floor of a module's room; None where it is in none of them."""
+    rest = name.removeprefix(f"{package}.").split(".")[0]
+    return rooms.index(rest) if name.startswith(f"{package}.") and rest in rooms else None
+
+
+def _climbs(package: str, rooms: tuple[str, ...]) -> list[str]:
+    """Imports of what stands above, between the rooms of a package."""
+    climbs = []
+    for name, targets in _arrows(_modules()).items():
+        for target in targets:
+            own, other = _room(name, package, rooms), _room(target, package, rooms)
+            if own is not None and other is not None and other > own:
+                climbs.append(f"{name} -> {target}")
+    return climbs
+
+
+def test_a_room_imports_only_what_stands_below() -> None:
+    assert _climbs("feature_frontend", _ROOMS) == []
+    assert _climbs("feature_frontend.ros", _ROOMS_OF_ROS) == []
+    assert _climbs("feature_frontend_lab", _ROOMS_OF_LAB) == []
+
+
+def test_every_module_is_in_a_room() -> None:
+    folders = {path.parent.name for path in _MODULE.glob("*/__init__.py")}
+    assert folders | (_LOOSE_MODULES - {"__init__", "__main__"}) == set(_ROOMS)
+    assert {path.stem for path in _MODULE.glob("*.py")} == _LOOSE_MODULES
+    assert {path.stem for path in _LAB.glob("*.py")} == {"__init__"}
+    assert {path.parent.name for path in _LAB.glob("*/__init__.py")} == set(_ROOMS_OF_LAB)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    arrows = _arrows(_modules())
+    # A module leaves once nothing that it imports is left.
+    while leaves := [name for name, targets in arrows.items() if not targets & arrows.keys()]:
+        for name in leaves:
+            del arrows[name]
+    assert not arrows
+
+
+def test_the_engine_knows_nothing_of_the_lab() -> None:
+    assert [path.name for path in sorted(_MODULE.rglob("*.py")) if "feature_frontend_lab" in _roots(path)] == []
+
+
+def _roots(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in _imports(path)}
+
+
 @pytest.mark.parametrize("path", _core_files(), ids=lambda path: str(path.relative_to(_MODULE)))
-def test_the_core_names_no_ros_package_no_tool_and_no_training(path: Path) -> None:
-    forbidden = {
-        name
-        for name in _imports(path)
-        if name.split(".")[0] in _ROS_PACKAGES
-        or name.startswith(("feature_frontend.ros", "feature_frontend.tools"))
-        or (name.startswith("feature_frontend_lab.training") and "training" not in path.parts)
-    }
-    assert not forbidden
+def test_the_core_names_no_ros_package(path: Path) -> None:
+    assert not _roots(path) & _ROS_PACKAGES
+
+
+def test_parameters_are_known_without_a_network_library() -> None:
+    code = "import sys, feature_frontend.settings; print([name for name in ('torch', 'cv2') if name in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=_MODULE.parent, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "set()"
 
 
 # What builds any object that a file names. MegaDepth's files are pickled by their authors; only exact names are let in.
@@ -105,8 +189,11 @@ _MAY_UNPICKLE = {"training/aliked/object_arrays.py"}
 
 def test_nothing_reads_objects_from_a_file() -> None:
     found = []
-    for path in sorted(_MODULE.rglob("*.py")):
-        name, text = path.relative_to(_MODULE).as_posix(), path.read_text(encoding="utf-8")
+    for path in (*sorted(_MODULE.rglob("*.py")), *sorted(_LAB.rglob("*.py"))):
+        name, text = (
+            path.relative_to(_LAB if _LAB in path.parents else _MODULE).as_posix(),
+            path.read_text(encoding="utf-8"),
+        )
         if name in _MAY_UNPICKLE:
             continue
         if {imported.split(".")[0] for imported in _imports(path)} & _EXECUTES or _UNPICKLES.search(text):
@@ -123,7 +210,8 @@ def test_nothing_reads_objects_from_a_file() -> None:
 def test_homes_of_users_are_looked_up_by_what_never_raises() -> None:
     # `Path.expanduser` raises RuntimeError for the home of nobody: `runtime/files.user_path` is for that.
     raising = re.compile(r"(?<!os\.path)\.expanduser\(")
-    assert not [path.name for path in sorted(_MODULE.rglob("*.py")) if raising.search(path.read_text(encoding="utf-8"))]
+    files = [*_MODULE.rglob("*.py"), *_LAB.rglob("*.py")]
+    assert not [path.name for path in sorted(files) if raising.search(path.read_text(encoding="utf-8"))]
 
 
 def test_no_file_is_long_without_a_reason() -> None:

@@ -233,9 +233,9 @@ def features(count, seed):
 
 matcher = load_matcher("mnn", ratio_threshold=0.95, double_softmax_threshold=0.001)
 many0, many1 = features(10_000, 0), features(10_000, 0)
-matcher(features(200, 2), features(200, 3))
+matcher.match(features(200, 2), features(200, 3))
 before_mib = peak_mib()
-assert len(matcher(many0, many1)) == 10_000
+assert len(matcher.match(many0, many1)) == 10_000
 print(peak_mib() - before_mib)
 """
 

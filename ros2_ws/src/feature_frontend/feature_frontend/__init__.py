@@ -2,11 +2,11 @@
 
 Example::
 
-    from feature_frontend import load_extractor, load_matcher
+    from feature_frontend import Frontend
 
-    extractor = load_extractor("aliked-n16", device="cpu", max_num_keypoints=1000)
-    matcher = load_matcher("mnn")
-    matches = matcher.match(extractor.extract(image0), extractor.extract(image1))
+    frontend = Frontend.from_pretrained(extractor="aliked-n16")
+    result = frontend.process(image, stamp_ns)  # uint8, (H, W) grey or (H, W, 3) RGB
+    result.features.keypoints, result.matches, result.tracks
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from feature_frontend.api import load_extractor, load_matcher
-    from feature_frontend.types import Features, Matches, Tracks
+    from feature_frontend.pipeline.frontend import Frontend
+    from feature_frontend.types import Features, FrameResult, Matches, Tracks
 
-__all__ = ["Features", "Matches", "Tracks", "__version__", "load_extractor", "load_matcher"]
+__all__ = ["Features", "FrameResult", "Frontend", "Matches", "Tracks", "__version__", "load_extractor", "load_matcher"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Features": "feature_frontend.types",
+    "FrameResult": "feature_frontend.types",
+    "Frontend": "feature_frontend.pipeline.frontend",
     "Matches": "feature_frontend.types",
     "Tracks": "feature_frontend.types",
     "load_extractor": "feature_frontend.api",

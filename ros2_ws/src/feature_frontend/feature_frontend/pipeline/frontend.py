@@ -78,13 +78,19 @@ class Frontend:
         self._pairing = pairing_of(extractor, settings)
 
     @classmethod
-    def from_pretrained(cls, settings: Settings) -> Frontend:
-        """A front-end with the weights that `settings` name, or with the fallback where those cannot be had.
+    def from_pretrained(cls, settings: Settings | None = None, **parameters: bool | float | str) -> Frontend:
+        """A front-end with published weights, or with the fallback where those cannot be had.
+
+        Args:
+            settings: All parameters; None for the defaults.
+            **parameters: Any of them by name, instead of what `settings` says: `extractor="aliked-n16"`.
 
         Raises:
-            SettingsError: A name or the device is unknown.
+            SettingsError: A name or the device is unknown, or a value out of range.
             WeightsError: The weights cannot be had and there is no fallback, or a file is not what it should be.
         """
+        if settings is None or parameters:
+            settings = Settings.from_mapping({**(vars(settings) if settings is not None else {}), **parameters})
         try:
             return cls(Extractor.from_pretrained(settings), settings)
         except WeightsUnavailableError as error:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytest.importorskip("feature_frontend_msgs.msg", reason="needs the built feature_frontend_msgs")
@@ -235,9 +236,11 @@ def test_tracks_of_two_runs_in_one_bag_are_told_apart(bag: Path, tmp_path: Path)
 def test_twice_gives_the_same_files(
     bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], storage: str
 ) -> None:
-    printed = []
+    printed, threads = [], torch.get_num_threads()
     for name in ("first", "second"):
-        assert main([str(bag), "-o", str(tmp_path / name), "--storage", storage, *OPTIONS]) == 0
+        assert main([str(bag), "-o", str(tmp_path / name), "--storage", storage, "--threads", "3", *OPTIONS]) == 0
+        # Who called goes on with its own number.
+        assert torch.get_num_threads() == threads
         printed.append(capsys.readouterr().out.splitlines()[-1])
     first = files(tmp_path / "first")
     assert first == files(tmp_path / "second")

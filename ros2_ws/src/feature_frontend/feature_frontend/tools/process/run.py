@@ -6,8 +6,8 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -168,9 +168,26 @@ def process_input(request: Request, reporter: Reporter) -> Outcome:
     if output.path.resolve() == Path(request.source).resolve():
         msg = f"--output {output.path} is the input itself; choose another one"
         raise SettingsError(msg)
-    torch.set_num_threads(request.threads)
-    cv2.setNumThreads(request.threads)
+    with _computing_the_same_again(request.threads):
+        return _process(request, reporter, output)
+
+
+@contextmanager
+def _computing_the_same_again(threads: int) -> Iterator[None]:
+    """With so many threads and deterministic kernels; the process that called goes on with its own."""
+    before = torch.get_num_threads(), cv2.getNumThreads(), torch.backends.cudnn.deterministic
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
     torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
+        torch.backends.cudnn.deterministic = before[2]
+
+
+def _process(request: Request, reporter: Reporter, output: Output) -> Outcome:
     playback = PlaybackSettings(**request.playback)
     settings = Settings.from_mapping(request.settings)
     source = open_input(request.source, request.topic, settings.max_image_pixels)

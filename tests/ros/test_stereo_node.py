@@ -226,7 +226,7 @@ def test_nothing_that_pairs_is_reported_with_what_is_seen(rig: _Rig, domain_id: 
         wait_until(only_left_is_reported, "the report of one side", 60)
         _, _, output = node.interrupt()
     assert "no pair for 5 s" in output
-    assert "(/left/image: reliable publisher; /right/image: reliable publisher; image_qos is reliable)" in output
+    assert "(/left/image: 1 reliable publisher; /right/image: 1 reliable publisher; image_qos is reliable)" in output
     assert output.count("no pair for 5 s") <= 2
 
 

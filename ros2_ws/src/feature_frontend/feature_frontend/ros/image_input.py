@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -17,7 +18,7 @@ from feature_frontend.ros.image_conversion import image_to_array
 from feature_frontend.ros.topic_names import COMPRESSED_SUFFIX, compressed_topic
 from feature_frontend.settings import NodeSettings
 
-__all__ = ["cut_frame_id", "pixels_of", "subscribe_to_images"]
+__all__ = ["cut_frame_id", "offers", "pixels_of", "subscribe_to_images"]
 
 _FRAME_ID_CHARACTERS = 1000
 
@@ -53,6 +54,13 @@ def subscribe_to_images(
             f"image_transport:=compressed, with `{name}` remapped to the topic without that ending"
         )
     return node.create_subscription(Image, name, callback, qos, **options)
+
+
+def offers(node: Node, topic: str) -> str:
+    """Who publishes a topic, by reliability, such as "1 best effort publisher"; empty for nobody."""
+    infos = node.get_publishers_info_by_topic(topic)
+    counts = Counter(info.qos_profile.reliability.name.lower().replace("_", " ") for info in infos)
+    return ", ".join(f"{count} {kind} publisher{'s' if count > 1 else ''}" for kind, count in counts.items())
 
 
 def pixels_of(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from feature_frontend_msgs.msg import Features, Matches
 from rclpy.node import Node
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from feature_frontend.errors import CalibrationError, ImageError
@@ -28,7 +28,6 @@ __all__ = ["StereoTopics", "encode_points", "right_pixels"]
 
 Uint8Array = npt.NDArray[np.uint8]
 _MS_PER_S = 1e3
-_LOG_S = 10.0
 _POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("index", "<u4")])
 _FIELD_TYPES = {"<f4": PointField.FLOAT32, "<u4": PointField.UINT32}
 _FIELDS = [
@@ -44,12 +43,15 @@ class StereoTopics:
         node: That publishes.
         settings: Name the QoS.
         left: Calibrations of the left camera.
+
+    Attributes:
+        right: Those of the right one.
     """
 
     def __init__(self, node: Node, settings: Settings, left: CalibrationWatch) -> None:
         self._node = node
         self._left = left
-        self._right = CalibrationWatch()
+        self.right = CalibrationWatch()
         self._state = "no pair yet"
         output = qos_profile(settings.output_qos, settings.output_depth)
         self._features = node.create_publisher(Features, "right/features", output)
@@ -65,17 +67,6 @@ class StereoTopics:
     def state(self) -> str:
         """What the latest pair gave, or why it gave less, in one line. Any thread may ask."""
         return self._state
-
-    @property
-    def warning(self) -> str:
-        """What is wrong with the `right/camera_info` that came. Any thread may ask."""
-        return f"right camera: {self._right.warning}" if self._right.warning else ""
-
-    def take_calibration(self, message: CameraInfo) -> None:
-        """Takes a message of `right/camera_info`, in the executor's thread."""
-        problem = self._right.take(message)
-        if problem:
-            self._node.get_logger().warning(f"right camera: {problem}", throttle_duration_sec=_LOG_S)
 
     def publish(
         self,
@@ -104,7 +95,7 @@ class StereoTopics:
         assert result.right is not None
         right = replace(left, header=right_header)
         left_ns, right_ns = stamp_to_ns(left.header.stamp), stamp_to_ns(right_header.stamp)
-        normalized = self._right.normalize(result.right, right_ns, rectified=settings.rectified)
+        normalized = self.right.normalize(result.right, right_ns, rectified=settings.rectified)
         descriptor_type = settings.descriptor_type if settings.publish_descriptors else None
         self._features.publish(encode_features(right, result.right, normalized, descriptor_type))
         state, rig, disparities = "", None, None
@@ -143,7 +134,7 @@ class StereoTopics:
 
     def _rig(self, left_ns: int, right_ns: int, *, rectified: bool) -> StereoRig:
         cameras = []
-        for name, watch, stamp_ns in (("left", self._left, left_ns), ("right", self._right, right_ns)):
+        for name, watch, stamp_ns in (("left", self._left, left_ns), ("right", self.right, right_ns)):
             calibration, problem = watch.at(stamp_ns)
             if calibration is None:
                 msg = f"{name} camera: {problem}"
@@ -152,7 +143,7 @@ class StereoTopics:
         return StereoRig(*cameras, rectified=rectified)
 
     def _news(self, state: str) -> Sequence[str]:
-        of_right = self._right.news()
+        of_right = self.right.news()
         news = [f"right camera: {of_right}" if of_right else "", state if state != self._state else ""]
         self._state = state
         return news

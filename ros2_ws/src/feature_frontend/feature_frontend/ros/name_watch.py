@@ -26,7 +26,7 @@ class NameWatch:
         self._since_s: float | None = None
 
     def finding(self, now_s: float) -> Finding:
-        """What is wrong at `now_s`, s on the monotonic clock, once it has outlasted what a killed node leaves behind."""
+        """What is wrong at `now_s`, s on the monotonic clock, once it outlasts what a killed node leaves behind."""
         name = self._node.get_fully_qualified_name()
         text = namesakes(self._node, name)
         if not text:

@@ -58,7 +58,7 @@ class StereoInput:
         node: Where the topics are.
         settings: Those that begin with `stereo_`, `image_transport` and `image_qos`.
         qos: Of the subscriptions.
-        topics: Its `right` takes the messages of `right/camera_info`.
+        topics: Takes the messages of `right/camera_info`.
         arrived: Takes each left image as it comes and makes a frame of it.
         release: Takes a frame with its right image.
         drop: Takes a frame that is given up, with the reason.
@@ -130,7 +130,7 @@ class StereoInput:
 
     def _take_calibration(self, message: CameraInfo) -> None:
         self._camera_info.note_info(time.monotonic())
-        self._topics.right.take(message)
+        self._topics.take_calibration(message)
 
     def _take(self, side: int, message: Image | CompressedImage) -> None:
         stamp_ns = stamp_to_ns(message.header.stamp)

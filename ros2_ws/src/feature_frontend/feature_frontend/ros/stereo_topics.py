@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from feature_frontend_msgs.msg import Features, Matches
 from rclpy.node import Node
-from sensor_msgs.msg import CompressedImage, Image, PointCloud2, PointField
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from feature_frontend.errors import CalibrationError, ImageError
@@ -43,15 +43,12 @@ class StereoTopics:
         node: That publishes.
         settings: Name the QoS.
         left: Calibrations of the left camera.
-
-    Attributes:
-        right: Those of the right one.
     """
 
     def __init__(self, node: Node, settings: Settings, left: CalibrationWatch) -> None:
         self._node = node
         self._left = left
-        self.right = CalibrationWatch()
+        self._right = CalibrationWatch()
         self._state = "no pair yet"
         output = qos_profile(settings.output_qos, settings.output_depth)
         self._features = node.create_publisher(Features, "right/features", output)
@@ -67,6 +64,15 @@ class StereoTopics:
     def state(self) -> str:
         """What the latest pair gave, or why it gave less, in one line. Any thread may ask."""
         return self._state
+
+    @property
+    def right(self) -> CalibrationWatch:
+        """Calibrations of the right camera."""
+        return self._right
+
+    def take_calibration(self, message: CameraInfo) -> None:
+        """Takes a message of `right/camera_info`, in the executor's thread."""
+        self._right.take(message)
 
     def publish(
         self,
@@ -95,7 +101,7 @@ class StereoTopics:
         assert result.right is not None
         right = replace(left, header=right_header)
         left_ns, right_ns = stamp_to_ns(left.header.stamp), stamp_to_ns(right_header.stamp)
-        normalized = self.right.normalize(result.right, right_ns, rectified=settings.rectified)
+        normalized = self._right.normalize(result.right, right_ns, rectified=settings.rectified)
         descriptor_type = settings.descriptor_type if settings.publish_descriptors else None
         self._features.publish(encode_features(right, result.right, normalized, descriptor_type))
         state, rig, disparities = "", None, None
@@ -134,7 +140,7 @@ class StereoTopics:
 
     def _rig(self, left_ns: int, right_ns: int, *, rectified: bool) -> StereoRig:
         cameras = []
-        for name, watch, stamp_ns in (("left", self._left, left_ns), ("right", self.right, right_ns)):
+        for name, watch, stamp_ns in (("left", self._left, left_ns), ("right", self._right, right_ns)):
             calibration, problem = watch.at(stamp_ns)
             if calibration is None:
                 msg = f"{name} camera: {problem}"
@@ -143,7 +149,7 @@ class StereoTopics:
         return StereoRig(*cameras, rectified=rectified)
 
     def _news(self, state: str) -> Sequence[str]:
-        of_right = self.right.news()
+        of_right = self._right.news()
         news = [f"right camera: {of_right}" if of_right else "", state if state != self._state else ""]
         self._state = state
         return news

@@ -33,9 +33,9 @@ class NameWatch:
             self._since_s = None
         elif self._since_s is None:
             self._since_s = now_s
-        has_lasted = self._since_s is not None and now_s - self._since_s >= _LASTS_S
-        shown = f"{text}; {NAME_ADVICE}" if has_lasted else ""
-        return Finding("name", Level.WARN, shown, f"no other node is named {name} any more")
+        lasted_s = 0.0 if self._since_s is None else now_s - self._since_s
+        shown = f"{text}; {NAME_ADVICE}" if text and lasted_s >= _LASTS_S else ""
+        return Finding("name", Level.WARN, shown, f"no other node is named {name} any more", lasted_s)
 
 
 def namesakes(node: Node, name: str) -> str:

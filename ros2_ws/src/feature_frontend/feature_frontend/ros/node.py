@@ -31,7 +31,7 @@ from feature_frontend.ros.diagnostics import Diagnostics, Facts
 from feature_frontend.ros.frame_store import FrameStore
 from feature_frontend.ros.frame_worker import WARM_UP_SIZE, Frame, FrameWorker
 from feature_frontend.ros.guarded_node import GuardedNode
-from feature_frontend.ros.image_input import cut_frame_id, offers, subscribe_to_images
+from feature_frontend.ros.image_input import cut_frame_id, subscribe_to_images, why_silent
 from feature_frontend.ros.mask_loader import LoadedMask, MaskLoader
 from feature_frontend.ros.mask_topic import MaskTopic, TopicMask
 from feature_frontend.ros.match_service import MatchService
@@ -406,7 +406,7 @@ class FrontendNode(GuardedNode):
             execution=self._extractor.execution,
             precision=self._model.precision,
             calibration=self._calibrations.state,
-            why_silent=self._why_silent,
+            why_silent=partial(why_silent, self, self._image_topic, self._settings.image_qos),
             warnings=warnings,
             further=[*mask_values, *stereo_values, *self.guard.values],
         )
@@ -451,11 +451,3 @@ class FrontendNode(GuardedNode):
 
     def _max_pixels(self) -> int:
         return self._settings.max_image_pixels
-
-    def _why_silent(self) -> str:
-        topic = self._image_topic
-        seen = offers(self, topic)
-        if not seen:
-            return f"nobody publishes {topic}; start the camera, or remap it to the camera's topic"
-        qos = f"{topic} has {seen}, and image_qos is {self._settings.image_qos}"
-        return f"{qos}; is the camera paused? else compare the QoS by `ros2 topic info -v {topic}`"

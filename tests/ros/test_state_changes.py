@@ -33,7 +33,7 @@ from feature_frontend.ros.qos import qos_profile
 from tests.core.seeded import seeded_extractor
 from tests.ros.harness import Client, wait_until
 
-_SILENCE_S = 2.0
+_SILENCE_S = 1.5
 _NUMBER = re.compile(r"\b\d+ s\b")
 
 
@@ -150,7 +150,7 @@ def test_each_change_of_state_is_one_line(rig: _Rig) -> None:
         assert rig.next_line().startswith(f"WARN camera_info does not fit: {misfit}")
         camera.info = info
         assert rig.next_line() == in_use
-        regular = camera.infos + 10
+        regular = camera.infos + 6
         wait_until(lambda: camera.infos >= regular, "a regular stream")
         camera.info = None
         stopped = "no camera_info for N s, though images arrive: the last one stays in force"

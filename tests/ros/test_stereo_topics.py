@@ -231,7 +231,7 @@ def test_what_a_pair_cannot_give_is_said_once_and_stops_nothing(worker: _Worker)
     broken.p[3] = float("nan")
     worker.topics.take_calibration(broken)
     assert "no points: right camera: camera_info is not used: projection_matrix" in status(6).reason
-    assert worker.topics.warning.startswith("right camera: camera_info is not used")
+    assert worker.topics.right.warning.startswith("camera_info is not used")
     assert worker.received["points"] == []
     worker.topics.take_calibration(_info(second))
     assert "points by a baseline of 0.12 m" in status(7).reason

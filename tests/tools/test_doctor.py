@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
+from feature_frontend_msgs.msg import Features, FrameStatus
 from sensor_msgs.msg import CameraInfo, Image
 
 from benchmarks.spinning_node import SpinningNode
@@ -274,6 +276,23 @@ class TestGraph:
         assert stamps["verdict"] == rig["verdict"] == "FAIL"
         assert stamps["text"] == "no pair: the nearest stamps are 20.000 ms apart, and stereo_slop_ms is 10"
         assert rig["text"] == "neither stereo_matches nor points: both camera_info are needed"
+
+    def test_two_of_one_name(self, look: Callable[..., tuple[int, Rows]], domain_id: int) -> None:
+        with ExitStack() as stack:
+            for _ in range(2):
+                stack.enter_context(_Camera(domain_id, info=_info()))
+                frontend = stack.enter_context(SpinningNode("frontend", domain_id))
+                for kind, topic in ((FrameStatus, "status"), (Features, "features")):
+                    frontend.node.create_publisher(kind, topic, 1)
+                frontend.start()
+            _, rows = look("--image-topic", "/camera/image_raw")
+        (name,) = [row for row in rows["front-end"] if "are named" in row["text"]]
+        effect = "their results mix on /features, and parameters and services reach any of them"
+        assert (name["verdict"], name["text"]) == ("WARN", f"2 nodes are named /frontend: {effect}")
+        assert "`namespace:=NAME` (camera.launch.py)" in name["advice"]
+        assert len(rows["front-end"]) == 2
+        (cameras,) = rows["image topic"]
+        assert (cameras["verdict"], cameras["text"]) == ("WARN", "2 publish /camera/image_raw: /camera, /camera")
 
     @pytest.mark.slow
     def test_a_running_front_end_says_which_topics_are_meant(

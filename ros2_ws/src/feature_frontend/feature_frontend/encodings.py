@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from feature_frontend.errors import ImageError
 from feature_frontend.intensity import DEFAULT_INTENSITY, IntensityRange
+from feature_frontend.runtime.nearest_name import nearest_name
 from feature_frontend.runtime.text import quoted
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "check_image_size",
     "decode_image",
     "encoding_of",
+    "expected_encodings",
     "image_samples",
     "to_rgb",
 ]
@@ -30,6 +32,7 @@ Uint8Array = npt.NDArray[np.uint8]
 SampleT = TypeVar("SampleT", bound=np.generic)
 
 MAX_IMAGE_PIXELS = 50_000_000
+_NAME_CHARACTERS, _LIKENESS = 60, 0.6
 
 
 class ImageMessage(Protocol):
@@ -134,6 +137,13 @@ def decode_image(
     return intensity.to_grey_levels(image_samples(message, max_pixels))
 
 
+def expected_encodings(encoding: str) -> str:
+    """What a sender may choose in place of an unknown encoding, short enough to be said of each image."""
+    known = {name.casefold(): name for name in ENCODINGS}
+    nearest = known.get(nearest_name(encoding[:_NAME_CHARACTERS], known, _LIKENESS))
+    return (f"the nearest is {nearest}; " if nearest else "") + "docs/image_input.md lists those that are"
+
+
 def image_samples(message: ImageMessage, max_pixels: int = MAX_IMAGE_PIXELS) -> npt.NDArray[Any]:
     """The samples of an image message as (H, W) grey or (H, W, 3) RGB, of the depth that its encoding has.
 
@@ -146,7 +156,7 @@ def image_samples(message: ImageMessage, max_pixels: int = MAX_IMAGE_PIXELS) -> 
     """
     encoding = ENCODINGS.get(message.encoding)
     if encoding is None:
-        msg = f"image encoding {quoted(message.encoding)} is not supported; expected one of {', '.join(ENCODINGS)}"
+        msg = f"image encoding {quoted(message.encoding)} is not supported; {expected_encodings(message.encoding)}"
         raise ImageError(msg)
     samples = _samples(message, encoding, max_pixels)
     return samples if encoding.to_rgb is None else to_rgb(samples, encoding.to_rgb)

@@ -16,7 +16,9 @@ from feature_frontend.errors import CalibrationError
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.types import Features
 
-__all__ = ["CalibrationState", "CalibrationWatch"]
+__all__ = ["NO_CAMERA_INFO", "CalibrationState", "CalibrationWatch"]
+
+NO_CAMERA_INFO = "no camera_info has arrived"
 
 # Changes that are remembered: images may wait in a queue while the camera recalibrates itself.
 _HISTORY = 64
@@ -82,7 +84,7 @@ class CalibrationWatch:
     @property
     def warning(self) -> str:
         """What is wrong with the `camera_info` that came; empty also where none did, for it is optional."""
-        return self._problem if self._history else ""
+        return "" if self._problem == NO_CAMERA_INFO else self._problem
 
     def take(self, message: CameraInfo) -> str:
         """Takes a message; returns why it cannot be used if that is new, for the log, else an empty text."""
@@ -140,7 +142,7 @@ class CalibrationWatch:
         """The calibration that holds for an image of this stamp, or None and why there is none."""
         with self._lock:
             if not self._history:
-                return None, "no camera_info has arrived"
+                return None, NO_CAMERA_INFO
             # The latest received first: after a jump back in time the stamps of before are in the history, too.
             entry = next((e for e in reversed(self._history) if e.stamp_ns <= stamp_ns), self._history[0])
         return entry.calibration, entry.problem

@@ -323,10 +323,9 @@ class FrameWorker:
         """Says that a frame cannot be processed, and why; `is_lost`: it was whole once."""
         if is_lost:
             self.lost.note(reason)
-        # A camera that sends one bad image mostly sends thousands: a reason is logged when it is new, and not more than
-        # one in a few seconds, for they may differ in a number; status has each.
-        if reason != self._last_refusal:
-            self._logger.error(f"image refused: {reason}", throttle_duration_sec=_LOG_S)
+        # One who sends one bad image mostly sends thousands. A live node finds that by its statuses.
+        if not self._is_live and reason != self._last_refusal:
+            self._logger.error(f"image refused: {reason}")
             self._last_refusal = reason
         self._topics.refused(frame.message.header, frame.received_s, reason)
 

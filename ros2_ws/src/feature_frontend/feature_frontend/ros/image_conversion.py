@@ -16,7 +16,7 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CompressedImage, Image
 
 from feature_frontend.compressed_image import decode_compressed_image
-from feature_frontend.encodings import ENCODINGS, MAX_IMAGE_PIXELS, check_image_size, decode_image
+from feature_frontend.encodings import ENCODINGS, MAX_IMAGE_PIXELS, check_image_size, decode_image, expected_encodings
 from feature_frontend.errors import ImageError
 from feature_frontend.intensity import DEFAULT_INTENSITY, IntensityRange
 from feature_frontend.runtime.text import quoted, short_text
@@ -88,13 +88,12 @@ def array_to_image(pixels: npt.NDArray[Any], encoding: str, stamp: Time, frame_i
 
 
 def _through_cv_bridge(message: Image) -> Uint8Array:
-    known = ", ".join(ENCODINGS)
     try:
         bridge = importlib.import_module("cv_bridge")
     except ImportError as error:
         msg = (
-            f"image encoding {quoted(message.encoding)} is not supported without cv_bridge; expected one of {known}, "
-            "or install it (apt install ros-$ROS_DISTRO-cv-bridge)"
+            f"image encoding {quoted(message.encoding)} is not supported without cv_bridge (apt install "
+            f"ros-$ROS_DISTRO-cv-bridge); {expected_encodings(message.encoding)}"
         )
         raise ImageError(msg) from error
     try:

@@ -12,26 +12,26 @@ from functools import partial
 
 from feature_frontend_msgs.msg import FrameStatus
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.logging import LoggingSeverity
 from rclpy.parameter import Parameter
 from rclpy.subscription import Subscription
-from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.allocation import give_back_freed_memory
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.frontend import Frontend, return_device_memory
+from feature_frontend.health import Finding, Level
 from feature_frontend.mask_file import read_mask_file
 from feature_frontend.mask_pairing import PairedMask
 from feature_frontend.ros.calibration_watch import CalibrationWatch
+from feature_frontend.ros.camera_info_findings import CameraInfoFindings
 from feature_frontend.ros.diagnostics import Diagnostics, Facts
 from feature_frontend.ros.frame_store import FrameStore
 from feature_frontend.ros.frame_worker import WARM_UP_SIZE, Frame, FrameWorker
 from feature_frontend.ros.guarded_node import GuardedNode
-from feature_frontend.ros.image_input import cut_frame_id, subscribe_to_images
+from feature_frontend.ros.image_input import cut_frame_id, subscribe_to_images, why_silent
 from feature_frontend.ros.mask_loader import LoadedMask, MaskLoader
 from feature_frontend.ros.mask_topic import MaskTopic, TopicMask
 from feature_frontend.ros.match_service import MatchService
@@ -45,6 +45,7 @@ from feature_frontend.ros.model_loader import (
     names_left_weights,
     with_model_of,
 )
+from feature_frontend.ros.name_watch import NameWatch
 from feature_frontend.ros.parameters import changed_settings, check_file, declare_parameters, read_settings, settable
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.reset import offer_reset
@@ -59,7 +60,6 @@ from feature_frontend.settings import Settings
 __all__ = ["FrontendNode"]
 
 _NEWEST_DEPTH = 5
-_SILENCE_S = 5.0
 _LOG_S = 10.0
 _STOP_TIMEOUT_S = 1.0
 _REPLACED = "a newer image arrived before this one was processed"
@@ -111,7 +111,7 @@ class FrontendNode(GuardedNode):
             import_message_filters()
         self._image_subscription: Subscription | None = None
         self._camera_info_subscription: Subscription | None = None
-        self._silence_timer: Timer | None = None
+        self._name_watch = NameWatch(self)
         # rclpy calls it from the executor, once the parameters are set: Humble has no callback for that moment.
         self._parameters_set = self.create_guard_condition(self._take_over)
         self._loader = ModelLoader(load, self._parameters_set.trigger)
@@ -198,8 +198,6 @@ class FrontendNode(GuardedNode):
             mask = read_mask_file(mask_path, self._settings.max_image_pixels) if mask_path else None
             frontend = self._load(self._settings)
             frontend.warm_up(*WARM_UP_SIZE)
-        if frontend.notice:
-            self.get_logger().warning(frontend.notice)
         # The front-end is another one, whose track ids begin anew.
         self._topics = ResultTopics(self, self._settings, self._status_book, self._on_status, new_run_id())
         if self._settings.camera_type == "stereo":
@@ -226,6 +224,8 @@ class FrontendNode(GuardedNode):
         every_frame = settings.queue_policy == "every_frame"
         images = qos_profile(settings.image_qos, 0 if every_frame else _NEWEST_DEPTH)
         side = "" if self._stereo_topics is None else "left/"
+        info_topic = self.resolve_topic_name(f"{side}camera_info")
+        self._camera_info = CameraInfoFindings(self._calibrations, info_topic, side.rstrip("/"))
         self._camera_info_subscription = self.create_subscription(
             CameraInfo, f"{side}camera_info", self._on_camera_info, qos_profile(settings.image_qos, _NEWEST_DEPTH)
         )
@@ -243,9 +243,6 @@ class FrontendNode(GuardedNode):
                 self, settings, images, self._stereo_topics, self._arrived, self._hold, self._drop, self._refuse
             )
             self._image_topic = self._stereo_input.topic_name
-        # Not the node's clock, which leaps when a bag's time comes in.
-        clock = Clock(clock_type=ClockType.STEADY_TIME)
-        self._silence_timer = self.create_timer(_SILENCE_S, self._on_silence, clock=clock)
         self._worker.start(None if every_frame else 1)
         self.get_logger().info(
             f"ready: {self._model_in_use()}, matcher {settings.matcher}; waiting for images on {self._image_topic}"
@@ -257,7 +254,6 @@ class FrontendNode(GuardedNode):
             if subscription is not None:
                 self.destroy_subscription(subscription)
         self._image_subscription = self._camera_info_subscription = None
-        self._end_silence_timer()
         waiting = [] if self._stereo_input is None else self._stereo_input.close()
         waiting += [] if self._mask_topic is None else self._mask_topic.close()
         self._mask_topic = self._stereo_input = None
@@ -388,23 +384,30 @@ class FrontendNode(GuardedNode):
             self._worker.change(partial(Frontend.reset, reason="a reset was requested"))
 
     def _on_camera_info(self, message: CameraInfo) -> None:
-        problem = self._calibrations.take(message)
-        if problem:
-            self.get_logger().warning(problem, throttle_duration_sec=_LOG_S)
+        self._camera_info.note_info(time.monotonic())
+        self._calibrations.take(message)
 
     def _facts(self) -> Facts | None:
         if self._worker is None or not self._worker.is_running or self._extractor is None:
             return None
         mask_values = [("Masks", str(self._worker.mask_counts))] if self._settings.mask_topic else []
-        stereo_warnings, stereo_values = self._stereo_input.facts() if self._stereo_input is not None else ([], [])
-        texts = (self._notice, self._calibrations.warning, *stereo_warnings, self.guard.warning)
+        stereo_findings, stereo_values = self._stereo_input.facts() if self._stereo_input is not None else ([], [])
+        now_s = time.monotonic()
+        warnings = (
+            Finding("extractor", Level.WARN, self._notice, "the wanted extractor is in use"),
+            *self._camera_info.findings(now_s),
+            *stereo_findings,
+            self._name_watch.finding(now_s),
+            Finding("callbacks", Level.WARN, self.guard.warning, is_logged=False),
+        )
         return Facts(
             model=self._extractor.identity,
             device=self._extractor.device,
             execution=self._extractor.execution,
             precision=self._model.precision,
             calibration=self._calibrations.state,
-            warnings=[text for text in texts if text],
+            why_silent=partial(why_silent, self, self._image_topic, self._settings.image_qos),
+            warnings=warnings,
             further=[*mask_values, *stereo_values, *self.guard.values],
         )
 
@@ -415,7 +418,7 @@ class FrontendNode(GuardedNode):
         received_s = time.monotonic()
         if cut_frame_id(message.header):
             self.get_logger().warning("an endless frame_id has been cut", throttle_duration_sec=_LOG_S)
-        self._end_silence_timer()
+        self._camera_info.note_image(received_s)
         self._diagnostics.arrived(received_s)
         self._topics.note_arrival(received_s)
         return Frame(message, received_s)
@@ -448,19 +451,3 @@ class FrontendNode(GuardedNode):
 
     def _max_pixels(self) -> int:
         return self._settings.max_image_pixels
-
-    def _on_silence(self) -> None:
-        topic = self._image_topic
-        publishers = self.count_publishers(topic)
-        advice = (
-            f"{publishers} publisher(s) offer the topic; compare the QoS (image_qos is {self._settings.image_qos}) by "
-            f"`ros2 topic info -v {topic}`"
-            if publishers
-            else "nobody publishes it; remap it to your camera's topic"
-        )
-        self.get_logger().warning(f"no image on {topic} for {_SILENCE_S:g} s: {advice}", once=True)
-
-    def _end_silence_timer(self) -> None:
-        if self._silence_timer is not None:
-            self.destroy_timer(self._silence_timer)
-            self._silence_timer = None

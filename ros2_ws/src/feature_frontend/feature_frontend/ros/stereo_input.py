@@ -11,14 +11,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from rclpy.clock import Clock, ClockType
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.errors import SettingsError
+from feature_frontend.health import Finding, Level
+from feature_frontend.ros.camera_info_findings import CameraInfoFindings
 from feature_frontend.ros.frame_worker import Frame
 from feature_frontend.ros.guarded_node import GuardedNode
-from feature_frontend.ros.image_input import cut_frame_id, subscribe_to_images
+from feature_frontend.ros.image_input import cut_frame_id, offers, subscribe_to_images
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.stereo_topics import StereoTopics
 from feature_frontend.settings import Settings
@@ -27,8 +28,6 @@ from feature_frontend.stereo.sync_statistics import SIDES, SyncStatistics
 __all__ = ["StereoInput", "import_message_filters"]
 
 _LEFT, _RIGHT = range(2)
-_REPORT_S = 5.0
-_LOG_S = 30.0
 _NS_PER_S = 1e9
 
 
@@ -104,23 +103,23 @@ class StereoInput:
             for side, name in enumerate(SIDES)
         ]
         self.topic_name: str = self._subscriptions[_LEFT].topic_name
-        self._subscriptions.append(
-            node.create_subscription(CameraInfo, "right/camera_info", topics.take_calibration, qos)
-        )
-        # Not the node's clock, which stands still with a paused simulation.
-        self._timer = node.create_timer(_REPORT_S, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        infos = node.create_subscription(CameraInfo, "right/camera_info", self._take_calibration, qos)
+        self._subscriptions.append(infos)
+        self._camera_info = CameraInfoFindings(topics.right, infos.topic_name, SIDES[_RIGHT])
 
     def close(self) -> list[Frame]:
         """Ends the subscriptions; returns the frames that still wait."""
-        self._node.destroy_timer(self._timer)
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         return list(self._waiting[_LEFT].values())
 
-    def facts(self) -> tuple[list[str], list[tuple[str, str]]]:
-        """Warnings, and keys and values, of `/diagnostics`."""
-        summary = self._statistics.summary(time.monotonic())
-        return [self._topics.warning, summary.problem], [
+    def facts(self) -> tuple[list[Finding], list[tuple[str, str]]]:
+        """Findings, and keys and values, of `/diagnostics`."""
+        now_s = time.monotonic()
+        summary = self._statistics.summary(now_s)
+        problem = f"{summary.problem} ({self._offers()})" if summary.problem else ""
+        pairs = Finding("pairs", Level.WARN, problem, "left and right images pair again")
+        return [*self._camera_info.findings(now_s), pairs], [
             ("Stereo", self._topics.state),
             ("Pairs since start", str(summary.pairs)),
             *((f"Unpaired {name} images since start", str(n)) for name, n in zip(SIDES, summary.unpaired, strict=True)),
@@ -129,12 +128,19 @@ class StereoInput:
             ("Stamp difference in pairs, largest (ms)", _milliseconds(summary.largest_difference_ms)),
         ]
 
+    def _take_calibration(self, message: CameraInfo) -> None:
+        self._camera_info.note_info(time.monotonic())
+        self._topics.take_calibration(message)
+
     def _take(self, side: int, message: Image | CompressedImage) -> None:
         stamp_ns = stamp_to_ns(message.header.stamp)
         waiting: dict[int, Any] = self._waiting[side]
         cut_frame_id(message.header)
         item = self._arrived(message) if side == _LEFT else message
-        self._statistics.arrived(side, stamp_ns, time.monotonic())
+        now_s = time.monotonic()
+        self._statistics.arrived(side, stamp_ns, now_s)
+        if side == _RIGHT:
+            self._camera_info.note_image(now_s)
         if stamp_ns < 0:
             # rclpy has no such time, and message_filters would raise.
             self._give_up(side, item, f"its stamp is {stamp_ns / _NS_PER_S:g} s; a pair needs stamps from 0 on")
@@ -188,20 +194,11 @@ class StereoInput:
         if side == _LEFT:
             self._drop(item, reason)
 
-    def _report(self) -> None:
-        problem = self._statistics.summary(time.monotonic()).problem
-        if problem:
-            seen = "; ".join(self._publishers(side) for side in (_LEFT, _RIGHT))
-            self._node.get_logger().warning(
-                f"{problem} ({seen}; image_qos is {self._qos_name})", throttle_duration_sec=_LOG_S
-            )
-
-    def _publishers(self, side: int) -> str:
-        """Who offers a side's images, and by which QoS."""
-        topic = self._subscriptions[side].topic_name
-        infos = self._node.get_publishers_info_by_topic(topic)
-        offers = [f"{info.qos_profile.reliability.name.lower().replace('_', ' ')}" for info in infos]
-        return f"{topic}: " + (", ".join(offers) + " publisher" if offers else "nobody publishes")
+    def _offers(self) -> str:
+        """Who offers the images of each side, and by which QoS."""
+        topics = [self._subscriptions[side].topic_name for side in (_LEFT, _RIGHT)]
+        seen = [f"{topic}: {offers(self._node, topic) or 'nobody publishes it'}" for topic in topics]
+        return f"{'; '.join(seen)}; image_qos is {self._qos_name}"
 
 
 def _milliseconds(value: float) -> str:

@@ -28,7 +28,6 @@ __all__ = ["StereoTopics", "encode_points", "right_pixels"]
 
 Uint8Array = npt.NDArray[np.uint8]
 _MS_PER_S = 1e3
-_LOG_S = 10.0
 _POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("index", "<u4")])
 _FIELD_TYPES = {"<f4": PointField.FLOAT32, "<u4": PointField.UINT32}
 _FIELDS = [
@@ -67,15 +66,13 @@ class StereoTopics:
         return self._state
 
     @property
-    def warning(self) -> str:
-        """What is wrong with the `right/camera_info` that came. Any thread may ask."""
-        return f"right camera: {self._right.warning}" if self._right.warning else ""
+    def right(self) -> CalibrationWatch:
+        """Calibrations of the right camera."""
+        return self._right
 
     def take_calibration(self, message: CameraInfo) -> None:
         """Takes a message of `right/camera_info`, in the executor's thread."""
-        problem = self._right.take(message)
-        if problem:
-            self._node.get_logger().warning(f"right camera: {problem}", throttle_duration_sec=_LOG_S)
+        self._right.take(message)
 
     def publish(
         self,

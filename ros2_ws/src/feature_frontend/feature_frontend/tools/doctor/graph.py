@@ -24,6 +24,7 @@ from feature_frontend.calibration import CameraCalibration, calibration_from_mes
 from feature_frontend.errors import CalibrationError, ImageError
 from feature_frontend.ros.image_conversion import image_to_array
 from feature_frontend.ros.message_encoding import stamp_to_ns
+from feature_frontend.ros.name_watch import NAME_ADVICE, namesakes
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.settings import Settings
 from feature_frontend.stereo.sync_statistics import SIDES
@@ -124,6 +125,10 @@ class _Examination:
             calibrations.append((yield from self._check_camera(camera)))
         if len(cameras) > 1:
             yield from self._check_stereo(cameras, calibrations)
+        # Last, when all have been found.
+        for name in names:
+            if alike := namesakes(self._node, name):
+                yield warn("front-end", alike, NAME_ADVICE)
 
     def _check_camera(self, camera: _Camera) -> Generator[Finding, None, CameraCalibration | None]:
         """All that concerns one camera; returns its calibration, where that fits."""
@@ -136,6 +141,9 @@ class _Examination:
             text = f"{camera.topic} is of type {kind}; expected {' or '.join(IMAGE_TYPES)}"
             yield fail("image topic", text, "choose another topic")
             return None
+        if len(publishers) > 1:
+            text = f"{len(publishers)} publish {camera.topic}: {', '.join(sorted(map(_full_name, publishers)))}"
+            yield warn("image topic", text, "their images mix: end all but one, or give each a topic of its own")
         yield from self._check_qos(camera.topic, publishers)
         (images,) = self._receive([(IMAGE_TYPES[kind], camera.topic)])
         if not images:
@@ -225,7 +233,7 @@ class _Examination:
             if STATUS_TYPE in types:
                 ends = self._node.get_publishers_info_by_topic(topic)
                 found += [_full_name(end) for end in ends if end.node_name != _UNKNOWN_NAME]
-        return sorted(found)
+        return sorted(set(found))
 
     def _check_frontends(self, names: Sequence[str], cameras: Sequence[_Camera]) -> Iterator[Finding]:
         if not names:

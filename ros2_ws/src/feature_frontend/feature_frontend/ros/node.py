@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 from feature_frontend_msgs.msg import FrameStatus
@@ -37,7 +37,6 @@ from feature_frontend.ros.mask_topic import MaskTopic, TopicMask
 from feature_frontend.ros.match_service import MatchService
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.model_loader import (
-    MODEL_PARAMETERS,
     LoadedModel,
     ModelLoader,
     check_model,
@@ -93,7 +92,7 @@ class FrontendNode(GuardedNode):
         self._settings = declare_parameters(self, arguments)
         self._load = load
         self._long_work = long_work
-        self._model = self._settings
+        self._model = self._settings  # in force: those of the model name the one in use
         self._extractor: Extractor | None = None
         self._notice = ""
         self._mask_path = ""  # of the mask in use
@@ -311,7 +310,7 @@ class FrontendNode(GuardedNode):
             if loaded is not None:
                 self._end_loading(loaded)
         self._take_over_mask()
-        in_force = replace(with_model_of(self._settings, self._model), mask_path=self._mask_path)
+        self._model = in_force = replace(with_model_of(self._settings, self._model), mask_path=self._mask_path)
         self._worker.change(lambda frontend: frontend.configure(in_force))
 
     def _take_over_mask(self) -> None:
@@ -364,8 +363,8 @@ class FrontendNode(GuardedNode):
         return f"{self._extractor.identity} on {self._extractor.device}, {self._model.precision}"
 
     def _tell_model_in_use(self) -> None:
-        """Sets the parameters that name the model to those of the model in use."""
-        in_use = {name: getattr(self._model, name) for name in MODEL_PARAMETERS}
+        """Sets the parameters that name the model to those of the model in use, and what does not fit it."""
+        in_use = asdict(with_model_of(self._settings, self._model))
         changes = [
             Parameter(name, value=value) for name, value in in_use.items() if value != getattr(self._settings, name)
         ]

@@ -27,7 +27,7 @@ def _info(stamp_s: float = 0.0, focal_px: float = 500.0, size: tuple[int, int] =
 def _focal_px(watch: CalibrationWatch, stamp_s: float, size: tuple[int, int] = (640, 480)) -> float | None:
     """The focal length with which an image of that time is normalised."""
     features = Features(torch.tensor([[420.0, 240.0]]), torch.ones(1), torch.ones(1, 1), size[1], size[0], "x")
-    normalized = watch.normalize(features, int(stamp_s * _S), rectified=False)
+    normalized = watch.normalize(features, int(stamp_s * _S), watch.arrived(int(stamp_s * _S)), rectified=False)
     return None if normalized is None else round(100.0 / float(normalized[0, 0]), 2)
 
 
@@ -106,12 +106,12 @@ def test_rectified_images_need_a_projection_matrix() -> None:
     watch = CalibrationWatch()
     watch.take(_info())
     features = Features(torch.tensor([[420.0, 240.0]]), torch.ones(1), torch.ones(1, 1), 480, 640, "x")
-    assert watch.normalize(features, 0, rectified=True) is None
+    assert watch.normalize(features, 0, 0, rectified=True) is None
     assert "projection matrix P" in watch.state
     info = _info()
     info.p = [200.0, 0.0, 300.0, -10.0, 0.0, 200.0, 240.0, 0.0, 0.0, 0.0, 1.0, 0.0]
     watch.take(info)
-    normalized = watch.normalize(features, 0, rectified=True)
+    normalized = watch.normalize(features, 0, 0, rectified=True)
     assert normalized is not None
     np.testing.assert_allclose(normalized, [[120 / 200, 0.0]], atol=1e-6)
 

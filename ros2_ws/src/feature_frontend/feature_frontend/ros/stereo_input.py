@@ -13,9 +13,10 @@ from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from feature_frontend.errors import SettingsError
+from feature_frontend.ros.camera_info_topic import CameraInfoTopic
 from feature_frontend.ros.frame_worker import Frame
 from feature_frontend.ros.guarded_node import GuardedNode
 from feature_frontend.ros.image_input import cut_frame_id, subscribe_to_images
@@ -27,6 +28,7 @@ from feature_frontend.stereo.sync_statistics import SIDES, SyncStatistics
 __all__ = ["StereoInput", "import_message_filters"]
 
 _LEFT, _RIGHT = range(2)
+_INFO_DEPTH = 5
 _REPORT_S = 5.0
 _LOG_S = 30.0
 _NS_PER_S = 1e9
@@ -83,7 +85,7 @@ class StereoInput:
         self._slop_ms, self._queue_size = settings.stereo_slop_ms, settings.stereo_queue_size
         self._statistics = SyncStatistics(settings.stereo_slop_ms, time.monotonic())
         # By stamp in ns, as the synchroniser keeps them.
-        self._waiting: tuple[dict[int, Frame], dict[int, Image | CompressedImage]] = ({}, {})
+        self._waiting: tuple[dict[int, Frame], dict[int, tuple[Image | CompressedImage, int]]] = ({}, {})
         self._newest_ns = [0, 0]
         self._pairs: list[tuple[int, int]] = []
         filters = import_message_filters()
@@ -104,8 +106,8 @@ class StereoInput:
             for side, name in enumerate(SIDES)
         ]
         self.topic_name: str = self._subscriptions[_LEFT].topic_name
-        self._subscriptions.append(
-            node.create_subscription(CameraInfo, "right/camera_info", topics.take_calibration, qos)
+        self._camera_info_topic = CameraInfoTopic(
+            node, "right/camera_info", topics.take_calibration, settings.image_qos, _INFO_DEPTH
         )
         # Not the node's clock, which stands still with a paused simulation.
         self._timer = node.create_timer(_REPORT_S, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -113,6 +115,7 @@ class StereoInput:
     def close(self) -> list[Frame]:
         """Ends the subscriptions; returns the frames that still wait."""
         self._node.destroy_timer(self._timer)
+        self._camera_info_topic.close()
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         return list(self._waiting[_LEFT].values())
@@ -133,7 +136,7 @@ class StereoInput:
         stamp_ns = stamp_to_ns(message.header.stamp)
         waiting: dict[int, Any] = self._waiting[side]
         cut_frame_id(message.header)
-        item = self._arrived(message) if side == _LEFT else message
+        item = self._arrived(message) if side == _LEFT else (message, self._topics.right_arrived(stamp_ns))
         self._statistics.arrived(side, stamp_ns, time.monotonic())
         if stamp_ns < 0:
             # rclpy has no such time, and message_filters would raise.
@@ -160,12 +163,12 @@ class StereoInput:
         # Taken out first: a pair that raised would raise again with every image that follows.
         pairs, self._pairs = self._pairs, []
         for left_ns, right_ns in pairs:
-            frame, right = lefts.pop(left_ns), rights.pop(right_ns)
+            frame, (right, run) = lefts.pop(left_ns), rights.pop(right_ns)
             # An image that came out later than the one after it would make time go back.
             for stamp_ns in [earlier_ns for earlier_ns in lefts if earlier_ns < left_ns]:
                 self._withdraw(_LEFT, stamp_ns, "no right image came for it, but one for a later left image")
             self._statistics.paired(left_ns, right_ns, time.monotonic())
-            self._release_frame(replace(frame, right=right))
+            self._release_frame(replace(frame, right=right, runs=(frame.runs[0], run)))
 
     def _give_up_lost(self) -> None:
         """Gives up the images that the synchroniser does not hold any more."""

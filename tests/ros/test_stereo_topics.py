@@ -256,27 +256,25 @@ def test_what_a_pair_cannot_give_is_said_once_and_stops_nothing(worker: _Worker)
     assert worker.wait_for("points", 3).width == 0
 
 
-@pytest.mark.parametrize("rectified", [False, True], ids=["raw", "rectified"])
-def test_a_calibration_that_does_not_come_is_warned_of(
-    worker: _Worker, monkeypatch: pytest.MonkeyPatch, rectified: bool
-) -> None:
+def test_a_calibration_that_does_not_come_is_warned_of(worker: _Worker) -> None:
     pair = rectified_pair()
-    quick = replace(_SETTINGS, resize_height=240, rectified=rectified)
-    worker.worker.change(lambda frontend: frontend.configure(quick))
+    left, right = (np.ascontiguousarray(image[::4, ::4]) for image in (pair.left, pair.right))
+    calibrations = [replace(one, width=left.shape[1], height=left.shape[0]) for one in pair.calibrations]
+    worker.worker.change(lambda frontend: frontend.configure(replace(_SETTINGS, rectified=True)))
 
     def warning(number: int) -> str:
         stamp_ns = number * _FRAME_NS
-        worker.status_of(_image(pair.left, stamp_ns, "left"), _image(pair.right, stamp_ns, "right"))
+        worker.status_of(_image(left, stamp_ns, "left"), _image(right, stamp_ns, "right"))
         return worker.topics.warning
 
-    advice = "points need left/camera_info and right/camera_info: publish both, or remap them"
+    worker.left.take(_info(calibrations[0]))
     assert warning(1) == "", "it may be on its way"
-    with monkeypatch.context() as patch:
-        patch.setattr("feature_frontend.ros.stereo_topics._PATIENCE_S", 0.0)
-        worker.left.take(_info(pair.calibrations[0]))
-        assert warning(2).startswith("no points: right camera: no camera_info has arrived")
-        assert worker.topics.warning.endswith(advice)
-    worker.topics.take_calibration(_info(pair.calibrations[1]))
+    worker.topics._finding = replace(worker.topics._finding, from_s=0.0)
+    assert warning(2) == (
+        "no points: right camera: no camera_info has arrived; "
+        "points need left/camera_info and right/camera_info: publish both, or remap them"
+    )
+    worker.topics.take_calibration(_info(calibrations[1]))
     assert warning(3) == ""
 
 

@@ -63,7 +63,7 @@ class StereoRig:
                 else "calibrate the two as one stereo camera; P[0, 3] on the right is -fx times the baseline"
             )
             received = " and ".join(
-                f"P[0, 0] {camera.projection_matrix[0]:g}, P[0, 3] {camera.projection_matrix[3]:g} on the {name}"
+                f"P[0, 0] {camera.projection_matrix[0]:g}, P[0, 3] {camera.projection_matrix[3] + 0.0:g} on the {name}"
                 for name, camera in (("left", self.left), ("right", self.right))
             )
             msg = (

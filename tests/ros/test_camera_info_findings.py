@@ -34,7 +34,8 @@ class _Camera:
             if images:
                 self.findings.note_image(self.now_s)
                 features = Features(torch.zeros(0, 2), torch.zeros(0), torch.zeros(0, 1), 480, 640, "x")
-                self.watch.normalize(features, round(self.now_s * 1e9), rectified=False)
+                stamp_ns = round(self.now_s * 1e9)
+                self.watch.normalize(features, stamp_ns, self.watch.arrived(stamp_ns), rectified=False)
 
     def found(self) -> dict[str, tuple[Level, str]]:
         return {found.kind: (found.level, found.text) for found in self.findings.findings(self.now_s) if found.text}

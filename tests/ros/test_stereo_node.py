@@ -176,6 +176,21 @@ def test_every_left_image_ends_in_one_status(rig: _Rig, domain_id: int) -> None:
         assert values["Stereo"] == "points by a baseline of 0.12 m"
 
 
+def test_calibrations_that_were_latched_before_the_node_are_in_use(rig: _Rig, domain_id: int) -> None:
+    for side, calibration in zip(("left", "right"), rectified_pair().calibrations, strict=True):
+        rig.node.create_publisher(CameraInfo, f"{side}/camera_info", qos_profile("transient_local", 1)).publish(
+            camera_info_message(calibration, stamp_from_ns(0), side)
+        )
+    with RunningNode(domain_id, *_PARAMETERS):
+        rig.wait_for_node()
+        wait_until(lambda: all(p.get_subscription_count() for p in rig.infos.values()), "the subscriptions")
+        for count in range(1, 90):
+            rig.send_pair(count * _MS)
+            if "points by a baseline of 0.12 m" in rig.statuses(count)[-1].reason:
+                return
+    pytest.fail("the latched calibrations never arrived")
+
+
 def test_the_subscriptions_go_and_come_with_the_lifecycle(rig: _Rig, domain_id: int) -> None:
     with RunningNode(domain_id, *_PARAMETERS) as node:
         rig.wait_for_node()

@@ -152,7 +152,7 @@ def test_the_messages_are_those_that_the_node_encodes(bag: Path, output: Path) -
     for index, frame in enumerate(open_source(str(bag), SourceOptions()).frames()):
         result = frontend.process(frame.image, frame.stamp_ns)
         origin = Origin(Header(stamp=stamp_from_ns(frame.stamp_ns), frame_id=frame.frame_id), run_id)
-        normalized = watch.normalize(result.features, frame.stamp_ns, rectified=False)
+        normalized = watch.normalize(result.features, frame.stamp_ns, 0, rectified=False)
         assert normalized is not None
         rays = memory.of_matches(result, normalized, frame.stamp_ns)
         assert found["features"][index] == encode_features(origin, result.features, normalized, "float32")

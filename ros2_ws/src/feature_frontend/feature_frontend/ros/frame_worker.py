@@ -50,12 +50,21 @@ _NS_PER_S = 1_000_000_000
 
 @dataclass(frozen=True)
 class Frame:
-    """An image message, when it came, on the monotonic clock, s, what the topic `mask` has, and the right image."""
+    """An image on its way.
+
+    Attributes:
+        message: As it came.
+        received_s: When, on the monotonic clock, s.
+        mask: What the topic `mask` has.
+        right: The right image of a pair.
+        runs: Of time, of the image and of the right one, from `CalibrationWatch.arrived`.
+    """
 
     message: Image | CompressedImage
     received_s: float
     mask: PairedMask[TopicMask] | None = None
     right: Image | CompressedImage | None = None
+    runs: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -241,7 +250,7 @@ class FrameWorker:
         result = masked.annotate(self._extract(image, right, stamp_to_ns(header.stamp), masked.mask, start_s))
         self.image_size = image.shape[:2]
         pair = None if frame.right is None or right is None else (frame.right.header, image, right)
-        result, publishing_ms = self._publish(header, result, pair)
+        result, publishing_ms = self._publish(header, result, pair, frame.runs)
         times = FrameTimes(conversion_ms=(converted_s - start_s) * _MS_PER_S, publishing_ms=publishing_ms)
         if self._remark and not result.reason:
             result, self._remark = replace(result, reason=self._remark), ""
@@ -271,7 +280,11 @@ class FrameWorker:
         return result
 
     def _publish(
-        self, header: Header, result: FrameResult, pair: tuple[Header, Uint8Array, Uint8Array] | None
+        self,
+        header: Header,
+        result: FrameResult,
+        pair: tuple[Header, Uint8Array, Uint8Array] | None,
+        runs: tuple[int, int],
     ) -> tuple[FrameResult, float]:
         """Publishes what the frame gave, matches last; the result with its check, and the ms without the matching's.
 
@@ -279,13 +292,14 @@ class FrameWorker:
             header: The image's.
             result: Of that image.
             pair: The right image's header, the left and the right image; None for one camera.
+            runs: As of `Frame`.
         """
         clock = _Clock()
         settings, stamp_ns = self._frontend.settings, stamp_to_ns(header.stamp)
         origin = self._topics.origin(header, result)
         missed = MissedTracks.of(result)
         rays = self._calibrations.normalize(
-            result.features, stamp_ns, rectified=settings.rectified, further=missed.points
+            result.features, stamp_ns, runs[0], rectified=settings.rectified, further=missed.points
         )
         normalized = None if rays is None else rays[: len(result.features)]
         of_matches = self._rays.of_matches(result, normalized, stamp_ns)
@@ -295,7 +309,7 @@ class FrameWorker:
             right_header, *images = pair
             with clock.stopped():
                 result, disparities = self._stereo.publish(
-                    right_header, origin, result, normalized, (images[0], images[1]), settings
+                    right_header, origin, result, normalized, (images[0], images[1]), runs, settings
                 )
         if settings.publish_tracks:
             of_tracks = rays_of_tracks(result, rays, of_matches, missed)

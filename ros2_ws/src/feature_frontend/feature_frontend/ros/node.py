@@ -27,6 +27,7 @@ from feature_frontend.mask_file import read_mask_file
 from feature_frontend.mask_pairing import PairedMask
 from feature_frontend.ros.calibration_watch import CalibrationWatch
 from feature_frontend.ros.camera_info_findings import CameraInfoFindings
+from feature_frontend.ros.camera_info_topic import CameraInfoTopic
 from feature_frontend.ros.diagnostics import Diagnostics, Facts
 from feature_frontend.ros.frame_store import FrameStore
 from feature_frontend.ros.frame_worker import WARM_UP_SIZE, Frame, FrameWorker
@@ -109,7 +110,7 @@ class FrontendNode(GuardedNode):
         if self._settings.camera_type == "stereo":
             import_message_filters()
         self._image_subscription: Subscription | None = None
-        self._camera_info_subscription: Subscription | None = None
+        self._camera_info_topic: CameraInfoTopic | None = None
         self._name_watch = NameWatch(self)
         # rclpy calls it from the executor, once the parameters are set: Humble has no callback for that moment.
         self._parameters_set = self.create_guard_condition(self._take_over)
@@ -225,8 +226,8 @@ class FrontendNode(GuardedNode):
         side = "" if self._stereo_topics is None else "left/"
         info_topic = self.resolve_topic_name(f"{side}camera_info")
         self._camera_info = CameraInfoFindings(self._calibrations, info_topic, side.rstrip("/"))
-        self._camera_info_subscription = self.create_subscription(
-            CameraInfo, f"{side}camera_info", self._on_camera_info, qos_profile(settings.image_qos, _NEWEST_DEPTH)
+        self._camera_info_topic = CameraInfoTopic(
+            self, f"{side}camera_info", self._on_camera_info, settings.image_qos, _NEWEST_DEPTH
         )
         if settings.mask_topic:
             self._mask_topic = MaskTopic(
@@ -249,10 +250,11 @@ class FrontendNode(GuardedNode):
 
     def _deactivate(self) -> None:
         assert self._worker is not None
-        for subscription in (self._image_subscription, self._camera_info_subscription):
-            if subscription is not None:
-                self.destroy_subscription(subscription)
-        self._image_subscription = self._camera_info_subscription = None
+        if self._image_subscription is not None:
+            self.destroy_subscription(self._image_subscription)
+        if self._camera_info_topic is not None:
+            self._camera_info_topic.close()
+        self._image_subscription = self._camera_info_topic = None
         waiting = [] if self._stereo_input is None else self._stereo_input.close()
         waiting += [] if self._mask_topic is None else self._mask_topic.close()
         self._mask_topic = self._stereo_input = None
@@ -382,9 +384,9 @@ class FrontendNode(GuardedNode):
         if self._worker is not None:
             self._worker.change(partial(Frontend.reset, reason="a reset was requested"))
 
-    def _on_camera_info(self, message: CameraInfo) -> None:
+    def _on_camera_info(self, message: CameraInfo, is_second: bool) -> None:
         self._camera_info.note_info(time.monotonic())
-        self._calibrations.take(message)
+        self._calibrations.take(message, again=is_second)
 
     def _facts(self) -> Facts | None:
         if self._worker is None or not self._worker.is_running or self._extractor is None:
@@ -420,7 +422,7 @@ class FrontendNode(GuardedNode):
         self._camera_info.note_image(received_s)
         self._diagnostics.arrived(received_s)
         self._topics.note_arrival(received_s)
-        return Frame(message, received_s)
+        return Frame(message, received_s, runs=(self._calibrations.arrived(stamp_to_ns(message.header.stamp)), 0))
 
     def _hold(self, frame: Frame) -> None:
         """Has a frame processed, once its mask is there where it gets one."""

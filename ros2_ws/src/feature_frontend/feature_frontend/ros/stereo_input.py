@@ -17,6 +17,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from feature_frontend.errors import SettingsError
 from feature_frontend.health import Finding, Level
 from feature_frontend.ros.camera_info_findings import CameraInfoFindings
+from feature_frontend.ros.camera_info_topic import CameraInfoTopic
 from feature_frontend.ros.frame_worker import Frame
 from feature_frontend.ros.guarded_node import GuardedNode
 from feature_frontend.ros.image_input import cut_frame_id, offers, subscribe_to_images
@@ -28,6 +29,7 @@ from feature_frontend.stereo.sync_statistics import SIDES, SyncStatistics
 __all__ = ["StereoInput", "import_message_filters"]
 
 _LEFT, _RIGHT = range(2)
+_INFO_DEPTH = 5
 _NS_PER_S = 1e9
 
 
@@ -82,7 +84,7 @@ class StereoInput:
         self._slop_ms, self._queue_size = settings.stereo_slop_ms, settings.stereo_queue_size
         self._statistics = SyncStatistics(settings.stereo_slop_ms, time.monotonic())
         # By stamp in ns, as the synchroniser keeps them.
-        self._waiting: tuple[dict[int, Frame], dict[int, Image | CompressedImage]] = ({}, {})
+        self._waiting: tuple[dict[int, Frame], dict[int, tuple[Image | CompressedImage, int]]] = ({}, {})
         self._newest_ns = [0, 0]
         self._pairs: list[tuple[int, int]] = []
         filters = import_message_filters()
@@ -103,12 +105,15 @@ class StereoInput:
             for side, name in enumerate(SIDES)
         ]
         self.topic_name: str = self._subscriptions[_LEFT].topic_name
-        infos = node.create_subscription(CameraInfo, "right/camera_info", self._take_calibration, qos)
-        self._subscriptions.append(infos)
-        self._camera_info = CameraInfoFindings(topics.right, infos.topic_name, SIDES[_RIGHT])
+        self._camera_info_topic = CameraInfoTopic(
+            node, "right/camera_info", self._take_calibration, settings.image_qos, _INFO_DEPTH
+        )
+        info_topic = node.resolve_topic_name("right/camera_info")
+        self._camera_info = CameraInfoFindings(topics.right, info_topic, SIDES[_RIGHT])
 
     def close(self) -> list[Frame]:
         """Ends the subscriptions; returns the frames that still wait."""
+        self._camera_info_topic.close()
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         return list(self._waiting[_LEFT].values())
@@ -119,7 +124,8 @@ class StereoInput:
         summary = self._statistics.summary(now_s)
         problem = f"{summary.problem} ({self._offers()})" if summary.problem else ""
         pairs = Finding("pairs", Level.WARN, problem, "left and right images pair again")
-        return [*self._camera_info.findings(now_s), pairs], [
+        points = Finding("points", Level.WARN, self._topics.warning, "the pairs give points again")
+        return [*self._camera_info.findings(now_s), pairs, points], [
             ("Stereo", self._topics.state),
             ("Pairs since start", str(summary.pairs)),
             *((f"Unpaired {name} images since start", str(n)) for name, n in zip(SIDES, summary.unpaired, strict=True)),
@@ -128,15 +134,15 @@ class StereoInput:
             ("Stamp difference in pairs, largest (ms)", _milliseconds(summary.largest_difference_ms)),
         ]
 
-    def _take_calibration(self, message: CameraInfo) -> None:
+    def _take_calibration(self, message: CameraInfo, is_second: bool) -> None:
         self._camera_info.note_info(time.monotonic())
-        self._topics.take_calibration(message)
+        self._topics.take_calibration(message, again=is_second)
 
     def _take(self, side: int, message: Image | CompressedImage) -> None:
         stamp_ns = stamp_to_ns(message.header.stamp)
         waiting: dict[int, Any] = self._waiting[side]
         cut_frame_id(message.header)
-        item = self._arrived(message) if side == _LEFT else message
+        item = self._arrived(message) if side == _LEFT else (message, self._topics.right_arrived(stamp_ns))
         now_s = time.monotonic()
         self._statistics.arrived(side, stamp_ns, now_s)
         if side == _RIGHT:
@@ -166,12 +172,12 @@ class StereoInput:
         # Taken out first: a pair that raised would raise again with every image that follows.
         pairs, self._pairs = self._pairs, []
         for left_ns, right_ns in pairs:
-            frame, right = lefts.pop(left_ns), rights.pop(right_ns)
+            frame, (right, run) = lefts.pop(left_ns), rights.pop(right_ns)
             # An image that came out later than the one after it would make time go back.
             for stamp_ns in [earlier_ns for earlier_ns in lefts if earlier_ns < left_ns]:
                 self._withdraw(_LEFT, stamp_ns, "no right image came for it, but one for a later left image")
             self._statistics.paired(left_ns, right_ns, time.monotonic())
-            self._release_frame(replace(frame, right=right))
+            self._release_frame(replace(frame, right=right, runs=(frame.runs[0], run)))
 
     def _give_up_lost(self) -> None:
         """Gives up the images that the synchroniser does not hold any more."""

@@ -22,6 +22,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.calibration import CameraCalibration, calibration_from_message
 from feature_frontend.errors import CalibrationError, ImageError
+from feature_frontend.ros.camera_info_topic import CameraInfoTopic
 from feature_frontend.ros.image_conversion import image_to_array
 from feature_frontend.ros.message_encoding import stamp_to_ns
 from feature_frontend.ros.name_watch import NAME_ADVICE, namesakes
@@ -323,7 +324,10 @@ class _Examination:
             yield warn("image", text, "see `middleware` above")
 
     def _check_camera_info(self, camera: _Camera, image: Any) -> Generator[Finding, None, CameraCalibration | None]:
-        (messages,) = self._receive([(CameraInfo, camera.info_topic)], enough=1)
+        messages: list[CameraInfo] = []
+        topic = CameraInfoTopic(self._node, camera.info_topic, lambda info, _: messages.append(info), "sensor_data", 5)
+        self._until(lambda: bool(messages))
+        topic.close()
         if not messages:
             text = f"nothing on {camera.info_topic}: normalized_keypoints stay empty"
             advice = "calibrate the camera, or remap `camera_info`; not needed for keypoints, matches and tracks"

@@ -286,7 +286,8 @@ class _Run:
         self._topics.note_arrival(stamp_ns / _NS_PER_S)
         _begin_random_numbers_anew()
         self._logger.where = f"{self._source}, image {image.index}"
-        frame = Frame(image.message or _NoMessage(image.header), received_s=0.0)
+        runs = (self._calibrations.arrived(stamp_ns), 0)
+        frame = Frame(image.message or _NoMessage(image.header), received_s=0.0, runs=runs)
         if image.message is None:
             self._worker.refuse(frame, image.problem, is_lost=image.is_lost)
         else:

@@ -24,6 +24,7 @@ from feature_frontend.allocation import give_back_freed_memory
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.frontend import Frontend, return_device_memory
+from feature_frontend.input_loss import InputLoss
 from feature_frontend.mask_file import read_mask_file
 from feature_frontend.mask_pairing import PairedMask
 from feature_frontend.ros.calibration_watch import CalibrationWatch
@@ -46,7 +47,7 @@ from feature_frontend.ros.model_loader import (
     with_model_of,
 )
 from feature_frontend.ros.parameters import changed_settings, check_file, declare_parameters, read_settings, settable
-from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.qos import is_best_effort, qos_profile
 from feature_frontend.ros.reset import offer_reset
 from feature_frontend.ros.result_topics import ResultTopics
 from feature_frontend.ros.run_identity import new_run_id
@@ -101,6 +102,7 @@ class FrontendNode(GuardedNode):
         self._is_starting = self._settings.autostart
         self._calibrations = CalibrationWatch()
         self._diagnostics = Diagnostics(self, self._facts)
+        self._input_loss = InputLoss()
         self._status_book = StatusBook()
         self._store = FrameStore(self._settings)
         self._worker: FrameWorker | None = None
@@ -225,6 +227,7 @@ class FrontendNode(GuardedNode):
         settings = self._settings
         every_frame = settings.queue_policy == "every_frame"
         images = qos_profile(settings.image_qos, 0 if every_frame else _NEWEST_DEPTH)
+        self._input_loss = InputLoss()
         side = "" if self._stereo_topics is None else "left/"
         self._camera_info_subscription = self.create_subscription(
             CameraInfo, f"{side}camera_info", self._on_camera_info, qos_profile(settings.image_qos, _NEWEST_DEPTH)
@@ -397,7 +400,10 @@ class FrontendNode(GuardedNode):
             return None
         mask_values = [("Masks", str(self._worker.mask_counts))] if self._settings.mask_topic else []
         stereo_warnings, stereo_values = self._stereo_input.facts() if self._stereo_input is not None else ([], [])
-        texts = (self._notice, self._calibrations.warning, *stereo_warnings, self.guard.warning)
+        lost, missing = self._input_loss.facts(
+            time.monotonic(), is_best_effort=is_best_effort(self._settings.image_qos)
+        )
+        texts = (self._notice, self._calibrations.warning, lost, *stereo_warnings, self.guard.warning)
         return Facts(
             model=self._extractor.identity,
             device=self._extractor.device,
@@ -405,7 +411,7 @@ class FrontendNode(GuardedNode):
             precision=self._model.precision,
             calibration=self._calibrations.state,
             warnings=[text for text in texts if text],
-            further=[*mask_values, *stereo_values, *self.guard.values],
+            further=[("Images missing (estimated)", missing), *mask_values, *stereo_values, *self.guard.values],
         )
 
     def _on_image(self, message: Image | CompressedImage) -> None:
@@ -417,6 +423,7 @@ class FrontendNode(GuardedNode):
             self.get_logger().warning("an endless frame_id has been cut", throttle_duration_sec=_LOG_S)
         self._end_silence_timer()
         self._diagnostics.arrived(received_s)
+        self._input_loss.arrived(stamp_to_ns(message.header.stamp), received_s, len(message.data))
         self._topics.note_arrival(received_s)
         return Frame(message, received_s)
 

@@ -16,10 +16,12 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.errors import SettingsError
+from feature_frontend.input_loss import InputLoss
 from feature_frontend.ros.frame_worker import Frame
 from feature_frontend.ros.guarded_node import GuardedNode
 from feature_frontend.ros.image_input import cut_frame_id, subscribe_to_images
 from feature_frontend.ros.message_encoding import stamp_to_ns
+from feature_frontend.ros.qos import is_best_effort
 from feature_frontend.ros.stereo_topics import StereoTopics
 from feature_frontend.settings import Settings
 from feature_frontend.stereo.sync_statistics import SIDES, SyncStatistics
@@ -82,6 +84,7 @@ class StereoInput:
         self._qos_name = settings.image_qos
         self._slop_ms, self._queue_size = settings.stereo_slop_ms, settings.stereo_queue_size
         self._statistics = SyncStatistics(settings.stereo_slop_ms, time.monotonic())
+        self._right_loss = InputLoss()
         # By stamp in ns, as the synchroniser keeps them.
         self._waiting: tuple[dict[int, Frame], dict[int, Image | CompressedImage]] = ({}, {})
         self._newest_ns = [0, 0]
@@ -119,8 +122,11 @@ class StereoInput:
 
     def facts(self) -> tuple[list[str], list[tuple[str, str]]]:
         """Warnings, and keys and values, of `/diagnostics`."""
-        summary = self._statistics.summary(time.monotonic())
-        return [self._topics.warning, summary.problem], [
+        now_s = time.monotonic()
+        summary = self._statistics.summary(now_s)
+        lost, missing = self._right_loss.facts(now_s, is_best_effort=is_best_effort(self._qos_name))
+        return [self._topics.warning, summary.problem, f"right camera: {lost}" if lost else ""], [
+            ("Right images missing (estimated)", missing),
             ("Stereo", self._topics.state),
             ("Pairs since start", str(summary.pairs)),
             *((f"Unpaired {name} images since start", str(n)) for name, n in zip(SIDES, summary.unpaired, strict=True)),
@@ -134,7 +140,10 @@ class StereoInput:
         waiting: dict[int, Any] = self._waiting[side]
         cut_frame_id(message.header)
         item = self._arrived(message) if side == _LEFT else message
-        self._statistics.arrived(side, stamp_ns, time.monotonic())
+        now_s = time.monotonic()
+        self._statistics.arrived(side, stamp_ns, now_s)
+        if side == _RIGHT:
+            self._right_loss.arrived(stamp_ns, now_s, len(message.data))
         if stamp_ns < 0:
             # rclpy has no such time, and message_filters would raise.
             self._give_up(side, item, f"its stamp is {stamp_ns / _NS_PER_S:g} s; a pair needs stamps from 0 on")

@@ -21,8 +21,8 @@ PROFILE_ADVICE = "start the camera's driver, too, with the FastDDS profile of la
 # FastDDS's shared memory has 512 KiB for each process by default.
 LARGE_IMAGE_BYTES = 500_000
 
-WINDOW_S = 60.0
-# Bounds memory and work; 8 s of a 30 Hz camera.
+WINDOW_S = 120.0
+# Bounds memory and work; 8 s of a 30 Hz camera, while one that loses nine of ten images takes longer.
 _MOST_IMAGES = 256
 _LEAST_INTERVALS = 24
 _LEAST_GAPS = 8
@@ -80,7 +80,7 @@ class LossEstimate:
 
 
 class InputLoss:
-    """Estimates what one camera's images lose on their way, over the last minute or 256 images. Not thread-safe."""
+    """Estimates how many of a camera's images are lost, of the last two minutes or 256 images. Not thread-safe."""
 
     def __init__(self) -> None:
         self._arrivals: deque[tuple[float, int]] = deque(maxlen=_MOST_IMAGES)  # received s, stamp ns

@@ -172,6 +172,7 @@ def test_every_left_image_ends_in_one_status(rig: _Rig, domain_id: int) -> None:
         assert rig.statuses(first + 16)[-1].state == FrameStatus.ERROR
         _, values = rig.diagnostics()
         assert values["Pairs since start"] == str(first + 7)
+        assert (values["Images missing (estimated)"], values["Right images missing (estimated)"]) == ("unknown",) * 2
         assert (values["Unpaired left images since start"], values["Unpaired right images since start"]) == ("9", "2")
         assert values["Stereo"] == "points by a baseline of 0.12 m"
 

@@ -23,6 +23,7 @@ from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.frontend import Frontend, return_device_memory
 from feature_frontend.health import Finding, Level
+from feature_frontend.input_loss import InputLoss
 from feature_frontend.mask_file import read_mask_file
 from feature_frontend.mask_pairing import PairedMask
 from feature_frontend.ros.calibration_watch import CalibrationWatch
@@ -47,7 +48,7 @@ from feature_frontend.ros.model_loader import (
 )
 from feature_frontend.ros.name_watch import NameWatch
 from feature_frontend.ros.parameters import changed_settings, check_file, declare_parameters, read_settings, settable
-from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.qos import is_best_effort, qos_profile
 from feature_frontend.ros.reset import offer_reset
 from feature_frontend.ros.result_topics import ResultTopics
 from feature_frontend.ros.run_identity import new_run_id
@@ -101,6 +102,7 @@ class FrontendNode(GuardedNode):
         self._is_starting = self._settings.autostart
         self._calibrations = CalibrationWatch()
         self._diagnostics = Diagnostics(self, self._facts)
+        self._input_loss = InputLoss()
         self._status_book = StatusBook()
         self._store = FrameStore(self._settings)
         self._worker: FrameWorker | None = None
@@ -223,6 +225,7 @@ class FrontendNode(GuardedNode):
         settings = self._settings
         every_frame = settings.queue_policy == "every_frame"
         images = qos_profile(settings.image_qos, 0 if every_frame else _NEWEST_DEPTH)
+        self._input_loss = InputLoss()
         side = "" if self._stereo_topics is None else "left/"
         info_topic = self.resolve_topic_name(f"{side}camera_info")
         self._camera_info = CameraInfoFindings(self._calibrations, info_topic, side.rstrip("/"))
@@ -394,9 +397,11 @@ class FrontendNode(GuardedNode):
         mask_values = [("Masks", str(self._worker.mask_counts))] if self._settings.mask_topic else []
         stereo_findings, stereo_values = self._stereo_input.facts() if self._stereo_input is not None else ([], [])
         now_s = time.monotonic()
+        lost, missing = self._input_loss.facts(now_s, is_best_effort=is_best_effort(self._settings.image_qos))
         warnings = (
             Finding("extractor", Level.WARN, self._notice, "the wanted extractor is in use"),
             *self._camera_info.findings(now_s),
+            Finding("lost images", Level.WARN, lost, "no more images look lost on their way"),
             *stereo_findings,
             self._name_watch.finding(now_s),
             Finding("callbacks", Level.WARN, self.guard.warning, is_logged=False),
@@ -409,7 +414,7 @@ class FrontendNode(GuardedNode):
             calibration=self._calibrations.state,
             why_silent=partial(why_silent, self, self._image_topic, self._settings.image_qos),
             warnings=warnings,
-            further=[*mask_values, *stereo_values, *self.guard.values],
+            further=[("Images missing (estimated)", missing), *mask_values, *stereo_values, *self.guard.values],
         )
 
     def _on_image(self, message: Image | CompressedImage) -> None:
@@ -421,6 +426,7 @@ class FrontendNode(GuardedNode):
             self.get_logger().warning("an endless frame_id has been cut", throttle_duration_sec=_LOG_S)
         self._camera_info.note_image(received_s)
         self._diagnostics.arrived(received_s)
+        self._input_loss.arrived(stamp_to_ns(message.header.stamp), received_s, len(message.data))
         self._topics.note_arrival(received_s)
         return Frame(message, received_s, runs=(self._calibrations.arrived(stamp_to_ns(message.header.stamp)), 0))
 

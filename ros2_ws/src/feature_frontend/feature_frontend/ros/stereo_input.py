@@ -16,12 +16,14 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.health import Finding, Level
+from feature_frontend.input_loss import InputLoss
 from feature_frontend.ros.camera_info_findings import CameraInfoFindings
 from feature_frontend.ros.camera_info_topic import CameraInfoTopic
 from feature_frontend.ros.frame_worker import Frame
 from feature_frontend.ros.guarded_node import GuardedNode
 from feature_frontend.ros.image_input import cut_frame_id, offers, subscribe_to_images
 from feature_frontend.ros.message_encoding import stamp_to_ns
+from feature_frontend.ros.qos import is_best_effort
 from feature_frontend.ros.stereo_topics import StereoTopics
 from feature_frontend.settings import Settings
 from feature_frontend.stereo.sync_statistics import SIDES, SyncStatistics
@@ -83,6 +85,7 @@ class StereoInput:
         self._qos_name = settings.image_qos
         self._slop_ms, self._queue_size = settings.stereo_slop_ms, settings.stereo_queue_size
         self._statistics = SyncStatistics(settings.stereo_slop_ms, time.monotonic())
+        self._right_loss = InputLoss()
         # By stamp in ns, as the synchroniser keeps them.
         self._waiting: tuple[dict[int, Frame], dict[int, tuple[Image | CompressedImage, int]]] = ({}, {})
         self._newest_ns = [0, 0]
@@ -123,9 +126,15 @@ class StereoInput:
         now_s = time.monotonic()
         summary = self._statistics.summary(now_s)
         problem = f"{summary.problem} ({self._offers()})" if summary.problem else ""
-        pairs = Finding("pairs", Level.WARN, problem, "left and right images pair again")
-        points = Finding("points", Level.WARN, self._topics.warning, "the pairs give points again")
-        return [*self._camera_info.findings(now_s), pairs, points], [
+        lost, missing = self._right_loss.facts(now_s, is_best_effort=is_best_effort(self._qos_name))
+        text = f"right camera: {lost}" if lost else ""
+        findings = [
+            Finding("right lost images", Level.WARN, text, "no more images of the right camera look lost on their way"),
+            Finding("pairs", Level.WARN, problem, "left and right images pair again"),
+            Finding("points", Level.WARN, self._topics.warning, "the pairs give points again"),
+        ]
+        return [*self._camera_info.findings(now_s), *findings], [
+            ("Right images missing (estimated)", missing),
             ("Stereo", self._topics.state),
             ("Pairs since start", str(summary.pairs)),
             *((f"Unpaired {name} images since start", str(n)) for name, n in zip(SIDES, summary.unpaired, strict=True)),
@@ -147,6 +156,7 @@ class StereoInput:
         self._statistics.arrived(side, stamp_ns, now_s)
         if side == _RIGHT:
             self._camera_info.note_image(now_s)
+            self._right_loss.arrived(stamp_ns, now_s, len(message.data))
         if stamp_ns < 0:
             # rclpy has no such time, and message_filters would raise.
             self._give_up(side, item, f"its stamp is {stamp_ns / _NS_PER_S:g} s; a pair needs stamps from 0 on")

@@ -22,6 +22,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.calibration import CameraCalibration, calibration_from_message
 from feature_frontend.errors import CalibrationError, ImageError
+from feature_frontend.input_loss import LARGE_IMAGE_BYTES
 from feature_frontend.ros.camera_info_topic import CameraInfoTopic
 from feature_frontend.ros.image_conversion import image_to_array
 from feature_frontend.ros.message_encoding import stamp_to_ns
@@ -30,6 +31,7 @@ from feature_frontend.ros.qos import qos_profile
 from feature_frontend.settings import Settings
 from feature_frontend.stereo.sync_statistics import SIDES
 from feature_frontend.tools.doctor.finding import Finding, Verdict, fail, ok, warn
+from feature_frontend.tools.doctor.lost_images import advice_on, check_stamps_for_loss
 from feature_frontend.tools.doctor.stereo import check_message_filters, check_rig, check_stamps
 
 __all__ = ["GraphOptions", "check_graph"]
@@ -43,7 +45,7 @@ _NS_PER_S = 1_000_000_000
 _S_PER_DAY = 86_400
 # A camera, a driver and a network delay images by less; clocks that were never set differ by more.
 _FAR_S = 5.0
-_LARGE_BYTES = 500_000
+_ENOUGH_IMAGES = 30
 _ASKED = ("use_sim_time", "camera_type", "stereo_slop_ms", "rectified")
 _VERDICTS = {b"\x00": Verdict.OK, b"\x01": Verdict.WARN, b"\x02": Verdict.FAIL, b"\x03": Verdict.WARN}
 
@@ -182,7 +184,11 @@ class _Examination:
             self._executor.spin_once(timeout_sec=_POLL_S)
         return is_done
 
-    def _receive(self, wanted: Sequence[tuple[type, str]], enough: int = 30) -> list[list[Any]]:
+    def _receive(
+        self,
+        wanted: Sequence[tuple[type, str]],
+        is_enough: Callable[[Sequence[Any]], bool] = lambda messages: len(messages) >= _ENOUGH_IMAGES,
+    ) -> list[list[Any]]:
         """Messages of topics, until there are enough or time is up; best effort, which every publisher serves."""
         received: list[list[Any]] = [[] for _ in wanted]
         qos = qos_profile("sensor_data", 5)
@@ -190,7 +196,7 @@ class _Examination:
             self._node.create_subscription(kind, topic, messages.append, qos)
             for (kind, topic), messages in zip(wanted, received, strict=True)
         ]
-        self._until(lambda: all(len(messages) >= enough for messages in received))
+        self._until(lambda: all(map(is_enough, received)))
         for subscription in subscriptions:
             self._node.destroy_subscription(subscription)
         return received
@@ -267,13 +273,19 @@ class _Examination:
 
     def _read_diagnostics(self, names: Sequence[str]) -> Iterator[Finding]:
         wanted = {f"{name.lstrip('/')}: frontend" for name in names}
-        (arrays,) = self._receive([(DiagnosticArray, "/diagnostics")], enough=1)
-        for array in arrays:
-            for status in array.status:
-                if status.name in wanted:
-                    verdict = _VERDICTS.get(status.level, Verdict.FAIL)
-                    advice = "" if verdict is Verdict.OK else "docs/diagnostics.md says what each level means"
-                    yield Finding(verdict, "diagnostics", f"{status.name.split(':')[0]}: {status.message}", advice)
+        heard: dict[str, Any] = {}
+
+        def has_heard_all(arrays: Sequence[Any]) -> bool:
+            # Other nodes, too, publish on this topic.
+            heard.update((status.name, status) for array in arrays for status in array.status if status.name in wanted)
+            return wanted <= set(heard)
+
+        self._receive([(DiagnosticArray, "/diagnostics")], has_heard_all)
+        for status in heard.values():
+            verdict = _VERDICTS.get(status.level, Verdict.FAIL)
+            advice = "" if verdict is Verdict.OK else "docs/diagnostics.md says what each level means"
+            advice = advice_on(status.message) or advice
+            yield Finding(verdict, "diagnostics", f"{status.name.split(':')[0]}: {status.message}", advice)
 
     def _no_publisher(self, wanted: str) -> Finding:
         others = sorted(
@@ -319,9 +331,13 @@ class _Examination:
         elapsed_s = (stamps[-1] - stamps[0]) / _NS_PER_S
         rate = f", {(len(stamps) - 1) / elapsed_s:.1f} Hz by their stamps" if elapsed_s > 0 else ""
         yield ok("image", f"{width}x{height} px{rate}, {len(image.data) / 1e6:.2f} MB, frame {image.header.frame_id!r}")
-        if len(image.data) > _LARGE_BYTES and not self._options.has_room:
+        if len(image.data) > LARGE_IMAGE_BYTES and not self._options.has_room:
             text = f"{len(image.data) / 1e6:.2f} MB an image is more than the middleware's default shared memory takes"
             yield warn("image", text, "see `middleware` above")
+        # A running node has looked for longer.
+        lost = "" if self._asked else check_stamps_for_loss(images, is_best_effort=True)
+        if lost:
+            yield warn("image", lost, advice_on(lost))
 
     def _check_camera_info(self, camera: _Camera, image: Any) -> Generator[Finding, None, CameraCalibration | None]:
         messages: list[CameraInfo] = []

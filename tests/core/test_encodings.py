@@ -178,7 +178,7 @@ _HUGE = 2**32 - 1
             replace(_MESSAGE, encoding="nv12", height=3, width=4),
             "4x3 px; nv12 needs a multiple of 2 columns and 2 rows",
         ),
-        (replace(_MESSAGE, encoding="8UC1" * 1000), r"'8UC18UC1.{52}\.\.\.' is not supported; expected one of mono8"),
+        (replace(_MESSAGE, encoding="8UC1" * 1000), r"'8UC18UC1.{52}\.\.\.' is not supported; docs/image_input"),
     ],
 )
 def test_inconsistent_messages_are_refused(message: RawImage, expected: str) -> None:

@@ -7,7 +7,17 @@ from dataclasses import replace
 
 import pytest
 
-from feature_frontend.runtime.health import SILENCE_S, WINDOW_S, FrameFacts, Health, HealthWindow, Level, assess
+from feature_frontend.runtime.health import (
+    SILENCE_S,
+    WINDOW_S,
+    Finding,
+    FrameFacts,
+    Health,
+    HealthWindow,
+    Level,
+    assess,
+    findings_of,
+)
 from feature_frontend.types import FrameState
 
 _GOOD = Health(
@@ -22,6 +32,10 @@ _GOOD = Health(
     matches=600,
     inlier_ratio=0.8,
 )
+
+
+def _judge(health: Health, *warnings: Finding) -> tuple[Level, str]:
+    return assess(health, findings_of(health, warnings))
 
 
 @pytest.mark.parametrize(
@@ -46,19 +60,23 @@ _GOOD = Health(
     ],
 )
 def test_the_level_and_its_reason(changes: dict[str, float], level: Level, text: str) -> None:
-    judged, message = assess(replace(_GOOD, **changes))  # type: ignore[arg-type]
+    judged, message = _judge(replace(_GOOD, **changes))  # type: ignore[arg-type]
     assert (judged, text in message) == (level, True), message
 
 
 def test_all_reasons_are_told_the_worst_first() -> None:
     health = replace(_GOOD, processed=49, dropped=51, matches=3)
-    level, message = assess(health, ["the fallback is in use"])
+    fallback = Finding("extractor", Level.WARN, "the fallback is in use")
+    level, message = _judge(health, fallback, Finding("none", Level.WARN, ""), Finding("good", Level.OK, "news"))
     assert level == Level.ERROR
     reasons = message.split("; ")
     assert len(reasons) == 3
     assert reasons[0].startswith("3 matches")
     assert reasons[-1] == "the fallback is in use"
-    assert assess(_GOOD, ["the fallback is in use"]) == (Level.WARN, "the fallback is in use")
+    assert _judge(_GOOD, fallback) == (Level.WARN, "the fallback is in use")
+    level, message = _judge(replace(_GOOD, silence_s=6.0, processed=49, dropped=51), fallback)
+    assert level == Level.STALE
+    assert message == "no image for 6 s: is the camera running, and are topic and QoS right?; the fallback is in use"
 
 
 def _frame(time_s: float, state: FrameState = FrameState.OK, latency_ms: float = 20.0, matches: int = 50) -> FrameFacts:
@@ -68,8 +86,8 @@ def _frame(time_s: float, state: FrameState = FrameState.OK, latency_ms: float =
 
 def test_a_window_sums_up_the_latest_frames_only() -> None:
     window = HealthWindow(start_s=100.0)
-    assert assess(window.summary(101.0)) == (Level.OK, "waiting for images")
-    assert assess(window.summary(106.0))[0] == Level.STALE
+    assert _judge(window.summary(101.0)) == (Level.OK, "waiting for images")
+    assert _judge(window.summary(106.0))[0] == Level.STALE
     for index in range(300):  # 30 s at 10 Hz
         arrived_s = 110.0 + index / 10
         window.arrived(arrived_s)
@@ -105,7 +123,7 @@ def test_images_that_nobody_finishes_are_no_silence() -> None:
         window.add(_frame(1.1 + index / 10, FrameState.DROPPED, latency_ms=100.0))
     health = window.summary(11.1)
     assert health.stalled_s == pytest.approx(10.1)
-    assert assess(health)[0] == Level.ERROR
+    assert _judge(health)[0] == Level.ERROR
     window.add(_frame(11.2, latency_ms=10_200.0))
     assert window.summary(11.3).stalled_s == pytest.approx(0.1)
     window.add(_frame(11.4, latency_ms=400.0))

@@ -117,7 +117,7 @@ def test_a_recorded_front_end_goes_on_in_another_one(photographs: list[npt.NDArr
 
 
 def _goes_on(photographs: list[npt.NDArray[np.uint8]], first: Frontend, second: Frontend) -> None:
-    images = [np.ascontiguousarray(photographs[0][100 + i : 196 + i, 100:228]) for i in range(4)]
+    images = [np.ascontiguousarray(photographs[0][100 + i : 196 + i, 100:228]) for i in range(5)]
     for index in range(2):
         first.process(images[index], index)
     second.set_state(unpack(pack(first.get_state()), FrontendState))
@@ -129,6 +129,9 @@ def _goes_on(photographs: list[npt.NDArray[np.uint8]], first: Frontend, second: 
         np.testing.assert_array_equal(got.tracks.ages, expected.tracks.ages)
         assert torch.equal(got.matches.similarity, expected.matches.similarity)
         assert torch.equal(got.features.descriptors, expected.features.descriptors)
+    # A gap, to one who knows what was usual before.
+    second.set_state(unpack(pack(first.get_state()), FrontendState))
+    assert second.process(images[4], 10**10).reason.startswith("10 s have passed")
 
 
 @dataclass(frozen=True)

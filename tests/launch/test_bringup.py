@@ -23,6 +23,7 @@ pytest.importorskip("launch_ros.actions", reason="needs the Python package launc
 pytest.importorskip("ament_index_python.packages", reason="needs ament_index_python (ROS 2)")
 
 from tests.conftest import REPOSITORY
+from tests.launch.prefix import make_prefix
 from tests.launch.test_launch_files import _LAUNCH
 
 _TIMEOUT_S = 60.0
@@ -66,24 +67,12 @@ class Launch:
     """A launch in a process of its own, with stand-ins for what it starts."""
 
     def __init__(self, folder: Path, file: Path, *arguments: str) -> None:
-        prefix = folder / "prefix"
-        share = prefix / "share" / "feature_frontend"
-        (prefix / "share" / "ament_index" / "resource_index" / "packages").mkdir(parents=True)
-        (prefix / "share" / "ament_index" / "resource_index" / "packages" / "feature_frontend").touch()
-        share.mkdir(parents=True)
-        for name in ("launch", "config"):
-            (share / name).symlink_to((REPOSITORY / name).resolve())
-        programs = prefix / "lib" / "feature_frontend"
-        programs.mkdir(parents=True)
-        (programs / "frontend").write_text(_STAND_IN)
-        (programs / "frontend").chmod(0o755)
         self.started = folder / "started"
         self.started.mkdir()
         self._log = folder / "log.txt"
         environment = {
             **os.environ,
-            "AMENT_PREFIX_PATH": f"{prefix}{os.pathsep}{os.environ.get('AMENT_PREFIX_PATH', '')}",
-            "ROS_LOG_DIR": str(folder / "log"),
+            **make_prefix(folder, _STAND_IN),
             "STARTED": str(self.started),
         }
         with self._log.open("w") as log:

@@ -25,7 +25,7 @@ from launch.utilities import perform_substitutions
 from launch_ros.actions import Node
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
-from feature_frontend.ros.playback.launch_support import DDS_PROFILE_VARIABLES
+from feature_frontend.ros.dds_profile import DDS_PROFILE_VARIABLES
 from feature_frontend.settings import PARAMETERS
 from tests.conftest import REPOSITORY
 

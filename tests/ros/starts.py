@@ -212,16 +212,14 @@ def _load_for_ever() -> None:
 
 def _call_back_for_ever() -> None:
     """A callback of the executor does not return."""
-    from feature_frontend.ros.node import FrontendNode
+    from feature_frontend.ros.output import diagnostics
 
-    def on_silence(_node: FrontendNode) -> None:
+    def publish(_diagnostics: object) -> None:
         print("[INFO] [0] [frontend]: calling back", flush=True)
         time.sleep(60)
 
-    FrontendNode._on_silence = on_silence  # type: ignore[method-assign]
-    import feature_frontend.ros.node as module
-
-    module._SILENCE_S = 0.01
+    diagnostics.Diagnostics._publish = publish  # type: ignore[method-assign]
+    diagnostics._PERIOD_S = 0.01
     _start()
 
 

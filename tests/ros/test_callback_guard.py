@@ -182,9 +182,8 @@ def _trigger_timer(timer: Any) -> None:
 
 def test_what_any_callback_raises_ends_nothing(rig: _Rig) -> None:
     node = rig.node
-    # The latest timer first: it warns of silence and is gone with the first frame.
-    entities = [*reversed(list(node.timers)), *node.subscriptions, *node.services, *node.guards]
-    assert [timer.callback.__name__ for timer in node.timers] == ["_publish", "_release_ready", "_on_silence"]
+    entities = [*node.timers, *node.subscriptions, *node.services, *node.guards]
+    assert [timer.callback.__name__ for timer in node.timers] == ["_publish", "_follow_publishers", "_release_ready"]
     # The names of those that there are, so that a rewrite of this test cannot pass by finding none.
     topics = {subscription.topic_name for subscription in node.subscriptions}
     assert topics >= {"/image", "/mask", "/camera_info", "/clock"}

@@ -14,12 +14,13 @@ from rclpy.context import Context
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 
+from benchmarks.spinning_node import SpinningNode
 from feature_frontend.ros.guarded_node import GuardedNode
-from feature_frontend.ros.input.image_subscription import pixels_of, subscribe_to_images
+from feature_frontend.ros.input.image_subscription import pixels_of, subscribe_to_images, why_silent
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.topic_names import compressed_topic
 from feature_frontend.settings import Settings
-from tests.ros.harness import Client, RunningNode
+from tests.ros.harness import Client, RunningNode, wait_until
 
 Uint8Array = npt.NDArray[np.uint8]
 
@@ -57,6 +58,27 @@ def test_topics_are_those_of_image_transport(
 def test_a_compressed_topic_is_not_compressed_twice() -> None:
     assert compressed_topic("/camera/image_raw") == "/camera/image_raw/compressed"
     assert compressed_topic("/camera/image_raw/compressed") == "/camera/image_raw/compressed"
+
+
+def test_why_no_image_comes(domain_id: int) -> None:
+    with SpinningNode("camera", domain_id) as camera, SpinningNode("frontend", domain_id) as frontend:
+        camera.start()
+        frontend.start()
+        idle = "nobody publishes /image; start the camera, or remap it to the camera's topic"
+        assert why_silent(frontend.node, "/image", "sensor_data") == idle
+        best_effort = [camera.node.create_publisher(Image, "image", qos_profile("sensor_data", 1)) for _ in range(2)]
+        wait_until(lambda: frontend.node.count_publishers("/image") == 2, "the publishers")
+        seen = "/image has 2 best effort publishers"
+        mismatch = f"{seen}, which image_qos reliable does not match; set image_qos to sensor_data"
+        assert why_silent(frontend.node, "/image", "reliable") == mismatch
+        paused = "is the camera paused? `doctor` looks at topic, QoS and images"
+        assert why_silent(frontend.node, "/image", "sensor_data") == f"{seen}; {paused}"
+        camera.node.destroy_publisher(best_effort.pop())
+        camera.node.create_publisher(Image, "image", qos_profile("reliable", 1))
+        mixed = "/image has 1 best effort publisher, 1 reliable publisher"
+        wait_until(lambda: "1 reliable" in why_silent(frontend.node, "/image", "reliable"), "the other publisher")
+        wait_until(lambda: frontend.node.count_publishers("/image") == 2, "the end of the other")
+        assert why_silent(frontend.node, "/image", "reliable") == f"{mixed}; {paused}"
 
 
 def test_the_parameters_scale_deep_images() -> None:

@@ -166,6 +166,17 @@ def test_a_model_that_cannot_be_had_disturbs_nothing(
         assert stream.next().reason == ""
         assert (remote.get("extractor"), remote.get("weights_path")) == ("silk-vggnp-mu", "")
         assert remote.get("weights_dir") == ""
+
+    # A tracker that only the model to come can serve waits for it, and goes back with it where it cannot be had.
+    assert remote.set_atomically(extractor="sift") == (True, "")
+    stream.until(f"sift@{OPENCV}")
+    assert remote.set_atomically(extractor="silk-vggnp-3", tracker="persistent") == (True, "")
+    wait_until(lambda: "the model stays sift" in stream.next().reason, "what became of the model")
+    in_use = {"extractor": "sift", "tracker": "chain"}
+    wait_until(lambda: {name: remote.get(name) for name in in_use} == in_use, "the parameters in use")
+    assert remote.set_atomically(extractor="silk-vggnp-mu", tracker="persistent") == (True, "")
+    stream.until(_SHIPPED)
+    assert stream.latest("matches").matcher == "persistent"
     _, _, output = node.interrupt()
     assert "Traceback" not in output
     for problem in problems:

@@ -109,6 +109,8 @@ def test_what_makes_a_model() -> None:
         assert not is_same_model(settings, replace(settings, **change))
     other = Settings(extractor="aliked-t16", max_num_keypoints=7)
     assert with_model_of(other, settings) == Settings(extractor="silk-vggnp-mu", max_num_keypoints=7)
+    in_force = Settings(extractor="sift", max_num_keypoints=9)
+    assert with_model_of(Settings(extractor="silk-vggnp-mu", tracker="persistent"), in_force) == in_force
     check_model(settings)
     with pytest.raises(SettingsError, match="expected a file of weights"):
         check_model(replace(settings, weights_path="/no/such/file"))

@@ -124,9 +124,10 @@ def test_frames_of_different_models_are_refused(
     assert response.reason.startswith("descriptors of silk-vggnp-mu@a11c5f53 and aliked-t16@56782336 do not compare")
 
 
-def test_a_reset_begins_anew_and_ids_go_on(connected: tuple[Client, Remote], photographs: list[Uint8Array]) -> None:
+def test_a_reset_and_a_gap_begin_anew_and_ids_go_on(
+    connected: tuple[Client, Remote], photographs: list[Uint8Array]
+) -> None:
     client, remote = connected
-    del remote
     image = np.ascontiguousarray(photographs[0][:120, :160])
     for count in (1, 2):
         client.send_pixels(image, count * _FRAME_NS)
@@ -152,3 +153,16 @@ def test_a_reset_begins_anew_and_ids_go_on(connected: tuple[Client, Remote], pho
     client.send_pixels(image, (count + 1) * _FRAME_NS)
     status = client.wait_for("status", count + 1)[-1]
     assert (status.state, status.reason) == (FrameStatus.OK, "")
+
+    later_ns = (count + 1) * _FRAME_NS + 20_300_000_000
+    client.send_pixels(image, later_ns)
+    status = client.wait_for("status", count + 2)[-1]
+    said = "20.3 s have passed since the image before (max_gap_s is 1): nothing is matched across"
+    assert (status.state, status.reason, status.matches) == (FrameStatus.FIRST, said, 0)
+    behind = client.wait_for("tracks", count + 2)[-1]
+    assert min(behind.ids) > max(after.ids)
+    assert (behind.resets, status.resets) == (after.resets + 1,) * 2
+    assert remote.set(max_gap_s=0.0) == [(True, "")]
+    client.send_pixels(image, later_ns + 10**15)
+    status = client.wait_for("status", count + 3)[-1]
+    assert (status.state, status.reason, status.resets) == (FrameStatus.OK, "", behind.resets)

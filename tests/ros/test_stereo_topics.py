@@ -221,21 +221,27 @@ def test_what_a_pair_cannot_give_is_said_once_and_stops_nothing(worker: _Worker)
     worker.worker.change(lambda frontend: frontend.configure(replace(quick, rectified=True)))
     assert status(3).reason == "no points: left camera: no camera_info has arrived"
     assert worker.wait_for("stereo_matches", 1).count > 100
+    assert worker.topics.warning == "", "matches alone may be what is wanted"
     small = np.ascontiguousarray(pair.right[:400])
     assert "640x480 px and the right one 640x400 px" in status(4, small).reason
 
     worker.left.take(_info(first))
     worker.topics.take_calibration(_info(first))
-    assert "no points: the baseline in the projection matrices P is 0 m; expected above 0" in status(5).reason
+    of_one = "no points: the baseline in the projection matrices P is 0 m; expected above 0: calibrate the two as one"
+    assert of_one in status(5).reason
+    assert worker.topics.warning.startswith(of_one)
+    received = f"P[0, 0] {first.projection_matrix[0]:g}, P[0, 3] 0 on the"
+    assert worker.topics.warning.endswith(f"(received: {received} left and {received} right)")
     assert worker.wait_for("stereo_matches", 2).count > 100
     broken = _info(second)
     broken.p[3] = float("nan")
     worker.topics.take_calibration(broken)
     assert "no points: right camera: camera_info is not used: projection_matrix" in status(6).reason
-    assert worker.topics.warning.startswith("right camera: camera_info is not used")
+    assert worker.topics.right.warning.startswith("camera_info is not used")
     assert worker.received["points"] == []
     worker.topics.take_calibration(_info(second))
     assert "points by a baseline of 0.12 m" in status(7).reason
+    assert worker.topics.warning == ""
     assert "no stereo_matches: the right image is 640x400 px" in status(8, small).reason
     assert worker.wait_for("points", 1).width > 100
 
@@ -249,6 +255,28 @@ def test_what_a_pair_cannot_give_is_said_once_and_stops_nothing(worker: _Worker)
     blank = status(11, np.full_like(pair.right, 90))
     assert (blank.state, blank.keypoints) == (FrameStatus.OK, 1000)
     assert worker.wait_for("points", 3).width == 0
+
+
+def test_a_calibration_that_does_not_come_is_warned_of(worker: _Worker) -> None:
+    pair = rectified_pair()
+    left, right = (np.ascontiguousarray(image[::4, ::4]) for image in (pair.left, pair.right))
+    calibrations = [replace(one, width=left.shape[1], height=left.shape[0]) for one in pair.calibrations]
+    worker.worker.change(lambda frontend: frontend.configure(replace(_SETTINGS, rectified=True)))
+
+    def warning(number: int) -> str:
+        stamp_ns = number * _FRAME_NS
+        worker.status_of(_image(left, stamp_ns, "left"), _image(right, stamp_ns, "right"))
+        return worker.topics.warning
+
+    worker.left.take(_info(calibrations[0]))
+    assert warning(1) == "", "it may be on its way"
+    worker.topics._finding = replace(worker.topics._finding, from_s=0.0)
+    assert warning(2) == (
+        "no points: right camera: no camera_info has arrived; "
+        "points need left/camera_info and right/camera_info: publish both, or remap them"
+    )
+    worker.topics.take_calibration(_info(calibrations[1]))
+    assert warning(3) == ""
 
 
 def test_the_mode_refuses_to_start_without_message_filters() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +18,18 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
+from feature_frontend_msgs.msg import Features, FrameStatus
 from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
 
 from benchmarks.spinning_node import SpinningNode
+from feature_frontend.ros.dds_profile import DDS_PROFILE_VARIABLES
 from feature_frontend.ros.input.image_conversion import array_to_image
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.stamps import stamp_from_ns
 from feature_frontend.tools.doctor import main
 from feature_frontend.tools.doctor.finding import Verdict
+from feature_frontend.tools.doctor.lost_images import advice_on, check_stamps_for_loss
 from feature_frontend.tools.doctor.machine import check_dds, check_torch, check_weights, segment_bytes
 from tests.conftest import REPOSITORY
 from tests.ros.harness import RunningNode, wait_until
@@ -108,6 +114,30 @@ class TestMachine:
         monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
         assert shutil.which("nvidia-smi") == str(tool)
         assert list(check_torch())[1].verdict is Verdict.WARN
+
+    def test_images_that_it_did_not_get_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        chance, profile = np.random.default_rng(0), "/robot/profile.xml"
+        images = [
+            Image(header=Header(stamp=stamp_from_ns(index * 50_000_000)), data=bytes(600_000))
+            for index in range(100)
+            if chance.random() < 0.5
+        ]
+        for name, distribution in zip(DDS_PROFILE_VARIABLES, ("jazzy", "kilted"), strict=True):
+            monkeypatch.setenv("ROS_DISTRO", distribution)
+            monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", profile)
+            warning = check_stamps_for_loss(images, is_best_effort=True)
+            assert "images of 5 s are missing by their stamps (one every 50 ms)" in warning
+            advice = advice_on(warning)
+            assert f'SetEnvironmentVariable("{name}", "{profile}")' in advice
+            assert f"export {name}={profile}" in advice
+        assert check_stamps_for_loss(images[:20], is_best_effort=True) == ""
+        assert "docs/large_messages.md" in advice_on(check_stamps_for_loss(images, is_best_effort=False))
+        assert advice_on("no image yet") == ""
+        for variable in DDS_PROFILE_VARIABLES:
+            monkeypatch.delenv(variable, raising=False)
+        shipped = re.search(r"export \w+=(\S+)", advice_on(warning))
+        assert shipped is not None
+        assert segment_bytes(Path(shipped[1])) == 64 << 20
 
 
 class _Camera(SpinningNode):
@@ -274,6 +304,23 @@ class TestGraph:
         assert stamps["verdict"] == rig["verdict"] == "FAIL"
         assert stamps["text"] == "no pair: the nearest stamps are 20.000 ms apart, and stereo_slop_ms is 10"
         assert rig["text"] == "neither stereo_matches nor points: both camera_info are needed"
+
+    def test_two_of_one_name(self, look: Callable[..., tuple[int, Rows]], domain_id: int) -> None:
+        with ExitStack() as stack:
+            for _ in range(2):
+                stack.enter_context(_Camera(domain_id, info=_info()))
+                frontend = stack.enter_context(SpinningNode("frontend", domain_id))
+                for kind, topic in ((FrameStatus, "status"), (Features, "features")):
+                    frontend.node.create_publisher(kind, topic, 1)
+                frontend.start()
+            _, rows = look("--image-topic", "/camera/image_raw")
+        (name,) = [row for row in rows["front-end"] if "are named" in row["text"]]
+        effect = "their results mix on /features, and parameters and services reach any of them"
+        assert (name["verdict"], name["text"]) == ("WARN", f"2 nodes are named /frontend: {effect}")
+        assert "`namespace:=NAME` (camera.launch.py)" in name["advice"]
+        assert len(rows["front-end"]) == 2
+        (cameras,) = rows["image topic"]
+        assert (cameras["verdict"], cameras["text"]) == ("WARN", "2 publish /camera/image_raw: /camera, /camera")
 
     @pytest.mark.slow
     def test_a_running_front_end_says_which_topics_are_meant(

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytest.importorskip("feature_frontend_msgs.msg", reason="needs the built feature_frontend_msgs")
@@ -146,7 +147,7 @@ def test_the_messages_are_those_that_the_node_encodes(bag: Path, output: Path) -
     for index, frame in enumerate(open_source(str(bag), SourceOptions()).frames()):
         result = frontend.process(frame.image, frame.stamp_ns)
         origin = Origin(Header(stamp=stamp_from_ns(frame.stamp_ns), frame_id=frame.frame_id), run_id)
-        normalized = watch.normalize(result.features, frame.stamp_ns, rectified=False)
+        normalized = watch.normalize(result.features, frame.stamp_ns, 0, rectified=False)
         assert normalized is not None
         rays = memory.of_matches(result, normalized, frame.stamp_ns)
         assert found["features"][index] == encode_features(origin, result.features, normalized, "float32")
@@ -230,9 +231,11 @@ def test_tracks_of_two_runs_in_one_bag_are_told_apart(bag: Path, tmp_path: Path)
 def test_twice_gives_the_same_files(
     bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], storage: str
 ) -> None:
-    printed = []
+    printed, threads = [], torch.get_num_threads()
     for name in ("first", "second"):
-        assert main([str(bag), "-o", str(tmp_path / name), "--storage", storage, *OPTIONS]) == 0
+        assert main([str(bag), "-o", str(tmp_path / name), "--storage", storage, "--threads", "3", *OPTIONS]) == 0
+        # Who called goes on with its own number.
+        assert torch.get_num_threads() == threads
         printed.append(capsys.readouterr().out.splitlines()[-1])
     first = files(tmp_path / "first")
     assert first == files(tmp_path / "second")

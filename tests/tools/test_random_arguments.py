@@ -19,7 +19,6 @@ pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 pytest.importorskip("feature_frontend_msgs.msg", reason="needs the built feature_frontend_msgs")
 pytest.importorskip("rosbags", reason="needs rosbags")
 
-import torch
 
 from feature_frontend.__main__ import main
 from feature_frontend.tools.common.arguments import INCOMPLETE
@@ -88,12 +87,10 @@ def test_random_arguments_end_in_a_readable_line(
     count = campaign.count(1000, "argument lists")
     chance = random.Random(campaign.seed)
     world = make_world(tmp_path)
-    threads = torch.get_num_threads()
     seen: Counter[object] = Counter()
     for index in range(count):
         arguments = argument_list(chance, world)
         status, output, errors = outcome(arguments)
-        torch.set_num_threads(threads)
         shown = f"list {index}: {[argument[:80] for argument in arguments]}: {status}\n{errors[:3000]}"
         assert status in _STATUSES, shown
         assert "Traceback" not in errors, shown

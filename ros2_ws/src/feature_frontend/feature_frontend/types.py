@@ -255,8 +255,7 @@ class FrameResult:
 
     Attributes:
         state: OK, FIRST (no earlier image to match with) or DEGENERATE (no keypoints).
-        reason: Why it is DEGENERATE, or, of a FIRST that is not the very first, why the one before was forgotten;
-            empty otherwise.
+        reason: Why it is DEGENERATE, and why the image before was forgotten, if it was; empty otherwise.
         features: Of this image.
         matches: From the previous image to this one; empty for the first.
         keypoints0: (M, 2) float32, (x, y) px: where the matches were in the previous image.

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from feature_frontend.errors import ImageError
 from feature_frontend.image.intensity import DEFAULT_INTENSITY, IntensityRange
 from feature_frontend.image.limits import MAX_IMAGE_PIXELS, check_image_size
+from feature_frontend.system.nearest_name import nearest_name
 from feature_frontend.system.text import quoted
 
 __all__ = [
@@ -21,12 +22,15 @@ __all__ = [
     "ImageMessage",
     "decode_image",
     "encoding_of",
+    "expected_encodings",
     "image_samples",
     "to_rgb",
 ]
 
 Uint8Array = npt.NDArray[np.uint8]
 SampleT = TypeVar("SampleT", bound=np.generic)
+
+_NAME_CHARACTERS, _LIKENESS = 60, 0.6
 
 
 class ImageMessage(Protocol):
@@ -131,6 +135,13 @@ def decode_image(
     return intensity.to_grey_levels(image_samples(message, max_pixels))
 
 
+def expected_encodings(encoding: str) -> str:
+    """What a sender may choose in place of an unknown encoding, short enough to be said of each image."""
+    known = {name.casefold(): name for name in ENCODINGS}
+    nearest = known.get(nearest_name(encoding[:_NAME_CHARACTERS], known, _LIKENESS))
+    return (f"the nearest is {nearest}; " if nearest else "") + "docs/image_input.md lists those that are"
+
+
 def image_samples(message: ImageMessage, max_pixels: int = MAX_IMAGE_PIXELS) -> npt.NDArray[Any]:
     """The samples of an image message as (H, W) grey or (H, W, 3) RGB, of the depth that its encoding has.
 
@@ -143,7 +154,7 @@ def image_samples(message: ImageMessage, max_pixels: int = MAX_IMAGE_PIXELS) -> 
     """
     encoding = ENCODINGS.get(message.encoding)
     if encoding is None:
-        msg = f"image encoding {quoted(message.encoding)} is not supported; expected one of {', '.join(ENCODINGS)}"
+        msg = f"image encoding {quoted(message.encoding)} is not supported; {expected_encodings(message.encoding)}"
         raise ImageError(msg)
     samples = _samples(message, encoding, max_pixels)
     return samples if encoding.to_rgb is None else to_rgb(samples, encoding.to_rgb)

@@ -15,6 +15,7 @@ from feature_frontend.matchers.factory import make_matcher
 from feature_frontend.pipeline.base import PairingState
 from feature_frontend.pipeline.factory import pairing_of
 from feature_frontend.pipeline.persistent import PersistentPairing
+from feature_frontend.pipeline.stream_rhythm import RhythmState, StreamRhythm
 from feature_frontend.runtime.device import return_device_memory
 from feature_frontend.runtime.heap import give_back_freed_memory
 from feature_frontend.runtime.snapshot import require
@@ -52,6 +53,7 @@ class FrontendState:
     resets: int
     tracker: TrackerState
     pairing: PairingState
+    rhythm: RhythmState
 
 
 class Frontend:
@@ -71,6 +73,7 @@ class Frontend:
         self.resets = 0
         self._extractor = extractor
         self._tracker = ChainTracker()
+        self._rhythm = StreamRhythm()
         self._previous: _Previous | None = None
         self._settings = settings
         self._why_first = ""
@@ -152,11 +155,15 @@ class Frontend:
         return_device_memory()
 
     def reset(self, reason: str = "") -> None:
-        """Forgets the previous image and all tracks; track ids go on.
+        """Forgets the previous image, all tracks and the images' usual interval; track ids go on.
 
         Args:
             reason: What the next image's result shall say.
         """
+        self._rhythm.forget()
+        self._begin_anew(reason)
+
+    def _begin_anew(self, reason: str) -> None:
         self.resets += 1
         self._previous = None
         self._pairing.forget()
@@ -166,7 +173,12 @@ class Frontend:
     def get_state(self) -> FrontendState:
         """What another one with the same model and settings needs to go on. It holds until the next image."""
         return FrontendState(
-            self._previous, self._why_first, self.resets, self._tracker.get_state(), self._pairing.get_state()
+            self._previous,
+            self._why_first,
+            self.resets,
+            self._tracker.get_state(),
+            self._pairing.get_state(),
+            self._rhythm.get_state(),
         )
 
     def set_state(self, state: FrontendState) -> None:
@@ -182,6 +194,7 @@ class Frontend:
         self._previous, self._why_first, self.resets = state.previous, state.why_first, state.resets
         self._tracker.set_state(state.tracker)
         self._pairing.set_state(state.pairing)
+        self._rhythm.set_state(state.rhythm)
 
     def close(self) -> None:
         """Ends what goes on in the background."""
@@ -210,7 +223,8 @@ class Frontend:
     ) -> FrameResult:
         """Features, matches and tracks of the next image.
 
-        A stamp before that of the last image means that a sequence has begun anew: the image is a first one.
+        The image is a first one where its stamp is before that of the last image, for a sequence has begun anew then,
+        and where it is later by more than parameter max_gap_s and five median intervals of the stream.
 
         Args:
             image: (H, W) grey or (H, W, 3) RGB, uint8.
@@ -225,12 +239,11 @@ class Frontend:
             ImageError: The image or its mask cannot be processed. The state is as before: the next image is matched
                 with the last good one.
         """
-        if self._previous is not None and stamp_ns < self._previous.stamp_ns:
-            back_s = (self._previous.stamp_ns - stamp_ns) / _NS_PER_S
-            self.reset(f"the stamp went back by {back_s:g} s, as in a bag that is played again")
         if right is not None and self._settings.camera_type != "stereo":
             msg = f"a right image came, but parameter camera_type is {self._settings.camera_type!r}; expected stereo"
             raise SettingsError(msg)
+        interval_ns = 0 if self._previous is None else stamp_ns - self._previous.stamp_ns
+        self._forget_across(interval_ns)
         pair = self._pairing.run(image, mask, right)
         features, matches = pair.features, pair.matches
         start_s = time.perf_counter()
@@ -243,6 +256,8 @@ class Frontend:
         tracking_ms = (time.perf_counter() - start_s) * _MS_PER_S
         change = TrackChange() if previous is None else compare_tracks(previous.tracks, tracks)
         self._previous = _Previous(features, tracks, stamp_ns)
+        if previous is not None and interval_ns > 0:
+            self._rhythm.add(interval_ns)
         state, reason = _judge(features, previous, self._why_first, is_masked=mask is not None)
         if previous is not None and previous.stamp_ns == stamp_ns:
             reason = "; ".join(part for part in (reason, _SAME_STAMP) if part)
@@ -260,6 +275,18 @@ class Frontend:
             change=change,
         )
 
+    def _forget_across(self, interval_ns: int) -> None:
+        """Forgets the image before where the time from it to the next one says that they do not belong together."""
+        interval_s, max_gap_s = interval_ns / _NS_PER_S, self._settings.max_gap_s
+        if interval_ns < 0:
+            self.reset(f"the stamp went back by {-interval_s:g} s, as in a bag that is played again")
+        elif 0 < max_gap_s < interval_s and self._rhythm.is_long(interval_ns):
+            self._rhythm.add(interval_ns)
+            self._begin_anew(
+                f"{interval_s:g} s have passed since the image before (max_gap_s is {max_gap_s:g}): nothing is matched "
+                "across"
+            )
+
 
 def _judge(
     features: Features, previous: _Previous | None, why_first: str, *, is_masked: bool
@@ -268,5 +295,6 @@ def _judge(
         causes = "the image is blank, or all scores are below detection_threshold"
         if is_masked:
             causes += ", or the mask leaves nothing"
-        return FrameState.DEGENERATE, f"no keypoints: {causes}"
+        reason = f"no keypoints: {causes}"
+        return FrameState.DEGENERATE, f"{reason}; {why_first}" if previous is None and why_first else reason
     return (FrameState.FIRST, why_first) if previous is None else (FrameState.OK, "")

@@ -14,9 +14,18 @@ __all__ = ["Frame"]
 
 @dataclass(frozen=True)
 class Frame:
-    """An image message, when it came, on the monotonic clock, s, what the topic `mask` has, and the right image."""
+    """An image on its way.
+
+    Attributes:
+        message: As it came.
+        received_s: When, on the monotonic clock, s.
+        mask: What the topic `mask` has.
+        right: The right image of a pair.
+        runs: Of time, of the image and of the right one, from `CalibrationWatch.arrived`.
+    """
 
     message: Image | CompressedImage
     received_s: float
     mask: PairedMask[TopicMask] | None = None
     right: Image | CompressedImage | None = None
+    runs: tuple[int, int] = (0, 0)

@@ -231,7 +231,7 @@ class FrameWorker:
         result = masked.annotate(self._extract(image, right, stamp_to_ns(header.stamp), masked.mask, start_s))
         self.image_size = image.shape[:2]
         pair = None if frame.right is None or right is None else (frame.right.header, image, right)
-        result, publishing_ms = self._publish(header, result, pair)
+        result, publishing_ms = self._publish(header, result, pair, frame.runs)
         times = FrameTimes(conversion_ms=(converted_s - start_s) * _MS_PER_S, publishing_ms=publishing_ms)
         if self._remark and not result.reason:
             result, self._remark = replace(result, reason=self._remark), ""
@@ -261,7 +261,11 @@ class FrameWorker:
         return result
 
     def _publish(
-        self, header: Header, result: FrameResult, pair: tuple[Header, Uint8Array, Uint8Array] | None
+        self,
+        header: Header,
+        result: FrameResult,
+        pair: tuple[Header, Uint8Array, Uint8Array] | None,
+        runs: tuple[int, int],
     ) -> tuple[FrameResult, float]:
         """Publishes what the frame gave, matches last; the result with its check, and the ms without the matching's.
 
@@ -269,13 +273,14 @@ class FrameWorker:
             header: The image's.
             result: Of that image.
             pair: The right image's header, the left and the right image; None for one camera.
+            runs: As of `Frame`.
         """
         clock = _Clock()
         settings, stamp_ns = self._frontend.settings, stamp_to_ns(header.stamp)
         origin = self._topics.origin(header, result)
         missed = MissedTracks.of(result)
         rays = self._calibrations.normalize(
-            result.features, stamp_ns, rectified=settings.rectified, further=missed.points
+            result.features, stamp_ns, runs[0], rectified=settings.rectified, further=missed.points
         )
         normalized = None if rays is None else rays[: len(result.features)]
         of_matches = self._rays.of_matches(result, normalized, stamp_ns)
@@ -285,7 +290,7 @@ class FrameWorker:
             right_header, *images = pair
             with clock.stopped():
                 result, disparities = self._stereo.publish(
-                    right_header, origin, result, normalized, (images[0], images[1]), settings
+                    right_header, origin, result, normalized, (images[0], images[1]), runs, settings
                 )
         if settings.publish_tracks:
             of_tracks = rays_of_tracks(result, rays, of_matches, missed)
@@ -313,10 +318,9 @@ class FrameWorker:
         """Says that a frame cannot be processed, and why; `is_lost`: it was whole once."""
         if is_lost:
             self.lost.note(reason)
-        # A camera that sends one bad image mostly sends thousands: a reason is logged when it is new, and not more than
-        # one in a few seconds, for they may differ in a number; status has each.
-        if reason != self._last_refusal:
-            self._logger.error(f"image refused: {reason}", throttle_duration_sec=_LOG_S)
+        # One who sends one bad image mostly sends thousands. A live node finds that by its statuses.
+        if not self._is_live and reason != self._last_refusal:
+            self._logger.error(f"image refused: {reason}")
             self._last_refusal = reason
         self._topics.refused(frame.message.header, frame.received_s, reason)
 

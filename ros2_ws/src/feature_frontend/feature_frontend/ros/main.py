@@ -38,12 +38,15 @@ def _run(arguments: list[str]) -> int:
     from feature_frontend.errors import FeatureFrontendError
     from feature_frontend.ros.callback_guard import GuardedExecutor
     from feature_frontend.ros.node import FrontendNode
+    from feature_frontend.ros.shared_memory import remove_abandoned
     from feature_frontend.ros.start_errors import readable_start
     from feature_frontend.system.files import readable_name
 
     try:
         with readable_start():
             given = [readable_name(argument) for argument in arguments]
+            # Before this process takes its own: a node that is killed and started again, for months, fills /dev/shm.
+            removed = remove_abandoned()
             rclpy.init(args=given, signal_handler_options=SignalHandlerOptions.NO)
         with OrderlyEnd() as end:
             # The object first: it is to be destroyed even while it is still being made.
@@ -51,6 +54,8 @@ def _run(arguments: list[str]) -> int:
             end.owns(node)
             with readable_start():
                 node.__init__(_load, arguments, end.outside_ros)
+            if removed:
+                node.get_logger().info(removed)
             with suppress(ExternalShutdownException):
                 end.spin(node, GuardedExecutor(node.guard))
             node.stop()

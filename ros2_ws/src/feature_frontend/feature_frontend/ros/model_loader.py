@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.ros.background_loader import BackgroundLoader
 from feature_frontend.ros.parameters import check_file
@@ -33,8 +33,14 @@ def is_same_model(settings0: Settings, settings1: Settings) -> bool:
 
 
 def with_model_of(settings: Settings, model: Settings) -> Settings:
-    """`settings` with those parameters that name the model taken from `model`."""
-    return replace(settings, **{name: getattr(model, name) for name in MODEL_PARAMETERS})
+    """`settings` with those parameters that name the model taken from `model`; all of `model` where these do not fit.
+
+    A tracker or a matcher for the model that is being loaded has to wait for it.
+    """
+    try:
+        return replace(settings, **{name: getattr(model, name) for name in MODEL_PARAMETERS})
+    except SettingsError:
+        return model
 
 
 def check_model(settings: Settings) -> None:

@@ -7,17 +7,15 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 from feature_frontend_msgs.msg import FrameStatus
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.logging import LoggingSeverity
 from rclpy.parameter import Parameter
 from rclpy.subscription import Subscription
-from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
@@ -28,13 +26,14 @@ from feature_frontend.ros.frame import Frame
 from feature_frontend.ros.frame_store import FrameStore
 from feature_frontend.ros.frame_worker import WARM_UP_SIZE, FrameWorker
 from feature_frontend.ros.guarded_node import GuardedNode
+from feature_frontend.ros.input.camera_info_findings import CameraInfoFindings
 from feature_frontend.ros.input.camera_info_history import CalibrationWatch
-from feature_frontend.ros.input.image_subscription import cut_frame_id, subscribe_to_images
+from feature_frontend.ros.input.camera_info_topic import CameraInfoTopic
+from feature_frontend.ros.input.image_subscription import cut_frame_id, subscribe_to_images, why_silent
 from feature_frontend.ros.input.mask_loader import LoadedMask, MaskLoader
 from feature_frontend.ros.input.mask_topic import MaskTopic, TopicMask
 from feature_frontend.ros.input.stereo_subscription import StereoInput, import_message_filters
 from feature_frontend.ros.model_loader import (
-    MODEL_PARAMETERS,
     LoadedModel,
     ModelLoader,
     check_model,
@@ -44,16 +43,19 @@ from feature_frontend.ros.model_loader import (
 )
 from feature_frontend.ros.output.diagnostics import Diagnostics, Facts
 from feature_frontend.ros.output.frame_status import StatusBook, fate
+from feature_frontend.ros.output.name_watch import NameWatch
 from feature_frontend.ros.output.publishers import ResultTopics
 from feature_frontend.ros.output.run_identity import new_run_id
 from feature_frontend.ros.output.stereo_publishers import StereoTopics
 from feature_frontend.ros.parameters import changed_settings, check_file, declare_parameters, read_settings, settable
-from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.qos import is_best_effort, qos_profile
 from feature_frontend.ros.reset import offer_reset
 from feature_frontend.ros.services import MatchService
 from feature_frontend.ros.stamps import stamp_to_ns
 from feature_frontend.runtime.device import return_device_memory
+from feature_frontend.runtime.health import Finding, Level
 from feature_frontend.runtime.heap import give_back_freed_memory
+from feature_frontend.runtime.input_loss import InputLoss
 from feature_frontend.runtime.mask_sync import PairedMask
 from feature_frontend.settings import Settings
 from feature_frontend.system.text import quoted
@@ -61,7 +63,6 @@ from feature_frontend.system.text import quoted
 __all__ = ["FrontendNode"]
 
 _NEWEST_DEPTH = 5
-_SILENCE_S = 5.0
 _LOG_S = 10.0
 _STOP_TIMEOUT_S = 1.0
 _REPLACED = "a newer image arrived before this one was processed"
@@ -95,7 +96,7 @@ class FrontendNode(GuardedNode):
         self._settings = declare_parameters(self, arguments)
         self._load = load
         self._long_work = long_work
-        self._model = self._settings
+        self._model = self._settings  # in force: those of the model name the one in use
         self._extractor: Extractor | None = None
         self._notice = ""
         self._mask_path = ""  # of the mask in use
@@ -103,6 +104,7 @@ class FrontendNode(GuardedNode):
         self._is_starting = self._settings.autostart
         self._calibrations = CalibrationWatch()
         self._diagnostics = Diagnostics(self, self._facts)
+        self._input_loss = InputLoss()
         self._status_book = StatusBook()
         self._store = FrameStore(self._settings)
         self._worker: FrameWorker | None = None
@@ -112,8 +114,8 @@ class FrontendNode(GuardedNode):
         if self._settings.camera_type == "stereo":
             import_message_filters()
         self._image_subscription: Subscription | None = None
-        self._camera_info_subscription: Subscription | None = None
-        self._silence_timer: Timer | None = None
+        self._camera_info_topic: CameraInfoTopic | None = None
+        self._name_watch = NameWatch(self)
         # rclpy calls it from the executor, once the parameters are set: Humble has no callback for that moment.
         self._parameters_set = self.create_guard_condition(self._take_over)
         self._loader = ModelLoader(load, self._parameters_set.trigger)
@@ -200,8 +202,6 @@ class FrontendNode(GuardedNode):
             mask = read_mask_file(mask_path, self._settings.max_image_pixels) if mask_path else None
             frontend = self._load(self._settings)
             frontend.warm_up(*WARM_UP_SIZE)
-        if frontend.notice:
-            self.get_logger().warning(frontend.notice)
         # The front-end is another one, whose track ids begin anew.
         self._topics = ResultTopics(self, self._settings, self._status_book, self._on_status, new_run_id())
         if self._settings.camera_type == "stereo":
@@ -227,9 +227,12 @@ class FrontendNode(GuardedNode):
         settings = self._settings
         every_frame = settings.queue_policy == "every_frame"
         images = qos_profile(settings.image_qos, 0 if every_frame else _NEWEST_DEPTH)
+        self._input_loss = InputLoss()
         side = "" if self._stereo_topics is None else "left/"
-        self._camera_info_subscription = self.create_subscription(
-            CameraInfo, f"{side}camera_info", self._on_camera_info, qos_profile(settings.image_qos, _NEWEST_DEPTH)
+        info_topic = self.resolve_topic_name(f"{side}camera_info")
+        self._camera_info = CameraInfoFindings(self._calibrations, info_topic, side.rstrip("/"))
+        self._camera_info_topic = CameraInfoTopic(
+            self, f"{side}camera_info", self._on_camera_info, settings.image_qos, _NEWEST_DEPTH
         )
         if settings.mask_topic:
             self._mask_topic = MaskTopic(
@@ -245,9 +248,6 @@ class FrontendNode(GuardedNode):
                 self, settings, images, self._stereo_topics, self._arrived, self._hold, self._drop, self._refuse
             )
             self._image_topic = self._stereo_input.topic_name
-        # Not the node's clock, which leaps when a bag's time comes in.
-        clock = Clock(clock_type=ClockType.STEADY_TIME)
-        self._silence_timer = self.create_timer(_SILENCE_S, self._on_silence, clock=clock)
         self._worker.start(None if every_frame else 1)
         self.get_logger().info(
             f"ready: {self._model_in_use()}, matcher {settings.matcher}; waiting for images on {self._image_topic}"
@@ -255,11 +255,11 @@ class FrontendNode(GuardedNode):
 
     def _deactivate(self) -> None:
         assert self._worker is not None
-        for subscription in (self._image_subscription, self._camera_info_subscription):
-            if subscription is not None:
-                self.destroy_subscription(subscription)
-        self._image_subscription = self._camera_info_subscription = None
-        self._end_silence_timer()
+        if self._image_subscription is not None:
+            self.destroy_subscription(self._image_subscription)
+        if self._camera_info_topic is not None:
+            self._camera_info_topic.close()
+        self._image_subscription = self._camera_info_topic = None
         waiting = [] if self._stereo_input is None else self._stereo_input.close()
         waiting += [] if self._mask_topic is None else self._mask_topic.close()
         self._mask_topic = self._stereo_input = None
@@ -317,7 +317,7 @@ class FrontendNode(GuardedNode):
             if loaded is not None:
                 self._end_loading(loaded)
         self._take_over_mask()
-        in_force = replace(with_model_of(self._settings, self._model), mask_path=self._mask_path)
+        self._model = in_force = replace(with_model_of(self._settings, self._model), mask_path=self._mask_path)
         self._worker.change(lambda frontend: frontend.configure(in_force))
 
     def _take_over_mask(self) -> None:
@@ -370,8 +370,8 @@ class FrontendNode(GuardedNode):
         return f"{self._extractor.identity} on {self._extractor.device}, {self._model.precision}"
 
     def _tell_model_in_use(self) -> None:
-        """Sets the parameters that name the model to those of the model in use."""
-        in_use = {name: getattr(self._model, name) for name in MODEL_PARAMETERS}
+        """Sets the parameters that name the model to those of the model in use, and what does not fit it."""
+        in_use = asdict(with_model_of(self._settings, self._model))
         changes = [
             Parameter(name, value=value) for name, value in in_use.items() if value != getattr(self._settings, name)
         ]
@@ -389,25 +389,34 @@ class FrontendNode(GuardedNode):
         if self._worker is not None:
             self._worker.change(partial(Frontend.reset, reason="a reset was requested"))
 
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        problem = self._calibrations.take(message)
-        if problem:
-            self.get_logger().warning(problem, throttle_duration_sec=_LOG_S)
+    def _on_camera_info(self, message: CameraInfo, is_second: bool) -> None:
+        self._camera_info.note_info(time.monotonic())
+        self._calibrations.take(message, again=is_second)
 
     def _facts(self) -> Facts | None:
         if self._worker is None or not self._worker.is_running or self._extractor is None:
             return None
         mask_values = [("Masks", str(self._worker.mask_counts))] if self._settings.mask_topic else []
-        stereo_warnings, stereo_values = self._stereo_input.facts() if self._stereo_input is not None else ([], [])
-        texts = (self._notice, self._calibrations.warning, *stereo_warnings, self.guard.warning)
+        stereo_findings, stereo_values = self._stereo_input.facts() if self._stereo_input is not None else ([], [])
+        now_s = time.monotonic()
+        lost, missing = self._input_loss.facts(now_s, is_best_effort=is_best_effort(self._settings.image_qos))
+        warnings = (
+            Finding("extractor", Level.WARN, self._notice, "the wanted extractor is in use"),
+            *self._camera_info.findings(now_s),
+            Finding("lost images", Level.WARN, lost, "no more images look lost on their way"),
+            *stereo_findings,
+            self._name_watch.finding(now_s),
+            Finding("callbacks", Level.WARN, self.guard.warning, is_logged=False),
+        )
         return Facts(
             model=self._extractor.identity,
             device=self._extractor.device,
             execution=self._extractor.execution,
             precision=self._model.precision,
             calibration=self._calibrations.state,
-            warnings=[text for text in texts if text],
-            further=[*mask_values, *stereo_values, *self.guard.values],
+            why_silent=partial(why_silent, self, self._image_topic, self._settings.image_qos),
+            warnings=warnings,
+            further=[("Images missing (estimated)", missing), *mask_values, *stereo_values, *self.guard.values],
         )
 
     def _on_image(self, message: Image | CompressedImage) -> None:
@@ -417,10 +426,11 @@ class FrontendNode(GuardedNode):
         received_s = time.monotonic()
         if cut_frame_id(message.header):
             self.get_logger().warning("an endless frame_id has been cut", throttle_duration_sec=_LOG_S)
-        self._end_silence_timer()
+        self._camera_info.note_image(received_s)
         self._diagnostics.arrived(received_s)
+        self._input_loss.arrived(stamp_to_ns(message.header.stamp), received_s, len(message.data))
         self._topics.note_arrival(received_s)
-        return Frame(message, received_s)
+        return Frame(message, received_s, runs=(self._calibrations.arrived(stamp_to_ns(message.header.stamp)), 0))
 
     def _hold(self, frame: Frame) -> None:
         """Has a frame processed, once its mask is there where it gets one."""
@@ -450,19 +460,3 @@ class FrontendNode(GuardedNode):
 
     def _max_pixels(self) -> int:
         return self._settings.max_image_pixels
-
-    def _on_silence(self) -> None:
-        topic = self._image_topic
-        publishers = self.count_publishers(topic)
-        advice = (
-            f"{publishers} publisher(s) offer the topic; compare the QoS (image_qos is {self._settings.image_qos}) by "
-            f"`ros2 topic info -v {topic}`"
-            if publishers
-            else "nobody publishes it; remap it to your camera's topic"
-        )
-        self.get_logger().warning(f"no image on {topic} for {_SILENCE_S:g} s: {advice}", once=True)
-
-    def _end_silence_timer(self) -> None:
-        if self._silence_timer is not None:
-            self.destroy_timer(self._silence_timer)
-            self._silence_timer = None

@@ -6,7 +6,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 
 from feature_frontend.errors import SettingsError
 
-__all__ = ["QOS_PROFILES", "qos_profile"]
+__all__ = ["QOS_PROFILES", "is_best_effort", "qos_profile"]
 
 QOS_PROFILES = {
     "sensor_data": (ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE),
@@ -30,3 +30,8 @@ def qos_profile(name: str, depth: int) -> QoSProfile:
     reliability, durability = QOS_PROFILES[name]
     history = HistoryPolicy.KEEP_LAST if depth else HistoryPolicy.KEEP_ALL
     return QoSProfile(reliability=reliability, durability=durability, history=history, depth=depth or 1)
+
+
+def is_best_effort(name: str) -> bool:
+    """Whether a subscription of the profile called `name` lets messages be lost, whatever its publisher offers."""
+    return QOS_PROFILES[name][0] is ReliabilityPolicy.BEST_EFFORT

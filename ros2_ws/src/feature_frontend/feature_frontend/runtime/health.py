@@ -1,4 +1,4 @@
-"""How the front-end is doing: what became of the latest frames, and the rule that says OK, WARN, ERROR or STALE."""
+"""How the front-end is doing: what became of the latest frames, what is found in that, and how bad it is."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import enum
 import math
 import statistics
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from feature_frontend.types import FrameState
 
-__all__ = ["FrameFacts", "Health", "HealthWindow", "Level", "assess"]
+__all__ = ["Finding", "FrameFacts", "Health", "HealthWindow", "Level", "assess", "findings_of"]
 
 WINDOW_S = 10.0
 # Bounds memory; ten seconds of a 400 Hz camera.
@@ -29,6 +29,9 @@ MATCHED_WARN = 0.1
 MATCHES_ERROR = 8
 INLIER_WARN = 0.3
 
+# Kinds of findings of which nothing is known while no frame is done with.
+_OF_FRAMES = frozenset({"refused", "blank", "dropped", "too few matches", "few matches", "inliers", "pairs"})
+_LOOK_AT = "is the camera running, and are topic and QoS right?"
 _PROCESSED = (FrameState.OK, FrameState.FIRST, FrameState.DEGENERATE)
 
 
@@ -39,6 +42,29 @@ class Level(enum.IntEnum):
     WARN = 1
     ERROR = 2
     STALE = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to tell on `/diagnostics` and in the log.
+
+    Attributes:
+        kind: What it is about; stays while the text changes.
+        level: How bad it is; OK for what only the log is told.
+        text: In one line; empty where nothing of this kind is wrong.
+        over: What to say once it is over; empty for a phrase made of the text.
+        lasted_s: How long it has lasted already, where that is known.
+        hides: Kinds of which nothing is known while this lasts.
+        is_logged: Whether the log is told; not where whoever found it does that.
+    """
+
+    kind: str
+    level: Level
+    text: str
+    over: str = ""
+    lasted_s: float = 0.0
+    hides: frozenset[str] = frozenset()
+    is_logged: bool = True
 
 
 @dataclass(frozen=True)
@@ -169,42 +195,66 @@ class HealthWindow:
         )
 
 
-def assess(health: Health, warnings: Sequence[str] = ()) -> tuple[Level, str]:
-    """The level and one line that says why, the worst first.
+def findings_of(
+    health: Health, warnings: Sequence[Finding] = (), why_silent: Callable[[], str] = lambda: _LOOK_AT
+) -> list[Finding]:
+    """What there is to tell, the worst first.
 
     Args:
         health: Of the latest frames.
-        warnings: What else deserves a WARN.
+        warnings: What else was found; those without a text are left out.
+        why_silent: Called where no image arrives; says why, as far as can be seen, and what to do.
     """
     if health.silence_s > SILENCE_S and not health.stalled_s:
         what = "no image" if health.has_seen_images else "no image yet"
-        return Level.STALE, f"{what} for {health.silence_s:.0f} s: is the camera running, and are topic and QoS right?"
-    findings = [*_findings(health), *((Level.WARN, warning) for warning in warnings)]
-    if not findings:
+        text = f"{what} for {health.silence_s:.0f} s: {why_silent()}"
+        over = "images arrive again" if health.has_seen_images else "images arrive"
+        of_frames = [Finding("silence", Level.STALE, text, over, health.silence_s, _OF_FRAMES)]
+    else:
+        of_frames = _of_frames(health)
+    found = [*of_frames, *(warning for warning in warnings if warning.text)]
+    return sorted(found, key=lambda finding: -finding.level)
+
+
+def assess(health: Health, findings: Sequence[Finding]) -> tuple[Level, str]:
+    """The level of `/diagnostics`, and one line that says why.
+
+    Args:
+        health: Of the latest frames.
+        findings: As of `findings_of`.
+    """
+    bad = [finding for finding in findings if finding.level > Level.OK]
+    if not bad:
         return Level.OK, _summary_line(health)
-    findings.sort(key=lambda finding: -finding[0])
-    return findings[0][0], "; ".join(text for _, text in findings)
+    return bad[0].level, "; ".join(finding.text for finding in bad)
 
 
-def _findings(health: Health) -> list[tuple[Level, str]]:
-    found: list[tuple[Level, str]] = []
+def _of_frames(health: Health) -> list[Finding]:
+    found: list[Finding] = []
     received, processed = health.received, health.processed
     if health.stalled_s > SILENCE_S:
-        found.append((Level.ERROR, f"images arrive, but none has been done with for {health.stalled_s:.0f} s"))
+        text = f"images arrive, but none has been done with for {health.stalled_s:.0f} s"
+        found.append(Finding("stalled", Level.ERROR, text, "images are processed again", health.stalled_s, _OF_FRAMES))
     if health.refused:
         level = Level.ERROR if health.refused > REFUSED_ERROR * received else Level.WARN
-        found.append((level, f"{health.refused} of {received} images refused: {health.last_refusal}"))
+        text = f"{health.refused} of {received} images refused: {health.last_refusal}"
+        found.append(Finding("refused", level, text, "no more images are refused"))
     if processed and health.blank > BLANK_WARN * processed:
         level = Level.ERROR if health.blank > BLANK_ERROR * processed else Level.WARN
-        found.append((level, f"{health.blank} of {processed} images without keypoints: covered lens, darkness?"))
+        text = f"{health.blank} of {processed} images without keypoints: covered lens, darkness?"
+        found.append(Finding("blank", level, text, "images have keypoints again"))
     if received and health.dropped > DROPPED_WARN * received:
-        found.append((Level.WARN, f"{health.dropped} of {received} images dropped: {health.last_drop}"))
+        text = f"{health.dropped} of {received} images dropped: {health.last_drop}"
+        found.append(Finding("dropped", Level.WARN, text, "most images are processed again"))
     if health.matches < MATCHES_ERROR:
-        found.append((Level.ERROR, f"{health.matches:.0f} matches (median): too few for a pose"))
+        text = f"{health.matches:.0f} matches (median): too few for a pose"
+        found.append(Finding("too few matches", Level.ERROR, text, "there are matches enough for a pose again"))
     elif health.matches < MATCHED_WARN * health.keypoints:
-        found.append((Level.WARN, f"{health.matches:.0f} matches of {health.keypoints:.0f} keypoints (medians)"))
+        text = f"{health.matches:.0f} matches of {health.keypoints:.0f} keypoints (medians)"
+        found.append(Finding("few matches", Level.WARN, text, "keypoints match again"))
     if health.inlier_ratio < INLIER_WARN:
-        found.append((Level.WARN, f"{health.inlier_ratio:.0%} of the matches fit a motion (median)"))
+        text = f"{health.inlier_ratio:.0%} of the matches fit a motion (median)"
+        found.append(Finding("inliers", Level.WARN, text, "the matches fit a motion again"))
     return found
 
 

@@ -100,10 +100,9 @@ class SyncStatistics:
                 "not arrive at all; compare topic and QoS"
             )
         difference_ms = (left_ns - right_ns) / _NS_PER_MS
-        ahead = "the left one later" if difference_ms > 0 else "the right one later"
         return (
             f"no pair for {WINDOW_S:g} s, though images arrive on the left at {left_hz:.1f} Hz and on the right at "
             f"{right_hz:.1f} Hz: the newest stamps are {left_ns * _S_PER_MS / _NS_PER_MS:.6f} and "
-            f"{right_ns * _S_PER_MS / _NS_PER_MS:.6f} s, {abs(difference_ms):.3f} ms apart ({ahead}), and "
+            f"{right_ns * _S_PER_MS / _NS_PER_MS:.6f} s, {abs(difference_ms):.3f} ms apart, and "
             f"stereo_slop_ms is {self._slop_ms:g}; are the cameras triggered together and their clocks set alike?"
         )

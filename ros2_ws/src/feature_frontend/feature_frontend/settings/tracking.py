@@ -20,6 +20,15 @@ class TrackingSettings(SettingsGroup):
         choices=("chain", "persistent"),
         live=True,
     )
+    max_gap_s: float = parameter(
+        1.0,
+        "Longest time between two images that are matched, by their stamps. After a longer one that is also more than "
+        "five median intervals of the stream, the next image is a first one and all tracks end. 0 turns this off.",
+        unit="s",
+        minimum=0.0,
+        maximum=1e6,
+        live=True,
+    )
     track_min_similarity: float = parameter(
         -1.0,
         "persistent: lowest cosine similarity of a point to its latest descriptor; to its first one, half as near "

@@ -62,7 +62,14 @@ class StereoRig:
                 if baseline_m < 0
                 else "calibrate the two as one stereo camera; P[0, 3] on the right is -fx times the baseline"
             )
-            msg = f"the baseline in the projection matrices P is {baseline_m:g} m; expected above 0: {hint}"
+            received = " and ".join(
+                f"P[0, 0] {camera.projection_matrix[0]:g}, P[0, 3] {camera.projection_matrix[3] + 0.0:g} on the {name}"
+                for name, camera in (("left", self.left), ("right", self.right))
+            )
+            msg = (
+                f"the baseline in the projection matrices P is {baseline_m:g} m; expected above 0: {hint} "
+                f"(received: {received})"
+            )
             raise CalibrationError(msg)
         above_m = _position(self.right, 1) - _position(self.left, 1)
         if abs(above_m) > _MOST_VERTICAL_SHARE * baseline_m:

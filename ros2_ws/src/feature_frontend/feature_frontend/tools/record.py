@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
+from feature_frontend.ros.input.camera_info_topic import CameraInfoTopic
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.start_errors import check_ros_arguments, readable_start
 from feature_frontend.sources.bags.stamps import header_stamp_ns
@@ -48,6 +50,7 @@ _OF_THE_CAMERA = ("image", "image/compressed", "camera_info")
 _DEFAULT_TOPICS = [name for name in TOPICS if name != "image/compressed"]
 
 _DEPTH = 1000
+_REMEMBERED = 64  # of the camera_info that came by one subscription, until they come by the other
 _SETTLE_S = 0.5
 _PROGRESS_PERIOD_S = 0.25
 _KEEP_PERIOD_S = 1.0  # what a kill or a full disk may cost
@@ -73,7 +76,11 @@ class Recorder:
             resolved = node.resolve_topic_name(name)
             bag.add_topic(resolved, message_type_name(TOPICS[name]))
             self._relative_names[resolved] = name
-            node.create_subscription(TOPICS[name], name, self._writer_of(resolved), qos, raw=True)
+            write = self._writer_of(resolved)
+            if name == "camera_info":
+                CameraInfoTopic(node, name, _once_of_two(write), image_qos, _DEPTH, raw=True)
+            else:
+                node.create_subscription(TOPICS[name], name, write, qos, raw=True)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -95,6 +102,21 @@ class Recorder:
             self._bag.write(topic, time_ns, data)
 
         return write
+
+
+def _once_of_two(write: Callable[[bytes], None]) -> Callable[[bytes, bool], None]:
+    """Writes what comes by one of two subscriptions, and what comes by both once."""
+    written: deque[tuple[bytes, bool]] = deque(maxlen=_REMEMBERED)
+
+    def take(data: bytes, is_second: bool) -> None:
+        of_other = data, not is_second
+        if of_other in written:
+            written.remove(of_other)
+        else:
+            write(data)
+            written.append((data, is_second))
+
+    return take
 
 
 def message_type_name(message: type) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from typing_extensions import Self
 
 from feature_frontend.errors import DemoError
+from feature_frontend.ros.dds_profile import DDS_PROFILE_VARIABLES, profile_variable
 from feature_frontend.ros.own_domain import own_domain
 
 __all__ = ["Process", "ProcessGroup", "ros_environment"]
@@ -27,9 +28,6 @@ TERMINATE_S = 3.0
 POLL_S = 0.05
 ERROR_PREFIX = "error: "
 LAST_LINES = 5
-# FastDDS 2 (Humble, Jazzy) reads the first, FastDDS 3 (Kilted and later) the second and warns of the first.
-FAST_DDS_2_DISTRIBUTIONS = ("humble", "iron", "jazzy")
-PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
 class Process:
@@ -184,7 +182,7 @@ def ros_environment(profile: Path) -> dict[str, str]:
         environment["ROS_LOCALHOST_ONLY"] = "1"
     else:
         environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    if profile.is_file() and not any(map(environment.get, PROFILE_VARIABLES)):
-        environment[PROFILE_VARIABLES[0 if distribution in FAST_DDS_2_DISTRIBUTIONS else 1]] = str(profile)
+    if profile.is_file() and not any(map(environment.get, DDS_PROFILE_VARIABLES)):
+        environment[profile_variable()] = str(profile)
     environment["PYTHONUNBUFFERED"] = "1"
     return environment

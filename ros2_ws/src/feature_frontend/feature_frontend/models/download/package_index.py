@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html.parser
 import json
 import os
@@ -106,7 +107,9 @@ def _json_links(text: str, address: str) -> list[tuple[str, str]]:
 
 def _html_links(text: str, address: str) -> list[tuple[str, str]]:
     parser = _Anchors()
-    parser.feed(text)
+    # Python's parser asserts that a declaration has a name: what comes before one without is read.
+    with contextlib.suppress(AssertionError):
+        parser.feed(text)
     links = []
     for target in parser.targets:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +19,24 @@ from feature_frontend.camera.calibration import (
 )
 from feature_frontend.errors import CalibrationError
 from feature_frontend.ros.stamps import stamp_to_ns
+from feature_frontend.runtime.runs_of_time import RunsOfTime, RunsState
 from feature_frontend.types import Features
 
-__all__ = ["CalibrationState", "CalibrationWatch"]
+__all__ = ["NO_CAMERA_INFO", "CalibrationState", "CalibrationWatch"]
+
+NO_CAMERA_INFO = "no camera_info has arrived"
 
 # Changes that are remembered: images may wait in a queue while the camera recalibrates itself.
 _HISTORY = 64
 _EMPTY = "normalized_keypoints are empty"
+_INFOS, _IMAGES = range(2)
 
 
 @dataclass(frozen=True)
 class _Entry:
+    """The first of equal messages in a row, in a run of time, where stamps do not go back."""
+
+    run: int
     stamp_ns: int
     calibration: CameraCalibration | None
     problem: str
@@ -37,9 +44,10 @@ class _Entry:
 
 @dataclass(frozen=True)
 class CalibrationState:
-    """What a `CalibrationWatch` remembers, but for what it has told the log."""
+    """What a `CalibrationWatch` remembers."""
 
     history: tuple[_Entry, ...]
+    runs: RunsState
     used: CameraCalibration | None
     problem: str
     news: str
@@ -47,10 +55,11 @@ class CalibrationState:
 
 
 class CalibrationWatch:
-    """Takes `camera_info` in the executor's thread; normalises keypoints in the worker's.
+    """Takes `camera_info` and the stamps of images in the executor's thread; normalises keypoints in the worker's.
 
-    A calibration holds from its stamp until the stamp of the next different one, so that an image that has waited is
-    normalised with its own. One without an earlier calibration gets the oldest known.
+    What holds for an image is the latest received of those that are of its own run of time (`RunsOfTime`) and stamped
+    at or before it, so that an image that has waited is normalised with its own. Where there is none, it is the first
+    one of that run; where that run has none, the latest of the runs before; else the oldest known.
 
     Attributes:
         focal_px: Focal length by which keypoints were last normalised, px; NaN before that.
@@ -60,22 +69,24 @@ class CalibrationWatch:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._history: deque[_Entry] = deque(maxlen=_HISTORY)
+        self._runs = RunsOfTime()
         self._used: CameraCalibration | None = None
         self._problem = ""
         self._news = ""
-        self._last_told = ""
         self.focal_px = math.nan
         self.intrinsics = Intrinsics()
 
     def get_state(self) -> CalibrationState:
         """What another one needs to go on."""
         with self._lock:
-            return CalibrationState(tuple(self._history), self._used, self._problem, self._news, self.focal_px)
+            history, runs = tuple(self._history), self._runs.state
+        return CalibrationState(history, runs, self._used, self._problem, self._news, self.focal_px)
 
     def set_state(self, state: CalibrationState) -> None:
         """Goes on from the state of another one."""
         with self._lock:
             self._history = deque(state.history, maxlen=_HISTORY)
+            self._runs.state = state.runs
         self._used, self._problem, self._news = state.used, state.problem, state.news
         self.focal_px = state.focal_px
 
@@ -87,28 +98,40 @@ class CalibrationWatch:
     @property
     def warning(self) -> str:
         """What is wrong with the `camera_info` that came; empty also where none did, for it is optional."""
-        return self._problem if self._history else ""
+        return "" if self._problem == NO_CAMERA_INFO else self._problem
 
-    def take(self, message: CameraInfo) -> str:
-        """Takes a message; returns why it cannot be used if that is new, for the log, else an empty text."""
+    def arrived(self, stamp_ns: int) -> int:
+        """Takes note of an image as it arrives, whatever becomes of it; the run of time that it is of."""
+        with self._lock:
+            return self._runs.note(_IMAGES, stamp_ns)
+
+    def take(self, message: CameraInfo, *, again: bool = False) -> None:
+        """Takes a message; one that cannot be used is a `warning` once an image wants it.
+
+        Args:
+            message: One without a stamp (0) holds from the one before it on.
+            again: It may have come already, and later ones too: where it says nothing new, it is no step back in time.
+        """
         try:
             calibration, problem = calibration_from_message(message), ""
         except CalibrationError as error:
             calibration, problem = None, f"camera_info is not used: {error}"
         with self._lock:
-            latest = self._history[-1] if self._history else None
-            if latest is not None and (latest.calibration, latest.problem) == (calibration, problem):
-                return ""
-            self._history.append(_Entry(stamp_to_ns(message.header.stamp), calibration, problem))
-        # A driver that sends good and bad ones by turns shall not fill the log.
-        is_new = problem not in {"", self._last_told}
-        self._last_told = problem or self._last_told
-        return problem if is_new else ""
+            state = self._runs.state
+            stamp_ns = stamp_to_ns(message.header.stamp) or state.stamps_ns[_INFOS] or 0
+            known = self._find(stamp_ns, state.runs[_INFOS]) if again else None
+            if known is not None and (known.calibration, known.problem) == (calibration, problem):
+                return
+            entry = _Entry(self._runs.note(_INFOS, stamp_ns), stamp_ns, calibration, problem)
+            # Equal ones come by the million.
+            if not self._history or replace(self._history[-1], stamp_ns=stamp_ns) != entry:
+                self._history.append(entry)
 
     def normalize(
         self,
         features: Features,
         stamp_ns: int,
+        run: int,
         *,
         rectified: bool,
         further: npt.NDArray[np.float32] | None = None,
@@ -118,10 +141,11 @@ class CalibrationWatch:
         Args:
             features: Of the image, on the CPU.
             stamp_ns: Its time.
+            run: Of time, from `arrived`.
             rectified: Whether it is rectified already.
             further: (P, 2) points (x, y) px; their rays come behind those of the keypoints.
         """
-        calibration, problem = self.at(stamp_ns)
+        calibration, problem = self.at(stamp_ns, run)
         normalized, self.intrinsics = None, Intrinsics()
         points = features.keypoints.numpy()
         points = points if further is None or not len(further) else np.concatenate([points, further])
@@ -141,14 +165,17 @@ class CalibrationWatch:
         news, self._news = self._news, ""
         return news
 
-    def at(self, stamp_ns: int) -> tuple[CameraCalibration | None, str]:
-        """The calibration that holds for an image of this stamp, or None and why there is none."""
+    def at(self, stamp_ns: int, run: int) -> tuple[CameraCalibration | None, str]:
+        """The calibration that holds for an image of this stamp in this run of time, or None and why there is none."""
         with self._lock:
-            if not self._history:
-                return None, "no camera_info has arrived"
-            # The latest received first: after a jump back in time the stamps of before are in the history, too.
-            entry = next((e for e in reversed(self._history) if e.stamp_ns <= stamp_ns), self._history[0])
-        return entry.calibration, entry.problem
+            entry = self._find(stamp_ns, run)
+        return (None, NO_CAMERA_INFO) if entry is None else (entry.calibration, entry.problem)
+
+    def _find(self, stamp_ns: int, run: int) -> _Entry | None:
+        own = [entry for entry in self._history if entry.run == run]
+        if own:
+            return next((entry for entry in reversed(own) if entry.stamp_ns <= stamp_ns), own[0])
+        return next((entry for entry in reversed(self._history) if entry.run < run), next(iter(self._history), None))
 
     def _note(self, calibration: CameraCalibration | None, problem: str) -> None:
         if problem:

@@ -17,7 +17,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from feature_frontend.errors import ImageError
 from feature_frontend.image.compressed import decode_compressed_image
-from feature_frontend.image.encodings import ENCODINGS, decode_image
+from feature_frontend.image.encodings import ENCODINGS, decode_image, expected_encodings
 from feature_frontend.image.intensity import DEFAULT_INTENSITY, IntensityRange
 from feature_frontend.image.limits import MAX_IMAGE_PIXELS, check_image_size
 from feature_frontend.system.text import quoted, short_text
@@ -89,13 +89,12 @@ def array_to_image(pixels: npt.NDArray[Any], encoding: str, stamp: Time, frame_i
 
 
 def _through_cv_bridge(message: Image) -> Uint8Array:
-    known = ", ".join(ENCODINGS)
     try:
         bridge = importlib.import_module("cv_bridge")
     except ImportError as error:
         msg = (
-            f"image encoding {quoted(message.encoding)} is not supported without cv_bridge; expected one of {known}, "
-            "or install it (apt install ros-$ROS_DISTRO-cv-bridge)"
+            f"image encoding {quoted(message.encoding)} is not supported without cv_bridge (apt install "
+            f"ros-$ROS_DISTRO-cv-bridge); {expected_encodings(message.encoding)}"
         )
         raise ImageError(msg) from error
     try:

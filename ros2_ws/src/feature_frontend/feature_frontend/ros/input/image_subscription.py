@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from feature_frontend.errors import ImageError
 from feature_frontend.ros.input.image_conversion import image_to_array
+from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.topic_names import COMPRESSED_SUFFIX, compressed_topic
 from feature_frontend.settings import NodeSettings
 from feature_frontend.settings.settings import Settings
 
-__all__ = ["cut_frame_id", "pixels_of", "subscribe_to_images"]
+__all__ = ["cut_frame_id", "offers", "pixels_of", "subscribe_to_images", "why_silent"]
 
 _FRAME_ID_CHARACTERS = 1000
 
@@ -55,6 +57,31 @@ def subscribe_to_images(
             f"image_transport:=compressed, with `{name}` remapped to the topic without that ending"
         )
     return node.create_subscription(Image, name, callback, qos, **options)
+
+
+def offers(node: Node, topic: str) -> str:
+    """Who publishes a topic, by reliability, such as "1 best effort publisher"; empty for nobody."""
+    infos = node.get_publishers_info_by_topic(topic)
+    counts = Counter(info.qos_profile.reliability.name.lower().replace("_", " ") for info in infos)
+    return ", ".join(f"{count} {kind} publisher{'s' if count > 1 else ''}" for kind, count in counts.items())
+
+
+def why_silent(node: Node, topic: str, image_qos: str) -> str:
+    """Why no image comes from a topic, as far as the graph shows it, and what to do.
+
+    Args:
+        node: The subscriber.
+        topic: In full.
+        image_qos: The parameter.
+    """
+    seen = offers(node, topic)
+    if not seen:
+        return f"nobody publishes {topic}; start the camera, or remap it to the camera's topic"
+    profiles = [info.qos_profile for info in node.get_publishers_info_by_topic(topic)]
+    wanted = qos_profile(image_qos, 1)
+    if all(qos_check_compatible(profile, wanted)[0] == QoSCompatibility.ERROR for profile in profiles):
+        return f"{topic} has {seen}, which image_qos {image_qos} does not match; set image_qos to sensor_data"
+    return f"{topic} has {seen}; is the camera paused? `doctor` looks at topic, QoS and images"
 
 
 def pixels_of(

@@ -11,24 +11,27 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from rclpy.clock import Clock, ClockType
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.ros.frame import Frame
 from feature_frontend.ros.guarded_node import GuardedNode
-from feature_frontend.ros.input.image_subscription import cut_frame_id, subscribe_to_images
+from feature_frontend.ros.input.camera_info_findings import CameraInfoFindings
+from feature_frontend.ros.input.camera_info_topic import CameraInfoTopic
+from feature_frontend.ros.input.image_subscription import cut_frame_id, offers, subscribe_to_images
 from feature_frontend.ros.output.stereo_publishers import StereoTopics
+from feature_frontend.ros.qos import is_best_effort
 from feature_frontend.ros.stamps import stamp_to_ns
+from feature_frontend.runtime.health import Finding, Level
+from feature_frontend.runtime.input_loss import InputLoss
 from feature_frontend.runtime.stereo_sync import SIDES, SyncStatistics
 from feature_frontend.settings import Settings
 
 __all__ = ["StereoInput", "import_message_filters"]
 
 _LEFT, _RIGHT = range(2)
-_REPORT_S = 5.0
-_LOG_S = 30.0
+_INFO_DEPTH = 5
 _NS_PER_S = 1e9
 
 
@@ -82,8 +85,9 @@ class StereoInput:
         self._qos_name = settings.image_qos
         self._slop_ms, self._queue_size = settings.stereo_slop_ms, settings.stereo_queue_size
         self._statistics = SyncStatistics(settings.stereo_slop_ms, time.monotonic())
+        self._right_loss = InputLoss()
         # By stamp in ns, as the synchroniser keeps them.
-        self._waiting: tuple[dict[int, Frame], dict[int, Image | CompressedImage]] = ({}, {})
+        self._waiting: tuple[dict[int, Frame], dict[int, tuple[Image | CompressedImage, int]]] = ({}, {})
         self._newest_ns = [0, 0]
         self._pairs: list[tuple[int, int]] = []
         filters = import_message_filters()
@@ -104,23 +108,33 @@ class StereoInput:
             for side, name in enumerate(SIDES)
         ]
         self.topic_name: str = self._subscriptions[_LEFT].topic_name
-        self._subscriptions.append(
-            node.create_subscription(CameraInfo, "right/camera_info", topics.take_calibration, qos)
+        self._camera_info_topic = CameraInfoTopic(
+            node, "right/camera_info", self._take_calibration, settings.image_qos, _INFO_DEPTH
         )
-        # Not the node's clock, which stands still with a paused simulation.
-        self._timer = node.create_timer(_REPORT_S, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        info_topic = node.resolve_topic_name("right/camera_info")
+        self._camera_info = CameraInfoFindings(topics.right, info_topic, SIDES[_RIGHT])
 
     def close(self) -> list[Frame]:
         """Ends the subscriptions; returns the frames that still wait."""
-        self._node.destroy_timer(self._timer)
+        self._camera_info_topic.close()
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         return list(self._waiting[_LEFT].values())
 
-    def facts(self) -> tuple[list[str], list[tuple[str, str]]]:
-        """Warnings, and keys and values, of `/diagnostics`."""
-        summary = self._statistics.summary(time.monotonic())
-        return [self._topics.warning, summary.problem], [
+    def facts(self) -> tuple[list[Finding], list[tuple[str, str]]]:
+        """Findings, and keys and values, of `/diagnostics`."""
+        now_s = time.monotonic()
+        summary = self._statistics.summary(now_s)
+        problem = f"{summary.problem} ({self._offers()})" if summary.problem else ""
+        lost, missing = self._right_loss.facts(now_s, is_best_effort=is_best_effort(self._qos_name))
+        text = f"right camera: {lost}" if lost else ""
+        findings = [
+            Finding("right lost images", Level.WARN, text, "no more images of the right camera look lost on their way"),
+            Finding("pairs", Level.WARN, problem, "left and right images pair again"),
+            Finding("points", Level.WARN, self._topics.warning, "the pairs give points again"),
+        ]
+        return [*self._camera_info.findings(now_s), *findings], [
+            ("Right images missing (estimated)", missing),
             ("Stereo", self._topics.state),
             ("Pairs since start", str(summary.pairs)),
             *((f"Unpaired {name} images since start", str(n)) for name, n in zip(SIDES, summary.unpaired, strict=True)),
@@ -129,12 +143,20 @@ class StereoInput:
             ("Stamp difference in pairs, largest (ms)", _milliseconds(summary.largest_difference_ms)),
         ]
 
+    def _take_calibration(self, message: CameraInfo, is_second: bool) -> None:
+        self._camera_info.note_info(time.monotonic())
+        self._topics.take_calibration(message, again=is_second)
+
     def _take(self, side: int, message: Image | CompressedImage) -> None:
         stamp_ns = stamp_to_ns(message.header.stamp)
         waiting: dict[int, Any] = self._waiting[side]
         cut_frame_id(message.header)
-        item = self._arrived(message) if side == _LEFT else message
-        self._statistics.arrived(side, stamp_ns, time.monotonic())
+        item = self._arrived(message) if side == _LEFT else (message, self._topics.right_arrived(stamp_ns))
+        now_s = time.monotonic()
+        self._statistics.arrived(side, stamp_ns, now_s)
+        if side == _RIGHT:
+            self._camera_info.note_image(now_s)
+            self._right_loss.arrived(stamp_ns, now_s, len(message.data))
         if stamp_ns < 0:
             # rclpy has no such time, and message_filters would raise.
             self._give_up(side, item, f"its stamp is {stamp_ns / _NS_PER_S:g} s; a pair needs stamps from 0 on")
@@ -160,12 +182,12 @@ class StereoInput:
         # Taken out first: a pair that raised would raise again with every image that follows.
         pairs, self._pairs = self._pairs, []
         for left_ns, right_ns in pairs:
-            frame, right = lefts.pop(left_ns), rights.pop(right_ns)
+            frame, (right, run) = lefts.pop(left_ns), rights.pop(right_ns)
             # An image that came out later than the one after it would make time go back.
             for stamp_ns in [earlier_ns for earlier_ns in lefts if earlier_ns < left_ns]:
                 self._withdraw(_LEFT, stamp_ns, "no right image came for it, but one for a later left image")
             self._statistics.paired(left_ns, right_ns, time.monotonic())
-            self._release_frame(replace(frame, right=right))
+            self._release_frame(replace(frame, right=right, runs=(frame.runs[0], run)))
 
     def _give_up_lost(self) -> None:
         """Gives up the images that the synchroniser does not hold any more."""
@@ -188,20 +210,11 @@ class StereoInput:
         if side == _LEFT:
             self._drop(item, reason)
 
-    def _report(self) -> None:
-        problem = self._statistics.summary(time.monotonic()).problem
-        if problem:
-            seen = "; ".join(self._publishers(side) for side in (_LEFT, _RIGHT))
-            self._node.get_logger().warning(
-                f"{problem} ({seen}; image_qos is {self._qos_name})", throttle_duration_sec=_LOG_S
-            )
-
-    def _publishers(self, side: int) -> str:
-        """Who offers a side's images, and by which QoS."""
-        topic = self._subscriptions[side].topic_name
-        infos = self._node.get_publishers_info_by_topic(topic)
-        offers = [f"{info.qos_profile.reliability.name.lower().replace('_', ' ')}" for info in infos]
-        return f"{topic}: " + (", ".join(offers) + " publisher" if offers else "nobody publishes")
+    def _offers(self) -> str:
+        """Who offers the images of each side, and by which QoS."""
+        topics = [self._subscriptions[side].topic_name for side in (_LEFT, _RIGHT)]
+        seen = [f"{topic}: {offers(self._node, topic) or 'nobody publishes it'}" for topic in topics]
+        return f"{'; '.join(seen)}; image_qos is {self._qos_name}"
 
 
 def _milliseconds(value: float) -> str:

@@ -1,4 +1,4 @@
-"""`/diagnostics`: how the node is doing, once a second, for rqt_robot_monitor and diagnostic_aggregator."""
+"""How the node is doing, once a second: on `/diagnostics`, for monitors, and in the log, where that changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,17 @@ from feature_frontend_msgs.msg import FrameStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-from feature_frontend.runtime.health import WINDOW_S, FrameFacts, Health, HealthWindow, Level, assess
+from feature_frontend.runtime.health import (
+    WINDOW_S,
+    Finding,
+    FrameFacts,
+    Health,
+    HealthWindow,
+    Level,
+    assess,
+    findings_of,
+)
+from feature_frontend.runtime.state_log import StateLog
 from feature_frontend.types import FrameState
 
 __all__ = ["Diagnostics", "Facts"]
@@ -37,8 +47,8 @@ class Facts:
         execution: How it runs: plainly, compiled, as a CUDA graph.
         precision: Its number format.
         calibration: State of the calibration, in one line.
-        warnings: What deserves a WARN, each in one line.
-        is_active: Whether images are taken; a node that is told to rest is not ill.
+        why_silent: Says why no image arrives, as far as can be seen, and what to do.
+        warnings: What else was found; without a text where all is well.
         further: Keys and values of what only some nodes have.
     """
 
@@ -47,13 +57,13 @@ class Facts:
     execution: str
     precision: str
     calibration: str
-    warnings: Sequence[str] = ()
-    is_active: bool = True
+    why_silent: Callable[[], str]
+    warnings: Sequence[Finding] = ()
     further: Sequence[tuple[str, str]] = ()
 
 
 class Diagnostics:
-    """Sums up the statuses that the node publishes. Any thread may call it.
+    """Sums up the statuses that the node publishes, and logs what changes in that. Any thread may call it.
 
     Args:
         node: Gets a publisher and a timer.
@@ -66,6 +76,7 @@ class Diagnostics:
         self._lock = threading.Lock()
         self._window = HealthWindow(time.monotonic())
         self._last_status = FrameStatus()
+        self._state_log = StateLog(self._log)
         self._name = f"{node.get_fully_qualified_name().lstrip('/')}: frontend"
         self._publisher = node.create_publisher(DiagnosticArray, _TOPIC, _DEPTH)
         # Of the steady clock: with use_sim_time a paused simulation would silence the diagnostics, too.
@@ -95,14 +106,17 @@ class Diagnostics:
     def _publish(self) -> None:
         facts, now_s = self._facts(), time.monotonic()
         with self._lock:
-            if facts is None or not facts.is_active:
+            if facts is None:
                 # Silence counts from when it is active again.
                 self._window = HealthWindow(now_s)
             health, last = self._window.summary(now_s), self._last_status
+        level, message, values = Level.OK, "the node is not active", []
         if facts is None:
-            level, message, values = Level.OK, "the node is not active", []
+            self._state_log.forget()
         else:
-            level, message = assess(health, facts.warnings) if facts.is_active else (Level.OK, "inactive")
+            findings = findings_of(health, facts.warnings, facts.why_silent)
+            self._state_log.update(findings, now_s)
+            level, message = assess(health, findings)
             values = [*_values_of_health(health, last), *_values_of_facts(facts)]
         status = DiagnosticStatus(
             level=bytes([level]),
@@ -120,6 +134,16 @@ class Diagnostics:
             # Ctrl-C may end the context at any moment.
             if self._node.context.ok():
                 raise
+
+    def _log(self, level: Level, text: str) -> None:
+        logger = self._node.get_logger()
+        # One line for each: rclpy allows none to log by more than one level.
+        if level == Level.ERROR:
+            logger.error(text)
+        elif level == Level.OK:
+            logger.info(text)
+        else:
+            logger.warning(text)
 
 
 def _values_of_health(health: Health, last: FrameStatus) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +13,14 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, PointCloud2, PointField
 from std_msgs.msg import Header
 
+from feature_frontend.camera.calibration import CameraCalibration
 from feature_frontend.errors import CalibrationError
 from feature_frontend.geometry.rays import MatchRays
 from feature_frontend.ros.input.camera_info_history import CalibrationWatch
 from feature_frontend.ros.output.messages import Origin, encode_features, encode_pair
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.stamps import stamp_to_ns
+from feature_frontend.runtime.stereo_sync import SIDES
 from feature_frontend.settings import Settings
 from feature_frontend.stereo.matching import Disparities, StereoResult, match_stereo
 from feature_frontend.stereo.rig import StereoRig
@@ -28,13 +30,23 @@ __all__ = ["StereoTopics", "encode_points"]
 
 Uint8Array = npt.NDArray[np.uint8]
 _MS_PER_S = 1e3
-_LOG_S = 10.0
+# A camera_info may come later than the first images.
+_PATIENCE_S = 5.0
+_MISSING = "points need left/camera_info and right/camera_info: publish both, or remap them"
 _POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("index", "<u4")])
 _FIELD_TYPES = {"<f4": PointField.FLOAT32, "<u4": PointField.UINT32}
 _FIELDS = [
     PointField(name=name, offset=offset, datatype=_FIELD_TYPES[kind.str], count=1)
     for name, (kind, offset) in (_POINT.fields or {}).items()
 ]
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """What deserves a warning from a time on, on the monotonic clock, s; empty for nothing."""
+
+    text: str = ""
+    from_s: float = 0.0
 
 
 class StereoTopics:
@@ -51,6 +63,7 @@ class StereoTopics:
         self._left = left
         self._right = CalibrationWatch()
         self._state = "no pair yet"
+        self._finding = _Finding()
         output = qos_profile(settings.output_qos, settings.output_depth)
         self._features = node.create_publisher(Features, "right/features", output)
         self._matches = node.create_publisher(Matches, "stereo_matches", output)
@@ -67,15 +80,24 @@ class StereoTopics:
         return self._state
 
     @property
-    def warning(self) -> str:
-        """What is wrong with the `right/camera_info` that came. Any thread may ask."""
-        return f"right camera: {self._right.warning}" if self._right.warning else ""
+    def right(self) -> CalibrationWatch:
+        """Calibrations of the right camera."""
+        return self._right
 
-    def take_calibration(self, message: CameraInfo) -> None:
-        """Takes a message of `right/camera_info`, in the executor's thread."""
-        problem = self._right.take(message)
-        if problem:
-            self._node.get_logger().warning(f"right camera: {problem}", throttle_duration_sec=_LOG_S)
+    @property
+    def warning(self) -> str:
+        """Why there are no points or matches, but for what is wrong with a `camera_info`. Any thread may ask."""
+        finding = self._finding
+        is_known = not (self._left.warning or self._right.warning) and time.monotonic() >= finding.from_s
+        return finding.text if is_known else ""
+
+    def right_arrived(self, stamp_ns: int) -> int:
+        """As `CalibrationWatch.arrived`, of a right image, in the executor's thread."""
+        return self._right.arrived(stamp_ns)
+
+    def take_calibration(self, message: CameraInfo, *, again: bool = False) -> None:
+        """Takes a message of `right/camera_info`, as from a `CameraInfoTopic`, in the executor's thread."""
+        self._right.take(message, again=again)
 
     def publish(
         self,
@@ -84,6 +106,7 @@ class StereoTopics:
         result: FrameResult,
         left_rays: npt.NDArray[np.float32] | None,
         images: tuple[Uint8Array, Uint8Array],
+        runs: tuple[int, int],
         settings: Settings,
     ) -> tuple[FrameResult, Disparities | None]:
         """Matches a pair and publishes what came of it.
@@ -94,6 +117,7 @@ class StereoTopics:
             result: Of the pair.
             left_rays: (N, 2) undistorted (x/z, y/z) of the left keypoints; None without a calibration.
             images: Left and right.
+            runs: Of time, of both.
             settings: In force.
 
         Returns:
@@ -104,12 +128,13 @@ class StereoTopics:
         assert result.right is not None
         right = replace(left, header=right_header)
         left_ns, right_ns = stamp_to_ns(left.header.stamp), stamp_to_ns(right_header.stamp)
-        normalized = self._right.normalize(result.right, right_ns, rectified=settings.rectified)
+        normalized = self._right.normalize(result.right, right_ns, runs[1], rectified=settings.rectified)
         descriptor_type = settings.descriptor_type if settings.publish_descriptors else None
         self._features.publish(encode_features(right, result.right, normalized, descriptor_type))
         state, rig, disparities = "", None, None
+        infos = self._left.at(left_ns, runs[0]), self._right.at(right_ns, runs[1])
         try:
-            rig = self._rig(left_ns, right_ns, rectified=settings.rectified)
+            rig = _rig(infos, rectified=settings.rectified)
         except CalibrationError as error:
             state = f"no points: {error}"
         try:
@@ -122,6 +147,10 @@ class StereoTopics:
             if rig is not None:
                 self._points.publish(encode_points(left.header, found))
                 state = f"points by a baseline of {rig.baseline_m:.4g} m"
+        known = [calibration is not None for calibration, _ in infos]
+        # Matches alone may be what is wanted of rectified images: whoever wants points has published a calibration.
+        is_fine = disparities is not None and (rig is not None or not any(known))
+        self._find("" if is_fine else state, is_missing=not all(known))
         news = [result.reason, *self._news(state)]
         took_ms = (time.perf_counter() - start_s) * _MS_PER_S
         times = replace(result.times, matching_ms=result.times.matching_ms + took_ms)
@@ -141,21 +170,27 @@ class StereoTopics:
         of_matches = MatchRays.of(found.matches, *rays)
         self._matches.publish(encode_pair(left, right, found.matches, keypoints, of_matches))
 
-    def _rig(self, left_ns: int, right_ns: int, *, rectified: bool) -> StereoRig:
-        cameras = []
-        for name, watch, stamp_ns in (("left", self._left, left_ns), ("right", self._right, right_ns)):
-            calibration, problem = watch.at(stamp_ns)
-            if calibration is None:
-                msg = f"{name} camera: {problem}"
-                raise CalibrationError(msg)
-            cameras.append(calibration)
-        return StereoRig(*cameras, rectified=rectified)
+    def _find(self, problem: str, *, is_missing: bool) -> None:
+        text = f"{problem}; {_MISSING}" if problem and is_missing else problem
+        if text != self._finding.text:
+            self._finding = _Finding(text, time.monotonic() + (_PATIENCE_S if is_missing else 0.0))
 
     def _news(self, state: str) -> Sequence[str]:
         of_right = self._right.news()
         news = [f"right camera: {of_right}" if of_right else "", state if state != self._state else ""]
         self._state = state
         return news
+
+
+def _rig(infos: Sequence[tuple[CameraCalibration | None, str]], *, rectified: bool) -> StereoRig:
+    """Of the left and the right calibration, each None with the reason where there is none."""
+    cameras = []
+    for name, (calibration, problem) in zip(SIDES, infos, strict=True):
+        if calibration is None:
+            msg = f"{name} camera: {problem}"
+            raise CalibrationError(msg)
+        cameras.append(calibration)
+    return StereoRig(*cameras, rectified=rectified)
 
 
 def encode_points(header: Header, found: StereoResult) -> PointCloud2:

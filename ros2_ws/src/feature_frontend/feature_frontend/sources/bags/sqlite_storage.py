@@ -27,6 +27,8 @@ SQLITE_MAGIC = b"SQLite format 3\0"
 _WAL, _JOURNAL = "-wal", "-journal"
 _WAL_HEADER_BYTES, _FRAME_HEADER_BYTES = 32, 24
 _JOURNAL_MAGIC = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
+# Of a message in the database, with its header and what the row says of it; an empty one has no fewer.
+_LEAST_ROW_BYTES = 16
 _ROW_PROBLEM = "its row in the database is damaged"
 
 
@@ -55,6 +57,8 @@ class SqliteStorage:
     def __init__(self, path: Path, name: str, copies: PrivateCopies) -> None:
         self.losses = Losses()
         self.name = name
+        # Recorders count from 1: a higher number is a damaged one, up to which nobody could ask for every row.
+        self._highest_number = _bytes_with_log(path) // _LEAST_ROW_BYTES
         self._database = self._open(path, copies)
         try:
             self._check_size(path)
@@ -168,9 +172,10 @@ class SqliteStorage:
 
     def _rescue_rows(self, rows: dict[int, _Row]) -> int:
         """Asks for each row by its number, beyond the damage too; returns how many are known to be lost."""
-        last = max([0, *rows, *self._indexed_rows()])
-        with suppress(sqlite3.Error, TypeError):
-            last = max(last, *self._database.execute("SELECT max(id) FROM messages").fetchone())
+        known = {*rows, *self._indexed_rows()}
+        with suppress(sqlite3.Error):
+            known.update(self._database.execute("SELECT max(id) FROM messages").fetchone())
+        last = max((n for n in known if isinstance(n, int) and n <= self._highest_number), default=0)
         lost = 0
         for number in range(1, last + 1):
             if number in rows:
@@ -214,6 +219,12 @@ def _connect(path: Path, options: str) -> sqlite3.Connection:
     # SQLite refuses a file that is shorter than it says, unless the schema may be written; nothing is written.
     database.execute("PRAGMA writable_schema = ON")
     return database
+
+
+def _bytes_with_log(path: Path) -> int:
+    path = path.resolve()
+    log = path.with_name(path.name + _WAL)
+    return path.stat().st_size + (log.stat().st_size if log.is_file() else 0)
 
 
 def _integer(value: object) -> int:

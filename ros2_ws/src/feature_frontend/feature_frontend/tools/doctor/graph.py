@@ -22,12 +22,16 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.camera.calibration import CameraCalibration, calibration_from_message
 from feature_frontend.errors import CalibrationError, ImageError
+from feature_frontend.ros.input.camera_info_topic import CameraInfoTopic
 from feature_frontend.ros.input.image_conversion import image_to_array
+from feature_frontend.ros.output.name_watch import NAME_ADVICE, namesakes
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.stamps import stamp_to_ns
+from feature_frontend.runtime.input_loss import LARGE_IMAGE_BYTES
 from feature_frontend.runtime.stereo_sync import SIDES
 from feature_frontend.settings import Settings
 from feature_frontend.tools.doctor.finding import Finding, Verdict, fail, ok, warn
+from feature_frontend.tools.doctor.lost_images import advice_on, check_stamps_for_loss
 from feature_frontend.tools.doctor.stereo import check_message_filters, check_rig, check_stamps
 
 __all__ = ["GraphOptions", "check_graph"]
@@ -41,7 +45,7 @@ _NS_PER_S = 1_000_000_000
 _S_PER_DAY = 86_400
 # A camera, a driver and a network delay images by less; clocks that were never set differ by more.
 _FAR_S = 5.0
-_LARGE_BYTES = 500_000
+_ENOUGH_IMAGES = 30
 _ASKED = ("use_sim_time", "camera_type", "stereo_slop_ms", "rectified")
 _VERDICTS = {b"\x00": Verdict.OK, b"\x01": Verdict.WARN, b"\x02": Verdict.FAIL, b"\x03": Verdict.WARN}
 
@@ -124,6 +128,10 @@ class _Examination:
             calibrations.append((yield from self._check_camera(camera)))
         if len(cameras) > 1:
             yield from self._check_stereo(cameras, calibrations)
+        # Last, when all have been found.
+        for name in names:
+            if alike := namesakes(self._node, name):
+                yield warn("front-end", alike, NAME_ADVICE)
 
     def _check_camera(self, camera: _Camera) -> Generator[Finding, None, CameraCalibration | None]:
         """All that concerns one camera; returns its calibration, where that fits."""
@@ -136,6 +144,9 @@ class _Examination:
             text = f"{camera.topic} is of type {kind}; expected {' or '.join(IMAGE_TYPES)}"
             yield fail("image topic", text, "choose another topic")
             return None
+        if len(publishers) > 1:
+            text = f"{len(publishers)} publish {camera.topic}: {', '.join(sorted(map(_full_name, publishers)))}"
+            yield warn("image topic", text, "their images mix: end all but one, or give each a topic of its own")
         yield from self._check_qos(camera.topic, publishers)
         (images,) = self._receive([(IMAGE_TYPES[kind], camera.topic)])
         if not images:
@@ -173,7 +184,11 @@ class _Examination:
             self._executor.spin_once(timeout_sec=_POLL_S)
         return is_done
 
-    def _receive(self, wanted: Sequence[tuple[type, str]], enough: int = 30) -> list[list[Any]]:
+    def _receive(
+        self,
+        wanted: Sequence[tuple[type, str]],
+        is_enough: Callable[[Sequence[Any]], bool] = lambda messages: len(messages) >= _ENOUGH_IMAGES,
+    ) -> list[list[Any]]:
         """Messages of topics, until there are enough or time is up; best effort, which every publisher serves."""
         received: list[list[Any]] = [[] for _ in wanted]
         qos = qos_profile("sensor_data", 5)
@@ -181,7 +196,7 @@ class _Examination:
             self._node.create_subscription(kind, topic, messages.append, qos)
             for (kind, topic), messages in zip(wanted, received, strict=True)
         ]
-        self._until(lambda: all(len(messages) >= enough for messages in received))
+        self._until(lambda: all(map(is_enough, received)))
         for subscription in subscriptions:
             self._node.destroy_subscription(subscription)
         return received
@@ -225,7 +240,7 @@ class _Examination:
             if STATUS_TYPE in types:
                 ends = self._node.get_publishers_info_by_topic(topic)
                 found += [_full_name(end) for end in ends if end.node_name != _UNKNOWN_NAME]
-        return sorted(found)
+        return sorted(set(found))
 
     def _check_frontends(self, names: Sequence[str], cameras: Sequence[_Camera]) -> Iterator[Finding]:
         if not names:
@@ -258,13 +273,19 @@ class _Examination:
 
     def _read_diagnostics(self, names: Sequence[str]) -> Iterator[Finding]:
         wanted = {f"{name.lstrip('/')}: frontend" for name in names}
-        (arrays,) = self._receive([(DiagnosticArray, "/diagnostics")], enough=1)
-        for array in arrays:
-            for status in array.status:
-                if status.name in wanted:
-                    verdict = _VERDICTS.get(status.level, Verdict.FAIL)
-                    advice = "" if verdict is Verdict.OK else "docs/diagnostics.md says what each level means"
-                    yield Finding(verdict, "diagnostics", f"{status.name.split(':')[0]}: {status.message}", advice)
+        heard: dict[str, Any] = {}
+
+        def has_heard_all(arrays: Sequence[Any]) -> bool:
+            # Other nodes, too, publish on this topic.
+            heard.update((status.name, status) for array in arrays for status in array.status if status.name in wanted)
+            return wanted <= set(heard)
+
+        self._receive([(DiagnosticArray, "/diagnostics")], has_heard_all)
+        for status in heard.values():
+            verdict = _VERDICTS.get(status.level, Verdict.FAIL)
+            advice = "" if verdict is Verdict.OK else "docs/diagnostics.md says what each level means"
+            advice = advice_on(status.message) or advice
+            yield Finding(verdict, "diagnostics", f"{status.name.split(':')[0]}: {status.message}", advice)
 
     def _no_publisher(self, wanted: str) -> Finding:
         others = sorted(
@@ -310,12 +331,19 @@ class _Examination:
         elapsed_s = (stamps[-1] - stamps[0]) / _NS_PER_S
         rate = f", {(len(stamps) - 1) / elapsed_s:.1f} Hz by their stamps" if elapsed_s > 0 else ""
         yield ok("image", f"{width}x{height} px{rate}, {len(image.data) / 1e6:.2f} MB, frame {image.header.frame_id!r}")
-        if len(image.data) > _LARGE_BYTES and not self._options.has_room:
+        if len(image.data) > LARGE_IMAGE_BYTES and not self._options.has_room:
             text = f"{len(image.data) / 1e6:.2f} MB an image is more than the middleware's default shared memory takes"
             yield warn("image", text, "see `middleware` above")
+        # A running node has looked for longer.
+        lost = "" if self._asked else check_stamps_for_loss(images, is_best_effort=True)
+        if lost:
+            yield warn("image", lost, advice_on(lost))
 
     def _check_camera_info(self, camera: _Camera, image: Any) -> Generator[Finding, None, CameraCalibration | None]:
-        (messages,) = self._receive([(CameraInfo, camera.info_topic)], enough=1)
+        messages: list[CameraInfo] = []
+        topic = CameraInfoTopic(self._node, camera.info_topic, lambda info, _: messages.append(info), "sensor_data", 5)
+        self._until(lambda: bool(messages))
+        topic.close()
         if not messages:
             text = f"nothing on {camera.info_topic}: normalized_keypoints stay empty"
             advice = "calibrate the camera, or remap `camera_info`; not needed for keypoints, matches and tracks"

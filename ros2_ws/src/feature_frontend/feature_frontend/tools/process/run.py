@@ -6,8 +6,8 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -169,9 +169,26 @@ def process_input(request: Request, reporter: Reporter) -> Outcome:
     if output.path.resolve() == Path(request.source).resolve():
         msg = f"--output {output.path} is the input itself; choose another one"
         raise SettingsError(msg)
-    torch.set_num_threads(request.threads)
-    cv2.setNumThreads(request.threads)
+    with _computing_the_same_again(request.threads):
+        return _process(request, reporter, output)
+
+
+@contextmanager
+def _computing_the_same_again(threads: int) -> Iterator[None]:
+    """With so many threads and deterministic kernels; the process that called goes on with its own."""
+    before = torch.get_num_threads(), cv2.getNumThreads(), torch.backends.cudnn.deterministic
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
     torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
+        torch.backends.cudnn.deterministic = before[2]
+
+
+def _process(request: Request, reporter: Reporter, output: Output) -> Outcome:
     playback = PlaybackSettings(**request.playback)
     settings = Settings.from_mapping(request.settings)
     source = open_input(request.source, request.topic, settings.max_image_pixels)
@@ -270,7 +287,8 @@ class _Run:
         self._topics.note_arrival(stamp_ns / _NS_PER_S)
         _begin_random_numbers_anew()
         self._logger.where = f"{self._source}, image {image.index}"
-        frame = Frame(image.message or _NoMessage(image.header), received_s=0.0)
+        runs = (self._calibrations.arrived(stamp_ns), 0)
+        frame = Frame(image.message or _NoMessage(image.header), received_s=0.0, runs=runs)
         if image.message is None:
             self._worker.refuse(frame, image.problem, is_lost=image.is_lost)
         else:

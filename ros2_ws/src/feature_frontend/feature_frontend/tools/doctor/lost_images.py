@@ -1,0 +1,53 @@
+"""Images that are lost between the camera's driver and the node, and the line that the driver needs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+
+from feature_frontend.ros.dds_profile import DDS_PROFILE, DDS_PROFILE_VARIABLES, profile_variable
+from feature_frontend.ros.stamps import stamp_to_ns
+from feature_frontend.runtime.input_loss import ARE_MISSING, PROFILE_ADVICE, InputLoss
+
+__all__ = ["advice_on", "check_stamps_for_loss"]
+
+
+def check_stamps_for_loss(images: Sequence[Any], *, is_best_effort: bool) -> str:
+    """What to say of images that the doctor itself did not get, by the stamps of those it got; empty for nothing.
+
+    Args:
+        images: Messages, in the order of their arrival.
+        is_best_effort: Whether they were asked for so.
+    """
+    loss, now_s = InputLoss(), time.monotonic()
+    for image in images:
+        loss.arrived(stamp_to_ns(image.header.stamp), now_s, len(image.data))
+    return loss.facts(now_s, is_best_effort=is_best_effort)[0]
+
+
+def advice_on(warning: str) -> str:
+    """What to do, in full, about a warning that images are missing; empty for a text that does not say so."""
+    if ARE_MISSING not in warning:
+        return ""
+    if PROFILE_ADVICE not in warning:
+        return "docs/large_messages.md says how images are lost, and what to set"
+    variable, profile = profile_variable(), _profile()
+    return (
+        f'in the launch file of the camera\'s driver, before its node: SetEnvironmentVariable("{variable}", '
+        f'"{profile}"); or in the shell that starts it: export {variable}={profile}'
+    )
+
+
+def _profile() -> str:
+    """The file that this process uses, which suits the node, else the one of the package."""
+    named = next((os.environ[name] for name in DDS_PROFILE_VARIABLES if os.environ.get(name)), "")
+    if named:
+        return os.path.abspath(named)
+    try:
+        return f"{get_package_share_directory('feature_frontend')}/config/{DDS_PROFILE}"
+    except PackageNotFoundError:
+        return f"$(ros2 pkg prefix --share feature_frontend)/config/{DDS_PROFILE}"

@@ -155,7 +155,7 @@ def test_a_pair_gives_features_matches_and_points(worker: _Worker, make: Any) ->
     settings = replace(_SETTINGS, rectified=pair.rectified)
     worker.worker.change(lambda frontend: frontend.configure(settings))
     worker.left.take(_info(pair.calibrations[0]))
-    worker.topics.take_calibration(_info(pair.calibrations[1]))
+    worker.topics.right.take(_info(pair.calibrations[1]))
     for frame in (1, 2):
         stamp_ns = frame * _FRAME_NS
         left, right = _image(pair.left, stamp_ns, "left"), _image(pair.right, stamp_ns + _RIGHT_LATER_NS, "right")
@@ -226,7 +226,7 @@ def test_what_a_pair_cannot_give_is_said_once_and_stops_nothing(worker: _Worker)
     assert "640x480 px and the right one 640x400 px" in status(4, small).reason
 
     worker.left.take(_info(first))
-    worker.topics.take_calibration(_info(first))
+    worker.topics.right.take(_info(first))
     of_one = "no points: the baseline in the projection matrices P is 0 m; expected above 0: calibrate the two as one"
     assert of_one in status(5).reason
     assert worker.topics.warning.startswith(of_one)
@@ -235,11 +235,11 @@ def test_what_a_pair_cannot_give_is_said_once_and_stops_nothing(worker: _Worker)
     assert worker.wait_for("stereo_matches", 2).count > 100
     broken = _info(second)
     broken.p[3] = float("nan")
-    worker.topics.take_calibration(broken)
+    worker.topics.right.take(broken)
     assert "no points: right camera: camera_info is not used: projection_matrix" in status(6).reason
     assert worker.topics.right.warning.startswith("camera_info is not used")
     assert worker.received["points"] == []
-    worker.topics.take_calibration(_info(second))
+    worker.topics.right.take(_info(second))
     assert "points by a baseline of 0.12 m" in status(7).reason
     assert worker.topics.warning == ""
     assert "no stereo_matches: the right image is 640x400 px" in status(8, small).reason
@@ -275,7 +275,7 @@ def test_a_calibration_that_does_not_come_is_warned_of(worker: _Worker) -> None:
         "no points: right camera: no camera_info has arrived; "
         "points need left/camera_info and right/camera_info: publish both, or remap them"
     )
-    worker.topics.take_calibration(_info(calibrations[1]))
+    worker.topics.right.take(_info(calibrations[1]))
     assert warning(3) == ""
 
 

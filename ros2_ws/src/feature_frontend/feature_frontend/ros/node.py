@@ -244,8 +244,17 @@ class FrontendNode(GuardedNode):
             )
             self._image_topic = self._image_subscription.topic_name
         else:
+            stereo = self._stereo_topics
             self._stereo_input = StereoInput(
-                self, settings, images, self._stereo_topics, self._arrived, self._hold, self._drop, self._refuse
+                self,
+                settings,
+                images,
+                stereo.right,
+                lambda: stereo.outcome,
+                self._arrived,
+                self._hold,
+                self._drop,
+                self._refuse,
             )
             self._image_topic = self._stereo_input.topic_name
         self._worker.start(None if every_frame else 1)

@@ -18,9 +18,9 @@ from feature_frontend.errors import SettingsError
 from feature_frontend.ros.frame import Frame
 from feature_frontend.ros.guarded_node import GuardedNode
 from feature_frontend.ros.input.camera_info_findings import CameraInfoFindings
+from feature_frontend.ros.input.camera_info_history import CalibrationWatch
 from feature_frontend.ros.input.camera_info_topic import CameraInfoTopic
 from feature_frontend.ros.input.image_subscription import cut_frame_id, offers, subscribe_to_images
-from feature_frontend.ros.output.stereo_publishers import StereoTopics
 from feature_frontend.ros.qos import is_best_effort
 from feature_frontend.ros.stamps import stamp_to_ns
 from feature_frontend.runtime.health import Finding, Level
@@ -62,7 +62,8 @@ class StereoInput:
         node: Where the topics are.
         settings: Those that begin with `stereo_`, `image_transport` and `image_qos`.
         qos: Of the subscriptions.
-        topics: Takes the messages of `right/camera_info`.
+        right: Takes the messages of `right/camera_info`.
+        outcome: A warning (empty for none) and the state of what the pairs give, for `/diagnostics`.
         arrived: Takes each left image as it comes and makes a frame of it.
         release: Takes a frame with its right image.
         drop: Takes a frame that is given up, with the reason.
@@ -74,13 +75,14 @@ class StereoInput:
         node: GuardedNode,
         settings: Settings,
         qos: QoSProfile,
-        topics: StereoTopics,
+        right: CalibrationWatch,
+        outcome: Callable[[], tuple[str, str]],
         arrived: Callable[[Image | CompressedImage], Frame],
         release: Callable[[Frame], None],
         drop: Callable[[Frame, str], None],
         refuse: Callable[[str, Image | CompressedImage], None],
     ) -> None:
-        self._node, self._topics = node, topics
+        self._node, self._right, self._outcome = node, right, outcome
         self._arrived, self._release_frame, self._drop = arrived, release, drop
         self._qos_name = settings.image_qos
         self._slop_ms, self._queue_size = settings.stereo_slop_ms, settings.stereo_queue_size
@@ -112,7 +114,7 @@ class StereoInput:
             node, "right/camera_info", self._take_calibration, settings.image_qos, _INFO_DEPTH
         )
         info_topic = node.resolve_topic_name("right/camera_info")
-        self._camera_info = CameraInfoFindings(topics.right, info_topic, SIDES[_RIGHT])
+        self._camera_info = CameraInfoFindings(right, info_topic, SIDES[_RIGHT])
 
     def close(self) -> list[Frame]:
         """Ends the subscriptions; returns the frames that still wait."""
@@ -128,14 +130,15 @@ class StereoInput:
         problem = f"{summary.problem} ({self._offers()})" if summary.problem else ""
         lost, missing = self._right_loss.facts(now_s, is_best_effort=is_best_effort(self._qos_name))
         text = f"right camera: {lost}" if lost else ""
+        warning, state = self._outcome()
         findings = [
             Finding("right lost images", Level.WARN, text, "no more images of the right camera look lost on their way"),
             Finding("pairs", Level.WARN, problem, "left and right images pair again"),
-            Finding("points", Level.WARN, self._topics.warning, "the pairs give points again"),
+            Finding("points", Level.WARN, warning, "the pairs give points again"),
         ]
         return [*self._camera_info.findings(now_s), *findings], [
             ("Right images missing (estimated)", missing),
-            ("Stereo", self._topics.state),
+            ("Stereo", state),
             ("Pairs since start", str(summary.pairs)),
             *((f"Unpaired {name} images since start", str(n)) for name, n in zip(SIDES, summary.unpaired, strict=True)),
             *((f"Rate {name} (Hz)", f"{hz:.2f}") for name, hz in zip(SIDES, summary.rates_hz, strict=True)),
@@ -145,13 +148,13 @@ class StereoInput:
 
     def _take_calibration(self, message: CameraInfo, is_second: bool) -> None:
         self._camera_info.note_info(time.monotonic())
-        self._topics.take_calibration(message, again=is_second)
+        self._right.take(message, again=is_second)
 
     def _take(self, side: int, message: Image | CompressedImage) -> None:
         stamp_ns = stamp_to_ns(message.header.stamp)
         waiting: dict[int, Any] = self._waiting[side]
         cut_frame_id(message.header)
-        item = self._arrived(message) if side == _LEFT else (message, self._topics.right_arrived(stamp_ns))
+        item = self._arrived(message) if side == _LEFT else (message, self._right.arrived(stamp_ns))
         now_s = time.monotonic()
         self._statistics.arrived(side, stamp_ns, now_s)
         if side == _RIGHT:

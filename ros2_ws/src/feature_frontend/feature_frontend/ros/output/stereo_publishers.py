@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from feature_frontend_msgs.msg import Features, Matches
 from rclpy.node import Node
-from sensor_msgs.msg import CameraInfo, PointCloud2, PointField
+from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
 from feature_frontend.camera.calibration import CameraCalibration
@@ -91,13 +91,10 @@ class StereoTopics:
         is_known = not (self._left.warning or self._right.warning) and time.monotonic() >= finding.from_s
         return finding.text if is_known else ""
 
-    def right_arrived(self, stamp_ns: int) -> int:
-        """As `CalibrationWatch.arrived`, of a right image, in the executor's thread."""
-        return self._right.arrived(stamp_ns)
-
-    def take_calibration(self, message: CameraInfo, *, again: bool = False) -> None:
-        """Takes a message of `right/camera_info`, as from a `CameraInfoTopic`, in the executor's thread."""
-        self._right.take(message, again=again)
+    @property
+    def outcome(self) -> tuple[str, str]:
+        """`warning` and `state`."""
+        return self.warning, self.state
 
     def publish(
         self,

@@ -68,7 +68,8 @@ def carried_environment(folder: Path, base: Mapping[str, str]) -> dict[str, str]
     """`base` with what lies below `folder`, and this repository, found first; the variables are those of env.sh."""
     site = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
     ros = folder / "ros"
-    paths = [REPOSITORY / "ros2_ws" / "src" / "feature_frontend", REPOSITORY, folder / "python" / site, ros / site]
+    packages = [REPOSITORY / "ros2_ws" / "src" / name for name in ("feature_frontend", "feature_frontend_lab")]
+    paths = [*packages, REPOSITORY, folder / "python" / site, ros / site]
     libraries = [ros / "lib", *sorted((ros / site).glob("ros_*.libs"))]
     return {
         **base,

@@ -189,4 +189,4 @@ def test_nothing_waits_for_the_whole_device() -> None:
     # While another thread captures, CUDA refuses that and ends the capture, whatever its mode.
     package = REPOSITORY / "ros2_ws" / "src" / "feature_frontend" / "feature_frontend"
     found = [str(path) for path in package.rglob("*.py") if "cuda.synchronize(" in path.read_text(encoding="utf-8")]
-    assert not found, "use recording.wait_for_own_work"
+    assert not found, "use cuda_graphs.wait_for_own_work"

@@ -24,7 +24,7 @@ __all__ = ["MODULE", "Outcome", "Plan", "execute", "fuzz"]
 
 MODULE = "tests.fuzz.parsers"
 _REPOSITORY = Path(__file__).resolve().parents[2]
-_PACKAGE = _REPOSITORY / "ros2_ws" / "src" / "feature_frontend"
+_PACKAGES = [_REPOSITORY / "ros2_ws" / "src" / name for name in ("feature_frontend", "feature_frontend_lab")]
 _POLL_S = 0.1
 # To import everything with all branches counted; and to end after the time is over.
 _START_S, _END_S = 240.0, 60.0
@@ -147,7 +147,7 @@ def _worker(
         Path(scratch, "stacks").touch()
         environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         environment |= {
-            "PYTHONPATH": os.pathsep.join([str(_PACKAGE), str(_REPOSITORY), os.environ.get("PYTHONPATH", "")]),
+            "PYTHONPATH": os.pathsep.join([*map(str, _PACKAGES), str(_REPOSITORY), os.environ.get("PYTHONPATH", "")]),
             "TMPDIR": scratch,
             "HOME": scratch,
             "OMP_NUM_THREADS": "1",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 import subprocess
 import sys
@@ -17,8 +16,6 @@ from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.matchers.registry import MATCHERS
 from feature_frontend.models.catalog import MATCHER_MODELS
 from feature_frontend.settings import PARAMETERS, Settings
-from feature_frontend.settings.parameter import ParameterRecord
-from feature_frontend.tools.parameters import json_list
 from tests.conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "ros2_ws" / "src" / "feature_frontend"
@@ -26,7 +23,7 @@ PARAMETER_FILES = sorted((PACKAGE / "config").glob("*.yaml"))
 COMPOSITIONS = [path for path in PARAMETER_FILES if "+" in path.name]
 LAUNCH_SOURCES = [
     *sorted((PACKAGE / "launch").glob("*.launch.py")),
-    PACKAGE / "feature_frontend" / "ros" / "launching.py",
+    PACKAGE / "feature_frontend" / "ros" / "playback" / "launch_support.py",
 ]
 # A launch argument that sets the parameter of its name where it is given, but is a topic.
 _SET_WHERE_GIVEN = {"mask_topic"}
@@ -81,16 +78,6 @@ def test_a_replay_loses_nothing() -> None:
 def test_launch_files_leave_parameters_to_parameter_files(path: Path) -> None:
     texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
     assert texts & set(PARAMETERS) <= _SET_WHERE_GIVEN
-
-
-def test_launch_files_know_the_parameters_of_the_settings() -> None:
-    path = PACKAGE / "feature_frontend" / "ros" / "parameters.json"
-    remake = f"python -m feature_frontend parameters --json > {path.relative_to(REPOSITORY)}"
-    assert path.read_text(encoding="utf-8") == f"{json_list()}\n", f"make it again: {remake}"
-    entries = json.loads(json_list())
-    records = [ParameterRecord(**{**entry, "choices": tuple(entry["choices"])}) for entry in entries]
-    assert records == list(PARAMETERS.values())
-    assert [type(record.default) for record in records] == [type(record.default) for record in PARAMETERS.values()]
 
 
 @pytest.mark.parametrize("name", ["launch", "config"])

@@ -52,11 +52,12 @@ def bare_checkout(tmp_path: Path) -> Path:
     for folder in ("cmake", "requirements", "scripts", "ros2_ws/src/feature_frontend_msgs"):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder)
     shutil.copy(REPOSITORY / "env.sh", tmp_path)
-    package = tmp_path / "ros2_ws" / "src" / "feature_frontend"
-    for folder in ("launch", "config"):
-        (package / folder).mkdir(parents=True)
-    for file in ("package.xml", "setup.py", "setup.cfg"):
-        shutil.copy(REPOSITORY / "ros2_ws" / "src" / "feature_frontend" / file, package)
+    sources = Path("ros2_ws", "src")
+    for folder in ("feature_frontend/launch", "feature_frontend/config", "feature_frontend_lab"):
+        (tmp_path / sources / folder).mkdir(parents=True)
+    for package in ("feature_frontend", "feature_frontend_lab"):
+        for file in ("package.xml", "setup.py", "setup.cfg"):
+            shutil.copy(REPOSITORY / sources / package / file, tmp_path / sources / package)
     return tmp_path
 
 
@@ -115,7 +116,9 @@ def test_environment_finds_everything_and_may_be_repeated(shell: str) -> None:
     assert lines[:4] == lines[4:8], "the second time changed the environment"
     tools = REPOSITORY / "ros2_ws/install/feature_frontend/lib/feature_frontend"
     assert lines[8:] == [str(tools / "frontend"), str(tools / "feature_frontend"), "imported", "nounset"]
-    assert lines[0].endswith(str(tools)), "the tools must not hide programs of the same names"
+    assert lines[0].endswith(f"{tools}:{str(tools).replace('feature_frontend', 'feature_frontend_lab')}"), (
+        "the tools must not hide programs of the same names"
+    )
 
 
 @pytest.mark.usefixtures("is_set_up")

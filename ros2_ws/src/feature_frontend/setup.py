@@ -16,7 +16,7 @@ setup(
     maintainer_email="maintainers@example.org",
     license="Apache-2.0",
     packages=find_packages(include=[package_name, f"{package_name}.*"]),
-    package_data={package_name: ["py.typed", "models/*", "ros/*.json"]},
+    package_data={package_name: ["py.typed", "models/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{package_name}"]),
         (f"share/{package_name}", ["package.xml"]),

@@ -57,7 +57,7 @@ class Extractor:
     Args:
         network: A network that offers `NetworkProtocol`.
         identity: What `Features.extractor` shall say.
-        settings: What to detect. Those that `settings.py` calls live are read with each image; assign `settings` to
+        settings: What to detect. Those that `settings/` calls live are read with each image; assign `settings` to
             change them.
         device: Where the network runs.
         recorder: What its work on a frame is recorded by; None: on a GPU, CUDA graphs, elsewhere nothing.

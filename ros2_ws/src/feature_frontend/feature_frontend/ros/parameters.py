@@ -1,4 +1,4 @@
-"""The parameters of `settings.py` as ROS 2 parameters."""
+"""The parameters of `settings/` as ROS 2 parameters."""
 
 from __future__ import annotations
 

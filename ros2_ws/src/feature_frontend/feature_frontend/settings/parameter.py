@@ -1,4 +1,4 @@
-"""What a parameter is, and what groups of them share; `settings.py` declares them."""
+"""What a parameter is, and what groups of them share; the other files of this folder declare them."""
 
 from __future__ import annotations
 

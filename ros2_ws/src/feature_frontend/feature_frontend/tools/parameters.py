@@ -1,31 +1,28 @@
-"""Prints the node's parameters: as the README's table, as a YAML file to start from, or for launch files."""
+"""Prints the node's parameters: as the README's table, or as a YAML file to start from."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from feature_frontend.settings import PARAMETERS
 from feature_frontend.settings.parameter import ParameterRecord
 from feature_frontend.tools.common.arguments import Parser
 
-__all__ = ["json_list", "main", "markdown_table", "yaml_file"]
+__all__ = ["main", "markdown_table", "yaml_file"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool."""
     arguments = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
-    print(yaml_file() if arguments.yaml else json_list() if arguments.json else markdown_table())
+    print(yaml_file() if arguments.yaml else markdown_table())
     return 0
 
 
 def _parser() -> Parser:
     parser = Parser(prog="parameters", description="Print the node's parameters.")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--yaml", action="store_true", help="as a parameter file with the defaults")
-    form.add_argument("--json", action="store_true", help="as the package's ros/parameters.json, for launch files")
+    parser.add_argument("--yaml", action="store_true", help="as a parameter file with the defaults")
     return parser
 
 
@@ -47,11 +44,6 @@ def yaml_file() -> str:
         lines.append(f"    # {record.description}")
         lines.append(f"    {record.name}: {json.dumps(record.default)}")
     return "\n".join(lines)
-
-
-def json_list() -> str:
-    """All that is known of each parameter, for those who cannot import the settings, which need torch."""
-    return "[\n" + ",\n".join(json.dumps(asdict(record)) for record in PARAMETERS.values()) + "\n]"
 
 
 def _live(record: ParameterRecord) -> str:

@@ -7,10 +7,8 @@ includes before it left there. So the values are not taken from that table for b
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.action import Action
@@ -27,10 +25,10 @@ from launch.utilities import normalize_to_list_of_substitutions, perform_substit
 from launch_ros.descriptions import Parameter
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.settings.parameter import ParameterRecord
+from feature_frontend.settings import PARAMETERS
 from feature_frontend.system.nearest_name import nearest_name
 
-__all__ = ["Argument", "Launched", "launch_description", "parameter_records"]
+__all__ = ["Argument", "Launched", "launch_description"]
 
 # Arguments that mean something else than the parameter of their name.
 _NOT_PARAMETERS = {"mask_topic"}
@@ -73,16 +71,10 @@ class Launched:
         # Not as a dictionary: launch_ros would write that to a file in /tmp and leave it there.
         return [
             Parameter(record.name, value, value_type=str) if isinstance(value, str) else Parameter(record.name, value)
-            for record in parameter_records()
+            for record in PARAMETERS.values()
             if record.name in self.given and record.name not in _NOT_PARAMETERS
             for value in [record.read(self.arguments[record.name])]
         ]
-
-
-def parameter_records() -> list[ParameterRecord]:
-    """The parameters of `settings.py`, which cannot be imported here: `ros2` mostly runs in a Python without torch."""
-    records = json.loads(Path(__file__).with_name("parameters.json").read_text(encoding="utf-8"))
-    return [ParameterRecord(**{**record, "choices": tuple(record["choices"])}) for record in records]
 
 
 def launch_description(arguments: Iterable[Argument], start: Callable[[Launched], list[Action]]) -> LaunchDescription:
@@ -100,7 +92,7 @@ def launch_description(arguments: Iterable[Argument], start: Callable[[Launched]
 
 
 def _parameter_arguments(taken: set[str]) -> Iterator[Argument]:
-    for record in parameter_records():
+    for record in PARAMETERS.values():
         if record.name not in taken:
             unit = f" Unit: {record.unit}." if record.unit else ""
             yield Argument(

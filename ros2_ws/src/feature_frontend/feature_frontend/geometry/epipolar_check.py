@@ -1,8 +1,8 @@
 """Which matches fit one rigid motion of the camera: the check behind `Matches.inlier` and `FrameStatus.inlier_ratio`.
 
 The essential matrix decides where both images' keypoints are normalised, the fundamental matrix otherwise, each by
-RANSAC with a fixed seed (`relative_pose.py`). A match that passes lies within the threshold of its epipolar line; that does
-not make it right: one that is wrong along the line passes, too.
+RANSAC with a fixed seed (`relative_pose.py`). A match that passes lies within the threshold of its epipolar line; that
+does not make it right: one that is wrong along the line passes, too.
 
 Degenerate motions lose no right match. A camera that stands still or only turns, and a scene that is one plane, fit
 infinitely many epipolar geometries; every one of them has the right matches as inliers, and the freedom that is left

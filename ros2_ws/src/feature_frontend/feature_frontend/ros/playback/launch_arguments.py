@@ -7,6 +7,7 @@ includes before it left there. So the values are not taken from that table for b
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 

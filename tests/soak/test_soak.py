@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import random
 import signal
@@ -40,7 +41,7 @@ _MINUTES_GIVEN = "FEATURE_FRONTEND_SOAK_MINUTES"
 _TICK_S = 0.25
 _KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 # How long a process lives before it is killed, s: at its start, soon, and long enough to see its memory.
-_LIVES_S = (*3 * [(0.0, 6.0)], *3 * [(6.0, 30.0)], *2 * [(30.0, 120.0)], (240.0, 360.0))
+_LIVES_S = (*2 * [(0.0, 6.0)], *3 * [(6.0, 30.0)], *3 * [(30.0, 120.0)], (240.0, 360.0))
 # An order to end is obeyed in 2 s (docs/live_node.md); here four processes share what there is.
 _OBEDIENCE_S = 20.0
 # After how many changes the memory of one process is level.
@@ -231,9 +232,11 @@ def _report(
     how = " + ".join(f"{count} {name}" for name, count in sorted(ends.items()))
     say(f"{minutes:g} min, {kinds}, a slow subscriber: {len(lives)} processes, {how}")
     for name, account in accounts.items():
+        soon_s, late_s = (pick(account.startups_s or [math.nan]) for pick in (statistics.median, max))
         say(
             f"{name}: {account.sent} images sent = {account.reported} with a status, of {account.runs} runs, + "
-            f"{account.while_down} while it was down; {len(account.problems)} unaccounted"
+            f"{account.while_down} while it was down; {len(account.problems)} unaccounted; first status after "
+            f"{soon_s:.0f} s (median), at most {late_s:.0f} s"
         )
     say(", ".join(f"{count} changes {what}" for what, count in sorted(tuner.counts.items())))
     for name, (before_mib, after_mib) in peaks.items():

@@ -92,9 +92,16 @@ class TestMachine:
         assert next(check_dds({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"})).verdict is Verdict.OK
         small = tmp_path / "small.xml"
         small.write_text(_PROFILE.read_text().replace(str(64 << 20), str(512 << 10)))
-        (finding,) = check_dds({"FASTDDS_DEFAULT_PROFILES_FILE": str(small)})
+        kilted = {"ROS_DISTRO": "kilted"}
+        (finding,) = check_dds({"FASTDDS_DEFAULT_PROFILES_FILE": str(small), **kilted})
         assert finding.verdict is Verdict.WARN
-        assert next(check_dds({"FASTDDS_DEFAULT_PROFILES_FILE": str(tmp_path)})).verdict is Verdict.FAIL
+        assert next(check_dds({"FASTDDS_DEFAULT_PROFILES_FILE": str(tmp_path), **kilted})).verdict is Verdict.FAIL
+
+    def test_a_profile_by_a_name_that_is_not_read_does_not_count(self) -> None:
+        named = {"FASTDDS_DEFAULT_PROFILES_FILE": str(_PROFILE)}
+        (finding,) = check_dds({"ROS_DISTRO": "jazzy", **named})
+        assert "without a profile" in finding.text
+        assert next(check_dds({"ROS_DISTRO": "kilted", **named})).verdict is Verdict.OK
 
     def test_a_gpu_that_this_torch_cannot_use(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import torch

@@ -19,6 +19,7 @@ from feature_frontend.compressed_image import decode_compressed_image
 from feature_frontend.encodings import ENCODINGS, MAX_IMAGE_PIXELS, check_image_size, decode_image
 from feature_frontend.errors import ImageError
 from feature_frontend.intensity import DEFAULT_INTENSITY, IntensityRange
+from feature_frontend.ros.distribution import apt_package
 from feature_frontend.runtime.text import quoted, short_text
 
 __all__ = ["array_to_image", "image_to_array"]
@@ -94,7 +95,7 @@ def _through_cv_bridge(message: Image) -> Uint8Array:
     except ImportError as error:
         msg = (
             f"image encoding {quoted(message.encoding)} is not supported without cv_bridge; expected one of {known}, "
-            "or install it (apt install ros-$ROS_DISTRO-cv-bridge)"
+            f"or install it (apt install {apt_package('cv_bridge')})"
         )
         raise ImageError(msg) from error
     try:

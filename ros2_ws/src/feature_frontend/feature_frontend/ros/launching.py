@@ -22,6 +22,7 @@ from launch_ros.descriptions import Parameter
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
+from feature_frontend.ros.distribution import apt_package, dds_profile
 from feature_frontend.ros.launch_arguments import Argument, Launched
 from feature_frontend.runtime.files import user_path
 from feature_frontend.runtime.text import quoted
@@ -50,9 +51,6 @@ PACKAGE = "feature_frontend"
 SIDES = ("left", "right")
 DEFAULT_COMPOSITION = "aliked-n16+mnn.yaml"
 DDS_PROFILE = "fastdds_shared_memory.xml"
-# FastDDS 2 (Humble, Jazzy) reads the first, FastDDS 3 (Kilted and later) the second and warns of the first.
-DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
-FAST_DDS_2_DISTRIBUTIONS = ("humble", "iron", "jazzy")
 _MOST_DELAY_S = 3600.0
 # Ended by Ctrl-C, which the terminal also sends to the processes, perhaps before launch itself has seen it, or by kill.
 STOPPED_BY_USER = (0, -2, 130, -15, 143)
@@ -294,10 +292,7 @@ def topic_remappings(launched: Launched, *, image: str = "image", side: str = ""
 
 def dds_environment(launched: Launched) -> dict[str, str]:
     """The variable that gives a process the package's FastDDS profile; empty where the user decided otherwise."""
-    if launched.arguments["shared_memory"] != "true" or any(map(os.environ.get, DDS_PROFILE_VARIABLES)):
-        return {}
-    fast_dds_2 = os.environ.get("ROS_DISTRO", "jazzy") in FAST_DDS_2_DISTRIBUTIONS
-    return {DDS_PROFILE_VARIABLES[0 if fast_dds_2 else 1]: str(config_file(DDS_PROFILE))}
+    return dds_profile(config_file(DDS_PROFILE)) if launched.arguments["shared_memory"] == "true" else {}
 
 
 def on_exit_of(launched: Launched, what: str) -> Callable[[ProcessExited, LaunchContext], list[Action]]:
@@ -335,10 +330,9 @@ def required_package(name: str, *, wanted_by: str, instead: str) -> str:
     try:
         get_package_prefix(name)
     except PackageNotFoundError as error:
-        distribution = os.environ.get("ROS_DISTRO", "$ROS_DISTRO")
         msg = (
             f"{wanted_by} needs the package {name}, which is not installed: "
-            f"sudo apt install ros-{distribution}-{name.replace('_', '-')}, or {instead}"
+            f"sudo apt install {apt_package(name)}, or {instead}"
         )
         raise SettingsError(msg) from error
     return name

@@ -18,6 +18,7 @@ from typing import Any
 from typing_extensions import Self
 
 from feature_frontend.errors import DemoError
+from feature_frontend.ros.distribution import dds_profile, localhost_only
 from feature_frontend.ros.own_domain import own_domain
 
 __all__ = ["Process", "ProcessGroup", "ros_environment"]
@@ -27,9 +28,6 @@ TERMINATE_S = 3.0
 POLL_S = 0.05
 ERROR_PREFIX = "error: "
 LAST_LINES = 5
-# FastDDS 2 (Humble, Jazzy) reads the first, FastDDS 3 (Kilted and later) the second and warns of the first.
-FAST_DDS_2_DISTRIBUTIONS = ("humble", "iron", "jazzy")
-PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
 class Process:
@@ -179,12 +177,8 @@ def ros_environment(profile: Path) -> dict[str, str]:
     """
     environment = dict(os.environ)
     environment["ROS_DOMAIN_ID"] = str(own_domain())
-    distribution = environment.get("ROS_DISTRO", "jazzy")
-    if distribution == "humble":
-        environment["ROS_LOCALHOST_ONLY"] = "1"
-    else:
-        environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    if profile.is_file() and not any(map(environment.get, PROFILE_VARIABLES)):
-        environment[PROFILE_VARIABLES[0 if distribution in FAST_DDS_2_DISTRIBUTIONS else 1]] = str(profile)
+    environment.update(localhost_only())
+    if profile.is_file():
+        environment.update(dds_profile(profile))
     environment["PYTHONUNBUFFERED"] = "1"
     return environment

@@ -60,7 +60,7 @@ if ! stamp_is kilted "$hash"; then
 else
   enter_environment
 fi
-PYTHONPATH=$(echo "$kilted"/messages/lib/python*/site-packages)
+PYTHONPATH=$root/ros2_ws/src/feature_frontend:$(echo "$kilted"/messages/lib/python*/site-packages)
 export PYTHONPATH
 python - <<'PY'
 import importlib.metadata

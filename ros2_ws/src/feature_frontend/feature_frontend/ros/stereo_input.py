@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +18,7 @@ from feature_frontend.health import Finding, Level
 from feature_frontend.input_loss import InputLoss
 from feature_frontend.ros.camera_info_findings import CameraInfoFindings
 from feature_frontend.ros.camera_info_topic import CameraInfoTopic
+from feature_frontend.ros.distribution import apt_package
 from feature_frontend.ros.frame_worker import Frame
 from feature_frontend.ros.guarded_node import GuardedNode
 from feature_frontend.ros.image_input import cut_frame_id, offers, subscribe_to_images
@@ -44,10 +44,9 @@ def import_message_filters() -> Any:
     try:
         return importlib.import_module("message_filters")
     except ImportError as error:
-        distribution = os.environ.get("ROS_DISTRO", "$ROS_DISTRO")
         msg = (
             f"parameter camera_type is 'stereo', which needs the package message_filters, but it cannot be "
-            f"imported ({error}): sudo apt install ros-{distribution}-message-filters, or take camera_type:=mono"
+            f"imported ({error}): sudo apt install {apt_package('message_filters')}, or take camera_type:=mono"
         )
         raise SettingsError(msg) from error
 

@@ -14,7 +14,7 @@ help: ## list the targets
 # Only files that requirements/lock/ names, whatever index they come from.
 install_locked := python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
 
-setup: ## install and build everything into .venv and ros2_ws (PYTHON=..., TORCH_BUILD=cpu|cuda|none)
+setup: ## install and build everything into .venv and ros2_ws (PYTHON=..., TORCH_BUILD=cpu|cuda|none, ROS_WHEELS=jazzy|kilted)
 	@scripts/setup.sh
 
 demo: setup ## play a sequence through the node, report and draw what comes out (SOURCE=folder, video or bag)

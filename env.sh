@@ -4,13 +4,13 @@
 # shellcheck shell=bash
 
 _feature_frontend_environment() {
-  local root=$1 shell=$2 mode='' ros_setup='' folder
+  local root=$1 shell=$2 mode='' ros_setup='' ros_distro='' folder profile
 
   if [ ! -r "$root/.setup/environment" ] || [ ! -e "$root/ros2_ws/install/local_setup.$shell" ]; then
     echo "env.sh: not set up yet: run 'make setup' in $root first" >&2
     return 1
   fi
-  # mode is ros or wheels; ros_setup is ROS's set-up file where mode is ros.
+  # mode is ros or wheels; ros_setup is ROS's set-up file where mode is ros, ros_distro its distribution or that of the wheels.
   # shellcheck disable=SC1091
   . "$root/.setup/environment"
 
@@ -30,7 +30,7 @@ _feature_frontend_environment() {
     . "$root/.venv/bin/activate"
     # What ros_wheels_bootstrapper would do by starting every Python twice. Elsewhere's PYTHONPATH may hold another ROS.
     unset PYTHONPATH
-    export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1 AMENT_PREFIX_PATH="$VIRTUAL_ENV" CMAKE_PREFIX_PATH="$VIRTUAL_ENV"
+    export ROS_DISTRO="$ros_distro" _ROS_WHEELS_BOOTSTRAP_COMPLETE=1 AMENT_PREFIX_PATH="$VIRTUAL_ENV" CMAKE_PREFIX_PATH="$VIRTUAL_ENV"
     folder=$(find "$VIRTUAL_ENV/lib" -maxdepth 3 -name 'ros_*.libs' -printf '%p:')
     case ":${LD_LIBRARY_PATH:-}:" in
       *":$VIRTUAL_ENV/lib:"*) ;;
@@ -49,10 +49,13 @@ _feature_frontend_environment() {
     esac
   done
 
-  # FastDDS's default shared-memory segment loses most images over 0.5 MB; Fast DDS 3 (Kilted and later) reads the second name.
-  : "${FASTRTPS_DEFAULT_PROFILES_FILE:=$root/config/fastdds_shared_memory.xml}"
-  : "${FASTDDS_DEFAULT_PROFILES_FILE:=$FASTRTPS_DEFAULT_PROFILES_FILE}"
-  export FASTRTPS_DEFAULT_PROFILES_FILE FASTDDS_DEFAULT_PROFILES_FILE
+  # FastDDS's default shared-memory segment loses most images over 0.5 MB. The names are those of ros/distribution.py: Kilted's
+  # Fast DDS 3 has the second, and warns of the first.
+  profile=$root/config/fastdds_shared_memory.xml
+  case ${ROS_DISTRO:-jazzy} in
+    humble | iron | jazzy) export FASTRTPS_DEFAULT_PROFILES_FILE="${FASTRTPS_DEFAULT_PROFILES_FILE:-$profile}" ;;
+    *) [ -n "${FASTRTPS_DEFAULT_PROFILES_FILE:-}" ] || export FASTDDS_DEFAULT_PROFILES_FILE="${FASTDDS_DEFAULT_PROFILES_FILE:-$profile}" ;;
+  esac
 }
 
 # The set-up files of ROS, colcon and venv read unset variables, which `set -u` in the user's shell would make errors.

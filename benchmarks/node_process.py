@@ -24,6 +24,7 @@ from benchmarks.images import REPOSITORY
 from benchmarks.spinning_node import SpinningNode
 from benchmarks.types import Canvas
 from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.ros.distribution import dds_profile_variable, localhost_only
 from feature_frontend.ros.input.image_conversion import array_to_image
 from feature_frontend.ros.own_domain import own_domain
 from feature_frontend.ros.qos import qos_profile
@@ -48,9 +49,8 @@ def ros_environment() -> dict[str, str]:
     """Variables for all processes of a run: a ROS domain for themselves, the shared-memory profile loaded."""
     return {
         "ROS_DOMAIN_ID": str(own_domain()),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "FASTRTPS_DEFAULT_PROFILES_FILE": str(_PROFILE),
-        "FASTDDS_DEFAULT_PROFILES_FILE": str(_PROFILE),
+        **localhost_only(),
+        dds_profile_variable(): str(_PROFILE),
     }
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets the project up: .venv, torch, the built workspace. `make setup` runs it, and every other target runs that first.
-# Safe to repeat; does only what changed. Variables: PYTHON, TORCH_BUILD=cpu|cuda|none, FEATURE_FRONTEND_ROS_ROOT (default /opt/ros).
+# Safe to repeat; does only what changed. Variables: PYTHON, TORCH_BUILD=cpu|cuda|none, ROS_WHEELS=jazzy|kilted,
+# FEATURE_FRONTEND_ROS_ROOT (default /opt/ros).
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -16,11 +17,12 @@ exec 9>"$state/lock"
 command -v flock >/dev/null && { flock -n 9 || { say "waiting for another set-up to end"; flock 9; }; }
 
 detect_ros
+printf '%s\n' "$wheels_asked" >"$state/wheels_asked"
 
 # What the packages depend on. A moved checkout needs a new .venv: paths are written into it.
 packages_hash=$({
   hash_files requirements/*.txt requirements/lock/*.txt scripts/setup/{detect,packages,torch,workspace}.sh
-  printf '%s\n' "$root" "$mode" "$ros_setup" "${PYTHON:-}" "$(wanted_torch_build)"
+  printf '%s\n' "$root" "$mode" "$ros_distro" "$ros_setup" "${PYTHON:-}" "$(wanted_torch_build)"
 } | hash_input)
 
 # What the built workspace depends on: of Python modules, launch files and configurations only the list matters, since colcon
@@ -44,8 +46,10 @@ fi
 if [[ $mode == ros ]]; then
   say "using ROS 2 $ros_distro ($ros_setup)"
   source_ros
+elif [[ -n $wheels_asked ]]; then
+  say "using ROS 2 ${ros_distro^} from PyPI wheels, in .venv, as ROS_WHEELS asks or asked ('make setup ROS_WHEELS=' takes what there is)"
 else
-  say "no ROS 2 under $ros_root: using ROS 2 Jazzy from PyPI wheels, in .venv"
+  say "no ROS 2 under $ros_root: using ROS 2 ${ros_distro^} from PyPI wheels, in .venv"
 fi
 detect_python
 check_prerequisites
@@ -59,7 +63,7 @@ if ! venv_is_usable || ! stamp_is packages "$packages_hash"; then
   install_packages
   write_stamp packages "$packages_hash"
 fi
-printf 'mode=%s\nros_setup=%s\n' "$mode" "$ros_setup" >"$state/environment"
+printf '%s\n' "mode=$mode" "ros_setup=$ros_setup" "ros_distro=$ros_distro" >"$state/environment"
 enter_build_environment
 build_workspace
 write_stamp workspace "$workspace_hash"

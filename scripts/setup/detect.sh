@@ -3,10 +3,22 @@
 
 ros_root=${FEATURE_FRONTEND_ROS_ROOT:-/opt/ros}
 tried_distributions=(jazzy humble kilted rolling)
+# Those that PyPI has as wheels, the usual one first.
+wheel_distributions=(jazzy kilted)
 
-# Sets mode (ros or wheels), ros_distro and ros_setup (the file to source; empty in mode wheels).
+# Sets mode (ros or wheels), ros_distro, ros_setup (the file to source; empty in mode wheels) and wheels_asked: the distribution
+# whose wheels ROS_WHEELS asks for, or asked for when this tree was set up. They are taken even where a ROS is installed.
 detect_ros() {
-  mode=wheels ros_distro='' ros_setup=''
+  wheels_asked=${ROS_WHEELS-$(cat "$state/wheels_asked" 2>/dev/null || true)}
+  if [[ -n $wheels_asked && " ${wheel_distributions[*]} " != *" $wheels_asked "* ]]; then
+    fail "ROS_WHEELS is '$wheels_asked'; expected one of: ${wheel_distributions[*]}, or nothing"
+  fi
+  if [[ -n $wheels_asked ]] || ! detect_installed_ros; then
+    mode=wheels ros_distro=${wheels_asked:-${wheel_distributions[0]}} ros_setup=''
+  fi
+}
+
+detect_installed_ros() {
   local prefix distro
   if [[ -n ${ROS_DISTRO:-} && -n ${AMENT_PREFIX_PATH:-} ]]; then
     local IFS=:
@@ -20,7 +32,6 @@ detect_ros() {
         fi
       done
     done
-    ros_setup=''
   fi
   for distro in ${ROS_DISTRO:-} "${tried_distributions[@]}"; do
     if [[ -e $ros_root/$distro/setup.bash ]]; then
@@ -28,6 +39,7 @@ detect_ros() {
       return
     fi
   done
+  return 1
 }
 
 # ROS's set-up files read unset variables.
@@ -39,7 +51,7 @@ source_ros() {
 }
 
 # What .venv was made for; with anything else it has to be made anew.
-venv_kind() { printf '%s' "$mode $ros_setup ${PYTHON:-} $root"; }
+venv_kind() { printf '%s' "$mode $ros_distro $ros_setup ${PYTHON:-} $root"; }
 venv_is_usable() { stamp_is venv "$(venv_kind)" && "$venv/bin/python" -c '' 2>/dev/null; }
 
 python_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }

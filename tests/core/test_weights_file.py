@@ -95,6 +95,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path, what: str) -> None:
 @pytest.mark.parametrize("what", ["a pipe", "a device without end", "a folder", "a socket"])
 def test_what_is_no_file_is_refused_by_a_running_node_before_it_is_opened(tmp_path: Path, what: str) -> None:
     pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
+
     with pytest.raises(SettingsError, match="weights_path"):
         check_model(Settings(device="cpu", weights_path=_NO_FILES[what][0](tmp_path)))
 

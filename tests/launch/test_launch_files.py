@@ -25,7 +25,6 @@ from launch.utilities import perform_substitutions
 from launch_ros.actions import Node
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
-from feature_frontend.ros.dds_profile import DDS_PROFILE_VARIABLES
 from feature_frontend.settings import PARAMETERS
 from tests.conftest import REPOSITORY
 
@@ -44,6 +43,7 @@ _ARGUMENTS = {
 # The file that a launch file gives after the composition.
 _SECOND_FILE = {"replay.launch.py": ["replay.yaml"], "stereo.launch.py": ["stereo.yaml"]}
 _END_S = 60.0
+_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 # What `ros2 launch` does, without ros2cli.
 _LAUNCH = """
@@ -70,7 +70,7 @@ def launch_folder() -> Path:
 
 @pytest.fixture
 def no_dds_profile(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in DDS_PROFILE_VARIABLES:
+    for variable in _PROFILE_VARIABLES:
         monkeypatch.delenv(variable, raising=False)
 
 
@@ -235,7 +235,7 @@ def test_the_processes_get_the_dds_profile(launch_folder: Path) -> None:
 @pytest.mark.usefixtures("no_dds_profile")
 @pytest.mark.parametrize(
     ("distribution", "variable"),
-    [("humble", DDS_PROFILE_VARIABLES[0]), ("jazzy", DDS_PROFILE_VARIABLES[0]), ("kilted", DDS_PROFILE_VARIABLES[1])],
+    [("humble", _PROFILE_VARIABLES[0]), ("jazzy", _PROFILE_VARIABLES[0]), ("kilted", _PROFILE_VARIABLES[1])],
 )
 def test_the_profile_goes_by_the_name_that_the_distributions_fastdds_reads(
     launch_folder: Path, monkeypatch: pytest.MonkeyPatch, distribution: str, variable: str
@@ -252,8 +252,14 @@ def test_the_dds_profile_can_be_declined(launch_folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_dds_profile")
-@pytest.mark.parametrize("variable", DDS_PROFILE_VARIABLES)
-def test_a_users_dds_profile_stays(launch_folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+@pytest.mark.parametrize(
+    ("distribution", "variable"),
+    [("jazzy", _PROFILE_VARIABLES[0]), ("kilted", _PROFILE_VARIABLES[0]), ("kilted", _PROFILE_VARIABLES[1])],
+)
+def test_a_users_dds_profile_stays(
+    launch_folder: Path, monkeypatch: pytest.MonkeyPatch, distribution: str, variable: str
+) -> None:
+    monkeypatch.setenv("ROS_DISTRO", distribution)
     monkeypatch.setenv(variable, "/home/user/profile.xml")
     context, (node,) = _started(launch_folder / "camera.launch.py")
     assert _environment(context, node) == {}

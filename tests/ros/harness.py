@@ -18,15 +18,18 @@ from feature_frontend_msgs.msg import Features, FrameStatus, Matches, Tracks
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from benchmarks.spinning_node import SpinningNode
+from feature_frontend.ros.distribution import dds_profile_variable, localhost_only
 from feature_frontend.ros.input.image_conversion import array_to_image
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.stamps import stamp_from_ns
 
-__all__ = ["NO_CALIBRATION", "Client", "RunningNode", "wait_until"]
+__all__ = ["NO_CALIBRATION", "SHARED_MEMORY", "Client", "RunningNode", "wait_until"]
 
 # What the status of the first frame says where no camera_info is published.
 NO_CALIBRATION = "no camera_info has arrived; normalized_keypoints are empty"
 
+# Fast DDS 2 and 3 begin the names of their files so.
+SHARED_MEMORY = ("/dev/shm/fastrtps_", "/dev/shm/fastdds_")
 _TIMEOUT_S = 120.0
 _PROFILE = Path(__file__).resolve().parents[2] / "config" / "fastdds_shared_memory.xml"
 
@@ -41,7 +44,7 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = _TIM
 
 def _shared_memory(pid: int) -> set[Path]:
     lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines()
-    return {Path(name) for line in lines if (name := line.split()[-1]).startswith("/dev/shm/fastrtps_")}
+    return {Path(name) for line in lines if (name := line.split()[-1]).startswith(SHARED_MEMORY)}
 
 
 class RunningNode:
@@ -58,11 +61,11 @@ class RunningNode:
         environment = {
             **os.environ,
             "ROS_DOMAIN_ID": str(domain_id),
-            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-            "FASTRTPS_DEFAULT_PROFILES_FILE": str(_PROFILE),
+            **localhost_only(),
+            dds_profile_variable(): str(_PROFILE),
         }
         # Processes of other domains, and some that were killed, share a few of the files.
-        self._of_others = set(Path("/dev/shm").glob("fastrtps_*"))
+        self._of_others = {Path(entry.path) for entry in os.scandir("/dev/shm") if entry.path.startswith(SHARED_MEMORY)}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "feature_frontend", "frontend", "--ros-args", *given, *arguments],
             env=environment,

@@ -28,7 +28,7 @@ _ARGUMENTS = ["--ros-args", "-p", "extractor:=silk-vggnp-mu", "-p", "compile:=fa
 _TIMEOUT_S = 60.0
 _POLL_S = 0.005
 # Of the multicast ports, which processes of all domains of a machine share: the last of them removes the file.
-_SHARED = re.compile(r"fastrtps_port7\d\d\d(_el|_mutex)?$")
+_SHARED = re.compile(r"_port7\d\d\d(_el|_mutex)?$")
 _LOG_LINE = re.compile(r"\[(INFO|WARN)\] \[[\d.]+\] \[frontend\]: ")
 
 
@@ -133,7 +133,7 @@ def _segments(pid: int) -> set[str]:
     except OSError:
         return set()
     names = {line.split()[5] for line in lines if "/dev/shm/" in line}
-    return {name for name in names if "fastrtps_" in name and not _SHARED.search(name)}
+    return {name for name in names if ("fastrtps_" in name or "fastdds_" in name) and not _SHARED.search(name)}
 
 
 def _end(pid: int, number: int, moment: float | str, times: int, output: Any, folders: dict[str, str]) -> Ended:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +20,12 @@ from rclpy.lifecycle import TransitionCallbackReturn
 
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.pipeline.frontend import Frontend
+from feature_frontend.ros.frame import Frame
+from feature_frontend.ros.input.image_conversion import array_to_image
 from feature_frontend.ros.node import FrontendNode
 from feature_frontend.ros.stamps import stamp_from_ns, stamp_to_ns
 from feature_frontend.settings import Settings
+from feature_frontend.types import FrameResult
 from tests.memory import resident_mib
 from tests.ros.harness import Client, RunningNode, wait_until
 from tests.ros.remote import Remote
@@ -201,5 +206,35 @@ def test_the_parameters_name_the_model_that_stands_in(domain_id: int) -> None:
         assert node.get_parameter("extractor").value == "silk-vggnp-mu"
         assert node.stop()
         node.destroy_node()
+    finally:
+        rclpy.shutdown()
+
+
+def test_a_frame_that_ends_after_the_node_is_no_failure(domain_id: int, capfd: pytest.CaptureFixture[str]) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    class Slow(Frontend):
+        def process(self, *arguments: Any) -> FrameResult:
+            begun.set()
+            assert may_end.wait(60)
+            return super().process(*arguments)
+
+    def load(settings: Settings) -> Frontend:
+        return Slow(Extractor.from_pretrained(settings), settings)
+
+    parameters = ("-p", "extractor:=silk-vggnp-mu", "-p", "compile:=false")
+    rclpy.init(args=["--ros-args", *parameters], domain_id=domain_id)
+    try:
+        node = FrontendNode(load)
+        assert node._worker is not None
+        image = array_to_image(np.full((64, 64), 7, np.uint8), "mono8", stamp_from_ns(1), "camera")
+        node._worker.put(Frame(image, received_s=0.0))
+        assert begun.wait(60)
+        assert not node.stop()
+        node.destroy_node()
+        may_end.set()
+        node._worker.stop()
+        assert node.guard.failures == 0
+        assert "InvalidHandle" not in capfd.readouterr().err
     finally:
         rclpy.shutdown()

@@ -18,7 +18,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from sensor_msgs.msg import Image
 
 from benchmarks.spinning_node import SpinningNode
-from feature_frontend.ros.dds_profile import profile_variable
+from feature_frontend.ros.distribution import dds_profile_variable
 from feature_frontend.ros.input.image_conversion import array_to_image
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.stamps import stamp_from_ns
@@ -99,7 +99,7 @@ def test_lost_images_are_said_with_the_line_for_the_driver(
     assert 0.2 < int(missing) / int(expected) < 0.95
     (found,) = (row for row in json.loads(capsys.readouterr().out) if row["subject"] == "diagnostics")
     assert ARE_MISSING in found["text"]
-    assert f'SetEnvironmentVariable("{profile_variable()}", "/somewhere/profile.xml")' in found["advice"]
+    assert f'SetEnvironmentVariable("{dds_profile_variable()}", "/somewhere/profile.xml")' in found["advice"]
 
 
 def _steady() -> Iterator[float]:

@@ -17,8 +17,6 @@ pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
 from diagnostic_msgs.msg import DiagnosticArray
 from feature_frontend_msgs.msg import Features, FrameStatus
-from rclpy.parameter import Parameter
-from rclpy.parameter_client import AsyncParameterClient
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
 
@@ -26,6 +24,7 @@ from feature_frontend.ros.input.image_conversion import array_to_image
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.stamps import stamp_from_ns
 from tests.ros.harness import NO_CALIBRATION, Client, RunningNode, wait_until
+from tests.ros.remote import Remote
 
 _FRAME_NS = 100_000_000
 Uint8Array = npt.NDArray[np.uint8]
@@ -43,8 +42,7 @@ class _Sender:
         self._publisher = publisher
         self._photograph = photograph
         self._sent = 0
-        self._parameters = AsyncParameterClient(client.node, "frontend")
-        wait_until(self._parameters.services_are_ready, "the node's parameter services")
+        self._remote = Remote(client.node)
 
     def image(self, frame: int) -> None:
         self._client.send_pixels(self._photograph, frame * _FRAME_NS)
@@ -81,10 +79,8 @@ class _Sender:
         return next(entry.value for entry in received[-1].status[0].values if entry.key == key)
 
     def set(self, name: str, value: object) -> tuple[bool, str]:
-        future = self._parameters.set_parameters([Parameter(name, value=value)])
-        wait_until(future.done, f"an answer about {name}")
-        (result,) = future.result().results
-        return result.successful, result.reason
+        (result,) = self._remote.set(**{name: value})
+        return result
 
 
 @pytest.fixture

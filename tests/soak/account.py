@@ -29,6 +29,7 @@ class Account:
         reported: How many of them have a status.
         runs: How many runs these are from.
         while_down: How many were sent while no run could report them.
+        startups_s: Of each process that reported, from its start to its first status.
         problems: Everything that is not as it should be, in words.
     """
 
@@ -36,6 +37,7 @@ class Account:
     reported: int = 0
     runs: int = 0
     while_down: int = 0
+    startups_s: list[float] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -73,7 +75,8 @@ def account_of(name: str, cameras: Cameras, lives: Sequence[Life], end_s: float)
             account.problems.append(f"{name}: image {stamp_ns} has no status, and images before and after it have")
         else:
             account.while_down += 1
-    account.problems += [f"{name}: {problem}" for problem in _problems_of_ends(cameras.heard[name], sent, lives, end_s)]
+    of_ends = _problems_of_ends(cameras.heard[name], sent, lives, end_s, account.startups_s)
+    account.problems += [f"{name}: {problem}" for problem in of_ends]
     return account
 
 
@@ -127,8 +130,10 @@ def _problems_of_results(name: str, cameras: Cameras, statuses: Sequence[Heard])
     return problems
 
 
-def _problems_of_ends(heard: Sequence[Heard], sent: dict[int, float], lives: Sequence[Life], end_s: float) -> list[str]:
-    """Each process has reported until it was ended, once it had begun to."""
+def _problems_of_ends(
+    heard: Sequence[Heard], sent: dict[int, float], lives: Sequence[Life], end_s: float, startups_s: list[float]
+) -> list[str]:
+    """Each process has reported soon and until it was ended; `startups_s` takes how soon."""
     problems = []
     for life in lives:
         until_s = min(end_s, life.last_s or end_s)
@@ -139,6 +144,9 @@ def _problems_of_ends(heard: Sequence[Heard], sent: dict[int, float], lives: Seq
             if until_s - life.began_s > _START_S:
                 problems.append(f"process {life.pid} reported nothing in {until_s - life.began_s:.0f} s")
             continue
+        startups_s.append(own[0].at_s - life.began_s)
+        if startups_s[-1] > _START_S:
+            problems.append(f"process {life.pid} reported nothing in its first {startups_s[-1]:.0f} s")
         last_s = max(sent.get(one.stamp_ns, 0.0) for one in own)
         if last_s < until_s - _IN_HAND_S:
             problems.append(f"process {life.pid} reported nothing that was sent in its last {until_s - last_s:.1f} s")

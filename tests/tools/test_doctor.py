@@ -23,7 +23,6 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from benchmarks.spinning_node import SpinningNode
-from feature_frontend.ros.dds_profile import DDS_PROFILE_VARIABLES
 from feature_frontend.ros.input.image_conversion import array_to_image
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.stamps import stamp_from_ns
@@ -33,6 +32,8 @@ from feature_frontend.tools.doctor.lost_images import advice_on, check_stamps_fo
 from feature_frontend.tools.doctor.machine import check_dds, check_torch, check_weights, segment_bytes
 from tests.conftest import REPOSITORY
 from tests.ros.harness import RunningNode, wait_until
+
+_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 _PROFILE = REPOSITORY / "config" / "fastdds_shared_memory.xml"
 Rows = dict[str, list[dict[str, str]]]
@@ -98,9 +99,16 @@ class TestMachine:
         assert next(check_dds({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"})).verdict is Verdict.OK
         small = tmp_path / "small.xml"
         small.write_text(_PROFILE.read_text().replace(str(64 << 20), str(512 << 10)))
-        (finding,) = check_dds({"FASTDDS_DEFAULT_PROFILES_FILE": str(small)})
+        kilted = {"ROS_DISTRO": "kilted"}
+        (finding,) = check_dds({"FASTDDS_DEFAULT_PROFILES_FILE": str(small), **kilted})
         assert finding.verdict is Verdict.WARN
-        assert next(check_dds({"FASTDDS_DEFAULT_PROFILES_FILE": str(tmp_path)})).verdict is Verdict.FAIL
+        assert next(check_dds({"FASTDDS_DEFAULT_PROFILES_FILE": str(tmp_path), **kilted})).verdict is Verdict.FAIL
+
+    def test_a_profile_by_a_name_that_is_not_read_does_not_count(self) -> None:
+        named = {"FASTDDS_DEFAULT_PROFILES_FILE": str(_PROFILE)}
+        (finding,) = check_dds({"ROS_DISTRO": "jazzy", **named})
+        assert "without a profile" in finding.text
+        assert next(check_dds({"ROS_DISTRO": "kilted", **named})).verdict is Verdict.OK
 
     def test_a_gpu_that_this_torch_cannot_use(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import torch
@@ -122,7 +130,7 @@ class TestMachine:
             for index in range(100)
             if chance.random() < 0.5
         ]
-        for name, distribution in zip(DDS_PROFILE_VARIABLES, ("jazzy", "kilted"), strict=True):
+        for name, distribution in zip(_PROFILE_VARIABLES, ("jazzy", "kilted"), strict=True):
             monkeypatch.setenv("ROS_DISTRO", distribution)
             monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", profile)
             warning = check_stamps_for_loss(images, is_best_effort=True)
@@ -133,7 +141,7 @@ class TestMachine:
         assert check_stamps_for_loss(images[:20], is_best_effort=True) == ""
         assert "docs/large_messages.md" in advice_on(check_stamps_for_loss(images, is_best_effort=False))
         assert advice_on("no image yet") == ""
-        for variable in DDS_PROFILE_VARIABLES:
+        for variable in _PROFILE_VARIABLES:
             monkeypatch.delenv(variable, raising=False)
         shipped = re.search(r"export \w+=(\S+)", advice_on(warning))
         assert shipped is not None

@@ -83,7 +83,7 @@ class Installation:
         self._folder = folder
         for each in (self.wheels, self.target, folder / "requirements" / "lock", folder / "venv" / "bin"):
             each.mkdir(parents=True)
-        for name in ("ros-jazzy-wheels", "ros-jazzy-sources", "runtime", "dev", "torch-cpu", "torch-cuda"):
+        for name in ("ros-jazzy-wheels", "ros-tools", "ros-tools-sources", "runtime", "dev", "torch-cpu", "torch-cuda"):
             self.lock(name, "")
         (folder / "log").touch()
         python = folder / "venv" / "bin" / "python"
@@ -112,7 +112,7 @@ class Installation:
         scripts = REPOSITORY / "scripts" / "setup"
         script = f"""
             for part in common detect packages torch; do source {scripts}/$part.sh; done
-            root={self._folder} venv={self._folder}/venv log={self._folder}/log mode=wheels
+            root={self._folder} venv={self._folder}/venv log={self._folder}/log mode=wheels ros_distro=jazzy
             torch_cpu_index=http://127.0.0.1:9/simple
             cd "$root"
             {function}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from feature_frontend.ros.distribution import dds_profile_variable
 from tests.conftest import REPOSITORY
 
 COREUTILS = ["bash", "cat", "cut", "dirname", "env", "find", "flock", "grep", "head", "mkdir", "printf", "sed"]
@@ -78,7 +79,8 @@ def detect(expression: str, **environment: str | None) -> str:
     script = (
         f"source scripts/setup/common.sh; source scripts/setup/detect.sh; source scripts/setup/torch.sh; {expression}"
     )
-    result = run("bash", "-euo", "pipefail", "-c", script, **environment)
+    # What this checkout remembers of ROS_WHEELS is not asked.
+    result = run("bash", "-euo", "pipefail", "-c", script, **{"ROS_WHEELS": "", **environment})
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 
@@ -122,14 +124,18 @@ def test_environment_finds_everything_and_may_be_repeated(shell: str) -> None:
 
 
 @pytest.mark.usefixtures("is_set_up")
-@pytest.mark.parametrize(
-    ("preset", "expected"), [(None, str(REPOSITORY / "config/fastdds_shared_memory.xml")), ("/my.xml", "/my.xml")]
-)
-def test_environment_keeps_the_users_fastdds_profile(shell: str, preset: str | None, expected: str) -> None:
-    script = 'source env.sh && printf "%s %s" "$FASTRTPS_DEFAULT_PROFILES_FILE" "$FASTDDS_DEFAULT_PROFILES_FILE"'
-    result = run(shell, "-c", script, FASTRTPS_DEFAULT_PROFILES_FILE=preset, FASTDDS_DEFAULT_PROFILES_FILE=None)
+@pytest.mark.parametrize("preset", [None, "/my.xml"])
+def test_environment_names_a_fastdds_profile_where_the_user_has_not(shell: str, preset: str | None) -> None:
+    variables = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+    script = f'source env.sh && printf "ROS_DISTRO=%s\n" "$ROS_DISTRO" && env | grep -E "^({"|".join(variables)})="'
+    before = dict.fromkeys(variables) | ({"FASTRTPS_DEFAULT_PROFILES_FILE": preset} if preset else {})
+    result = run(shell, "-c", script, **before)
 
-    assert result.stdout == f"{expected} {expected}"
+    found = dict(line.split("=", 1) for line in result.stdout.splitlines())
+    ours = {
+        dds_profile_variable({"ROS_DISTRO": found.pop("ROS_DISTRO")}): f"{REPOSITORY}/config/fastdds_shared_memory.xml"
+    }
+    assert found == ({"FASTRTPS_DEFAULT_PROFILES_FILE": preset} if preset else ours)
 
 
 def test_environment_without_setup_says_what_to_run(shell: str, bare_checkout: Path) -> None:
@@ -212,6 +218,29 @@ def test_sourced_ros_wins_over_installed_ones(ros_root: Path, tmp_path: Path) ->
         AMENT_PREFIX_PATH=f"{tmp_path / 'other'}:{prefix}",
     )
     assert found == f"ros kilted {prefix.parent / 'setup.bash'}"
+
+
+@pytest.mark.parametrize(("asked_for", "remembered"), [("kilted", ""), (None, "kilted"), ("kilted", "jazzy")])
+def test_wheels_that_are_asked_for_win_over_an_installed_ros_and_are_remembered(
+    ros_root: Path, tmp_path: Path, asked_for: str | None, remembered: str
+) -> None:
+    (tmp_path / "wheels_asked").write_text(f"{remembered}\n")
+    found = detect(
+        f"state={tmp_path}; detect_ros; echo $mode $ros_distro $ros_setup; venv_kind",
+        FEATURE_FRONTEND_ROS_ROOT=str(ros_root),
+        ROS_WHEELS=asked_for,
+    )
+    assert found.splitlines()[0] == "wheels kilted"
+    # A .venv of Jazzy is another kind, which is made anew.
+    assert found.splitlines()[1].startswith("wheels kilted ")
+
+
+def test_wheels_of_no_such_distribution_are_refused() -> None:
+    script = "source scripts/setup/common.sh; source scripts/setup/detect.sh; detect_ros"
+    result = run("bash", "-euo", "pipefail", "-c", script, ROS_WHEELS="humble")
+
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "ROS_WHEELS is 'humble'; expected one of: jazzy kilted, or nothing" in result.stderr
 
 
 @pytest.mark.parametrize(("override", "expected"), [(None, "cuda"), ("cpu", "cpu"), ("none", "none")])

@@ -133,15 +133,8 @@ class GuardedExecutor(SingleThreadedExecutor):
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
         """Waits for one callback and runs it."""
-        self._survive(super().spin_once, timeout_sec)
-
-    def spin_once_until_future_complete(self, future: Any, timeout_sec: float | None = None) -> None:
-        """Waits for one callback, or the future, and runs it."""
-        self._survive(super().spin_once_until_future_complete, future, timeout_sec)
-
-    def _survive(self, spin_once: Callable[..., None], *arguments: Any) -> None:
         try:
-            spin_once(*arguments)
+            super().spin_once(timeout_sec)
         except Exception as error:
             if not self.context.ok():
                 # What rclpy raises when Ctrl-C comes in the middle of a callback is mostly another one.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rclpy.executors import Executor
+    from rclpy.guard_condition import GuardCondition
     from rclpy.node import Node
 
 __all__ = ["OrderlyEnd", "end_at_once", "end_process", "interrupt_waits"]
@@ -62,7 +63,7 @@ class OrderlyEnd:
         self._ending = threading.Lock()
         self._is_over = False
         self._requested = threading.Event()
-        self._wakes: Executor | None = None
+        self._wakes: GuardCondition | None = None
         self._node: Node | None = None
 
     def __enter__(self) -> OrderlyEnd:
@@ -122,14 +123,13 @@ class OrderlyEnd:
         from rclpy.executors import ExternalShutdownException
 
         executor.add_node(node)
-        self._wakes = executor
-        until = _Until(self._requested)
+        # `executor.wake` does not end a wait of Humble's.
+        self._wakes = node.create_guard_condition(_nothing)
         try:
             while not self.is_requested:
                 if not node.context.ok():
                     raise ExternalShutdownException
-                # Not a future, to which rclpy adds a callback for each message.
-                executor.spin_once_until_future_complete(until)
+                executor.spin_once()
         finally:
             self._wakes = None
             executor.remove_node(node)
@@ -144,11 +144,11 @@ class OrderlyEnd:
                 os.close(self._read)
                 return
         self._requested.set()
-        executor = self._wakes
-        if executor is not None:
+        guard_condition = self._wakes
+        if guard_condition is not None:
             # As it may be gone by now.
             with suppress(Exception):
-                executor.wake()
+                guard_condition.trigger()
         self._in_ros.acquire(timeout=_GRACE_S)
         with self._ending:
             if self._is_over:
@@ -158,16 +158,6 @@ class OrderlyEnd:
             giver.start()
             giver.join(_GIVE_BACK_S)
             end_process(0)
-
-
-class _Until:
-    """What the executor asks of a future, for an event; who sets it wakes the executor."""
-
-    def __init__(self, event: threading.Event) -> None:
-        self.done = event.is_set
-
-    def add_done_callback(self, callback: object) -> None:
-        """Does nothing."""
 
 
 def end_process(status: int) -> None:
@@ -188,6 +178,10 @@ def _give_back(node: Node | None) -> None:
     with suppress(Exception):
         if node is not None:
             node.destroy_node()
+
+
+def _nothing() -> None:
+    """The callback of what is only to end the executor's wait."""
 
 
 def _note(number: int, frame: Any) -> None:

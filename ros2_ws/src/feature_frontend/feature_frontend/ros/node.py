@@ -86,6 +86,8 @@ class FrontendNode(GuardedNode):
         WeightsError: The node starts by itself (`autostart`), and the weights cannot be had.
     """
 
+    _is_destroyed = False  # here: a node that is only half made may be destroyed, too
+
     def __init__(
         self,
         load: _Load = Frontend.from_pretrained,
@@ -140,9 +142,14 @@ class FrontendNode(GuardedNode):
 
     def destroy_node(self) -> None:
         """Frees all that ROS holds for the node."""
+        self._is_destroyed = True
         # rclpy forgets it, and with it FastDDS keeps 67 MB of /dev/shm for good.
         self._state_machine.destroy_when_not_in_use()
         super().destroy_node()
+
+    def _can_publish(self) -> bool:
+        # A frame that takes longer than `stop` waits is still being processed while the node is destroyed.
+        return self.context.ok() and not self._is_destroyed
 
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
         """Sets parameters, as the services do: takes whole numbers for floats, and read-only values as they are."""
@@ -212,7 +219,7 @@ class FrontendNode(GuardedNode):
             self._store,
             self._calibrations,
             self.get_logger(),
-            self.context.ok,
+            self._can_publish,
             self._stereo_topics,
             self.guard.note,
             is_live=True,

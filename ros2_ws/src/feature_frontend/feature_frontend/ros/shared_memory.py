@@ -20,8 +20,9 @@ _LEAST_AGE_S = 10.0
 def remove_abandoned(folder: Path = FOLDER) -> str:
     """Removes the segments that no process owns; what was removed, in words, empty for nothing.
 
-    As `fastdds shm clean` does: FastDDS itself never removes what SIGKILL has left, 70 MB for each process with this
-    package's profile. Whoever still reads such a segment keeps its memory. Files of other users are left alone.
+    As `fastdds shm clean` does: what SIGKILL has left, 70 MB for each process with this package's profile, FastDDS
+    removes only where another process has received from it and lives on. Whoever still reads such a segment keeps its
+    memory. Files of other users are left alone.
     """
     removed, size = 0, 0
     with suppress(OSError):
@@ -32,7 +33,7 @@ def remove_abandoned(folder: Path = FOLDER) -> str:
                     removed += 1
     if not removed:
         return ""
-    return f"removed {removed} segments of shared memory ({size / 1e6:.0f} MB) that killed processes have left"
+    return f"removed {size / 1e6:.0f} MB of shared memory of {removed} process(es) that were killed"
 
 
 def _remove(lock: Path) -> int:

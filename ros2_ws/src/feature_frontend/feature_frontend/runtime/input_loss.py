@@ -43,7 +43,7 @@ _FIT_SLACK = 0.1
 _NEAR = 0.2
 _MOSTLY = 0.9
 # The same for those that are not the usual one, of which there may be few.
-_LEAST_OTHERS_FIT, _OTHERS_DEVIATIONS = 0.6, 3.0
+_LEAST_OTHERS_FIT, _OTHERS_DEVIATIONS = 0.6, 4.0
 _FEW = 3
 _BROAD_STEPS = 6.0
 _SHORT_QUANTILE, _SHORT_SHARE = 0.65, 0.48

@@ -18,7 +18,7 @@ from typing import Any
 from typing_extensions import Self
 
 from feature_frontend.errors import DemoError
-from feature_frontend.ros.dds_profile import DDS_PROFILE_VARIABLES, profile_variable
+from feature_frontend.ros.distribution import dds_profile, localhost_only
 from feature_frontend.ros.own_domain import own_domain
 
 __all__ = ["Process", "ProcessGroup", "ros_environment"]
@@ -177,12 +177,8 @@ def ros_environment(profile: Path) -> dict[str, str]:
     """
     environment = dict(os.environ)
     environment["ROS_DOMAIN_ID"] = str(own_domain())
-    distribution = environment.get("ROS_DISTRO", "jazzy")
-    if distribution == "humble":
-        environment["ROS_LOCALHOST_ONLY"] = "1"
-    else:
-        environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    if profile.is_file() and not any(map(environment.get, DDS_PROFILE_VARIABLES)):
-        environment[profile_variable()] = str(profile)
+    environment.update(localhost_only())
+    if profile.is_file():
+        environment.update(dds_profile(profile))
     environment["PYTHONUNBUFFERED"] = "1"
     return environment

@@ -20,6 +20,7 @@ from feature_frontend.image.compressed import decode_compressed_image
 from feature_frontend.image.encodings import ENCODINGS, decode_image, expected_encodings
 from feature_frontend.image.intensity import DEFAULT_INTENSITY, IntensityRange
 from feature_frontend.image.limits import MAX_IMAGE_PIXELS, check_image_size
+from feature_frontend.ros.distribution import apt_package
 from feature_frontend.system.text import quoted, short_text
 
 __all__ = ["array_to_image", "image_to_array"]
@@ -94,7 +95,7 @@ def _through_cv_bridge(message: Image) -> Uint8Array:
     except ImportError as error:
         msg = (
             f"image encoding {quoted(message.encoding)} is not supported without cv_bridge (apt install "
-            f"ros-$ROS_DISTRO-cv-bridge); {expected_encodings(message.encoding)}"
+            f"{apt_package('cv_bridge')}); {expected_encodings(message.encoding)}"
         )
         raise ImageError(msg) from error
     try:

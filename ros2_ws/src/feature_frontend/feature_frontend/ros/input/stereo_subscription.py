@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +14,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.errors import SettingsError
+from feature_frontend.ros.distribution import apt_package
 from feature_frontend.ros.frame import Frame
 from feature_frontend.ros.guarded_node import GuardedNode
 from feature_frontend.ros.input.camera_info_findings import CameraInfoFindings
@@ -44,10 +44,9 @@ def import_message_filters() -> Any:
     try:
         return importlib.import_module("message_filters")
     except ImportError as error:
-        distribution = os.environ.get("ROS_DISTRO", "$ROS_DISTRO")
         msg = (
             f"parameter camera_type is 'stereo', which needs the package message_filters, but it cannot be "
-            f"imported ({error}): sudo apt install ros-{distribution}-message-filters, or take camera_type:=mono"
+            f"imported ({error}): sudo apt install {apt_package('message_filters')}, or take camera_type:=mono"
         )
         raise SettingsError(msg) from error
 

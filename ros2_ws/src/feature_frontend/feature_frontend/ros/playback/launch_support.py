@@ -22,7 +22,7 @@ from launch_ros.descriptions import Parameter
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
-from feature_frontend.ros.dds_profile import DDS_PROFILE, DDS_PROFILE_VARIABLES, profile_variable
+from feature_frontend.ros.distribution import DDS_PROFILE, apt_package, dds_profile
 from feature_frontend.ros.playback.launch_arguments import Argument, Launched
 from feature_frontend.system.files import user_path
 from feature_frontend.system.text import quoted
@@ -291,9 +291,7 @@ def topic_remappings(launched: Launched, *, image: str = "image", side: str = ""
 
 def dds_environment(launched: Launched) -> dict[str, str]:
     """The variable that gives a process the package's FastDDS profile; empty where the user decided otherwise."""
-    if launched.arguments["shared_memory"] != "true" or any(map(os.environ.get, DDS_PROFILE_VARIABLES)):
-        return {}
-    return {profile_variable(): str(config_file(DDS_PROFILE))}
+    return dds_profile(config_file(DDS_PROFILE)) if launched.arguments["shared_memory"] == "true" else {}
 
 
 def on_exit_of(launched: Launched, what: str) -> Callable[[ProcessExited, LaunchContext], list[Action]]:
@@ -331,10 +329,9 @@ def required_package(name: str, *, wanted_by: str, instead: str) -> str:
     try:
         get_package_prefix(name)
     except PackageNotFoundError as error:
-        distribution = os.environ.get("ROS_DISTRO", "$ROS_DISTRO")
         msg = (
             f"{wanted_by} needs the package {name}, which is not installed: "
-            f"sudo apt install ros-{distribution}-{name.replace('_', '-')}, or {instead}"
+            f"sudo apt install {apt_package(name)}, or {instead}"
         )
         raise SettingsError(msg) from error
     return name

@@ -12,10 +12,10 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.srv import GetParameters
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import parameter_value_to_python
-from rclpy.parameter_client import AsyncParameterClient
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -263,10 +263,11 @@ class _Examination:
 
     def _ask(self, name: str) -> dict[str, Any]:
         """What matters here of a node's parameters; nothing where it does not answer."""
-        client = AsyncParameterClient(self._node, name)
-        if not self._until(client.services_are_ready):
+        # Not rclpy's AsyncParameterClient, which Humble has not.
+        client = self._node.create_client(GetParameters, f"{name}/get_parameters")
+        if not self._until(client.service_is_ready):
             return {}
-        future = client.get_parameters(list(_ASKED))
+        future = client.call_async(GetParameters.Request(names=_ASKED))
         if not self._until(future.done):
             return {}
         return dict(zip(_ASKED, map(parameter_value_to_python, future.result().values), strict=False))

@@ -9,7 +9,7 @@ from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
-from feature_frontend.ros.dds_profile import DDS_PROFILE, DDS_PROFILE_VARIABLES, profile_variable
+from feature_frontend.ros.distribution import DDS_PROFILE, dds_profile_variable, named_dds_profile
 from feature_frontend.ros.stamps import stamp_to_ns
 from feature_frontend.runtime.input_loss import ARE_MISSING, PROFILE_ADVICE, InputLoss
 
@@ -35,7 +35,7 @@ def advice_on(warning: str) -> str:
         return ""
     if PROFILE_ADVICE not in warning:
         return "docs/large_messages.md says how images are lost, and what to set"
-    variable, profile = profile_variable(), _profile()
+    variable, profile = dds_profile_variable(), _profile()
     return (
         f'in the launch file of the camera\'s driver, before its node: SetEnvironmentVariable("{variable}", '
         f'"{profile}"); or in the shell that starts it: export {variable}={profile}'
@@ -44,7 +44,7 @@ def advice_on(warning: str) -> str:
 
 def _profile() -> str:
     """The file that this process uses, which suits the node, else the one of the package."""
-    named = next((os.environ[name] for name in DDS_PROFILE_VARIABLES if os.environ.get(name)), "")
+    named = named_dds_profile()
     if named:
         return os.path.abspath(named)
     try:

@@ -14,7 +14,7 @@ from types import ModuleType
 from xml.etree import ElementTree
 
 from feature_frontend.errors import WeightsError
-from feature_frontend.ros.dds_profile import DDS_PROFILE_VARIABLES
+from feature_frontend.ros.distribution import named_dds_profile
 from feature_frontend.system.files import user_path
 from feature_frontend.tools.common.limits import address_space_problem, files_problem
 from feature_frontend.tools.doctor.finding import Finding, fail, ok, warn
@@ -173,7 +173,7 @@ def check_dds(environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
         yield ok("middleware", f"{middleware}, {where}; its own settings decide about large images")
         return
     advice = "source env.sh in the shell of the node and of the camera's driver; see docs/large_messages.md"
-    profile = next((environment[name] for name in DDS_PROFILE_VARIABLES if environment.get(name)), "")
+    profile = named_dds_profile(environment)
     if not profile:
         text = f"Fast DDS, {where}, without a profile: images over 0.5 MB are lost or late"
         yield warn("middleware", text, advice)

@@ -1,7 +1,7 @@
 # `make` lists the targets. Every one sets up what it needs first, which takes no time when nothing changed.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test campaign fuzz check format parity evaluate evaluate-tracks benchmark gpu-check gpu-pack gpu-results lock audit docker-build docker-pin clean
+.PHONY: help setup demo test test-kilted campaign fuzz check format parity evaluate evaluate-tracks benchmark gpu-check gpu-pack gpu-results lock audit docker-build docker-pin clean
 
 # Run inside the set-up environment, whatever the caller's shell has.
 in_env := . ./env.sh &&
@@ -22,6 +22,9 @@ demo: setup ## play a sequence through the node, report and draw what comes out 
 
 test: setup ## run every test; skips say why (ARGS=... goes to pytest)
 	@$(in_env) python -m pytest $(pytest_options) $(ARGS)
+
+test-kilted: setup ## a short part of the DDS tests on ROS 2 Kilted, beside Jazzy from wheels (ARGS="..." for other tests)
+	@scripts/test_kilted.sh $(ARGS)
 
 campaign: setup ## run the random tests with ten times as many examples, from another seed each time (SEED=..., ARGS=...)
 	@$(in_env) python -m pytest $(pytest_options) -m campaign --campaign $(if $(SEED),--campaign-seed $(SEED)) $(ARGS)

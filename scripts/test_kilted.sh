@@ -44,7 +44,7 @@ build_messages() {
   local build=$kilted/build
   required "configuring the messages for Kilted" cmake -S ros2_ws/src/feature_frontend_msgs -B "$build" -DBUILD_TESTING=OFF \
     "-DCMAKE_INSTALL_PREFIX=$kilted/messages" "-DPython3_EXECUTABLE=$kilted/bin/python" \
-    "-DCMAKE_PROJECT_INCLUDE=$root/cmake/fix_wheel_include_folders.cmake"
+    "-DCMAKE_PROJECT_INCLUDE=$root/cmake/build_with_wheels.cmake"
   required "building the messages for Kilted" cmake --build "$build" --parallel "$(nproc)" --target install
 }
 

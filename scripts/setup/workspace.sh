@@ -22,7 +22,7 @@ wheel_library_path() {
 build_workspace() {
   local cmake_options=("-DPython3_EXECUTABLE=$venv/bin/python" -DBUILD_TESTING=OFF --no-warn-unused-cli)
   if [[ $mode == wheels ]]; then
-    cmake_options+=("-DCMAKE_PROJECT_INCLUDE=$root/cmake/fix_wheel_include_folders.cmake")
+    cmake_options+=("-DCMAKE_PROJECT_INCLUDE=$root/cmake/build_with_wheels.cmake")
   fi
   say "building ros2_ws with colcon"
   # A launch file or configuration that is gone leaves a dead link behind, at which the next build would fail.

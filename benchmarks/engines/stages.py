@@ -38,7 +38,11 @@ def stage_calls(engine: NetworkEngine, image: Callable[[int], Canvas]) -> dict[s
     if isinstance(network, Aliked):
         dense, detect, describe = network.__call__, _detect_plain, partial(_describe_plain, network)
     elif isinstance(network, FastAliked):
-        dense, detect, describe = extractor._compiler or network.dense, _detect_fast, partial(_describe_fast, network)
+        dense, detect, describe = (
+            extractor._compiler.run if extractor._compiler else network.dense,
+            _detect_fast,
+            partial(_describe_fast, network),
+        )
     else:
         return None
     # What each stage left, by its name.

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from feature_frontend import load_extractor, load_matcher
+from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.settings import Settings
 
@@ -29,10 +30,8 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def _matches(name: str, image: npt.NDArray[np.uint8], extractor: object = None) -> bytes:
-    extract = extractor or load_extractor(name, device="cpu", compile=False)
-    assert callable(extract)
-    features = extract(image)
+def _matches(name: str, image: npt.NDArray[np.uint8], extractor: Extractor | None = None) -> bytes:
+    features = (extractor or load_extractor(name, device="cpu", compile=False)).extract(image)
     matches = load_matcher().match(features, features)
     return features.keypoints.numpy().tobytes() + matches.indices1.numpy().tobytes()
 

@@ -131,7 +131,9 @@ def test_extraction_can_be_recorded(name: str, values: dict[str, Any], photograp
     mask[40:90, 60:150] = 0
     grey = np.ascontiguousarray(views[1][:, :, 1])
     for images, masks in (([views[0]], None), ([views[1]], None), ([views[2], grey], [None, mask])):
-        for found, expected in zip(rehearsed.extract_batch(images, masks), plain.extract(images, masks), strict=True):
+        for found, expected in zip(
+            rehearsed.extract_batch(images, masks), plain.extract_batch(images, masks), strict=True
+        ):
             assert len(found) > 10
             # In half precision scores tie, and a GPU's top-k, whose branch is followed, orders ties differently.
             is_same = (found.keypoints[:, None] == expected.keypoints).all(dim=2)

@@ -196,7 +196,7 @@ def test_what_is_carried_is_found_first(tmp_path: Path) -> None:
     environment = carried_environment(tmp_path, {"PYTHONPATH": "/theirs", "HOME": "/root"})
     paths = environment["PYTHONPATH"].split(":")
     assert paths[-1] == "/theirs"
-    assert Path(paths[2]).is_relative_to(tmp_path / "python")
+    assert Path(paths[3]).is_relative_to(tmp_path / "python")
     assert environment["HOME"] == "/root"
     assert environment["FEATURE_FRONTEND_SHARED"] == str(tmp_path / "shared")
     assert Path(environment["FASTRTPS_DEFAULT_PROFILES_FILE"]).is_file()

@@ -21,17 +21,16 @@ from rclpy.logging import LoggingSeverity
 from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import CameraInfo
 
-from feature_frontend import state_log
 from feature_frontend.pipeline.frontend import Frontend
-from feature_frontend.ros import camera_info_findings, name_watch
 from feature_frontend.ros.callback_guard import GuardedExecutor
+from feature_frontend.ros.input import camera_info_findings
 from feature_frontend.ros.input.image_conversion import array_to_image
 from feature_frontend.ros.node import FrontendNode
-from feature_frontend.ros.output import diagnostics
+from feature_frontend.ros.output import diagnostics, name_watch
 from feature_frontend.ros.output.name_watch import NAME_ADVICE
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.stamps import stamp_from_ns
-from feature_frontend.runtime import health
+from feature_frontend.runtime import health, state_log
 from tests.core.seeded import seeded_extractor
 from tests.ros.harness import Client, wait_until
 

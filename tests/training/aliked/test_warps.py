@@ -104,7 +104,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
     points = (30 + _random_points(5, 8).floor() + 0.37).requires_grad_()
     assert bool(PerspectiveWarp(view0, view1, 0.01).warp(points)[1].all())
     for warp in (PerspectiveWarp(view0, view1, 0.01), HomographyWarp(homography, 64)):
-        assert torch.autograd.gradcheck(lambda p, warp=warp: warp(p)[0], (points,))
+        assert torch.autograd.gradcheck(lambda p, warp=warp: warp.warp(p)[0], (points,))
 
 
 def test_nothing_is_seen_where_no_depth_is_known_or_behind_the_camera() -> None:

@@ -243,8 +243,14 @@ class Frontend:
             msg = f"a right image came, but parameter camera_type is {self._settings.camera_type!r}; expected stereo"
             raise SettingsError(msg)
         interval_ns = 0 if self._previous is None else stamp_ns - self._previous.stamp_ns
+        before = self.get_state() if self._is_torn(interval_ns) else None
         self._forget_across(interval_ns)
-        pair = self._pairing.run(image, mask, right)
+        try:
+            pair = self._pairing.run(image, mask, right)
+        except Exception:
+            if before is not None:
+                self.set_state(before)
+            raise
         features, matches = pair.features, pair.matches
         start_s = time.perf_counter()
         previous = self._previous
@@ -274,6 +280,10 @@ class Frontend:
             resets=self.resets,
             change=change,
         )
+
+    def _is_torn(self, interval_ns: int) -> bool:
+        """Whether the image before may have to be forgotten."""
+        return interval_ns < 0 or 0 < self._settings.max_gap_s < interval_ns / _NS_PER_S
 
     def _forget_across(self, interval_ns: int) -> None:
         """Forgets the image before where the time from it to the next one says that they do not belong together."""

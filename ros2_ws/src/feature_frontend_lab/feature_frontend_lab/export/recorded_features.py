@@ -32,7 +32,8 @@ _CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 _ELEMENTS = {0: "<f4", 1: "<f2"}
 _IDS_A_RUN = 1 << 40
 
-_logger = logging.getLogger(__name__)
+# Below the name whose words the tools print.
+_logger = logging.getLogger(f"feature_frontend.{__name__}")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ Uint8Array = npt.NDArray[np.uint8]
 _LARGEST_SHORT_SIDE = 1000
 _CACHE_BYTES = 2**30
 
-_logger = logging.getLogger(__name__)
+# Below the name whose words the tools print.
+_logger = logging.getLogger(f"feature_frontend.{__name__}")
 
 
 @dataclass

@@ -194,6 +194,7 @@ class Frontend:
         self.configure(other.settings)
         self.reset(reason)
         return_device_memory()
+        give_back_freed_memory()
 
     def reset(self, reason: str = "") -> None:
         """Forgets the previous image, all tracks and the images' usual interval; track ids go on.

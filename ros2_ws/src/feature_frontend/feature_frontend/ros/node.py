@@ -141,8 +141,6 @@ class FrontendNode(GuardedNode):
     def destroy_node(self) -> None:
         """Frees all that ROS holds for the node."""
         self._is_destroyed = True
-        # rclpy forgets it, and with it FastDDS keeps 67 MB of /dev/shm for good.
-        self._state_machine.destroy_when_not_in_use()
         super().destroy_node()
 
     def _can_publish(self) -> bool:

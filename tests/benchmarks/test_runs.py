@@ -21,6 +21,7 @@ from benchmarks.runner import DEFAULT_SUITES, _parse, main
 from benchmarks.suites import SUITES
 from benchmarks.suites.tracks import _there_and_back
 from feature_frontend.errors import SourceError
+from tests.campaign import Campaign
 from tests.conftest import REPOSITORY
 
 _FRAMES = str(REPOSITORY / "tests" / "data" / "tum_fr2_desk")
@@ -72,7 +73,9 @@ def test_extract_shows_how_cost_grows(tmp_path: Path) -> None:
     assert cv2.imread(str(picture)).std() > 10
 
 
-def test_stages_of_the_plain_network_add_up(tmp_path: Path, weights_dir: str) -> None:
+def test_stages_of_the_plain_network_add_up(tmp_path: Path, weights_dir: str, campaign: Campaign) -> None:
+    if not campaign.is_whole:
+        pytest.skip("runs the plain network for a minute: make campaign")
     words = ("--engines", "plain", "fast", "--extractors", "aliked-t16", "--weights-dir", weights_dir)
     document = _extract(tmp_path, *words, "--parts", "stages")
     stages = document["data"]["stages"]["aliked-t16 plain"]

@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,12 +20,17 @@ from feature_frontend_msgs.msg import Features, FrameStatus, Matches, Tracks
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from benchmarks.spinning_node import SpinningNode
+from feature_frontend.pipeline.frontend import Frontend
+from feature_frontend.ros.callback_guard import GuardedExecutor
 from feature_frontend.ros.distribution import dds_profile_variable, localhost_only
 from feature_frontend.ros.input.image_conversion import array_to_image
+from feature_frontend.ros.node import FrontendNode
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.stamps import stamp_from_ns
+from feature_frontend.settings import Settings
+from tests.core.seeded import seeded_extractor
 
-__all__ = ["NO_CALIBRATION", "SHARED_MEMORY", "Client", "RunningNode", "wait_until"]
+__all__ = ["NO_CALIBRATION", "SHARED_MEMORY", "Client", "RunningNode", "node_in_this_process", "wait_until"]
 
 # What the status of the first frame says where no camera_info is published.
 NO_CALIBRATION = "no camera_info has arrived; normalized_keypoints are empty"
@@ -45,6 +52,27 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = _TIM
 def _shared_memory(pid: int) -> set[Path]:
     lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines()
     return {Path(name) for line in lines if (name := line.split()[-1]).startswith(SHARED_MEMORY)}
+
+
+@contextmanager
+def node_in_this_process() -> Iterator[FrontendNode]:
+    """A real node with a seeded network, in a thread of its own; `rclpy.init` has been called."""
+
+    def load(settings: Settings) -> Frontend:
+        return Frontend(seeded_extractor(settings), settings)
+
+    node = FrontendNode(load)
+    executor = GuardedExecutor(node.guard)
+    executor.add_node(node)
+    thread = threading.Thread(target=executor.spin, daemon=True)
+    thread.start()
+    try:
+        yield node
+    finally:
+        executor.shutdown()
+        thread.join(10)
+        assert node.stop()
+        node.destroy_node()
 
 
 class RunningNode:

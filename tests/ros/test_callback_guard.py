@@ -28,15 +28,13 @@ from rclpy.parameter import Parameter
 
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.ros import frame_worker
-from feature_frontend.ros.callback_guard import CallbackGuard, GuardedExecutor
+from feature_frontend.ros.callback_guard import CallbackGuard
 from feature_frontend.ros.frame_worker import FrameWorker
 from feature_frontend.ros.input import mask_loader
 from feature_frontend.ros.node import FrontendNode
 from feature_frontend.ros.output.publishers import ResultTopics
 from feature_frontend.ros.qos import qos_profile
-from feature_frontend.settings import Settings
-from tests.core.seeded import seeded_extractor
-from tests.ros.harness import Client, wait_until
+from tests.ros.harness import Client, node_in_this_process, wait_until
 from tests.ros.remote import Remote
 
 _FRAME_NS = 100_000_000
@@ -121,25 +119,12 @@ def rig(domain_id: int, photographs: list[Uint8Array], monkeypatch: pytest.Monke
     parameters = "queue_policy:=every_frame image_qos:=reliable mask_topic:=true mask_timeout_ms:=0.0 compile:=false"
     given = [part for parameter in (*parameters.split(), "use_sim_time:=true") for part in ("-p", parameter)]
     rclpy.init(args=["--ros-args", *given], domain_id=domain_id)
-
-    def load(settings: Settings) -> Frontend:
-        return Frontend(seeded_extractor(settings), settings)
-
-    node = FrontendNode(load)
-    executor = GuardedExecutor(node.guard)
-    executor.add_node(node)
-    thread = threading.Thread(target=executor.spin, daemon=True)
-    thread.start()
     try:
-        with Client(domain_id) as client:
+        with node_in_this_process() as node, Client(domain_id) as client:
             client.wait_for_node()
             small = np.ascontiguousarray(photographs[0][:120, :160])
             yield _Rig(client, node, bombs, small)
     finally:
-        executor.shutdown()
-        thread.join(10)
-        assert node.stop()
-        node.destroy_node()
         rclpy.shutdown()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,18 +18,13 @@ from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import CameraInfo
 
 from benchmarks.spinning_node import SpinningNode
-from feature_frontend.pipeline.frontend import Frontend
-from feature_frontend.ros.callback_guard import GuardedExecutor
 from feature_frontend.ros.input.camera_info_history import CalibrationWatch
 from feature_frontend.ros.input.camera_info_topic import CameraInfoTopic
-from feature_frontend.ros.node import FrontendNode
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.stamps import stamp_from_ns
-from feature_frontend.settings import Settings
 from feature_frontend.tools.common.bag_writer import BagWriter, typestore_with
 from feature_frontend.tools.record import Recorder
-from tests.core.seeded import seeded_extractor
-from tests.ros.harness import Client, wait_until
+from tests.ros.harness import Client, node_in_this_process, wait_until
 
 Uint8Array = np.ndarray[Any, np.dtype[np.uint8]]
 _TOPIC = "camera_info"
@@ -62,24 +56,11 @@ def client(domain_id: int, camera: SpinningNode) -> Iterator[Client]:
     latched.publish(_info(0))
     given = [part for name in ("queue_policy:=every_frame", "compile:=false") for part in ("-p", name)]
     rclpy.init(args=["--ros-args", *given], domain_id=domain_id)
-
-    def load(settings: Settings) -> Frontend:
-        return Frontend(seeded_extractor(settings), settings)
-
-    node = FrontendNode(load)
-    executor = GuardedExecutor(node.guard)
-    executor.add_node(node)
-    thread = threading.Thread(target=executor.spin, daemon=True)
-    thread.start()
     try:
-        with Client(domain_id) as client:
+        with node_in_this_process(), Client(domain_id) as client:
             client.wait_for_node()
             yield client
     finally:
-        executor.shutdown()
-        thread.join(10)
-        assert node.stop()
-        node.destroy_node()
         rclpy.shutdown()
 
 

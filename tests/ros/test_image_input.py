@@ -53,6 +53,11 @@ def test_topics_are_those_of_image_transport(
         node.destroy_node()
     finally:
         context.try_shutdown()
+    # A node that stays answers nobody, and `service_is_ready` is true of its services.
+    with SpinningNode("witness", domain_id) as witness:
+        witness.start()
+        nodes = witness.node.get_node_names_and_namespaces
+        wait_until(lambda: nodes() == [("witness", "/")], "the end of the node")
 
 
 def test_a_compressed_topic_is_not_compressed_twice() -> None:

@@ -6,7 +6,6 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 
 import numpy as np
@@ -21,18 +20,14 @@ from rclpy.logging import LoggingSeverity
 from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import CameraInfo
 
-from feature_frontend.pipeline.frontend import Frontend
-from feature_frontend.ros.callback_guard import GuardedExecutor
 from feature_frontend.ros.input import camera_info_findings
 from feature_frontend.ros.input.image_conversion import array_to_image
-from feature_frontend.ros.node import FrontendNode
 from feature_frontend.ros.output import diagnostics, name_watch
 from feature_frontend.ros.output.name_watch import NAME_ADVICE
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.stamps import stamp_from_ns
 from feature_frontend.runtime import health, state_log
-from tests.core.seeded import seeded_extractor
-from tests.ros.harness import Client, wait_until
+from tests.ros.harness import Client, node_in_this_process, wait_until
 
 _SILENCE_S = 1.5
 _NUMBER = re.compile(r"\b\d+ s\b")
@@ -114,29 +109,12 @@ def rig(domain_id: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Rig]:
     rclpy.shutdown()
 
 
-@contextmanager
-def _node() -> Iterator[FrontendNode]:
-    """A real node in this process, in a thread of its own."""
-    node = FrontendNode(lambda settings: Frontend(seeded_extractor(settings), settings))
-    executor = GuardedExecutor(node.guard)
-    executor.add_node(node)
-    thread = threading.Thread(target=executor.spin, daemon=True)
-    thread.start()
-    try:
-        yield node
-    finally:
-        executor.shutdown()
-        thread.join(10)
-        assert node.stop()
-        node.destroy_node()
-
-
 def test_each_change_of_state_is_one_line(rig: _Rig) -> None:
     info = CameraInfo(width=64, height=48, distortion_model="plumb_bob", d=[0.0] * 5)
     info.k = [100.0, 0.0, 32.0, 0.0, 100.0, 24.0, 0.0, 0.0, 1.0]
     other = deepcopy(info)
     other.width = 128
-    with _node(), _Camera(rig.client) as camera:
+    with node_in_this_process(), _Camera(rig.client) as camera:
         assert rig.next_line().startswith("INFO ready: ")
         silent = "/image has 1 reliable publisher; is the camera paused? `doctor` looks at topic, QoS and images"
         assert rig.next_line() == f"WARN no image yet for N s: {silent}"
@@ -186,8 +164,8 @@ def test_two_nodes_of_one_name_are_told_and_the_end_of_that(rig: _Rig, capfd: py
         printed.append(capfd.readouterr().err)
         return "".join(printed).count(line)
 
-    with _node():
-        with _node():
+    with node_in_this_process():
+        with node_in_this_process():
             wait_until(lambda: count(alike) == 2, "a line of each node", 30.0)
             wait_until(lambda: alike in rig.diagnostics[-1].status[0].message, "the same on /diagnostics", 30.0)
         wait_until(lambda: count("no other node is named /frontend any more, after ") == 1, "the end of that", 30.0)

@@ -153,6 +153,7 @@ class Frontend:
         self.configure(other.settings)
         self.reset(reason)
         return_device_memory()
+        give_back_freed_memory()
 
     def reset(self, reason: str = "") -> None:
         """Forgets the previous image, all tracks and the images' usual interval; track ids go on.
@@ -243,8 +244,7 @@ class Frontend:
             msg = f"a right image came, but parameter camera_type is {self._settings.camera_type!r}; expected stereo"
             raise SettingsError(msg)
         interval_ns = 0 if self._previous is None else stamp_ns - self._previous.stamp_ns
-        before = self.get_state() if self._is_torn(interval_ns) else None
-        self._forget_across(interval_ns)
+        before = self._forget_across(interval_ns)
         try:
             pair = self._pairing.run(image, mask, right)
         except Exception:
@@ -281,21 +281,26 @@ class Frontend:
             change=change,
         )
 
-    def _is_torn(self, interval_ns: int) -> bool:
-        """Whether the image before may have to be forgotten."""
-        return interval_ns < 0 or 0 < self._settings.max_gap_s < interval_ns / _NS_PER_S
+    def _forget_across(self, interval_ns: int) -> FrontendState | None:
+        """Forgets the image before where the time from it to the next one says that they do not belong together.
 
-    def _forget_across(self, interval_ns: int) -> None:
-        """Forgets the image before where the time from it to the next one says that they do not belong together."""
+        Returns:
+            The state before that, to go back to where the next image turns out bad; None where nothing was forgotten.
+        """
         interval_s, max_gap_s = interval_ns / _NS_PER_S, self._settings.max_gap_s
-        if interval_ns < 0:
+        is_back = interval_ns < 0
+        if not is_back and not (0 < max_gap_s < interval_s and self._rhythm.is_long(interval_ns)):
+            return None
+        before = self.get_state()
+        if is_back:
             self.reset(f"the stamp went back by {-interval_s:g} s, as in a bag that is played again")
-        elif 0 < max_gap_s < interval_s and self._rhythm.is_long(interval_ns):
+        else:
             self._rhythm.add(interval_ns)
             self._begin_anew(
                 f"{interval_s:g} s have passed since the image before (max_gap_s is {max_gap_s:g}): nothing is matched "
                 "across"
             )
+        return before
 
 
 def _judge(

@@ -41,6 +41,12 @@ class GuardedNode(LifecycleNode):
             if not hasattr(service.callback, "__wrapped__"):
                 service.callback = self._around_service(service.srv_name, service.callback)
 
+    def destroy_node(self) -> None:
+        """Frees all that ROS holds for the node."""
+        # rclpy forgets it, and with it the node stays in the graph, and FastDDS's 67 MB in /dev/shm.
+        self._state_machine.destroy_when_not_in_use()
+        super().destroy_node()
+
     def create_subscription(
         self,
         msg_type: Any,

@@ -143,8 +143,6 @@ class FrontendNode(GuardedNode):
     def destroy_node(self) -> None:
         """Frees all that ROS holds for the node."""
         self._is_destroyed = True
-        # rclpy forgets it, and with it FastDDS keeps 67 MB of /dev/shm for good.
-        self._state_machine.destroy_when_not_in_use()
         super().destroy_node()
 
     def _can_publish(self) -> bool:
@@ -444,9 +442,10 @@ class FrontendNode(GuardedNode):
             self.get_logger().warning("an endless frame_id has been cut", throttle_duration_sec=_LOG_S)
         self._camera_info.note_image(received_s)
         self._diagnostics.arrived(received_s)
-        self._input_loss.arrived(stamp_to_ns(message.header.stamp), received_s, len(message.data))
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        self._input_loss.arrived(stamp_ns, received_s, len(message.data))
         self._topics.note_arrival(received_s)
-        return Frame(message, received_s, runs=(self._calibrations.arrived(stamp_to_ns(message.header.stamp)), 0))
+        return Frame(message, received_s, runs=(self._calibrations.arrived(stamp_ns), 0))
 
     def _hold(self, frame: Frame) -> None:
         """Has a frame processed, once its mask is there where it gets one."""

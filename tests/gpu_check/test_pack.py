@@ -83,7 +83,18 @@ def test_archives_are_made_anew_for_another_key_only(folder: Path, tmp_path: Pat
     assert list((tmp_path / "cache").iterdir()) == [other]
 
 
-def test_packages_that_are_there_stay_here_and_all_others_are_pinned() -> None:
+@pytest.mark.parametrize(
+    ("distribution", "expected"),
+    [
+        ("jazzy", {"ros-rclpy==7.1.6", "ros-fastrtps==2.14.5"}),
+        ("humble", {"ros-rclpy==7.1.6"}),
+        ("kilted", {"ros-rclpy==9.1.2", "ros-fastdds==3.2.3"}),
+    ],
+)
+def test_packages_that_are_there_stay_here_and_all_others_are_pinned(
+    monkeypatch: pytest.MonkeyPatch, distribution: str, expected: set[str]
+) -> None:
+    monkeypatch.setenv("ROS_DISTRO", distribution)
     python_set, ros_set = wheel_sets()
     there = target_packages()
     names = {requirement.split("==")[0] for requirement in python_set.requirements}
@@ -91,7 +102,7 @@ def test_packages_that_are_there_stay_here_and_all_others_are_pinned() -> None:
     assert {"torch", "numpy", "opencv-python-headless", "pytest", "safetensors"} <= there
     assert not names & there
     assert names | there >= set(pinned("runtime.txt")) | set(pinned("benchmark.txt"))
-    assert {"ros-rclpy==7.1.6", "ros-fastrtps==2.14.5"} <= set(ros_set.requirements)
+    assert expected <= set(ros_set.requirements)
 
 
 def _wheel(folder: Path, name: str, files: dict[str, str], needs: tuple[str, ...] = ()) -> Path:

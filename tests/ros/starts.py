@@ -86,6 +86,7 @@ def end_program(number: int, moment: float, parameters: Sequence[str] = ()) -> E
     SIGINT comes only when the program has seen to it itself: Python's own start handles it before that.
     """
     with _private_folders() as folders:
+        before = _shared_memory()
         command = [sys.executable, "-m", "feature_frontend", "frontend", *_ARGUMENTS]
         for parameter in parameters:
             command += ["-p", parameter]
@@ -95,7 +96,7 @@ def end_program(number: int, moment: float, parameters: Sequence[str] = ()) -> E
             )
             if number == signal.SIGINT:
                 _wait_until(lambda: not _catches_interrupt(process.pid), process.pid)
-            return _end(process.pid, number, moment, 1, output, folders)
+            return _end(process.pid, number, moment, 1, output, folders, before)
 
 
 def _catches_interrupt(pid: int) -> bool:
@@ -126,6 +127,10 @@ def _private_folders() -> Iterator[dict[str, str]]:
         yield {variable: str(Path(folder) / name) for variable, name in names.items()}
 
 
+def _shared_memory() -> set[str]:
+    return {entry.path for entry in os.scandir("/dev/shm")}
+
+
 def _segments(pid: int) -> set[str]:
     """Files of FastDDS that a process has open."""
     try:
@@ -136,8 +141,13 @@ def _segments(pid: int) -> set[str]:
     return {name for name in names if ("fastrtps_" in name or "fastdds_" in name) and not _SHARED.search(name)}
 
 
-def _end(pid: int, number: int, moment: float | str, times: int, output: Any, folders: dict[str, str]) -> Ended:
-    """Sends the signal at the moment and waits for the end of a process, a leader of its session."""
+def _end(
+    pid: int, number: int, moment: float | str, times: int, output: Any, folders: dict[str, str], before: set[str]
+) -> Ended:
+    """Sends the signal at the moment and waits for the end of a process, a leader of its session.
+
+    What of shared memory was there `before` is another's, as of a process that was killed: this one opens it too.
+    """
     begun_s = time.monotonic()
     status: int | None = None
 
@@ -162,6 +172,7 @@ def _end(pid: int, number: int, moment: float | str, times: int, output: Any, fo
         time.sleep(_POLL_S)
         status = _status(pid)
     seconds = time.monotonic() - signal_s
+    seen -= before
     left = [name for name in seen if os.path.exists(name)]
     for variable in ("TMPDIR", "XDG_CACHE_HOME"):
         left += [str(path) for path in Path(folders[variable]).rglob("*") if not path.is_dir()]
@@ -234,6 +245,7 @@ _KINDS: dict[str, Callable[[], None]] = {
 
 def _fork(kind: str, number: int, moment: float | str, times: int) -> Ended:
     with _private_folders() as folders, tempfile.TemporaryFile() as output:
+        before = _shared_memory()
         pid = os.fork()
         if pid == 0:
             os.setsid()
@@ -242,7 +254,7 @@ def _fork(kind: str, number: int, moment: float | str, times: int) -> Ended:
                 os.dup2(output.fileno(), stream)
             _KINDS[kind]()
             os._exit(99)
-        return _end(pid, number, moment, times, output, folders)
+        return _end(pid, number, moment, times, output, folders, before)
 
 
 def _main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -61,7 +62,9 @@ def wheel_sets() -> tuple[WheelSet, WheelSet]:
     """What the machine with the card lacks: Python packages, and ROS 2."""
     there = target_packages()
     needed = {**pinned("runtime.txt"), **pinned("benchmark.txt")}
-    ros = {name: version for name, version in pinned("ros-jazzy-wheels.txt").items() if name.startswith("ros-")}
+    # Of the distribution that the messages, which travel too, were built with.
+    file = f"ros-{os.environ.get('ROS_DISTRO')}-wheels.txt"
+    ros = pinned(file if (_REQUIREMENTS / file).exists() else "ros-jazzy-wheels.txt")
     return WheelSet("python", _lines(needed, there)), WheelSet("ros", _lines(ros, there))
 
 

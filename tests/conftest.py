@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from torch.torch_version import TorchVersion
 
 from feature_frontend.ros.own_domain import own_domain
 from tests.campaign import Campaign
@@ -23,6 +24,10 @@ from tests.workers import is_alone, pytest_runtest_protocol, pytest_xdist_auto_n
 __all__ = ["pytest_runtest_protocol", "pytest_xdist_auto_num_workers"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# Before 2.10 torch may execute code in a .pth file, so that only published ones are read there.
+NEEDS_TORCH_FOR_PTH = pytest.mark.skipif(
+    TorchVersion(torch.__version__) < (2, 10), reason="torch before 2.10 is given no .pth files but published ones"
+)
 # Marks of a test, or of one of its parameters, that runs on a GPU.
 NEEDS_GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"))
 

@@ -16,6 +16,7 @@ from feature_frontend.models.catalog import WEIGHTS
 from feature_frontend.models.weights import find_weights, own_weights
 from feature_frontend.settings import PARAMETERS, ExtractionSettings, Settings
 from tests.campaign import Campaign
+from tests.conftest import NEEDS_TORCH_FOR_PTH
 from tests.generated import damaged_files, for_each
 
 
@@ -26,7 +27,9 @@ def _shipped() -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".old.pth"])
+@pytest.mark.parametrize(
+    "suffix", [".safetensors", *(pytest.param(suffix, marks=NEEDS_TORCH_FOR_PTH) for suffix in (".pth", ".old.pth"))]
+)
 def test_damaged_weights_are_refused_or_are_tensors(suffix: str, tmp_path: Path, campaign: Campaign) -> None:
     path = tmp_path / f"net{suffix}"
     if suffix == ".safetensors":

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional
 
 from feature_frontend import load_extractor
@@ -33,8 +34,8 @@ def seeded(name: str = "residual-sift", seed: int = 0) -> Residual:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("seeded") / "residual.pth"
-    torch.save(seeded().state_dict(), path)
+    path = tmp_path_factory.mktemp("seeded") / "residual.safetensors"
+    save_file(seeded().state_dict(), path)
     return path
 
 
@@ -114,7 +115,7 @@ def test_a_model_fits_into_the_package() -> None:
 def test_what_is_not_there_is_said(weights: Path) -> None:
     with pytest.raises(WeightsError, match=r"no published weights of residual-rootsift.*train your own.*weights_path"):
         load_extractor("residual-rootsift")
-    with pytest.raises(WeightsError, match=r"residual\.pth do not fit residual-sift-ablation"):
+    with pytest.raises(WeightsError, match=r"residual\.safetensors do not fit residual-sift-ablation"):
         load_extractor("residual-sift-ablation", weights_path=str(weights))
     if hasattr(cv2, "xfeatures2d"):
         pytest.skip("this OpenCV may have SURF")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
+from safetensors.torch import save_file
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.extractors.registry import EXTRACTORS
@@ -99,8 +99,8 @@ def test_mutual_nearest_neighbors_by_hand(
 def test_a_network_runs_with_given_weights_under_two_labels(tmp_path: Path, photographs: list[Image]) -> None:
     files = {}
     for label, seed in (("aliked-t16", 0), ("aliked-t16@other", 1)):
-        files[label] = str(tmp_path / f"{seed}.pth")
-        torch.save(seeded_network(seed=seed).state_dict(), files[label])
+        files[label] = str(tmp_path / f"{seed}.safetensors")
+        save_file(seeded_network(seed=seed).state_dict(), files[label])
     methods = load_methods(list(files), MethodOptions(device="cpu"), files)
     image = photographs[0][:160, :200]
     for method in methods.values():

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("sensor_msgs", reason="needs ROS 2: a parser reads its messages")
+
 from tests.campaign import Campaign
 from tests.conftest import REPOSITORY
 from tests.fuzz.corpus import CORPUS, seeds

@@ -30,7 +30,7 @@ setup(
         "feature_frontend",
         "numpy>=1.21",
         "opencv-python-headless>=4.5",
-        "rosbags>=0.10.9",
+        "rosbags>=0.10.10",
         "torch>=2.4",
         "tqdm",
     ],

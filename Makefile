@@ -1,7 +1,7 @@
 # `make` lists the targets. Every one sets up what it needs first, which takes no time when nothing changed.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kilted campaign fuzz check format parity evaluate evaluate-tracks benchmark gpu-check gpu-pack gpu-results lock audit docker-build docker-pin clean
+.PHONY: help setup demo test test-kilted campaign fuzz check format parity evaluate evaluate-tracks benchmark gpu-check gpu-pack gpu-results lock audit docs docker-build docker-pin clean
 
 # Run inside the set-up environment, whatever the caller's shell has.
 in_env := . ./env.sh &&
@@ -77,6 +77,9 @@ lock: ## remake requirements/lock/ (every file's SHA-256) after a version in req
 audit: setup ## list what is installed (CycloneDX), with licences and known vulnerabilities, in audit_output/
 	@$(in_env) python -m scripts.audit
 
+docs: ## build the site of docs/ into docs_output/, strictly
+	@scripts/docs.sh
+
 docker-pin: ## write the digest of the container's base image into docker/Dockerfile; needs its registry
 	@python3 docker/pin_base_image.py
 
@@ -85,4 +88,4 @@ docker-build: ## build the container image
 
 clean: ## remove everything that setup and the tools made
 	rm -rf .venv .setup ros2_ws/build ros2_ws/install ros2_ws/log demo_output evaluation_output .mypy_cache .pytest_cache .ruff_cache .hypothesis \
-	  .gpu .gpu-cache gpu_check_output audit_output fuzz_output
+	  .gpu .gpu-cache gpu_check_output audit_output fuzz_output docs_output

@@ -61,6 +61,7 @@ for file in requirements/*.txt; do
   name=$(basename "$file" .txt)
   case $name in
     torch | ros-installed) continue ;;
+    docs) compile "$file" "$name" --python-version 3.11 && continue ;;
   esac
   case " ${complete[*]} " in
     *" $name "*) compile "$file" "$name" --python-version 3.11 --no-deps ;;

@@ -1,6 +1,6 @@
 """Every parameter of the front-end, declared once.
 
-The ROS parameters with their descriptors, the YAML files, the README's table, the tools' options and the keyword
+The ROS parameters with their descriptors, the YAML files, docs/parameters.md, the tools' options and the keyword
 arguments of the Python API all follow from the fields below. A field says its default, its unit, its bounds or choices,
 what it does, and whether it may change while the node runs.
 """

@@ -1,4 +1,4 @@
-"""Prints the node's parameters: as the README's table, or as a YAML file to start from."""
+"""Prints the node's parameters: as the tables of docs/parameters.md, or as a YAML file to start from."""
 
 from __future__ import annotations
 
@@ -7,16 +7,33 @@ import sys
 from collections.abc import Sequence
 
 from feature_frontend.settings import PARAMETERS
+from feature_frontend.settings.epipolar import EpipolarSettings
+from feature_frontend.settings.extraction import ExtractionSettings
+from feature_frontend.settings.matching import MatchingSettings
+from feature_frontend.settings.node import NodeSettings
 from feature_frontend.settings.parameter import ParameterRecord
+from feature_frontend.settings.stereo import StereoSettings
+from feature_frontend.settings.tracking import TrackingSettings
 from feature_frontend.tools.common.arguments import Parser
 
-__all__ = ["main", "markdown_table", "yaml_file"]
+__all__ = ["main", "markdown_tables", "yaml_file"]
+
+_GROUPS = {
+    "Extraction": ExtractionSettings,
+    "Matching": MatchingSettings,
+    "Tracking": TrackingSettings,
+    "Epipolar check": EpipolarSettings,
+    "Node": NodeSettings,
+    "Stereo": StereoSettings,
+}
+# More choices than these stand below the meaning, not in a column of their own.
+_FEW_CHOICES = 6
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool."""
     arguments = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
-    print(yaml_file() if arguments.yaml else markdown_table())
+    print(yaml_file() if arguments.yaml else markdown_tables())
     return 0
 
 
@@ -26,15 +43,20 @@ def _parser() -> Parser:
     return parser
 
 
-def markdown_table() -> str:
-    """One row a parameter: name, default, range, whether it is live, meaning."""
-    rows = ["| parameter | default | range | live | meaning |", "|---|---|---|---|---|"]
-    rows += [
-        f"| `{record.name}` | `{json.dumps(record.default)}` | {_range(record)} | {_live(record)} "
-        f"| {record.description} |"
-        for record in PARAMETERS.values()
-    ]
-    return "\n".join(rows)
+def markdown_tables() -> str:
+    """A table for each group of parameters: name, default, range, whether it is live, meaning."""
+    lines, seen = [], set[str]()
+    for title, group in _GROUPS.items():
+        records = [record for name, record in group.records().items() if name not in seen]
+        seen.update(record.name for record in records)
+        lines += [f"## {title}", "", "| parameter | default | range | live | meaning |", "|---|---|---|---|---|"]
+        lines += [
+            f"| `{record.name}` | `{json.dumps(record.default)}` | {_range(record)} | {_live(record)} "
+            f"| {_meaning(record)} |"
+            for record in records
+        ]
+        lines.append("")
+    return "\n".join(lines).rstrip()
 
 
 def yaml_file() -> str:
@@ -50,9 +72,17 @@ def _live(record: ParameterRecord) -> str:
     return "reloads" if record.reloads else "yes" if record.live else ""
 
 
+def _meaning(record: ParameterRecord) -> str:
+    return record.description + (f" One of {_choices(record)}." if len(record.choices) > _FEW_CHOICES else "")
+
+
+def _choices(record: ParameterRecord) -> str:
+    return ", ".join(f"`{choice}`" for choice in record.choices)
+
+
 def _range(record: ParameterRecord) -> str:
     if record.choices:
-        return ", ".join(f"`{choice}`" for choice in record.choices)
+        return _choices(record) if len(record.choices) <= _FEW_CHOICES else ""
     if record.minimum is None or record.maximum is None:
         return ""
     return f"{record.minimum} to {record.maximum}" + (f" {record.unit}" if record.unit else "")

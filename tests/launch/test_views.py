@@ -15,7 +15,7 @@ _CONFIG = REPOSITORY / "config"
 _TOPICS = dict(
     re.findall(
         r"^\| `(/?\w+)` \| `(\w+/\w+)` \|",
-        (REPOSITORY / "docs" / "messages.md").read_text(encoding="utf-8"),
+        (REPOSITORY / "docs" / "topics.md").read_text(encoding="utf-8"),
         re.MULTILINE,
     )
 )
@@ -30,7 +30,7 @@ def _absolute(topic: str) -> str:
 
 def _kind(topic: str) -> str:
     kinds = {_absolute(name): kind for name, kind in _TOPICS.items()}
-    assert topic in kinds, f"{topic} is none of the topics in docs/messages.md: {', '.join(kinds)}"
+    assert topic in kinds, f"{topic} is none of the topics in docs/topics.md: {', '.join(kinds)}"
     return kinds[topic]
 
 

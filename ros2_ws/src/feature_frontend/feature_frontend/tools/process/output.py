@@ -1,4 +1,4 @@
-"""The finished bag, the record beside it, and where both come from: a folder that says it is unfinished."""
+"""Messages as a bag holds them; the finished bag and the record beside it; the unfinished folder both come from."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+from ament_index_python.packages import get_package_share_directory
+from rclpy.serialization import serialize_message
+from rosbags.typesys.store import Typestore
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
-from feature_frontend.tools.common.bag_writer import BagContent, BagWriter
-from feature_frontend.tools.process.bag_node import BagNode
+from feature_frontend.sources.bags.rosbags_workarounds import deserialize_cdr
+from feature_frontend.tools.common.bag_writer import BagContent, BagWriter, typestore_with
 from feature_frontend.tools.process.progress_store import FILE_NAME, ProgressStore
 
-__all__ = ["RECORD_NAME", "Output"]
+__all__ = ["RECORD_NAME", "BagMessages", "Output"]
 
 RECORD_NAME = "process.json"
 # Not the output's name: the bag's files are then the same wherever they lie.
@@ -23,6 +29,51 @@ _BAG_NAME = "frontend"
 _UNFINISHED = ".unfinished"
 # What must be in the record.
 _KINDS = {"sha256": str, "images": dict, "missing": list}
+
+
+class BagMessages:
+    """Collects messages as a bag holds them.
+
+    Args:
+        namespace: Of the topics, absolute.
+        types: Of the messages, by topic below the namespace.
+
+    Attributes:
+        topics: Type of each topic, by its full name.
+    """
+
+    def __init__(self, namespace: str, types: Mapping[str, type]) -> None:
+        self._namespace = namespace.rstrip("/")
+        self.topics = {f"{self._namespace}/{name}": _type_name(kind) for name, kind in types.items()}
+        self._collected: list[tuple[str, bytes]] = []
+
+    @cached_property
+    def typestore(self) -> Typestore:
+        """The definitions of all messages."""
+        return typestore_with(set(self.topics.values()), get_package_share_directory)
+
+    def publish(self, name: str, message: Any) -> None:
+        """Collects a message, its times in ms as zero.
+
+        Not as ROS's serializer leaves it: that does not set the bytes between two fields, which then differ from run to
+        run. The bag library's sets them to zero.
+        """
+        topic = f"{self._namespace}/{name}"
+        for field in message.get_fields_and_field_types():
+            if field.endswith("_ms"):
+                setattr(message, field, 0.0)
+        read = deserialize_cdr(self.typestore, serialize_message(message), self.topics[topic])
+        self._collected.append((topic, bytes(self.typestore.serialize_cdr(read, self.topics[topic]))))
+
+    def take(self) -> list[tuple[str, bytes]]:
+        """Topic and content of each message since the last call."""
+        taken, self._collected = self._collected, []
+        return taken
+
+
+def _type_name(kind: type) -> str:
+    package, interface, *_ = kind.__module__.split(".")
+    return f"{package}/{interface}/{kind.__name__}"
 
 
 @dataclass(frozen=True)
@@ -66,7 +117,7 @@ class Output:
     def complete(
         self,
         store: ProgressStore,
-        node: BagNode,
+        messages: BagMessages,
         storage: str,
         record: Mapping[str, object],
     ) -> dict[str, object]:
@@ -74,7 +125,7 @@ class Output:
 
         Args:
             store: Of the run, at its end.
-            node: Knows topics and messages.
+            messages: Knows topics and types.
             storage: A key of `STORAGES`.
             record: What to put beside the bag, for those who ask later how it was made.
 
@@ -85,7 +136,7 @@ class Output:
             FeatureFrontendError: It cannot be written, such as to a full disk.
         """
         try:
-            return self._complete(store, node, storage, record)
+            return self._complete(store, messages, storage, record)
         except OSError as error:
             msg = f"{self.path} cannot be written: {error.strerror or error}; free space or see to the disk, and run "
             msg += "the same command again, it goes on from there"
@@ -98,22 +149,22 @@ class Output:
     def _complete(
         self,
         store: ProgressStore,
-        node: BagNode,
+        messages: BagMessages,
         storage: str,
         record: Mapping[str, object],
     ) -> dict[str, object]:
         folder = self.unfinished / _BAG_NAME
         shutil.rmtree(folder, ignore_errors=True)
-        counts = Counter(dict.fromkeys(node.topics, 0))
+        counts = Counter(dict.fromkeys(messages.topics, 0))
         digest = hashlib.sha256()
         written = BagContent()
-        with BagWriter(folder, storage, node.typestore) as bag:
-            for topic, type_name in node.topics.items():
+        with BagWriter(folder, storage, messages.typestore) as bag:
+            for topic, type_name in messages.topics.items():
                 bag.add_topic(topic, type_name)
             for topic, time_ns, data in store.messages():
                 bag.write(topic, time_ns, data)
                 counts[topic] += 1
-                digest.update(f"{topic} {node.topics[topic]} {time_ns} {len(data)}\n".encode())
+                digest.update(f"{topic} {messages.topics[topic]} {time_ns} {len(data)}\n".encode())
                 digest.update(data)
                 written.add(topic, time_ns, data)
         complete = {**record, "messages": dict(counts), "sha256": digest.hexdigest()}

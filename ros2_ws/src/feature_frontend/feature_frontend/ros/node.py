@@ -37,6 +37,7 @@ from feature_frontend.ros.input.mask_loader import LoadedMask, MaskLoader
 from feature_frontend.ros.input.mask_topic import MaskTopic
 from feature_frontend.ros.input.stereo_subscription import StereoInput, import_message_filters
 from feature_frontend.ros.model_loader import (
+    EXTRACTOR_PARAMETERS,
     LoadedModel,
     ModelLoader,
     check_model,
@@ -326,7 +327,9 @@ class FrontendNode(GuardedNode):
         if is_same_model(self._settings, self._model):
             self._loader.cancel()
         elif wanted is None or not is_same_model(self._settings, wanted):
-            self._loader.request((self._settings, self._worker.image_size))
+            keeps_extractor = is_same_model(self._settings, self._model, EXTRACTOR_PARAMETERS)
+            kept = self._extractor if keeps_extractor else None
+            self._loader.request((self._settings, self._worker.image_size, kept))
         else:
             loaded = self._loader.take()
             if loaded is not None:
@@ -363,7 +366,7 @@ class FrontendNode(GuardedNode):
 
     def _end_loading(self, loaded: LoadedModel) -> None:
         assert self._worker is not None
-        if loaded.frontend is None:
+        if loaded.problem:
             assert self._extractor is not None
             reason = f"the model stays {self._extractor.identity}: {loaded.problem}"
             self.get_logger().error(reason)
@@ -371,6 +374,10 @@ class FrontendNode(GuardedNode):
             self._tell_model_in_use()
             return
         frontend = loaded.frontend
+        if frontend is None:
+            self._model = loaded.settings
+            self.get_logger().info(f"from the next frame on: matcher {self._model.matcher}")
+            return
         self._use_model_of(frontend, loaded.settings)
         model = self._model_in_use()
         reason = f"the model is now {model}; descriptors of different models do not compare"

@@ -212,8 +212,8 @@ class FrontendNode(GuardedNode):
             frontend = self._load(self._settings)
             frontend.warm_up(*WARM_UP_SIZE)
         # The front-end is another one, whose track ids begin anew.
-        self._publishers = Publishers(self, self._settings)
-        self._topics = ResultTopics(self._publishers.publish, self._status_book, self._on_status, new_run_id())
+        self._result_publishers = Publishers(self, self._settings)
+        self._topics = ResultTopics(self._result_publishers.publish, self._status_book, self._on_status, new_run_id())
         self._stereo = StereoPairs(self._calibrations) if self._settings.camera_type == "stereo" else None
         logger = self.get_logger()
         self._worker = FrameWorker(
@@ -221,7 +221,7 @@ class FrontendNode(GuardedNode):
                 frontend, self._calibrations, partial(logger.warning, throttle_duration_sec=_SHORTAGE_S), self._stereo
             ),
             self._topics,
-            self._publishers,
+            self._result_publishers,
             self._store,
             logger,
             self._can_publish,
@@ -294,7 +294,7 @@ class FrontendNode(GuardedNode):
         self._deactivate()
         self._worker.change(Frontend.close)
         self._worker, self._extractor = None, None
-        self._publishers.destroy()
+        self._result_publishers.destroy()
         self._store.clear()
         # The model's objects may refer to each other in circles.
         gc.collect()

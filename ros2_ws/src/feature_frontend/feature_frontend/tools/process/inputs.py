@@ -64,7 +64,8 @@ class InputFrame:
             msg = f"{found.name}: {found.reason}"
             raise (DamagedImageError if found.is_lost else ImageError)(msg)
         if isinstance(found, Frame):
-            check_image_size(*found.samples.shape[:2], max_pixels)
+            height, width = found.samples.shape[:2]
+            check_image_size(height, width, max_pixels)
             return settings.intensity.to_grey_levels(np.ascontiguousarray(found.samples))
         if found.type_name == "sensor_msgs/msg/CompressedImage":
             return decode_compressed_image(found.message, settings.intensity, max_pixels)

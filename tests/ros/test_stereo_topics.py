@@ -76,7 +76,7 @@ class _Worker:
         self.pairs = StereoPairs(self.left)
         self.worker = FrameWorker(
             FrameProcessor(Frontend.from_pretrained(settings), self.left, pytest.fail, self.pairs),
-            ResultTopics(publishers.publish, StatusBook(), lambda _: None, 7),
+            ResultTopics(publishers.publish, StatusBook(), 7),
             publishers,
             FrameStore(settings),
             node.get_logger(),

@@ -28,10 +28,10 @@ from feature_frontend.sources.bag import BagImage, BagSource
 from feature_frontend.sources.bags.messages import MessageReader
 from feature_frontend.sources.bags.sequence import Bag
 from feature_frontend.sources.playback import PlaybackSettings
-from feature_frontend.tools.common.bag_writer import BagWriter, typestore_with
+from feature_frontend.tools.common.bag_writer import BagWriter, message_type_name, typestore_with
 from feature_frontend.tools.process.inputs import input_frames
 from feature_frontend.tools.process.output import BagMessages
-from feature_frontend.tools.record import TOPICS, Recorder, message_type_name
+from feature_frontend.tools.record import TOPICS, Recorder
 from tests.campaign import Campaign
 
 _RESULTS: list[type] = [Features, Matches, Tracks, FrameStatus]

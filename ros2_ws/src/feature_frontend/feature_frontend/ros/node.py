@@ -213,7 +213,7 @@ class FrontendNode(GuardedNode):
             frontend.warm_up(*WARM_UP_SIZE)
         # The front-end is another one, whose track ids begin anew.
         self._result_publishers = Publishers(self, self._settings)
-        self._topics = ResultTopics(self._result_publishers.publish, self._status_book, self._on_status, new_run_id())
+        self._topics = ResultTopics(self._result_publishers.publish, self._status_book, new_run_id(), self._on_status)
         self._stereo = StereoPairs(self._calibrations) if self._settings.camera_type == "stereo" else None
         logger = self.get_logger()
         self._worker = FrameWorker(

@@ -135,14 +135,16 @@ class ResultTopics:
     Args:
         publish: Takes each message, with its topic of `result_topics`.
         book: The account; it outlives the topics.
-        note: Is told of every status.
         run_id: Of all messages.
+        note: Is told of every status.
 
     Attributes:
         resets: Of the latest frame processed, as in its messages.
     """
 
-    def __init__(self, publish: _Publish, book: StatusBook, note: Callable[[FrameStatus], None], run_id: int) -> None:
+    def __init__(
+        self, publish: _Publish, book: StatusBook, run_id: int, note: Callable[[FrameStatus], None] = lambda _: None
+    ) -> None:
         self.resets = 0
         self._publish = publish
         self._book = book

@@ -27,7 +27,15 @@ from typing_extensions import Self
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 
-__all__ = ["STORAGES", "BagContent", "BagWriter", "check_new_folder", "check_path", "typestore_with"]
+__all__ = [
+    "STORAGES",
+    "BagContent",
+    "BagWriter",
+    "check_new_folder",
+    "check_path",
+    "message_type_name",
+    "typestore_with",
+]
 
 STORAGES = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
 
@@ -44,6 +52,12 @@ _OFFERED = Qos(
     liveliness_lease_duration=_UNLIMITED,
     avoid_ros_namespace_conventions=False,
 )
+
+
+def message_type_name(message: type) -> str:
+    """The name of a message class, such as "sensor_msgs/msg/Image"."""
+    package, kind, *_ = message.__module__.split(".")
+    return f"{package}/{kind}/{message.__name__}"
 
 
 def typestore_with(types: set[str], share_folder: Callable[[str], str]) -> Typestore:

@@ -18,7 +18,7 @@ from rosbags.typesys.store import Typestore
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.sources.bags.rosbags_workarounds import deserialize_cdr
-from feature_frontend.tools.common.bag_writer import BagContent, BagWriter, typestore_with
+from feature_frontend.tools.common.bag_writer import BagContent, BagWriter, message_type_name, typestore_with
 from feature_frontend.tools.process.progress_store import FILE_NAME, ProgressStore
 
 __all__ = ["RECORD_NAME", "BagMessages", "Output"]
@@ -44,7 +44,7 @@ class BagMessages:
 
     def __init__(self, namespace: str, types: Mapping[str, type]) -> None:
         self._namespace = namespace.rstrip("/")
-        self.topics = {f"{self._namespace}/{name}": _type_name(kind) for name, kind in types.items()}
+        self.topics = {f"{self._namespace}/{name}": message_type_name(kind) for name, kind in types.items()}
         self._collected: list[tuple[str, bytes]] = []
 
     @cached_property
@@ -69,11 +69,6 @@ class BagMessages:
         """Topic and content of each message since the last call."""
         taken, self._collected = self._collected, []
         return taken
-
-
-def _type_name(kind: type) -> str:
-    package, interface, *_ = kind.__module__.split(".")
-    return f"{package}/{interface}/{kind.__name__}"
 
 
 @dataclass(frozen=True)

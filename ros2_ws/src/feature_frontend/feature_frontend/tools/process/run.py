@@ -17,7 +17,6 @@ from typing import Any, Protocol
 import cv2
 import torch
 from builtin_interfaces.msg import Time
-from feature_frontend_msgs.msg import FrameStatus
 from std_msgs.msg import Header
 
 import feature_frontend
@@ -32,7 +31,7 @@ from feature_frontend.ros.input.camera_info import camera_info_message
 from feature_frontend.ros.output.frame_status import BookState, StatusBook
 from feature_frontend.ros.output.publishers import ResultTopics, result_topics
 from feature_frontend.ros.output.run_identity import run_id_of
-from feature_frontend.runtime.snapshot import pack, require, unpack
+from feature_frontend.runtime.snapshot import pack, unpack
 from feature_frontend.settings import Settings
 from feature_frontend.sources import PlaybackSettings, Source
 from feature_frontend.sources.base import LostImages
@@ -128,18 +127,13 @@ class _Position:
         next_index: Position of the next image in the source.
         compiled_for: (H, W[, 3]), shape of the images that the network was to be compiled for; None before the first.
         is_compiled: Whether it was.
-        images: As in `Outcome`.
         missing: As in `Outcome`, once no image is left.
     """
 
     next_index: int | None = None
     compiled_for: tuple[int, ...] | None = None
     is_compiled: bool = False
-    images: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("received", "processed", "refused"), 0))
     missing: list[str] = field(default_factory=list)
-
-    def note(self, status: FrameStatus) -> None:
-        self.images = {name: int(getattr(status, f"frames_{name}")) for name in self.images}
 
 
 @dataclass(frozen=True)
@@ -208,7 +202,7 @@ def _process(request: Request, reporter: Reporter, output: Output) -> Outcome:
         if not run.is_over:
             for image in input_frames(source, playback, request.frame_id, run.position.next_index):
                 run.process(image)
-            if not run.position.images["received"]:
+            if not run.images["received"]:
                 output.clear()
                 msg = f"there is nothing to process in {source.description} from image {playback.start} on"
                 raise SourceError(msg)
@@ -219,12 +213,12 @@ def _process(request: Request, reporter: Reporter, output: Output) -> Outcome:
             **job,
             "run_id": run_id,
             "is_compiled": position.is_compiled,
-            "images": position.images,
+            "images": run.images,
             "missing": position.missing,
         }
         complete = output.complete(store, run.messages, request.storage, record)
     output.clear()
-    return Outcome(request.output, str(complete["sha256"]), position.images, False, position.missing)
+    return Outcome(request.output, str(complete["sha256"]), run.images, False, position.missing)
 
 
 class _Run:
@@ -254,7 +248,7 @@ class _Run:
             calibration = read_calibration_file(Path(request.camera_info))
             self._calibrations.take(camera_info_message(calibration, Time(), ""))
         self._book = StatusBook()
-        self._topics = ResultTopics(self.messages.publish, self._book, self._note, run_id)
+        self._topics = ResultTopics(self.messages.publish, self._book, run_id)
         self._processor = FrameProcessor(frontend, self._calibrations, self._warn)
         self._next_commit_s = time.monotonic() + COMMIT_PERIOD_S
 
@@ -275,7 +269,13 @@ class _Run:
                 "results would differ; give --overwrite to begin anew, with --compile false to do without"
             )
             raise SettingsError(msg)
-        self._reporter.done(self.position.images["received"], earlier=True)
+        self._reporter.done(self.images["received"], earlier=True)
+
+    @property
+    def images(self) -> dict[str, int]:
+        """As in `Outcome`."""
+        book = self._book.get_state()
+        return {"received": book.processed + book.refused, "processed": book.processed, "refused": book.refused}
 
     def process(self, image: InputFrame) -> None:
         """Puts what an image gives into the store."""
@@ -321,14 +321,10 @@ class _Run:
         return _State(self.position, processor, self._book.get_state(), self._topics.resets, self.lost)
 
     def _set_state(self, state: _State) -> None:
-        require(set(state.position.images) == set(self.position.images), "counts of images")
         self.position = state.position
         self._processor.set_state(state.processor)
         self._book.set_state(state.book)
         self._topics.resets, self.lost = state.resets, state.lost
-
-    def _note(self, status: FrameStatus) -> None:
-        self.position.note(status)
 
     def _tell_of_calibration(self) -> None:
         warning = self._calibrations.warning

@@ -204,12 +204,11 @@ def test_a_swapped_model_is_never_matched_across(photographs: list[Uint8Array]) 
     settings = Settings(max_num_keypoints=60, compile=False, device="cpu")
     frontend = Frontend(seeded_extractor(settings), settings)
     before = [frontend.process(photograph, stamp) for stamp, photograph in enumerate(photographs[:2])][-1]
-    assert frontend.latest_features is not None
     old = weakref.ref(frontend.extractor)
     shipped = replace(settings, extractor="silk-vggnp-mu", max_num_keypoints=40)
     frontend.swap_model(Frontend.from_pretrained(shipped), "another model")
     assert old() is None, "the old model is still held"
-    assert (frontend.latest_features, frontend.settings) == (None, shipped)
+    assert (frontend._previous, frontend.settings) == (None, shipped)
     with pytest.raises(ImageError):
         frontend.process(np.zeros((5, 5), np.uint8), 2)
     first = frontend.process(photographs[2], 3)

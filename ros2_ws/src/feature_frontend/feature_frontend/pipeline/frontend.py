@@ -122,11 +122,6 @@ class Frontend:
         """The settings in force; those of the model name the one in use."""
         return self._settings
 
-    @property
-    def latest_features(self) -> Features | None:
-        """Features of the latest image, on the CPU; None where the next image is a first one."""
-        return None if self._previous is None else self._previous.features
-
     def configure(self, settings: Settings) -> None:
         """Takes over the live parameters, from the next image on; those of the extractor's model: see `swap_model`.
 

@@ -19,7 +19,7 @@ from feature_frontend.pipeline.masks import MaskCounts
 from feature_frontend.pipeline.process_frame import FrameProcessor, Refusal
 from feature_frontend.ros.frame import Frame
 from feature_frontend.ros.frame_store import FrameStore, StoredFrame
-from feature_frontend.ros.input.image_subscription import pixels_of, right_pixels
+from feature_frontend.ros.input.image_subscription import pixels_of
 from feature_frontend.ros.output.publishers import Publishers, ResultTopics
 from feature_frontend.ros.stamps import stamp_to_ns
 from feature_frontend.runtime.adaptive_resolution import RateKeeper
@@ -173,11 +173,12 @@ class FrameWorker:
         image = FrameImage(pixels_of(frame.message, settings, max_decoding_ms), stamp_ns, frame.runs[0])
         right = None
         if frame.right is not None:
-            pixels, right_ns = (
-                right_pixels(frame.right, settings, max_decoding_ms),
-                stamp_to_ns(frame.right.header.stamp),
-            )
-            right = FrameImage(pixels, right_ns, frame.runs[1])
+            try:
+                pixels = pixels_of(frame.right, settings, max_decoding_ms)
+            except ImageError as error:
+                msg = f"the right image: {error}"
+                raise ImageError(msg) from error
+            right = FrameImage(pixels, stamp_to_ns(frame.right.header.stamp), frame.runs[1])
         conversion_ms = (time.monotonic() - start_s) * _MS_PER_S
         messages = self._topics.of_frame(header, settings, None if frame.right is None else frame.right.header)
         report = self._processor.process_frame(image, messages, right, frame.mask, self._rate_keeper.share)

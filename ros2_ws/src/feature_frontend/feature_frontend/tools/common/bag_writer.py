@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,7 +23,6 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer, WriterError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
-from typing_extensions import Self
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 
@@ -127,7 +126,7 @@ class BagContent:
     __hash__ = None  # type: ignore[assignment]
 
 
-class BagWriter:
+class BagWriter(AbstractContextManager["BagWriter"]):
     """An open rosbag2; leaving the context writes its index and metadata.
 
     Raises:
@@ -185,10 +184,6 @@ class BagWriter:
         if database is not None:
             with self._readable_errors():
                 database.commit()
-
-    def __enter__(self) -> Self:
-        """Nothing to do: the bag is open from the start."""
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

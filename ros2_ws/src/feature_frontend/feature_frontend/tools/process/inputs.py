@@ -112,9 +112,9 @@ def input_frames(
     for found, camera_infos in _found(source, start, is_beginning=next_index is None):
         if end is not None and found.index >= end:
             return
-        name = frame_id or _own_frame_id(found) or _DEFAULT_FRAME_ID
+        own = found.message.header.frame_id if isinstance(found, BagImage) else found.frame_id
         stamp_ns = min(stamps.of(found), _LAST_STAMP_NS)
-        header = Header(stamp=stamp_from_ns(stamp_ns), frame_id=name)
+        header = Header(stamp=stamp_from_ns(stamp_ns), frame_id=frame_id or str(own) or _DEFAULT_FRAME_ID)
         yield InputFrame(found, stamp_ns, header, camera_infos)
 
 
@@ -153,7 +153,3 @@ def _found(
     assert isinstance(source, (ImageFolderSource, VideoSource))
     for frame in source.attempts(start):
         yield frame, []
-
-
-def _own_frame_id(found: BagImage | Frame | UnreadableFrame) -> str:
-    return str(found.message.header.frame_id) if isinstance(found, BagImage) else found.frame_id

@@ -8,9 +8,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.runtime.heap import keep_freed_memory
@@ -32,13 +31,13 @@ def process_inputs(requests: Sequence[Request], jobs: int, reporter: Reporter) -
     """
     if jobs == 1 or len(requests) == 1:
         return [_attempt(request, reporter) for request in requests]
-    with _processes() as started, ThreadPoolExecutor(jobs) as pool:
+    started: list[subprocess.Popen[str]] = []
+    with ThreadPoolExecutor(jobs) as pool:
         try:
             return list(pool.map(lambda request: _in_process(request, reporter, started), requests))
-        except BaseException:
+        finally:
             pool.shutdown(wait=False, cancel_futures=True)
             _end(started)
-            raise
 
 
 def _attempt(request: Request, reporter: Reporter) -> Outcome | FeatureFrontendError:
@@ -46,15 +45,6 @@ def _attempt(request: Request, reporter: Reporter) -> Outcome | FeatureFrontendE
         return process_input(request, reporter)
     except FeatureFrontendError as error:
         return error
-
-
-@contextmanager
-def _processes() -> Iterator[list[subprocess.Popen[str]]]:
-    started: list[subprocess.Popen[str]] = []
-    try:
-        yield started
-    finally:
-        _end(started)
 
 
 def _end(started: Sequence[subprocess.Popen[str]]) -> None:

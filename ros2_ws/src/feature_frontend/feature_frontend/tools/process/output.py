@@ -110,11 +110,7 @@ class Output:
         return found if is_whole else {}
 
     def complete(
-        self,
-        store: ProgressStore,
-        messages: BagMessages,
-        storage: str,
-        record: Mapping[str, object],
+        self, store: ProgressStore, messages: BagMessages, storage: str, record: Mapping[str, object]
     ) -> dict[str, object]:
         """Writes the bag from all that is in `store`, and puts it into its place when it is whole.
 
@@ -131,7 +127,33 @@ class Output:
             FeatureFrontendError: It cannot be written, such as to a full disk.
         """
         try:
-            return self._complete(store, messages, storage, record)
+            folder = self.unfinished / _BAG_NAME
+            shutil.rmtree(folder, ignore_errors=True)
+            counts = Counter(dict.fromkeys(messages.topics, 0))
+            digest = hashlib.sha256()
+            written = BagContent()
+            with BagWriter(folder, storage, messages.typestore) as bag:
+                for topic, type_name in messages.topics.items():
+                    bag.add_topic(topic, type_name)
+                for topic, time_ns, data in store.messages():
+                    bag.write(topic, time_ns, data)
+                    counts[topic] += 1
+                    digest.update(f"{topic} {messages.topics[topic]} {time_ns} {len(data)}\n".encode())
+                    digest.update(data)
+                    written.add(topic, time_ns, data)
+            complete = {**record, "messages": dict(counts), "sha256": digest.hexdigest()}
+            text = json.dumps(complete, indent=2) + "\n"
+            (folder / RECORD_NAME).write_text(text, encoding="utf-8")
+            if (folder / RECORD_NAME).read_bytes() != text.encode() or not bag.holds(written):
+                msg = f"the bag {folder} does not hold what was written into it; see to the disk, and run the same "
+                msg += "command again, it writes it anew"
+                raise FeatureFrontendError(msg)
+            if self.path.exists():
+                overwritten = self.unfinished / "overwritten"
+                shutil.rmtree(overwritten, ignore_errors=True)
+                self.path.rename(overwritten)
+            folder.rename(self.path)
+            return complete
         except OSError as error:
             msg = f"{self.path} cannot be written: {error.strerror or error}; free space or see to the disk, and run "
             msg += "the same command again, it goes on from there"
@@ -140,38 +162,3 @@ class Output:
     def clear(self) -> None:
         """Removes what the run has left beside the finished bag."""
         shutil.rmtree(self.unfinished, ignore_errors=True)
-
-    def _complete(
-        self,
-        store: ProgressStore,
-        messages: BagMessages,
-        storage: str,
-        record: Mapping[str, object],
-    ) -> dict[str, object]:
-        folder = self.unfinished / _BAG_NAME
-        shutil.rmtree(folder, ignore_errors=True)
-        counts = Counter(dict.fromkeys(messages.topics, 0))
-        digest = hashlib.sha256()
-        written = BagContent()
-        with BagWriter(folder, storage, messages.typestore) as bag:
-            for topic, type_name in messages.topics.items():
-                bag.add_topic(topic, type_name)
-            for topic, time_ns, data in store.messages():
-                bag.write(topic, time_ns, data)
-                counts[topic] += 1
-                digest.update(f"{topic} {messages.topics[topic]} {time_ns} {len(data)}\n".encode())
-                digest.update(data)
-                written.add(topic, time_ns, data)
-        complete = {**record, "messages": dict(counts), "sha256": digest.hexdigest()}
-        text = json.dumps(complete, indent=2) + "\n"
-        (folder / RECORD_NAME).write_text(text, encoding="utf-8")
-        if (folder / RECORD_NAME).read_bytes() != text.encode() or not bag.holds(written):
-            msg = f"the bag {folder} does not hold what was written into it; see to the disk, and run the same command "
-            msg += "again, it writes it anew"
-            raise FeatureFrontendError(msg)
-        if self.path.exists():
-            overwritten = self.unfinished / "overwritten"
-            shutil.rmtree(overwritten, ignore_errors=True)
-            self.path.rename(overwritten)
-        folder.rename(self.path)
-        return complete

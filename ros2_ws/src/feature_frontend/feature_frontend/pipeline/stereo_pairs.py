@@ -138,4 +138,4 @@ def _rig(infos: Sequence[tuple[CameraCalibration | None, str]], *, rectified: bo
             raise CalibrationError(msg)
         cameras.append(calibration)
     left, right = cameras
-    return StereoRig(left, right, rectified)
+    return StereoRig(left, right, rectified=rectified)

@@ -38,8 +38,8 @@ _DESCRIPTOR_TYPES = {
 _POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("index", "<u4")])
 _FIELD_TYPES = {"<f4": PointField.FLOAT32, "<u4": PointField.UINT32}
 _FIELDS = [
-    PointField(name=name, offset=offset, datatype=_FIELD_TYPES[kind.str], count=1)
-    for name, (kind, offset) in (_POINT.fields or {}).items()
+    PointField(name=name, offset=of[1], datatype=_FIELD_TYPES[of[0].str], count=1)
+    for name, of in (_POINT.fields or {}).items()
 ]
 FloatArray = npt.NDArray[np.float32]
 

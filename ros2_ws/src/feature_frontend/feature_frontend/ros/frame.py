@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sensor_msgs.msg import CompressedImage, Image
 
-from feature_frontend.ros.input.mask_topic import TopicMask
+from feature_frontend.pipeline.masks import TopicMask
 from feature_frontend.runtime.mask_sync import PairedMask
 
 __all__ = ["Frame"]

@@ -14,12 +14,10 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from feature_frontend.errors import ImageError
 from feature_frontend.ros.input.image_conversion import image_to_array
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.topic_names import COMPRESSED_SUFFIX, compressed_topic
 from feature_frontend.settings import NodeSettings
-from feature_frontend.settings.settings import Settings
 
 __all__ = ["cut_frame_id", "offers", "pixels_of", "subscribe_to_images", "why_silent"]
 
@@ -106,16 +104,3 @@ def cut_frame_id(header: Header) -> bool:
     if is_endless:
         header.frame_id = f"{header.frame_id[:_FRAME_ID_CHARACTERS]}..."
     return is_endless
-
-
-def right_pixels(message: Image | CompressedImage, settings: Settings, max_decoding_ms: float) -> npt.NDArray[np.uint8]:
-    """The pixels of a right image; arguments as of `pixels_of`.
-
-    Raises:
-        ImageError: As `pixels_of`; the text says which side it was.
-    """
-    try:
-        return pixels_of(message, settings, max_decoding_ms)
-    except ImageError as error:
-        msg = f"the right image: {error}"
-        raise ImageError(msg) from error

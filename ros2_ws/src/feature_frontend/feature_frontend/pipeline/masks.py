@@ -10,14 +10,31 @@ import numpy.typing as npt
 from feature_frontend.errors import MaskError
 from feature_frontend.image.mask_file import read_mask_file
 from feature_frontend.image.preprocessing import check_mask
-from feature_frontend.ros.input.mask_topic import TopicMask
 from feature_frontend.runtime.mask_sync import PairedMask
 from feature_frontend.settings import NodeSettings
 from feature_frontend.types import FrameResult
 
-__all__ = ["FrameMask", "FrameMasks", "MaskCounts"]
+__all__ = ["FrameMask", "FrameMasks", "MaskCounts", "TopicMask"]
 
 Uint8Array = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class TopicMask:
+    """What a message on the topic `mask` holds.
+
+    Attributes:
+        pixels: (H, W) uint8, 0 = do not use; None where it is none.
+        problem: Why it is none.
+    """
+
+    pixels: Uint8Array | None
+    problem: str = ""
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it takes."""
+        return 0 if self.pixels is None else self.pixels.nbytes
 
 
 @dataclass

@@ -6,10 +6,10 @@ import math
 import threading
 from collections import deque
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sensor_msgs.msg import CameraInfo
 
 from feature_frontend.camera.calibration import (
     CameraCalibration,
@@ -18,7 +18,6 @@ from feature_frontend.camera.calibration import (
     normalize_points,
 )
 from feature_frontend.errors import CalibrationError
-from feature_frontend.ros.stamps import stamp_to_ns
 from feature_frontend.runtime.runs_of_time import RunsOfTime, RunsState
 from feature_frontend.types import Features
 
@@ -28,6 +27,7 @@ NO_CAMERA_INFO = "no camera_info has arrived"
 
 # Changes that are remembered: images may wait in a queue while the camera recalibrates itself.
 _HISTORY = 64
+_NS_PER_S = 1_000_000_000
 _EMPTY = "normalized_keypoints are empty"
 _INFOS, _IMAGES = range(2)
 
@@ -105,11 +105,12 @@ class CalibrationWatch:
         with self._lock:
             return self._runs.note(_IMAGES, stamp_ns)
 
-    def take(self, message: CameraInfo, *, again: bool = False) -> None:
+    def take(self, message: Any, *, again: bool = False) -> None:
         """Takes a message; one that cannot be used is a `warning` once an image wants it.
 
         Args:
-            message: One without a stamp (0) holds from the one before it on.
+            message: A `sensor_msgs/CameraInfo`, whichever library read it. One without a stamp (0) holds from the one
+                before it on.
             again: It may have come already, and later ones too: where it says nothing new, it is no step back in time.
         """
         try:
@@ -118,7 +119,8 @@ class CalibrationWatch:
             calibration, problem = None, f"camera_info is not used: {error}"
         with self._lock:
             state = self._runs.state
-            stamp_ns = stamp_to_ns(message.header.stamp) or state.stamps_ns[_INFOS] or 0
+            stamp = message.header.stamp
+            stamp_ns = int(stamp.sec) * _NS_PER_S + int(stamp.nanosec) or state.stamps_ns[_INFOS] or 0
             known = self._find(stamp_ns, state.runs[_INFOS]) if again else None
             if known is not None and (known.calibration, known.problem) == (calibration, problem):
                 return

@@ -51,7 +51,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 def _extractor(name: str, **parameters: object) -> Extractor:
     settings = Settings.from_mapping({"max_num_keypoints": 800, "compile": False, **parameters})
-    return Extractor(NETWORKS[name](), f"{name}@seeded00", settings, torch.device("cpu"))
+    return Extractor(
+        NETWORKS[name](), f"{name}@seeded00", settings, torch.device("cpu"), has_maps=name.startswith("fast")
+    )
 
 
 def _speckled(height: int, width: int, seed: int = 0) -> Uint8Array:

@@ -21,11 +21,11 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from benchmarks.spinning_node import SpinningNode
 from feature_frontend.camera.calibration import CameraCalibration
 from feature_frontend.pipeline.frontend import Frontend
-from feature_frontend.ros.frame import Frame
 from feature_frontend.ros.frame_store import FrameStore
 from feature_frontend.ros.frame_worker import FrameWorker
 from feature_frontend.ros.input.camera_info import camera_info_message
 from feature_frontend.ros.input.camera_info_history import CalibrationWatch
+from feature_frontend.ros.input.frame import Frame
 from feature_frontend.ros.input.image_conversion import array_to_image
 from feature_frontend.ros.output.frame_status import StatusBook
 from feature_frontend.ros.output.publishers import ResultTopics

@@ -21,9 +21,9 @@ from feature_frontend.geometry.epipolar_check import check_frame
 from feature_frontend.geometry.rays import MissedTracks, RayMemory, RayState, rays_of_tracks
 from feature_frontend.image.image_header import live_decoding_ms
 from feature_frontend.pipeline.frontend import Frontend
-from feature_frontend.ros.frame import Frame
 from feature_frontend.ros.frame_store import FrameStore, StoredFrame
 from feature_frontend.ros.input.camera_info_history import CalibrationWatch
+from feature_frontend.ros.input.frame import Frame
 from feature_frontend.ros.input.image_subscription import pixels_of, right_pixels
 from feature_frontend.ros.input.masks import FrameMasks, MaskCounts
 from feature_frontend.ros.output.frame_status import FrameTimes

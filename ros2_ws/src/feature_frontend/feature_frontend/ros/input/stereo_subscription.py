@@ -15,11 +15,11 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.ros.distribution import apt_package
-from feature_frontend.ros.frame import Frame
 from feature_frontend.ros.guarded_node import GuardedNode
 from feature_frontend.ros.input.camera_info_findings import CameraInfoFindings
 from feature_frontend.ros.input.camera_info_history import CalibrationWatch
 from feature_frontend.ros.input.camera_info_topic import CameraInfoTopic
+from feature_frontend.ros.input.frame import Frame
 from feature_frontend.ros.input.image_subscription import cut_frame_id, offers, subscribe_to_images
 from feature_frontend.ros.qos import is_best_effort
 from feature_frontend.ros.stamps import stamp_to_ns

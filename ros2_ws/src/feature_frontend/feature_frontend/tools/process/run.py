@@ -24,11 +24,11 @@ from feature_frontend.camera.calibration_file import file_and_camera, read_calib
 from feature_frontend.errors import FeatureFrontendError, SettingsError, SnapshotError, SourceError
 from feature_frontend.models.weights_file import file_sha256
 from feature_frontend.pipeline.frontend import Frontend, FrontendState
-from feature_frontend.ros.frame import Frame
 from feature_frontend.ros.frame_store import FrameStore
 from feature_frontend.ros.frame_worker import FrameWorker, WorkerState
 from feature_frontend.ros.input.camera_info import camera_info_message
 from feature_frontend.ros.input.camera_info_history import CalibrationState, CalibrationWatch
+from feature_frontend.ros.input.frame import Frame
 from feature_frontend.ros.input.image_subscription import pixels_of
 from feature_frontend.ros.output.frame_status import BookState, StatusBook
 from feature_frontend.ros.output.publishers import ResultTopics

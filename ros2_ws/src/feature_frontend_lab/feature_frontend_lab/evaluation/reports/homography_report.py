@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from feature_frontend.errors import SourceError
-from feature_frontend.system.markdown import markdown_text
 from feature_frontend_lab.evaluation.homography.benchmark import THRESHOLDS_PX, HomographyBenchmark, MethodResult
 from feature_frontend_lab.evaluation.reports.chart import Chart, Group, Panel, draw_chart
+from feature_frontend_lab.evaluation.reports.writing import json_value, markdown_table, png, write_files
 
 __all__ = [
     "homography_chart",
     "homography_json",
     "homography_table",
-    "json_value",
-    "make_report_folder",
-    "markdown_table",
     "timing_table",
     "write_homography_report",
 ]
@@ -105,43 +98,6 @@ def homography_chart(results: Sequence[MethodResult], benchmark: HomographyBench
     )
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table that also reads well as text: the first column to the left, the others to the right.
-
-    Cells show what is in them, whatever that means in Markdown or HTML.
-    """
-    header, rows = [markdown_text(cell) for cell in header], [[markdown_text(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    lines = []
-    for row in [header, rule, *rows]:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def json_value(value: Any) -> Any:
-    """The same value as JSON can say it: a number that is not finite, such as an error that does not exist, is null."""
-    if isinstance(value, dict):
-        return {key: json_value(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [json_value(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def make_report_folder(folder: Path) -> None:
-    """Makes the folder of a report; called before a long run, which should not end in nothing.
-
-    Raises:
-        SourceError: It cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        msg = f"the folder {folder} for the report cannot be made: {error}; choose another --output"
-        raise SourceError(msg) from error
-
-
 def write_homography_report(
     folder: Path, results: Sequence[MethodResult], benchmark: HomographyBenchmark, images: Sequence[Path]
 ) -> list[Path]:
@@ -152,31 +108,14 @@ def write_homography_report(
     """
     picture = draw_chart(homography_chart(results, benchmark, len(images)))
     data = homography_json(results, benchmark, images)
-    return write_report(folder / "homography", homography_table(results), data, picture)
-
-
-def write_report(stem: Path, table: str, data: str, picture: npt.NDArray[np.uint8]) -> list[Path]:
-    """Writes `stem`.md, .json and .png; returns their paths.
-
-    Args:
-        stem: Path without a suffix, in a folder that exists.
-        table: Markdown.
-        data: JSON.
-        picture: (H, W, 3) RGB.
-
-    Raises:
-        SourceError: A file cannot be written.
-    """
-    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
-    contents = {".md": f"{table}\n".encode(), ".json": f"{data}\n".encode(), ".png": encoded}
-    paths = [stem.with_name(stem.name + suffix) for suffix in contents]
-    try:
-        for path, content in zip(paths, contents.values(), strict=True):
-            path.write_bytes(content)
-    except OSError as error:
-        msg = f"the report cannot be written into {stem.parent}: {error}; choose another --output"
-        raise SourceError(msg) from error
-    return paths
+    return write_files(
+        folder,
+        {
+            "homography.md": f"{homography_table(results)}\n",
+            "homography.json": f"{data}\n",
+            "homography.png": png(picture),
+        },
+    )
 
 
 def _groups(results: Sequence[MethodResult]) -> dict[str, list[MethodResult]]:

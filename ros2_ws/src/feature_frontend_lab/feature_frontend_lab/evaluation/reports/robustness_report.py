@@ -18,9 +18,9 @@ from feature_frontend_lab.evaluation.homography.robustness import (
     RobustnessBenchmark,
     RobustnessResult,
 )
-from feature_frontend_lab.evaluation.reports.homography_report import json_value, markdown_table, write_report
 from feature_frontend_lab.evaluation.reports.pen import Canvas
 from feature_frontend_lab.evaluation.reports.plots import Line, Plot, draw_plots
+from feature_frontend_lab.evaluation.reports.writing import json_value, markdown_table, png, write_files
 
 __all__ = ["robustness_picture", "robustness_tables", "write_robustness_report"]
 
@@ -79,7 +79,14 @@ def write_robustness_report(
     }
     data = json.dumps(json_value(document), indent=1, allow_nan=False)
     picture = robustness_picture(results, benchmark, len(images))
-    return write_report(folder / "robustness", robustness_tables(results), data, picture)
+    return write_files(
+        folder,
+        {
+            "robustness.md": f"{robustness_tables(results)}\n",
+            "robustness.json": f"{data}\n",
+            "robustness.png": png(picture),
+        },
+    )
 
 
 def _table(heading: str, axis: Sequence[float], rows: Sequence[tuple[str, Curve]]) -> str:

@@ -194,7 +194,7 @@ class StereoInput:
     def _give_up_lost(self) -> None:
         """Gives up the images that the synchroniser does not hold any more."""
         for side in (_LEFT, _RIGHT):
-            held = self._synchronizer.queues[side]
+            held = self._held(side)
             for stamp_ns in [stamp_ns for stamp_ns in self._waiting[side] if stamp_ns not in held]:
                 self._withdraw(
                     side,
@@ -202,8 +202,13 @@ class StereoInput:
                     f"no right image within {self._slop_ms:g} ms came until {self._queue_size} later left ones waited",
                 )
 
+    def _held(self, side: int) -> dict[int, Any]:
+        """The images that wait in the synchroniser, by stamp in ns; message_filters does not document it."""
+        held: dict[int, Any] = self._synchronizer.queues[side]
+        return held
+
     def _withdraw(self, side: int, stamp_ns: int, reason: str) -> None:
-        self._synchronizer.queues[side].pop(stamp_ns, None)
+        self._held(side).pop(stamp_ns, None)
         waiting: dict[int, Any] = self._waiting[side]
         self._give_up(side, waiting.pop(stamp_ns), reason)
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from feature_frontend.ros.own_domain import own_domain
+from feature_frontend_lab.demo.own_domain import own_domain
 from tests.campaign import Campaign
 from tests.workers import is_alone, pytest_runtest_protocol, pytest_xdist_auto_num_workers, spread_threads
 

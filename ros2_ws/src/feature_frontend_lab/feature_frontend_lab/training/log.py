@@ -34,11 +34,6 @@ class RunLog:
             return
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
-    @property
-    def has_tensorboard(self) -> bool:
-        """Whether TensorBoard's files are written."""
-        return self._board is not None
-
     def add(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Adds values of one step; `kind` is "training" or "validation"."""
         line = {"kind": kind, "step": step, **{name: round(value, 6) for name, value in values.items()}}

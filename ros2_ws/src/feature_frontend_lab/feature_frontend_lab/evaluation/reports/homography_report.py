@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from feature_frontend_lab.evaluation.homography.benchmark import THRESHOLDS_PX, HomographyBenchmark, MethodResult
-from feature_frontend_lab.evaluation.reports.chart import Chart, Group, Panel, draw_chart
+from feature_frontend_lab.evaluation.reports.plots import Chart, Group, Panel, draw_chart
 from feature_frontend_lab.evaluation.reports.writing import json_value, markdown_table, png, write_files
 
 __all__ = [

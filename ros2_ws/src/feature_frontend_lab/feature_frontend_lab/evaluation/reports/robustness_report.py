@@ -18,8 +18,7 @@ from feature_frontend_lab.evaluation.homography.robustness import (
     RobustnessBenchmark,
     RobustnessResult,
 )
-from feature_frontend_lab.evaluation.reports.pen import Canvas
-from feature_frontend_lab.evaluation.reports.plots import Line, Plot, draw_plots
+from feature_frontend_lab.evaluation.reports.plots import Canvas, Line, Plot, draw_plots
 from feature_frontend_lab.evaluation.reports.writing import json_value, markdown_table, png, write_files
 
 __all__ = ["robustness_picture", "robustness_tables", "write_robustness_report"]

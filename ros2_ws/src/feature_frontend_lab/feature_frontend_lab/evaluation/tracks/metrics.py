@@ -13,16 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.camera.calibration import CameraCalibration, normalize_points
-from feature_frontend.geometry.relative_pose import epipolar_distances, fundamental_matrix, relative_motion
-from feature_frontend.matchers.base import MatcherProtocol
-from feature_frontend.types import Features, Tracks
+from feature_frontend.types import Tracks
+from feature_frontend_lab.evaluation.tracks.relative_pose import epipolar_distances, fundamental_matrix, relative_motion
 
 __all__ = [
     "EPIPOLAR_THRESHOLD_PX",
     "GAPS",
     "Pairs",
     "epipolar_precision",
-    "matches_at",
     "pairs_at",
     "position_drift_px",
     "share_alive",
@@ -66,16 +64,6 @@ def pairs_at(tracks: Sequence[Tracks], gap: int) -> Iterator[tuple[int, Points, 
         yield index, earlier.keypoints[rows0], later.keypoints[rows1]
 
 
-def matches_at(
-    features: Sequence[Features], gap: int, matcher: MatcherProtocol
-) -> Iterator[tuple[int, Points, Points]]:
-    """The same from a matcher that is given the frames' features directly: what tracks over that gap compete with."""
-    for index, (earlier, later) in enumerate(zip(features, features[gap:], strict=False)):
-        matches = matcher.match(earlier, later).to("cpu")
-        points0, points1 = earlier.keypoints[matches.indices0], later.keypoints[matches.indices1]
-        yield index, points0.cpu().numpy(), points1.cpu().numpy()
-
-
 def undistorted_px(calibration: CameraCalibration, points: Points) -> FloatArray:
     """(M, 2) px at which a camera with the same matrix K and no distortion sees the points; NaN where nowhere."""
     fx, _, cx, _, fy, cy, *_ = calibration.camera_matrix
@@ -92,7 +80,7 @@ def epipolar_precision(
     """The share of pairs that lie within `threshold_px` of their true epipolar lines, averaged over the frames.
 
     Args:
-        pairs: From `pairs_at` or `matches_at`.
+        pairs: From `pairs_at`.
         gap: That they were made with.
         poses: True camera-to-world matrices (4, 4), one a frame.
         calibration: The camera's; distances are those in the undistorted image.

@@ -15,6 +15,7 @@ from feature_frontend.api import load_extractor
 from feature_frontend.errors import SettingsError
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.geometry.fundamental import epipolar_residuals, fundamental_by_reweighting
+from feature_frontend.geometry.relative_pose import epipolar_distances, fundamental_matrix
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.runtime.cuda_graphs import EagerRecorder
 from feature_frontend.settings import Settings
@@ -23,7 +24,6 @@ from feature_frontend.tracking.lucas_kanade import align_patches
 from feature_frontend.tracking.track_table import ChainTracker, Continuation
 from feature_frontend.types import Features, FrameResult, FrameState
 from feature_frontend_lab.evaluation.tracks.metrics import pairs_at, position_drift_px, share_alive, share_seen
-from feature_frontend_lab.evaluation.tracks.relative_pose import epipolar_distances, fundamental_matrix
 from tests.tolerances import TRACKING
 
 Uint8Array = npt.NDArray[np.uint8]

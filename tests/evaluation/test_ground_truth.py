@@ -10,13 +10,13 @@ import numpy.typing as npt
 import pytest
 
 from feature_frontend.errors import SourceError
+from feature_frontend.geometry.relative_pose import rotation_error_deg
 from feature_frontend_lab.evaluation.tracks.ground_truth import (
     quaternion_of,
     read_ground_truth,
     rotation_of,
     tum_text,
 )
-from feature_frontend_lab.evaluation.tracks.relative_pose import rotation_error_deg
 from feature_frontend_lab.rendering import default_trajectory, invert_pose
 
 SECOND = 1_000_000_000

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pytest
 
 from examples.relative_pose.pose import relative_pose
-from feature_frontend_lab.evaluation.tracks.relative_pose import rotation_error_deg, translation_error_deg
+from feature_frontend.geometry.relative_pose import rotation_error_deg, translation_error_deg
 from tests.conftest import REPOSITORY
 
 FloatArray = npt.NDArray[np.float64]

@@ -11,12 +11,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
+from feature_frontend.geometry.relative_pose import relative_pose, rotation_error_deg, translation_error_deg
 from feature_frontend.ros.stamps import stamp_to_ns
-from feature_frontend_lab.evaluation.tracks.relative_pose import (
-    relative_pose,
-    rotation_error_deg,
-    translation_error_deg,
-)
 from tests.campaign import Campaign
 from tests.ros.harness import Client, RunningNode
 

@@ -77,7 +77,7 @@ def _median(values: torch.Tensor, is_used: torch.Tensor) -> torch.Tensor:
 
 
 def epipolar_residuals(points0: torch.Tensor, points1: torch.Tensor, fundamental: torch.Tensor) -> torch.Tensor:
-    """(C,) px: the larger of the distances from the epipolar lines in the two images."""
+    """(C,) px: the larger of the distances from the epipolar lines in the two images, as in `relative_pose.py`."""
     return _distances(points0, points1, fundamental)[0].float()
 
 

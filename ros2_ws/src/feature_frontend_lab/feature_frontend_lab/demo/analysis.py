@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.camera.calibration import CameraCalibration, normalize_points
-from feature_frontend.geometry.epipolar_check import epipolar_inliers
+from feature_frontend.geometry import relative_pose
 from feature_frontend_lab.demo.recording import STAGES, MatchesRecord, Recording
 from feature_frontend_lab.demo.sequence import RenderedSequence
-from feature_frontend_lab.evaluation.tracks import relative_pose
 
 __all__ = ["INLIER_PX", "RANSAC_PX", "Distribution", "PoseErrors", "Summary", "summarize"]
 
@@ -148,7 +147,7 @@ def _inlier_ratio(record: MatchesRecord, camera: CameraCalibration | None, seque
         residuals = sequence.residuals_px(record.stamp0_ns, record.stamp1_ns, record.keypoints0, record.keypoints1)
         return float((residuals <= INLIER_PX).mean())
     if camera is None:
-        return float(epipolar_inliers(record.keypoints0, record.keypoints1, RANSAC_PX).mean())
+        return float(relative_pose.epipolar_inliers(record.keypoints0, record.keypoints1, RANSAC_PX).mean())
     pose = _estimate(record, camera)
     return 0.0 if pose is None else float(pose.inliers.mean())
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.errors import DemoError
+from feature_frontend.geometry import relative_pose
 from feature_frontend.image.image_file import encode_file
-from feature_frontend_lab.evaluation.tracks import relative_pose
 from feature_frontend_lab.rendering import (
     Camera,
     Scene,

@@ -59,7 +59,7 @@ def draw_curves(log: Sequence[Mapping[str, Any]]) -> Canvas:
         lines = [line for line in log if line["kind"] == kind]
         curves = {name: [(line["step"], line[name]) for line in lines if math.isfinite(line[name])] for name in names}
         if kind == "training":
-            curves = {name: _smooth(curve) for name, curve in curves.items()}
+            curves = {name: list(_smooth(curve)) for name, curve in curves.items()}
         drawn = [Line(tuple(curve), colors[name], dots=False) for name, curve in curves.items()]
         plots.append(Plot(title, "step", tuple(drawn)))
     return draw_plots("Training", [(name, Line((), color)) for name, color in colors.items()], plots, columns=2)

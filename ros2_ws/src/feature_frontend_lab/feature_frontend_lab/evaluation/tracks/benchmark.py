@@ -10,7 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.camera.calibration import CameraCalibration
-from feature_frontend.geometry.epipolar_check import epipolar_inliers
+from feature_frontend.geometry.relative_pose import (
+    epipolar_inliers,
+    relative_motion,
+    rotation_error_deg,
+    translation_error_deg,
+)
 from feature_frontend.types import Tracks
 from feature_frontend_lab.evaluation.tracks.baselines import Detections
 from feature_frontend_lab.evaluation.tracks.metrics import (
@@ -23,11 +28,6 @@ from feature_frontend_lab.evaluation.tracks.metrics import (
     undistorted_px,
 )
 from feature_frontend_lab.evaluation.tracks.recording import POSE_GAPS, Pair, TrackRecording
-from feature_frontend_lab.evaluation.tracks.relative_pose import (
-    relative_motion,
-    rotation_error_deg,
-    translation_error_deg,
-)
 from feature_frontend_lab.evaluation.tracks.trajectory import MonocularTrajectory, align, chain_poses, undistorted_pose
 
 __all__ = [

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.camera.calibration import CameraCalibration, normalize_points
+from feature_frontend.geometry.relative_pose import epipolar_distances, fundamental_matrix, relative_motion
 from feature_frontend.types import Tracks
-from feature_frontend_lab.evaluation.tracks.relative_pose import epipolar_distances, fundamental_matrix, relative_motion
 
 __all__ = [
     "EPIPOLAR_THRESHOLD_PX",

@@ -10,13 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from feature_frontend.errors import SettingsError
+from feature_frontend.geometry.relative_pose import relative_motion, rotation_error_deg, translation_error_deg
 from feature_frontend_lab.evaluation.homography.baselines import DescribedPoints, MethodProtocol, match_points
 from feature_frontend_lab.evaluation.tracks.metrics import epipolar_precision
-from feature_frontend_lab.evaluation.tracks.relative_pose import (
-    relative_motion,
-    rotation_error_deg,
-    translation_error_deg,
-)
 from feature_frontend_lab.evaluation.tracks.sequence import EvaluationSequence, SequenceFrame
 from feature_frontend_lab.evaluation.tracks.trajectory import undistorted_pose
 

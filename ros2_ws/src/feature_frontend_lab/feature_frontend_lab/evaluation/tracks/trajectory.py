@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.camera.calibration import CameraCalibration
+from feature_frontend.geometry.relative_pose import RelativePose, relative_pose
 from feature_frontend.types import Tracks
 from feature_frontend_lab.evaluation.tracks.metrics import undistorted_px
-from feature_frontend_lab.evaluation.tracks.relative_pose import RelativePose, relative_pose
 
 __all__ = ["MonocularTrajectory", "align", "camera_matrix", "chain_poses", "undistorted_pose"]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from feature_frontend.geometry.epipolar_check import essential_inliers
-from feature_frontend_lab.evaluation.tracks.pose_refinement import misfit, refine_motion, sampson_distances
-from feature_frontend_lab.evaluation.tracks.relative_pose import (
+from feature_frontend.geometry.pose_refinement import misfit, refine_motion, sampson_distances
+from feature_frontend.geometry.relative_pose import (
+    essential_inliers,
     fundamental_matrix,
     relative_pose,
     rotation_error_deg,
     translation_error_deg,
 )
-from tests.evaluation.test_relative_pose import MATRIX, MOTION, motion_of, rotation, seen
+from tests.core.test_two_view import MATRIX, MOTION, motion_of, rotation, seen
 
 ROTATION, TRANSLATION = MOTION[:3, :3], MOTION[:3, 3] / np.linalg.norm(MOTION[:3, 3])
 

@@ -12,12 +12,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend.geometry.epipolar_check import MINIMUM_PAIRS, find_essential, paired
-from feature_frontend_lab.evaluation.tracks.pose_refinement import misfit, refine_motion, sampson_distances
+from feature_frontend.geometry.pose_refinement import misfit, refine_motion, sampson_distances
 
 __all__ = [
     "RelativePose",
     "epipolar_distances",
+    "epipolar_inliers",
+    "essential_inliers",
     "essential_matrix",
     "fundamental_matrix",
     "relative_motion",
@@ -30,6 +31,10 @@ FloatArray = npt.NDArray[np.float64]
 Points = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
 
+MINIMUM_PAIRS = 8
+CONFIDENCE = 0.9999
+MAX_ITERATIONS = 10_000
+_CLEARLY_MORE = 1.05
 # In thresholds: what counts for nothing in a fit, and what counts as hardly fitting.
 _FARTHEST, _SCALE = 3.0, 0.3
 
@@ -66,7 +71,7 @@ def relative_pose(
     Raises:
         ValueError: The two arrays do not pair up.
     """
-    pairs0, pairs1 = paired(points0, points1)
+    pairs0, pairs1 = _pairs(points0, points1)
     camera = np.asarray(matrix, np.float64)
     if len(pairs0) < MINIMUM_PAIRS:
         return None
@@ -75,7 +80,7 @@ def relative_pose(
     best: tuple[float, FloatArray, FloatArray] | None = None
     # Each of them now and then settles on the geometry of a part of the scene, and not on the same.
     for method in (cv2.USAC_DEFAULT, cv2.USAC_MAGSAC, cv2.LMEDS):
-        essential, inliers = find_essential(*of_pairs, threshold_px, method)
+        essential, inliers = _find_essential(*of_pairs, threshold_px, method)
         if essential is None or np.count_nonzero(inliers) < MINIMUM_PAIRS:
             continue
         motion = _visible_motion(essential, *(_rays(pairs[inliers], camera) for pairs in (pairs0, pairs1)))
@@ -93,6 +98,42 @@ def relative_pose(
     # The distances are the same for both signs of the translation, and what a search took for the sign was rough.
     before, behind = _depth_signs(rotation, translation, *(_rays(pairs[inliers], camera) for pairs in (pairs0, pairs1)))
     return RelativePose(rotation, translation if before >= behind else -translation, inliers)
+
+
+def essential_inliers(points0: Points, points1: Points, matrix: FloatArray, threshold_px: float = 1.0) -> BoolArray:
+    """(M,) which pairs agree with one motion of a calibrated camera, by RANSAC over the essential matrix.
+
+    All False where there are fewer than 8 pairs or no motion explains 8 of them.
+
+    Raises:
+        ValueError: The two arrays do not pair up.
+    """
+    pairs0, pairs1 = _pairs(points0, points1)
+    return _find_best_essential(pairs0, pairs1, np.asarray(matrix, np.float64), threshold_px)[1]
+
+
+def epipolar_inliers(points0: Points, points1: Points, threshold_px: float = 1.0) -> BoolArray:
+    """(M,) which pairs agree with one epipolar geometry, by RANSAC over the fundamental matrix: no calibration needed.
+
+    All False where there are fewer than 8 pairs or no geometry explains 8 of them.
+
+    Raises:
+        ValueError: The two arrays do not pair up.
+    """
+    pairs0, pairs1 = _pairs(points0, points1)
+    none = np.zeros(len(pairs0), np.bool_)
+    if len(pairs0) < MINIMUM_PAIRS:
+        return none
+    cv2.setRNGSeed(0)
+    options = (threshold_px, CONFIDENCE, MAX_ITERATIONS)
+    try:
+        fundamental, mask = cv2.findFundamentalMat(pairs0, pairs1, cv2.USAC_DEFAULT, *options)
+    except cv2.error:
+        # A failed assertion inside USAC, on some sets of up to 20 pairs in degenerate positions.
+        fundamental, mask = cv2.findFundamentalMat(pairs0, pairs1, cv2.FM_RANSAC, *options)
+    if fundamental is None or np.count_nonzero(mask) < MINIMUM_PAIRS:
+        return none
+    return np.asarray(mask, np.uint8).ravel().astype(np.bool_)
 
 
 def relative_motion(pose0: FloatArray, pose1: FloatArray) -> FloatArray:
@@ -121,7 +162,7 @@ def epipolar_distances(points0: Points, points1: Points, fundamental: FloatArray
     Raises:
         ValueError: The two arrays do not pair up.
     """
-    pairs0, pairs1 = paired(points0, points1)
+    pairs0, pairs1 = _pairs(points0, points1)
     homogeneous0 = np.column_stack([pairs0, np.ones(len(pairs0))])
     homogeneous1 = np.column_stack([pairs1, np.ones(len(pairs1))])
     lines1, lines0 = homogeneous0 @ fundamental.T, homogeneous1 @ fundamental
@@ -146,6 +187,44 @@ def translation_error_deg(translation: FloatArray, reference: FloatArray) -> flo
         return float("nan")
     sine = np.linalg.norm(np.cross(translation, reference))
     return float(np.degrees(np.arctan2(sine, np.dot(translation, reference))))
+
+
+def _pairs(points0: Points, points1: Points) -> tuple[FloatArray, FloatArray]:
+    pairs0, pairs1 = np.asarray(points0, np.float64), np.asarray(points1, np.float64)
+    if pairs0.shape != pairs1.shape or pairs0.ndim != 2 or pairs0.shape[1] != 2:
+        msg = f"points of shapes {pairs0.shape} and {pairs1.shape} do not pair up; expected (M, 2) twice"
+        raise ValueError(msg)
+    return np.ascontiguousarray(pairs0), np.ascontiguousarray(pairs1)
+
+
+def _find_best_essential(
+    pairs0: FloatArray, pairs1: FloatArray, camera: FloatArray, threshold_px: float
+) -> tuple[FloatArray | None, BoolArray]:
+    """(3, 3) essential matrix that at least 8 pairs agree with, None for none, and (M,) which do."""
+    none = None, np.zeros(len(pairs0), np.bool_)
+    if len(pairs0) < MINIMUM_PAIRS:
+        return none
+    essential, inliers = _find_essential(pairs0, pairs1, camera, threshold_px, cv2.USAC_DEFAULT)
+    # It may settle on the geometry of a part of the scene, which MAGSAC rarely does. Where both see the same, the first
+    # is the better: the second ends without the final least-squares fit.
+    other = _find_essential(pairs0, pairs1, camera, threshold_px, cv2.USAC_MAGSAC)
+    if np.count_nonzero(other[1]) > _CLEARLY_MORE * np.count_nonzero(inliers):
+        essential, inliers = other
+    return (essential, inliers) if np.count_nonzero(inliers) >= MINIMUM_PAIRS else none
+
+
+def _find_essential(
+    pairs0: FloatArray, pairs1: FloatArray, camera: FloatArray, threshold_px: float, method: int
+) -> tuple[FloatArray | None, BoolArray]:
+    """(3, 3) essential matrix, None for none, and (M,) which pairs agree with it."""
+    # A fixed seed makes the result repeatable.
+    cv2.setRNGSeed(0)
+    essential, mask = cv2.findEssentialMat(
+        pairs0, pairs1, camera, method=method, prob=CONFIDENCE, threshold=threshold_px
+    )
+    if essential is None or essential.shape != (3, 3):
+        return None, np.zeros(len(pairs0), np.bool_)
+    return np.asarray(essential, np.float64), np.asarray(mask).ravel().astype(np.bool_)
 
 
 def _rays(points: FloatArray, matrix: FloatArray) -> FloatArray:

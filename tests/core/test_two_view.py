@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from feature_frontend.geometry.epipolar_check import epipolar_inliers
-from feature_frontend_lab.evaluation.tracks import relative_pose
+from feature_frontend.geometry import relative_pose
 
 MATRIX = np.array([[520.0, 0, 322.0], [0, 515.0, 238.0], [0, 0, 1]])
 FloatArray = npt.NDArray[np.float64]
@@ -93,7 +92,7 @@ def test_the_same_pairs_give_the_same_answer() -> None:
 def test_too_few_pairs_give_no_motion(count: int) -> None:
     points0, points1 = seen(MOTION)
     assert relative_pose.relative_pose(points0[:count], points1[:count], MATRIX) is None
-    assert epipolar_inliers(points0[:count], points1[:count]).tolist() == [False] * count
+    assert relative_pose.epipolar_inliers(points0[:count], points1[:count]).tolist() == [False] * count
 
 
 def test_pairs_without_any_geometry_give_few_inliers() -> None:
@@ -106,7 +105,7 @@ def test_pairs_without_any_geometry_give_few_inliers() -> None:
 def test_uncalibrated_inliers() -> None:
     points0, points1 = seen(MOTION, noise_px=0.2)
     points1[:150] = np.random.default_rng(1).uniform((0, 0), (640, 480), (150, 2))
-    inliers = epipolar_inliers(points0, points1)
+    inliers = relative_pose.epipolar_inliers(points0, points1)
     assert inliers[150:].mean() > 0.95
     assert inliers[:150].mean() < 0.1
 
@@ -117,7 +116,7 @@ def test_pairs_on_which_opencv_fails_get_an_answer_all_the_same() -> None:
                [530.8, 215.7], [323.5, 206.5], [427.2, 180], [219.8, 238.5]]  # fmt: skip
     points1 = [[548, 215], [298, 184], [448, 269], [491, 171], [434.4, 168], [82.1, 194.4], [401.8, 178.6],
                [506, 213.6], [291.1, 204], [519.6, 200.1], [159.3, 243.9]]  # fmt: skip
-    assert epipolar_inliers(np.array(points0), np.array(points1)).shape == (11,)
+    assert relative_pose.epipolar_inliers(np.array(points0), np.array(points1)).shape == (11,)
 
 
 def test_points_that_do_not_pair_up_are_refused() -> None:
@@ -190,7 +189,7 @@ def test_pairs_on_which_usac_fails_get_an_answer() -> None:
         (322, 274),
         (417, 186),
     ]
-    inliers = epipolar_inliers(np.array(points0, np.float64), np.array(points1, np.float64), 2.0)
+    inliers = relative_pose.epipolar_inliers(np.array(points0, np.float64), np.array(points1, np.float64), 2.0)
     assert inliers.shape == (9,)
 
 
@@ -205,5 +204,5 @@ def test_small_and_degenerate_sets_never_raise(count: int) -> None:
             points0[:, 1] = points0[:, 0] // 2
         points1 = points0 + rng.integers(-3, 3, 2)
         points1[::5] = rng.integers(0, 600, points1[::5].shape)
-        assert epipolar_inliers(points0, points1, 2.0).shape == (count,)
+        assert relative_pose.epipolar_inliers(points0, points1, 2.0).shape == (count,)
         relative_pose.relative_pose(points0, points1, MATRIX, 2.0)

@@ -23,7 +23,7 @@ from feature_frontend.extractors.networks.aliked_inference import FastAliked
 from feature_frontend.extractors.networks.opencv_sift import CLASSICAL_CONFIGS, Classical
 from feature_frontend.extractors.networks.silk import SILK_CONFIGS, Silk
 from feature_frontend.extractors.networks.silk_inference import FusedSilk
-from feature_frontend.image.mask_file import read_mask_file
+from feature_frontend.image.image_file import read_mask_file
 from feature_frontend.image.preprocessing import allowed_pixels
 from feature_frontend.image.resize import Resize, network_size
 from feature_frontend.pipeline.frontend import Frontend

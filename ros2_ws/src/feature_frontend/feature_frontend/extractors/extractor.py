@@ -38,10 +38,9 @@ from feature_frontend.image.resize import Resize, network_size
 from feature_frontend.models.weights import ensure_weights, find_own_weights, own_weights
 from feature_frontend.models.weights_file import FoundWeights, fill_network
 from feature_frontend.runtime.cuda_graphs import Recorder, make_recorder
-from feature_frontend.runtime.device import resolve_device
+from feature_frontend.runtime.device import compute_with_one_thread_after_fork, resolve_device
 from feature_frontend.settings import ExtractionSettings
 from feature_frontend.system.files import user_path
-from feature_frontend.system.forks import compute_with_one_thread_after_fork
 from feature_frontend.types import Features
 
 __all__ = ["Extractor", "Mask"]

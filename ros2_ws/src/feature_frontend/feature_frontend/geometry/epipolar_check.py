@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from feature_frontend.geometry.relative_pose import MINIMUM_PAIRS, Points, epipolar_inliers, essential_inliers
-from feature_frontend.settings.epipolar import EpipolarSettings
+from feature_frontend.settings.matching import EpipolarSettings
 from feature_frontend.types import MatchCheck
 
 if TYPE_CHECKING:

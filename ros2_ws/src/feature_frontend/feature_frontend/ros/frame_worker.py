@@ -31,10 +31,9 @@ from feature_frontend.ros.output.messages import Origin
 from feature_frontend.ros.output.publishers import ResultTopics
 from feature_frontend.ros.output.stereo_publishers import StereoTopics
 from feature_frontend.ros.stamps import stamp_to_ns
-from feature_frontend.runtime.adaptive_resolution import RateKeeper
+from feature_frontend.runtime.adaptive_resolution import MemoryKeeper, RateKeeper
 from feature_frontend.runtime.frame_queue import FrameQueue
 from feature_frontend.runtime.heap import SlackKeeper
-from feature_frontend.runtime.memory_keeper import MemoryKeeper
 from feature_frontend.sources.base import LostImages
 from feature_frontend.system.text import short_text
 from feature_frontend.types import FrameResult

@@ -20,7 +20,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.image.mask_file import read_mask_file
+from feature_frontend.image.image_file import read_mask_file
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.ros.frame_store import FrameStore
 from feature_frontend.ros.frame_worker import WARM_UP_SIZE, FrameWorker

@@ -7,17 +7,24 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from feature_frontend.errors import DamagedImageError, ImageError, SourceError
 from feature_frontend.image.headers import begins_as_image, is_deep_grey
 from feature_frontend.image.image_file import IMAGE_SUFFIXES, ImageFile, read_image_file
 from feature_frontend.image.limits import MAX_IMAGE_PIXELS
-from feature_frontend.sources.base import Frame, LostImages, UnreadableFrame
+from feature_frontend.sources.base import Frame, LostImages, StampOrigin, UnreadableFrame
 from feature_frontend.sources.times_file import STAMP_LIMIT_NS, find_times, time_from_number
 from feature_frontend.system.files import readable_name
 
-__all__ = ["UNREAD_SUFFIXES", "one_stream"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ImageFolderSource",
+    "is_image_folder",
+    "natural_key",
+    "one_stream",
+    "stamp_from_name",
+    "stamps_from_names",
+]
 
 UNREAD_SUFFIXES = (
     *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".gif", ".exr", ".hdr", ".pfm", ".npy"),
@@ -86,18 +93,6 @@ def _left_out(folder: Path, files: Sequence[Path], what: str) -> str:
         "to have them, move or link them into a folder of their own"
     )
 
-
-if TYPE_CHECKING:
-    from feature_frontend.sources.base import StampOrigin
-
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "ImageFolderSource",
-    "is_image_folder",
-    "natural_key",
-    "stamp_from_name",
-    "stamps_from_names",
-]
 
 _logger = logging.getLogger(__name__)
 

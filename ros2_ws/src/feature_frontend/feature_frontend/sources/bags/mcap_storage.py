@@ -16,6 +16,7 @@ from feature_frontend.sources.bags.storage import (
     BagTopic,
     Chunk,
     ChunkedStorage,
+    counted_topics,
     decompress,
     plural,
     ros2_type_name,
@@ -144,7 +145,7 @@ class McapStorage(ChunkedStorage):
             type_name, definition_format, definition = self._contents.schemas.get(schema, ("", "", ""))
             kind = ros2_type_name(type_name) or self._known_types.get(name, "")
             self._by_number[number] = BagTopic(name, kind, encoding, definition, definition_format)
-        self._take_topics(counts)
+        self.topics = counted_topics(self._by_number, counts, self.name, self.losses)
 
     def _take_index(self) -> bool:
         """Whether the file has an index that fits itself; what it says is taken then."""

@@ -15,6 +15,7 @@ from feature_frontend.sources.bags.storage import (
     BagTopic,
     Chunk,
     ChunkedStorage,
+    counted_topics,
     decompress,
     ros2_type_name,
 )
@@ -51,7 +52,7 @@ class Ros1Storage(ChunkedStorage):
         if not self._take_index():
             self._by_number, self._chunks = {}, []
             self._scan()
-        self._take_topics(self._counted())
+        self.topics = counted_topics(self._by_number, self._counted(), self.name, self.losses)
 
     def _record(self, position: int) -> tuple[_Header, int, int]:
         """Header of the record at `position`, and position and length of its data; ValueError where it is damaged."""

@@ -24,6 +24,7 @@ __all__ = [
     "ChunkedStorage",
     "Losses",
     "Storage",
+    "counted_topics",
     "decompress",
     "difference",
     "in_order",
@@ -236,13 +237,6 @@ class ChunkedStorage:
             counts += chunk.counts or Counter()
         return counts
 
-    def _take_topics(self, counts: Counter[int]) -> None:
-        self._by_number = {number: replace(topic, count=counts[number]) for number, topic in self._by_number.items()}
-        homeless = sum(count for number, count in counts.items() if number not in self._by_number)
-        if homeless:
-            self.losses.lose(f"{plural(homeless, 'message')} of {self.name} belong to no topic that is known")
-        self.topics = merged_topics(self._by_number.values())
-
     def _scan_chunk(self, position: int, size: int = 0) -> None:
         counts: Counter[int] = Counter()
         chunk = Chunk(position, 1 << 64, counts, size, is_scanned=True)
@@ -291,6 +285,14 @@ class ChunkedStorage:
             if number in self._by_number:
                 total[self._by_number[number].name] += count
         return total
+
+
+def counted_topics(topics: Mapping[int, BagTopic], counts: Counter[int], name: str, losses: Losses) -> list[BagTopic]:
+    """The topics of the file `name` with the numbers of their messages; those of no topic are lost."""
+    homeless = sum(count for number, count in counts.items() if number not in topics)
+    if homeless:
+        losses.lose(f"{plural(homeless, 'message')} of {name} belong to no topic that is known")
+    return merged_topics(replace(topic, count=counts[number]) for number, topic in topics.items())
 
 
 def merged_topics(topics: Iterable[BagTopic]) -> list[BagTopic]:

@@ -16,7 +16,7 @@ from feature_frontend.camera.calibration import (
     CameraCalibration,
     check_length,
 )
-from feature_frontend.camera.models import EQUIDISTANT, PLUMB_BOB
+from feature_frontend.camera.distortion import EQUIDISTANT, PLUMB_BOB
 from feature_frontend.errors import CalibrationError
 from feature_frontend.system.text import listed, printable, quoted
 from feature_frontend.system.yaml_text import YamlTextError, parse_yaml, read_small_text

@@ -16,8 +16,7 @@ from std_msgs.msg import Header
 
 from feature_frontend.errors import ImageError
 from feature_frontend.ros.input.image_conversion import image_to_array
-from feature_frontend.ros.qos import qos_profile
-from feature_frontend.ros.topic_names import COMPRESSED_SUFFIX, compressed_topic
+from feature_frontend.ros.qos import COMPRESSED_SUFFIX, compressed_topic, qos_profile
 from feature_frontend.settings import NodeSettings
 from feature_frontend.settings.settings import Settings
 

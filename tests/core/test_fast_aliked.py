@@ -13,13 +13,13 @@ from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures
 from feature_frontend.extractors.execution import PlainExecution, whole_frame
 from feature_frontend.extractors.networks.aliked import Aliked
 from feature_frontend.extractors.networks.aliked_inference import FastAliked
-from feature_frontend.extractors.networks.layers.interpolation import (
+from feature_frontend.extractors.networks.layers.keypoint_detection import maximum_filter, suppress_non_maxima
+from feature_frontend.extractors.networks.layers.sampling import (
     corner_weights,
     corners_of_upsampling,
+    sample_bilinear,
     weighted_row_sums,
 )
-from feature_frontend.extractors.networks.layers.keypoint_detection import maximum_filter, suppress_non_maxima
-from feature_frontend.extractors.networks.layers.sampling import sample_bilinear
 from feature_frontend.image.resize import network_size
 from tests.core.seeded import seeded_network
 

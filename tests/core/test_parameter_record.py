@@ -6,7 +6,7 @@ import pytest
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.settings import PARAMETERS
-from feature_frontend.system.nearest_name import nearest_name
+from feature_frontend.system.text import nearest_name
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

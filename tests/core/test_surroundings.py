@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from feature_frontend.image.resize import Resize
+from feature_frontend.tracking.lucas_kanade import find_surroundings
 from feature_frontend.tracking.state import KEPT_IMAGES, TrackState, Views
-from feature_frontend.tracking.templates import find_surroundings
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -7,17 +7,13 @@ import numpy.typing as npt
 import pytest
 
 from feature_frontend.image.drawing import (
-    ACCEPTED,
-    REJECTED,
     TrackTrails,
     age_colours,
     draw_caption,
-    draw_keypoints,
-    draw_matches,
     draw_tracks,
-    picture_strip,
     to_rgb,
 )
+from feature_frontend_lab.demo.pictures import picture_strip
 
 
 def grey_image(height: int = 60, width: int = 80) -> npt.NDArray[np.uint8]:
@@ -32,37 +28,14 @@ def test_grey_becomes_rgb_and_rgb_is_copied() -> None:
     assert (colour == 90).all()
 
 
-def test_keypoints_are_drawn_at_their_pixels_and_nowhere_else() -> None:
-    image = grey_image()
-    drawn = draw_keypoints(image, np.array([[10.0, 20.0], [70.4, 50.6]]))
-    assert (image == 90).all()
-    assert tuple(drawn[20, 10]) == ACCEPTED
-    assert tuple(drawn[51, 70]) == ACCEPTED
-    changed = (drawn != 90).any(axis=2)
-    ys, xs = np.nonzero(changed)
-    nearest = np.minimum(np.hypot(xs - 10, ys - 20), np.hypot(xs - 70.4, ys - 50.6))
-    assert nearest.max() < 4
-    np.testing.assert_array_equal(draw_keypoints(image, np.zeros((0, 2))), to_rgb(image))
-
-
 def test_a_drawing_follows_parts_of_a_pixel() -> None:
     weights = []
     for x in (30.0, 30.5):
-        drawn = draw_keypoints(np.zeros((60, 80), np.uint8), np.array([[x, 30.0]]), colour=(255, 255, 255))
+        drawn = draw_tracks(np.zeros((60, 80), np.uint8), [np.array([[x, 30.0]])], np.array([30]))
         columns = drawn[..., 0].sum(axis=0).astype(float)
         weights.append(columns @ np.arange(80) / columns.sum())
     assert weights[0] == pytest.approx(30.0, abs=0.1)
     assert weights[1] == pytest.approx(30.5, abs=0.1)
-
-
-def test_matches_join_both_images_and_tell_right_from_wrong() -> None:
-    points0, points1 = np.array([[10.0, 20.0], [30.0, 50.0]]), np.array([[12.0, 20.0], [30.0, 50.0]])
-    drawn = draw_matches(grey_image(), grey_image(70, 100), points0, points1, np.array([True, False]))
-    assert drawn.shape == (70, 180, 3)
-    np.testing.assert_allclose(drawn[20, 50].astype(int), ACCEPTED, atol=20)
-    assert tuple(drawn[20, 80 + 12]) == ACCEPTED
-    assert tuple(drawn[50, 80 + 30]) == REJECTED
-    assert draw_matches(grey_image(), grey_image(), np.zeros((0, 2)), np.zeros((0, 2))).shape == (60, 160, 3)
 
 
 def test_ages_go_from_blue_to_red() -> None:

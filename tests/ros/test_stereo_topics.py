@@ -24,10 +24,10 @@ from feature_frontend.camera.camera_info_history import CalibrationWatch
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.pipeline.process_frame import FrameProcessor
 from feature_frontend.pipeline.stereo_pairs import StereoPairs
-from feature_frontend.ros.frame import Frame
 from feature_frontend.ros.frame_store import FrameStore
 from feature_frontend.ros.frame_worker import FrameWorker
 from feature_frontend.ros.input.camera_info import camera_info_message
+from feature_frontend.ros.input.frame import Frame
 from feature_frontend.ros.input.image_conversion import array_to_image
 from feature_frontend.ros.output.frame_status import StatusBook
 from feature_frontend.ros.output.publishers import Publishers, ResultTopics

@@ -21,7 +21,7 @@ pytest.importorskip("rosbags", reason="needs rosbags")
 
 from feature_frontend.errors import DemoError
 from feature_frontend_lab.demo import main
-from feature_frontend_lab.demo.output import Output
+from feature_frontend_lab.demo.command import Output
 from feature_frontend_lab.demo.processes import ProcessGroup, ros_environment
 from feature_frontend_lab.demo.recording import read_recording
 

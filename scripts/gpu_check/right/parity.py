@@ -162,7 +162,7 @@ def _seeded_sides(context: Context, name: str) -> tuple[Extractor, Extractor]:
     settings, identity = settings_for(context, name), f"{name}@seeded00"
     plain = Extractor(seeded_silk(name), identity, settings, torch.device("cpu"))
     fused = EXTRACTORS[name].inference(seeded_silk(name))
-    extractor = Extractor(fused, identity, settings, torch.device(context.device))
+    extractor = Extractor(fused, identity, settings, torch.device(context.device), has_maps=True)
     return plain, recorded(extractor, settings) if context.is_rehearsal else extractor
 
 

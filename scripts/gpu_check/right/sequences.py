@@ -11,6 +11,7 @@ from benchmarks.images import Frames
 from benchmarks.types import Table
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.matchers.factory import make_matcher
+from feature_frontend.models.catalog import MATCHER_MODELS
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.runtime.cuda_graphs import make_recorder
 from feature_frontend.types import Features, FrameResult, Matches
@@ -149,7 +150,7 @@ def _match(context: Context, gate: str, network: str, pair: tuple[Features, Feat
     expected = matcher.match(*pair)
     on_the_device: tuple[Any, Any] = (pair[0].to(context.device), pair[1].to(context.device))
     ways = {"": compare_matches(expected, matcher.match(*on_the_device).to("cpu"))}
-    if hasattr(matcher, "padded"):
+    if MATCHER_MODELS[matcher.name].takes_padding:
         ways[", recorded"] = compare_matches(expected, _recorded_matches(context, matcher, on_the_device))
     return ways
 

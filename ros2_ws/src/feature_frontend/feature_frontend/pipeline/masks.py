@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.errors import MaskError
-from feature_frontend.image.mask_file import read_mask_file
+from feature_frontend.image.image_file import read_mask_file
 from feature_frontend.image.preprocessing import check_mask
 from feature_frontend.runtime.mask_sync import PairedMask
 from feature_frontend.settings import NodeSettings

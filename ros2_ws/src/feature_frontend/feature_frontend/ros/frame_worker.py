@@ -17,8 +17,8 @@ from feature_frontend.pipeline.frame import FrameImage
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.pipeline.masks import MaskCounts
 from feature_frontend.pipeline.process_frame import FrameProcessor, Refusal
-from feature_frontend.ros.frame import Frame
 from feature_frontend.ros.frame_store import FrameStore, StoredFrame
+from feature_frontend.ros.input.frame import Frame
 from feature_frontend.ros.input.image_subscription import pixels_of
 from feature_frontend.ros.output.publishers import Publishers, ResultTopics
 from feature_frontend.ros.stamps import stamp_to_ns

@@ -21,17 +21,17 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from feature_frontend.camera.camera_info_history import CalibrationWatch
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.image.mask_file import read_mask_file
+from feature_frontend.image.image_file import read_mask_file
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.pipeline.masks import TopicMask
 from feature_frontend.pipeline.process_frame import FrameProcessor
 from feature_frontend.pipeline.stereo_pairs import StereoPairs
-from feature_frontend.ros.frame import Frame
 from feature_frontend.ros.frame_store import FrameStore
 from feature_frontend.ros.frame_worker import WARM_UP_SIZE, FrameWorker
 from feature_frontend.ros.guarded_node import GuardedNode
 from feature_frontend.ros.input.camera_info_findings import CameraInfoFindings
 from feature_frontend.ros.input.camera_info_topic import CameraInfoTopic
+from feature_frontend.ros.input.frame import Frame
 from feature_frontend.ros.input.image_subscription import cut_frame_id, subscribe_to_images, why_silent
 from feature_frontend.ros.input.mask_loader import LoadedMask, MaskLoader
 from feature_frontend.ros.input.mask_topic import MaskTopic

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy.typing as npt
 
@@ -21,10 +21,7 @@ from feature_frontend.sources.bags.messages import MessageReader
 from feature_frontend.sources.bags.sequence import Bag
 from feature_frontend.sources.bags.stamps import header_stamp_ns, stamp_ns, uses_recording_times
 from feature_frontend.sources.bags.storage import BagMessage, BagTopic
-from feature_frontend.sources.base import Frame, LostImages, UnreadableFrame
-
-if TYPE_CHECKING:
-    from feature_frontend.sources.base import StampOrigin
+from feature_frontend.sources.base import Frame, LostImages, StampOrigin, UnreadableFrame
 
 __all__ = ["BAG_SUFFIXES", "BagImage", "BagSource", "camera_info_topic", "is_bag"]
 

@@ -34,7 +34,8 @@ from feature_frontend_lab.training.recipe_registry import TrainingData
 from feature_frontend_lab.training.residual.pairs import ResidualPairs
 from feature_frontend_lab.training.residual.settings import ResidualSettings
 from feature_frontend_lab.training.run import CHECKPOINT_NAME, Provenance, RunOptions, RunResult, TrainingRun
-from feature_frontend_lab.training.settings import PRECISIONS, SCHEDULES, CommonSettings, TrainingSettings
+from feature_frontend_lab.training.settings import PRECISIONS, SCHEDULES, CommonSettings
+from feature_frontend_lab.training.silk.settings import TrainingSettings
 from feature_frontend_lab.training.trainer import Trainer
 from feature_frontend_lab.training.validation import validation_pairs
 

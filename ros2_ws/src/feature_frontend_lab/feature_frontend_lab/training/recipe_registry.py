@@ -10,8 +10,9 @@ from feature_frontend_lab.training.recipe import Recipe
 from feature_frontend_lab.training.residual.pairs import ResidualPairs
 from feature_frontend_lab.training.residual.recipe import ResidualRecipe
 from feature_frontend_lab.training.residual.settings import ResidualSettings
-from feature_frontend_lab.training.settings import CommonSettings, TrainingSettings
+from feature_frontend_lab.training.settings import CommonSettings
 from feature_frontend_lab.training.silk.recipe import SilkRecipe
+from feature_frontend_lab.training.silk.settings import TrainingSettings
 
 __all__ = ["TrainingData", "recipe_of"]
 

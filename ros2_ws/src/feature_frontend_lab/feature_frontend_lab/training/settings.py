@@ -1,4 +1,4 @@
-"""What decides the result of a training run: what all networks have, and what SiLK has beside it."""
+"""What decides the result of a training run, whichever network is trained."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.extractors.networks.silk import SILK_CONFIGS
 from feature_frontend_lab.training.augmentation import PAPER_PROBABILITY
-from feature_frontend_lab.training.silk.loss import PAPER_TEMPERATURE
 
-__all__ = ["PRECISIONS", "SCHEDULES", "CommonSettings", "TrainingSettings"]
+__all__ = ["PRECISIONS", "SCHEDULES", "CommonSettings"]
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 SCHEDULES = ("constant", "cosine")
@@ -110,19 +108,3 @@ class CommonSettings:
             listed = ", ".join(f"{name} {theirs[name]!r} (now {own[name]!r})" for name in different)
             msg = f"the run in {where} has other settings: {listed}; resume it with those, or begin another --output"
             raise SettingsError(msg)
-
-
-@dataclass(frozen=True)
-class TrainingSettings(CommonSettings):
-    """Settings of SiLK. The defaults are the paper's (4.1).
-
-    Attributes:
-        temperature: Of the matching probabilities.
-    """
-
-    MODELS: ClassVar[tuple[str, ...]] = tuple(SILK_CONFIGS)
-    SMALLEST_MAP: ClassVar[int] = 16
-
-    model: str = "silk-vggnp-mu"
-    map_side: int = 146
-    temperature: float = PAPER_TEMPERATURE

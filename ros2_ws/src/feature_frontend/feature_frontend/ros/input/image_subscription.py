@@ -15,8 +15,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from feature_frontend.ros.input.image_conversion import image_to_array
-from feature_frontend.ros.qos import qos_profile
-from feature_frontend.ros.topic_names import COMPRESSED_SUFFIX, compressed_topic
+from feature_frontend.ros.qos import COMPRESSED_SUFFIX, compressed_topic, qos_profile
 from feature_frontend.settings import NodeSettings
 
 __all__ = ["cut_frame_id", "offers", "pixels_of", "subscribe_to_images", "why_silent"]

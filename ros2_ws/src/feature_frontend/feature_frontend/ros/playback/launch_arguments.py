@@ -27,7 +27,7 @@ from launch_ros.descriptions import Parameter
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.settings import PARAMETERS
-from feature_frontend.system.nearest_name import nearest_name
+from feature_frontend.system.text import nearest_name
 
 __all__ = ["Argument", "Launched", "launch_description"]
 

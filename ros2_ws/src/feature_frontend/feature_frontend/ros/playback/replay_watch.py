@@ -17,8 +17,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from feature_frontend.errors import SourceError
-from feature_frontend.ros.qos import qos_profile
-from feature_frontend.ros.topic_names import compressed_topic
+from feature_frontend.ros.qos import compressed_topic, qos_profile
 
 __all__ = ["ReplayWatch"]
 

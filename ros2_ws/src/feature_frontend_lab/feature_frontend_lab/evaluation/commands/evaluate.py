@@ -26,10 +26,10 @@ from feature_frontend_lab.evaluation.commands.tracks import add_tracks
 from feature_frontend_lab.evaluation.homography.benchmark import HomographyBenchmark, evaluate_methods, select_images
 from feature_frontend_lab.evaluation.reports.homography_report import (
     homography_table,
-    make_report_folder,
     timing_table,
     write_homography_report,
 )
+from feature_frontend_lab.evaluation.reports.writing import make_report_folder
 
 __all__ = ["main"]
 

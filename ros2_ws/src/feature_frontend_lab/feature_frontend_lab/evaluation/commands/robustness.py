@@ -19,8 +19,8 @@ from feature_frontend_lab.evaluation.homography.robustness import (
     RobustnessBenchmark,
     evaluate_robustness,
 )
-from feature_frontend_lab.evaluation.reports.homography_report import make_report_folder
-from feature_frontend_lab.evaluation.reports.robustness_report import robustness_tables, write_robustness_report
+from feature_frontend_lab.evaluation.reports.homography_report import robustness_tables, write_robustness_report
+from feature_frontend_lab.evaluation.reports.writing import make_report_folder
 
 __all__ = ["add_robustness"]
 

@@ -16,11 +16,10 @@ from feature_frontend.image.intensity import IntensityRange
 from feature_frontend.settings import Settings
 from feature_frontend.settings.parameter_file import read_parameter_files
 from feature_frontend.sources.image_folder import IMAGE_SUFFIXES, ImageFolderSource, is_image_folder
-from feature_frontend.system.markdown import markdown_text
 from feature_frontend.tools.common.arguments import natural, positive
 from feature_frontend_lab.evaluation.commands.arguments import tell_missing
-from feature_frontend_lab.evaluation.reports.homography_report import make_report_folder, markdown_table
 from feature_frontend_lab.evaluation.reports.track_report import tables_of, write_track_report
+from feature_frontend_lab.evaluation.reports.writing import make_report_folder, markdown_table, markdown_text
 from feature_frontend_lab.evaluation.tracks.benchmark import SequenceReport, TrackResult, measure
 from feature_frontend_lab.evaluation.tracks.configurations import (
     BASELINES,

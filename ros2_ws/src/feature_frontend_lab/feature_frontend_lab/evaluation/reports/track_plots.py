@@ -8,8 +8,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend_lab.evaluation.reports.pen import Canvas
-from feature_frontend_lab.evaluation.reports.plots import Line, Plot, draw_plots
+from feature_frontend_lab.evaluation.reports.plots import Canvas, Line, Plot, draw_plots
 from feature_frontend_lab.evaluation.tracks.benchmark import GAPS, SequenceReport, TrackResult
 from feature_frontend_lab.evaluation.tracks.recording import POSE_GAPS
 

@@ -12,12 +12,11 @@ import numpy as np
 from feature_frontend.errors import SettingsError
 from feature_frontend.geometry.relative_pose import relative_motion, rotation_error_deg, translation_error_deg
 from feature_frontend_lab.evaluation.homography.baselines import DescribedPoints, MethodProtocol, match_points
-from feature_frontend_lab.evaluation.reports.homography_report import markdown_table
 from feature_frontend_lab.evaluation.tracks.metrics import epipolar_precision
 from feature_frontend_lab.evaluation.tracks.sequence import EvaluationSequence, SequenceFrame
 from feature_frontend_lab.evaluation.tracks.trajectory import undistorted_pose
 
-__all__ = ["PairsResult", "evaluate_pairs", "pairs_table"]
+__all__ = ["PairsResult", "evaluate_pairs"]
 
 _NO_POSE_DEG = 180.0
 
@@ -104,28 +103,6 @@ def evaluate_pairs(
                 raise SettingsError(msg)
             results.append(_summary(name, method.identity, gap, tally))
     return results
-
-
-def pairs_table(results: Sequence[PairsResult], threshold_px: float) -> str:
-    """The results in Markdown, the methods of one gap below each other."""
-    header = ["gap", "method", "pairs", "matches", f"within {threshold_px:g} px", "right", "rotation deg",
-              "direction deg", "no motion", "ms a matching"]  # fmt: skip
-    rows = [
-        [
-            str(one.gap),
-            one.method,
-            str(one.pairs),
-            f"{one.matches:.0f}",
-            f"{one.precision:.3f}",
-            f"{one.right:.0f}",
-            f"{one.rotation_deg:.3f}",
-            f"{one.translation_deg:.2f}",
-            str(one.without_pose),
-            f"{1000 * one.seconds_per_match:.0f}",
-        ]
-        for one in sorted(results, key=lambda one: one.gap)
-    ]
-    return markdown_table(header, rows)
 
 
 def _score(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from feature_frontend.extractors.networks.layers.interpolation import corner_weights
+from feature_frontend.extractors.networks.layers.sampling import corner_weights
 from feature_frontend_lab.training.aliked.losses import PAPER_DESCRIPTOR_TEMPERATURE
 
 __all__ = ["dense_nre_loss"]

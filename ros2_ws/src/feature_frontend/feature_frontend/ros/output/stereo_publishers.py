@@ -36,8 +36,8 @@ _MISSING = "points need left/camera_info and right/camera_info: publish both, or
 _POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("index", "<u4")])
 _FIELD_TYPES = {"<f4": PointField.FLOAT32, "<u4": PointField.UINT32}
 _FIELDS = [
-    PointField(name=name, offset=offset, datatype=_FIELD_TYPES[kind.str], count=1)
-    for name, (kind, offset) in (_POINT.fields or {}).items()
+    PointField(name=name, offset=of[1], datatype=_FIELD_TYPES[of[0].str], count=1)
+    for name, of in (_POINT.fields or {}).items()
 ]
 
 
@@ -187,7 +187,8 @@ def _rig(infos: Sequence[tuple[CameraCalibration | None, str]], *, rectified: bo
             msg = f"{name} camera: {problem}"
             raise CalibrationError(msg)
         cameras.append(calibration)
-    return StereoRig(*cameras, rectified=rectified)
+    left, right = cameras
+    return StereoRig(left, right, rectified=rectified)
 
 
 def encode_points(header: Header, found: StereoResult) -> PointCloud2:

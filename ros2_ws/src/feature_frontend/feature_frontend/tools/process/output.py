@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.tools.common.bag_writer import BagContent, BagWriter
@@ -54,7 +55,7 @@ class Output:
             msg = f"{self.path} exists already; delete it, choose another --output, or give --overwrite"
             raise SettingsError(msg)
 
-    def record(self) -> dict[str, object]:
+    def record(self) -> dict[str, Any]:
         """What stands beside a finished bag; empty where there is none of this tool."""
         try:
             found = json.loads((self.path / RECORD_NAME).read_text(encoding="utf-8"))

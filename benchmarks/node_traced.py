@@ -28,7 +28,7 @@ class _TracedNode(node_module.FrontendNode):
         frontend = worker._processor.frontend
         worker._process = partial(self._timed_frame, worker._process)  # type: ignore[method-assign]
         frontend.process = partial(self._timed_process, frontend.process)  # type: ignore[method-assign]
-        publisher.publish = partial(self._timed_publish, publisher.publish)
+        publisher.publish = partial(self._timed_publish, publisher.publish)  # type: ignore[method-assign]
 
     def stop(self) -> bool:
         Path(os.environ["FEATURE_FRONTEND_TRACE"]).write_text(json.dumps(_points), encoding="utf-8")
@@ -59,5 +59,5 @@ class _TracedNode(node_module.FrontendNode):
 
 
 if __name__ == "__main__":
-    node_module.FrontendNode = _TracedNode  # type: ignore[misc]
+    node_module.FrontendNode = _TracedNode  # type: ignore[assignment, misc]
     main()

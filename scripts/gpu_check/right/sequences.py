@@ -123,7 +123,7 @@ def run_sequence(frontend: Frontend, frames: Frames, *, is_masked: bool = False)
     frontend.reset()
     results = []
     for number, image in enumerate(frames.images):
-        mask = speckled(*image.shape[:2], number) if is_masked else None
+        mask = speckled(image.shape[0], image.shape[1], number) if is_masked else None
         results.append(frontend.process(image, number * FRAME_NS, mask))
     frontend.close()
     return results
@@ -162,7 +162,8 @@ def _recorded_matches(context: Context, matcher: Any, pair: tuple[Features, Feat
     with recorder.active():
         recording.replay()
     recorder.wait()
-    return recording.result.unpadded(matcher.name).to("cpu")
+    matches: Matches = recording.result.unpadded(matcher.name).to("cpu")
+    return matches
 
 
 def _padded(features: Features) -> tuple[Any, Any]:

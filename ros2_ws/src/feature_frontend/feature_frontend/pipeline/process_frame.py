@@ -20,8 +20,8 @@ from feature_frontend.pipeline.frame import FrameImage, FrameOutput
 from feature_frontend.pipeline.frontend import Frontend, FrontendState
 from feature_frontend.pipeline.masks import FrameMasks, TopicMask
 from feature_frontend.pipeline.stereo_pairs import StereoPairs
-from feature_frontend.runtime.mask_sync import PairedMask
 from feature_frontend.runtime.adaptive_resolution import MemoryKeeper
+from feature_frontend.runtime.mask_sync import PairedMask
 from feature_frontend.system.text import short_text
 from feature_frontend.types import FrameResult
 

@@ -46,7 +46,7 @@ class GuardedNode(LifecycleNode):
     def destroy_node(self) -> None:
         """Frees all that ROS holds for the node."""
         destroy_state_machine(self)
-        super().destroy_node()
+        LifecycleNode.destroy_node(self)
 
     def create_subscription(
         self,

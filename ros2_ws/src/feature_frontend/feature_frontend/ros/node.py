@@ -197,11 +197,11 @@ class FrontendNode(GuardedNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _start(self) -> None:
-        for trigger in (self.trigger_configure, self.trigger_activate):
-            if trigger() != TransitionCallbackReturn.SUCCESS:
-                assert self._failure is not None
-                self.destroy_node()
-                raise self._failure
+        success = TransitionCallbackReturn.SUCCESS
+        if self.trigger_configure() != success or self.trigger_activate() != success:
+            assert self._failure is not None
+            self.destroy_node()
+            raise self._failure
         self._is_starting = False
 
     def _configure(self) -> None:

@@ -140,7 +140,7 @@ def _repeats_read_only(node: Node, change: Parameter) -> bool:
     if not node.has_parameter(change.name) or not node.describe_parameter(change.name).read_only:
         return False
     present = node.get_parameter(change.name)
-    return change.type_ == present.type_ and change.value == present.value
+    return bool(change.type_ == present.type_ and change.value == present.value)
 
 
 def changed_settings(settings: Settings, changes: Iterable[Parameter]) -> Settings:

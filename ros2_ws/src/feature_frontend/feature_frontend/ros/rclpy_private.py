@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from rclpy.exceptions import InvalidNamespaceException, InvalidNodeNameException
 from rclpy.executors import Executor
 from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
@@ -40,4 +41,5 @@ def start_errors() -> tuple[type[Exception], ...]:
     """What `rclpy.init` and the making of a node raise."""
     from rclpy.impl.implementation_singleton import rclpy_implementation
 
-    return tuple(kind for name in _START_ERRORS if (kind := getattr(rclpy_implementation, name, None)) is not None)
+    private = (getattr(rclpy_implementation, name, None) for name in _START_ERRORS)
+    return InvalidNamespaceException, InvalidNodeNameException, *(kind for kind in private if kind is not None)

@@ -27,8 +27,6 @@ def readable_start() -> Iterator[None]:
     Raises:
         SettingsError: The environment, the arguments or the machine keep ROS 2 from starting.
     """
-    from rclpy.exceptions import InvalidNamespaceException, InvalidNodeNameException
-
     from feature_frontend.ros.rclpy_private import start_errors
 
     check_domain()
@@ -37,7 +35,7 @@ def readable_start() -> Iterator[None]:
             # Of what rclpy could not undo either, beside the error itself.
             warnings.filterwarnings("ignore", message="Failed to fini")
             yield
-    except (*start_errors(), InvalidNamespaceException, InvalidNodeNameException) as error:
+    except start_errors() as error:
         msg = f"cannot start ROS 2: {_reason(error)}{_advice(error)}"
         raise SettingsError(msg) from error
 

@@ -169,8 +169,8 @@ def _pose_errors(recording: Recording, sequence: RenderedSequence) -> PoseErrors
 
 def _estimate(record: MatchesRecord, camera: CameraCalibration) -> relative_pose.RelativePose | None:
     matrix = np.array(camera.camera_matrix, np.float64).reshape(3, 3)
-    undistorted = [
+    points0, points1 = (
         normalize_points(camera, points) @ matrix[:2, :2].T + matrix[:2, 2]
         for points in (record.keypoints0, record.keypoints1)
-    ]
-    return relative_pose.relative_pose(*undistorted, matrix, RANSAC_PX)
+    )
+    return relative_pose.relative_pose(points0, points1, matrix, RANSAC_PX)

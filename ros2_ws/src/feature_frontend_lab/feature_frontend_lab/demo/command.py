@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -239,7 +240,7 @@ def _draw(output: Output, recording: Recording, summary: Summary) -> None:
 
 
 @contextmanager
-def _progress(what: str, total: int | None) -> Iterator[tqdm]:
+def _progress(what: str, total: int | None) -> Iterator[tqdm[NoReturn]]:
     """A progress bar on a terminal, a line at the end elsewhere."""
     started_s = time.monotonic()
     with tqdm(total=total, desc=what, unit=" frames", disable=None, leave=False, file=sys.stderr) as bar:

@@ -11,7 +11,7 @@ from feature_frontend.errors import FeatureFrontendError
 __all__ = ["own_domain"]
 
 # Of domains over 101, FastDDS's ports (7400 + 250 each) may be those that Linux gives to any program.
-_DOMAINS = range(1, 101)
+_DOMAINS = tuple(range(1, 101))
 _kept: list[socket.socket] = []
 
 

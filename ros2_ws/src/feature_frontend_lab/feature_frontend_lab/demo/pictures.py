@@ -43,7 +43,7 @@ def draw_pictures(
     strip: Path,
     video: Path,
     heading: tuple[str, str],
-    on_frame: Callable[[], None] = lambda: None,
+    on_frame: Callable[[], object] = lambda: None,
 ) -> None:
     """Draws every recorded image with its tracks into a video, and some of them into a strip.
 

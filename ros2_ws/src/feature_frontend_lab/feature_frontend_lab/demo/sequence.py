@@ -81,7 +81,7 @@ class RenderedSequence:
             np.linalg.norm(reproject(keypoints0, surface, pose0, pose1, self.camera).points - keypoints1, axis=1)
             for surface in (depth, nearer)
         ]
-        return np.nan_to_num(np.fmin(*distances), nan=np.inf)
+        return np.asarray(np.nan_to_num(np.fmin(*distances), nan=np.inf), np.float64)
 
     def _pose(self, stamp_ns: int) -> FloatArray:
         if stamp_ns not in self.poses:

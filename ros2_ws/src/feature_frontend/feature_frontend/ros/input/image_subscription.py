@@ -14,6 +14,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from feature_frontend.ros.guarded_node import GuardedNode
 from feature_frontend.ros.input.image_conversion import image_to_array
 from feature_frontend.ros.qos import COMPRESSED_SUFFIX, compressed_topic, qos_profile
 from feature_frontend.settings import NodeSettings
@@ -24,7 +25,7 @@ _FRAME_ID_CHARACTERS = 1000
 
 
 def subscribe_to_images(
-    node: Node,
+    node: GuardedNode,
     transport: str,
     callback: Callable[[Image | CompressedImage], None],
     qos: QoSProfile,
@@ -42,18 +43,16 @@ def subscribe_to_images(
         callback: Takes each message as it is, in the executor's thread.
         qos: Of the subscription.
         name: Of the topic before remapping.
-        answer: Takes the reason and the message where the callback raised; for a `GuardedNode` only.
+        answer: Takes the reason and the message where the callback raised.
     """
-    options = {} if answer is None else {"answer": answer}
     base_topic = node.resolve_topic_name(name)
-    if transport == "compressed":
-        return node.create_subscription(CompressedImage, compressed_topic(base_topic), callback, qos, **options)
-    if base_topic.endswith(COMPRESSED_SUFFIX):
+    kind, topic = (CompressedImage, compressed_topic(base_topic)) if transport == "compressed" else (Image, name)
+    if kind is Image and base_topic.endswith(COMPRESSED_SUFFIX):
         node.get_logger().warning(
             f"{base_topic} is the topic of compressed images by its name, but image_transport is raw: expected "
             f"image_transport:=compressed, with `{name}` remapped to the topic without that ending"
         )
-    return node.create_subscription(Image, name, callback, qos, **options)
+    return node.create_subscription(kind, topic, callback, qos, answer=answer)
 
 
 def offers(node: Node, topic: str) -> str:

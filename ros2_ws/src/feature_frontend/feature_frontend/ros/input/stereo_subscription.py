@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 from rclpy.qos import QoSProfile
@@ -35,7 +36,7 @@ _INFO_DEPTH = 5
 _NS_PER_S = 1e9
 
 
-def import_message_filters() -> Any:
+def import_message_filters() -> ModuleType:
     """The module message_filters.
 
     Raises:
@@ -120,7 +121,8 @@ class StereoInput:
         self._camera_info_topic.close()
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
-        return list(self._waiting[_LEFT].values())
+        lefts, _ = self._waiting
+        return list(lefts.values())
 
     def facts(self) -> tuple[list[Finding], list[tuple[str, str]]]:
         """Findings, and keys and values, of `/diagnostics`."""

@@ -100,7 +100,7 @@ class Output:
             msg = f"{self.path} exists already; delete it, choose another --output, or give --overwrite"
             raise SettingsError(msg)
 
-    def record(self) -> dict[str, object]:
+    def record(self) -> dict[str, Any]:
         """What stands beside a finished bag; empty where there is none of this tool."""
         try:
             found = json.loads((self.path / RECORD_NAME).read_text(encoding="utf-8"))

@@ -191,7 +191,7 @@ def _process(request: Request, reporter: Reporter, output: Output) -> Outcome:
             msg = f"{output.path} exists already, made with other options; choose another --output, or give --overwrite"
             raise SettingsError(msg)
         output.clear()
-        return Outcome(request.output, str(record["sha256"]), record["images"], True, list(record["missing"]))
+        return Outcome(request.output, record["sha256"], record["images"], True, record["missing"])
     if frontend.notice:
         reporter.say(f"warning: {frontend.notice}")
     with ProgressStore(output.unfinished) as store:
@@ -387,11 +387,11 @@ def _differences(earlier: Mapping[str, Any], job: Mapping[str, Any]) -> list[str
     """Names of what differs, of nested mappings "name.inner"."""
     names = []
     for name in dict.fromkeys([*earlier, *job]):
-        values = earlier.get(name), job.get(name)
-        if values[0] == values[1]:
-            continue
-        is_nested = all(isinstance(value, dict) for value in values)
-        names += [f"{name}.{inner}" for inner in _differences(*values)] if is_nested else [name]
+        one, other = earlier.get(name), job.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            names += [f"{name}.{inner}" for inner in _differences(one, other)]
+        elif one != other:
+            names.append(name)
     return names
 
 

@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_homography(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_homography(commands: argparse._SubParsersAction[Parser]) -> None:
     defaults = HomographyBenchmark()
     command = commands.add_parser(
         "homography",

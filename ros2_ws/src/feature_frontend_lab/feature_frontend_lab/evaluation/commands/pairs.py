@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from tqdm import tqdm
-
-from feature_frontend.tools.common.arguments import above_zero, keypoints, natural, positive
-from feature_frontend_lab.evaluation.commands.arguments import add_method_arguments, methods_of, tell_missing
+from feature_frontend.tools.common.arguments import Parser, above_zero, keypoints, natural, positive
+from feature_frontend_lab.evaluation.commands.arguments import (
+    add_method_arguments,
+    methods_of,
+    pairs_progress,
+    tell_missing,
+)
 from feature_frontend_lab.evaluation.homography.baselines import LIGHTGLUE
 from feature_frontend_lab.evaluation.reports.writing import (
     json_value,
@@ -29,7 +31,7 @@ _DEFAULT_METHODS = ("aliked-n16", f"aliked-n16{LIGHTGLUE}", "sift", "orb")
 _THRESHOLD_PX = 3.0
 
 
-def add_pairs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_pairs(commands: argparse._SubParsersAction[Parser]) -> None:
     """Adds the subcommand."""
     command = commands.add_parser(
         "pairs",
@@ -62,12 +64,7 @@ def _pairs(arguments: argparse.Namespace) -> int:
     results: dict[str, list[PairsResult]] = {}
     tables = ""
     for location, sequence in zip(arguments.sources, sequences, strict=True):
-        with tqdm(desc=sequence.name, unit=" images", disable=None, leave=False, file=sys.stderr) as progress:
-
-            def advance(method: str, bar: tqdm[None] = progress) -> None:
-                bar.set_postfix_str(method, refresh=False)
-                bar.update()
-
+        with pairs_progress(None, sequence.name, " images") as advance:
             gaps = tuple(dict.fromkeys(arguments.gaps))
             found = evaluate_pairs(methods, sequence, gaps, arguments.keypoints, arguments.threshold, advance)
         results[location] = found

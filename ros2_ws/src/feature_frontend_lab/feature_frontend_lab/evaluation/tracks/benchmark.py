@@ -32,7 +32,6 @@ from feature_frontend_lab.evaluation.tracks.trajectory import (
 )
 
 __all__ = [
-    "GAPS",
     "PoseErrors",
     "SequenceReport",
     "TrackResult",

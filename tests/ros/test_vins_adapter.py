@@ -258,6 +258,11 @@ def test_behind_the_real_node(domain_id: int, photographs: list[npt.NDArray[np.u
     assert "tracks are sent; left out: " in printed
     assert _FRAME_NS not in clouds
     by_stamp = {stamp_to_ns(message.header.stamp): message for message in client.received["tracks"]}
+    images: dict[float, list[int]] = {}
+    for number, stamp_ns in enumerate(sorted(clouds)):
+        for wire_id in _table(clouds[stamp_ns])[:, 0].tolist():
+            images.setdefault(wire_id, []).append(number)
+    assert all(seen == list(range(seen[0], seen[0] + len(seen))) for seen in images.values())
     table, tracks = _table(clouds[6 * _FRAME_NS]), by_stamp[6 * _FRAME_NS]
     assert 20 < len(table) <= 80
     keypoints = np.frombuffer(tracks.keypoints, np.float32).reshape(-1, 2)

@@ -118,11 +118,12 @@ class StickyChoice:
         return np.array(new, np.int64), int(np.count_nonzero(~is_open & ~is_new))
 
     def _keeps_distance(self, points: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-        return np.hypot(*(points - other).T) >= self._min_distance_px
+        distances: npt.NDArray[np.float64] = np.hypot(*(points - other).T)
+        return distances >= self._min_distance_px
 
     def _new_ids(self, count: int) -> npt.NDArray[np.int64]:
         """Ids that none of the latest message has: the count has been round once when it meets one of them again."""
-        in_use, new = set(self._sent.tolist()), []
+        in_use, new = set(self._sent.tolist()), list[int]()
         while len(new) < count:
             if self.next_id not in in_use:
                 new.append(self.next_id)

@@ -65,7 +65,7 @@ def count_operations(work: Callable[[], object]) -> int:
 
 def _fastest(work: Callable[[], object], device: torch.device) -> float:
     """The shortest time in s of several runs."""
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     durations = []
     for _ in range(_REPETITIONS[device.type]):
         wait()

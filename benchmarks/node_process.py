@@ -26,9 +26,9 @@ from benchmarks.types import Canvas
 from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.ros.distribution import dds_profile_variable, localhost_only
 from feature_frontend.ros.input.image_conversion import array_to_image
-from feature_frontend.ros.own_domain import own_domain
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.stamps import stamp_from_ns, stamp_to_ns
+from feature_frontend_lab.demo.own_domain import own_domain
 
 __all__ = ["NS_PER_MS", "Client", "NodeProcess", "ros_environment"]
 

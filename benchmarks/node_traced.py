@@ -24,10 +24,11 @@ class _TracedNode(node_module.FrontendNode):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         assert self._worker is not None
-        worker, frontend, publisher = self._worker, self._worker._frontend, self._topics.features
+        worker, publisher = self._worker, self._result_publishers._publishers["features"]
+        frontend = worker._processor.frontend
         worker._process = partial(self._timed_frame, worker._process)  # type: ignore[method-assign]
         frontend.process = partial(self._timed_process, frontend.process)  # type: ignore[method-assign]
-        publisher.publish = partial(self._timed_publish, publisher.publish)
+        publisher.publish = partial(self._timed_publish, publisher.publish)  # type: ignore[method-assign]
 
     def stop(self) -> bool:
         Path(os.environ["FEATURE_FRONTEND_TRACE"]).write_text(json.dumps(_points), encoding="utf-8")
@@ -58,5 +59,5 @@ class _TracedNode(node_module.FrontendNode):
 
 
 if __name__ == "__main__":
-    node_module.FrontendNode = _TracedNode  # type: ignore[misc]
+    node_module.FrontendNode = _TracedNode  # type: ignore[assignment, misc]
     main()

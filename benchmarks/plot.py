@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.tables import milliseconds
 from benchmarks.types import Canvas, Timing
-from feature_frontend_lab.evaluation.reports.pen import COLORS, FAINT, GRID, INK, Pen
+from feature_frontend_lab.evaluation.reports.plots import COLORS, FAINT, GRID, INK, Pen
 
 __all__ = ["Line", "draw_bars", "draw_lines", "stack"]
 

@@ -17,7 +17,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from torch.torch_version import TorchVersion
 
-from feature_frontend.ros.own_domain import own_domain
+from feature_frontend_lab.demo.own_domain import own_domain
 from tests.campaign import Campaign
 from tests.workers import is_alone, pytest_runtest_protocol, pytest_xdist_auto_num_workers, spread_threads
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from feature_frontend.ros.own_domain import own_domain
+from feature_frontend_lab.demo.own_domain import own_domain
 from tests.campaign import Campaign
 from tests.conftest import REPOSITORY
 from tests.workers import Turns
@@ -18,7 +18,7 @@ _PACKAGE = REPOSITORY / "ros2_ws" / "src" / "feature_frontend"
 
 
 def test_no_two_processes_have_one_domain() -> None:
-    script = "from feature_frontend.ros.own_domain import own_domain; print(own_domain(), flush=True); input()"
+    script = "from feature_frontend_lab.demo.own_domain import own_domain; print(own_domain(), flush=True); input()"
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", script], cwd=_PACKAGE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -57,7 +57,9 @@ def on_device(settings: Settings) -> Extractor:
 def recorded(extractor: Extractor, settings: ExtractionSettings) -> Extractor:
     """The same network on the CPU, its work recorded."""
     network: torch.nn.Module = extractor._network  # type: ignore[assignment]
-    return Extractor(network, extractor.identity, settings, extractor.device, EagerRecorder(extractor.device))
+    return Extractor(
+        network, extractor.identity, settings, extractor.device, EagerRecorder(extractor.device), has_maps=True
+    )
 
 
 def on_cpu(context: Context, extractor: str, **changes: bool | float | str) -> Extractor:

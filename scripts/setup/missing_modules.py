@@ -12,16 +12,16 @@ from pathlib import Path
 
 def numbers(version: str) -> tuple[int, ...]:
     """The leading numbers of a version: "7.4.0rc1" is (7, 4, 0)."""
-    return tuple(int(part) for part in re.match(r"\d+(\.\d+)*", version).group().split("."))
+    return tuple(int(part) for part in re.split(r"[^\d.]", version)[0].split(".") if part)
 
 
 def is_met(module: str, requirement: str) -> bool:
     """Whether the module is there, and not older than the requirement's lower bound where its version is known."""
     if importlib.util.find_spec(module) is None:
         return False
-    name, lower = re.match(r"([\w.-]+)(?:[>=]=([\d.]+))?", requirement).groups()
+    name, *bounds = re.split(r"[>=]=|,", requirement)
     try:
-        return lower is None or numbers(importlib.metadata.version(name)) >= numbers(lower)
+        return not bounds or numbers(importlib.metadata.version(name)) >= numbers(bounds[0])
     except importlib.metadata.PackageNotFoundError:
         return True
 

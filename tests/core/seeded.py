@@ -43,7 +43,7 @@ def seeded_extractor(
     network = FastAliked(seeded_network())
     # Its tests are over before compiled code would be ready.
     settings = replace(settings or Settings(), compile=False)
-    return Extractor(network, IDENTITY, settings, torch.device(device), recorder)
+    return Extractor(network, IDENTITY, settings, torch.device(device), recorder, has_maps=True)
 
 
 def recorded_extractor(name: str, settings: Settings, recorder: Recorder) -> Extractor:
@@ -52,7 +52,7 @@ def recorded_extractor(name: str, settings: Settings, recorder: Recorder) -> Ext
         return seeded_extractor(settings, "cpu", recorder)
     shipped = load_extractor(name, device="cpu", compile=False)
     network = cast(torch.nn.Module, shipped._network)
-    return Extractor(network, shipped.identity, settings, torch.device("cpu"), recorder)
+    return Extractor(network, shipped.identity, settings, torch.device("cpu"), recorder, has_maps=True)
 
 
 def save_lightglue(path: Path, seed: int = 0) -> None:

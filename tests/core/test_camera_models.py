@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from feature_frontend.camera.calibration import CameraCalibration, normalize_points
-from feature_frontend.camera.models import MODEL_NAMES, canonical_distortion
+from feature_frontend.camera.distortion import MODEL_NAMES, canonical_distortion
 from feature_frontend.errors import CalibrationError
 
 FloatArray = npt.NDArray[np.float64]

@@ -164,7 +164,7 @@ def test_compiling_for_one_size_is_waited_for_and_no_other_size_follows(
     monkeypatch.setattr(BackgroundCompiler, "_fill_cache", fill_cache)
     monkeypatch.setattr(compilation, "_compile", lambda network, _job: network.dense)
     extractor, plain = (
-        Extractor(_network(), "aliked-t16@seeded00", Settings(compile=wanted), torch.device("cpu"))
+        Extractor(_network(), "aliked-t16@seeded00", Settings(compile=wanted), torch.device("cpu"), has_maps=True)
         for wanted in (True, False)
     )
     assert extractor.compile_only_for((64, 96)) == is_possible

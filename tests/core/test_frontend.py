@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import weakref
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +14,13 @@ import pytest
 import torch
 
 from feature_frontend import Features, Matches
-from feature_frontend.errors import ImageError
+from feature_frontend.errors import ImageError, SettingsError
 from feature_frontend.pipeline.frontend import Frontend
+from feature_frontend.runtime.cuda_graphs import EagerRecorder
 from feature_frontend.runtime.frame_queue import FrameQueue
-from feature_frontend.settings import Settings
+from feature_frontend.settings import PARAMETERS, ExtractionSettings, MatchingSettings, Settings
+from feature_frontend.settings.parameter import ParameterRecord
+from feature_frontend.settings.tracking import TrackingSettings
 from feature_frontend.tracking.track_table import ChainTracker
 from feature_frontend.types import FrameState
 from tests.core.seeded import seeded_extractor
@@ -124,16 +129,86 @@ def test_live_settings_act_from_the_next_image_on(photographs: list[Uint8Array])
     assert (len(result.features), len(result.matches)) == (20, 0)
 
 
+# What a parameter of a group may have made anew, of `_parts`; nothing for the other groups.
+_MAY_BE_NEW: dict[type, set[str]] = {
+    ExtractionSettings: {"recorded extraction", "recorded matching", "recorded following"},
+    MatchingSettings: {"matcher", "recorded matching"},
+    TrackingSettings: {"recorded following"},
+}
+
+
+def _parts(frontend: Frontend) -> dict[str, list[object]]:
+    pairing: Any = frontend._pairing
+    execution: Any = frontend.extractor._execution
+    frames = execution._frames.values()
+    return {
+        "extractor": [frontend.extractor, execution, execution._network],
+        "pairing": [pairing],
+        "matcher": [pairing.matcher],
+        "recorded extraction": [frame.recording for frame in frames],
+        "recorded matching": [pairing._matching] if hasattr(pairing, "_matching") else [],
+        "recorded following": [frame.behind[1] for frame in frames if frame.behind is not None],
+    }
+
+
+def _changed(settings: Settings, record: ParameterRecord) -> Settings | None:
+    """With another value of a parameter; None where no other one goes with the rest."""
+    default = record.default
+    texts = [*record.choices, "another"] if isinstance(default, str) else []
+    numbers = [] if isinstance(default, str) else [not default, record.minimum, default + 1, default / 2]
+    for value in [*texts, *numbers]:
+        if value != getattr(settings, record.name):
+            with suppress(SettingsError):
+                return Settings.from_mapping({**vars(settings), record.name: value})
+    return None
+
+
+@pytest.mark.parametrize("tracker", ["chain", "persistent"])
+def test_a_live_parameter_has_only_that_made_anew_which_depends_on_it(
+    photographs: list[Uint8Array], tracker: str
+) -> None:
+    settings = Settings(tracker=tracker, max_num_keypoints=20, compile=False, device="cpu")
+    frontend = Frontend(seeded_extractor(settings, "cpu", EagerRecorder(torch.device("cpu"))), settings)
+    table: dict[str, set[str]] = {}
+    stamp_ns = 0
+    for record in PARAMETERS.values():
+        (group,) = [each for each in Settings.__mro__ if record.name in vars(each)]
+        changed = _changed(settings, record) if record.live and not record.reloads else None
+        # The persistent tracker is slow, and the same but for what its own parameters do.
+        if changed is None or (tracker == "persistent" and group != TrackingSettings):
+            continue
+        snapshots = []
+        for each in (settings, changed):
+            frontend.configure(each)
+            for _ in range(2 if tracker == "persistent" else 1):
+                stamp_ns += 1
+                frontend.process(photographs[0][100:132, 100:140], stamp_ns)
+            snapshots.append(_parts(frontend))
+        before, after = snapshots
+        known = {id(part) for parts in before.values() for part in parts}
+        found = {name for name, parts in after.items() if any(id(part) not in known for part in parts)}
+        assert found <= _MAY_BE_NEW.get(group, set()) or record.name == "tracker", (record.name, found)
+        table[record.name] = found
+    assert table["tracker"] >= {"pairing", "matcher"}
+    assert "extractor" not in table["tracker"]
+    if tracker == "persistent":
+        assert table["track_max_gap"] == {"recorded following"}
+        return
+    assert len(table) > 30
+    assert table["max_num_keypoints"] == {"recorded extraction", "recorded matching"}
+    assert table["ratio_threshold"] == {"matcher", "recorded matching"}
+    assert table["track_max_gap"] == set()
+
+
 def test_a_swapped_model_is_never_matched_across(photographs: list[Uint8Array]) -> None:
     settings = Settings(max_num_keypoints=60, compile=False, device="cpu")
     frontend = Frontend(seeded_extractor(settings), settings)
     before = [frontend.process(photograph, stamp) for stamp, photograph in enumerate(photographs[:2])][-1]
-    assert frontend.latest_features is not None
     old = weakref.ref(frontend.extractor)
     shipped = replace(settings, extractor="silk-vggnp-mu", max_num_keypoints=40)
     frontend.swap_model(Frontend.from_pretrained(shipped), "another model")
     assert old() is None, "the old model is still held"
-    assert (frontend.latest_features, frontend.settings) == (None, shipped)
+    assert (frontend._previous, frontend.settings) == (None, shipped)
     with pytest.raises(ImageError):
         frontend.process(np.zeros((5, 5), np.uint8), 2)
     first = frontend.process(photographs[2], 3)

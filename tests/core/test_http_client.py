@@ -13,7 +13,7 @@ from feature_frontend.errors import DownloadError, WeightsError
 from feature_frontend.models.catalog import WeightsRecord
 from feature_frontend.models.download import http_client
 from feature_frontend.models.download.http_client import HttpClient, body, site
-from feature_frontend.models.download.pip_settings import PipSettings, read_pip_settings
+from feature_frontend.models.download.package_index import PipSettings, read_pip_settings
 from feature_frontend.models.weights import ensure_weights
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.settings import Settings
@@ -211,7 +211,7 @@ def test_pips_settings_are_read_as_pip_reads_them(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("XDG_CONFIG_DIRS", str(tmp_path / "system"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "user"))
     monkeypatch.setattr("sys.prefix", str(tmp_path / "environment"))
-    monkeypatch.setattr("feature_frontend.models.download.pip_settings._SYSTEM", tmp_path / "etc")
+    monkeypatch.setattr("feature_frontend.models.download.package_index._SYSTEM", tmp_path / "etc")
     assert read_pip_settings() == PipSettings(("https://pypi.org/simple",))
     texts = {
         "system/pip/pip.conf": "[global]\nindex-url = https://system/simple\ncert = ~/ca.pem\nproxy = http://p:1\n",

@@ -9,17 +9,17 @@ import torch
 from torch.nn import functional
 
 from feature_frontend.extractors.base import DetectionOptions
-from feature_frontend.extractors.networks.layers.deformable_convolution import DeformableConv2d
+from feature_frontend.extractors.networks.layers.deformable_convolution import (
+    DeformableConv2d,
+    SparseDeformableDescriptorHead,
+    gather_patches,
+)
 from feature_frontend.extractors.networks.layers.keypoint_detection import (
     detect_keypoints,
     refine_keypoints,
     suppress_non_maxima,
 )
 from feature_frontend.extractors.networks.layers.sampling import sample_bilinear
-from feature_frontend.extractors.networks.layers.sparse_deformable_head import (
-    SparseDeformableDescriptorHead,
-    gather_patches,
-)
 
 
 def _generator(seed: int = 0) -> torch.Generator:

@@ -21,7 +21,7 @@ from feature_frontend.errors import MatchingError, SettingsError, WeightsError
 from feature_frontend.matchers import lightglue
 from feature_frontend.matchers.base import MatchingOptions
 from feature_frontend.matchers.lightglue import LightGlueMatcher, LightGlueNetwork, build_lightglue
-from feature_frontend.models.catalog import WEIGHTS
+from feature_frontend.models.catalog import MATCHER_MODELS, WEIGHTS
 from feature_frontend.models.weights import find_weights
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.settings import Settings
@@ -107,6 +107,7 @@ def test_matches_are_those_of_the_network(network: nn.Module) -> None:
 
 def test_other_descriptors_are_refused(network: nn.Module) -> None:
     matcher = LightGlueMatcher(_OPTIONS, LightGlueNetwork(network))
+    assert MATCHER_MODELS[matcher.name].takes_padding == hasattr(matcher, "padded")
     for extractor, length in (("aliked-t16@seeded00", 64), ("sift@opencv", 128)):
         features = _features(5, 0, extractor, length)
         with pytest.raises(MatchingError, match=rf"aliked-n16, .* not of {extractor}; use matcher mnn"):

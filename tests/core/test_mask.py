@@ -23,7 +23,7 @@ from feature_frontend.extractors.networks.aliked_inference import FastAliked
 from feature_frontend.extractors.networks.opencv_sift import CLASSICAL_CONFIGS, Classical
 from feature_frontend.extractors.networks.silk import SILK_CONFIGS, Silk
 from feature_frontend.extractors.networks.silk_inference import FusedSilk
-from feature_frontend.image.mask_file import read_mask_file
+from feature_frontend.image.image_file import read_mask_file
 from feature_frontend.image.preprocessing import allowed_pixels
 from feature_frontend.image.resize import Resize, network_size
 from feature_frontend.pipeline.frontend import Frontend
@@ -51,7 +51,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 def _extractor(name: str, **parameters: object) -> Extractor:
     settings = Settings.from_mapping({"max_num_keypoints": 800, "compile": False, **parameters})
-    return Extractor(NETWORKS[name](), f"{name}@seeded00", settings, torch.device("cpu"))
+    return Extractor(
+        NETWORKS[name](), f"{name}@seeded00", settings, torch.device("cpu"), has_maps=name.startswith("fast")
+    )
 
 
 def _speckled(height: int, width: int, seed: int = 0) -> Uint8Array:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from feature_frontend.errors import OutOfMemoryError
-from feature_frontend.runtime.memory_keeper import MemoryKeeper
+from feature_frontend.runtime.adaptive_resolution import MemoryKeeper
 
 _NEEDED_MIB = 100
 _MESSAGE = "CUDA out of memory. Tried to allocate 100 MiB.\nmore lines"
@@ -19,7 +19,7 @@ _SCRIPT = """
 import resource, sys
 import numpy as np
 from feature_frontend.pipeline.frontend import Frontend
-from feature_frontend.runtime.memory_keeper import MemoryKeeper
+from feature_frontend.runtime.adaptive_resolution import MemoryKeeper
 from feature_frontend.settings import Settings
 
 frontend = Frontend.from_pretrained(Settings(extractor="silk-vggnp-mu", compile=False, max_num_keypoints=200))

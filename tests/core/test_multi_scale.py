@@ -53,7 +53,8 @@ def test_every_extractor_takes_several_scales(name: str, photographs: list[Uint8
     image = np.ascontiguousarray(photographs[0][100:340, 150:470])
     settings = Settings(extractor=name, compile=False, max_num_keypoints=400)
     assert not settings.multi_scale
-    extractor = Extractor(network, name, settings, _CPU)
+    assert record.has_maps == all(hasattr(network, part) for part in ("dense", "sparse", "score_maps", "describe"))
+    extractor = Extractor(network, name, settings, _CPU, has_maps=record.has_maps)
     single = extractor.extract(image)
     extractor.settings = replace(settings, multi_scale=True)
     features = extractor.extract(image)

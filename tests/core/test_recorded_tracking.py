@@ -211,7 +211,7 @@ def test_published_weights_on_real_sequences(name: str, sequence: str, shared: P
 
     def make(recorder: Any) -> Extractor:
         loaded = load_extractor(name, device="cpu", compile=False, weights_dir=weights_dir)
-        return Extractor(loaded._network, loaded.identity, settings, _CPU, recorder)  # type: ignore[arg-type]
+        return Extractor(loaded._network, loaded.identity, settings, _CPU, recorder, has_maps=True)  # type: ignore[arg-type]
 
     both = _Both(make, settings)
     ages = [both.process(image).tracks.ages for image in images]

@@ -18,9 +18,8 @@ from feature_frontend.errors import CalibrationError, MatchingError, SettingsErr
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.runtime.cuda_graphs import make_recorder
 from feature_frontend.settings import Settings
-from feature_frontend.stereo.matching import match_stereo
+from feature_frontend.stereo.matching import RowOptions, match_rows, match_stereo
 from feature_frontend.stereo.rig import StereoRig
-from feature_frontend.stereo.row_matching import RowOptions, match_rows
 from feature_frontend.types import Features, Matches
 from tests.core.seeded import seeded_extractor
 from tests.stereo_pair import raw_pair, rectified_pair

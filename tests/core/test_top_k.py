@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from feature_frontend.extractors.networks.layers.top_k import top_k
+from feature_frontend.extractors.networks.layers.selection import top_k
 
 
 def _maps(kind: str, batch: int, size: int) -> torch.Tensor:

@@ -206,7 +206,9 @@ def test_padded_shapes_find_the_same_points(photographs: list[Uint8Array]) -> No
     plain = _run(images)
     extractor = load_extractor("silk-vggnp-mu", device="cpu", compile=False)
     network, identity = extractor._network, extractor.identity
-    recorded = Extractor(network, identity, _SETTINGS, torch.device("cpu"), EagerRecorder(torch.device("cpu")))  # type: ignore[arg-type]
+    recorded = Extractor(
+        network, identity, _SETTINGS, torch.device("cpu"), EagerRecorder(torch.device("cpu")), has_maps=True
+    )  # type: ignore[arg-type]
     frontend = Frontend(recorded, _SETTINGS)
     for number, (image, expected) in enumerate(zip(images, plain, strict=True)):
         found = frontend.process(image, number * 100_000_000)

@@ -21,7 +21,7 @@ from feature_frontend.models.weights import find_own_weights, own_weights
 from feature_frontend.models.weights_file import FoundWeights, fill_network
 from feature_frontend.ros.model_loader import check_model
 from feature_frontend.settings import Settings
-from feature_frontend.system.new_file import new_file
+from feature_frontend.system.files import new_file
 from feature_frontend.tools import weights as tool
 from tests.conftest import NEEDS_TORCH_FOR_PTH
 

@@ -12,7 +12,7 @@ import pytest
 
 from feature_frontend_lab.evaluation.commands.evaluate import main
 from feature_frontend_lab.evaluation.homography.benchmark import select_images
-from feature_frontend_lab.evaluation.reports.chart import Chart, Group, Panel, draw_chart
+from feature_frontend_lab.evaluation.reports.plots import Chart, Group, Panel, draw_chart
 
 Image = npt.NDArray[np.uint8]
 

@@ -15,7 +15,7 @@ from feature_frontend_lab.evaluation.tracks.ground_truth import (
     quaternion_of,
     read_ground_truth,
     rotation_of,
-    write_tum,
+    tum_text,
 )
 from feature_frontend_lab.rendering import default_trajectory, invert_pose
 
@@ -33,7 +33,7 @@ def _turned(degrees: float, x: float) -> FloatArray:
 
 def test_poses_written_as_tum_are_read_again(tmp_path: Path) -> None:
     poses, stamps_ns = default_trajectory(5), [n * SECOND + 123_456_789 for n in range(5)]
-    write_tum(tmp_path / "a.tum", stamps_ns, poses)
+    (tmp_path / "a.tum").write_text(tum_text(stamps_ns, poses))
     truth = read_ground_truth(tmp_path / "a.tum")
     for index, (pose, stamp_ns) in enumerate(zip(poses, stamps_ns, strict=True)):
         found = truth.pose_at(index, stamp_ns)
@@ -50,7 +50,9 @@ def test_convention_a_quaternion_is_x_y_z_w() -> None:
 
 
 def test_between_two_poses_it_is_interpolated(tmp_path: Path) -> None:
-    write_tum(tmp_path / "a.tum", [SECOND, SECOND + 200_000_000], [_turned(10, 1.0), _turned(40, 3.0)])
+    (tmp_path / "a.tum").write_text(
+        tum_text([SECOND, SECOND + 200_000_000], [_turned(10, 1.0), _turned(40, 3.0)]), encoding="utf-8"
+    )
     truth = read_ground_truth(tmp_path / "a.tum")
     found = truth.pose_at(0, SECOND + 50_000_000)
     assert found is not None
@@ -60,7 +62,9 @@ def test_between_two_poses_it_is_interpolated(tmp_path: Path) -> None:
 
 
 def test_a_hole_in_the_poses_is_not_guessed_over(tmp_path: Path) -> None:
-    write_tum(tmp_path / "a.tum", [SECOND, 2 * SECOND], [_turned(0, 0.0), _turned(0, 1.0)])
+    (tmp_path / "a.tum").write_text(
+        tum_text([SECOND, 2 * SECOND], [_turned(0, 0.0), _turned(0, 1.0)]), encoding="utf-8"
+    )
     assert read_ground_truth(tmp_path / "a.tum").pose_at(0, SECOND + 1000) is None
 
 
@@ -96,7 +100,7 @@ def test_another_file_is_refused(tmp_path: Path, text: str, message: str) -> Non
 
 
 def test_stamped_poses_need_stamped_images(tmp_path: Path) -> None:
-    write_tum(tmp_path / "a.tum", [SECOND], [np.eye(4)])
+    (tmp_path / "a.tum").write_text(tum_text([SECOND], [np.eye(4)]))
     with pytest.raises(SourceError, match="the images have none; give them names that are times"):
         read_ground_truth(tmp_path / "a.tum").pose_at(0, None)
     with pytest.raises(SourceError, match="there is no file"):

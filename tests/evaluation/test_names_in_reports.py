@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from feature_frontend.system.markdown import markdown_code, markdown_text
 from feature_frontend_lab.evaluation.commands.evaluate import main
-from feature_frontend_lab.evaluation.reports.homography_report import markdown_table
+from feature_frontend_lab.evaluation.reports.writing import markdown_code, markdown_table, markdown_text
 from feature_frontend_lab.training.export import ModelCard, write_model
 from tests.conftest import REPOSITORY
 

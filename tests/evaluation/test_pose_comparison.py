@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from feature_frontend_lab.evaluation.tracks.bootstrap import paired_difference
+from feature_frontend_lab.evaluation.tracks.metrics import paired_difference
 
 
 def test_a_shift_that_all_pairs_share_is_no_chance() -> None:

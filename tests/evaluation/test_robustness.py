@@ -24,7 +24,7 @@ from feature_frontend_lab.evaluation.homography.robustness import (
     scaled_pair,
     turned_pair,
 )
-from feature_frontend_lab.evaluation.reports.robustness_report import robustness_picture
+from feature_frontend_lab.evaluation.reports.homography_report import robustness_picture
 
 Image = npt.NDArray[np.uint8]
 

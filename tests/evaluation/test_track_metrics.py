@@ -6,14 +6,11 @@ import math
 
 import numpy as np
 import pytest
-import torch
 
-from feature_frontend.api import load_matcher
 from feature_frontend.camera.calibration import CameraCalibration
-from feature_frontend.types import Features, Tracks
+from feature_frontend.types import Tracks
 from feature_frontend_lab.evaluation.tracks.metrics import (
     epipolar_precision,
-    matches_at,
     pairs_at,
     position_drift_px,
     share_alive,
@@ -67,19 +64,6 @@ def test_epipolar_precision_is_the_share_near_the_true_lines() -> None:
     assert np.allclose(undistorted_px(_camera(), points0), points0, atol=1e-3)
     assert np.abs(undistorted_px(bent, points0) - points0).max() > 3
     assert epipolar_precision([(0, points0[:1], points1[:1] - np.array([200, 0.0]))], 1, poses, bent) == 0.0
-
-
-def test_matches_at_matches_frames_directly() -> None:
-    descriptors = torch.eye(4)
-
-    def features(order: list[int]) -> Features:
-        keypoints = torch.tensor([[float(i), 0.0] for i in order])
-        return Features(keypoints, torch.ones(4), descriptors[order], 480, 640, "test@0")
-
-    sequence = [features([0, 1, 2, 3]), features([0, 1, 2, 3]), features([3, 1, 0, 2])]
-    ((index, points0, points1),) = matches_at(sequence, 2, load_matcher("mnn"))
-    assert index == 0
-    assert points0.tolist() == points1.tolist()
 
 
 def test_drift_is_measured_where_a_detection_is_near() -> None:

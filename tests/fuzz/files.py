@@ -13,7 +13,7 @@ from feature_frontend.camera.calibration_file import read_calibration_file
 from feature_frontend.errors import CalibrationError, ImageError, SettingsError, SourceError
 from feature_frontend.image.headers import begins_as_image, is_deep_grey
 from feature_frontend.image.image_file import read_image_file
-from feature_frontend.models.download.pip_settings import read_pip_settings
+from feature_frontend.models.download.package_index import read_pip_settings
 from feature_frontend.settings import PARAMETERS, Settings
 from feature_frontend.settings.parameter_file import read_parameter_files
 from feature_frontend.sources.times_file import STAMP_LIMIT_NS, read_times

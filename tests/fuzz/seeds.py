@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from feature_frontend.camera.models import MODEL_NAMES
+from feature_frontend.camera.distortion import MODEL_NAMES
 from feature_frontend.image.encodings import ENCODINGS
 from feature_frontend.runtime.snapshot import Snapshot, pack
 from feature_frontend.settings import PARAMETERS

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.runtime.memory_keeper import MemoryKeeper
+from feature_frontend.runtime.adaptive_resolution import MemoryKeeper
 from feature_frontend.settings import Settings
 from scripts.gpu_check.models import on_device, settings_for, tensor_float32, weights_of
 from scripts.gpu_check.parts import right

@@ -90,7 +90,10 @@ def image_path(name: str, shared: Path) -> Path:
 
 def read_image(name: str, shared: Path) -> npt.NDArray[np.uint8]:
     """The image of that name as the reference saw it, RGB."""
-    image = cv2.cvtColor(cv2.imread(str(image_path(name, shared))), cv2.COLOR_BGR2RGB).astype(np.uint8)
+    path = image_path(name, shared)
+    stored = cv2.imread(str(path))
+    assert stored is not None, path
+    image = cv2.cvtColor(stored, cv2.COLOR_BGR2RGB).astype(np.uint8)
     return image[37:350, 21:540] if name == "odd" else image
 
 

@@ -34,7 +34,7 @@ def measure_precision(
 ) -> PrecisionResult:
     """Runs `model` in float32 and in `dtype` and compares."""
     image = read_image(image_name, shared)
-    options = {"weights_dir": str(shared / "weights"), "device": device, "compile": False}
+    options: dict[str, bool | str] = {"weights_dir": str(shared / "weights"), "device": device, "compile": False}
     full = load_extractor(model, **options).extract(image)
     half = load_extractor(model, precision=str(dtype).removeprefix("torch."), **options).extract(image)
     bars = REDUCED_PRECISION[dtype]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 
-from feature_frontend.camera.models import MODEL_NAMES
+from feature_frontend.camera.distortion import MODEL_NAMES
 from feature_frontend.image.encodings import ENCODINGS
 from tests.generated import damaged_files, spoiled_parts
 

@@ -12,7 +12,7 @@ pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 from hypothesis import strategies as st
 from sensor_msgs.msg import CameraInfo
 
-from feature_frontend.ros.input.camera_info_history import CalibrationState, CalibrationWatch
+from feature_frontend.camera.camera_info_history import CalibrationState, CalibrationWatch
 from feature_frontend.ros.stamps import stamp_from_ns
 from feature_frontend.runtime.runs_of_time import MOST_APART
 from feature_frontend.runtime.snapshot import pack, unpack

@@ -9,8 +9,8 @@ pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 import torch
 from sensor_msgs.msg import CameraInfo
 
+from feature_frontend.camera.camera_info_history import CalibrationWatch
 from feature_frontend.ros.input.camera_info_findings import CameraInfoFindings
-from feature_frontend.ros.input.camera_info_history import CalibrationWatch
 from feature_frontend.runtime.health import Level
 from feature_frontend.types import Features
 

@@ -18,7 +18,7 @@ from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import CameraInfo
 
 from benchmarks.spinning_node import SpinningNode
-from feature_frontend.ros.input.camera_info_history import CalibrationWatch
+from feature_frontend.camera.camera_info_history import CalibrationWatch
 from feature_frontend.ros.input.camera_info_topic import CameraInfoTopic
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.stamps import stamp_from_ns

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from sensor_msgs.msg import Image
 
 from feature_frontend.errors import MaskError, SettingsError
+from feature_frontend.pipeline.masks import FrameMasks, MaskCounts, TopicMask
 from feature_frontend.ros.input.image_conversion import array_to_image
-from feature_frontend.ros.input.mask_topic import TopicMask, mask_from_message
-from feature_frontend.ros.input.masks import FrameMasks, MaskCounts
+from feature_frontend.ros.input.mask_topic import mask_from_message
 from feature_frontend.ros.stamps import stamp_from_ns
 from feature_frontend.runtime.mask_sync import PairedMask
 from feature_frontend.settings import Settings

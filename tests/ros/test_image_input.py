@@ -17,8 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from benchmarks.spinning_node import SpinningNode
 from feature_frontend.ros.guarded_node import GuardedNode
 from feature_frontend.ros.input.image_subscription import pixels_of, subscribe_to_images, why_silent
-from feature_frontend.ros.qos import qos_profile
-from feature_frontend.ros.topic_names import compressed_topic
+from feature_frontend.ros.qos import compressed_topic, qos_profile
 from feature_frontend.settings import Settings
 from tests.ros.harness import Client, RunningNode, wait_until
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from feature_frontend.ros.own_domain import own_domain
+from feature_frontend_lab.demo.own_domain import own_domain
 from tests.campaign import Campaign
 from tests.ros.harness import Client, RunningNode
 from tests.ros.starts import READY, SIGNALS, Ended, Forks, end_program

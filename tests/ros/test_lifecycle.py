@@ -20,7 +20,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.pipeline.frontend import Frontend
-from feature_frontend.ros.frame import Frame
+from feature_frontend.ros.input.frame import Frame
 from feature_frontend.ros.input.image_conversion import array_to_image
 from feature_frontend.ros.node import FrontendNode
 from feature_frontend.ros.stamps import stamp_from_ns, stamp_to_ns

@@ -12,8 +12,9 @@ pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 from sensor_msgs.msg import Image
 
 from benchmarks.spinning_node import SpinningNode
+from feature_frontend.pipeline.masks import TopicMask
 from feature_frontend.ros.input.image_conversion import array_to_image
-from feature_frontend.ros.input.mask_topic import MaskTopic, TopicMask
+from feature_frontend.ros.input.mask_topic import MaskTopic
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.stamps import stamp_from_ns
 from feature_frontend.runtime.mask_sync import PairedMask

@@ -57,7 +57,7 @@ class _Loads:
 def test_a_model_comes_warm_and_once() -> None:
     loads = _Loads()
     wanted = Settings(weights_path="a", device="cpu")
-    loads.loader.request((wanted, _SIZE))
+    loads.loader.request((wanted, _SIZE, None))
     wait_until(lambda: loads.begun == ["a"], "the load")
     assert loads.loader.take() is None
     assert loads.loader.wanted == wanted
@@ -72,7 +72,7 @@ def test_a_model_comes_warm_and_once() -> None:
 def test_only_the_latest_wish_counts() -> None:
     loads = _Loads()
     for path in ("a", "b", "c"):
-        loads.loader.request((Settings(weights_path=path, device="cpu"), _SIZE))
+        loads.loader.request((Settings(weights_path=path, device="cpu"), _SIZE, None))
         wait_until(lambda: bool(loads.begun), "a load")
     loads.may_go_on.set()
     assert loads.take().settings.weights_path == "c"
@@ -82,13 +82,13 @@ def test_only_the_latest_wish_counts() -> None:
 
 def test_a_wish_taken_back_leads_to_nothing() -> None:
     loads = _Loads()
-    loads.loader.request((Settings(weights_path="a", device="cpu"), _SIZE))
+    loads.loader.request((Settings(weights_path="a", device="cpu"), _SIZE, None))
     wait_until(lambda: bool(loads.begun), "a load")
     loads.loader.cancel()
     loads.may_go_on.set()
     assert not loads.done.acquire(timeout=0.5)
     assert (loads.loader.take(), loads.loader.wanted) == (None, None)
-    loads.loader.request((Settings(weights_path="b", device="cpu"), _SIZE))
+    loads.loader.request((Settings(weights_path="b", device="cpu"), _SIZE, None))
     assert loads.take().settings.weights_path == "b"
 
 
@@ -98,7 +98,7 @@ def test_a_wish_taken_back_leads_to_nothing() -> None:
 def test_a_failure_is_told_in_one_line(path: str, problem: str) -> None:
     loads = _Loads()
     loads.may_go_on.set()
-    loads.loader.request((Settings(weights_path=path, device="cpu"), _SIZE))
+    loads.loader.request((Settings(weights_path=path, device="cpu"), _SIZE, None))
     assert loads.take() == LoadedModel(Settings(weights_path=path, device="cpu"), None, problem)
 
 

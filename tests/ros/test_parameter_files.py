@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +16,13 @@ pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
 import rclpy
 from rclpy.context import Context
+from rclpy.exceptions import InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.ros.parameters import declare_parameters
+from feature_frontend.ros.rclpy_private import given_parameters
 from feature_frontend.settings.parameter_file import read_parameter_files
 
 _SECTIONS = (
@@ -102,7 +105,7 @@ def test_tools_take_the_values_that_ros_takes(
         with _node(domain_id, *arguments) as node:
             theirs = {
                 name: _plain(given.value)
-                for name, given in node._parameter_overrides.items()
+                for name, given in given_parameters(node).items()
                 if name not in {"framerate", "bordr"}
             }
         ours = read_parameter_files(paths, f"{namespace}/frontend")
@@ -159,6 +162,22 @@ def test_a_whole_number_is_taken_for_a_float(domain_id: int) -> None:
     assert settings.detection_threshold == 1.0
     with (
         _node(domain_id, "-p", "detection_threshold:=true") as node,
-        pytest.raises(SettingsError, match="detection_threshold"),
+        pytest.raises(SettingsError, match=r"'; expected a value of type float from 0"),
     ):
         declare_parameters(node)
+
+
+def test_only_the_name_is_cut_from_what_rclpy_says(monkeypatch: pytest.MonkeyPatch, domain_id: int) -> None:
+    with _node(domain_id) as node:
+        declare = node.declare_parameter
+
+        def refuse(name: str, *rest: Any) -> Any:
+            if name != "device":
+                return declare(name, *rest)
+            error = InvalidParameterValueException(name, "", "")
+            error.args = ("no device",)
+            raise error
+
+        monkeypatch.setattr(node, "declare_parameter", refuse)
+        with pytest.raises(SettingsError, match=r"^no device; expected"):
+            declare_parameters(node)

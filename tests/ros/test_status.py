@@ -13,12 +13,13 @@ import torch
 from std_msgs.msg import Header
 
 from feature_frontend.camera.calibration import Intrinsics
-from feature_frontend.ros.output.frame_status import FrameTimes, StatusBook, fate
+from feature_frontend.pipeline.process_frame import FrameReport
+from feature_frontend.ros.output.frame_status import StatusBook, fate
 from feature_frontend.types import Features, FrameResult, FrameState, Matches, StageTimes, Tracks
 
 
-def _result(reason: str) -> FrameResult:
-    return FrameResult(
+def _report(reason: str, news: str = "") -> FrameReport:
+    result = FrameResult(
         state=FrameState.OK,
         reason=reason,
         features=Features.empty(480, 640, "x", 1),
@@ -28,6 +29,7 @@ def _result(reason: str) -> FrameResult:
         tracks=Tracks.empty(),
         times=StageTimes(1.0, 2.0, 3.0),
     )
+    return FrameReport(result, None, Intrinsics(), news, 5.0)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,7 @@ def _result(reason: str) -> FrameResult:
     ],
 )
 def test_a_note_on_the_calibration_never_takes_the_place_of_a_reason(reason: str, note: str, expected: str) -> None:
-    status = StatusBook().processed(Header(), 0.0, _result(reason), FrameTimes(4.0, 5.0), Intrinsics(), note)
+    status = StatusBook().processed(Header(), 0.0, _report(reason, note), 4.0)
     assert status.reason == expected
     assert status.frames_processed == 1
 
@@ -49,7 +51,7 @@ def test_the_log_has_a_frames_fate_in_a_line() -> None:
     header, book = Header(), StatusBook()
     header.stamp.sec, header.stamp.nanosec = 12, 5_000_000
     received_s = time.monotonic()
-    processed = fate(book.processed(header, received_s, _result("few keypoints"), FrameTimes(4.0, 5.0), Intrinsics()))
+    processed = fate(book.processed(header, received_s, _report("few keypoints"), 4.0))
     assert re.fullmatch(
         r"image 12\.005000000: OK, 0 keypoints, 0 matches, 0 tracks, \d+\.\d ms: few keypoints", processed
     )

@@ -20,16 +20,17 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from benchmarks.spinning_node import SpinningNode
 from feature_frontend.camera.calibration import CameraCalibration
+from feature_frontend.camera.camera_info_history import CalibrationWatch
 from feature_frontend.pipeline.frontend import Frontend
-from feature_frontend.ros.frame import Frame
+from feature_frontend.pipeline.process_frame import FrameProcessor
+from feature_frontend.pipeline.stereo_pairs import StereoPairs
 from feature_frontend.ros.frame_store import FrameStore
 from feature_frontend.ros.frame_worker import FrameWorker
 from feature_frontend.ros.input.camera_info import camera_info_message
-from feature_frontend.ros.input.camera_info_history import CalibrationWatch
+from feature_frontend.ros.input.frame import Frame
 from feature_frontend.ros.input.image_conversion import array_to_image
 from feature_frontend.ros.output.frame_status import StatusBook
-from feature_frontend.ros.output.publishers import ResultTopics
-from feature_frontend.ros.output.stereo_publishers import StereoTopics
+from feature_frontend.ros.output.publishers import Publishers, ResultTopics
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.stamps import stamp_from_ns, stamp_to_ns
 from feature_frontend.settings import Settings
@@ -71,16 +72,16 @@ class _Worker:
             self._client.node.create_subscription(kind, topic, self.received[topic].append, _RELIABLE)
         node = self._server.node
         self.left = CalibrationWatch()
-        self.results = ResultTopics(node, settings, StatusBook(), lambda _: None, 7)
-        self.topics = StereoTopics(node, settings, self.left)
+        publishers = Publishers(node, settings)
+        self.pairs = StereoPairs(self.left)
         self.worker = FrameWorker(
-            Frontend.from_pretrained(settings),
-            self.results,
+            FrameProcessor(Frontend.from_pretrained(settings), self.left, pytest.fail, self.pairs),
+            ResultTopics(publishers.publish, StatusBook(), 7),
+            publishers,
             FrameStore(settings),
-            self.left,
             node.get_logger(),
             node.context.ok,
-            self.topics,
+            lambda where, error: pytest.fail(f"{where}: {error}"),
         )
         self._sent = 0
         self._server.start()
@@ -155,7 +156,7 @@ def test_a_pair_gives_features_matches_and_points(worker: _Worker, make: Any) ->
     settings = replace(_SETTINGS, rectified=pair.rectified)
     worker.worker.change(lambda frontend: frontend.configure(settings))
     worker.left.take(_info(pair.calibrations[0]))
-    worker.topics.right.take(_info(pair.calibrations[1]))
+    worker.pairs.right.take(_info(pair.calibrations[1]))
     for frame in (1, 2):
         stamp_ns = frame * _FRAME_NS
         left, right = _image(pair.left, stamp_ns, "left"), _image(pair.right, stamp_ns + _RIGHT_LATER_NS, "right")
@@ -194,7 +195,7 @@ def test_a_pair_gives_features_matches_and_points(worker: _Worker, make: Any) ->
     # The left camera is tracked as one camera is.
     assert worker.wait_for("matches", 2).count > 900
     assert max(worker.wait_for("tracks", 2).ages) == 2
-    assert worker.topics.state == "points by a baseline of 0.12 m"
+    assert worker.pairs.state == "points by a baseline of 0.12 m"
 
 
 def test_what_a_pair_cannot_give_is_said_once_and_stops_nothing(worker: _Worker) -> None:
@@ -221,27 +222,27 @@ def test_what_a_pair_cannot_give_is_said_once_and_stops_nothing(worker: _Worker)
     worker.worker.change(lambda frontend: frontend.configure(replace(quick, rectified=True)))
     assert status(3).reason == "no points: left camera: no camera_info has arrived"
     assert worker.wait_for("stereo_matches", 1).count > 100
-    assert worker.topics.warning == "", "matches alone may be what is wanted"
+    assert worker.pairs.warning == "", "matches alone may be what is wanted"
     small = np.ascontiguousarray(pair.right[:400])
     assert "640x480 px and the right one 640x400 px" in status(4, small).reason
 
     worker.left.take(_info(first))
-    worker.topics.right.take(_info(first))
+    worker.pairs.right.take(_info(first))
     of_one = "no points: the baseline in the projection matrices P is 0 m; expected above 0: calibrate the two as one"
     assert of_one in status(5).reason
-    assert worker.topics.warning.startswith(of_one)
+    assert worker.pairs.warning.startswith(of_one)
     received = f"P[0, 0] {first.projection_matrix[0]:g}, P[0, 3] 0 on the"
-    assert worker.topics.warning.endswith(f"(received: {received} left and {received} right)")
+    assert worker.pairs.warning.endswith(f"(received: {received} left and {received} right)")
     assert worker.wait_for("stereo_matches", 2).count > 100
     broken = _info(second)
     broken.p[3] = float("nan")
-    worker.topics.right.take(broken)
+    worker.pairs.right.take(broken)
     assert "no points: right camera: camera_info is not used: projection_matrix" in status(6).reason
-    assert worker.topics.right.warning.startswith("camera_info is not used")
+    assert worker.pairs.right.warning.startswith("camera_info is not used")
     assert worker.received["points"] == []
-    worker.topics.right.take(_info(second))
+    worker.pairs.right.take(_info(second))
     assert "points by a baseline of 0.12 m" in status(7).reason
-    assert worker.topics.warning == ""
+    assert worker.pairs.warning == ""
     assert "no stereo_matches: the right image is 640x400 px" in status(8, small).reason
     assert worker.wait_for("points", 1).width > 100
 
@@ -266,16 +267,16 @@ def test_a_calibration_that_does_not_come_is_warned_of(worker: _Worker) -> None:
     def warning(number: int) -> str:
         stamp_ns = number * _FRAME_NS
         worker.status_of(_image(left, stamp_ns, "left"), _image(right, stamp_ns, "right"))
-        return worker.topics.warning
+        return worker.pairs.warning
 
     worker.left.take(_info(calibrations[0]))
     assert warning(1) == "", "it may be on its way"
-    worker.topics._finding = replace(worker.topics._finding, from_s=0.0)
+    worker.pairs._finding = replace(worker.pairs._finding, from_s=0.0)
     assert warning(2) == (
         "no points: right camera: no camera_info has arrived; "
         "points need left/camera_info and right/camera_info: publish both, or remap them"
     )
-    worker.topics.right.take(_info(calibrations[1]))
+    worker.pairs.right.take(_info(calibrations[1]))
     assert warning(3) == ""
 
 

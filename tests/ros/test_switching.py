@@ -114,7 +114,7 @@ class _Switching:
     def matcher(self, name: str) -> None:
         """Goes over to a matcher, and waits for its matches."""
         assert self._remote.set(matcher=name) == [(True, "")]
-        status = self._first("status", lambda one: one.reason.startswith("the model is now"), f"a swap to {name}")
+        status = self._first("status", lambda one: one.reason.startswith(f"matcher is now {name}"), f"a swap to {name}")
         assert isinstance(status, FrameStatus)
         self.matched_by = name
         self._sees_pairs(stamp_to_ns(status.header.stamp))

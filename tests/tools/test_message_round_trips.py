@@ -24,14 +24,14 @@ from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from feature_frontend.sources.bag import BagSource
+from feature_frontend.sources.bag import BagImage, BagSource
 from feature_frontend.sources.bags.messages import MessageReader
 from feature_frontend.sources.bags.sequence import Bag
 from feature_frontend.sources.playback import PlaybackSettings
-from feature_frontend.tools.common.bag_writer import BagWriter, typestore_with
-from feature_frontend.tools.process.bag_node import BagNode
+from feature_frontend.tools.common.bag_writer import BagWriter, message_type_name, typestore_with
 from feature_frontend.tools.process.inputs import input_frames
-from feature_frontend.tools.record import TOPICS, Recorder, message_type_name
+from feature_frontend.tools.process.output import BagMessages
+from feature_frontend.tools.record import TOPICS, Recorder
 from tests.campaign import Campaign
 
 _RESULTS: list[type] = [Features, Matches, Tracks, FrameStatus]
@@ -143,14 +143,13 @@ def wait(executor: SingleThreadedExecutor, is_done: Any) -> None:
 def test_what_process_writes_is_read(tmp_path: Path, campaign: Campaign, kind: type) -> None:
     chance = random.Random(campaign.seed)
     messages = random_messages(kind, campaign.count(5000, f"messages of {kind.__name__}, processed"), chance)
-    node = BagNode("/")
-    publisher = node.create_publisher(kind, "results", None)
+    collected = BagMessages("/", {"results": kind})
     for message in messages:
         # Times in ms become 0 as they are published.
-        publisher.publish(message)
-    with BagWriter(tmp_path / "bag", "mcap", node.typestore) as bag:
-        bag.add_topic("/results", node.topics["/results"])
-        for number, (topic, data) in enumerate(node.take()):
+        collected.publish("results", message)
+    with BagWriter(tmp_path / "bag", "mcap", collected.typestore) as bag:
+        bag.add_topic("/results", collected.topics["/results"])
+        for number, (topic, data) in enumerate(collected.take()):
             bag.write(topic, number, data)
     assert read_back(tmp_path / "bag", kind) == messages
 
@@ -172,14 +171,12 @@ def test_what_a_bag_holds_is_processed(tmp_path: Path, campaign: Campaign, kind:
     if kind is CameraInfo:
         ((_, infos),) = BagSource(tmp_path / "bag").messages()
         # The first one of a bag is also that of the images before it.
-        infos = infos[1:]
-        store = typestore_with(set(), get_package_share_directory)
-        name = message_type_name(kind)
-        found = [deserialize_message(bytes(store.serialize_cdr(info, name)), kind) for info in infos]
+        found = infos[1:]
     else:
         frames = list(input_frames(BagSource(tmp_path / "bag"), PlaybackSettings(), None, None))
-        assert {frame.problem for frame in frames} == {""}
-        found = [frame.message for frame in frames]
-        for message in messages:
-            message.header.frame_id = message.header.frame_id or "camera"
-    assert found == messages
+        found = [frame.found.message for frame in frames if isinstance(frame.found, BagImage)]
+        for frame, message in zip(frames, messages, strict=True):
+            expected = message.header.stamp, message.header.frame_id or "camera"
+            assert (frame.header.stamp, frame.header.frame_id) == expected
+    name = message_type_name(kind)
+    assert [deserialize_message(bytes(typestore.serialize_cdr(one, name)), kind) for one in found] == messages

@@ -24,9 +24,9 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin
 from std_msgs.msg import Header
 
+from feature_frontend.camera.camera_info_history import CalibrationWatch
 from feature_frontend.geometry.rays import MissedTracks, RayMemory, rays_of_tracks
 from feature_frontend.pipeline.frontend import Frontend
-from feature_frontend.ros.input.camera_info_history import CalibrationWatch
 from feature_frontend.ros.output.messages import Origin, encode_features, encode_matches, encode_tracks
 from feature_frontend.ros.stamps import stamp_from_ns
 from feature_frontend.settings import Settings

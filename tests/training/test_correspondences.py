@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from feature_frontend_lab.evaluation.homography.pairs import HomographyRange, sample_homography
-from feature_frontend_lab.training.silk.correspondences import find_correspondences
+from feature_frontend_lab.training.silk.pairs import find_correspondences
 
 _SIDE = 23
 _BORDER = 3

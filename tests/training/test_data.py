@@ -14,7 +14,7 @@ from feature_frontend.errors import SourceError
 from feature_frontend.sources import open_source
 from feature_frontend_lab.training.augmentation import augment
 from feature_frontend_lab.training.images import GreyImages, images_in_folder, images_of_source
-from feature_frontend_lab.training.views import PairDataset, ViewSettings
+from feature_frontend_lab.training.silk.pairs import PairDataset, ViewSettings
 from tests.conftest import REPOSITORY
 
 _PHOTOGRAPHS = REPOSITORY / "tests" / "data" / "tum_fr2_desk"

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from feature_frontend_lab.training.silk.correspondences import Correspondences
 from feature_frontend_lab.training.silk.loss import PAPER_TEMPERATURE, matching_loss, silk_loss
+from feature_frontend_lab.training.silk.pairs import Correspondences
 from tests.conftest import REPOSITORY
 
 _SIDE, _DIM = 9, 5
@@ -91,7 +91,7 @@ def test_impossible_arguments_are_refused() -> None:
 _PEAK_MEMORY = """
 import sys
 import torch
-from feature_frontend_lab.training.silk.correspondences import Correspondences
+from feature_frontend_lab.training.silk.pairs import Correspondences
 from feature_frontend_lab.training.silk.loss import matching_loss
 from tests.conftest import REPOSITORY
 from torch.nn import functional

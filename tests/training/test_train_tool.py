@@ -21,10 +21,9 @@ from safetensors.torch import load_file
 from feature_frontend.api import load_extractor
 from feature_frontend.sources import open_source
 from feature_frontend_lab.training import command as train
-from feature_frontend_lab.training.curves import draw_curves
-from feature_frontend_lab.training.log import read_log
+from feature_frontend_lab.training.log import draw_curves, read_log
 from tests.conftest import REPOSITORY
-from tests.core.test_media_bag import image, write_bag
+from tests.core.test_bag import image, write_bag
 from tests.training.aliked.scene import write_tum_sequence
 
 _PHOTOGRAPHS = REPOSITORY / "tests" / "data" / "tum_fr2_desk"

@@ -17,10 +17,10 @@ from feature_frontend_lab.training.augmentation import augment
 from feature_frontend_lab.training.checkpoint import load_checkpoint, save_checkpoint
 from feature_frontend_lab.training.distributed import Processes
 from feature_frontend_lab.training.images import GreyImages, images_in_folder
-from feature_frontend_lab.training.settings import TrainingSettings
 from feature_frontend_lab.training.silk.loss import silk_loss
+from feature_frontend_lab.training.silk.pairs import PairDataset, ViewSettings
+from feature_frontend_lab.training.silk.settings import TrainingSettings
 from feature_frontend_lab.training.trainer import Trainer
-from feature_frontend_lab.training.views import PairDataset, ViewSettings
 from tests.conftest import REPOSITORY
 from tests.training.torchrun import check_equal_weights_in_two_processes
 
@@ -231,7 +231,7 @@ from pathlib import Path
 import torch
 from feature_frontend_lab.training.distributed import processes
 from feature_frontend_lab.training.images import images_in_folder
-from feature_frontend_lab.training.settings import TrainingSettings
+from feature_frontend_lab.training.silk.settings import TrainingSettings
 from feature_frontend_lab.training.trainer import Trainer
 torch.set_num_threads(1)
 with processes("cpu") as group:
@@ -257,7 +257,7 @@ from pathlib import Path
 import torch
 from feature_frontend_lab.training.distributed import Processes
 from feature_frontend_lab.training.images import images_in_folder
-from feature_frontend_lab.training.settings import TrainingSettings
+from feature_frontend_lab.training.silk.settings import TrainingSettings
 from feature_frontend_lab.training.trainer import Trainer
 images = images_in_folder(Path(sys.argv[1]))
 Trainer(TrainingSettings(map_side=146), images, Processes(0, 1, torch.device("cpu"))).train_step()

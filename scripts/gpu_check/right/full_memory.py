@@ -15,8 +15,7 @@ import torch
 from benchmarks.types import Canvas, Table
 from feature_frontend.errors import OutOfMemoryError
 from feature_frontend.pipeline.frontend import Frontend
-from feature_frontend.runtime.adaptive_resolution import RateKeeper
-from feature_frontend.runtime.memory_keeper import MemoryKeeper
+from feature_frontend.runtime.adaptive_resolution import MemoryKeeper, RateKeeper
 from feature_frontend.types import FrameResult
 from scripts.gpu_check.models import available, on_device, settings_for
 from scripts.gpu_check.right.comparing import compare_features

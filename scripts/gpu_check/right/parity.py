@@ -97,8 +97,8 @@ def silk_seeded(context: Context, box: TimeBox) -> Outcome:
                 expected = network(pixels).logits
                 found = network.to(context.device)(pixels.to(context.device)).logits.cpu()
             worst = float((found - expected).abs().max())
-            features = [side.extract(image).to("cpu") for side in _seeded_sides(context, name)]
-            agreement = compare_features(*features)
+            plain, shipped = _seeded_sides(context, name)
+            agreement = compare_features(plain.extract(image), shipped.extract(image))
             passes = worst <= DEVICE.logit and agreement.passes
             setting = f"{name} on {image_name}"
             rows.append(
@@ -162,7 +162,7 @@ def _seeded_sides(context: Context, name: str) -> tuple[Extractor, Extractor]:
     settings, identity = settings_for(context, name), f"{name}@seeded00"
     plain = Extractor(seeded_silk(name), identity, settings, torch.device("cpu"))
     fused = EXTRACTORS[name].inference(seeded_silk(name))
-    extractor = Extractor(fused, identity, settings, torch.device(context.device))
+    extractor = Extractor(fused, identity, settings, torch.device(context.device), has_maps=True)
     return plain, recorded(extractor, settings) if context.is_rehearsal else extractor
 
 

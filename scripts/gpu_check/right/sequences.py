@@ -11,6 +11,7 @@ from benchmarks.images import Frames
 from benchmarks.types import Table
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.matchers.factory import make_matcher
+from feature_frontend.models.catalog import MATCHER_MODELS
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.runtime.cuda_graphs import make_recorder
 from feature_frontend.types import Features, FrameResult, Matches
@@ -122,7 +123,7 @@ def run_sequence(frontend: Frontend, frames: Frames, *, is_masked: bool = False)
     frontend.reset()
     results = []
     for number, image in enumerate(frames.images):
-        mask = speckled(*image.shape[:2], number) if is_masked else None
+        mask = speckled(image.shape[0], image.shape[1], number) if is_masked else None
         results.append(frontend.process(image, number * FRAME_NS, mask))
     frontend.close()
     return results
@@ -149,7 +150,7 @@ def _match(context: Context, gate: str, network: str, pair: tuple[Features, Feat
     expected = matcher.match(*pair)
     on_the_device: tuple[Any, Any] = (pair[0].to(context.device), pair[1].to(context.device))
     ways = {"": compare_matches(expected, matcher.match(*on_the_device).to("cpu"))}
-    if hasattr(matcher, "padded"):
+    if MATCHER_MODELS[matcher.name].takes_padding:
         ways[", recorded"] = compare_matches(expected, _recorded_matches(context, matcher, on_the_device))
     return ways
 
@@ -161,7 +162,8 @@ def _recorded_matches(context: Context, matcher: Any, pair: tuple[Features, Feat
     with recorder.active():
         recording.replay()
     recorder.wait()
-    return recording.result.unpadded(matcher.name).to("cpu")
+    matches: Matches = recording.result.unpadded(matcher.name).to("cpu")
+    return matches
 
 
 def _padded(features: Features) -> tuple[Any, Any]:

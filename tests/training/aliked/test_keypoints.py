@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from feature_frontend.extractors.base import DetectionOptions
+from feature_frontend.extractors.networks.layers.deformable_convolution import SparseDeformableDescriptorHead
 from feature_frontend.extractors.networks.layers.keypoint_detection import detect_keypoints
 from feature_frontend.extractors.networks.layers.sampling import sample_bilinear
-from feature_frontend.extractors.networks.layers.sparse_deformable_head import SparseDeformableDescriptorHead
-from feature_frontend_lab.training.aliked.keypoints import find_training_keypoints
 from feature_frontend_lab.training.aliked.losses import peak_loss
+from feature_frontend_lab.training.aliked.recipe import find_training_keypoints
 
 
 def _score_map(side: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:

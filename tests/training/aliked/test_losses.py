@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-from feature_frontend_lab.training.aliked.dense_nre import dense_nre_loss
 from feature_frontend_lab.training.aliked.losses import (
     find_partners,
     matching_success,
@@ -19,6 +18,7 @@ from feature_frontend_lab.training.aliked.losses import (
     reprojection_loss,
     sparse_nre_loss,
 )
+from tests.training.aliked.dense_nre import dense_nre_loss
 
 _NONE = -1
 

@@ -19,7 +19,7 @@ from feature_frontend_lab.training.aliked.tum_rgbd import read_tum_sequence
 from feature_frontend_lab.training.checkpoint import load_checkpoint, save_checkpoint
 from feature_frontend_lab.training.distributed import Processes
 from feature_frontend_lab.training.images import ColorImages, images_in_folder
-from feature_frontend_lab.training.settings import TrainingSettings
+from feature_frontend_lab.training.silk.settings import TrainingSettings
 from feature_frontend_lab.training.trainer import Trainer
 from tests.conftest import REPOSITORY
 from tests.training.aliked.scene import write_tum_sequence

@@ -17,9 +17,8 @@ from feature_frontend.extractors.base import NetworkFeatures
 from feature_frontend_lab.training.command import main
 from feature_frontend_lab.training.distributed import Processes
 from feature_frontend_lab.training.images import ColorImages, images_in_folder
-from feature_frontend_lab.training.residual.loss import triplet_loss
 from feature_frontend_lab.training.residual.pairs import ResidualPair, ResidualPairs, find_positives, warp_keypoints
-from feature_frontend_lab.training.residual.recipe import ResidualRecipe
+from feature_frontend_lab.training.residual.recipe import ResidualRecipe, triplet_loss
 from feature_frontend_lab.training.residual.settings import ResidualSettings
 from feature_frontend_lab.training.trainer import Trainer
 from tests.conftest import REPOSITORY

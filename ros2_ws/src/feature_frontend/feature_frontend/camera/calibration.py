@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend.camera.distortion import lens_of
-from feature_frontend.camera.models import canonical_distortion
+from feature_frontend.camera.distortion import canonical_distortion, lens_of
 from feature_frontend.errors import CalibrationError
 from feature_frontend.system.text import shown
 

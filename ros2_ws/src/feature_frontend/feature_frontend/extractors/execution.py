@@ -124,22 +124,27 @@ class CompiledExecution:
 
 @dataclass(frozen=True)
 class _Key:
-    """What a frame is recorded for; `behind` tells apart what follows on it."""
+    """What a frame is recorded for; `share` as `RecordedExecution.submit_maps` takes it, 0 for `submit`."""
 
     shapes: tuple[tuple[int, ...], ...]
     resize: Resize
     options: DetectionOptions
     has_masks: bool
-    behind: Hashable = None
+    share: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class _RecordedFrame:
-    """Fill `host` with images, then masks; copy it to `device`; replay one recording after the other."""
+    """Fill `host` with images, then masks; copy it to `device`; replay the recording, and the one behind it.
+
+    Attributes:
+        behind: What that one depends on but the result of the first, and itself.
+    """
 
     host: list[torch.Tensor]
     device: list[torch.Tensor]
-    recordings: list[Recording[Any]]
+    recording: Recording[Any]
+    behind: tuple[Hashable, Recording[Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -186,11 +191,11 @@ class RecordedExecution:
             return whole_frame(network, images, resize, options, masks)
 
         key = _Key(tuple(image.shape for image in images), resize, options, masks is not None)
-        frame = self._recorded(key, [work])
+        frame = self._recorded(key, work)
         with self.recorder.active():
             _upload(frame, images, masks)
-            frame.recordings[0].replay()
-        features: PaddedFeatures = frame.recordings[0].result
+            frame.recording.replay()
+        features: PaddedFeatures = frame.recording.result
         return features
 
     def submit_maps(
@@ -213,12 +218,17 @@ class RecordedExecution:
 
         depends_on, follow = behind
         masks = None if image.mask is None else [image.mask]
-        key = _Key((image.pixels.shape,), resize, image.options, masks is not None, (share, depends_on))
-        frame = self._recorded(key, [work, follow])
-        extraction, following = frame.recordings
+        frame = self._recorded(_Key((image.pixels.shape,), resize, image.options, masks is not None, share), work)
+        if frame.behind is None or frame.behind[0] != depends_on:
+            # What a recording gives means nothing before it is replayed, and the next one is tried out with it.
+            with self.recorder.active():
+                frame.recording.replay()
+            frame.behind = None
+            frame.behind = depends_on, self.recorder.record(partial(follow, frame.recording.result))
+        following = frame.behind[1]
         with self.recorder.active():
             _upload(frame, [image.pixels], masks)
-            extraction.replay()
+            frame.recording.replay()
             extracted = self.recorder.mark()
             following.replay()
         return Submitted(following.result, extracted)
@@ -250,30 +260,22 @@ class RecordedExecution:
         batch = _batch(image, device, network)
         return _maps(network, batch, network.dense(batch), image, share, _allowed_of(image, device), is_padded=True)
 
-    def _recorded(self, key: _Key, works: Sequence[Callable[..., Any]]) -> _RecordedFrame:
-        """What is recorded for `key`: the first work on images and masks, and each other one on the result before."""
+    def _recorded(self, key: _Key, work: Callable[..., Any]) -> _RecordedFrame:
+        """What is recorded for `key`: the work on images and masks."""
         if key not in self._frames:
             while len(self._frames) >= _MOST_RECORDINGS:
                 # The oldest, with its memory: a live parameter that moves makes one recording after another.
                 self._frames.pop(next(iter(self._frames)))
-            self._frames[key] = self._record(key, works)
+            self._frames[key] = self._record(key, work)
         return self._frames[key]
 
-    def _record(self, key: _Key, works: Sequence[Callable[..., Any]]) -> _RecordedFrame:
+    def _record(self, key: _Key, work: Callable[..., Any]) -> _RecordedFrame:
         shapes = [*key.shapes, *(shape[:2] for shape in key.shapes if key.has_masks)]
         host = [self.recorder.host_buffer(shape, torch.uint8) for shape in shapes]
         with self.recorder.active():
             device = [torch.zeros(shape, dtype=torch.uint8, device=self.recorder.device) for shape in shapes]
-        arguments: tuple[Any, ...] = device[: len(key.shapes)], device[len(key.shapes) :] or None
-        recordings: list[Recording[Any]] = []
-        for work in works:
-            if recordings:
-                # What a recording gives means nothing before it is replayed, and the next one is tried out with it.
-                with self.recorder.active():
-                    recordings[-1].replay()
-            recordings.append(self.recorder.record(partial(work, *arguments)))
-            arguments = (recordings[-1].result,)
-        return _RecordedFrame(host, device, recordings)
+        images, masks = device[: len(key.shapes)], device[len(key.shapes) :] or None
+        return _RecordedFrame(host, device, self.recorder.record(partial(work, images, masks)))
 
 
 def _upload(frame: _RecordedFrame, images: Images, masks: Images | None) -> None:

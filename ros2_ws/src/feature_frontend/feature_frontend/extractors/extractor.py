@@ -38,10 +38,9 @@ from feature_frontend.image.resize import Resize, network_size
 from feature_frontend.models.weights import ensure_weights, find_own_weights, own_weights
 from feature_frontend.models.weights_file import FoundWeights, fill_network
 from feature_frontend.runtime.cuda_graphs import Recorder, make_recorder
-from feature_frontend.runtime.device import resolve_device
+from feature_frontend.runtime.device import compute_with_one_thread_after_fork, resolve_device
 from feature_frontend.settings import ExtractionSettings
 from feature_frontend.system.files import user_path
-from feature_frontend.system.forks import compute_with_one_thread_after_fork
 from feature_frontend.types import Features
 
 __all__ = ["Extractor", "Mask"]
@@ -61,8 +60,10 @@ class Extractor:
             change them.
         device: Where the network runs.
         recorder: What its work on a frame is recorded by; None: on a GPU, CUDA graphs, elsewhere nothing.
+        has_maps: Whether the network is a `FastNetwork`, as the catalog says of the published ones.
 
     Attributes:
+        has_maps: Whether `maps` is there: not with a network in one part.
         pixel_share: Of the pixels that the network would see by the settings, how many it sees at most, in (0, 1]. May
             change between two images.
     """
@@ -74,10 +75,13 @@ class Extractor:
         settings: ExtractionSettings,
         device: torch.device,
         recorder: Recorder | None = None,
+        *,
+        has_maps: bool = False,
     ) -> None:
         self.identity = identity
         self.device = device
         self.settings = settings
+        self.has_maps = has_maps
         self.pixel_share = 1.0
         self._dtype = PRECISIONS[settings.precision]
         module = network.to(device=device, dtype=self._dtype).eval().requires_grad_(requires_grad=False)
@@ -108,7 +112,7 @@ class Extractor:
         network = record.build()
         found = _find_weights(record, settings)
         fill_network(network, found, settings.extractor, record.rename)
-        return cls(record.inference(network.eval()), found.identity, settings, device)
+        return cls(record.inference(network.eval()), found.identity, settings, device, has_maps=record.has_maps)
 
     def __getstate__(self) -> dict[str, Any]:
         """For `pickle`, as of a process pool: network and settings, without what is compiled or recorded."""
@@ -179,11 +183,6 @@ class Extractor:
             for i, one in zip(textured, found, strict=True):
                 features[i] = self._to_image(one, resize)
         return features
-
-    @property
-    def has_maps(self) -> bool:
-        """Whether `maps` is there: not with a network in one part."""
-        return hasattr(self._network, "dense") and hasattr(self._network, "sparse")
 
     @property
     def default_track_similarity(self) -> float:

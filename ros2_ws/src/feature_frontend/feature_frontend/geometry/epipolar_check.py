@@ -13,17 +13,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from feature_frontend.geometry.rays import MatchRays
 from feature_frontend.geometry.relative_pose import MINIMUM_PAIRS, Points, epipolar_inliers, essential_inliers
-from feature_frontend.settings.epipolar import EpipolarSettings
-from feature_frontend.types import MatchCheck
-
-if TYPE_CHECKING:
-    from feature_frontend.geometry.rays import MatchRays
-    from feature_frontend.types import FrameResult
+from feature_frontend.settings.matching import EpipolarSettings
+from feature_frontend.types import FrameResult, MatchCheck
 
 __all__ = ["check_frame", "check_matches"]
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend.types import Matches
-
-if TYPE_CHECKING:
-    from feature_frontend.types import FrameResult
+from feature_frontend.types import FrameResult, Matches
 
 __all__ = ["MatchRays", "MissedTracks", "RayMemory", "RayState", "TrackRays", "rays_of_tracks"]
 

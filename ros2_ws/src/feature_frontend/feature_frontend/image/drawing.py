@@ -1,4 +1,4 @@
-"""Drawings of keypoints, matches and tracks on images, and pictures made of several.
+"""Drawings of tracks on images.
 
 Images are (H, W, 3) uint8 RGB; a drawing is always a new image. Points are (x, y) px, pixel centres at integers.
 """
@@ -16,11 +16,9 @@ __all__ = [
     "TrackTrails",
     "age_colours",
     "draw_caption",
-    "draw_keypoints",
-    "draw_matches",
     "draw_tracks",
-    "picture_strip",
     "to_rgb",
+    "write",
 ]
 
 Image = npt.NDArray[np.uint8]
@@ -29,11 +27,6 @@ Colour = tuple[int, int, int]
 
 # Positions of the points and of the lines are given to OpenCV in 1/16 px, so that drawings do not jump by whole pixels.
 SHIFT = 4
-INK: Colour = (34, 37, 43)
-PAPER: Colour = (250, 250, 248)
-MUTED: Colour = (105, 110, 118)
-ACCEPTED: Colour = (64, 224, 120)
-REJECTED: Colour = (240, 72, 60)
 # Each channel half itself, half the mean of the three, and darker.
 DIMMING = 0.8 * (0.5 * np.eye(3) + 0.5 / 3)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -55,39 +48,6 @@ def age_colours(ages: npt.NDArray[np.integer], oldest: int = 30) -> npt.NDArray[
         return np.zeros((0, 3), np.uint8)
     coloured = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)
     return np.asarray(coloured, np.uint8).reshape(-1, 3)[:, ::-1]
-
-
-def draw_keypoints(image: Image, keypoints: Points, colour: Colour = ACCEPTED, radius_px: float = 2.0) -> Image:
-    """A dot at each of `keypoints` (N, 2)."""
-    canvas = to_rgb(image)
-    for point in _fixed_point(keypoints):
-        cv2.circle(canvas, _xy(point), round(radius_px * 2**SHIFT), colour, -1, cv2.LINE_AA, SHIFT)
-    return canvas
-
-
-def draw_matches(
-    image0: Image,
-    image1: Image,
-    keypoints0: Points,
-    keypoints1: Points,
-    accepted: npt.NDArray[np.bool_] | None = None,
-) -> Image:
-    """Both images side by side, a line from each of `keypoints0` (M, 2) to the same row of `keypoints1`.
-
-    Lines are green; those that `accepted` (M,) calls wrong are red.
-    """
-    height = max(image0.shape[0], image1.shape[0])
-    canvas = np.full((height, image0.shape[1] + image1.shape[1], 3), 24, np.uint8)
-    canvas[: image0.shape[0], : image0.shape[1]] = _dimmed(image0)
-    canvas[: image1.shape[0], image0.shape[1] :] = _dimmed(image1)
-    right = _fixed_point(np.asarray(keypoints1, np.float64) + np.array([image0.shape[1], 0.0]))
-    good = np.ones(len(right), np.bool_) if accepted is None else accepted
-    for start, end, correct in zip(_fixed_point(keypoints0), right, good, strict=True):
-        colour = ACCEPTED if correct else REJECTED
-        cv2.line(canvas, _xy(start), _xy(end), colour, 1, cv2.LINE_AA, SHIFT)
-        for point in (start, end):
-            cv2.circle(canvas, _xy(point), round(1.8 * 2**SHIFT), colour, -1, cv2.LINE_AA, SHIFT)
-    return canvas
 
 
 @dataclass
@@ -140,60 +100,13 @@ def draw_caption(image: Image, text: str, scale: float = 1.0) -> Image:
     canvas = to_rgb(image)
     band = round(28 * scale)
     canvas[-band:] = (canvas[-band:] * 0.25).astype(np.uint8)
-    _write(canvas, text, (round(8 * scale), canvas.shape[0] - round(9 * scale)), 0.54 * scale, (255, 255, 255))
+    write(canvas, text, (round(8 * scale), canvas.shape[0] - round(9 * scale)), 0.54 * scale, (255, 255, 255))
     return canvas
 
 
-def picture_strip(
-    pictures: Sequence[Image], title: str, subtitle: str, oldest: int, columns: int = 3, gap_px: int = 8
-) -> Image:
-    """Pictures of one size in rows of `columns`, under a title and a legend of the ages' colours.
-
-    Raises:
-        ValueError: There is no picture.
-    """
-    if not pictures:
-        msg = "a strip of 0 pictures was asked for; expected at least 1"
-        raise ValueError(msg)
-    height, width = pictures[0].shape[:2]
-    rows = -(-len(pictures) // columns)
-    used = min(columns, len(pictures))
-    total_width = used * width + (used + 1) * gap_px
-    unit = max(total_width / 1920, 0.35)
-    header = round(104 * unit)
-    canvas = np.empty((header + rows * (height + gap_px), total_width, 3), np.uint8)
-    canvas[:] = PAPER
-    margin = gap_px + round(8 * unit)
-    _write(canvas, title, (margin, round(46 * unit)), 1.15 * unit, INK, 2)
-    _write(canvas, subtitle, (margin, round(84 * unit)), 0.74 * unit, MUTED)
-    _legend(canvas, (total_width - margin - round(420 * unit), round(26 * unit)), unit, oldest)
-    for index, picture in enumerate(pictures):
-        top = header + (index // columns) * (height + gap_px)
-        left = gap_px + (index % columns) * (width + gap_px)
-        canvas[top : top + height, left : left + width] = picture
-    return canvas
-
-
-def _legend(canvas: Image, corner: tuple[int, int], unit: float, oldest: int) -> None:
-    """A bar of the ages' colours with its numbers."""
-    left, top = corner
-    width, height = round(420 * unit), round(20 * unit)
-    ages = np.round(np.linspace(1, oldest, width)).astype(np.int64)
-    canvas[top : top + height, left : left + width] = age_colours(ages, oldest)
-    baseline = top + height + round(32 * unit)
-    label, last = "age of a track (frames)", f"{oldest}+"
-    size = 0.68 * unit
-    _write(canvas, "1", (left, baseline), size, MUTED)
-    _write(canvas, label, (left + (width - _text_width(label, size)) // 2, baseline), size, MUTED)
-    _write(canvas, last, (left + width - _text_width(last, size), baseline), size, MUTED)
-
-
-def _write(image: Image, text: str, at: tuple[int, int], size: float, colour: Colour, thickness: int = 1) -> None:
+def write(image: Image, text: str, at: tuple[int, int], size: float, colour: Colour, thickness: int = 1) -> None:
+    """Writes `text`, its lower left corner at (x, y) px, into the image itself."""
     cv2.putText(image, text, at, FONT, size, colour, max(round(thickness * size), 1), cv2.LINE_AA)
-
-
-def _text_width(text: str, size: float) -> int:
-    return int(cv2.getTextSize(text, FONT, size, 1)[0][0])
 
 
 def _dimmed(image: Image) -> Image:

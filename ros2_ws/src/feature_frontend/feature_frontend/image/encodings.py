@@ -12,8 +12,7 @@ import numpy.typing as npt
 from feature_frontend.errors import ImageError
 from feature_frontend.image.intensity import DEFAULT_INTENSITY, IntensityRange
 from feature_frontend.image.limits import MAX_IMAGE_PIXELS, check_image_size
-from feature_frontend.system.nearest_name import nearest_name
-from feature_frontend.system.text import quoted
+from feature_frontend.system.text import nearest_name, quoted
 
 __all__ = [
     "COLOUR_SAMPLES",

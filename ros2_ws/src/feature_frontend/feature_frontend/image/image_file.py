@@ -1,4 +1,4 @@
-"""From an image file to its samples: read by Python, checked, decoded from memory, pixels as they are stored.
+"""From an image file to its samples or a mask: read by Python, checked, decoded from memory, pixels as stored.
 
 All tools and sources read files here, and messages that hold a file are decoded here: the same bytes give the same
 samples wherever they come from.
@@ -14,15 +14,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend.errors import DamagedImageError, ImageError
+from feature_frontend.errors import DamagedImageError, ImageError, SettingsError
 from feature_frontend.image.encodings import COLOUR_SAMPLES, to_rgb
 from feature_frontend.image.headers import read_header
 from feature_frontend.image.image_header import ImageHeader
 from feature_frontend.image.limits import MAX_IMAGE_PIXELS
 from feature_frontend.system.c_stderr import decoders_are_quiet
-from feature_frontend.system.files import read_regular_file
+from feature_frontend.system.files import read_regular_file, user_path
+from feature_frontend.system.text import PATH_CHARACTERS, quoted
 
-__all__ = ["IMAGE_SUFFIXES", "ImageFile", "decode_stored", "encode_file", "read_image_file"]
+__all__ = ["IMAGE_SUFFIXES", "ImageFile", "decode_stored", "encode_file", "read_image_file", "read_mask_file"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm", ".pnm", ".webp")
 
@@ -133,3 +134,27 @@ def encode_file(path: Path, samples: npt.NDArray[Any], *options: int) -> None:
 
 
 _AS_FLOAT64 = tuple(map(np.dtype, ("u4", "i8", "u8")))
+
+
+def read_mask_file(path: str, max_pixels: int = MAX_IMAGE_PIXELS) -> npt.NDArray[np.uint8]:
+    """The mask in an image file, as parameter `mask_path` names it.
+
+    Args:
+        path: A PNG or whatever else OpenCV reads losslessly, grey or colour; "~" is the user's folder.
+        max_pixels: Most pixels that are accepted: those of an image.
+
+    Returns:
+        (H, W) uint8: 0 where the pixel's grey level, or each of its colours, is 0, else 255. Opacity is not looked at.
+
+    Raises:
+        SettingsError: There is no such file, or it is no regular one, or it holds no image within the limits of one.
+    """
+    try:
+        pixels = read_image_file(user_path(path), max_pixels).samples
+    except ImageError as error:
+        is_missing = isinstance(error.__cause__, FileNotFoundError)
+        reason = "where there is no file" if is_missing else "which holds no image"
+        msg = f"parameter mask_path is {quoted(path, PATH_CHARACTERS)}, {reason}; expected a PNG of the images' size"
+        raise SettingsError(f"{msg}, or ''" if is_missing else f"{msg}: {error}") from error
+    usable = pixels != 0 if pixels.ndim == 2 else (pixels != 0).any(axis=2)
+    return np.where(usable, np.uint8(255), np.uint8(0))

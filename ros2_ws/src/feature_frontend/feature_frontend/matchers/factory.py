@@ -7,7 +7,7 @@ from feature_frontend.matchers.registry import MATCHERS
 from feature_frontend.settings.extraction import ExtractionSettings
 from feature_frontend.settings.matching import MatchingSettings
 
-__all__ = ["make_matcher"]
+__all__ = ["make_matcher", "matching_options"]
 
 
 def make_matcher(settings: MatchingSettings) -> MatcherProtocol:
@@ -17,7 +17,12 @@ def make_matcher(settings: MatchingSettings) -> MatcherProtocol:
         SettingsError: It needs a package that is not installed.
         WeightsError: Its weights cannot be had, or do not fit.
     """
-    options = MatchingOptions(
+    return MATCHERS[settings.matcher](matching_options(settings))
+
+
+def matching_options(settings: MatchingSettings) -> MatchingOptions:
+    """All that a matcher depends on beside its name."""
+    return MatchingOptions(
         min_similarity=settings.min_similarity,
         ratio_threshold=settings.ratio_threshold,
         double_softmax_temperature=settings.double_softmax_temperature,
@@ -26,4 +31,3 @@ def make_matcher(settings: MatchingSettings) -> MatcherProtocol:
         lightglue_weights_path=settings.lightglue_weights_path,
         weights_dir=settings.weights_dir if isinstance(settings, ExtractionSettings) else "",
     )
-    return MATCHERS[settings.matcher](options)

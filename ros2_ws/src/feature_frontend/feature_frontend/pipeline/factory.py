@@ -7,6 +7,7 @@ from typing import cast
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.matchers.base import MatcherProtocol, PaddedMatcher
 from feature_frontend.matchers.factory import make_matcher
+from feature_frontend.models.catalog import MATCHER_MODELS
 from feature_frontend.pipeline.base import Pairing
 from feature_frontend.pipeline.cuda_graphs import RecordedPairing
 from feature_frontend.pipeline.persistent import PersistentPairing
@@ -19,7 +20,7 @@ __all__ = ["make_pairing", "pairing_of"]
 
 def make_pairing(extractor: Extractor, matcher: MatcherProtocol, *, is_stereo: bool = False) -> Pairing:
     """Recorded where the extractor is and the matcher can be; of stereo pairs only the extraction is."""
-    if extractor.recorder is not None and hasattr(matcher, "padded") and not is_stereo:
+    if extractor.recorder is not None and MATCHER_MODELS[matcher.name].takes_padding and not is_stereo:
         return RecordedPairing(extractor, cast(PaddedMatcher, matcher), extractor.recorder)
     return PlainPairing(extractor, matcher)
 

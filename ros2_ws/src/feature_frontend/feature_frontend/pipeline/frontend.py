@@ -11,7 +11,7 @@ import numpy.typing as npt
 from feature_frontend.errors import SettingsError, WeightsUnavailableError
 from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.matchers.base import MatcherProtocol
-from feature_frontend.matchers.factory import make_matcher
+from feature_frontend.matchers.factory import make_matcher, matching_options
 from feature_frontend.pipeline.base import PairingState
 from feature_frontend.pipeline.factory import pairing_of
 from feature_frontend.pipeline.persistent import PersistentPairing
@@ -122,20 +122,20 @@ class Frontend:
         """The settings in force; those of the model name the one in use."""
         return self._settings
 
-    @property
-    def latest_features(self) -> Features | None:
-        """Features of the latest image, on the CPU; None where the next image is a first one."""
-        return None if self._previous is None else self._previous.features
-
     def configure(self, settings: Settings) -> None:
-        """Takes over the live parameters, from the next image on; those of the model stay, see `swap_model`."""
-        changes_tracker = settings.tracker != self._settings.tracker
-        self._settings = settings
+        """Takes over the live parameters, from the next image on; those of the extractor's model: see `swap_model`.
+
+        Only what depends on a parameter is made anew: the matcher for one of `MatchingSettings`; how images are matched
+        and followed for `tracker` and `matcher`, which makes the next image a first one; nothing for any other.
+        """
+        before, self._settings = self._settings, settings
         self._extractor.settings = settings
-        if changes_tracker:
+        changed = [name for name in ("tracker", "matcher") if getattr(before, name) != getattr(settings, name)]
+        if changed:
             self._pairing = pairing_of(self._extractor, settings)
-            self.reset(f"tracker is now {settings.tracker}")
-        self._pairing.matcher = make_matcher(settings)
+            self.reset("; ".join(f"{name} is now {getattr(settings, name)}" for name in changed))
+        elif matching_options(before) != matching_options(settings):
+            self._pairing.matcher = make_matcher(settings)
         if isinstance(self._pairing, PersistentPairing):
             self._pairing.settings = settings
 
@@ -149,8 +149,7 @@ class Frontend:
             reason: What the next image's result shall say.
         """
         self.close()
-        self._extractor, self._pairing = other.extractor, other._pairing
-        self.configure(other.settings)
+        self._extractor, self._pairing, self._settings = other.extractor, other._pairing, other.settings
         self.reset(reason)
         return_device_memory()
         give_back_freed_memory()

@@ -17,6 +17,7 @@ from typing import Any
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
+from feature_frontend.ros.rclpy_private import guard_takes
 from feature_frontend.runtime.health import WINDOW_S
 from feature_frontend.system.text import short_text
 
@@ -24,8 +25,6 @@ __all__ = ["CallbackGuard", "GuardedExecutor"]
 
 _LOG_PERIOD_S = 10.0
 _PAUSE_S = 0.01
-# What an executor does before a callback: it takes the message, the request.
-_TAKES = ("_take_subscription", "_take_service", "_take_client", "_take_timer")
 Answer = Callable[..., Any]
 
 
@@ -128,8 +127,7 @@ class GuardedExecutor(SingleThreadedExecutor):
         super().__init__(**options)
         self._guard_of_node = guard
         # rclpy would leave the callback group of what cannot be taken occupied for ever, deaf for all the rest.
-        for name in _TAKES:
-            setattr(self, name, functools.partial(self._take_or_nothing, getattr(self, name)))
+        guard_takes(self, self._take_or_nothing)
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
         """Waits for one callback and runs it."""

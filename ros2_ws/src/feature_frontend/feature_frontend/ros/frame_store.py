@@ -103,16 +103,17 @@ class FrameStore:
         self._lock = threading.Lock()
         self._frames: OrderedDict[int, _Held] = OrderedDict()
         self._free: _Slot | None = None
-        self._num_bytes = 0
+        self._num_bytes = self._max_frames = self._max_bytes = 0
         self.configure(settings)
 
     def configure(self, settings: NodeSettings) -> None:
         """Takes over the bounds; what exceeds them goes at once, the oldest first."""
+        bounds = settings.store_frames, settings.store_mib * _BYTES_PER_MIB
         with self._lock:
-            self._max_frames = settings.store_frames
-            self._max_bytes = settings.store_mib * _BYTES_PER_MIB
-            self._trim(self._max_frames)
-            self._free = None
+            if bounds != (self._max_frames, self._max_bytes):
+                self._max_frames, self._max_bytes = bounds
+                self._trim(self._max_frames)
+                self._free = None
 
     def put(self, stamp_ns: int, frame: StoredFrame) -> None:
         """Adds a copy of the latest frame."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.guard_condition import GuardCondition
 from rclpy.lifecycle import LifecycleNode
@@ -14,6 +15,7 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
 from feature_frontend.ros.callback_guard import CallbackGuard
+from feature_frontend.ros.rclpy_private import destroy_state_machine
 from feature_frontend.system.text import quoted, short_text
 
 __all__ = ["GuardedNode"]
@@ -34,18 +36,17 @@ class GuardedNode(LifecycleNode):
         # rclpy makes the services of parameters in its own constructor.
         self.guard = CallbackGuard(self)
         super().__init__(name, **options)
-        change_state = self._service_change_state
-        change_state.callback = partial(self._on_change_state, change_state.callback)
-        # Those of the lifecycle are not made by `create_service`.
         for service in self.services:
+            if service.srv_type is ChangeState:
+                service.callback = partial(self._on_change_state, service.callback)
+            # Those of the lifecycle are not made by `create_service`.
             if not hasattr(service.callback, "__wrapped__"):
                 service.callback = self._around_service(service.srv_name, service.callback)
 
     def destroy_node(self) -> None:
         """Frees all that ROS holds for the node."""
-        # rclpy forgets it, and with it the node stays in the graph, and FastDDS's 67 MB in /dev/shm.
-        self._state_machine.destroy_when_not_in_use()
-        super().destroy_node()
+        destroy_state_machine(self)
+        LifecycleNode.destroy_node(self)
 
     def create_subscription(
         self,

@@ -53,7 +53,7 @@ def _run(arguments: list[str]) -> int:
             node = FrontendNode.__new__(FrontendNode)
             end.owns(node)
             with readable_start():
-                node.__init__(_load, arguments, end.outside_ros)
+                FrontendNode.__init__(node, _load, arguments, end.outside_ros)
             if removed:
                 node.get_logger().info(removed)
             with suppress(ExternalShutdownException):

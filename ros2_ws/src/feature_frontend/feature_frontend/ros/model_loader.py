@@ -1,19 +1,25 @@
-"""Loads, verifies and warms models in a thread beside the stream, so that a change of model costs no frame."""
+"""Loads, verifies and warms models and matchers in a thread beside the stream, so that a change costs no frame."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
 from feature_frontend.errors import FeatureFrontendError, SettingsError
+from feature_frontend.extractors.extractor import Extractor
+from feature_frontend.matchers.factory import make_matcher
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.ros.background_loader import BackgroundLoader
 from feature_frontend.ros.parameters import check_file
 from feature_frontend.runtime.device import resolve_device
-from feature_frontend.settings import PARAMETERS, Settings
+from feature_frontend.settings import PARAMETERS, ExtractionSettings, Settings
+from feature_frontend.types import Features
 
 __all__ = [
+    "EXTRACTOR_PARAMETERS",
     "MODEL_PARAMETERS",
     "LoadedModel",
     "ModelLoader",
@@ -25,11 +31,13 @@ __all__ = [
 
 _MOST_CHARACTERS = 500
 MODEL_PARAMETERS = tuple(record.name for record in PARAMETERS.values() if record.reloads)
+# The others are the matcher's: the extractor stays.
+EXTRACTOR_PARAMETERS = tuple(name for name, record in ExtractionSettings.records().items() if record.reloads)
 
 
-def is_same_model(settings0: Settings, settings1: Settings) -> bool:
-    """Whether both name the same model, run in the same way."""
-    return all(getattr(settings0, name) == getattr(settings1, name) for name in MODEL_PARAMETERS)
+def is_same_model(settings0: Settings, settings1: Settings, names: Sequence[str] = MODEL_PARAMETERS) -> bool:
+    """Whether both name the same model, run in the same way, as far as the parameters of these names say."""
+    return all(getattr(settings0, name) == getattr(settings1, name) for name in names)
 
 
 def with_model_of(settings: Settings, model: Settings) -> Settings:
@@ -65,7 +73,7 @@ class LoadedModel:
 
     Attributes:
         settings: What was wished for.
-        frontend: Holds the model, warm; None where it cannot be had.
+        frontend: Holds the model, warm; None where the extractor stays, or the model cannot be had.
         problem: Why not, in one line; empty where it can.
     """
 
@@ -74,10 +82,11 @@ class LoadedModel:
     problem: str = ""
 
 
-class ModelLoader(BackgroundLoader[tuple[Settings, tuple[int, int]], LoadedModel]):
+class ModelLoader(BackgroundLoader[tuple[Settings, tuple[int, int], Extractor | None], LoadedModel]):
     """Loads one model after another; only the latest wish counts. Its methods are called by one thread.
 
-    A wish is the settings that name the model, and (height, width) px of the images to warm it for.
+    A wish is the settings that name the model, (height, width) px of the images to warm it for, and the extractor that
+    stays, as only the matcher is another one; None to load it.
 
     Args:
         load: Makes a front-end with the model that settings name.
@@ -94,11 +103,16 @@ class ModelLoader(BackgroundLoader[tuple[Settings, tuple[int, int]], LoadedModel
         wish = self.wish
         return wish[0] if wish is not None else None
 
-    def _attempt(self, wish: tuple[Settings, tuple[int, int]]) -> LoadedModel:
-        wanted, image_size = wish
+    def _attempt(self, wish: tuple[Settings, tuple[int, int], Extractor | None]) -> LoadedModel:
+        wanted, image_size, extractor = wish
         # What the user asked for or nothing: while another model runs, a fallback would only surprise.
         settings = replace(wanted, fallback_extractor="")
         try:
+            if extractor is not None:
+                # Its weights stay in memory for the one that the worker makes.
+                features = _made_up(extractor, image_size)
+                make_matcher(settings).match(features, features)
+                return LoadedModel(wanted, None)
             frontend = self._make(settings)
             frontend.warm_up(*image_size)
         except Exception as error:
@@ -107,6 +121,15 @@ class ModelLoader(BackgroundLoader[tuple[Settings, tuple[int, int]], LoadedModel
             # PyTorch lists every tensor that does not fit, a line each.
             return LoadedModel(wanted, None, textwrap.shorten(text, _MOST_CHARACTERS, placeholder=" ..."))
         return LoadedModel(wanted, frontend)
+
+
+def _made_up(extractor: Extractor, image_size: tuple[int, int]) -> Features:
+    """Features that match, of a model."""
+    none = extractor.nothing(*image_size)
+    count, like = extractor.descriptor_dim, none.descriptors
+    keypoints = torch.arange(2 * count, dtype=torch.float32, device=like.device).reshape(count, 2) % min(image_size)
+    descriptors = torch.eye(count, dtype=like.dtype, device=like.device)
+    return replace(none, keypoints=keypoints, scores=keypoints[:, 0], descriptors=descriptors)
 
 
 def _close(loaded: LoadedModel) -> None:

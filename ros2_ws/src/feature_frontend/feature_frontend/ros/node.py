@@ -18,22 +18,26 @@ from rclpy.parameter import Parameter
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from feature_frontend.camera.camera_info_history import CalibrationWatch
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.image.mask_file import read_mask_file
+from feature_frontend.image.image_file import read_mask_file
 from feature_frontend.pipeline.frontend import Frontend
-from feature_frontend.ros.frame import Frame
+from feature_frontend.pipeline.masks import TopicMask
+from feature_frontend.pipeline.process_frame import FrameProcessor
+from feature_frontend.pipeline.stereo_pairs import StereoPairs
 from feature_frontend.ros.frame_store import FrameStore
 from feature_frontend.ros.frame_worker import WARM_UP_SIZE, FrameWorker
 from feature_frontend.ros.guarded_node import GuardedNode
 from feature_frontend.ros.input.camera_info_findings import CameraInfoFindings
-from feature_frontend.ros.input.camera_info_history import CalibrationWatch
 from feature_frontend.ros.input.camera_info_topic import CameraInfoTopic
+from feature_frontend.ros.input.frame import Frame
 from feature_frontend.ros.input.image_subscription import cut_frame_id, subscribe_to_images, why_silent
 from feature_frontend.ros.input.mask_loader import LoadedMask, MaskLoader
-from feature_frontend.ros.input.mask_topic import MaskTopic, TopicMask
+from feature_frontend.ros.input.mask_topic import MaskTopic
 from feature_frontend.ros.input.stereo_subscription import StereoInput, import_message_filters
 from feature_frontend.ros.model_loader import (
+    EXTRACTOR_PARAMETERS,
     LoadedModel,
     ModelLoader,
     check_model,
@@ -44,9 +48,8 @@ from feature_frontend.ros.model_loader import (
 from feature_frontend.ros.output.diagnostics import Diagnostics, Facts
 from feature_frontend.ros.output.frame_status import StatusBook, fate
 from feature_frontend.ros.output.name_watch import NameWatch
-from feature_frontend.ros.output.publishers import ResultTopics
+from feature_frontend.ros.output.publishers import Publishers, ResultTopics
 from feature_frontend.ros.output.run_identity import new_run_id
-from feature_frontend.ros.output.stereo_publishers import StereoTopics
 from feature_frontend.ros.parameters import changed_settings, check_file, declare_parameters, read_settings, settable
 from feature_frontend.ros.qos import is_best_effort, qos_profile
 from feature_frontend.ros.reset import offer_reset
@@ -64,6 +67,7 @@ __all__ = ["FrontendNode"]
 
 _NEWEST_DEPTH = 5
 _LOG_S = 10.0
+_SHORTAGE_S = 5.0
 _STOP_TIMEOUT_S = 1.0
 _REPLACED = "a newer image arrived before this one was processed"
 _DEACTIVATED = "the node was deactivated before this image was processed"
@@ -111,7 +115,7 @@ class FrontendNode(GuardedNode):
         self._store = FrameStore(self._settings)
         self._worker: FrameWorker | None = None
         self._mask_topic: MaskTopic[Frame] | None = None
-        self._stereo_topics: StereoTopics | None = None
+        self._stereo: StereoPairs | None = None
         self._stereo_input: StereoInput | None = None
         if self._settings.camera_type == "stereo":
             import_message_filters()
@@ -193,11 +197,11 @@ class FrontendNode(GuardedNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _start(self) -> None:
-        for trigger in (self.trigger_configure, self.trigger_activate):
-            if trigger() != TransitionCallbackReturn.SUCCESS:
-                assert self._failure is not None
-                self.destroy_node()
-                raise self._failure
+        success = TransitionCallbackReturn.SUCCESS
+        if self.trigger_configure() != success or self.trigger_activate() != success:
+            assert self._failure is not None
+            self.destroy_node()
+            raise self._failure
         self._is_starting = False
 
     def _configure(self) -> None:
@@ -208,19 +212,20 @@ class FrontendNode(GuardedNode):
             frontend = self._load(self._settings)
             frontend.warm_up(*WARM_UP_SIZE)
         # The front-end is another one, whose track ids begin anew.
-        self._topics = ResultTopics(self, self._settings, self._status_book, self._on_status, new_run_id())
-        if self._settings.camera_type == "stereo":
-            self._stereo_topics = StereoTopics(self, self._settings, self._calibrations)
+        self._result_publishers = Publishers(self, self._settings)
+        self._topics = ResultTopics(self._result_publishers.publish, self._status_book, new_run_id(), self._on_status)
+        self._stereo = StereoPairs(self._calibrations) if self._settings.camera_type == "stereo" else None
+        logger = self.get_logger()
         self._worker = FrameWorker(
-            frontend,
+            FrameProcessor(
+                frontend, self._calibrations, partial(logger.warning, throttle_duration_sec=_SHORTAGE_S), self._stereo
+            ),
             self._topics,
+            self._result_publishers,
             self._store,
-            self._calibrations,
-            self.get_logger(),
+            logger,
             self._can_publish,
-            self._stereo_topics,
             self.guard.note,
-            is_live=True,
         )
         self._mask_path = mask_path
         self._worker.use_mask_file(mask_path, mask)
@@ -233,7 +238,7 @@ class FrontendNode(GuardedNode):
         every_frame = settings.queue_policy == "every_frame"
         images = qos_profile(settings.image_qos, 0 if every_frame else _NEWEST_DEPTH)
         self._input_loss = InputLoss()
-        side = "" if self._stereo_topics is None else "left/"
+        side = "" if self._stereo is None else "left/"
         info_topic = self.resolve_topic_name(f"{side}camera_info")
         self._camera_info = CameraInfoFindings(self._calibrations, info_topic, side.rstrip("/"))
         self._camera_info_topic = CameraInfoTopic(
@@ -243,13 +248,13 @@ class FrontendNode(GuardedNode):
             self._mask_topic = MaskTopic(
                 self, settings.queue_policy, images, self._put_with_mask, self._drop_replaced, self._max_pixels
             )
-        if self._stereo_topics is None:
+        if self._stereo is None:
             self._image_subscription = subscribe_to_images(
                 self, settings.image_transport, self._on_image, images, answer=self._refuse
             )
             self._image_topic = self._image_subscription.topic_name
         else:
-            stereo = self._stereo_topics
+            stereo = self._stereo
             self._stereo_input = StereoInput(
                 self,
                 settings,
@@ -289,10 +294,7 @@ class FrontendNode(GuardedNode):
         self._deactivate()
         self._worker.change(Frontend.close)
         self._worker, self._extractor = None, None
-        self._topics.destroy()
-        if self._stereo_topics is not None:
-            self._stereo_topics.destroy()
-            self._stereo_topics = None
+        self._result_publishers.destroy()
         self._store.clear()
         # The model's objects may refer to each other in circles.
         gc.collect()
@@ -325,7 +327,9 @@ class FrontendNode(GuardedNode):
         if is_same_model(self._settings, self._model):
             self._loader.cancel()
         elif wanted is None or not is_same_model(self._settings, wanted):
-            self._loader.request((self._settings, self._worker.image_size))
+            keeps_extractor = is_same_model(self._settings, self._model, EXTRACTOR_PARAMETERS)
+            kept = self._extractor if keeps_extractor else None
+            self._loader.request((self._settings, self._worker.image_size, kept))
         else:
             loaded = self._loader.take()
             if loaded is not None:
@@ -362,7 +366,7 @@ class FrontendNode(GuardedNode):
 
     def _end_loading(self, loaded: LoadedModel) -> None:
         assert self._worker is not None
-        if loaded.frontend is None:
+        if loaded.problem:
             assert self._extractor is not None
             reason = f"the model stays {self._extractor.identity}: {loaded.problem}"
             self.get_logger().error(reason)
@@ -370,6 +374,10 @@ class FrontendNode(GuardedNode):
             self._tell_model_in_use()
             return
         frontend = loaded.frontend
+        if frontend is None:
+            self._model = loaded.settings
+            self.get_logger().info(f"from the next frame on: matcher {self._model.matcher}")
+            return
         self._use_model_of(frontend, loaded.settings)
         model = self._model_in_use()
         reason = f"the model is now {model}; descriptors of different models do not compare"

@@ -11,6 +11,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from feature_frontend.errors import SettingsError
+from feature_frontend.ros.rclpy_private import given_parameters
 from feature_frontend.settings import PARAMETERS, Settings
 from feature_frontend.settings.parameter import ParameterRecord
 from feature_frontend.settings.parameter_file import parameter_sections, unused_names, what_has_no_effect
@@ -66,15 +67,14 @@ def declare_parameters(node: Node, arguments: Sequence[str] = ()) -> Settings:
     """
     values: dict[str, object] = {}
     _warn_of_unused(node, arguments)
-    # rclpy keeps what was given on the command line and in files under this name, and nowhere else.
-    given = node._parameter_overrides
+    given = given_parameters(node)
     for record in PARAMETERS.values():
         if record.name in given:
             given[record.name] = _in_own_type(given[record.name])
         try:
             values[record.name] = node.declare_parameter(record.name, record.default, describe(record)).value
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            msg = f"{str(error).rstrip(record.name).rstrip(': ')}; expected {record.expectation}"
+            msg = f"{str(error).removesuffix(f': {record.name}')}; expected {record.expectation}"
             raise SettingsError(msg) from error
     return Settings.from_mapping(values)
 
@@ -96,7 +96,7 @@ def _warn_of_unused(node: Node, arguments: Sequence[str]) -> None:
         in_files.update(name for _, values in sections for name in values)
         for text in what_has_no_effect(path, sections, node.get_fully_qualified_name()):
             node.get_logger().warning(text)
-    given = {name: False for name in node._parameter_overrides if name not in in_files}
+    given = {name: False for name in given_parameters(node) if name not in in_files}
     text = unused_names(given)
     if text:
         node.get_logger().warning(f"command line: {text}")
@@ -140,7 +140,7 @@ def _repeats_read_only(node: Node, change: Parameter) -> bool:
     if not node.has_parameter(change.name) or not node.describe_parameter(change.name).read_only:
         return False
     present = node.get_parameter(change.name)
-    return change.type_ == present.type_ and change.value == present.value
+    return bool(change.type_ == present.type_ and change.value == present.value)
 
 
 def changed_settings(settings: Settings, changes: Iterable[Parameter]) -> Settings:

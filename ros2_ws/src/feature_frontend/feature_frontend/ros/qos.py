@@ -1,4 +1,4 @@
-"""Named QoS profiles, so that a parameter can choose one."""
+"""Named QoS profiles, so that a parameter can choose one, and how topics are named."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 
 from feature_frontend.errors import SettingsError
 
-__all__ = ["QOS_PROFILES", "is_best_effort", "qos_profile"]
+__all__ = ["COMPRESSED_SUFFIX", "QOS_PROFILES", "compressed_topic", "is_best_effort", "qos_profile"]
 
 QOS_PROFILES = {
     "sensor_data": (ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE),
@@ -35,3 +35,11 @@ def qos_profile(name: str, depth: int) -> QoSProfile:
 def is_best_effort(name: str) -> bool:
     """Whether a subscription of the profile called `name` lets messages be lost, whatever its publisher offers."""
     return QOS_PROFILES[name][0] is ReliabilityPolicy.BEST_EFFORT
+
+
+COMPRESSED_SUFFIX = "/compressed"
+
+
+def compressed_topic(base_topic: str) -> str:
+    """The topic of the compressed images that belong to `base_topic`; one that is compressed already stays as it is."""
+    return base_topic if base_topic.endswith(COMPRESSED_SUFFIX) else base_topic + COMPRESSED_SUFFIX

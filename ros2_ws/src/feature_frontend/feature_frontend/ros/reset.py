@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from rclpy.node import Node
 from std_msgs.msg import Empty
@@ -22,7 +21,7 @@ def offer_reset(node: Node, reset: Callable[[], None]) -> str:
         node.create_subscription(Empty, "~/reset", lambda _message: reset(), _TOPIC_DEPTH)
         return "std_msgs/msg/Empty"
 
-    def answer(_request: Any, response: Any) -> Any:
+    def answer(_request: EmptyService.Request, response: EmptyService.Response) -> EmptyService.Response:
         reset()
         return response
 

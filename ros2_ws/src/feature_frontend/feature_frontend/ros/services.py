@@ -63,6 +63,8 @@ class MatchService:
             response.reason = f"busy: {self._waiting} requests wait for their answer; ask again once some have theirs"
             return response
         executor = self._node.executor
+        # It is what calls this.
+        assert executor is not None
         answer = Future(executor=executor)
 
         def work() -> None:

@@ -27,19 +27,15 @@ def readable_start() -> Iterator[None]:
     Raises:
         SettingsError: The environment, the arguments or the machine keep ROS 2 from starting.
     """
-    from rclpy.exceptions import InvalidNamespaceException, InvalidNodeNameException
-    from rclpy.impl.implementation_singleton import rclpy_implementation
+    from feature_frontend.ros.rclpy_private import start_errors
 
-    # Not all distributions have all of them.
-    names = ("RCLError", "RCUtilsError", "RMWError", "UnknownROSArgsError")
-    own = tuple(kind for name in names if (kind := getattr(rclpy_implementation, name, None)) is not None)
     check_domain()
     try:
         with warnings.catch_warnings():
             # Of what rclpy could not undo either, beside the error itself.
             warnings.filterwarnings("ignore", message="Failed to fini")
             yield
-    except (*own, InvalidNamespaceException, InvalidNodeNameException) as error:
+    except start_errors() as error:
         msg = f"cannot start ROS 2: {_reason(error)}{_advice(error)}"
         raise SettingsError(msg) from error
 

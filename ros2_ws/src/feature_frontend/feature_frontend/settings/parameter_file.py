@@ -10,8 +10,7 @@ from typing import Any
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.settings import PARAMETERS
-from feature_frontend.system.nearest_name import nearest_name
-from feature_frontend.system.text import printable, quoted, shown
+from feature_frontend.system.text import nearest_name, printable, quoted, shown
 from feature_frontend.system.yaml_text import YamlTextError, parse_yaml, read_small_text
 
 __all__ = ["applies_to", "parameter_sections", "read_parameter_files", "unused_names", "what_has_no_effect"]

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.models.catalog import EXTRACTOR_MODELS
-from feature_frontend.settings.epipolar import EpipolarSettings
 from feature_frontend.settings.extraction import ExtractionSettings
-from feature_frontend.settings.matching import MatchingSettings, check_extractor
+from feature_frontend.settings.matching import EpipolarSettings, MatchingSettings, check_extractor
 from feature_frontend.settings.node import NodeSettings
 from feature_frontend.settings.parameter import ParameterRecord
 from feature_frontend.settings.stereo import StereoSettings

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy.typing as npt
 
@@ -15,18 +15,14 @@ from feature_frontend.camera.calibration import CameraCalibration, calibration_f
 from feature_frontend.errors import CalibrationError, DamagedImageError, ImageError, SourceError
 from feature_frontend.image.compressed import compressed_image_samples
 from feature_frontend.image.encodings import ENCODINGS, image_samples
-from feature_frontend.sources.bags.files import BAG_SUFFIXES, is_bag
 from feature_frontend.sources.bags.messages import ENCODINGS as SERIALIZATIONS
 from feature_frontend.sources.bags.messages import MessageReader
 from feature_frontend.sources.bags.sequence import Bag
 from feature_frontend.sources.bags.stamps import header_stamp_ns, stamp_ns, uses_recording_times
 from feature_frontend.sources.bags.storage import BagMessage, BagTopic
-from feature_frontend.sources.base import Frame, LostImages, UnreadableFrame
+from feature_frontend.sources.base import Frame, LostImages, StampOrigin, UnreadableFrame
 
-if TYPE_CHECKING:
-    from feature_frontend.sources.base import StampOrigin
-
-__all__ = ["BAG_SUFFIXES", "BagImage", "BagSource", "camera_info_topic", "is_bag"]
+__all__ = ["BagImage", "BagSource", "camera_info_topic"]
 
 _DECODERS: dict[str, Callable[[Any], npt.NDArray[Any]]] = {
     "sensor_msgs/msg/Image": image_samples,

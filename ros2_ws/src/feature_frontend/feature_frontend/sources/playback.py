@@ -12,6 +12,7 @@ from feature_frontend.errors import SourceError
 from feature_frontend.sources.base import Frame, UnreadableFrame
 
 if TYPE_CHECKING:
+    from feature_frontend.sources.bag import BagImage
     from feature_frontend.sources.base import Source
 
 __all__ = [
@@ -121,7 +122,7 @@ class Stamps:
         self._settings = settings
         self._has_told = settings.rate_hz is not None or settings.stamps != "auto" or source.frame_count == 1
 
-    def of(self, frame: Frame | UnreadableFrame) -> int:
+    def of(self, frame: BagImage | Frame | UnreadableFrame) -> int:
         """The stamp in ns of a frame, but for the stamps "clock".
 
         Raises:

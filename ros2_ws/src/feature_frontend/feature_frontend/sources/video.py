@@ -5,18 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from feature_frontend.errors import SourceError
 from feature_frontend.image.encodings import to_rgb
-from feature_frontend.sources.base import Frame, LostImages, UnreadableFrame
+from feature_frontend.sources.base import Frame, LostImages, StampOrigin, UnreadableFrame
 from feature_frontend.system.files import path_for_c_library, readable_name
-
-if TYPE_CHECKING:
-    from feature_frontend.sources.base import StampOrigin
 
 __all__ = ["VIDEO_SUFFIXES", "VideoSource", "is_video"]
 

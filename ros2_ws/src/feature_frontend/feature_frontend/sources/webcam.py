@@ -5,18 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from feature_frontend.errors import SourceError
 from feature_frontend.image.encodings import to_rgb
-from feature_frontend.sources.base import Frame
+from feature_frontend.sources.base import Frame, StampOrigin
 from feature_frontend.system.text import quoted
-
-if TYPE_CHECKING:
-    from feature_frontend.sources.base import StampOrigin
 
 __all__ = ["WebcamSource", "is_webcam"]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable
 
 from feature_frontend.system.files import readable_name
 
-__all__ = ["PATH_CHARACTERS", "listed", "printable", "quoted", "short_text", "shown"]
+__all__ = ["PATH_CHARACTERS", "listed", "nearest_name", "printable", "quoted", "short_text", "shown"]
 
 PATH_CHARACTERS = 250
 """Of a path in quotes; an encoding or a name needs fewer."""
@@ -70,3 +71,15 @@ def _escaped(character: str) -> str:
     # Bytes of names that are no UTF-8 as everywhere else, the rest as Python writes it.
     readable = readable_name(character)
     return readable if readable != character else character.encode("unicode_escape").decode("ascii")
+
+
+def nearest_name(name: str, known: Iterable[str], likeness: float) -> str:
+    """The one of `known` that is most like `name`; "" where none is.
+
+    Args:
+        name: As it was typed; capitals and dashes count as the underscores that they may stand for.
+        known: The names that there are.
+        likeness: Least share of letters in common, as `difflib` counts it: 0 to 1.
+    """
+    plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).replace("-", "_").casefold()
+    return next(iter(difflib.get_close_matches(plain, list(known), 1, likeness)), "")

@@ -142,16 +142,8 @@ def _parser() -> argparse.ArgumentParser:
 def _play(options: argparse.Namespace, arguments: list[str]) -> int:
     calibration = None if options.camera_info is None else read_calibration_file(options.camera_info)
     source = open_source(options.source, SourceOptions(options.topic, options.rate, _MOST_PIXELS))
-    frames = schedule(
-        source,
-        PlaybackSettings(
-            rate_hz=options.rate,
-            loop=options.loop,
-            start=options.start,
-            count=options.count,
-            stamps=options.stamps,
-        ),
-    )
+    playback = PlaybackSettings(options.rate, options.loop, options.start, options.count, options.stamps)
+    frames = schedule(source, playback)
     player_options = PlayerOptions(
         qos=options.qos,
         encoding=options.encoding,
@@ -178,15 +170,15 @@ def _play(options: argparse.Namespace, arguments: list[str]) -> int:
                 "use --in-step-with TOPIC",
                 player.topic,
             )
-        _publish(player, itertools.chain([first], frames), _total(source, options), calibration)
+        _publish(player, itertools.chain([first], frames), _total(source, playback), calibration)
     return INCOMPLETE if missing_of(source) else 0
 
 
-def _total(source: Source, options: argparse.Namespace) -> int | None:
-    if options.loop or source.frame_count is None:
-        return None if options.loop else options.count
-    rest = max(source.frame_count - options.start, 0)
-    return rest if options.count is None else min(rest, options.count)
+def _total(source: Source, playback: PlaybackSettings) -> int | None:
+    if playback.loop or source.frame_count is None:
+        return None if playback.loop else playback.count
+    rest = max(source.frame_count - playback.start, 0)
+    return rest if playback.count is None else min(rest, playback.count)
 
 
 def _publish(

@@ -30,7 +30,13 @@ from feature_frontend.ros.start_errors import check_ros_arguments, readable_star
 from feature_frontend.sources.bags.stamps import header_stamp_ns
 from feature_frontend.system.files import print_any_name, readable_name
 from feature_frontend.tools.common.arguments import Parser, above_zero, positive, without_ros_arguments
-from feature_frontend.tools.common.bag_writer import STORAGES, BagWriter, check_new_folder, typestore_with
+from feature_frontend.tools.common.bag_writer import (
+    STORAGES,
+    BagWriter,
+    check_new_folder,
+    message_type_name,
+    typestore_with,
+)
 
 __all__ = ["TOPICS", "main"]
 
@@ -117,12 +123,6 @@ def _once_of_two(write: Callable[[bytes], None]) -> Callable[[bytes, bool], None
             written.append((data, is_second))
 
     return take
-
-
-def message_type_name(message: type) -> str:
-    """The name of a message class, such as "sensor_msgs/msg/Image"."""
-    package, kind, *_ = message.__module__.split(".")
-    return f"{package}/{kind}/{message.__name__}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,6 +17,7 @@ from feature_frontend.image.resize import Resize
 from feature_frontend.matchers.nearest_neighbors import Nearest, SimilaritySearch
 from feature_frontend.runtime.cuda_graphs import constants
 from feature_frontend.tracking.local_motion import LocalMotion, local_motion
+from feature_frontend.tracking.lucas_kanade import DETECTION_SHARE, Surroundings, find_surroundings
 from feature_frontend.tracking.relocalization import (
     Candidates,
     PixelIndex,
@@ -25,7 +26,6 @@ from feature_frontend.tracking.relocalization import (
     smallest_distance,
 )
 from feature_frontend.tracking.state import TrackState, View, Views
-from feature_frontend.tracking.templates import DETECTION_SHARE, Surroundings, find_surroundings
 
 __all__ = ["Step", "TrackingOptions", "advance", "capacity", "miss_all", "start"]
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -21,14 +22,77 @@ from feature_frontend.system.files import print_any_name
 from feature_frontend.system.interrupts import interruptible
 from feature_frontend.tools.common.arguments import Parser, positive
 from feature_frontend_lab.demo.analysis import Summary, summarize
-from feature_frontend_lab.demo.output import Output
 from feature_frontend_lab.demo.pictures import draw_pictures
 from feature_frontend_lab.demo.recording import Recording, read_recording
 from feature_frontend_lab.demo.report import as_json, as_sentence, as_text, problems
 from feature_frontend_lab.demo.run import PlayOptions, Session
 from feature_frontend_lab.demo.sequence import CAMERA_FILE, RenderedSequence, render_sequence
 
-__all__ = ["main"]
+__all__ = ["Output", "main"]
+
+MARKER = ".made_by_feature_frontend_demo"
+# What a run leaves: files, and folders with the patterns of what is in them.
+FILES = ("tracks.png", "tracks.mp4", "summary.json", "summary.txt")
+FOLDERS = {
+    "sequence": ("*.png", "camera.yaml", "poses.txt"),
+    "bag": ("metadata.yaml", "bag.db3", "bag.db3-journal", "bag.mcap"),
+    "logs": ("node.log", "player.log", "recorder.log"),
+}
+
+
+class Output:
+    """Paths of what a run leaves.
+
+    Args:
+        folder: Where; made if it does not exist.
+
+    Raises:
+        DemoError: The folder holds something and was not made by the demo, or cannot be made or emptied.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.strip = folder / "tracks.png"
+        self.video = folder / "tracks.mp4"
+        self.summary_json = folder / "summary.json"
+        self.summary_text = folder / "summary.txt"
+        self.sequence = folder / "sequence"
+        self.bag = folder / "bag"
+        self.logs = folder / "logs"
+        try:
+            self._prepare()
+        except OSError as error:
+            msg = f"the output folder {folder} cannot be prepared: {error}; choose another with --output"
+            raise DemoError(msg) from error
+
+    def _prepare(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if any(self.folder.iterdir()) and not (self.folder / MARKER).is_file():
+            msg = (
+                f"the output folder {self.folder} holds files that the demo did not make; "
+                "choose another with --output, or empty it"
+            )
+            raise DemoError(msg)
+        (self.folder / MARKER).touch()
+        for name in FILES:
+            (self.folder / name).unlink(missing_ok=True)
+        for name, patterns in FOLDERS.items():
+            self._remove(self.folder / name, patterns)
+        self.logs.mkdir()
+
+    @staticmethod
+    def _remove(folder: Path, patterns: tuple[str, ...]) -> None:
+        if not folder.is_dir():
+            return
+        for pattern in patterns:
+            for path in folder.glob(pattern):
+                path.unlink()
+        foreign = sorted(path.name for path in folder.iterdir())
+        if foreign:
+            msg = f"{folder} holds {foreign[0]!r}, which the demo did not make; move it elsewhere"
+            raise DemoError(msg)
+        folder.rmdir()
+
 
 DEFAULT_FRAMES = 60
 INTERRUPTED = 130
@@ -176,7 +240,7 @@ def _draw(output: Output, recording: Recording, summary: Summary) -> None:
 
 
 @contextmanager
-def _progress(what: str, total: int | None) -> Iterator[tqdm]:
+def _progress(what: str, total: int | None) -> Iterator[tqdm[NoReturn]]:
     """A progress bar on a terminal, a line at the end elsewhere."""
     started_s = time.monotonic()
     with tqdm(total=total, desc=what, unit=" frames", disable=None, leave=False, file=sys.stderr) as bar:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.errors import DemoError
-from feature_frontend.image.drawing import TrackTrails, draw_caption, draw_tracks, picture_strip
+from feature_frontend.image.drawing import FONT, Colour, TrackTrails, age_colours, draw_caption, draw_tracks, write
 from feature_frontend.image.image_file import encode_file
+from feature_frontend.sources.bag import BagSource
 from feature_frontend.system.files import path_for_c_library
-from feature_frontend_lab.demo.recording import Recording, TracksRecord, read_images
+from feature_frontend_lab.demo.recording import Recording, TracksRecord
 
-__all__ = ["draw_pictures"]
+__all__ = ["draw_pictures", "picture_strip"]
 
 Image = npt.NDArray[np.uint8]
 
@@ -32,6 +33,10 @@ OLDEST_FRAMES = 30
 # What a player can show: slower and faster sequences are shown at the nearest of these.
 MIN_VIDEO_HZ, MAX_VIDEO_HZ = 2.0, 60.0
 
+INK: Colour = (34, 37, 43)
+PAPER: Colour = (250, 250, 248)
+MUTED: Colour = (105, 110, 118)
+
 
 def draw_pictures(
     bag: Path,
@@ -39,7 +44,7 @@ def draw_pictures(
     strip: Path,
     video: Path,
     heading: tuple[str, str],
-    on_frame: Callable[[], None] = lambda: None,
+    on_frame: Callable[[], object] = lambda: None,
 ) -> None:
     """Draws every recorded image with its tracks into a video, and some of them into a strip.
 
@@ -62,7 +67,8 @@ def draw_pictures(
     chosen = {int(share * (recording.image_count - 1)) for share in np.linspace(0.2, 1, STRIP_PICTURES)}
     pictures: list[Image] = []
     with _Video(video, _rate_hz(recording)) as writer:
-        for number, (stamp_ns, image) in enumerate(read_images(bag)):
+        for number, frame in enumerate(BagSource(bag, "image").frames()):
+            stamp_ns, image = frame.stamp_ns or 0, frame.image
             record = tracks.get(stamp_ns, _no_tracks(stamp_ns))
             of_frame = _Annotation(image, record, trails.update(record.ids, record.keypoints))
             caption = f"frame {number}   {len(record.ids)} keypoints   {matches.get(stamp_ns, 0)} matches"
@@ -139,3 +145,51 @@ class _Video:
     def __exit__(self, *_: object) -> None:
         if self._writer is not None:
             self._writer.release()
+
+
+def picture_strip(
+    pictures: Sequence[Image], title: str, subtitle: str, oldest: int, columns: int = 3, gap_px: int = 8
+) -> Image:
+    """Pictures of one size in rows of `columns`, under a title and a legend of the ages' colours.
+
+    Raises:
+        ValueError: There is no picture.
+    """
+    if not pictures:
+        msg = "a strip of 0 pictures was asked for; expected at least 1"
+        raise ValueError(msg)
+    height, width = pictures[0].shape[:2]
+    rows = -(-len(pictures) // columns)
+    used = min(columns, len(pictures))
+    total_width = used * width + (used + 1) * gap_px
+    unit = max(total_width / 1920, 0.35)
+    header = round(104 * unit)
+    canvas = np.empty((header + rows * (height + gap_px), total_width, 3), np.uint8)
+    canvas[:] = PAPER
+    margin = gap_px + round(8 * unit)
+    write(canvas, title, (margin, round(46 * unit)), 1.15 * unit, INK, 2)
+    write(canvas, subtitle, (margin, round(84 * unit)), 0.74 * unit, MUTED)
+    _legend(canvas, (total_width - margin - round(420 * unit), round(26 * unit)), unit, oldest)
+    for index, picture in enumerate(pictures):
+        top = header + (index // columns) * (height + gap_px)
+        left = gap_px + (index % columns) * (width + gap_px)
+        canvas[top : top + height, left : left + width] = picture
+    return canvas
+
+
+def _legend(canvas: Image, corner: tuple[int, int], unit: float, oldest: int) -> None:
+    """A bar of the ages' colours with its numbers."""
+    left, top = corner
+    width, height = round(420 * unit), round(20 * unit)
+    ages = np.round(np.linspace(1, oldest, width)).astype(np.int64)
+    canvas[top : top + height, left : left + width] = age_colours(ages, oldest)
+    baseline = top + height + round(32 * unit)
+    label, last = "age of a track (frames)", f"{oldest}+"
+    size = 0.68 * unit
+    write(canvas, "1", (left, baseline), size, MUTED)
+    write(canvas, label, (left + (width - _text_width(label, size)) // 2, baseline), size, MUTED)
+    write(canvas, last, (left + width - _text_width(last, size), baseline), size, MUTED)
+
+
+def _text_width(text: str, size: float) -> int:
+    return int(cv2.getTextSize(text, FONT, size, 1)[0][0])

@@ -19,7 +19,7 @@ from typing_extensions import Self
 
 from feature_frontend.errors import DemoError
 from feature_frontend.ros.distribution import dds_profile, localhost_only
-from feature_frontend.ros.own_domain import own_domain
+from feature_frontend_lab.demo.own_domain import own_domain
 
 __all__ = ["Process", "ProcessGroup", "ros_environment"]
 

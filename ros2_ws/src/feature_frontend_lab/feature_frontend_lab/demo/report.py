@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from feature_frontend.system.text import printable
 from feature_frontend_lab.demo.analysis import Distribution, Summary
-from feature_frontend_lab.evaluation.reports.homography_report import json_value
+from feature_frontend_lab.evaluation.reports.writing import json_value
 
 __all__ = ["MAX_MEDIAN_ROTATION_DEG", "as_json", "as_sentence", "as_text", "problems"]
 

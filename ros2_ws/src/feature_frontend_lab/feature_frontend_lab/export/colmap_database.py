@@ -21,7 +21,7 @@ import numpy.typing as npt
 from typing_extensions import Self
 
 from feature_frontend.camera.calibration import CameraCalibration
-from feature_frontend.camera.models import EQUIDISTANT
+from feature_frontend.camera.distortion import EQUIDISTANT
 from feature_frontend.errors import CalibrationError, SourceError
 
 __all__ = ["ColmapCamera", "ColmapDatabase", "camera_from_calibration", "guessed_camera"]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,8 @@ from feature_frontend_lab.export.colmap_database import (
 from feature_frontend_lab.export.recorded_features import has_features, read_features
 
 __all__ = ["main"]
+
+ItemT = TypeVar("ItemT")
 
 DEFAULT_GAPS = (1, 2, 3, 5, 10)
 _UNKNOWN_RATE_NS = 100_000_000
@@ -219,7 +221,7 @@ def _processed(options: argparse.Namespace, missing: list[str]) -> Iterator[Expo
     missing += missing_of(source)
 
 
-def _limited(items: Iterable[Any], count: int | None, most: int | None) -> Iterator[Any]:
+def _limited(items: Iterable[ItemT], count: int | None, most: int | None) -> Iterator[ItemT]:
     total = most if count is None else min(count, most or count)
     with tqdm(total=total, unit=" frames", disable=None, leave=False, file=sys.stderr) as progress:
         for number, item in enumerate(items, 1):
@@ -283,8 +285,8 @@ class _Export:
         check = check_matches(
             one.keypoints[rows[:, 0]],
             other.keypoints[rows[:, 1]],
-            one.normalized[rows[:, 0]] if is_calibrated else None,
-            other.normalized[rows[:, 1]] if is_calibrated else None,
+            None if one.normalized is None else one.normalized[rows[:, 0]],
+            None if other.normalized is None else other.normalized[rows[:, 1]],
             other.focal_px,
             self._options.threshold_px,
         )

@@ -92,7 +92,8 @@ def _records(bag: Bag, topic: str, missing: list[str]) -> Iterator[FeaturesRecor
     beside = topic.rpartition("/")[0]
     reader = _Reader()
     camera = _first_camera(bag, reader, f"{beside}/camera_info")
-    tracks, runs = {}, {}
+    tracks: dict[tuple[int, int, int], tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]] = {}
+    runs: dict[int, int] = {}
     for message in _messages(bag, reader, f"{beside}/tracks", _TRACKS):
         image = _image_of(message)
         run = runs.setdefault(image[0], len(runs))

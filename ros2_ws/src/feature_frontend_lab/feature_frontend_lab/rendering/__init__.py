@@ -9,14 +9,20 @@
 A stereo pair is two renders: the right camera's pose is the left one's times a shift along x.
 """
 
-from feature_frontend_lab.rendering.camera import Camera, invert_pose, look_at
+from feature_frontend_lab.rendering.camera import (
+    Camera,
+    Reprojection,
+    default_trajectory,
+    depth_at,
+    invert_pose,
+    look_at,
+    reproject,
+    smooth_path,
+)
 from feature_frontend_lab.rendering.indoor_scene import default_scene
-from feature_frontend_lab.rendering.lighting import Lamp, lit
-from feature_frontend_lab.rendering.mipmap import Texture
 from feature_frontend_lab.rendering.renderer import RenderedFrame, render, render_depth
-from feature_frontend_lab.rendering.reprojection import Reprojection, depth_at, reproject
-from feature_frontend_lab.rendering.scene import Quad, Scene, box
-from feature_frontend_lab.rendering.trajectory import default_trajectory, smooth_path
+from feature_frontend_lab.rendering.scene import Lamp, Quad, Scene, box, lit
+from feature_frontend_lab.rendering.textures import Texture
 
 __all__ = [
     "Camera",

@@ -7,9 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from feature_frontend_lab.rendering import textures
-from feature_frontend_lab.rendering.lighting import Lamp, lit
-from feature_frontend_lab.rendering.mipmap import Texture
-from feature_frontend_lab.rendering.scene import FloatArray, Quad, Scene, TextureMaker, box
+from feature_frontend_lab.rendering.scene import FloatArray, Lamp, Quad, Scene, TextureMaker, box, lit
+from feature_frontend_lab.rendering.textures import Texture
 
 __all__ = ["HALL_LENGTH_M", "HALL_WIDTH_M", "default_scene"]
 

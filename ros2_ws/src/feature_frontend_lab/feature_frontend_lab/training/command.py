@@ -26,16 +26,17 @@ from feature_frontend.system.files import print_any_name, user_path
 from feature_frontend.tools.common.arguments import Parser, above_zero, finite, natural, positive, without_ros_arguments
 from feature_frontend_lab.training.aliked.megadepth import read_megadepth
 from feature_frontend_lab.training.aliked.pairs import AlikedPairs
+from feature_frontend_lab.training.aliked.posed import PosedPhotographs
 from feature_frontend_lab.training.aliked.settings import AlikedSettings
 from feature_frontend_lab.training.aliked.tum_rgbd import read_tum_sequence
 from feature_frontend_lab.training.distributed import Processes, processes
 from feature_frontend_lab.training.images import ColorImages, GreyImages, Images, images_in_folder, images_of_source
-from feature_frontend_lab.training.recipe_registry import TrainingData
 from feature_frontend_lab.training.residual.pairs import ResidualPairs
 from feature_frontend_lab.training.residual.settings import ResidualSettings
 from feature_frontend_lab.training.run import CHECKPOINT_NAME, Provenance, RunOptions, RunResult, TrainingRun
-from feature_frontend_lab.training.settings import PRECISIONS, SCHEDULES, CommonSettings, TrainingSettings
-from feature_frontend_lab.training.trainer import Trainer
+from feature_frontend_lab.training.settings import PRECISIONS, SCHEDULES, CommonSettings
+from feature_frontend_lab.training.silk.settings import TrainingSettings
+from feature_frontend_lab.training.trainer import Trainer, TrainingData
 from feature_frontend_lab.training.validation import validation_pairs
 
 __all__ = ["main"]
@@ -109,11 +110,12 @@ def _train(options: argparse.Namespace, group: Processes, interrupted: Callable[
     data = _data(options, settings, images)
     initial = _initial_weights(settings.model, options.init) if options.init else None
     pairs = []
-    if options.validation_pairs and held_out is None:
-        msg = "no images are held out for validation; name some by --validation-images DIR, or --validation-pairs 0"
-        raise SettingsError(msg)
-    if group.is_first and options.validation_pairs:
-        pairs = validation_pairs(held_out, options.validation_pairs, settings.seed, options.validation_short_side)
+    if options.validation_pairs:
+        if held_out is None:
+            msg = "no images are held out for validation; name some by --validation-images DIR, or --validation-pairs 0"
+            raise SettingsError(msg)
+        if group.is_first:
+            pairs = validation_pairs(held_out, options.validation_pairs, settings.seed, options.validation_short_side)
     trainer = Trainer(settings, data, group, initial, options.workers)
     run = TrainingRun(
         trainer,
@@ -184,19 +186,18 @@ def _settings(options: argparse.Namespace, group: Processes) -> CommonSettings:
 
 
 def _last_step(options: argparse.Namespace) -> int | None:
-    if options.steps is None and options.minutes is None:
-        return _PAPER_STEPS
-    return options.steps
+    steps: int | None = options.steps
+    return _PAPER_STEPS if steps is None and options.minutes is None else steps
 
 
 def _data(options: argparse.Namespace, settings: CommonSettings, images: Images | None) -> TrainingData:
-    if isinstance(settings, TrainingSettings):
-        return images
-    if isinstance(settings, ResidualSettings):
-        return ResidualPairs(images, settings)
-    photographs = [read_tum_sequence(folder) for folder in options.rgbd]
-    photographs += [scene for folder in options.megadepth for scene in read_megadepth(folder)]
-    return AlikedPairs(images, photographs, settings)
+    if isinstance(settings, AlikedSettings):
+        photographs: list[PosedPhotographs] = [read_tum_sequence(folder) for folder in options.rgbd]
+        photographs += [scene for folder in options.megadepth for scene in read_megadepth(folder)]
+        return AlikedPairs(images, photographs, settings)
+    # Photographs with depth, which do without, are for ALIKED alone.
+    assert images is not None
+    return ResidualPairs(images, settings) if isinstance(settings, ResidualSettings) else images
 
 
 def _images(options: argparse.Namespace, settings: type[CommonSettings]) -> tuple[Images | None, Images | None]:
@@ -228,8 +229,8 @@ def _initial_weights(model: str, init: str) -> dict[str, torch.Tensor]:
     path = user_path(init)
     if os.path.isfile(path):
         found = own_weights(model, path)
-    elif init in EXTRACTORS and EXTRACTORS[init].weights is not None:
-        found = ensure_weights(EXTRACTORS[init].weights)
+    elif init in EXTRACTORS and (published := EXTRACTORS[init].weights) is not None:
+        found = ensure_weights(published)
     else:
         msg = f"--init is {init!r}, which is neither a file nor the name of weights that come with this project"
         raise WeightsError(msg)

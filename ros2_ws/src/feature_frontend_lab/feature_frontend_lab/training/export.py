@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from feature_frontend.system.markdown import markdown_code, markdown_text
+from feature_frontend_lab.evaluation.reports.writing import markdown_code, markdown_text
 from feature_frontend_lab.training.checkpoint import save_weights, write_atomically
 
 __all__ = ["ModelCard", "git_commit", "write_model"]

@@ -15,10 +15,9 @@ from tqdm import tqdm
 from feature_frontend.errors import SettingsError
 from feature_frontend_lab.evaluation.homography.pairs import HomographyPair
 from feature_frontend_lab.training.checkpoint import load_checkpoint, save_checkpoint, writing
-from feature_frontend_lab.training.curves import save_curves
 from feature_frontend_lab.training.distributed import Processes
 from feature_frontend_lab.training.export import ModelCard, git_commit, write_model
-from feature_frontend_lab.training.log import RunLog, read_log
+from feature_frontend_lab.training.log import RunLog, read_log, save_curves
 from feature_frontend_lab.training.trainer import StepReport, Trainer
 from feature_frontend_lab.training.validation import ValidationScore, validate
 

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch.utils.data import Dataset
 
-from feature_frontend.errors import SourceError
 from feature_frontend_lab.evaluation.homography.pairs import HomographyRange, sample_homography
-from feature_frontend_lab.training.images import Images
-from feature_frontend_lab.training.silk.correspondences import Correspondences, find_correspondences
 
 __all__ = [
     "ATTEMPTS",
     "MINIMUM_OVERLAP",
     "MINIMUM_TEXTURE",
-    "PairDataset",
-    "ViewPair",
-    "ViewSettings",
     "WarpedViews",
     "cut_views",
     "texture",
@@ -31,93 +23,6 @@ ATTEMPTS = 50
 # A view of a smooth gradient, such as the sky, teaches nothing; neither does a pair that hardly overlaps.
 MINIMUM_TEXTURE = 4.0
 MINIMUM_OVERLAP = 0.1
-
-
-@dataclass(frozen=True)
-class ViewSettings:
-    """How views are cut.
-
-    Attributes:
-        map_side: Height and width in px of the network's maps; 146 in the paper, Table 8 has others.
-        border: Rows and columns that the network's maps lack on each side.
-        short_side_px: Range of the shorter side to which the whole image is resized before the view is cut.
-        homography: What homographies to draw.
-    """
-
-    map_side: int
-    border: int
-    short_side_px: tuple[float, float] = (240.0, 800.0)
-    homography: HomographyRange = field(default_factory=HomographyRange)
-
-    @property
-    def view_side(self) -> int:
-        """Height and width of a view in px."""
-        return self.map_side + 2 * self.border
-
-
-@dataclass(frozen=True)
-class ViewPair:
-    """Two views and what is known about them.
-
-    Attributes:
-        views: (2, 1, S, S) uint8 grey.
-        homography: (3, 3) float64, takes px of view 0 to view 1.
-        correspondences: Of the network's maps.
-        number: The pair's number in the run, which also seeds its augmentation.
-    """
-
-    views: torch.Tensor
-    homography: torch.Tensor
-    correspondences: Correspondences
-    number: int
-
-
-class PairDataset(Dataset[ViewPair]):
-    """Pair `number` is a function of the images, the settings, the seed and `number` alone, whichever process asks.
-
-    Args:
-        images: What views are cut from.
-        settings: How they are cut.
-        seed: Another seed, other pairs.
-    """
-
-    def __init__(self, images: Images, settings: ViewSettings, seed: int) -> None:
-        self._images = images
-        self._settings = settings
-        self._seed = seed
-
-    def __getitem__(self, number: int) -> ViewPair:
-        """Pair `number`.
-
-        Raises:
-            SourceError: No image can be read, or none has anything to see.
-        """
-        rng = np.random.default_rng([self._seed, number])
-        for _ in range(ATTEMPTS):
-            image = self._images.load(int(rng.integers(len(self._images))))
-            if image is None:
-                continue
-            pair = self._draw(image, rng, number)
-            if pair is not None:
-                return pair
-        msg = (
-            f"no pair of views was found in {ATTEMPTS} attempts in {self._images.description}; expected readable "
-            "images with something to see in them"
-        )
-        raise SourceError(msg)
-
-    def _draw(self, image: npt.NDArray[np.uint8], rng: np.random.Generator, number: int) -> ViewPair | None:
-        settings = self._settings
-        views = cut_views(image, settings.view_side, settings.short_side_px, settings.homography, rng)
-        if views is None:
-            return None
-        homography = torch.from_numpy(views.homography)
-        correspondences = find_correspondences(homography, settings.map_side, settings.border)
-        if len(correspondences) < MINIMUM_OVERLAP * settings.map_side**2:
-            return None
-        return ViewPair(
-            torch.from_numpy(np.stack([views.view0, views.view1])[:, None]), homography, correspondences, number
-        )
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,12 @@ from torch import nn
 from torch.nn import functional
 
 from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures
-from feature_frontend.extractors.networks.layers.deformable_convolution import DeformableConv2d
+from feature_frontend.extractors.networks.layers.deformable_convolution import (
+    DeformableConv2d,
+    SparseDeformableDescriptorHead,
+)
 from feature_frontend.extractors.networks.layers.keypoint_detection import detect_keypoints
 from feature_frontend.extractors.networks.layers.sampling import at_least_float32
-from feature_frontend.extractors.networks.layers.sparse_deformable_head import SparseDeformableDescriptorHead
 from feature_frontend.image.resize import padding_to_multiple
 
 __all__ = ["ALIKED_CONFIGS", "TOTAL_STRIDE", "Aliked", "AlikedConfig", "DenseMaps"]

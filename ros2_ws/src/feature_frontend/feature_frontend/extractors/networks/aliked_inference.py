@@ -18,15 +18,18 @@ from torch.nn.utils import fuse_conv_bn_weights
 
 from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures, PaddedFeatures
 from feature_frontend.extractors.networks.aliked import TOTAL_STRIDE, Aliked
-from feature_frontend.extractors.networks.layers.deformable_convolution import DeformableConv2d, regular_positions
-from feature_frontend.extractors.networks.layers.interpolation import (
+from feature_frontend.extractors.networks.layers.deformable_convolution import (
+    DeformableConv2d,
+    SparseDeformableDescriptorHead,
+    regular_positions,
+)
+from feature_frontend.extractors.networks.layers.keypoint_detection import detect_padded
+from feature_frontend.extractors.networks.layers.sampling import (
     corner_weights,
     corners_of_upsampling,
     rows_of_map,
     weighted_row_sums,
 )
-from feature_frontend.extractors.networks.layers.keypoint_detection import detect_padded
-from feature_frontend.extractors.networks.layers.sparse_deformable_head import SparseDeformableDescriptorHead
 from feature_frontend.image.resize import Padding, padding_to_multiple
 
 __all__ = ["FastAliked"]

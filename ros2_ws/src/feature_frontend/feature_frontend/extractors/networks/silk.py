@@ -14,9 +14,9 @@ from torch import nn
 from torch.nn import functional
 
 from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures
+from feature_frontend.extractors.networks.layers.deformable_convolution import gather_patches
 from feature_frontend.extractors.networks.layers.keypoint_detection import suppress_non_maxima, zero_border
 from feature_frontend.extractors.networks.layers.selection import select_candidates
-from feature_frontend.extractors.networks.layers.sparse_deformable_head import gather_patches
 
 __all__ = ["SILK_CONFIGS", "Silk", "SilkConfig", "SilkMaps", "from_published_names", "inside_border", "to_grey"]
 

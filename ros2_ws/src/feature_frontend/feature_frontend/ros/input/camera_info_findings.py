@@ -6,7 +6,7 @@ import statistics
 from collections import deque
 from itertools import pairwise
 
-from feature_frontend.ros.input.camera_info_history import NO_CAMERA_INFO, CalibrationWatch
+from feature_frontend.camera.camera_info_history import NO_CAMERA_INFO, CalibrationWatch
 from feature_frontend.runtime.health import SILENCE_S, Finding, Level
 
 __all__ = ["CameraInfoFindings"]

@@ -14,12 +14,10 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from feature_frontend.errors import ImageError
+from feature_frontend.ros.guarded_node import GuardedNode
 from feature_frontend.ros.input.image_conversion import image_to_array
-from feature_frontend.ros.qos import qos_profile
-from feature_frontend.ros.topic_names import COMPRESSED_SUFFIX, compressed_topic
+from feature_frontend.ros.qos import COMPRESSED_SUFFIX, compressed_topic, qos_profile
 from feature_frontend.settings import NodeSettings
-from feature_frontend.settings.settings import Settings
 
 __all__ = ["cut_frame_id", "offers", "pixels_of", "subscribe_to_images", "why_silent"]
 
@@ -27,7 +25,7 @@ _FRAME_ID_CHARACTERS = 1000
 
 
 def subscribe_to_images(
-    node: Node,
+    node: GuardedNode,
     transport: str,
     callback: Callable[[Image | CompressedImage], None],
     qos: QoSProfile,
@@ -45,18 +43,16 @@ def subscribe_to_images(
         callback: Takes each message as it is, in the executor's thread.
         qos: Of the subscription.
         name: Of the topic before remapping.
-        answer: Takes the reason and the message where the callback raised; for a `GuardedNode` only.
+        answer: Takes the reason and the message where the callback raised.
     """
-    options = {} if answer is None else {"answer": answer}
     base_topic = node.resolve_topic_name(name)
-    if transport == "compressed":
-        return node.create_subscription(CompressedImage, compressed_topic(base_topic), callback, qos, **options)
-    if base_topic.endswith(COMPRESSED_SUFFIX):
+    kind, topic = (CompressedImage, compressed_topic(base_topic)) if transport == "compressed" else (Image, name)
+    if kind is Image and base_topic.endswith(COMPRESSED_SUFFIX):
         node.get_logger().warning(
             f"{base_topic} is the topic of compressed images by its name, but image_transport is raw: expected "
             f"image_transport:=compressed, with `{name}` remapped to the topic without that ending"
         )
-    return node.create_subscription(Image, name, callback, qos, **options)
+    return node.create_subscription(kind, topic, callback, qos, answer=answer)
 
 
 def offers(node: Node, topic: str) -> str:
@@ -106,16 +102,3 @@ def cut_frame_id(header: Header) -> bool:
     if is_endless:
         header.frame_id = f"{header.frame_id[:_FRAME_ID_CHARACTERS]}..."
     return is_endless
-
-
-def right_pixels(message: Image | CompressedImage, settings: Settings, max_decoding_ms: float) -> npt.NDArray[np.uint8]:
-    """The pixels of a right image; arguments as of `pixels_of`.
-
-    Raises:
-        ImageError: As `pixels_of`; the text says which side it was.
-    """
-    try:
-        return pixels_of(message, settings, max_decoding_ms)
-    except ImageError as error:
-        msg = f"the right image: {error}"
-        raise ImageError(msg) from error

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.errors import FeatureFrontendError
-from feature_frontend.image.mask_file import read_mask_file
+from feature_frontend.image.image_file import read_mask_file
 from feature_frontend.ros.background_loader import BackgroundLoader
 from feature_frontend.system.text import short_text
 

@@ -5,23 +5,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
 from feature_frontend.errors import ImageError
+from feature_frontend.pipeline.masks import TopicMask
 from feature_frontend.ros.input.image_conversion import image_to_array
 from feature_frontend.ros.stamps import stamp_to_ns
 from feature_frontend.runtime.mask_sync import MaskPairing, PairedMask
 from feature_frontend.system.text import quoted
 
-__all__ = ["MaskTopic", "TopicMask", "mask_from_message"]
+__all__ = ["MaskTopic", "mask_from_message"]
 
 F = TypeVar("F")
 # A second of an ordinary camera; ten of one whose frames are all kept.
@@ -31,25 +29,6 @@ _MOST_BYTES = 32 << 20
 _ENCODINGS = ("mono8", "8UC1")
 _LOG_S = 10.0
 _NS_PER_S = 1e9
-Uint8Array = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True, eq=False)
-class TopicMask:
-    """What a message on the topic `mask` holds.
-
-    Attributes:
-        pixels: (H, W) uint8, 0 = do not use; None where it is none.
-        problem: Why it is none.
-    """
-
-    pixels: Uint8Array | None
-    problem: str = ""
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory that it takes."""
-        return 0 if self.pixels is None else self.pixels.nbytes
 
 
 def mask_from_message(message: Image, max_pixels: int) -> TopicMask:

@@ -8,18 +8,19 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from feature_frontend.camera.camera_info_history import CalibrationWatch
 from feature_frontend.errors import SettingsError
 from feature_frontend.ros.distribution import apt_package
-from feature_frontend.ros.frame import Frame
 from feature_frontend.ros.guarded_node import GuardedNode
 from feature_frontend.ros.input.camera_info_findings import CameraInfoFindings
-from feature_frontend.ros.input.camera_info_history import CalibrationWatch
 from feature_frontend.ros.input.camera_info_topic import CameraInfoTopic
+from feature_frontend.ros.input.frame import Frame
 from feature_frontend.ros.input.image_subscription import cut_frame_id, offers, subscribe_to_images
 from feature_frontend.ros.qos import is_best_effort
 from feature_frontend.ros.stamps import stamp_to_ns
@@ -35,7 +36,7 @@ _INFO_DEPTH = 5
 _NS_PER_S = 1e9
 
 
-def import_message_filters() -> Any:
+def import_message_filters() -> ModuleType:
     """The module message_filters.
 
     Raises:
@@ -120,7 +121,8 @@ class StereoInput:
         self._camera_info_topic.close()
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
-        return list(self._waiting[_LEFT].values())
+        lefts, _ = self._waiting
+        return list(lefts.values())
 
     def facts(self) -> tuple[list[Finding], list[tuple[str, str]]]:
         """Findings, and keys and values, of `/diagnostics`."""
@@ -194,7 +196,7 @@ class StereoInput:
     def _give_up_lost(self) -> None:
         """Gives up the images that the synchroniser does not hold any more."""
         for side in (_LEFT, _RIGHT):
-            held = self._synchronizer.queues[side]
+            held = self._held(side)
             for stamp_ns in [stamp_ns for stamp_ns in self._waiting[side] if stamp_ns not in held]:
                 self._withdraw(
                     side,
@@ -202,8 +204,13 @@ class StereoInput:
                     f"no right image within {self._slop_ms:g} ms came until {self._queue_size} later left ones waited",
                 )
 
+    def _held(self, side: int) -> dict[int, Any]:
+        """The images that wait in the synchroniser, by stamp in ns; message_filters does not document it."""
+        held: dict[int, Any] = self._synchronizer.queues[side]
+        return held
+
     def _withdraw(self, side: int, stamp_ns: int, reason: str) -> None:
-        self._synchronizer.queues[side].pop(stamp_ns, None)
+        self._held(side).pop(stamp_ns, None)
         waiting: dict[int, Any] = self._waiting[side]
         self._give_up(side, waiting.pop(stamp_ns), reason)
 

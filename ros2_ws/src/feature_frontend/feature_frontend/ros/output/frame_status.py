@@ -10,21 +10,13 @@ from dataclasses import dataclass
 from feature_frontend_msgs.msg import FrameStatus
 from std_msgs.msg import Header
 
-from feature_frontend.camera.calibration import Intrinsics
-from feature_frontend.types import FrameResult, FrameState
+from feature_frontend.pipeline.process_frame import FrameReport
+from feature_frontend.types import FrameState
 
-__all__ = ["BookState", "FrameTimes", "StatusBook", "fate"]
+__all__ = ["BookState", "StatusBook", "fate"]
 
 _RATE_WINDOW = 30  # images; a second of an ordinary camera
 _MS_PER_S = 1e3
-
-
-@dataclass(frozen=True)
-class FrameTimes:
-    """Wall-clock times of the node's own stages, ms; the middleware's share after publishing is not seen here."""
-
-    conversion_ms: float
-    publishing_ms: float
 
 
 @dataclass(frozen=True)
@@ -71,28 +63,21 @@ class StatusBook:
         """Takes note of an image that arrived at `received_s` on the monotonic clock, s."""
         self._arrivals.append(received_s)
 
-    def processed(
-        self,
-        header: Header,
-        received_s: float,
-        result: FrameResult,
-        times: FrameTimes,
-        intrinsics: Intrinsics,
-        note: str = "",
-    ) -> FrameStatus:
-        """The status of a frame whose results were published; `note` goes into its reason."""
+    def processed(self, header: Header, received_s: float, report: FrameReport, conversion_ms: float) -> FrameStatus:
+        """The status of a frame whose results were published; `conversion_ms`: from its message to pixels."""
         self._processed += 1
-        reason = "; ".join(part for part in (result.reason, note) if part)
+        result, intrinsics = report.result, report.intrinsics
+        reason = "; ".join(part for part in (result.reason, report.news) if part)
         message = self._status(header, received_s, result.state, reason)
         message.keypoints = len(result.features)
         message.matches = len(result.matches)
         message.tracks = len(result.tracks)
         message.inlier_ratio = result.check.ratio
-        message.conversion_ms = times.conversion_ms
+        message.conversion_ms = conversion_ms
         message.extraction_ms = result.times.extraction_ms
         message.matching_ms = result.times.matching_ms
         message.tracking_ms = result.times.tracking_ms
-        message.publishing_ms = times.publishing_ms
+        message.publishing_ms = report.publishing_ms
         message.tracks_lost = result.change.lost
         message.survival = result.change.survival
         message.parallax_px = result.change.parallax_px

@@ -14,11 +14,12 @@ import torch
 from feature_frontend_msgs.msg import Features as FeaturesMessage
 from feature_frontend_msgs.msg import Matches as MatchesMessage
 from feature_frontend_msgs.msg import Tracks as TracksMessage
+from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
 from feature_frontend.geometry.rays import MatchRays, TrackRays
 from feature_frontend.ros.stamps import stamp_from_ns
-from feature_frontend.stereo.matching import Disparities
+from feature_frontend.stereo.matching import Disparities, StereoResult
 from feature_frontend.types import Features, FrameResult, Matches
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "encode_features",
     "encode_matches",
     "encode_pair",
+    "encode_points",
     "encode_tracks",
 ]
 
@@ -33,6 +35,12 @@ _DESCRIPTOR_TYPES = {
     "float32": (FeaturesMessage.FLOAT32, torch.float32, "<f4"),
     "float16": (FeaturesMessage.FLOAT16, torch.float16, "<f2"),
 }
+_POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("index", "<u4")])
+_FIELD_TYPES = {"<f4": PointField.FLOAT32, "<u4": PointField.UINT32}
+_FIELDS = [
+    PointField(name=name, offset=of[1], datatype=_FIELD_TYPES[of[0].str], count=1)
+    for name, of in (_POINT.fields or {}).items()
+]
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -159,6 +167,23 @@ def encode_tracks(
     if disparities is not None:
         _fill(message.disparities, disparities.px[tracks.feature_indices])
         message.focal_baseline = disparities.focal_baseline
+    return message
+
+
+def encode_points(header: Header, found: StereoResult) -> PointCloud2:
+    """The message of a pair's points: x y z float32, m, and `index` uint32 into the left features.
+
+    Args:
+        header: The left image's.
+        found: Of the pair.
+    """
+    rows = np.empty(len(found.points), _POINT)
+    for axis, name in enumerate("xyz"):
+        rows[name] = found.points[:, axis]
+    rows["index"] = found.indices
+    message = PointCloud2(header=header, height=1, width=len(rows), fields=_FIELDS, is_dense=True)
+    message.point_step, message.row_step = _POINT.itemsize, rows.nbytes
+    message.data.frombytes(rows.tobytes())
     return message
 
 

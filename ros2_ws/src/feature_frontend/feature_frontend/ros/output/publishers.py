@@ -1,117 +1,178 @@
-"""The topics that the node publishes on: results, and a status for every frame."""
+"""What is published of frames: the parts of their results, and a status for each."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from feature_frontend_msgs.msg import Features, FrameStatus, Matches, Tracks
 from rclpy.node import Node
+from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 
-from feature_frontend.camera.calibration import Intrinsics
 from feature_frontend.geometry.rays import MatchRays, TrackRays
+from feature_frontend.pipeline.process_frame import FrameReport
 from feature_frontend.ros.output.debug_image import DebugImage
-from feature_frontend.ros.output.frame_status import FrameTimes, StatusBook
-from feature_frontend.ros.output.messages import Origin, encode_features, encode_matches, encode_tracks
+from feature_frontend.ros.output.frame_status import StatusBook
+from feature_frontend.ros.output.messages import (
+    Origin,
+    encode_features,
+    encode_matches,
+    encode_pair,
+    encode_points,
+    encode_tracks,
+)
 from feature_frontend.ros.qos import qos_profile
-from feature_frontend.settings import NodeSettings, Settings
-from feature_frontend.stereo.matching import Disparities
+from feature_frontend.settings import Settings
+from feature_frontend.stereo.matching import Disparities, StereoResult
 from feature_frontend.types import FrameResult
 
-__all__ = ["ResultTopics"]
+__all__ = ["FrameMessages", "Publishers", "ResultTopics", "result_topics"]
+
+_Publish = Callable[[str, Any], None]
+
+
+def result_topics(camera_type: str) -> dict[str, type]:
+    """The topics of results and their types; `camera_type` is the parameter."""
+    if camera_type == "mono":
+        return {"features": Features, "matches": Matches, "tracks": Tracks, "status": FrameStatus}
+    left = {"left/features": Features, "matches": Matches, "tracks": Tracks, "status": FrameStatus}
+    return {**left, "right/features": Features, "stereo_matches": Matches, "points": PointCloud2}
+
+
+class Publishers:
+    """The topics of results in the graph of ROS.
+
+    Args:
+        node: That publishes.
+        settings: Name the QoS.
+    """
+
+    def __init__(self, node: Node, settings: Settings) -> None:
+        self._node = node
+        output = qos_profile(settings.output_qos, settings.output_depth)
+        topics = result_topics(settings.camera_type)
+        self._publishers = {name: node.create_publisher(kind, name, output) for name, kind in topics.items()}
+        self._debug_image = DebugImage(node)
+        self.show = self._debug_image.show
+
+    def publish(self, name: str, message: Any) -> None:
+        """Publishes a message on a topic of `result_topics`."""
+        self._publishers[name].publish(message)
+
+    def destroy(self) -> None:
+        """Ends the topics."""
+        for publisher in self._publishers.values():
+            self._node.destroy_publisher(publisher)
+        self._debug_image.destroy()
+
+
+@dataclass(frozen=True)
+class FrameMessages:
+    """Makes messages of what a frame gives; see `FrameOutput`.
+
+    Attributes:
+        publish: Takes each of them, with its topic of `result_topics`.
+        header: The image's.
+        right_header: The right image's; None for one camera.
+        run_id: Of the messages.
+        descriptor_type: As `encode_features` takes it.
+    """
+
+    publish: _Publish
+    header: Header
+    right_header: Header | None
+    run_id: int
+    descriptor_type: str | None
+
+    def origin(self, result: FrameResult) -> Origin:
+        """What the messages about the image begin with."""
+        return Origin(self.header, self.run_id, result.resets)
+
+    def features(self, result: FrameResult, rays: npt.NDArray[np.float32] | None) -> None:
+        """See `FrameOutput`."""
+        name = "features" if self.right_header is None else "left/features"
+        self.publish(name, encode_features(self.origin(result), result.features, rays, self.descriptor_type))
+
+    def right_features(self, result: FrameResult, rays: npt.NDArray[np.float32] | None) -> None:
+        """See `FrameOutput`."""
+        assert result.right is not None
+        message = encode_features(self._right(result), result.right, rays, self.descriptor_type)
+        self.publish("right/features", message)
+
+    def stereo_matches(self, result: FrameResult, found: StereoResult, rays: MatchRays) -> None:
+        """See `FrameOutput`."""
+        assert result.right is not None
+        matches = found.matches
+        keypoints = result.features.keypoints[matches.indices0], result.right.keypoints[matches.indices1]
+        message = encode_pair(self.origin(result), self._right(result), matches, keypoints, rays)
+        self.publish("stereo_matches", message)
+
+    def points(self, found: StereoResult) -> None:
+        """See `FrameOutput`."""
+        self.publish("points", encode_points(self.header, found))
+
+    def tracks(self, result: FrameResult, rays: TrackRays | None, disparities: Disparities | None) -> None:
+        """See `FrameOutput`."""
+        self.publish("tracks", encode_tracks(self.origin(result), result, rays, disparities))
+
+    def matches(self, result: FrameResult, rays: MatchRays) -> None:
+        """See `FrameOutput`."""
+        self.publish("matches", encode_matches(self.origin(result), result, rays))
+
+    def _right(self, result: FrameResult) -> Origin:
+        assert self.right_header is not None
+        return replace(self.origin(result), header=self.right_header)
 
 
 class ResultTopics:
     """Publishes results and keeps the account of the frames. Any thread may report what became of a frame.
 
     Args:
-        node: That publishes.
-        settings: Name the QoS.
+        publish: Takes each message, with its topic of `result_topics`.
         book: The account; it outlives the topics.
-        note: Is told of every status.
         run_id: Of all messages.
+        note: Is told of every status.
 
     Attributes:
         resets: Of the latest frame processed, as in its messages.
     """
 
     def __init__(
-        self, node: Node, settings: Settings, book: StatusBook, note: Callable[[FrameStatus], None], run_id: int
+        self, publish: _Publish, book: StatusBook, run_id: int, note: Callable[[FrameStatus], None] = lambda _: None
     ) -> None:
-        self._node = node
-        self._run_id = run_id
         self.resets = 0
+        self._publish = publish
         self._book = book
         self._note = note
+        self._run_id = run_id
         self._lock = threading.Lock()
-        output = qos_profile(settings.output_qos, settings.output_depth)
-        self.features = node.create_publisher(
-            Features, "left/features" if settings.camera_type == "stereo" else "features", output
-        )
-        self.matches = node.create_publisher(Matches, "matches", output)
-        self.tracks = node.create_publisher(Tracks, "tracks", output)
-        self.status = node.create_publisher(FrameStatus, "status", output)
-        self._debug_image = DebugImage(node)
 
-    def destroy(self) -> None:
-        """Ends the topics."""
-        for publisher in (self.features, self.matches, self.tracks, self.status):
-            self._node.destroy_publisher(publisher)
-        self._debug_image.destroy()
-
-    def origin(self, header: Header, result: FrameResult) -> Origin:
-        """What the messages about the image with this header begin with."""
-        return Origin(header, self._run_id, result.resets)
-
-    def publish_features(
-        self, origin: Origin, result: FrameResult, normalized: npt.NDArray[np.float32] | None, settings: NodeSettings
-    ) -> None:
-        """Publishes a frame's features.
+    def of_frame(self, header: Header, settings: Settings, right_header: Header | None = None) -> FrameMessages:
+        """Takes what a frame gives.
 
         Args:
-            origin: The image.
-            result: Of that image.
-            normalized: (N, 2) undistorted (x/z, y/z) of its keypoints; None without a calibration.
+            header: The image's.
             settings: Name whether and in which number format descriptors are published.
+            right_header: The right image's; None for one camera.
         """
         descriptor_type = settings.descriptor_type if settings.publish_descriptors else None
-        self.features.publish(encode_features(origin, result.features, normalized, descriptor_type))
-
-    def publish_tracks(
-        self, origin: Origin, result: FrameResult, rays: TrackRays | None, disparities: Disparities | None
-    ) -> None:
-        """Publishes a frame's tracks; see `encode_tracks`."""
-        self.tracks.publish(encode_tracks(origin, result, rays, disparities))
-
-    def publish_matches(self, origin: Origin, result: FrameResult, rays: MatchRays) -> None:
-        """Publishes a frame's matches, also those of a first one: 0 of them."""
-        self.matches.publish(encode_matches(origin, result, rays))
-
-    def show(self, header: Header, image: npt.NDArray[np.uint8], result: FrameResult) -> None:
-        """Has a frame drawn while somebody looks; returns at once. The image must not change any more."""
-        self._debug_image.show(header, image, result)
+        return FrameMessages(self._publish, header, right_header, self._run_id, descriptor_type)
 
     def note_arrival(self, received_s: float) -> None:
         """Takes note of an image that arrived at `received_s` on the monotonic clock, s."""
         with self._lock:
             self._book.note_arrival(received_s)
 
-    def processed(
-        self,
-        header: Header,
-        received_s: float,
-        result: FrameResult,
-        times: FrameTimes,
-        intrinsics: Intrinsics,
-        note: str = "",
-    ) -> None:
-        """Publishes the status of a frame whose results were published; `note` goes into its reason."""
+    def processed(self, header: Header, received_s: float, report: FrameReport, conversion_ms: float) -> None:
+        """Publishes the status of a frame whose results were published."""
         with self._lock:
-            self.resets = result.resets
-            self._publish_status(self._book.processed(header, received_s, result, times, intrinsics, note))
+            self.resets = report.result.resets
+            self._publish_status(self._book.processed(header, received_s, report, conversion_ms))
 
     def dropped(self, header: Header, received_s: float, reason: str) -> None:
         """Publishes the status of a frame that was given up while it waited."""
@@ -125,5 +186,5 @@ class ResultTopics:
 
     def _publish_status(self, status: FrameStatus) -> None:
         status.run_id, status.resets = self._run_id, self.resets
-        self.status.publish(status)
+        self._publish("status", status)
         self._note(status)

@@ -8,7 +8,6 @@ there: a history of 10 overwrites what a slow subscriber has not taken yet, ackn
 from __future__ import annotations
 
 import importlib
-import struct
 import threading
 import time
 from typing import Any
@@ -18,17 +17,11 @@ from rclpy.qos import ReliabilityPolicy
 
 from feature_frontend.errors import SourceError
 from feature_frontend.ros.qos import qos_profile
+from feature_frontend.sources.bags.stamps import header_stamp_ns
 
-__all__ = ["Answers", "stamp_of_serialized"]
+__all__ = ["Answers"]
 
 _POLL_S = 0.02
-
-
-def stamp_of_serialized(message: bytes) -> int:
-    """The header stamp in ns of a CDR-serialized message whose first field is a `std_msgs/Header`."""
-    # The second byte of the encapsulation says whether what follows the four of it is little endian.
-    seconds, nanoseconds = struct.unpack_from("<iI" if message[1] & 1 else ">iI", message, 4)
-    return int(seconds * 1_000_000_000 + nanoseconds)
 
 
 class Answers:
@@ -77,7 +70,7 @@ class Answers:
                     raise SourceError(msg)
 
     def _receive(self, message: bytes) -> None:
-        stamp_ns = stamp_of_serialized(message)
+        stamp_ns = header_stamp_ns(message)
         with self._changed:
             if stamp_ns in self._expected:
                 del self._expected[: self._expected.index(stamp_ns) + 1]

@@ -11,8 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.action import Action
+from launch import Action, LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
     DeclareLaunchArgument,
     IncludeLaunchDescription,
@@ -27,7 +26,7 @@ from launch_ros.descriptions import Parameter
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.settings import PARAMETERS
-from feature_frontend.system.nearest_name import nearest_name
+from feature_frontend.system.text import nearest_name
 
 __all__ = ["Argument", "Launched", "launch_description"]
 

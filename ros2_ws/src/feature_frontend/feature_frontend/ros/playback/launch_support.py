@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
-from launch import LaunchContext
-from launch.action import Action
+from launch import Action, LaunchContext
 from launch.actions import Shutdown
 from launch.events.process import ProcessExited
 from launch.logging import get_logger

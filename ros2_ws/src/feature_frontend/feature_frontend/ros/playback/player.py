@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from builtin_interfaces.msg import Time
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -21,6 +20,7 @@ from feature_frontend.ros.input.camera_info import camera_info_message
 from feature_frontend.ros.input.image_conversion import array_to_image
 from feature_frontend.ros.playback.flow_control import Answers
 from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.stamps import stamp_from_ns
 from feature_frontend.sources import Frame, ScheduledFrame
 
 __all__ = ["ENCODINGS", "Player", "PlayerOptions"]
@@ -129,7 +129,7 @@ class Player:
         self._wait_for_room()
         frame = scheduled.frame
         stamp_ns = time.time_ns() if scheduled.stamp_ns is None else scheduled.stamp_ns
-        stamp = _time(stamp_ns)
+        stamp = stamp_from_ns(stamp_ns)
         frame_id = self._options.frame_id or frame.frame_id or "camera"
         pixels, encoding = _encode(frame, self._options.encoding)
         message = array_to_image(pixels, encoding, stamp, frame_id)
@@ -172,7 +172,7 @@ class Player:
             time.sleep(min(due - now, _CLOCK_PERIOD_S))
             fraction = (time.monotonic() - start) / max(due - start, 1e-9)
             if fraction < 1:
-                self._clocks.publish(Clock(clock=_time(start_ns + int(fraction * span_ns))))
+                self._clocks.publish(Clock(clock=stamp_from_ns(start_ns + int(fraction * span_ns))))
 
     def _wait_for_room(self) -> None:
         if self._answers is not None:
@@ -234,11 +234,6 @@ class _Deadline:
     @property
     def passed(self) -> bool:
         return self._end is not None and time.monotonic() > self._end
-
-
-def _time(stamp_ns: int) -> Time:
-    seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
-    return Time(sec=seconds, nanosec=nanoseconds)
 
 
 def _encode(frame: Frame, encoding: str | None) -> tuple[np.ndarray, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from types import TracebackType
+from contextlib import AbstractContextManager
 
 import rclpy
 from feature_frontend_msgs.msg import FrameStatus
@@ -17,8 +17,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from feature_frontend.errors import SourceError
-from feature_frontend.ros.qos import qos_profile
-from feature_frontend.ros.topic_names import compressed_topic
+from feature_frontend.ros.qos import compressed_topic, qos_profile
 
 __all__ = ["ReplayWatch"]
 
@@ -33,7 +32,7 @@ SILENCE_PER_SLOWEST_FRAME = 4.0
 FIRST_FRAME_S = 30.0
 
 
-class ReplayWatch:
+class ReplayWatch(AbstractContextManager["ReplayWatch"]):
     """A hidden node beside a front-end; a context manager.
 
     Args:
@@ -63,13 +62,7 @@ class ReplayWatch:
         self.image_topic: str = self._node.resolve_topic_name(image_topic)
         self.status: FrameStatus | None = None
 
-    def __enter__(self) -> ReplayWatch:
-        """Nothing more to open."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Leaves the ROS graph."""
         self._executor.shutdown()
         self._node.destroy_node()

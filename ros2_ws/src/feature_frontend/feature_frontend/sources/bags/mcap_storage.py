@@ -8,20 +8,16 @@ from __future__ import annotations
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
-from feature_frontend.errors import SourceError
 from feature_frontend.sources.bags.storage import (
-    BagMessage,
     BagTopic,
-    Losses,
+    Chunk,
+    ChunkedStorage,
+    counted_topics,
     decompress,
-    difference,
-    in_order,
-    merged_topics,
     plural,
     ros2_type_name,
 )
@@ -69,29 +65,13 @@ class _Fields:
 
 
 @dataclass
-class _Chunk:
-    """Where a chunk is, its earliest time, and how many messages of each channel it holds; None: nobody knows.
-
-    `is_scanned`: what is wrong with it has been said.
-    """
-
-    offset: int
-    size: int
-    earliest_ns: int
-    counts: Counter[int] | None
-    is_scanned: bool = False
-
-
-@dataclass
 class _Contents:
     """What a file or its index says."""
 
     schemas: dict[int, tuple[str, str, str]] = field(default_factory=dict)
     # Schema, topic, encoding of the messages.
     channels: dict[int, tuple[int, str, str]] = field(default_factory=dict)
-    chunks: list[_Chunk] = field(default_factory=list)
-    # Messages outside chunks: time, channel, position and length of the data.
-    loose: list[tuple[int, int, int, int]] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
     statistics: Counter[int] | None = None
     chunk_count: int = 0
 
@@ -119,7 +99,7 @@ class _Contents:
                     for (begin, channel), end in zip(indices, ends, strict=True)
                 }
             )
-            self.chunks.append(_Chunk(offset, size, earliest_ns, counts if indices else None))
+            self.chunks.append(Chunk(offset, earliest_ns, counts if indices else None, size))
 
     def indexed(self) -> Counter[int] | None:
         """Messages of each channel by the index; None where it does not say."""
@@ -131,7 +111,7 @@ class _Contents:
         return total
 
 
-class McapStorage:
+class McapStorage(ChunkedStorage):
     """See `Storage`.
 
     Args:
@@ -144,48 +124,28 @@ class McapStorage:
     """
 
     def __init__(self, path: Path, name: str, known_types: Mapping[str, str]) -> None:
-        self.losses = Losses()
-        self.name = name
-        self._size = path.stat().st_size
-        self._file = path.open("rb")
+        self._known_types = known_types
         self._contents = _Contents()
-        self._counts: Counter[int] = Counter()
         # Of a file that says how much it should hold.
         self._statistics: Counter[int] | None = None
         self._data_end: int | None = None
-        try:
-            if self._read(0, len(MCAP_MAGIC)) != MCAP_MAGIC:
-                msg = f"{name} is no MCAP file: its first bytes are others"
-                raise SourceError(msg)
-            if not self._take_index():
-                self._scan()
-        except BaseException:
-            self._file.close()
-            raise
-        self.topics = self._topics(known_types)
+        super().__init__(path, name, MCAP_MAGIC, "MCAP file")
 
-    def messages(self, names: Collection[str]) -> Iterator[BagMessage]:
-        """See `Storage`."""
-        wanted = {number: topic for number, topic in self._by_channel.items() if topic.name in names}
-        parts: list[tuple[int, Callable[[], Iterable[BagMessage]]]] = [
-            (chunk.earliest_ns, partial(self._messages_of, chunk, wanted))
-            for chunk in self._contents.chunks
-            if chunk.counts is None or any(chunk.counts[number] for number in wanted)
-        ]
-        parts += [
-            (time_ns, partial(self._loose, wanted[number], time_ns, position, size))
-            for time_ns, number, position, size in self._contents.loose
-            if number in wanted
-        ]
-        yield from in_order(parts)
-
-    def close(self) -> None:
-        """See `Storage`."""
-        self._file.close()
-
-    def _read(self, position: int, size: int) -> bytes:
-        self._file.seek(position)
-        return self._file.read(size)
+    def _take_contents(self) -> None:
+        if self._take_index():
+            self._chunks = self._contents.chunks
+            counts = self._contents.statistics or Counter()
+        else:
+            self._scan()
+            counts = self._counted()
+            if self._statistics is not None and self._statistics - counts:
+                lost = sum((self._statistics - counts).values())
+                self.losses.lose(f"{self.name} lacks {plural(lost, 'message')} of those that its index counts")
+        for number, (schema, name, encoding) in self._contents.channels.items():
+            type_name, definition_format, definition = self._contents.schemas.get(schema, ("", "", ""))
+            kind = ros2_type_name(type_name) or self._known_types.get(name, "")
+            self._by_number[number] = BagTopic(name, kind, encoding, definition, definition_format)
+        self.topics = counted_topics(self._by_number, counts, self.name, self.losses)
 
     def _take_index(self) -> bool:
         """Whether the file has an index that fits itself; what it says is taken then."""
@@ -220,7 +180,7 @@ class McapStorage:
         indexed = contents.indexed()
         if indexed is not None and indexed != +counts:
             return False
-        self._contents, self._counts = contents, counts
+        self._contents = contents
         return True
 
     def _scan(self) -> None:
@@ -249,12 +209,6 @@ class McapStorage:
                 self.losses.lose(f"{self.name} is cut, or damaged, at byte {position}: what follows cannot be read")
                 break
             position = begin + size
-        for chunk in self._contents.chunks:
-            self._counts += chunk.counts or Counter()
-        self._counts += Counter(number for _, number, _, _ in self._contents.loose)
-        if self._statistics is not None and self._statistics - self._counts:
-            lost = sum((self._statistics - self._counts).values())
-            self.losses.lose(f"{self.name} lacks {plural(lost, 'message')} of those that its index counts")
 
     def _lose_rest(self, position: int) -> None:
         self.losses.lose(f"{self.name} is damaged at byte {position}: what follows cannot be read")
@@ -262,45 +216,24 @@ class McapStorage:
     def _scan_record(self, kind: int, position: int, size: int, *, is_cut: bool) -> None:
         begin = position + _RECORD.size
         if kind == _CHUNK:
-            self._scan_chunk(position, size)
+            self._scan_chunk(position, _RECORD.size + size)
         elif is_cut:
             return
         elif kind == _MESSAGE:
             number, _, time_ns, _ = _Fields(memoryview(self._read(begin, _MESSAGE_HEAD.size))).unpack(_MESSAGE_HEAD)
-            self._contents.loose.append(
-                (time_ns, number, begin + _MESSAGE_HEAD.size, max(size - _MESSAGE_HEAD.size, 0))
-            )
-        elif kind == _MESSAGE_INDEX and self._contents.chunks:
+            self._loose.append((time_ns, number, begin + _MESSAGE_HEAD.size, max(size - _MESSAGE_HEAD.size, 0)))
+        elif kind == _MESSAGE_INDEX and self._chunks:
             fields = _Fields(memoryview(self._read(begin, size)))
             (number,) = fields.unpack("<H")
-            chunk = self._contents.chunks[-1]
-            lost = len(fields.sized()) // 16 - (chunk.counts or Counter())[number]
-            if lost > 0:
-                self._lose_of_chunk(chunk.offset, f"{plural(lost, 'message')} cannot be read")
+            self._check_index(number, len(fields.sized()) // 16)
         elif kind in {_SCHEMA, _CHANNEL}:
             self._contents.take(kind, memoryview(self._read(begin, size)))
 
-    def _scan_chunk(self, position: int, size: int) -> None:
-        content, problem = self._content(position, size)
-        counts: Counter[int] = Counter()
-        earliest_ns = 1 << 64
-        try:
-            for kind, record in _records(content):
-                if kind == _MESSAGE:
-                    number, _, time_ns, _ = _Fields(record).unpack(_MESSAGE_HEAD)
-                    counts[number] += 1
-                    earliest_ns = min(earliest_ns, time_ns)
-                else:
-                    self._contents.take(kind, record)
-        except ValueError as error:
-            problem = problem or str(error)
-        if problem:
-            self._lose_of_chunk(position, f"{problem}; {plural(sum(counts.values()), 'message')} found in it")
-        self._contents.chunks.append(_Chunk(position, _RECORD.size + size, earliest_ns, counts, is_scanned=True))
-
-    def _content(self, position: int, size: int) -> tuple[memoryview, str]:
-        """The records of a chunk as far as they can be had, and what is wrong with it."""
-        fields = _Fields(memoryview(self._read(position + _RECORD.size, size)))
+    def _content(self, chunk: Chunk) -> tuple[memoryview, str]:
+        head = self._read(chunk.position, _RECORD.size)
+        if len(head) < _RECORD.size or head[0] != _CHUNK:
+            return memoryview(b""), "there is none where the index says"
+        fields = _Fields(memoryview(self._read(chunk.position + _RECORD.size, chunk.size - _RECORD.size)))
         try:
             *_, content_size, checksum = fields.unpack(_CHUNK_HEAD)
             compression = fields.text()
@@ -315,52 +248,13 @@ class McapStorage:
             problem = "its checksum is wrong"
         return memoryview(content), problem
 
-    def _messages_of(self, chunk: _Chunk, wanted: Mapping[int, BagTopic]) -> list[BagMessage]:
-        head = self._read(chunk.offset, _RECORD.size)
-        if len(head) < _RECORD.size or head[0] != _CHUNK:
-            self._lose_of_chunk(chunk.offset, "there is none where the index says")
-            return []
-        content, problem = self._content(chunk.offset, chunk.size - _RECORD.size)
-        found: list[BagMessage] = []
-        counts: Counter[int] = Counter()
-        try:
-            for kind, record in _records(content):
-                if kind == _MESSAGE:
-                    number, _, time_ns, _ = _Fields(record).unpack(_MESSAGE_HEAD)
-                    counts[number] += 1
-                    if number in wanted:
-                        found.append(BagMessage(wanted[number], time_ns, bytes(record[_MESSAGE_HEAD.size :])))
-        except ValueError as error:
-            problem = problem or str(error)
-        lost = difference(self._by_topic(chunk.counts or Counter()), self._by_topic(counts))
-        if (lost or problem) and not chunk.is_scanned:
-            self._lose_of_chunk(chunk.offset, "; ".join(filter(None, (problem, lost and f"{lost} cannot be read"))))
-        return found
-
-    def _lose_of_chunk(self, position: int, text: str) -> None:
-        self.losses.lose(f"the chunk at byte {position} of {self.name} is damaged: {text}")
-
-    def _loose(self, topic: BagTopic, time_ns: int, position: int, size: int) -> list[BagMessage]:
-        return [BagMessage(topic, time_ns, self._read(position, size))]
-
-    def _by_topic(self, counts: Counter[int]) -> Counter[str]:
-        total: Counter[str] = Counter()
-        for number, count in counts.items():
-            if number in self._contents.channels:
-                total[self._contents.channels[number][1]] += count
-        return total
-
-    def _topics(self, known_types: Mapping[str, str]) -> list[BagTopic]:
-        self._by_channel: dict[int, BagTopic] = {}
-        for number, (schema, name, encoding) in self._contents.channels.items():
-            type_name, definition_format, definition = self._contents.schemas.get(schema, ("", "", ""))
-            kind = ros2_type_name(type_name) or known_types.get(name, "")
-            count = self._counts[number]
-            self._by_channel[number] = BagTopic(name, kind, encoding, definition, definition_format, count)
-        homeless = sum(count for number, count in self._counts.items() if number not in self._by_channel)
-        if homeless:
-            self.losses.lose(f"{plural(homeless, 'message')} of {self.name} belong to no topic that is known")
-        return merged_topics(self._by_channel.values())
+    def _messages_in(self, content: memoryview, *, learns: bool) -> Iterator[tuple[int, int, memoryview]]:
+        for kind, record in _records(content):
+            if kind == _MESSAGE:
+                number, _, time_ns, _ = _Fields(record).unpack(_MESSAGE_HEAD)
+                yield number, time_ns, record[_MESSAGE_HEAD.size :]
+            elif learns:
+                self._contents.take(kind, record)
 
 
 def _records(content: memoryview) -> Iterator[tuple[int, memoryview]]:

@@ -7,21 +7,16 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from feature_frontend.errors import SourceError
 from feature_frontend.sources.bags.storage import (
-    BagMessage,
     BagTopic,
-    Losses,
+    Chunk,
+    ChunkedStorage,
+    counted_topics,
     decompress,
-    difference,
-    in_order,
-    merged_topics,
-    plural,
     ros2_type_name,
 )
 from feature_frontend.system.text import quoted
@@ -39,20 +34,7 @@ _NO_END = "has no index: its recorder was stopped, or the file is cut"
 _Header = Mapping[str, bytes]
 
 
-@dataclass
-class _Chunk:
-    """Where a chunk is, its earliest time, and how many messages of each connection it holds.
-
-    `is_scanned`: what is wrong with it has been said.
-    """
-
-    position: int
-    earliest_ns: int
-    counts: Counter[int]
-    is_scanned: bool = False
-
-
-class Ros1Storage:
+class Ros1Storage(ChunkedStorage):
     """See `Storage`.
 
     Args:
@@ -64,48 +46,13 @@ class Ros1Storage:
     """
 
     def __init__(self, path: Path, name: str) -> None:
-        self.losses = Losses()
-        self.name = name
-        self._size = path.stat().st_size
-        self._file = path.open("rb")
-        self._topics: dict[int, BagTopic] = {}
-        self._chunks: list[_Chunk] = []
-        # Messages outside chunks: time, connection, position and length of the data.
-        self._loose: list[tuple[int, int, int, int]] = []
-        try:
-            if self._read(0, len(ROS1_MAGIC)) != ROS1_MAGIC:
-                msg = f"{name} is no bag of ROS 1 of version 2.0: its first bytes are others"
-                raise SourceError(msg)
-            if not self._take_index():
-                self._topics, self._chunks = {}, []
-                self._scan()
-        except BaseException:
-            self._file.close()
-            raise
-        self.topics = self._counted()
+        super().__init__(path, name, ROS1_MAGIC, "bag of ROS 1 of version 2.0")
 
-    def messages(self, names: Collection[str]) -> Iterator[BagMessage]:
-        """See `Storage`."""
-        wanted = {number: topic for number, topic in self._topics.items() if topic.name in names}
-        parts: list[tuple[int, Callable[[], Iterable[BagMessage]]]] = [
-            (chunk.earliest_ns, partial(self._messages_of, chunk, wanted))
-            for chunk in self._chunks
-            if any(chunk.counts[number] for number in wanted)
-        ]
-        parts += [
-            (time_ns, partial(self._loose_message, wanted[number], time_ns, position, size))
-            for time_ns, number, position, size in self._loose
-            if number in wanted
-        ]
-        yield from in_order(parts)
-
-    def close(self) -> None:
-        """See `Storage`."""
-        self._file.close()
-
-    def _read(self, position: int, size: int) -> bytes:
-        self._file.seek(position)
-        return self._file.read(size)
+    def _take_contents(self) -> None:
+        if not self._take_index():
+            self._by_number, self._chunks = {}, []
+            self._scan()
+        self.topics = counted_topics(self._by_number, self._counted(), self.name, self.losses)
 
     def _record(self, position: int) -> tuple[_Header, int, int]:
         """Header of the record at `position`, and position and length of its data; ValueError where it is damaged."""
@@ -146,12 +93,12 @@ class Ros1Storage:
                     data = self._whole(begin, size)
                     counts = Counter(dict(struct.iter_unpack("<II", data[: len(data) // 8 * 8])))
                     earliest_ns = _time_ns(header, "start_time") if counts else 0
-                    self._chunks.append(_Chunk(_number(header, "chunk_pos"), earliest_ns, counts))
+                    self._chunks.append(Chunk(_number(header, "chunk_pos"), earliest_ns, counts))
                 position = begin + size
         except ValueError as error:
             self.losses.lose(f"the index of {self.name} is cut or damaged ({error})")
             return False
-        if (len(self._topics), len(self._chunks)) == (connections, chunks) and position == self._size:
+        if (len(self._by_number), len(self._chunks)) == (connections, chunks) and position == self._size:
             return True
         self.losses.lose(f"the index of {self.name} is damaged")
         return False
@@ -177,9 +124,7 @@ class Ros1Storage:
                 elif operation == _CONNECTION:
                     self._take_connection(header, self._whole(begin, size))
                 elif operation == _INDEX and self._chunks:
-                    lost = size // 12 - self._chunks[-1].counts[_number(header, "conn")]
-                    if lost > 0:
-                        self._lose_of_chunk(self._chunks[-1].position, f"{plural(lost, 'message')} cannot be read")
+                    self._check_index(_number(header, "conn"), size // 12)
             except ValueError as error:
                 self.losses.lose(f"{self.name} is cut or damaged at byte {position}: {error}; what follows is lost")
                 return
@@ -188,27 +133,9 @@ class Ros1Storage:
                 return
             position = begin + size
 
-    def _scan_chunk(self, position: int) -> None:
-        counts: Counter[int] = Counter()
-        earliest_ns = 1 << 64
-        content, problem = self._content(position)
+    def _content(self, chunk: Chunk) -> tuple[memoryview, str]:
         try:
-            for header, data in _records(content):
-                if _operation(header) == _MESSAGE:
-                    counts[_number(header, "conn")] += 1
-                    earliest_ns = min(earliest_ns, _time_ns(header, "time"))
-                elif _operation(header) == _CONNECTION:
-                    self._take_connection(header, data)
-        except ValueError as error:
-            problem = problem or str(error)
-        if problem:
-            self._lose_of_chunk(position, f"{problem}; {plural(sum(counts.values()), 'message')} found in it")
-        self._chunks.append(_Chunk(position, earliest_ns, counts, is_scanned=True))
-
-    def _content(self, position: int) -> tuple[memoryview, str]:
-        """The records of a chunk as far as they can be had, and what is wrong with it."""
-        try:
-            header, begin, size = self._record(position)
+            header, begin, size = self._record(chunk.position)
             if _operation(header) != _CHUNK:
                 return memoryview(b""), "there is none where the index says"
             expected, compression = _number(header, "size"), header["compression"].decode("ascii", "replace")
@@ -219,37 +146,12 @@ class Ros1Storage:
             problem = f"it holds {len(content)} bytes, not {expected}"
         return memoryview(content), problem
 
-    def _messages_of(self, chunk: _Chunk, wanted: Mapping[int, BagTopic]) -> list[BagMessage]:
-        content, problem = self._content(chunk.position)
-        found: list[BagMessage] = []
-        counts: Counter[int] = Counter()
-        try:
-            for header, data in _records(content):
-                if _operation(header) != _MESSAGE:
-                    continue
-                number = _number(header, "conn")
-                counts[number] += 1
-                if number in wanted:
-                    found.append(BagMessage(wanted[number], _time_ns(header, "time"), bytes(data)))
-        except ValueError as error:
-            problem = problem or str(error)
-        lost = difference(self._by_topic(chunk.counts), self._by_topic(counts))
-        if (problem or lost) and not chunk.is_scanned:
-            self._lose_of_chunk(chunk.position, "; ".join(filter(None, (problem, lost and f"{lost} cannot be read"))))
-        return found
-
-    def _lose_of_chunk(self, position: int, text: str) -> None:
-        self.losses.lose(f"the chunk at byte {position} of {self.name} is damaged: {text}")
-
-    def _loose_message(self, topic: BagTopic, time_ns: int, position: int, size: int) -> list[BagMessage]:
-        return [BagMessage(topic, time_ns, self._read(position, size))]
-
-    def _by_topic(self, counts: Counter[int]) -> Counter[str]:
-        total: Counter[str] = Counter()
-        for number, count in counts.items():
-            if number in self._topics:
-                total[self._topics[number].name] += count
-        return total
+    def _messages_in(self, content: memoryview, *, learns: bool) -> Iterator[tuple[int, int, memoryview]]:
+        for header, data in _records(content):
+            if _operation(header) == _MESSAGE:
+                yield _number(header, "conn"), _time_ns(header, "time"), data
+            elif learns and _operation(header) == _CONNECTION:
+                self._take_connection(header, data)
 
     def _take_connection(self, header: _Header, data: bytes | memoryview) -> None:
         described = _header(bytes(data))
@@ -263,19 +165,7 @@ class Ros1Storage:
         # rosbag normalises the names of topics likewise: "//a" and "/a/" are "/a".
         name = f"{'/' * name.startswith('/')}{'/'.join(part for part in name.split('/') if part)}"
         topic = BagTopic(name, ros2_type_name(type_name), "ros1", definition, "ros1msg")
-        self._topics.setdefault(_number(header, "conn"), topic)
-
-    def _counted(self) -> list[BagTopic]:
-        counts: Counter[int] = Counter(number for _, number, _, _ in self._loose)
-        for chunk in self._chunks:
-            counts += chunk.counts
-        homeless = sum(count for number, count in counts.items() if number not in self._topics)
-        if homeless:
-            self.losses.lose(f"{plural(homeless, 'message')} of {self.name} belong to no topic that is known")
-        return merged_topics(
-            BagTopic(topic.name, topic.type_name, topic.encoding, topic.definition, "ros1msg", counts[number])
-            for number, topic in self._topics.items()
-        )
+        self._by_number.setdefault(_number(header, "conn"), topic)
 
 
 def _records(content: memoryview) -> Iterator[tuple[_Header, memoryview]]:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from feature_frontend.errors import SourceError
 from feature_frontend.sources.bags.private_copies import PrivateCopies
-from feature_frontend.sources.bags.storage import BagMessage, BagTopic, Losses, merged_topics, plural, ros2_type_name
+from feature_frontend.sources.bags.storage import BagMessage, BagTopic, Losses, counted_topics, plural, ros2_type_name
 from feature_frontend.system.text import short_text
 
 __all__ = ["SQLITE_MAGIC", "SqliteStorage"]
@@ -71,7 +71,8 @@ class SqliteStorage:
         except BaseException:
             self._database.close()
             raise
-        self.topics = self._counted()
+        counts = Counter(row.topic for row in self._rows)
+        self.topics = counted_topics(self._topics, counts, name, self.losses)
 
     def messages(self, names: Collection[str]) -> Iterator[BagMessage]:
         """See `Storage`."""
@@ -201,16 +202,6 @@ class SqliteStorage:
             # It may be damaged, or not there.
             pass
         return numbers
-
-    def _counted(self) -> list[BagTopic]:
-        counts = Counter(row.topic for row in self._rows)
-        homeless = sum(count for number, count in counts.items() if number not in self._topics)
-        if homeless:
-            self.losses.lose(f"{plural(homeless, 'message')} of {self.name} belong to no topic that is known")
-        return merged_topics(
-            BagTopic(t.name, t.type_name, t.encoding, t.definition, t.definition_format, counts[number])
-            for number, t in self._topics.items()
-        )
 
 
 def _connect(path: Path, options: str) -> sqlite3.Connection:

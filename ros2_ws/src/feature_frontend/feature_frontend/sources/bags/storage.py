@@ -6,9 +6,11 @@ import bz2
 import heapq
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from feature_frontend.errors import SourceError
@@ -18,8 +20,11 @@ __all__ = [
     "ZSTD_MAGIC",
     "BagMessage",
     "BagTopic",
+    "Chunk",
+    "ChunkedStorage",
     "Losses",
     "Storage",
+    "counted_topics",
     "decompress",
     "difference",
     "in_order",
@@ -139,6 +144,155 @@ def in_order(parts: Iterable[tuple[int, Callable[[], Iterable[BagMessage]]]]) ->
     for *_, message in heapq.merge(*(messages_of(index, *part) for index, part in enumerate(parts))):
         if message is not None:
             yield message
+
+
+@dataclass
+class Chunk:
+    """Where a chunk is, its earliest time, and how many messages of each topic's number it holds; None: nobody knows.
+
+    `is_scanned`: what is wrong with it has been said.
+    """
+
+    position: int
+    earliest_ns: int
+    counts: Counter[int] | None
+    size: int = 0
+    is_scanned: bool = False
+
+
+class ChunkedStorage:
+    """What the formats have in common that hold chunks of compressed records: see `Storage`.
+
+    A format fills `_by_number`, `_chunks` and `_loose`, and says what is in a chunk.
+
+    Args:
+        path: The file, which is to be begun with `magic`.
+        name: What to call it in messages to the user.
+        magic: Its first bytes.
+        what: What they make it.
+
+    Raises:
+        SourceError: It begins with others.
+    """
+
+    topics: list[BagTopic]
+
+    def __init__(self, path: Path, name: str, magic: bytes, what: str) -> None:
+        self.losses = Losses()
+        self.name = name
+        self._size = path.stat().st_size
+        self._file = path.open("rb")
+        self._by_number: dict[int, BagTopic] = {}
+        self._chunks: list[Chunk] = []
+        # Messages outside chunks: time, number of the topic, position and length of the data.
+        self._loose: list[tuple[int, int, int, int]] = []
+        try:
+            if self._read(0, len(magic)) != magic:
+                msg = f"{name} is no {what}: its first bytes are others"
+                raise SourceError(msg)
+            self._take_contents()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _take_contents(self) -> None:
+        """Learns what the file holds."""
+        raise NotImplementedError
+
+    def _content(self, chunk: Chunk) -> tuple[memoryview, str]:
+        """The records of a chunk as far as they can be had, and what is wrong with it."""
+        raise NotImplementedError
+
+    def _messages_in(self, content: memoryview, *, learns: bool) -> Iterator[tuple[int, int, memoryview]]:
+        """Topic's number, time and data of the messages; whether it `learns` of topics. ValueError behind the last."""
+        raise NotImplementedError
+
+    def messages(self, names: Collection[str]) -> Iterator[BagMessage]:
+        """See `Storage`."""
+        wanted = {number: topic for number, topic in self._by_number.items() if topic.name in names}
+        parts: list[tuple[int, Callable[[], Iterable[BagMessage]]]] = [
+            (chunk.earliest_ns, partial(self._messages_of, chunk, wanted))
+            for chunk in self._chunks
+            if chunk.counts is None or any(chunk.counts[number] for number in wanted)
+        ]
+        parts += [
+            (time_ns, partial(self._loose_message, wanted[number], time_ns, position, size))
+            for time_ns, number, position, size in self._loose
+            if number in wanted
+        ]
+        yield from in_order(parts)
+
+    def close(self) -> None:
+        """See `Storage`."""
+        self._file.close()
+
+    def _read(self, position: int, size: int) -> bytes:
+        self._file.seek(position)
+        return self._file.read(size)
+
+    def _counted(self) -> Counter[int]:
+        """Messages by their topics' numbers, as far as chunks know."""
+        counts = Counter(number for _, number, _, _ in self._loose)
+        for chunk in self._chunks:
+            counts += chunk.counts or Counter()
+        return counts
+
+    def _scan_chunk(self, position: int, size: int = 0) -> None:
+        counts: Counter[int] = Counter()
+        chunk = Chunk(position, 1 << 64, counts, size, is_scanned=True)
+        content, problem = self._content(chunk)
+        try:
+            for number, time_ns, _ in self._messages_in(content, learns=True):
+                counts[number] += 1
+                chunk.earliest_ns = min(chunk.earliest_ns, time_ns)
+        except ValueError as error:
+            problem = problem or str(error)
+        if problem:
+            self._lose_of_chunk(chunk, f"{problem}; {plural(sum(counts.values()), 'message')} found in it")
+        self._chunks.append(chunk)
+
+    def _check_index(self, number: int, count: int) -> None:
+        """Compares what an index behind the latest chunk says of a topic with what is in the chunk."""
+        lost = count - (self._chunks[-1].counts or Counter())[number]
+        if lost > 0:
+            self._lose_of_chunk(self._chunks[-1], f"{plural(lost, 'message')} cannot be read")
+
+    def _messages_of(self, chunk: Chunk, wanted: Mapping[int, BagTopic]) -> list[BagMessage]:
+        content, problem = self._content(chunk)
+        found: list[BagMessage] = []
+        counts: Counter[int] = Counter()
+        try:
+            for number, time_ns, data in self._messages_in(content, learns=False):
+                counts[number] += 1
+                if number in wanted:
+                    found.append(BagMessage(wanted[number], time_ns, bytes(data)))
+        except ValueError as error:
+            problem = problem or str(error)
+        lost = difference(self._by_topic(chunk.counts or Counter()), self._by_topic(counts))
+        if (lost or problem) and not chunk.is_scanned:
+            self._lose_of_chunk(chunk, "; ".join(filter(None, (problem, lost and f"{lost} cannot be read"))))
+        return found
+
+    def _loose_message(self, topic: BagTopic, time_ns: int, position: int, size: int) -> list[BagMessage]:
+        return [BagMessage(topic, time_ns, self._read(position, size))]
+
+    def _lose_of_chunk(self, chunk: Chunk, text: str) -> None:
+        self.losses.lose(f"the chunk at byte {chunk.position} of {self.name} is damaged: {text}")
+
+    def _by_topic(self, counts: Counter[int]) -> Counter[str]:
+        total: Counter[str] = Counter()
+        for number, count in counts.items():
+            if number in self._by_number:
+                total[self._by_number[number].name] += count
+        return total
+
+
+def counted_topics(topics: Mapping[int, BagTopic], counts: Counter[int], name: str, losses: Losses) -> list[BagTopic]:
+    """The topics of the file `name` with the numbers of their messages; those of no topic are lost."""
+    homeless = sum(count for number, count in counts.items() if number not in topics)
+    if homeless:
+        losses.lose(f"{plural(homeless, 'message')} of {name} belong to no topic that is known")
+    return merged_topics(replace(topic, count=counts[number]) for number, topic in topics.items())
 
 
 def merged_topics(topics: Iterable[BagTopic]) -> list[BagTopic]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,11 +23,18 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer, WriterError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
-from typing_extensions import Self
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 
-__all__ = ["STORAGES", "BagContent", "BagWriter", "check_new_folder", "check_path", "typestore_with"]
+__all__ = [
+    "STORAGES",
+    "BagContent",
+    "BagWriter",
+    "check_new_folder",
+    "check_path",
+    "message_type_name",
+    "typestore_with",
+]
 
 STORAGES = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
 
@@ -44,6 +51,12 @@ _OFFERED = Qos(
     liveliness_lease_duration=_UNLIMITED,
     avoid_ros_namespace_conventions=False,
 )
+
+
+def message_type_name(message: type) -> str:
+    """The name of a message class, such as "sensor_msgs/msg/Image"."""
+    package, kind, *_ = message.__module__.split(".")
+    return f"{package}/{kind}/{message.__name__}"
 
 
 def typestore_with(types: set[str], share_folder: Callable[[str], str]) -> Typestore:
@@ -113,7 +126,7 @@ class BagContent:
     __hash__ = None  # type: ignore[assignment]
 
 
-class BagWriter:
+class BagWriter(AbstractContextManager["BagWriter"]):
     """An open rosbag2; leaving the context writes its index and metadata.
 
     Raises:
@@ -171,10 +184,6 @@ class BagWriter:
         if database is not None:
             with self._readable_errors():
                 database.commit()
-
-    def __enter__(self) -> Self:
-        """Nothing to do: the bag is open from the start."""
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

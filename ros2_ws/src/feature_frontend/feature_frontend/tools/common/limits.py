@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from feature_frontend.errors import FeatureFrontendError
+import sys
 
-try:
-    import resource
-except ImportError:  # not on Windows
-    resource = None  # type: ignore[assignment]
+from feature_frontend.errors import FeatureFrontendError
 
 __all__ = ["LEAST_FILES", "address_space_problem", "files_problem", "require"]
 
@@ -51,7 +48,9 @@ def require(problem: str) -> None:
 
 def _limit(name: str) -> int | None:
     """A limit in force; None where there is none."""
-    if resource is None:
+    if sys.platform == "win32":
         return None
+    import resource
+
     soft, _ = resource.getrlimit(getattr(resource, name))
     return None if soft == resource.RLIM_INFINITY else soft

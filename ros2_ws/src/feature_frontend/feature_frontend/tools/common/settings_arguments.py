@@ -11,7 +11,7 @@ from pathlib import Path
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.image.mask_file import read_mask_file
+from feature_frontend.image.image_file import read_mask_file
 from feature_frontend.settings import PARAMETERS, Settings
 from feature_frontend.settings.parameter import ParameterRecord
 from feature_frontend.settings.parameter_file import read_parameter_files

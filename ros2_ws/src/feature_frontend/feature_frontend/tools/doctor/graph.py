@@ -15,9 +15,11 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.srv import GetParameters
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.signals import SignalHandlerOptions
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from feature_frontend.camera.calibration import CameraCalibration, calibration_from_message
@@ -108,7 +110,7 @@ class _Camera:
 
 
 class _Examination:
-    def __init__(self, node: Any, context: Context, options: GraphOptions) -> None:
+    def __init__(self, node: Node, context: Context, options: GraphOptions) -> None:
         self._node = node
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(node)
@@ -268,9 +270,9 @@ class _Examination:
         if not self._until(client.service_is_ready):
             return {}
         future = client.call_async(GetParameters.Request(names=_ASKED))
-        if not self._until(future.done):
+        if not self._until(future.done) or (answer := future.result()) is None:
             return {}
-        return dict(zip(_ASKED, map(parameter_value_to_python, future.result().values), strict=False))
+        return dict(zip(_ASKED, map(parameter_value_to_python, answer.values), strict=False))
 
     def _read_diagnostics(self, names: Sequence[str]) -> Iterator[Finding]:
         wanted = {f"{name.lstrip('/')}: frontend" for name in names}
@@ -302,7 +304,7 @@ class _Examination:
         advice = "start the camera; same ROS_DOMAIN_ID, network and ROS_AUTOMATIC_DISCOVERY_RANGE in both shells?"
         return warn("image topic", f"{text}, nor any other image topic", advice)
 
-    def _check_qos(self, topic: str, publishers: list[Any]) -> Iterator[Finding]:
+    def _check_qos(self, topic: str, publishers: list[TopicEndpointInfo]) -> Iterator[Finding]:
         ends = [(_full_name(end), end.qos_profile) for end in self._node.get_subscriptions_info_by_topic(topic)]
         frontends = self._frontends()
         subscriptions: list[tuple[str, QoSProfile]] = [end for end in ends if end[0] in frontends]
@@ -321,7 +323,7 @@ class _Examination:
                 else:
                     yield ok("QoS", f"{topic}: {publisher.node_name} offers {offered}, which fits {name}")
 
-    def _check_images(self, images: list[Any]) -> Iterator[Finding]:
+    def _check_images(self, images: list[Image | CompressedImage]) -> Iterator[Finding]:
         image = images[-1]
         try:
             height, width = image_to_array(image).shape[:2]
@@ -340,7 +342,9 @@ class _Examination:
         if lost:
             yield warn("image", lost, advice_on(lost))
 
-    def _check_camera_info(self, camera: _Camera, image: Any) -> Generator[Finding, None, CameraCalibration | None]:
+    def _check_camera_info(
+        self, camera: _Camera, image: Image | CompressedImage
+    ) -> Generator[Finding, None, CameraCalibration | None]:
         messages: list[CameraInfo] = []
         topic = CameraInfoTopic(self._node, camera.info_topic, lambda info, _: messages.append(info), "sensor_data", 5)
         self._until(lambda: bool(messages))
@@ -366,7 +370,7 @@ class _Examination:
         yield camera.name(ok("camera_info", f"{calibration.distortion_model or 'no distortion'}, fits the images"))
         return calibration
 
-    def _check_clock(self, image: Any) -> Iterator[Finding]:
+    def _check_clock(self, image: Image | CompressedImage) -> Iterator[Finding]:
         stamp_ns = stamp_to_ns(image.header.stamp)
         behind_s = (time.time_ns() - stamp_ns) / _NS_PER_S
         if stamp_ns == 0:
@@ -392,6 +396,6 @@ def _by_side(topic: str) -> tuple[bool, str]:
     return SIDES[1] in topic, topic
 
 
-def _full_name(end: Any) -> str:
+def _full_name(end: TopicEndpointInfo) -> str:
     """Of the node that a publisher or subscription belongs to."""
     return f"{end.node_namespace.rstrip('/')}/{end.node_name}"

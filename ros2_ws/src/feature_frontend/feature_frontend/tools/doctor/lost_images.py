@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+from sensor_msgs.msg import CompressedImage, Image
 
 from feature_frontend.ros.distribution import DDS_PROFILE, dds_profile_variable, named_dds_profile
 from feature_frontend.ros.stamps import stamp_to_ns
@@ -16,7 +16,7 @@ from feature_frontend.runtime.input_loss import ARE_MISSING, PROFILE_ADVICE, Inp
 __all__ = ["advice_on", "check_stamps_for_loss"]
 
 
-def check_stamps_for_loss(images: Sequence[Any], *, is_best_effort: bool) -> str:
+def check_stamps_for_loss(images: Sequence[Image | CompressedImage], *, is_best_effort: bool) -> str:
     """What to say of images that the doctor itself did not get, by the stamps of those it got; empty for nothing.
 
     Args:

@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.runtime.heap import keep_freed_memory
-from feature_frontend.settings import Settings
 from feature_frontend.sources import SOURCE_KINDS, PlaybackSettings
 from feature_frontend.sources.playback import DEFAULT_RATE_HZ
 from feature_frontend.system.files import print_any_name
@@ -120,7 +119,8 @@ def _requests(options: argparse.Namespace) -> list[Request]:
     playback = PlaybackSettings(rate_hz=options.rate, start=options.start, count=options.count, stamps=options.stamps)
     namespace = "/" + options.namespace.strip("/")
     settings = settings_from(options, f"{namespace.rstrip('/')}/frontend")
-    _tell_what_has_no_meaning(settings)
+    if settings.deadline_ms:
+        print("note: deadline_ms is for the node; offline, every image is processed at its full size", file=sys.stderr)
     jobs = min(options.jobs, len(options.sources))
     threads = options.threads or max(torch.get_num_threads() // jobs, 1)
     return [
@@ -158,11 +158,6 @@ def _outputs(options: argparse.Namespace) -> list[Path]:
             raise SettingsError(msg)
         names[name] = source
     return [options.output / name for name in names]
-
-
-def _tell_what_has_no_meaning(settings: Settings) -> None:
-    if settings.deadline_ms:
-        print("note: deadline_ms is for the node; offline, every image is processed at its full size", file=sys.stderr)
 
 
 def _process(requests: Sequence[Request], jobs: int) -> int:

@@ -1,24 +1,25 @@
-"""The images of a bag, a video or a folder as the messages that the node would receive."""
+"""The images of a bag, a video or a folder, each with the header that its results get."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from array import array
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sensor_msgs.msg import CompressedImage, Image
+import numpy as np
+import numpy.typing as npt
 from std_msgs.msg import Header
 
-from feature_frontend.errors import SourceError
-from feature_frontend.image.encodings import encoding_of
-from feature_frontend.image.limits import MAX_IMAGE_PIXELS
-from feature_frontend.ros.input.image_conversion import array_to_image
+from feature_frontend.errors import DamagedImageError, ImageError, SourceError
+from feature_frontend.image.compressed import decode_compressed_image
+from feature_frontend.image.limits import MAX_IMAGE_PIXELS, check_image_size
+from feature_frontend.ros.input.image_conversion import image_to_array
 from feature_frontend.ros.stamps import stamp_from_ns
+from feature_frontend.settings import Settings
 from feature_frontend.sources import PlaybackSettings, Source, SourceOptions, open_source
 from feature_frontend.sources.bag import BagImage, BagSource
 from feature_frontend.sources.base import Frame, UnreadableFrame
@@ -41,20 +42,34 @@ class InputFrame:
     """One image of an input.
 
     Attributes:
-        index: Its position in the input, from 0.
+        found: As its source has it.
+        stamp_ns: Its time.
         header: What its results get as their header.
-        message: The image; None where it cannot be read.
-        problem: Why it cannot be read; empty where it can.
-        is_lost: Whether that is damage, and no kind that is not taken.
         camera_infos: CameraInfo messages that came with it, in their order.
     """
 
-    index: int
+    found: BagImage | Frame | UnreadableFrame
+    stamp_ns: int
     header: Header
-    message: Image | CompressedImage | None
-    problem: str
     camera_infos: list[Any]
-    is_lost: bool = False
+
+    def pixels(self, settings: Settings) -> npt.NDArray[np.uint8]:
+        """(H, W) grey or (H, W, 3) RGB, as the node makes them of a message.
+
+        Raises:
+            ImageError: They cannot be had; a `DamagedImageError` where that is no kind that is not taken.
+        """
+        found, max_pixels = self.found, settings.max_image_pixels
+        if isinstance(found, UnreadableFrame):
+            msg = f"{found.name}: {found.reason}"
+            raise (DamagedImageError if found.is_lost else ImageError)(msg)
+        if isinstance(found, Frame):
+            height, width = found.samples.shape[:2]
+            check_image_size(height, width, max_pixels)
+            return settings.intensity.to_grey_levels(np.ascontiguousarray(found.samples))
+        if found.type_name == "sensor_msgs/msg/CompressedImage":
+            return decode_compressed_image(found.message, settings.intensity, max_pixels)
+        return image_to_array(found.message, settings.intensity, max_pixels)
 
 
 def open_input(location: str, topic: str | None, max_image_pixels: int = MAX_IMAGE_PIXELS) -> Source:
@@ -97,14 +112,10 @@ def input_frames(
     for found, camera_infos in _found(source, start, is_beginning=next_index is None):
         if end is not None and found.index >= end:
             return
-        name = frame_id or _own_frame_id(found) or _DEFAULT_FRAME_ID
+        own = found.message.header.frame_id if isinstance(found, BagImage) else found.frame_id
         stamp_ns = min(stamps.of(found), _LAST_STAMP_NS)
-        header = Header(stamp=stamp_from_ns(stamp_ns), frame_id=name)
-        if isinstance(found, UnreadableFrame):
-            problem = f"{found.name}: {found.reason}"
-            yield InputFrame(found.index, header, None, problem, camera_infos, found.is_lost)
-        else:
-            yield InputFrame(found.index, header, _message(found, header), "", camera_infos)
+        header = Header(stamp=stamp_from_ns(stamp_ns), frame_id=frame_id or str(own) or _DEFAULT_FRAME_ID)
+        yield InputFrame(found, stamp_ns, header, camera_infos)
 
 
 def describe_files(location: str) -> dict[str, object]:
@@ -142,28 +153,3 @@ def _found(
     assert isinstance(source, (ImageFolderSource, VideoSource))
     for frame in source.attempts(start):
         yield frame, []
-
-
-def _own_frame_id(found: BagImage | Frame | UnreadableFrame) -> str:
-    return str(found.message.header.frame_id) if isinstance(found, BagImage) else found.frame_id
-
-
-def _message(found: BagImage | Frame, header: Header) -> Image | CompressedImage:
-    """A message of ROS: that of a bag was read by another library, whose headers results cannot take over."""
-    if isinstance(found, Frame):
-        encoding, pixels = encoding_of(found.samples)
-        return array_to_image(pixels, encoding, header.stamp, header.frame_id)
-    read = found.message
-    if found.type_name == "sensor_msgs/msg/CompressedImage":
-        message = CompressedImage(header=header, format=read.format)
-    else:
-        message = Image(
-            header=header,
-            height=int(read.height),
-            width=int(read.width),
-            encoding=read.encoding,
-            is_bigendian=int(read.is_bigendian),
-            step=int(read.step),
-        )
-    message.data = array("B", memoryview(read.data).cast("B") if len(read.data) else b"")
-    return message

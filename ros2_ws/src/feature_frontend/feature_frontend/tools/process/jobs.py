@@ -7,16 +7,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.runtime.heap import keep_freed_memory
 from feature_frontend.tools.process.run import Outcome, Reporter, Request, process_input
 
-__all__ = ["attempt", "process_inputs"]
+__all__ = ["process_inputs"]
 
-_CHILD = "feature_frontend.tools.process.child"
+# Not by -m: the package imports this module first.
+_CHILD = f"import sys; from {__name__} import child; sys.exit(child())"
 
 
 def process_inputs(requests: Sequence[Request], jobs: int, reporter: Reporter) -> list[Outcome | FeatureFrontendError]:
@@ -28,31 +30,21 @@ def process_inputs(requests: Sequence[Request], jobs: int, reporter: Reporter) -
         reporter: Is told of all of them.
     """
     if jobs == 1 or len(requests) == 1:
-        return [attempt(request, reporter) for request in requests]
-    with _processes() as started, ThreadPoolExecutor(jobs) as pool:
+        return [_attempt(request, reporter) for request in requests]
+    started: list[subprocess.Popen[str]] = []
+    with ThreadPoolExecutor(jobs) as pool:
         try:
             return list(pool.map(lambda request: _in_process(request, reporter, started), requests))
-        except BaseException:
+        finally:
             pool.shutdown(wait=False, cancel_futures=True)
             _end(started)
-            raise
 
 
-def attempt(request: Request, reporter: Reporter) -> Outcome | FeatureFrontendError:
-    """What came of one request."""
+def _attempt(request: Request, reporter: Reporter) -> Outcome | FeatureFrontendError:
     try:
         return process_input(request, reporter)
     except FeatureFrontendError as error:
         return error
-
-
-@contextmanager
-def _processes() -> Iterator[list[subprocess.Popen[str]]]:
-    started: list[subprocess.Popen[str]] = []
-    try:
-        yield started
-    finally:
-        _end(started)
 
 
 def _end(started: Sequence[subprocess.Popen[str]]) -> None:
@@ -70,7 +62,7 @@ def _in_process(
     # Set before torch is loaded there, so that no pool of threads is made too large.
     environment = {**os.environ, "OMP_NUM_THREADS": str(request.threads)}
     process = subprocess.Popen(
-        [sys.executable, "-m", _CHILD],
+        [sys.executable, "-c", _CHILD],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -99,3 +91,52 @@ def _in_process(
     return result or FeatureFrontendError(
         f"{request.source}: its process ended with exit status {code}; the same command goes on from where it was"
     )
+
+
+class _Lines:
+    """A `Reporter` that another process reads; whatever else prints to stdout comes out at stderr."""
+
+    def __init__(self) -> None:
+        self._file = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+
+    def done(self, images: int, *, earlier: bool = False) -> None:
+        self.tell({"done": images, "earlier": earlier})
+
+    def say(self, text: str) -> None:
+        self.tell({"say": text})
+
+    def tell(self, event: dict[str, object]) -> None:
+        """Writes a line."""
+        print(json.dumps(event), file=self._file, flush=True)
+
+
+def _end_with_parent() -> None:
+    # Not through sys.stdin: a thread that waits inside it makes the interpreter abort at its own end.
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
+def _read_request() -> Request:
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)
+        if not byte:
+            os._exit(1)
+        line += byte
+    return Request(**json.loads(line))
+
+
+def child() -> int:
+    """Does one request in a process of its own: it comes by stdin, what there is to tell goes to stdout, as JSON."""
+    keep_freed_memory()
+    request = _read_request()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    lines = _Lines()
+    outcome = _attempt(request, lines)
+    if isinstance(outcome, FeatureFrontendError):
+        lines.tell({"error": str(outcome)})
+        return 1
+    lines.tell({"outcome": dataclasses.asdict(outcome)})
+    return 0

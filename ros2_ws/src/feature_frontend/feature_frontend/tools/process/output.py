@@ -1,4 +1,4 @@
-"""The finished bag, the record beside it, and where both come from: a folder that says it is unfinished."""
+"""Messages as a bag holds them; the finished bag and the record beside it; the unfinished folder both come from."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+from ament_index_python.packages import get_package_share_directory
+from rclpy.serialization import serialize_message
+from rosbags.typesys.store import Typestore
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
-from feature_frontend.tools.common.bag_writer import BagContent, BagWriter
-from feature_frontend.tools.process.bag_node import BagNode
+from feature_frontend.sources.bags.rosbags_workarounds import deserialize_cdr
+from feature_frontend.tools.common.bag_writer import BagContent, BagWriter, message_type_name, typestore_with
 from feature_frontend.tools.process.progress_store import FILE_NAME, ProgressStore
 
-__all__ = ["RECORD_NAME", "Output"]
+__all__ = ["RECORD_NAME", "BagMessages", "Output"]
 
 RECORD_NAME = "process.json"
 # Not the output's name: the bag's files are then the same wherever they lie.
@@ -23,6 +29,46 @@ _BAG_NAME = "frontend"
 _UNFINISHED = ".unfinished"
 # What must be in the record.
 _KINDS = {"sha256": str, "images": dict, "missing": list}
+
+
+class BagMessages:
+    """Collects messages as a bag holds them.
+
+    Args:
+        namespace: Of the topics, absolute.
+        types: Of the messages, by topic below the namespace.
+
+    Attributes:
+        topics: Type of each topic, by its full name.
+    """
+
+    def __init__(self, namespace: str, types: Mapping[str, type]) -> None:
+        self._namespace = namespace.rstrip("/")
+        self.topics = {f"{self._namespace}/{name}": message_type_name(kind) for name, kind in types.items()}
+        self._collected: list[tuple[str, bytes]] = []
+
+    @cached_property
+    def typestore(self) -> Typestore:
+        """The definitions of all messages."""
+        return typestore_with(set(self.topics.values()), get_package_share_directory)
+
+    def publish(self, name: str, message: Any) -> None:
+        """Collects a message, its times in ms as zero.
+
+        Not as ROS's serializer leaves it: that does not set the bytes between two fields, which then differ from run to
+        run. The bag library's sets them to zero.
+        """
+        topic = f"{self._namespace}/{name}"
+        for field in message.get_fields_and_field_types():
+            if field.endswith("_ms"):
+                setattr(message, field, 0.0)
+        read = deserialize_cdr(self.typestore, serialize_message(message), self.topics[topic])
+        self._collected.append((topic, bytes(self.typestore.serialize_cdr(read, self.topics[topic]))))
+
+    def take(self) -> list[tuple[str, bytes]]:
+        """Topic and content of each message since the last call."""
+        taken, self._collected = self._collected, []
+        return taken
 
 
 @dataclass(frozen=True)
@@ -54,7 +100,7 @@ class Output:
             msg = f"{self.path} exists already; delete it, choose another --output, or give --overwrite"
             raise SettingsError(msg)
 
-    def record(self) -> dict[str, object]:
+    def record(self) -> dict[str, Any]:
         """What stands beside a finished bag; empty where there is none of this tool."""
         try:
             found = json.loads((self.path / RECORD_NAME).read_text(encoding="utf-8"))
@@ -64,17 +110,13 @@ class Output:
         return found if is_whole else {}
 
     def complete(
-        self,
-        store: ProgressStore,
-        node: BagNode,
-        storage: str,
-        record: Mapping[str, object],
+        self, store: ProgressStore, messages: BagMessages, storage: str, record: Mapping[str, object]
     ) -> dict[str, object]:
         """Writes the bag from all that is in `store`, and puts it into its place when it is whole.
 
         Args:
             store: Of the run, at its end.
-            node: Knows topics and messages.
+            messages: Knows topics and types.
             storage: A key of `STORAGES`.
             record: What to put beside the bag, for those who ask later how it was made.
 
@@ -85,7 +127,33 @@ class Output:
             FeatureFrontendError: It cannot be written, such as to a full disk.
         """
         try:
-            return self._complete(store, node, storage, record)
+            folder = self.unfinished / _BAG_NAME
+            shutil.rmtree(folder, ignore_errors=True)
+            counts = Counter(dict.fromkeys(messages.topics, 0))
+            digest = hashlib.sha256()
+            written = BagContent()
+            with BagWriter(folder, storage, messages.typestore) as bag:
+                for topic, type_name in messages.topics.items():
+                    bag.add_topic(topic, type_name)
+                for topic, time_ns, data in store.messages():
+                    bag.write(topic, time_ns, data)
+                    counts[topic] += 1
+                    digest.update(f"{topic} {messages.topics[topic]} {time_ns} {len(data)}\n".encode())
+                    digest.update(data)
+                    written.add(topic, time_ns, data)
+            complete = {**record, "messages": dict(counts), "sha256": digest.hexdigest()}
+            text = json.dumps(complete, indent=2) + "\n"
+            (folder / RECORD_NAME).write_text(text, encoding="utf-8")
+            if (folder / RECORD_NAME).read_bytes() != text.encode() or not bag.holds(written):
+                msg = f"the bag {folder} does not hold what was written into it; see to the disk, and run the same "
+                msg += "command again, it writes it anew"
+                raise FeatureFrontendError(msg)
+            if self.path.exists():
+                overwritten = self.unfinished / "overwritten"
+                shutil.rmtree(overwritten, ignore_errors=True)
+                self.path.rename(overwritten)
+            folder.rename(self.path)
+            return complete
         except OSError as error:
             msg = f"{self.path} cannot be written: {error.strerror or error}; free space or see to the disk, and run "
             msg += "the same command again, it goes on from there"
@@ -94,38 +162,3 @@ class Output:
     def clear(self) -> None:
         """Removes what the run has left beside the finished bag."""
         shutil.rmtree(self.unfinished, ignore_errors=True)
-
-    def _complete(
-        self,
-        store: ProgressStore,
-        node: BagNode,
-        storage: str,
-        record: Mapping[str, object],
-    ) -> dict[str, object]:
-        folder = self.unfinished / _BAG_NAME
-        shutil.rmtree(folder, ignore_errors=True)
-        counts = Counter(dict.fromkeys(node.topics, 0))
-        digest = hashlib.sha256()
-        written = BagContent()
-        with BagWriter(folder, storage, node.typestore) as bag:
-            for topic, type_name in node.topics.items():
-                bag.add_topic(topic, type_name)
-            for topic, time_ns, data in store.messages():
-                bag.write(topic, time_ns, data)
-                counts[topic] += 1
-                digest.update(f"{topic} {node.topics[topic]} {time_ns} {len(data)}\n".encode())
-                digest.update(data)
-                written.add(topic, time_ns, data)
-        complete = {**record, "messages": dict(counts), "sha256": digest.hexdigest()}
-        text = json.dumps(complete, indent=2) + "\n"
-        (folder / RECORD_NAME).write_text(text, encoding="utf-8")
-        if (folder / RECORD_NAME).read_bytes() != text.encode() or not bag.holds(written):
-            msg = f"the bag {folder} does not hold what was written into it; see to the disk, and run the same command "
-            msg += "again, it writes it anew"
-            raise FeatureFrontendError(msg)
-        if self.path.exists():
-            overwritten = self.unfinished / "overwritten"
-            shutil.rmtree(overwritten, ignore_errors=True)
-            self.path.rename(overwritten)
-        folder.rename(self.path)
-        return complete

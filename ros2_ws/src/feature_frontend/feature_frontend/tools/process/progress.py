@@ -5,17 +5,16 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from types import TracebackType
+from contextlib import AbstractContextManager
 
 from tqdm import tqdm
-from typing_extensions import Self
 
 __all__ = ["Progress"]
 
 _LINE_PERIOD_S = 10.0
 
 
-class Progress:
+class Progress(AbstractContextManager["Progress"]):
     """A `Reporter` of all inputs together, on stderr. Any thread may report.
 
     Args:
@@ -68,13 +67,7 @@ class Progress:
         left = "" if self._total is None else f", {max(self._total - done, 0) / rate_hz:.0f} s left"
         print(f"{done}{rest} images, {rate_hz:.1f} a second{left}", file=sys.stderr, flush=True)
 
-    def __enter__(self) -> Self:
-        """Nothing to do: the bar is there from the start."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Takes the bar away."""
         if self._bar is not None:
             self._bar.close()

@@ -10,12 +10,9 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn
-
-from typing_extensions import Self
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.runtime.snapshot import Snapshot
@@ -37,7 +34,7 @@ PRAGMA user_version = {_VERSION};
 _NO_STATE = ""
 
 
-class ProgressStore:
+class ProgressStore(AbstractContextManager["ProgressStore"]):
     """The messages and the state of one run; leaving the context drops what has not been committed.
 
     Args:
@@ -197,13 +194,7 @@ class ProgressStore:
                 self.refuse(text)
             raise FeatureFrontendError(msg) from error
 
-    def __enter__(self) -> Self:
-        """Nothing to do: the file is open from the start."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Closes the file."""
         self._database.close()
 

@@ -17,24 +17,21 @@ from typing import Any, Protocol
 import cv2
 import torch
 from builtin_interfaces.msg import Time
-from feature_frontend_msgs.msg import FrameStatus
+from std_msgs.msg import Header
 
 import feature_frontend
 from feature_frontend.camera.calibration_file import file_and_camera, read_calibration_file
+from feature_frontend.camera.camera_info_history import CalibrationWatch
 from feature_frontend.errors import FeatureFrontendError, SettingsError, SnapshotError, SourceError
 from feature_frontend.models.weights_file import file_sha256
-from feature_frontend.pipeline.frontend import Frontend, FrontendState
-from feature_frontend.ros.frame import Frame
-from feature_frontend.ros.frame_store import FrameStore
-from feature_frontend.ros.frame_worker import FrameWorker, WorkerState
+from feature_frontend.pipeline.frame import FrameImage
+from feature_frontend.pipeline.frontend import Frontend
+from feature_frontend.pipeline.process_frame import FrameProcessor, ProcessorState, Refusal
 from feature_frontend.ros.input.camera_info import camera_info_message
-from feature_frontend.ros.input.camera_info_history import CalibrationState, CalibrationWatch
-from feature_frontend.ros.input.image_subscription import pixels_of
 from feature_frontend.ros.output.frame_status import BookState, StatusBook
-from feature_frontend.ros.output.publishers import ResultTopics
+from feature_frontend.ros.output.publishers import ResultTopics, result_topics
 from feature_frontend.ros.output.run_identity import run_id_of
-from feature_frontend.ros.stamps import stamp_to_ns
-from feature_frontend.runtime.snapshot import pack, require, unpack
+from feature_frontend.runtime.snapshot import pack, unpack
 from feature_frontend.settings import Settings
 from feature_frontend.sources import PlaybackSettings, Source
 from feature_frontend.sources.base import LostImages
@@ -42,7 +39,6 @@ from feature_frontend.sources.image_folder import ImageFolderSource
 from feature_frontend.sources.registry import missing_of
 from feature_frontend.system.files import user_path
 from feature_frontend.tools.common.bag_writer import check_path
-from feature_frontend.tools.process.bag_node import BagNode
 from feature_frontend.tools.process.inputs import (
     InputFrame,
     describe_content,
@@ -51,7 +47,7 @@ from feature_frontend.tools.process.inputs import (
     input_frames,
     open_input,
 )
-from feature_frontend.tools.process.output import Output
+from feature_frontend.tools.process.output import BagMessages, Output
 from feature_frontend.tools.process.progress_store import ProgressStore
 
 __all__ = ["Outcome", "Reporter", "Request", "process_input"]
@@ -131,18 +127,13 @@ class _Position:
         next_index: Position of the next image in the source.
         compiled_for: (H, W[, 3]), shape of the images that the network was to be compiled for; None before the first.
         is_compiled: Whether it was.
-        images: As in `Outcome`.
         missing: As in `Outcome`, once no image is left.
     """
 
     next_index: int | None = None
     compiled_for: tuple[int, ...] | None = None
     is_compiled: bool = False
-    images: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("received", "processed", "refused"), 0))
     missing: list[str] = field(default_factory=list)
-
-    def note(self, status: FrameStatus) -> None:
-        self.images = {name: int(getattr(status, f"frames_{name}")) for name in self.images}
 
 
 @dataclass(frozen=True)
@@ -150,11 +141,10 @@ class _State:
     """All that the next image's results depend on beside the image and the job."""
 
     position: _Position
-    frontend: FrontendState
-    worker: WorkerState
-    calibrations: CalibrationState
+    processor: ProcessorState
     book: BookState
     resets: int
+    lost: LostImages
 
 
 def process_input(request: Request, reporter: Reporter) -> Outcome:
@@ -201,7 +191,7 @@ def _process(request: Request, reporter: Reporter, output: Output) -> Outcome:
             msg = f"{output.path} exists already, made with other options; choose another --output, or give --overwrite"
             raise SettingsError(msg)
         output.clear()
-        return Outcome(request.output, str(record["sha256"]), record["images"], True, list(record["missing"]))
+        return Outcome(request.output, record["sha256"], record["images"], True, record["missing"])
     if frontend.notice:
         reporter.say(f"warning: {frontend.notice}")
     with ProgressStore(output.unfinished) as store:
@@ -212,7 +202,7 @@ def _process(request: Request, reporter: Reporter, output: Output) -> Outcome:
         if not run.is_over:
             for image in input_frames(source, playback, request.frame_id, run.position.next_index):
                 run.process(image)
-            if not run.position.images["received"]:
+            if not run.images["received"]:
                 output.clear()
                 msg = f"there is nothing to process in {source.description} from image {playback.start} on"
                 raise SourceError(msg)
@@ -223,39 +213,43 @@ def _process(request: Request, reporter: Reporter, output: Output) -> Outcome:
             **job,
             "run_id": run_id,
             "is_compiled": position.is_compiled,
-            "images": position.images,
+            "images": run.images,
             "missing": position.missing,
         }
-        complete = output.complete(store, run.node, request.storage, record)
+        complete = output.complete(store, run.messages, request.storage, record)
     output.clear()
-    return Outcome(request.output, str(complete["sha256"]), position.images, False, position.missing)
+    return Outcome(request.output, str(complete["sha256"]), run.images, False, position.missing)
 
 
 class _Run:
-    """The node's own worker in this thread, between an input and a store."""
+    """One image after another, between an input and a store.
+
+    Attributes:
+        position: How far it is.
+        messages: Collects results.
+        is_over: Whether no image is left.
+        lost: Images that are cut off or damaged, those of runs before this one too.
+    """
 
     def __init__(
         self, request: Request, frontend: Frontend, store: ProgressStore, reporter: Reporter, run_id: int
     ) -> None:
-        settings = frontend.settings
         self.position = _Position()
-        self.node = BagNode(request.namespace)
+        self.messages = BagMessages(request.namespace, result_topics("mono"))
         self.is_over = False
+        self.lost = LostImages()
+        self._request = request
         self._store = store
         self._reporter = reporter
         self._frontend = frontend
         self._calibrations = CalibrationWatch()
-        self._told_of_calibration = ""
-        self._has_own_calibration = request.camera_info is not None
+        self._told_of_calibration = self._told_of_image = self._where = ""
         if request.camera_info is not None:
             calibration = read_calibration_file(Path(request.camera_info))
             self._calibrations.take(camera_info_message(calibration, Time(), ""))
         self._book = StatusBook()
-        self._topics = ResultTopics(self.node, settings, self._book, self._note, run_id)
-        frames = FrameStore(dataclasses.replace(settings, store_frames=0))
-        self._source = request.source
-        self._logger = _Logger(reporter)
-        self._worker = FrameWorker(frontend, self._topics, frames, self._calibrations, self._logger, _always)
+        self._topics = ResultTopics(self.messages.publish, self._book, run_id)
+        self._processor = FrameProcessor(frontend, self._calibrations, self._warn)
         self._next_commit_s = time.monotonic() + COMMIT_PERIOD_S
 
     def go_on(self) -> None:
@@ -275,113 +269,86 @@ class _Run:
                 "results would differ; give --overwrite to begin anew, with --compile false to do without"
             )
             raise SettingsError(msg)
-        self._reporter.done(self.position.images["received"], earlier=True)
+        self._reporter.done(self.images["received"], earlier=True)
+
+    @property
+    def images(self) -> dict[str, int]:
+        """As in `Outcome`."""
+        book = self._book.get_state()
+        return {"received": book.processed + book.refused, "processed": book.processed, "refused": book.refused}
 
     def process(self, image: InputFrame) -> None:
         """Puts what an image gives into the store."""
-        if not self._has_own_calibration:
+        if self._request.camera_info is None:
             for info in image.camera_infos:
                 self._calibrations.take(info)
-        stamp_ns = stamp_to_ns(image.header.stamp)
         # The clock of this run is the images'.
-        self._topics.note_arrival(stamp_ns / _NS_PER_S)
+        self._topics.note_arrival(image.stamp_ns / _NS_PER_S)
         _begin_random_numbers_anew()
-        self._logger.where = f"{self._source}, image {image.index}"
-        runs = (self._calibrations.arrived(stamp_ns), 0)
-        frame = Frame(image.message or _NoMessage(image.header), received_s=0.0, runs=runs)
-        if image.message is None:
-            self._worker.refuse(frame, image.problem, is_lost=image.is_lost)
-        else:
-            self._compile_for_first(image.message)
-            self._worker.process(frame)
+        self._where = f"{self._request.source}, image {image.found.index}"
+        run = self._calibrations.arrived(image.stamp_ns)
+        try:
+            settings = self._frontend.settings
+            pixels = image.pixels(settings)
+            self._compile_for_first(pixels.shape)
+            output = self._topics.of_frame(image.header, settings)
+            report = self._processor.process_frame(FrameImage(pixels, image.stamp_ns, run), output)
+            self._topics.processed(image.header, 0.0, report, conversion_ms=0.0)
+        except Exception as error:
+            self._refuse(image.header, Refusal.of(error))
         self._tell_of_calibration()
-        for topic, data in self.node.take():
-            self._store.add(topic, max(stamp_ns, 0), data)
-        self.position.next_index = image.index + 1
+        for topic, data in self.messages.take():
+            self._store.add(topic, max(image.stamp_ns, 0), data)
+        self.position.next_index = image.found.index + 1
         self._reporter.done(1)
         if time.monotonic() >= self._next_commit_s:
             self._commit()
 
+    def _refuse(self, header: Header, refusal: Refusal) -> None:
+        if refusal.is_lost:
+            self.lost.note(refusal.reason)
+        # An input with one bad image mostly has thousands.
+        if refusal.reason != self._told_of_image:
+            self._warn(f"image refused: {refusal.reason}")
+            self._told_of_image = refusal.reason
+        self._topics.refused(header, 0.0, refusal.reason)
+
+    def _warn(self, text: str) -> None:
+        self._reporter.say(f"warning: {self._where}: {text}")
+
     def _get_state(self) -> _State:
-        return _State(
-            self.position,
-            self._frontend.get_state(),
-            self._worker.get_state(),
-            self._calibrations.get_state(),
-            self._book.get_state(),
-            self._topics.resets,
-        )
+        processor = self._processor.get_state()
+        return _State(self.position, processor, self._book.get_state(), self._topics.resets, self.lost)
 
     def _set_state(self, state: _State) -> None:
-        require(set(state.position.images) == set(self.position.images), "counts of images")
         self.position = state.position
-        self._frontend.set_state(state.frontend)
-        self._worker.set_state(state.worker)
-        self._calibrations.set_state(state.calibrations)
+        self._processor.set_state(state.processor)
         self._book.set_state(state.book)
-        self._topics.resets = state.resets
-
-    def _note(self, status: FrameStatus) -> None:
-        self.position.note(status)
+        self._topics.resets, self.lost = state.resets, state.lost
 
     def _tell_of_calibration(self) -> None:
         warning = self._calibrations.warning
         if warning and warning != self._told_of_calibration:
-            self._reporter.say(f"warning: {self._logger.where}: {warning}; normalized_keypoints are empty")
+            self._warn(f"{warning}; normalized_keypoints are empty")
         self._told_of_calibration = warning
-
-    @property
-    def lost(self) -> LostImages:
-        """Images that are cut off or damaged, those of runs before this one too."""
-        return self._worker.lost
 
     def end(self) -> None:
         """Says that no image is left."""
         self._frontend.close()
-        self._topics.destroy()
         self._commit(is_last=True)
 
     def _commit(self, *, is_last: bool = False) -> None:
         self._store.commit(pack(self._get_state()), is_last=is_last)
         self._next_commit_s = time.monotonic() + COMMIT_PERIOD_S
 
-    def _compile_for_first(self, message: Any) -> None:
+    def _compile_for_first(self, shape: tuple[int, ...]) -> None:
         """Compiles before the first good image: code that is swapped in later gives other results from then on."""
         if self.position.compiled_for is not None or not self._frontend.settings.compile:
             return
-        # Where this fails, the worker says what is wrong with the image.
+        # Where this fails, the front-end says what is wrong with the image.
         with suppress(Exception):
-            shape = pixels_of(message, self._frontend.settings).shape
             self.position.is_compiled = self._frontend.extractor.compile_only_for(shape)
             self.position.compiled_for = shape
-
-
-@dataclass(frozen=True)
-class _NoMessage:
-    """Stands for an image that cannot be read."""
-
-    header: Any
-
-
-class _Logger:
-    """What the node's worker has for its log.
-
-    Attributes:
-        where: Which image of which input it is about.
-    """
-
-    def __init__(self, reporter: Reporter) -> None:
-        self.where = ""
-        self._reporter = reporter
-
-    def error(self, text: str, **_options: object) -> None:
-        self._reporter.say(f"warning: {self.where}: {text}")
-
-    warning = info = error
-
-
-def _always() -> bool:
-    return True
 
 
 def _begin_random_numbers_anew() -> None:
@@ -420,11 +387,11 @@ def _differences(earlier: Mapping[str, Any], job: Mapping[str, Any]) -> list[str
     """Names of what differs, of nested mappings "name.inner"."""
     names = []
     for name in dict.fromkeys([*earlier, *job]):
-        values = earlier.get(name), job.get(name)
-        if values[0] == values[1]:
-            continue
-        is_nested = all(isinstance(value, dict) for value in values)
-        names += [f"{name}.{inner}" for inner in _differences(*values)] if is_nested else [name]
+        one, other = earlier.get(name), job.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            names += [f"{name}.{inner}" for inner in _differences(one, other)]
+        elif one != other:
+            names.append(name)
     return names
 
 

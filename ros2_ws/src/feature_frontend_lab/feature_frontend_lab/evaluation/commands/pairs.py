@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
-from tqdm import tqdm
-
-from feature_frontend.errors import SourceError
-from feature_frontend.system.markdown import markdown_text
-from feature_frontend.tools.common.arguments import above_zero, keypoints, natural, positive
-from feature_frontend_lab.evaluation.commands.arguments import add_method_arguments, methods_of, tell_missing
+from feature_frontend.tools.common.arguments import Parser, above_zero, keypoints, natural, positive
+from feature_frontend_lab.evaluation.commands.arguments import (
+    add_method_arguments,
+    methods_of,
+    pairs_progress,
+    tell_missing,
+)
 from feature_frontend_lab.evaluation.homography.baselines import LIGHTGLUE
-from feature_frontend_lab.evaluation.reports.homography_report import json_value, make_report_folder
-from feature_frontend_lab.evaluation.tracks.pairs import PairsResult, evaluate_pairs, pairs_table
+from feature_frontend_lab.evaluation.reports.writing import (
+    json_value,
+    make_report_folder,
+    markdown_table,
+    markdown_text,
+    write_files,
+)
+from feature_frontend_lab.evaluation.tracks.pairs import PairsResult, evaluate_pairs
 from feature_frontend_lab.evaluation.tracks.sequence import SequenceOptions, open_sequence
 
 __all__ = ["add_pairs"]
@@ -25,7 +31,7 @@ _DEFAULT_METHODS = ("aliked-n16", f"aliked-n16{LIGHTGLUE}", "sift", "orb")
 _THRESHOLD_PX = 3.0
 
 
-def add_pairs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_pairs(commands: argparse._SubParsersAction[Parser]) -> None:
     """Adds the subcommand."""
     command = commands.add_parser(
         "pairs",
@@ -58,16 +64,11 @@ def _pairs(arguments: argparse.Namespace) -> int:
     results: dict[str, list[PairsResult]] = {}
     tables = ""
     for location, sequence in zip(arguments.sources, sequences, strict=True):
-        with tqdm(desc=sequence.name, unit=" images", disable=None, leave=False, file=sys.stderr) as progress:
-
-            def advance(method: str, bar: tqdm[None] = progress) -> None:
-                bar.set_postfix_str(method, refresh=False)
-                bar.update()
-
+        with pairs_progress(None, sequence.name, " images") as advance:
             gaps = tuple(dict.fromkeys(arguments.gaps))
             found = evaluate_pairs(methods, sequence, gaps, arguments.keypoints, arguments.threshold, advance)
         results[location] = found
-        table = f"{markdown_text(sequence.name)}:\n\n{pairs_table(found, arguments.threshold)}\n"
+        table = f"{markdown_text(sequence.name)}:\n\n{_table(found, arguments.threshold)}\n"
         tables += f"{table}\n"
         print(table, flush=True)
     data = {
@@ -75,12 +76,29 @@ def _pairs(arguments: argparse.Namespace) -> int:
         "threshold_px": arguments.threshold,
         "sequences": {location: [asdict(one) for one in found] for location, found in results.items()},
     }
-    for name, text in (("pairs.md", tables), ("pairs.json", json.dumps(json_value(data), indent=2) + "\n")):
-        path: Path = arguments.output / name
-        try:
-            path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            msg = f"{path} cannot be written: {error}; choose another --output"
-            raise SourceError(msg) from error
+    files = {"pairs.md": tables, "pairs.json": json.dumps(json_value(data), indent=2) + "\n"}
+    for path in write_files(arguments.output, files):
         print(path)
     return tell_missing(sequences)
+
+
+def _table(results: Sequence[PairsResult], threshold_px: float) -> str:
+    """The results in Markdown, the methods of one gap below each other."""
+    header = ["gap", "method", "pairs", "matches", f"within {threshold_px:g} px", "right", "rotation deg",
+              "direction deg", "no motion", "ms a matching"]  # fmt: skip
+    rows = [
+        [
+            str(one.gap),
+            one.method,
+            str(one.pairs),
+            f"{one.matches:.0f}",
+            f"{one.precision:.3f}",
+            f"{one.right:.0f}",
+            f"{one.rotation_deg:.3f}",
+            f"{one.translation_deg:.2f}",
+            str(one.without_pose),
+            f"{1000 * one.seconds_per_match:.0f}",
+        ]
+        for one in sorted(results, key=lambda one: one.gap)
+    ]
+    return markdown_table(header, rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from feature_frontend.tools.common.arguments import above_zero, keypoints
+from feature_frontend.tools.common.arguments import Parser, above_zero, keypoints
 from feature_frontend_lab.evaluation.commands.arguments import (
     add_image_arguments,
     add_method_arguments,
@@ -19,8 +19,8 @@ from feature_frontend_lab.evaluation.homography.robustness import (
     RobustnessBenchmark,
     evaluate_robustness,
 )
-from feature_frontend_lab.evaluation.reports.homography_report import make_report_folder
-from feature_frontend_lab.evaluation.reports.robustness_report import robustness_tables, write_robustness_report
+from feature_frontend_lab.evaluation.reports.homography_report import robustness_tables, write_robustness_report
+from feature_frontend_lab.evaluation.reports.writing import make_report_folder
 
 __all__ = ["add_robustness"]
 
@@ -30,7 +30,7 @@ _DEFAULT_METHODS = (
 )  # fmt: skip
 
 
-def add_robustness(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_robustness(commands: argparse._SubParsersAction[Parser]) -> None:
     """Adds the subcommand."""
     defaults = RobustnessBenchmark()
     command = commands.add_parser(

@@ -6,21 +6,22 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from feature_frontend.errors import SettingsError
+from feature_frontend.image.image_file import IMAGE_SUFFIXES
 from feature_frontend.image.intensity import IntensityRange
 from feature_frontend.settings import Settings
 from feature_frontend.settings.parameter_file import read_parameter_files
-from feature_frontend.sources.image_folder import IMAGE_SUFFIXES, ImageFolderSource, is_image_folder
-from feature_frontend.system.markdown import markdown_text
-from feature_frontend.tools.common.arguments import natural, positive
+from feature_frontend.sources.image_folder import ImageFolderSource, is_image_folder
+from feature_frontend.tools.common.arguments import Parser, natural, positive
 from feature_frontend_lab.evaluation.commands.arguments import tell_missing
-from feature_frontend_lab.evaluation.reports.homography_report import make_report_folder, markdown_table
 from feature_frontend_lab.evaluation.reports.track_report import tables_of, write_track_report
+from feature_frontend_lab.evaluation.reports.writing import make_report_folder, markdown_table, markdown_text
 from feature_frontend_lab.evaluation.tracks.benchmark import SequenceReport, TrackResult, measure
 from feature_frontend_lab.evaluation.tracks.configurations import (
     BASELINES,
@@ -42,7 +43,7 @@ __all__ = ["add_tracks"]
 _DEFAULT_COMPARE = ",".join([*TRACKERS, *BASELINES])
 
 
-def add_tracks(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_tracks(commands: argparse._SubParsersAction[Parser]) -> None:
     """Adds the subcommand."""
     command = commands.add_parser(
         "tracks",
@@ -179,7 +180,7 @@ def _frames_to_run(sequence: EvaluationSequence, with_unrelated: bool) -> int | 
     return count + (min(count // 2, FRAMES_BEFORE_UNRELATED) + 1 if with_unrelated else 0)
 
 
-def _recorded(configuration: Configuration, sequence: EvaluationSequence, progress: tqdm[None]) -> TrackRecording:
+def _recorded(configuration: Configuration, sequence: EvaluationSequence, progress: tqdm[NoReturn]) -> TrackRecording:
     frontend = configuration.make()
     try:
         return record_sequence(frontend, sequence, progress.update)
@@ -192,7 +193,7 @@ def _seen(
     sequence: EvaluationSequence,
     recording: TrackRecording,
     unrelated: npt.NDArray[np.uint8],
-    progress: tqdm[None],
+    progress: tqdm[NoReturn],
 ) -> float:
     frontend = configuration.make()
     try:

@@ -155,27 +155,6 @@ def sample_homography(limits: HomographyRange, height: int, width: int, rng: np.
     return normalize_homography(from_center @ similarity @ perspective @ to_center)
 
 
-def warp_image(image: Uint8Array, homography: npt.NDArray[np.floating]) -> tuple[Uint8Array, BoolArray]:
-    """The view of `image` through `homography`, and which of its pixels show `image`.
-
-    What lies outside of `image` is filled with its mirror image: a camera sees something there too, and a black
-    surround would give every method an outline to put its points on.
-
-    Args:
-        image: (H, W) or (H, W, 3) uint8.
-        homography: (3, 3) from px of `image` to px of the result.
-
-    Returns:
-        The result, of the shape of `image`, sampled bilinearly; (H, W) bool, true where it shows a place of `image`.
-    """
-    height, width = image.shape[:2]
-    matrix = normalize_homography(homography)
-    columns, rows = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
-    pixels = np.stack([columns, rows], axis=-1).reshape(-1, 2)
-    places = transform_points(pixels, normalize_homography(np.linalg.inv(matrix)))
-    return _view(image, matrix), visible_in(places, (height, width)).reshape(height, width)
-
-
 def visible_in(points: npt.NDArray[np.floating], size: tuple[int, int]) -> BoolArray:
     """(N,) bool: which (N, 2) points, px, lie in an image of `size` (height, width); NaN does not."""
     height, width = size
@@ -217,7 +196,7 @@ def make_pair(image: Uint8Array, limits: HomographyRange, rng: np.random.Generat
         rng: Where the randomness comes from; the same state gives the same pair.
     """
     homography = sample_homography(limits, image.shape[0], image.shape[1], rng)
-    return HomographyPair(image, photometric_change(_view(image, homography), rng), homography)
+    return HomographyPair(image, photometric_change(warp_image(image, homography), rng), homography)
 
 
 def resize_short_side(image: Uint8Array, short_side: int) -> Uint8Array:
@@ -232,7 +211,11 @@ def resize_short_side(image: Uint8Array, short_side: int) -> Uint8Array:
     )
 
 
-def _view(image: Uint8Array, homography: FloatArray) -> Uint8Array:
+def warp_image(image: Uint8Array, homography: FloatArray) -> Uint8Array:
+    """The view of `image` through `homography`, of its shape, sampled bilinearly; outside of `image`, its mirror image.
+
+    A camera sees something there too, and a black surround would give every method an outline to put its points on.
+    """
     size = (image.shape[1], image.shape[0])
     view = cv2.warpPerspective(image, homography, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     return np.asarray(view, dtype=np.uint8)

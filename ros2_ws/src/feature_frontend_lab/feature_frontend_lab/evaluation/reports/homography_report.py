@@ -1,32 +1,45 @@
-"""Results as a Markdown table, as JSON, and as a chart."""
+"""What was measured on warped photographs as Markdown tables, as JSON, and as pictures."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from feature_frontend.errors import SourceError
-from feature_frontend.system.markdown import markdown_text
+from feature_frontend_lab.evaluation.homography.baselines import MULTI_SCALE
 from feature_frontend_lab.evaluation.homography.benchmark import THRESHOLDS_PX, HomographyBenchmark, MethodResult
-from feature_frontend_lab.evaluation.reports.chart import Chart, Group, Panel, draw_chart
+from feature_frontend_lab.evaluation.homography.robustness import (
+    ANGLES_DEG,
+    OCTAVES,
+    Curve,
+    RobustnessBenchmark,
+    RobustnessResult,
+)
+from feature_frontend_lab.evaluation.reports.plots import (
+    Canvas,
+    Chart,
+    Group,
+    Line,
+    Panel,
+    Plot,
+    draw_chart,
+    draw_plots,
+)
+from feature_frontend_lab.evaluation.reports.writing import json_value, markdown_table, png, write_files
 
 __all__ = [
     "homography_chart",
     "homography_json",
     "homography_table",
-    "json_value",
-    "make_report_folder",
-    "markdown_table",
+    "robustness_picture",
+    "robustness_tables",
     "timing_table",
     "write_homography_report",
+    "write_robustness_report",
 ]
 
 _TIMING_FIELDS = ("seconds_per_image", "seconds_per_match")
@@ -105,43 +118,6 @@ def homography_chart(results: Sequence[MethodResult], benchmark: HomographyBench
     )
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table that also reads well as text: the first column to the left, the others to the right.
-
-    Cells show what is in them, whatever that means in Markdown or HTML.
-    """
-    header, rows = [markdown_text(cell) for cell in header], [[markdown_text(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    lines = []
-    for row in [header, rule, *rows]:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def json_value(value: Any) -> Any:
-    """The same value as JSON can say it: a number that is not finite, such as an error that does not exist, is null."""
-    if isinstance(value, dict):
-        return {key: json_value(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [json_value(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def make_report_folder(folder: Path) -> None:
-    """Makes the folder of a report; called before a long run, which should not end in nothing.
-
-    Raises:
-        SourceError: It cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        msg = f"the folder {folder} for the report cannot be made: {error}; choose another --output"
-        raise SourceError(msg) from error
-
-
 def write_homography_report(
     folder: Path, results: Sequence[MethodResult], benchmark: HomographyBenchmark, images: Sequence[Path]
 ) -> list[Path]:
@@ -152,31 +128,14 @@ def write_homography_report(
     """
     picture = draw_chart(homography_chart(results, benchmark, len(images)))
     data = homography_json(results, benchmark, images)
-    return write_report(folder / "homography", homography_table(results), data, picture)
-
-
-def write_report(stem: Path, table: str, data: str, picture: npt.NDArray[np.uint8]) -> list[Path]:
-    """Writes `stem`.md, .json and .png; returns their paths.
-
-    Args:
-        stem: Path without a suffix, in a folder that exists.
-        table: Markdown.
-        data: JSON.
-        picture: (H, W, 3) RGB.
-
-    Raises:
-        SourceError: A file cannot be written.
-    """
-    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
-    contents = {".md": f"{table}\n".encode(), ".json": f"{data}\n".encode(), ".png": encoded}
-    paths = [stem.with_name(stem.name + suffix) for suffix in contents]
-    try:
-        for path, content in zip(paths, contents.values(), strict=True):
-            path.write_bytes(content)
-    except OSError as error:
-        msg = f"the report cannot be written into {stem.parent}: {error}; choose another --output"
-        raise SourceError(msg) from error
-    return paths
+    return write_files(
+        folder,
+        {
+            "homography.md": f"{homography_table(results)}\n",
+            "homography.json": f"{data}\n",
+            "homography.png": png(picture),
+        },
+    )
 
 
 def _groups(results: Sequence[MethodResult]) -> dict[str, list[MethodResult]]:
@@ -211,3 +170,72 @@ def _score_texts(score: tuple[float, ...] | None) -> list[str]:
 
 def _milliseconds(seconds: float | None) -> str:
     return "-" if seconds is None else f"{1000 * seconds:.0f}"
+
+
+def robustness_tables(results: Sequence[RobustnessResult]) -> str:
+    """Matching accuracy at each angle and at each scale, in Markdown, one row a method, in the order of the run."""
+    tables = [
+        _table("Rotation, degrees", ANGLES_DEG, [(result.method, result.rotation) for result in results]),
+        _table("Scale 2^-s, s", OCTAVES, [(result.method, result.scale) for result in results]),
+    ]
+    return "\n\n".join(tables)
+
+
+def robustness_picture(results: Sequence[RobustnessResult], benchmark: RobustnessBenchmark, image_count: int) -> Canvas:
+    """Accuracy over rotation and over scale, an (H, W, 3) RGB picture; dashed at several scales."""
+    colors: dict[str, int] = {}
+    lines = []
+    for result in results:
+        color = colors.setdefault(result.method.replace(MULTI_SCALE, ""), len(colors))
+        is_dashed = result.method.partition("@")[0].endswith(MULTI_SCALE)
+        lines.append((result, color, is_dashed))
+    rotation, scale = (
+        tuple(
+            Line(tuple(zip(axis, getattr(result, name).accuracy, strict=True)), color, is_dashed, dots=False)
+            for result, color, is_dashed in lines
+        )
+        for axis, name in ((ANGLES_DEG, "rotation"), (OCTAVES, "scale"))
+    )
+    title = (
+        f"Right matches (within {benchmark.threshold_px:g} px) of all mutual nearest neighbours, "
+        f"{image_count} images, at most {benchmark.keypoints} keypoints"
+    )
+    plots = [
+        Plot("Rotation", "degrees", rotation, {angle: f"{angle:g}" for angle in ANGLES_DEG[::5]}, highest=1.0),
+        Plot("Scale 2^-s", "s", scale, {octaves: f"{octaves:g}" for octaves in OCTAVES[::2]}, highest=1.0),
+    ]
+    legend = [(result.method, Line((), color, is_dashed)) for result, color, is_dashed in lines]
+    return draw_plots(title, legend, plots, columns=2)
+
+
+def write_robustness_report(
+    folder: Path, results: Sequence[RobustnessResult], benchmark: RobustnessBenchmark, images: Sequence[Path]
+) -> list[Path]:
+    """Writes robustness.md, robustness.json and robustness.png into `folder`; returns their paths.
+
+    Raises:
+        SourceError: A file cannot be written.
+    """
+    document = {
+        "benchmark": asdict(benchmark),
+        "versions": {"opencv": cv2.__version__, "numpy": np.__version__},
+        "images": [path.name for path in images],
+        "angles_deg": ANGLES_DEG,
+        "octaves": OCTAVES,
+        "results": [asdict(result) for result in results],
+    }
+    data = json.dumps(json_value(document), indent=1, allow_nan=False)
+    picture = robustness_picture(results, benchmark, len(images))
+    return write_files(
+        folder,
+        {
+            "robustness.md": f"{robustness_tables(results)}\n",
+            "robustness.json": f"{data}\n",
+            "robustness.png": png(picture),
+        },
+    )
+
+
+def _table(heading: str, axis: Sequence[float], rows: Sequence[tuple[str, Curve]]) -> str:
+    cells = [[method, *(f"{value:.3f}" for value in curve.accuracy)] for method, curve in rows]
+    return f"{heading}:\n\n{markdown_table(['method', *(f'{value:g}' for value in axis)], cells)}"

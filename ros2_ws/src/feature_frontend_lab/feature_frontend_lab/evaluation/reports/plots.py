@@ -1,4 +1,4 @@
-"""Curves over linear axes, several plots in one picture."""
+"""What reports draw, with OpenCV, so that no plotting library is needed: curves over linear axes, bars of shares."""
 
 from __future__ import annotations
 
@@ -7,9 +7,95 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from feature_frontend_lab.evaluation.reports.pen import COLORS, FAINT, GRID, INK, Canvas, Color, Pen
+import cv2
+import numpy as np
+import numpy.typing as npt
 
-__all__ = ["Line", "Plot", "draw_plots", "tick_spacing"]
+from feature_frontend.system.text import printable
+
+__all__ = [
+    "COLORS",
+    "FAINT",
+    "GRID",
+    "INK",
+    "Canvas",
+    "Chart",
+    "Color",
+    "Group",
+    "Line",
+    "Panel",
+    "Pen",
+    "Plot",
+    "draw_chart",
+    "draw_plots",
+    "tick_spacing",
+]
+
+Canvas = npt.NDArray[np.uint8]
+Color = tuple[int, int, int]
+
+INK, FAINT, GRID = (40, 44, 52), (120, 126, 134), (228, 231, 234)
+# Distinguishable also without colour vision (Okabe and Ito), darkest first.
+COLORS: tuple[Color, ...] = (
+    (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (90, 90, 90),
+    (150, 110, 60), (128, 0, 128), (0, 70, 60),
+)  # fmt: skip
+
+# OpenCV's fonts are lines: drawn large and made small, they come out smooth.
+_OVERSAMPLING = 2
+
+
+class Pen:
+    """Draws on a white canvas; positions and sizes are px of the finished picture."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self._size = (width, height)
+        self._canvas = np.full((height * _OVERSAMPLING, width * _OVERSAMPLING, 3), (255, 255, 255), np.uint8)
+
+    def bar(self, left: float, top: float, width: float, height: float, color: Color) -> None:
+        """A filled rectangle."""
+        rows = slice(round(top * _OVERSAMPLING), round((top + height) * _OVERSAMPLING))
+        self._canvas[rows, round(left * _OVERSAMPLING) : round((left + width) * _OVERSAMPLING)] = color
+
+    def line(self, start: tuple[float, float], end: tuple[float, float], color: Color, width: int) -> None:
+        """A straight line from `start` to `end`, (x, y)."""
+        cv2.line(self._canvas, self._place(start), self._place(end), color, width * _OVERSAMPLING, cv2.LINE_AA)
+
+    def dot(self, at: tuple[float, float], color: Color) -> None:
+        """A filled circle of 8 px."""
+        cv2.circle(self._canvas, self._place(at), 4 * _OVERSAMPLING, color, cv2.FILLED, cv2.LINE_AA)
+
+    def text(
+        self,
+        text: str,
+        left: int,
+        middle: int,
+        size: float,
+        color: Color,
+        *,
+        bold: bool = False,
+        align: float = 0.0,
+    ) -> int:
+        """Writes from `left` on (`align` 0), around it (0.5) or up to it (1), vertically centred on `middle`.
+
+        Returns:
+            The width of the text.
+        """
+        text = printable(text)  # OpenCV ends the process for names that are no UTF-8
+        font, scale, thickness = cv2.FONT_HERSHEY_SIMPLEX, size * _OVERSAMPLING, 3 if bold else 2
+        (width, height), _ = cv2.getTextSize(text, font, scale, thickness)
+        place = (left * _OVERSAMPLING - round(align * width), middle * _OVERSAMPLING + height // 2)
+        cv2.putText(self._canvas, text, place, font, scale, color, thickness, cv2.LINE_AA)
+        return width // _OVERSAMPLING
+
+    def picture(self) -> Canvas:
+        """What was drawn, (H, W, 3) RGB."""
+        return np.asarray(cv2.resize(self._canvas, self._size, interpolation=cv2.INTER_AREA), np.uint8)
+
+    @staticmethod
+    def _place(point: tuple[float, float]) -> tuple[int, int]:
+        return round(point[0] * _OVERSAMPLING), round(point[1] * _OVERSAMPLING)
+
 
 _PLOTS_WIDTH, _ASPECT = 1200, 290 / 400
 _MARGIN, _TITLE_HEIGHT, _LEGEND_HEIGHT = 20, 34, 26
@@ -174,3 +260,87 @@ def _stroke(pen: Pen, pixels: Sequence[XY], color: Color, *, dashed: bool) -> No
             begin, end = piece / pieces, (piece + 1) / pieces
             start = (x0 + begin * (x1 - x0), y0 + begin * (y1 - y0))
             pen.line(start, (x0 + end * (x1 - x0), y0 + end * (y1 - y0)), color, 2)
+
+
+_CHART_MARGIN, _CHART_TITLE, _GROUP_HEADING, _PANEL_HEADING = 24, 64, 34, 26
+_LABEL_WIDTH, _PANEL_WIDTH, _PANEL_GAP, _VALUE_WIDTH = 170, 230, 30, 80
+_ROW_HEIGHT, _BAR_HEIGHT = 26, 18
+_TRACK = (240, 242, 244)
+# Dark for the strictest series, then lighter; of one hue, since the second bar contains the first.
+_SERIES: tuple[Color, ...] = ((24, 92, 140), (150, 196, 226), (205, 226, 240))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One measure.
+
+    Attributes:
+        title: Its name.
+        values: For each row, a share for each series, not decreasing; None where there is no value.
+    """
+
+    title: str
+    values: tuple[tuple[float, ...] | None, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Panels side by side that share their rows."""
+
+    title: str
+    rows: tuple[str, ...]
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Groups below each other. A bar of a later series lies behind those of the series before it."""
+
+    title: str
+    series: tuple[str, ...]
+    groups: tuple[Group, ...]
+
+
+def draw_chart(chart: Chart) -> Canvas:
+    """The chart as an (H, W, 3) RGB picture; its size follows from the number of rows, panels and groups."""
+    panels = max((len(group.panels) for group in chart.groups), default=1)
+    width = 2 * _CHART_MARGIN + _LABEL_WIDTH + panels * (_PANEL_WIDTH + _VALUE_WIDTH + _PANEL_GAP) - _PANEL_GAP
+    height = _CHART_MARGIN + _CHART_TITLE + sum(_group_height(group) for group in chart.groups)
+    pen = Pen(width, height)
+    pen.text(chart.title, _CHART_MARGIN, _CHART_MARGIN + 8, 0.62, INK, bold=True)
+    left = _CHART_MARGIN
+    for name, color in zip(chart.series, _SERIES, strict=False):
+        pen.bar(left, _CHART_MARGIN + 28, 14, 14, color)
+        left += 22 + pen.text(name, left + 22, _CHART_MARGIN + 35, 0.46, INK) + 24
+    top = _CHART_MARGIN + _CHART_TITLE
+    for group in chart.groups:
+        _draw_group(pen, group, top)
+        top += _group_height(group)
+    return pen.picture()
+
+
+def _group_height(group: Group) -> int:
+    return _GROUP_HEADING + _PANEL_HEADING + _ROW_HEIGHT * len(group.rows) + _CHART_MARGIN
+
+
+def _draw_group(pen: Pen, group: Group, top: int) -> None:
+    pen.text(group.title, _CHART_MARGIN, top + 14, 0.52, INK, bold=True)
+    first_row = top + _GROUP_HEADING + _PANEL_HEADING
+    for number, name in enumerate(group.rows):
+        pen.text(name, _CHART_MARGIN, first_row + number * _ROW_HEIGHT + _BAR_HEIGHT // 2, 0.46, INK)
+    for number, panel in enumerate(group.panels):
+        left = _CHART_MARGIN + _LABEL_WIDTH + number * (_PANEL_WIDTH + _VALUE_WIDTH + _PANEL_GAP)
+        pen.text(panel.title, left, top + _GROUP_HEADING + 8, 0.46, FAINT)
+        for row, values in enumerate(panel.values):
+            _draw_bar(pen, values, left, first_row + row * _ROW_HEIGHT)
+
+
+def _draw_bar(pen: Pen, values: tuple[float, ...] | None, left: int, top: int) -> None:
+    middle = top + _BAR_HEIGHT // 2
+    if values is None:
+        pen.text("-", left, middle, 0.42, FAINT)
+        return
+    pen.bar(left, top, _PANEL_WIDTH, _BAR_HEIGHT, _TRACK)
+    for value, color in reversed(list(zip(values, _SERIES, strict=False))):
+        pen.bar(left, top, round(_PANEL_WIDTH * min(max(value, 0.0), 1.0)), _BAR_HEIGHT, color)
+    pen.text(" / ".join(f"{value:.2f}" for value in values), left + _PANEL_WIDTH + 6, middle, 0.4, INK)

@@ -14,14 +14,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from feature_frontend.errors import SourceError
-from feature_frontend.system.markdown import markdown_text
-from feature_frontend_lab.evaluation.reports.homography_report import json_value, markdown_table
-from feature_frontend_lab.evaluation.reports.pen import Canvas
 from feature_frontend_lab.evaluation.reports.track_plots import draw_results
-from feature_frontend_lab.evaluation.tracks.benchmark import GAPS, SequenceReport, TrackResult
-from feature_frontend_lab.evaluation.tracks.bootstrap import CONFIDENCE, Difference, paired_difference
-from feature_frontend_lab.evaluation.tracks.ground_truth import write_tum
+from feature_frontend_lab.evaluation.reports.writing import json_value, markdown_table, markdown_text, png, write_files
+from feature_frontend_lab.evaluation.tracks.benchmark import SequenceReport, TrackResult
+from feature_frontend_lab.evaluation.tracks.ground_truth import tum_text
+from feature_frontend_lab.evaluation.tracks.metrics import CONFIDENCE, GAPS, Difference, paired_difference
 from feature_frontend_lab.evaluation.tracks.recording import POSE_GAPS
 
 __all__ = ["Table", "pose_differences", "tables_of", "write_track_report"]
@@ -95,22 +92,17 @@ def write_track_report(folder: Path, reports: Sequence[SequenceReport], options:
     Raises:
         SourceError: A file cannot be written.
     """
-    pictures = {report.name: draw_results(f"{report.name}: {report.description}", report) for report in reports}
-    encoded = {name: _png(picture) for name, picture in pictures.items()}
-    paths = [folder / name for name in ("tracks.html", "tracks.md", "tracks.json")]
-    files = _file_names([report.name for report in reports])
-    try:
-        paths[0].write_text(_html(reports, encoded, options), encoding="utf-8")
-        paths[1].write_text(_markdown(reports), encoding="utf-8")
-        paths[2].write_text(_json(reports, options) + "\n", encoding="utf-8")
-        for report in reports:
-            picture = folder / f"tracks_{files[report.name]}.png"
-            picture.write_bytes(encoded[report.name])
-            paths += [picture, *_write_trajectories(folder, files[report.name], report)]
-    except OSError as error:
-        msg = f"the report cannot be written into {folder}: {error}; choose another --output"
-        raise SourceError(msg) from error
-    return paths
+    pictures = {report.name: png(draw_results(f"{report.name}: {report.description}", report)) for report in reports}
+    names = _file_names([report.name for report in reports])
+    files: dict[str, str | bytes] = {
+        "tracks.html": _html(reports, pictures, options),
+        "tracks.md": _markdown(reports),
+        "tracks.json": _json(reports, options) + "\n",
+    }
+    for report in reports:
+        files[f"tracks_{names[report.name]}.png"] = pictures[report.name]
+        files |= _trajectories(names[report.name], report)
+    return write_files(folder, files)
 
 
 def _difference_table(first: str, differences: Mapping[str, Mapping[str, Difference]]) -> Table:
@@ -224,21 +216,19 @@ def _result_json(result: TrackResult) -> dict[str, Any]:
     return {**values, "mean_length": result.mean_length, "pose": pose, "trajectory": chained}
 
 
-def _write_trajectories(folder: Path, name: str, report: SequenceReport) -> list[Path]:
-    paths = []
+def _trajectories(name: str, report: SequenceReport) -> dict[str, str]:
+    files = {}
     known = [
         (stamp_ns, pose) for stamp_ns, pose in zip(report.stamps_ns, report.poses, strict=True) if pose is not None
     ]
     if known:
-        paths.append(folder / f"{name}_ground_truth.tum")
-        write_tum(paths[-1], [stamp_ns for stamp_ns, _ in known], [pose for _, pose in known])
+        files[f"{name}_ground_truth.tum"] = tum_text([stamp_ns for stamp_ns, _ in known], [pose for _, pose in known])
     configurations = _file_names([result.configuration for result in report.results])
     for result in report.results:
         if result.trajectory is not None:
-            paths.append(folder / f"{name}_{configurations[result.configuration]}.tum")
             stamps_ns = [report.stamps_ns[index] for index in result.trajectory.frames]
-            write_tum(paths[-1], stamps_ns, result.trajectory.poses)
-    return paths
+            files[f"{name}_{configurations[result.configuration]}.tum"] = tum_text(stamps_ns, result.trajectory.poses)
+    return files
 
 
 def _html(reports: Sequence[SequenceReport], pictures: Mapping[str, bytes], options: Mapping[str, Any]) -> str:
@@ -259,11 +249,6 @@ def _html_table(table: Table) -> str:
 
     body = "\n".join(row(cells, "td") for cells in table.rows)
     return f"<h3>{html.escape(table.heading)}</h3><table>{row(table.header, 'th')}\n{body}</table>"
-
-
-def _png(picture: Canvas) -> bytes:
-    options = [cv2.IMWRITE_PNG_COMPRESSION, 9]
-    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 
 def _file_names(names: Sequence[str]) -> dict[str, str]:

@@ -23,7 +23,7 @@ __all__ = [
     "quaternion_of",
     "read_ground_truth",
     "rotation_of",
-    "write_tum",
+    "tum_text",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -113,18 +113,14 @@ def read_ground_truth(path: Path, frame_count: int | None = None) -> GroundTruth
     return GroundTruth(path, poses, stamps_ns)
 
 
-def write_tum(path: Path, stamps_ns: Sequence[int], poses: Sequence[FloatArray]) -> None:
-    """Writes poses (4, 4) as TUM does, for `evo` and its like: stamp (s), position, quaternion x y z w.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
+def tum_text(stamps_ns: Sequence[int], poses: Sequence[FloatArray]) -> str:
+    """Poses (4, 4) as TUM writes them, for `evo` and its like: stamp (s), position, quaternion x y z w."""
     lines = ["# timestamp tx ty tz qx qy qz qw"]
     for stamp_ns, pose in zip(stamps_ns, poses, strict=True):
         values = [*pose[:3, 3], *quaternion_of(pose[:3, :3])]
         stamp = f"{stamp_ns // 10**9}.{stamp_ns % 10**9:09d}"
         lines.append(" ".join([stamp, *(f"{value:.9f}" for value in values)]))
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "\n".join(lines) + "\n"
 
 
 def quaternion_of(rotation: FloatArray) -> FloatArray:

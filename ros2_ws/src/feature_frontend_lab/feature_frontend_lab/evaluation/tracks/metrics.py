@@ -7,6 +7,7 @@ a frame and the next. Points are (x, y) px of the images as published. Suffix 0 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,15 +15,16 @@ import numpy.typing as npt
 
 from feature_frontend.camera.calibration import CameraCalibration, normalize_points
 from feature_frontend.geometry.relative_pose import epipolar_distances, fundamental_matrix, relative_motion
-from feature_frontend.matchers.base import MatcherProtocol
-from feature_frontend.types import Features, Tracks
+from feature_frontend.types import Tracks
 
 __all__ = [
+    "CONFIDENCE",
     "EPIPOLAR_THRESHOLD_PX",
     "GAPS",
+    "Difference",
     "Pairs",
     "epipolar_precision",
-    "matches_at",
+    "paired_difference",
     "pairs_at",
     "position_drift_px",
     "share_alive",
@@ -66,16 +68,6 @@ def pairs_at(tracks: Sequence[Tracks], gap: int) -> Iterator[tuple[int, Points, 
         yield index, earlier.keypoints[rows0], later.keypoints[rows1]
 
 
-def matches_at(
-    features: Sequence[Features], gap: int, matcher: MatcherProtocol
-) -> Iterator[tuple[int, Points, Points]]:
-    """The same from a matcher that is given the frames' features directly: what tracks over that gap compete with."""
-    for index, (earlier, later) in enumerate(zip(features, features[gap:], strict=False)):
-        matches = matcher.match(earlier, later).to("cpu")
-        points0, points1 = earlier.keypoints[matches.indices0], later.keypoints[matches.indices1]
-        yield index, points0.cpu().numpy(), points1.cpu().numpy()
-
-
 def undistorted_px(calibration: CameraCalibration, points: Points) -> FloatArray:
     """(M, 2) px at which a camera with the same matrix K and no distortion sees the points; NaN where nowhere."""
     fx, _, cx, _, fy, cy, *_ = calibration.camera_matrix
@@ -92,7 +84,7 @@ def epipolar_precision(
     """The share of pairs that lie within `threshold_px` of their true epipolar lines, averaged over the frames.
 
     Args:
-        pairs: From `pairs_at` or `matches_at`.
+        pairs: From `pairs_at`.
         gap: That they were made with.
         poses: True camera-to-world matrices (4, 4), one a frame.
         calibration: The camera's; distances are those in the undistorted image.
@@ -147,3 +139,58 @@ def share_seen(tracks: Sequence[Tracks], index: int) -> float:
     """
     before, claimed = tracks[index - 1], tracks[index]
     return float(np.count_nonzero(claimed.ages > 1)) / max(len(before), 1)
+
+
+CONFIDENCE = 0.95
+_DRAWS = 10_000
+_FEWEST_PAIRS = 5
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much larger errors are than those they are compared with, over the same pairs of frames.
+
+    Attributes:
+        mean: Mean difference; below 0 they are smaller.
+        low: Lower end of its interval; NaN where there are too few pairs of frames for one.
+        high: Its upper end.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """What can be said: "smaller", "larger", or "alike" where the interval holds 0 or there is none."""
+        if self.high < 0:
+            return "smaller"
+        return "larger" if self.low > 0 else "alike"
+
+
+def paired_difference(errors: Sequence[float], reference: Sequence[float]) -> Difference:
+    """The mean difference and its interval by the bootstrap over pairs of frames, with a fixed seed.
+
+    Neighbouring pairs of frames share images, and all share one ground truth and one calibration: the interval says
+    what another choice among such frames would have given, not what another camera would.
+
+    Args:
+        errors: One for each pair of frames; a pair where either is NaN is left out.
+        reference: Of the same pairs of frames.
+
+    Raises:
+        ValueError: They are not as many.
+    """
+    if len(errors) != len(reference):
+        msg = f"{len(errors)} errors and {len(reference)} to compare with; expected one for each pair of frames"
+        raise ValueError(msg)
+    differences = np.subtract(errors, reference)
+    differences = differences[np.isfinite(differences)]
+    if len(differences) == 0:
+        return Difference(float("nan"), float("nan"), float("nan"))
+    mean = float(differences.mean())
+    if len(differences) < _FEWEST_PAIRS:
+        return Difference(mean, float("nan"), float("nan"))
+    drawn = np.random.default_rng(0).integers(0, len(differences), (_DRAWS, len(differences)))
+    low, high = np.quantile(differences[drawn].mean(axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
+    return Difference(mean, low, high)

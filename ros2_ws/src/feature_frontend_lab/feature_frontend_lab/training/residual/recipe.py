@@ -3,18 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import nn
 
+from feature_frontend.extractors.networks.layers.sampling import at_least_float32
 from feature_frontend.extractors.networks.residual_sift import RESIDUAL_CONFIGS, Residual
 from feature_frontend_lab.training.recipe import PairLosses
-from feature_frontend_lab.training.residual.loss import triplet_loss
 from feature_frontend_lab.training.residual.pairs import ResidualPair, ResidualPairs
 from feature_frontend_lab.training.residual.settings import ResidualSettings
 
-__all__ = ["ResidualRecipe"]
+__all__ = ["ResidualRecipe", "TripletLoss", "triplet_loss"]
+
+_EPSILON = 1e-6  # the distance of equal descriptors has no gradient
+
+
+@dataclass(frozen=True)
+class TripletLoss:
+    """Means over the positive pairs of two views.
+
+    Attributes:
+        loss: Of equation 1.
+        positive_distance: y(a, p), in [0, 2].
+        negative_distance: y(a, n) with the hardest negative, in [0, 2].
+        success: Share of the positive pairs that are mutual nearest neighbours among all descriptors.
+    """
+
+    loss: torch.Tensor
+    positive_distance: torch.Tensor
+    negative_distance: torch.Tensor
+    success: torch.Tensor
+
+
+def triplet_loss(
+    descriptors0: torch.Tensor,
+    descriptors1: torch.Tensor,
+    positives: torch.Tensor,
+    is_negative: torch.Tensor,
+    margin: float,
+    mean_share: float,
+) -> TripletLoss:
+    """The loss of two views, each descriptor of a positive pair once the anchor.
+
+        L = mean_i max(0, y(a, p) - y(a, n) + m)                                                     (1)
+
+    y is the Euclidean distance. The paper has the sum, which differs by a factor that Adam does not see, and does not
+    say which negative. Here each anchor has two triplets: with the hardest negative, the nearest descriptor of the
+    other view that is one, and with the mean distance of all of them. The former teaches what matters; with it alone a
+    new network, whose descriptors are nearly all alike, learns to make them more so. An anchor without a negative does
+    not count. With m = 2, the largest distance of unit vectors, the maximum is never 0: all pairs teach until the end.
+
+    Args:
+        descriptors0: (N0, D) of view 0, L2-normalised.
+        descriptors1: (N1, D) of view 1, L2-normalised.
+        positives: (M, 2) int64, rows of both views that are the same point.
+        is_negative: (N0, N1) bool, which rows are different points.
+        margin: m.
+        mean_share: Of the triplets with the mean distance of all negatives in the loss, in [0, 1].
+    """
+    similarity = at_least_float32(descriptors0) @ at_least_float32(descriptors1).T
+    distances = (2 - 2 * similarity).clamp(min=_EPSILON).sqrt()
+    rows0, rows1 = positives.unbind(1)
+    positive = distances[rows0, rows1].repeat(2)
+    masked = distances.masked_fill(~is_negative, torch.inf)
+    hardest = torch.cat([masked.amin(dim=1)[rows0], masked.amin(dim=0)[rows1]])
+    total, number_of = distances.masked_fill(~is_negative, 0.0), is_negative.sum
+    mean = torch.cat([(total.sum(dim) / number_of(dim).clamp(min=1))[rows] for dim, rows in ((1, rows0), (0, rows1))])
+    counts = hardest.isfinite()
+    positive, hardest, mean = positive[counts], hardest[counts], mean[counts]
+    number = counts.sum().clamp(min=1)
+    hinges = [(positive - negative + margin).clamp(min=0) for negative in (hardest, mean)]
+    is_mutual = (similarity.argmax(dim=1)[rows0] == rows1) & (similarity.argmax(dim=0)[rows1] == rows0)
+    return TripletLoss(
+        ((1 - mean_share) * hinges[0] + mean_share * hinges[1]).sum() / number,
+        positive.sum().detach() / number,
+        hardest.sum().detach() / number,
+        is_mutual.float().sum() / max(len(rows0), 1),
+    )
 
 
 class ResidualRecipe:

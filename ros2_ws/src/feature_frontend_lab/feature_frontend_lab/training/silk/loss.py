@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from feature_frontend_lab.training.silk.correspondences import Correspondences
+from feature_frontend_lab.training.silk.pairs import Correspondences
 
 __all__ = ["PAPER_TEMPERATURE", "SilkLoss", "matching_loss", "silk_loss"]
 

@@ -13,9 +13,9 @@ from feature_frontend.extractors.networks.silk import SILK_CONFIGS, Silk, SilkMa
 from feature_frontend_lab.training.augmentation import augment
 from feature_frontend_lab.training.images import Images
 from feature_frontend_lab.training.recipe import PairLosses
-from feature_frontend_lab.training.settings import TrainingSettings
 from feature_frontend_lab.training.silk.loss import silk_loss
-from feature_frontend_lab.training.views import PairDataset, ViewPair, ViewSettings
+from feature_frontend_lab.training.silk.pairs import PairDataset, ViewPair, ViewSettings
+from feature_frontend_lab.training.silk.settings import TrainingSettings
 
 __all__ = ["SilkRecipe"]
 

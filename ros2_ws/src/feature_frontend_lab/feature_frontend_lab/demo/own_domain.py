@@ -1,0 +1,37 @@
+"""A ROS domain that no other demo, test or benchmark of this project on this machine uses."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+
+from feature_frontend.errors import FeatureFrontendError
+
+__all__ = ["own_domain"]
+
+# Of domains over 101, FastDDS's ports (7400 + 250 each) may be those that Linux gives to any program.
+_DOMAINS = tuple(range(1, 101))
+_kept: list[socket.socket] = []
+
+
+@functools.lru_cache(maxsize=1)
+def own_domain() -> int:
+    """The domain of this process and of those that it starts, until it ends: 1 to 100.
+
+    Raises:
+        FeatureFrontendError: All are in use.
+    """
+    first = os.getpid() % len(_DOMAINS)
+    for domain in (*_DOMAINS[first:], *_DOMAINS[:first]):
+        # A name without a file, which one process at a time can hold and which goes with it however it ends.
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0feature_frontend_ros_domain_{domain}")
+        except OSError:
+            claim.close()
+        else:
+            _kept.append(claim)
+            return domain
+    msg = f"all ROS domains from {_DOMAINS[0]} to {_DOMAINS[-1]} are in use by demos, tests or benchmarks; end some"
+    raise FeatureFrontendError(msg)

@@ -1,0 +1,3 @@
+class ProcessExited:
+    @property
+    def returncode(self) -> int: ...

@@ -1,0 +1,6 @@
+from collections.abc import Iterable
+
+from launch import LaunchContext, Substitution
+
+def normalize_to_list_of_substitutions(subs: str | Iterable[Substitution]) -> list[Substitution]: ...
+def perform_substitutions(context: LaunchContext, subs: list[Substitution]) -> str: ...

@@ -1,0 +1,1 @@
+# Of launch_ros, what this project uses; see ../launch/__init__.pyi.

@@ -7,18 +7,17 @@ import sys
 from collections.abc import Sequence
 
 from feature_frontend.settings import PARAMETERS
-from feature_frontend.settings.epipolar import EpipolarSettings
 from feature_frontend.settings.extraction import ExtractionSettings
-from feature_frontend.settings.matching import MatchingSettings
+from feature_frontend.settings.matching import EpipolarSettings, MatchingSettings
 from feature_frontend.settings.node import NodeSettings
-from feature_frontend.settings.parameter import ParameterRecord
+from feature_frontend.settings.parameter import ParameterRecord, SettingsGroup
 from feature_frontend.settings.stereo import StereoSettings
 from feature_frontend.settings.tracking import TrackingSettings
 from feature_frontend.tools.common.arguments import Parser
 
 __all__ = ["main", "markdown_tables", "yaml_file"]
 
-_GROUPS = {
+_GROUPS: dict[str, type[SettingsGroup]] = {
     "Extraction": ExtractionSettings,
     "Matching": MatchingSettings,
     "Tracking": TrackingSettings,

@@ -14,7 +14,7 @@ from benchmarks.engines.matching import Pairs
 from benchmarks.types import Canvas
 from feature_frontend.api import load_matcher
 from feature_frontend.pipeline.base import Pair
-from feature_frontend.pipeline.factory import make_pairing
+from feature_frontend.pipeline.factory import make_frame_matcher
 
 __all__ = ["FrameEngine", "KorniaFrames", "OwnFrames"]
 
@@ -45,7 +45,7 @@ class OwnFrames:
     def __init__(self, engine: NetworkEngine) -> None:
         self.name = engine.name
         self.engine = engine
-        self._pairing = make_pairing(engine.extractor, load_matcher("mnn"))
+        self._frame_matcher = make_frame_matcher(engine.extractor, load_matcher("mnn"))
 
     def prepare(self, image: Canvas, budget: int) -> None:
         """Waits for what is compiled or recorded once."""
@@ -55,7 +55,7 @@ class OwnFrames:
 
     def __call__(self, image: Canvas) -> Any:
         """`Pair`, on the CPU."""
-        return self._pairing.run(image)
+        return self._frame_matcher.run(image)
 
     def found(self, result: Pair) -> Found:
         """Its features."""

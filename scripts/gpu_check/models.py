@@ -13,7 +13,7 @@ from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.models.catalog import WEIGHTS
 from feature_frontend.models.weights import FoundWeights, find_weights
-from feature_frontend.runtime.cuda_graphs import EagerRecorder
+from feature_frontend.runtime.cuda_graphs import EagerGraphDevice
 from feature_frontend.settings import ExtractionSettings, Settings
 from scripts.gpu_check.step import Context, LeftOutError
 
@@ -21,10 +21,10 @@ __all__ = [
     "ALIKED",
     "LIGHTGLUE",
     "available",
+    "captured",
     "on_cpu",
     "on_device",
     "plain_on_device",
-    "recorded",
     "settings_for",
     "tensor_float32",
     "weights_of",
@@ -47,28 +47,28 @@ def settings_for(context: Context, extractor: str, **changes: bool | float | str
 
 
 def on_device(settings: Settings) -> Extractor:
-    """As users have it on a GPU, its work recorded; on a CPU, in a rehearsal, recorded too."""
+    """As users have it on a GPU, its work captured; on a CPU, in a rehearsal, captured too."""
     extractor = Extractor.from_pretrained(settings)
-    if extractor.recorder is not None or not extractor.has_maps:
+    if extractor.graph_device is not None or not extractor.has_maps:
         return extractor
-    return recorded(extractor, settings)
+    return captured(extractor, settings)
 
 
-def recorded(extractor: Extractor, settings: ExtractionSettings) -> Extractor:
-    """The same network on the CPU, its work recorded."""
+def captured(extractor: Extractor, settings: ExtractionSettings) -> Extractor:
+    """The same network on the CPU, its work captured."""
     network: torch.nn.Module = extractor._network  # type: ignore[assignment]
     return Extractor(
-        network, extractor.identity, settings, extractor.device, EagerRecorder(extractor.device), has_maps=True
+        network, extractor.identity, settings, extractor.device, EagerGraphDevice(extractor.device), has_maps=True
     )
 
 
 def on_cpu(context: Context, extractor: str, **changes: bool | float | str) -> Extractor:
-    """As users have it on a CPU, nothing recorded."""
+    """As users have it on a CPU, nothing captured."""
     return Extractor.from_pretrained(settings_for(context, extractor, **{**changes, "device": "cpu"}))
 
 
 def plain_on_device(settings: Settings) -> Extractor:
-    """The network as the paper draws it, on the check's device: nothing folded, fused or recorded."""
+    """The network as the paper draws it, on the check's device: nothing folded, fused or captured."""
     return plain_extractor(settings, weights_of(settings.extractor, settings.weights_dir))
 
 
@@ -78,8 +78,8 @@ def weights_of(extractor: str, weights_dir: str) -> FoundWeights:
     Raises:
         LeftOutError: They are not.
     """
-    record = EXTRACTORS[extractor].weights
-    found = None if record is None else find_weights(record, weights_dir)
+    capture = EXTRACTORS[extractor].weights
+    found = None if capture is None else find_weights(capture, weights_dir)
     if found is None:
         msg = f"no weights of {extractor} in {weights_dir}"
         raise LeftOutError(msg)
@@ -96,8 +96,8 @@ def available(context: Context, extractors: Sequence[str]) -> tuple[list[str], l
     there: list[str] = []
     missing: list[str] = []
     for name in extractors:
-        record = EXTRACTORS[name].weights
-        is_there = record is not None and find_weights(record, weights_dir) is not None
+        capture = EXTRACTORS[name].weights
+        is_there = capture is not None and find_weights(capture, weights_dir) is not None
         (there if is_there else missing).append(name)
     if not there:
         msg = f"no weights of {', '.join(missing)} in {weights_dir}"
@@ -123,7 +123,7 @@ def _carried_lightglue(context: Context) -> Path:
 def tensor_float32(*, convolutions: bool, products: bool) -> Iterator[None]:
     """Whether float32 convolutions and matrix products on a GPU may use the 10-bit mantissa of TF32, in this block.
 
-    What is recorded or compiled in it stays so: networks for it are to be made in it.
+    What is captured or compiled in it stays so: networks for it are to be made in it.
     """
     cudnn, cublas = torch.backends.cudnn, torch.backends.cuda.matmul
     before = cudnn.allow_tf32, cublas.allow_tf32

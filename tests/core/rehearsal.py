@@ -1,4 +1,4 @@
-"""What a CUDA graph forbids and does, on a CPU: recorded work is checked operation by operation, and replayed as one.
+"""What a CUDA graph forbids and does, on a CPU: captured work is checked operation by operation, and replayed as one.
 
 A graph holds kernels and copies with the addresses and numbers that they had when it was captured. So during a capture
 
@@ -8,7 +8,7 @@ A graph holds kernels and copies with the addresses and numbers that they had wh
 - nothing may be copied from pageable memory of the host, which PyTorch waits for; numbers come as arguments of kernels;
 - Python runs once: what it decided, and every number that it put in, stays as it was.
 
-`RehearsalRecorder` refuses what breaks the first three, and replays the operations themselves, in the same memory and
+`RehearsalDevice` refuses what breaks the first three, and replays the operations themselves, in the same memory and
 without Python, so that what breaks the last one gives other results. It also refuses what a GPU does in an order that
 changes from run to run: the same frame shall give the same bytes ("Reproducibility" in PyTorch's notes, and
 `torch.use_deterministic_algorithms`, list those). It follows the branches that the device's type decides, as far as
@@ -31,12 +31,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from feature_frontend.runtime.cuda_graphs import EagerRecorder, Recording, tensors_of
+from feature_frontend.runtime.cuda_graphs import EagerGraphDevice, Graph, tensors_of
 
-__all__ = ["Forbidden", "RehearsalRecorder", "check_capturable"]
+__all__ = ["Forbidden", "RehearsalDevice", "check_capturable"]
 
 T = TypeVar("T")
-_WARM_UP_RUNS = 3  # as `CudaRecorder`
+_WARM_UP_RUNS = 3  # as `CudaGraphDevice`
 
 _WAITS = {
     "_local_scalar_dense": "item(), int(), bool() and the like read a value on the host",
@@ -74,9 +74,9 @@ _WAITS = {
 _CHANGES_ORDER = {"index_add", "index_add_", "scatter_add", "scatter_add_", "put", "put_", "cumsum", "cumprod"}
 _REDUCES = {"scatter_reduce", "scatter_reduce_", "index_reduce", "index_reduce_", "scatter", "scatter_"}
 _OF_THE_HOST = {
-    "tensor": "copies numbers from the host; use recording.constants",
-    "as_tensor": "copies numbers from the host; use recording.constants",
-    "new_tensor": "copies numbers from the host; use recording.constants",
+    "tensor": "copies numbers from the host; use graph.constants",
+    "as_tensor": "copies numbers from the host; use graph.constants",
+    "new_tensor": "copies numbers from the host; use graph.constants",
     "cpu": "copies to the host",
     "numpy": "reads on the host",
     "__array__": "reads on the host",
@@ -149,7 +149,7 @@ def _check(func: Any, args: Any, kwargs: Any) -> None:
 
 
 def _refuse(name: str, reason: str) -> None:
-    msg = f"{name} in recorded work: {reason}"
+    msg = f"{name} in captured work: {reason}"
     raise Forbidden(msg)
 
 
@@ -176,26 +176,26 @@ class check_capturable:  # noqa: N801
         return self._operations.seen
 
 
-class RehearsalRecorder(EagerRecorder):
-    """Records operations: a replay does them again on the same memory, and runs no Python.
+class RehearsalDevice(EagerGraphDevice):
+    """Captures operations: a replay does them again on the same memory, and runs no Python.
 
     Attributes:
-        recorded: How many pieces of work were recorded.
-        num_operations: Of the one recorded last.
+        captured: How many pieces of work were captured.
+        num_operations: Of the one captured last.
     """
 
     def __init__(self, device: torch.device = torch.device("cpu")) -> None:  # noqa: B008
         super().__init__(device)
-        self.recorded = 0
+        self.captured = 0
         self.num_operations = 0
 
-    def record(self, work: Callable[[], T]) -> Recording[T]:
-        """See `Recorder`."""
+    def capture(self, work: Callable[[], T]) -> Graph[T]:
+        """See `GraphDevice`."""
         for _ in range(_WARM_UP_RUNS):
             work()
         with check_capturable() as check:
             result = work()
-        self.recorded += 1
+        self.captured += 1
         steps = [_step(*operation) for operation in check.operations]
         steps = [step for step in steps if step is not None]
         self.num_operations = len(steps)
@@ -208,7 +208,7 @@ class RehearsalRecorder(EagerRecorder):
             for step in steps:
                 step()
 
-        return Recording(result, replay)
+        return Graph(result, replay)
 
 
 def _is_of_another(tensor: torch.Tensor, operations: list[tuple[Any, Any, Any, Any]]) -> bool:

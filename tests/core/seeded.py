@@ -13,10 +13,10 @@ from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.extractors.networks.aliked import ALIKED_CONFIGS, Aliked
 from feature_frontend.extractors.networks.aliked_inference import FastAliked
 from feature_frontend.matchers.lightglue import build_lightglue
-from feature_frontend.runtime.cuda_graphs import Recorder
+from feature_frontend.runtime.cuda_graphs import GraphDevice
 from feature_frontend.settings import Settings
 
-__all__ = ["IDENTITY", "recorded_extractor", "save_lightglue", "seeded_extractor", "seeded_network"]
+__all__ = ["IDENTITY", "graph_extractor", "save_lightglue", "seeded_extractor", "seeded_network"]
 
 IDENTITY = "aliked-t16@seeded00"
 
@@ -37,22 +37,22 @@ def seeded_network(name: str = "aliked-t16", seed: int = 0) -> Aliked:
 
 
 def seeded_extractor(
-    settings: Settings | None = None, device: str = "cpu", recorder: Recorder | None = None
+    settings: Settings | None = None, device: str = "cpu", graph_device: GraphDevice | None = None
 ) -> Extractor:
     """An extractor around `seeded_network`, as fast as a published one."""
     network = FastAliked(seeded_network())
     # Its tests are over before compiled code would be ready.
     settings = replace(settings or Settings(), compile=False)
-    return Extractor(network, IDENTITY, settings, torch.device(device), recorder, has_maps=True)
+    return Extractor(network, IDENTITY, settings, torch.device(device), graph_device, has_maps=True)
 
 
-def recorded_extractor(name: str, settings: Settings, recorder: Recorder) -> Extractor:
+def graph_extractor(name: str, settings: Settings, graph_device: GraphDevice) -> Extractor:
     """On the CPU, "aliked" with random weights or a network whose weights ship with the package."""
     if name == "aliked":
-        return seeded_extractor(settings, "cpu", recorder)
+        return seeded_extractor(settings, "cpu", graph_device)
     shipped = load_extractor(name, device="cpu", compile=False)
     network = cast(torch.nn.Module, shipped._network)
-    return Extractor(network, shipped.identity, settings, torch.device("cpu"), recorder, has_maps=True)
+    return Extractor(network, shipped.identity, settings, torch.device("cpu"), graph_device, has_maps=True)
 
 
 def save_lightglue(path: Path, seed: int = 0) -> None:

@@ -6,12 +6,14 @@ from itertools import pairwise
 
 import pytest
 
-from feature_frontend.runtime.adaptive_resolution import RateKeeper, Step
+from feature_frontend.runtime.adaptive_resolution import LatencyController, Step
 
 _PERIOD_S = 0.1
 
 
-def _drive(keeper: RateKeeper, full_ms: float, deadline_ms: float, seconds: float, begin_s: float = 0.0) -> list[Step]:
+def _drive(
+    keeper: LatencyController, full_ms: float, deadline_ms: float, seconds: float, begin_s: float = 0.0
+) -> list[Step]:
     """Steps of a stream in which a frame at the full size takes `full_ms`."""
     steps = []
     for number in range(round(seconds / _PERIOD_S)):
@@ -22,13 +24,13 @@ def _drive(keeper: RateKeeper, full_ms: float, deadline_ms: float, seconds: floa
 
 
 def test_frames_in_time_change_nothing() -> None:
-    keeper = RateKeeper()
+    keeper = LatencyController()
     assert _drive(keeper, 80, 100, 120) == []
     assert keeper.share == 1
 
 
 def test_late_frames_make_the_image_smaller_until_they_are_in_time() -> None:
-    keeper = RateKeeper()
+    keeper = LatencyController()
     steps = _drive(keeper, 150, 100, 4)
     assert [step.share for step in steps] == pytest.approx([0.7, 0.49])
     assert 150 * keeper.share <= 100
@@ -39,12 +41,12 @@ def test_late_frames_make_the_image_smaller_until_they_are_in_time() -> None:
 
 def test_it_does_not_go_up_and_down() -> None:
     # At 0.7 a frame takes 77 ms, above the room of 60: a step up would be late.
-    keeper = RateKeeper()
+    keeper = LatencyController()
     assert len(_drive(keeper, 110, 100, 300)) == 1
 
 
 def test_the_full_size_comes_back_when_there_is_time_again() -> None:
-    keeper = RateKeeper()
+    keeper = LatencyController()
     _drive(keeper, 300, 100, 10)
     assert keeper.share < 0.4
     steps = _drive(keeper, 20, 100, 30, begin_s=10)
@@ -54,7 +56,7 @@ def test_the_full_size_comes_back_when_there_is_time_again() -> None:
 
 def test_a_step_up_that_fails_makes_the_next_one_wait() -> None:
     """Frames have room at the smaller size only: their time does not go with their pixels."""
-    keeper, ups, now_s = RateKeeper(), [], 0.0
+    keeper, ups, now_s = LatencyController(), [], 0.0
     for _ in range(3000):
         now_s += _PERIOD_S
         share = keeper.share
@@ -68,16 +70,16 @@ def test_a_step_up_that_fails_makes_the_next_one_wait() -> None:
 
 
 def test_it_ends_somewhere_and_single_late_frames_do_not_count() -> None:
-    keeper = RateKeeper()
+    keeper = LatencyController()
     _drive(keeper, 10_000, 1, 60)
     assert keeper.share == pytest.approx(0.7**6)
-    calm = RateKeeper()
+    calm = LatencyController()
     for number in range(200):
         assert calm.note(500 if number % 5 == 0 else 70, number * _PERIOD_S, 100) is None
 
 
 def test_without_a_deadline_the_whole_image_comes_back_at_once() -> None:
-    keeper = RateKeeper()
+    keeper = LatencyController()
     assert _drive(keeper, 500, 0, 5) == []
     _drive(keeper, 500, 100, 3)
     step = keeper.note(50, 4.0, 0)

@@ -1,4 +1,4 @@
-"""What is recorded, rehearsed: nothing that a CUDA graph cannot hold, and replays that give what plain work gives."""
+"""What is captured, rehearsed: nothing that a CUDA graph cannot hold, and replays that give what plain work gives."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import torch
 
 from feature_frontend.image.resize import Resize
 from feature_frontend.matchers.factory import make_matcher
-from feature_frontend.runtime.cuda_graphs import EagerRecorder, constants
+from feature_frontend.runtime.cuda_graphs import EagerGraphDevice, constants
 from feature_frontend.settings import MatchingSettings, Settings
 from tests.conftest import REPOSITORY
-from tests.core.rehearsal import Forbidden, RehearsalRecorder, check_capturable
-from tests.core.seeded import recorded_extractor
+from tests.core.rehearsal import Forbidden, RehearsalDevice, check_capturable
+from tests.core.seeded import graph_extractor
 
 Uint8Array = npt.NDArray[np.uint8]
 _CPU = torch.device("cpu")
@@ -98,15 +98,15 @@ def test_a_rehearsed_replay_runs_no_python() -> None:
         count[0] += 1
         return _One(memory.flip(0)[1:] * count[0])
 
-    recording = RehearsalRecorder().record(work)
-    assert recording.result.value.isnan().all(), "nothing is computed before the first replay"
+    graph = RehearsalDevice().capture(work)
+    assert graph.result.value.isnan().all(), "nothing is computed before the first replay"
     runs = count[0]
     memory.copy_(_VALUES[:3])
-    recording.replay()
-    assert recording.result.value.tolist() == [1.0 * runs, 0.0]
+    graph.replay()
+    assert graph.result.value.tolist() == [1.0 * runs, 0.0]
     memory.add_(1.0)
-    recording.replay()
-    assert recording.result.value.tolist() == [2.0 * runs, 1.0 * runs]
+    graph.replay()
+    assert graph.result.value.tolist() == [2.0 * runs, 1.0 * runs]
     assert count[0] == runs
 
 
@@ -124,8 +124,8 @@ _VARIANTS = {
 @pytest.mark.parametrize("values", _VARIANTS.values(), ids=_VARIANTS)
 def test_extraction_can_be_recorded(name: str, values: dict[str, Any], photographs: list[Uint8Array]) -> None:
     settings = replace(Settings(max_num_keypoints=60), **values)
-    rehearsed = recorded_extractor(name, settings, RehearsalRecorder())
-    plain = recorded_extractor(name, settings, EagerRecorder(_CPU))
+    rehearsed = graph_extractor(name, settings, RehearsalDevice())
+    plain = graph_extractor(name, settings, EagerGraphDevice(_CPU))
     views = [np.ascontiguousarray(photograph[100:260, 100:300]) for photograph in photographs]
     mask = np.full(views[0].shape[:2], 255, np.uint8)
     mask[40:90, 60:150] = 0
@@ -164,12 +164,12 @@ def test_matching_can_be_recorded(values: dict[str, float], block_elements: int 
     descriptors[1, :40] = torch.nn.functional.normalize(descriptors[0, :40] + 0.1 * descriptors[1, :40], dim=1)
     first, second = descriptors.clone()
     counts = torch.tensor(50), torch.tensor(55)
-    recording = RehearsalRecorder().record(lambda: matcher.padded(first, counts[0], second, counts[1]))
+    graph = RehearsalDevice().capture(lambda: matcher.padded(first, counts[0], second, counts[1]))
     for count0, count1 in ((50, 55), (60, 3), (0, 60), (60, 60)):
         counts[0].fill_(count0)
         counts[1].fill_(count1)
-        recording.replay()
-        found, expected = recording.result, matcher.padded(first, *counts[:1], second, *counts[1:])
+        graph.replay()
+        found, expected = graph.result, matcher.padded(first, *counts[:1], second, *counts[1:])
         assert torch.equal(found.keep, expected.keep)
         assert torch.equal(found.index[found.keep], expected.index[found.keep])
         assert torch.equal(found.margin[found.keep], expected.margin[found.keep])

@@ -16,12 +16,12 @@ import torch
 from feature_frontend import Features, Matches
 from feature_frontend.errors import ImageError, SettingsError
 from feature_frontend.pipeline.frontend import Frontend
-from feature_frontend.runtime.cuda_graphs import EagerRecorder
+from feature_frontend.runtime.cuda_graphs import EagerGraphDevice
 from feature_frontend.runtime.frame_queue import FrameQueue
 from feature_frontend.settings import PARAMETERS, ExtractionSettings, MatchingSettings, Settings
 from feature_frontend.settings.parameter import ParameterRecord
 from feature_frontend.settings.tracking import TrackingSettings
-from feature_frontend.tracking.track_table import ChainTracker
+from feature_frontend.tracking.track_table import TrackTable
 from feature_frontend.types import FrameState
 from tests.core.seeded import seeded_extractor
 
@@ -41,7 +41,7 @@ def _matches(pairs: list[tuple[int, int]]) -> Matches:
 
 
 def test_convention_velocity_is_px_per_second_along_a_chain() -> None:
-    tracker = ChainTracker()
+    tracker = TrackTable()
     first = tracker.update(_features([(0, 0), (10, 10), (20, 20)]), _matches([]), 0)
     assert first.ids.tolist() == [1, 2, 3]
     assert first.ages.tolist() == [1, 1, 1]
@@ -56,7 +56,7 @@ def test_convention_velocity_is_px_per_second_along_a_chain() -> None:
 
 
 def test_convention_ids_start_at_one_and_are_never_reused() -> None:
-    tracker = ChainTracker()
+    tracker = TrackTable()
     seen: set[int] = set()
     first = 1
     for stamp_ns in range(5):
@@ -70,7 +70,7 @@ def test_convention_ids_start_at_one_and_are_never_reused() -> None:
 
 
 def test_time_that_does_not_advance_gives_no_velocity() -> None:
-    tracker = ChainTracker()
+    tracker = TrackTable()
     tracker.update(_features([(0, 0)]), _matches([]), 5)
     for stamp_ns in (5, 3):
         tracks = tracker.update(_features([(9, 9)]), _matches([(0, 0)]), stamp_ns)
@@ -131,35 +131,35 @@ def test_live_settings_act_from_the_next_image_on(photographs: list[Uint8Array])
 
 # What a parameter of a group may have made anew, of `_parts`; nothing for the other groups.
 _MAY_BE_NEW: dict[type, set[str]] = {
-    ExtractionSettings: {"recorded extraction", "recorded matching", "recorded following"},
-    MatchingSettings: {"matcher", "recorded matching"},
-    TrackingSettings: {"recorded following"},
+    ExtractionSettings: {"captured extraction", "captured matching", "captured following"},
+    MatchingSettings: {"matcher", "captured matching"},
+    TrackingSettings: {"captured following"},
 }
 
 
 def _parts(frontend: Frontend) -> dict[str, list[object]]:
-    pairing: Any = frontend._pairing
+    pairing: Any = frontend._frame_matcher
     execution: Any = frontend.extractor._execution
     frames = execution._frames.values()
     return {
         "extractor": [frontend.extractor, execution, execution._network],
         "pairing": [pairing],
         "matcher": [pairing.matcher],
-        "recorded extraction": [frame.recording for frame in frames],
-        "recorded matching": [pairing._matching] if hasattr(pairing, "_matching") else [],
-        "recorded following": [frame.behind[1] for frame in frames if frame.behind is not None],
+        "captured extraction": [frame.graph for frame in frames],
+        "captured matching": [pairing._matching] if hasattr(pairing, "_matching") else [],
+        "captured following": [frame.behind[1] for frame in frames if frame.behind is not None],
     }
 
 
-def _changed(settings: Settings, record: ParameterRecord) -> Settings | None:
+def _changed(settings: Settings, capture: ParameterRecord) -> Settings | None:
     """With another value of a parameter; None where no other one goes with the rest."""
-    default = record.default
-    texts = [*record.choices, "another"] if isinstance(default, str) else []
-    numbers = [] if isinstance(default, str) else [not default, record.minimum, default + 1, default / 2]
+    default = capture.default
+    texts = [*capture.choices, "another"] if isinstance(default, str) else []
+    numbers = [] if isinstance(default, str) else [not default, capture.minimum, default + 1, default / 2]
     for value in [*texts, *numbers]:
-        if value != getattr(settings, record.name):
+        if value != getattr(settings, capture.name):
             with suppress(SettingsError):
-                return Settings.from_mapping({**vars(settings), record.name: value})
+                return Settings.from_mapping({**vars(settings), capture.name: value})
     return None
 
 
@@ -168,12 +168,12 @@ def test_a_live_parameter_has_only_that_made_anew_which_depends_on_it(
     photographs: list[Uint8Array], tracker: str
 ) -> None:
     settings = Settings(tracker=tracker, max_num_keypoints=20, compile=False, device="cpu")
-    frontend = Frontend(seeded_extractor(settings, "cpu", EagerRecorder(torch.device("cpu"))), settings)
+    frontend = Frontend(seeded_extractor(settings, "cpu", EagerGraphDevice(torch.device("cpu"))), settings)
     table: dict[str, set[str]] = {}
     stamp_ns = 0
-    for record in PARAMETERS.values():
-        (group,) = [each for each in Settings.__mro__ if record.name in vars(each)]
-        changed = _changed(settings, record) if record.live and not record.reloads else None
+    for capture in PARAMETERS.values():
+        (group,) = [each for each in Settings.__mro__ if capture.name in vars(each)]
+        changed = _changed(settings, capture) if capture.live and not capture.reloads else None
         # The persistent tracker is slow, and the same but for what its own parameters do.
         if changed is None or (tracker == "persistent" and group != TrackingSettings):
             continue
@@ -187,16 +187,16 @@ def test_a_live_parameter_has_only_that_made_anew_which_depends_on_it(
         before, after = snapshots
         known = {id(part) for parts in before.values() for part in parts}
         found = {name for name, parts in after.items() if any(id(part) not in known for part in parts)}
-        assert found <= _MAY_BE_NEW.get(group, set()) or record.name == "tracker", (record.name, found)
-        table[record.name] = found
+        assert found <= _MAY_BE_NEW.get(group, set()) or capture.name == "tracker", (capture.name, found)
+        table[capture.name] = found
     assert table["tracker"] >= {"pairing", "matcher"}
     assert "extractor" not in table["tracker"]
     if tracker == "persistent":
-        assert table["track_max_gap"] == {"recorded following"}
+        assert table["track_max_gap"] == {"captured following"}
         return
     assert len(table) > 30
-    assert table["max_num_keypoints"] == {"recorded extraction", "recorded matching"}
-    assert table["ratio_threshold"] == {"matcher", "recorded matching"}
+    assert table["max_num_keypoints"] == {"captured extraction", "captured matching"}
+    assert table["ratio_threshold"] == {"matcher", "captured matching"}
     assert table["track_max_gap"] == set()
 
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from feature_frontend.runtime.heap import SlackKeeper
+from feature_frontend.runtime.heap import HeapReserve
 from tests.conftest import REPOSITORY
 
 _SCRIPT = """
@@ -140,7 +140,7 @@ print(first, second, resident_mib() - before)
 
 def test_slack_is_reserved_for_what_stays() -> None:
     reserved: list[str] = []
-    keeper = SlackKeeper(lambda: reserved.append(""))
+    keeper = HeapReserve(lambda: reserved.append(""))
     camera, stray = (480, 640), (2000, 2000)
     for _ in range(3):
         assert not reserved

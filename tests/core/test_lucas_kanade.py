@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from feature_frontend.image.resize import Resize
-from feature_frontend.tracking.lucas_kanade import find_surroundings
+from feature_frontend.tracking.lucas_kanade import match_templates
 from feature_frontend.tracking.state import KEPT_IMAGES, TrackState, Views
 
 FloatArray = npt.NDArray[np.float64]
@@ -60,7 +60,7 @@ def _follow(count: int, *, is_anchored: bool, is_padded: bool = False, linear: F
         true = true @ linear.T + _STEP_PX
         views = _seen(views, _moved(image, total, shift, 2 + number))
         detected = torch.from_numpy(true + np.random.default_rng(number).normal(0.0, 0.7, true.shape)).float()
-        found = find_surroundings(state, views, every, every, detected, slopes, is_padded=is_padded)
+        found = match_templates(state, views, every, every, detected, slopes, is_padded=is_padded)
         of_truth = np.linalg.norm(found.points.numpy() - true, axis=1)
         errors.append(np.where(found.is_found.numpy(), of_truth, np.nan))
         if is_anchored:
@@ -92,7 +92,7 @@ def _shares(state: TrackState, views: Views, slope: float = 0.0) -> tuple[float,
     """Of points that have not moved, the share that is found and the share that keeps its anchor."""
     every = torch.ones(_POINTS, dtype=torch.bool)
     slopes = torch.full((_POINTS, 2, 2), slope)
-    found = find_surroundings(state, views, every, every, state.points, slopes, is_padded=False)
+    found = match_templates(state, views, every, every, state.points, slopes, is_padded=False)
     assert not (found.keeps_anchor & ~found.is_found).any()
     return float(found.is_found.float().mean()), float(found.keeps_anchor.float().mean())
 
@@ -136,6 +136,6 @@ def test_each_anchor_is_looked_up_in_its_own_image() -> None:
     every = torch.ones(_POINTS, dtype=torch.bool)
     none = torch.zeros((_POINTS, 2, 2))
     true = torch.from_numpy(points + _STEP_PX).float()
-    found = find_surroundings(state, views, every, ~every, true, none, is_padded=False)
+    found = match_templates(state, views, every, ~every, true, none, is_padded=False)
     assert found.is_found.float().mean() > 0.95
     assert (found.points - true).norm(dim=1)[found.is_found].median() < 0.1

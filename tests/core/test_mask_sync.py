@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from feature_frontend.runtime.mask_sync import MaskPairing, PairedMask
+from feature_frontend.runtime.mask_sync import MaskSynchronizer, PairedMask
 
 _MS = 1_000_000
 _FRAME_NS = 33 * _MS
@@ -10,19 +10,19 @@ _TIMEOUT_MS = 100.0
 _OVERTAKEN = "a later image's mask came instead of its own"
 _LATE = "its mask did not come within 100 ms"
 _TIME_BACK = "time went back before its mask came"
-Pairing = MaskPairing[int, str]
+FrameMatcher = MaskSynchronizer[int, str]
 
 
-def _image(pairing: Pairing, frame: int, received_s: float = 0.0) -> None:
+def _image(pairing: FrameMatcher, frame: int, received_s: float = 0.0) -> None:
     pairing.add_image(frame, frame * _FRAME_NS, received_s, _TIMEOUT_MS)
 
 
-def _mask(pairing: Pairing, frame: int, name: str = "") -> None:
+def _mask(pairing: FrameMatcher, frame: int, name: str = "") -> None:
     pairing.add_mask(name or str(frame), frame * _FRAME_NS)
 
 
 def test_an_image_gets_its_own_mask_whichever_comes_first() -> None:
-    pairing = Pairing(4)
+    pairing = FrameMatcher(4)
     _image(pairing, 1)
     assert pairing.release(0.05) == []
     _mask(pairing, 1)
@@ -34,7 +34,7 @@ def test_an_image_gets_its_own_mask_whichever_comes_first() -> None:
 
 
 def test_the_waiting_ends_at_the_deadline_with_the_last_mask() -> None:
-    pairing = Pairing(4)
+    pairing = FrameMatcher(4)
     _image(pairing, 1)
     assert pairing.next_deadline_s == 0.1
     assert pairing.release(0.09) == []
@@ -47,7 +47,7 @@ def test_the_waiting_ends_at_the_deadline_with_the_last_mask() -> None:
 
 def test_a_later_mask_ends_the_waiting() -> None:
     # A segmentation at a third of the camera's rate: frames 1 and 2 never get a mask of their own.
-    pairing = Pairing(8)
+    pairing = FrameMatcher(8)
     _mask(pairing, 0)
     for frame in (1, 2, 3, 4):
         _image(pairing, frame)
@@ -62,7 +62,7 @@ def test_a_later_mask_ends_the_waiting() -> None:
 
 
 def test_no_more_than_the_capacity_waits() -> None:
-    pairing = Pairing(3)
+    pairing = FrameMatcher(3)
     for frame in range(5):
         _image(pairing, frame)
     crowded = PairedMask[str](None, 0.0, "its mask had not come when 3 later images waited")
@@ -77,7 +77,7 @@ def test_no_more_than_the_capacity_waits() -> None:
 
 def test_a_bag_that_loops_begins_anew() -> None:
     for mask_first in (False, True):
-        pairing = Pairing(4)
+        pairing = FrameMatcher(4)
         for frame in (8, 9):
             _mask(pairing, frame, f"old {frame}")
         for frame in (9, 10):
@@ -98,7 +98,7 @@ def test_a_bag_that_loops_begins_anew() -> None:
 
 
 def test_what_still_waits_is_handed_back() -> None:
-    pairing = Pairing(2)
+    pairing = FrameMatcher(2)
     _mask(pairing, 0)
     for frame in (1, 2, 3):
         _image(pairing, frame)
@@ -109,7 +109,7 @@ def test_what_still_waits_is_handed_back() -> None:
 
 
 def test_a_malformed_mask_concerns_no_image_but_its_own() -> None:
-    pairing = Pairing(4)
+    pairing = FrameMatcher(4)
     _mask(pairing, 1)
     pairing.refuse_mask("malformed", 1 * _FRAME_NS)  # a good one was there first
     pairing.refuse_mask("malformed", 3 * _FRAME_NS)
@@ -136,11 +136,11 @@ def test_a_malformed_mask_concerns_no_image_but_its_own() -> None:
 
 
 def test_masks_that_no_image_comes_for_take_bounded_memory() -> None:
-    pairing = Pairing(100, max_bytes=30, size=len)
+    pairing = FrameMatcher(100, max_bytes=30, size=len)
     assert [pairing.add_mask("x" * 10, frame * _FRAME_NS) for frame in range(1, 6)] == [0, 0, 0, 1, 1]
     # The newest stays, however large: its image may be the next.
     assert pairing.add_mask("y" * 100, 6 * _FRAME_NS) == 3
     _image(pairing, 6)
     assert pairing.release(0.0) == [(6, PairedMask("y" * 100, 0.0, ""))]
-    pairing = Pairing(4)
+    pairing = FrameMatcher(4)
     assert [pairing.add_mask("x", frame * _FRAME_NS) for frame in range(1, 7)] == [0, 0, 0, 0, 1, 1]

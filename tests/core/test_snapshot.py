@@ -16,7 +16,7 @@ import torch
 from feature_frontend.camera.calibration import CameraCalibration, RegionOfInterest
 from feature_frontend.errors import SnapshotError
 from feature_frontend.pipeline.frontend import Frontend, FrontendState
-from feature_frontend.runtime.cuda_graphs import EagerRecorder
+from feature_frontend.runtime.cuda_graphs import EagerGraphDevice
 from feature_frontend.runtime.snapshot import SCHEMA, VERSION, Snapshot, pack, unpack
 from feature_frontend.settings import PARAMETERS, Settings
 from feature_frontend.types import Features, Tracks
@@ -111,8 +111,8 @@ def test_a_front_end_goes_on_in_another_one(photographs: list[npt.NDArray[np.uin
 @pytest.mark.parametrize("tracker", PARAMETERS["tracker"].choices)
 def test_a_recorded_front_end_goes_on_in_another_one(photographs: list[npt.NDArray[np.uint8]], tracker: str) -> None:
     settings = Settings.from_mapping({"max_num_keypoints": 50, "tracker": tracker})
-    recorder = EagerRecorder(torch.device("cpu"))
-    first, second = (Frontend(seeded_extractor(settings, "cpu", recorder), settings) for _ in range(2))
+    graph_device = EagerGraphDevice(torch.device("cpu"))
+    first, second = (Frontend(seeded_extractor(settings, "cpu", graph_device), settings) for _ in range(2))
     _goes_on(photographs, first, second)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from feature_frontend.camera.calibration import CameraCalibration, normalize_points
 from feature_frontend.errors import CalibrationError, MatchingError, SettingsError
 from feature_frontend.pipeline.frontend import Frontend
-from feature_frontend.runtime.cuda_graphs import make_recorder
+from feature_frontend.runtime.cuda_graphs import make_graph_device
 from feature_frontend.settings import Settings
 from feature_frontend.stereo.matching import RowOptions, match_rows, match_stereo
 from feature_frontend.stereo.rig import StereoRig
@@ -249,7 +249,7 @@ def test_both_sides_go_through_the_network_together(
     photographs: list[npt.NDArray[np.uint8]], device: str, is_recorded: bool
 ) -> None:
     settings = Settings(camera_type="stereo", max_num_keypoints=100)
-    extractor = seeded_extractor(settings, device, make_recorder(torch.device(device)) if is_recorded else None)
+    extractor = seeded_extractor(settings, device, make_graph_device(torch.device(device)) if is_recorded else None)
     frontend = Frontend(extractor, settings)
     left, right = (np.ascontiguousarray(image[:240, :320]) for image in photographs[:2])
     grey = cv2.cvtColor(right, cv2.COLOR_RGB2GRAY)

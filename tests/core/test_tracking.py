@@ -17,11 +17,11 @@ from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.geometry.fundamental import epipolar_residuals, fundamental_by_reweighting
 from feature_frontend.geometry.relative_pose import epipolar_distances, fundamental_matrix
 from feature_frontend.pipeline.frontend import Frontend
-from feature_frontend.runtime.cuda_graphs import EagerRecorder
+from feature_frontend.runtime.cuda_graphs import EagerGraphDevice
 from feature_frontend.settings import Settings
 from feature_frontend.tracking.local_motion import local_motion
 from feature_frontend.tracking.lucas_kanade import align_patches
-from feature_frontend.tracking.track_table import ChainTracker, Continuation
+from feature_frontend.tracking.track_table import TrackAssociation, TrackTable
 from feature_frontend.types import Features, FrameResult, FrameState
 from feature_frontend_lab.evaluation.tracks.metrics import pairs_at, position_drift_px, share_alive, share_seen
 from tests.tolerances import TRACKING
@@ -206,10 +206,10 @@ def test_padded_shapes_find_the_same_points(photographs: list[Uint8Array]) -> No
     plain = _run(images)
     extractor = load_extractor("silk-vggnp-mu", device="cpu", compile=False)
     network, identity = extractor._network, extractor.identity
-    recorded = Extractor(
-        network, identity, _SETTINGS, torch.device("cpu"), EagerRecorder(torch.device("cpu")), has_maps=True
+    captured = Extractor(
+        network, identity, _SETTINGS, torch.device("cpu"), EagerGraphDevice(torch.device("cpu")), has_maps=True
     )  # type: ignore[arg-type]
-    frontend = Frontend(recorded, _SETTINGS)
+    frontend = Frontend(captured, _SETTINGS)
     for number, (image, expected) in enumerate(zip(images, plain, strict=True)):
         found = frontend.process(image, number * 100_000_000)
         distances = _distances(found.features.keypoints, expected.features.keypoints)
@@ -231,10 +231,10 @@ def test_convention_gaps_count_missed_images_and_velocity_spans_them() -> None:
         keypoints = torch.tensor(points).reshape(-1, 2)
         return Features(keypoints, torch.ones(len(points)), torch.ones((len(points), 4)), 480, 640, "test@0")
 
-    def continuation(origins: tuple[int, int], rows: tuple[int, int], quality: float) -> Continuation:
-        return Continuation(np.array(origins), np.array(rows), np.full(2, quality, np.float32))
+    def continuation(origins: tuple[int, int], rows: tuple[int, int], quality: float) -> TrackAssociation:
+        return TrackAssociation(np.array(origins), np.array(rows), np.full(2, quality, np.float32))
 
-    tracker, second_ns = ChainTracker(), 1_000_000_000
+    tracker, second_ns = TrackTable(), 1_000_000_000
     tracker.follow(features([(0, 0), (10, 10)]), continuation((-1, -1), (0, 1), 0.25), 0)
     missed = tracker.follow(features([(11, 10)]), continuation((1, 0), (0, -1), 0.5), second_ns)
     assert (missed.ids.tolist(), missed.ages.tolist(), missed.gaps.tolist()) == ([2], [2], [0])

@@ -19,7 +19,7 @@ from feature_frontend_lab.evaluation.tracks.benchmark import (
     refound,
     track_lengths,
 )
-from feature_frontend_lab.evaluation.tracks.recording import TrackRecording
+from feature_frontend_lab.evaluation.tracks.track_history import TrackHistory
 from feature_frontend_lab.evaluation.tracks.trajectory import align, chain_poses
 from feature_frontend_lab.rendering import default_trajectory, invert_pose
 
@@ -60,9 +60,9 @@ def _seen_from(poses: Sequence[FloatArray], noise_px: float = 0.0) -> list[Track
     return tracks
 
 
-def _recording(poses: Sequence[FloatArray | None], tracks: list[Tracks]) -> TrackRecording:
+def _recording(poses: Sequence[FloatArray | None], tracks: list[Tracks]) -> TrackHistory:
     count = len(tracks)
-    return TrackRecording(
+    return TrackHistory(
         identity="synthetic",
         height=480,
         width=640,

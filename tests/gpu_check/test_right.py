@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from feature_frontend.extractors.extractor import Extractor
-from feature_frontend.runtime.adaptive_resolution import MemoryKeeper
+from feature_frontend.runtime.adaptive_resolution import OutOfMemoryGuard
 from feature_frontend.settings import Settings
 from scripts.gpu_check.models import on_device, settings_for, tensor_float32, weights_of
 from scripts.gpu_check.parts import right
@@ -57,7 +57,7 @@ def test_every_step_has_a_name_of_its_own_and_a_limit(context: Context) -> None:
 @pytest.mark.parametrize(
     ("module", "step"),
     [
-        (execution, execution.recorded_graphs),
+        (execution, execution.captured_graphs),
         (execution, execution.device_features),
         (sequences, sequences.device_trackers),
     ],
@@ -138,7 +138,7 @@ def test_what_is_not_there_is_left_out_with_its_name(tmp_path: Path, monkeypatch
     ):
         with pytest.raises(LeftOutError, match=text):
             step(context, TimeBox(_BRIEFLY))
-    outcome = execution.recorded_graphs(context, TimeBox(_BRIEFLY))
+    outcome = execution.captured_graphs(context, TimeBox(_BRIEFLY))
     assert outcome.passed
     assert "not there: aliked-t16" in outcome.text
     with pytest.raises(LeftOutError, match="no weights of aliked-n16"):
@@ -158,14 +158,14 @@ def test_results_that_change_are_counted(context: Context, monkeypatch: pytest.M
     assert "with matches by mnn" in outcome.text
 
 
-class _NeverSmaller(MemoryKeeper):
+class _NeverSmaller(OutOfMemoryGuard):
     """Gives up at once."""
 
     def run(self, work: Callable[[], object], free: Callable[[], None], now_s: float) -> tuple[object, str]:  # type: ignore[override]
         return work(), ""
 
 
-class _NeverLarger(MemoryKeeper):
+class _NeverLarger(OutOfMemoryGuard):
     """Does not come back to the whole image."""
 
     def run(self, work: Callable[[], object], free: Callable[[], None], now_s: float) -> tuple[object, str]:  # type: ignore[override]
@@ -173,18 +173,18 @@ class _NeverLarger(MemoryKeeper):
 
 
 @pytest.mark.slow
-def _squeezed(context: Context, keeper: type[MemoryKeeper]) -> tuple[Outcome, list[str]]:
+def _squeezed(context: Context, keeper: type[OutOfMemoryGuard]) -> tuple[Outcome, list[str]]:
     """The step's outcome and what its settings raised, with that way of keeping memory."""
     box = TimeBox(_BRIEFLY)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(full_memory, "MemoryKeeper", keeper)
+        patch.setattr(full_memory, "OutOfMemoryGuard", keeper)
         return full_memory.full_memory(context, box), box.errors
 
 
 def test_a_device_that_is_full_makes_images_smaller_and_is_recovered_from(context: Context) -> None:
     # In a process of its own: what others have freed in this one, a frame would take again, and no limit would bind.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        kinds = (MemoryKeeper, _NeverLarger, _NeverSmaller)
+        kinds = (OutOfMemoryGuard, _NeverLarger, _NeverSmaller)
         (good, none), (bad, _), (_, raised) = pool.map(partial(_squeezed, context), kinds)
     assert good.passed, good.text
     assert not none

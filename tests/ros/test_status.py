@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 
 from feature_frontend.camera.calibration import Intrinsics
 from feature_frontend.pipeline.process_frame import FrameReport
-from feature_frontend.ros.output.frame_status import StatusBook, fate
+from feature_frontend.ros.output.frame_status import FrameStatistics, fate
 from feature_frontend.types import Features, FrameResult, FrameState, Matches, StageTimes, Tracks
 
 
@@ -42,13 +42,13 @@ def _report(reason: str, news: str = "") -> FrameReport:
     ],
 )
 def test_a_note_on_the_calibration_never_takes_the_place_of_a_reason(reason: str, note: str, expected: str) -> None:
-    status = StatusBook().processed(Header(), 0.0, _report(reason, note), 4.0)
+    status = FrameStatistics().processed(Header(), 0.0, _report(reason, note), 4.0)
     assert status.reason == expected
     assert status.frames_processed == 1
 
 
 def test_the_log_has_a_frames_fate_in_a_line() -> None:
-    header, book = Header(), StatusBook()
+    header, book = Header(), FrameStatistics()
     header.stamp.sec, header.stamp.nanosec = 12, 5_000_000
     received_s = time.monotonic()
     processed = fate(book.processed(header, received_s, _report("few keypoints"), 4.0))

@@ -29,7 +29,7 @@ from feature_frontend.ros.frame_worker import FrameWorker
 from feature_frontend.ros.input.camera_info import camera_info_message
 from feature_frontend.ros.input.frame import Frame
 from feature_frontend.ros.input.image_conversion import array_to_image
-from feature_frontend.ros.output.frame_status import StatusBook
+from feature_frontend.ros.output.frame_status import FrameStatistics
 from feature_frontend.ros.output.publishers import Publishers, ResultTopics
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.stamps import stamp_from_ns, stamp_to_ns
@@ -76,7 +76,7 @@ class _Worker:
         self.pairs = StereoPairs(self.left)
         self.worker = FrameWorker(
             FrameProcessor(Frontend.from_pretrained(settings), self.left, pytest.fail, self.pairs),
-            ResultTopics(publishers.publish, StatusBook(), 7),
+            ResultTopics(publishers.publish, FrameStatistics(), 7),
             publishers,
             FrameStore(settings),
             node.get_logger(),

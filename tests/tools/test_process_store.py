@@ -132,7 +132,7 @@ def test_damage_is_refused_by_name(
             "a str where a int belongs",
         ),
         ("UPDATE run SET state = replace(state, '\"next_index\":4,', '')", "next_index of _Position"),
-        ("UPDATE run SET state = replace(state, '\"processed\"', '\"__class__\"')", "processed of BookState"),
+        ("UPDATE run SET state = replace(state, '\"processed\"', '\"__class__\"')", "processed of StatisticsState"),
         ("UPDATE run SET state = replace(state, '\"version\":1', '\"version\":7')", "of version 7; expected"),
         ("UPDATE run SET job = '{'", "what it is of cannot be read"),
         ("UPDATE run SET job = '[1]'", "what it is of cannot be read"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scripts.gpu_check.right.execution import device_features, recorded_graphs
+from scripts.gpu_check.right.execution import captured_graphs, device_features
 from scripts.gpu_check.right.full_memory import full_memory
 from scripts.gpu_check.right.gpu_tests import gpu_tests
 from scripts.gpu_check.right.parity import aliked_parity, half_precision, silk_parity, silk_seeded
@@ -24,7 +24,7 @@ def steps(context: Context) -> Sequence[Step]:
     return as_steps(
         (
             Piece("aliked_parity", aliked_parity, 1.5),
-            Piece("recorded_graphs", recorded_graphs, 1.5),
+            Piece("captured_graphs", captured_graphs, 1.5),
             Piece("silk_parity", silk_parity, 1.0),
             Piece("device_trackers", device_trackers, 2.5),
             Piece("full_memory", full_memory, 1.5),

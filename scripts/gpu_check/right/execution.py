@@ -29,7 +29,7 @@ from scripts.gpu_check.step import Context, Outcome
 from scripts.gpu_check.timebox import TimeBox
 from tests.tolerances import DEVICE
 
-__all__ = ["device_features", "recorded_graphs", "speckled"]
+__all__ = ["captured_graphs", "device_features", "speckled"]
 
 _NETWORKS = ("aliked-n16", "silk-vggnp-mu", "aliked-t16", "aliked-n32", "aliked-n16rot")
 _REHEARSED_NETWORKS = ("silk-vggnp-mu", "aliked-t16")
@@ -67,7 +67,7 @@ _VARIATIONS = (
 )
 
 
-def recorded_graphs(context: Context, box: TimeBox) -> Outcome:
+def captured_graphs(context: Context, box: TimeBox) -> Outcome:
     """What users run, fast and recorded, against the network as the paper draws it, both on the device.
 
     One recording serves all images of a size; another size comes in between.

@@ -15,7 +15,7 @@ import torch
 from benchmarks.types import Canvas, Table
 from feature_frontend.errors import OutOfMemoryError
 from feature_frontend.pipeline.frontend import Frontend
-from feature_frontend.runtime.adaptive_resolution import MemoryKeeper, RateKeeper
+from feature_frontend.runtime.adaptive_resolution import LatencyController, OutOfMemoryGuard
 from feature_frontend.types import FrameResult
 from scripts.gpu_check.models import available, on_device, settings_for
 from scripts.gpu_check.right.comparing import compare_features
@@ -92,18 +92,18 @@ class _Node:
 
     def __init__(self, frontend: Frontend) -> None:
         self.frontend = frontend
-        self.memory_keeper, self.rate_keeper = MemoryKeeper(), RateKeeper()
+        self.out_of_memory_guard, self.latency_controller = OutOfMemoryGuard(), LatencyController()
         self._stamp_ns = 0
 
     def process(self, image: Canvas, now_s: float) -> tuple[FrameResult, str]:
         """The frame's result, and what status would say."""
 
         def work() -> FrameResult:
-            self.frontend.extractor.pixel_share = self.rate_keeper.share * self.memory_keeper.share
+            self.frontend.extractor.pixel_share = self.latency_controller.share * self.out_of_memory_guard.share
             return self.frontend.process(image, self._stamp_ns)
 
         self._stamp_ns += 1
-        return self.memory_keeper.run(work, self.frontend.free_memory, now_s)
+        return self.out_of_memory_guard.run(work, self.frontend.free_memory, now_s)
 
 
 def full_memory(context: Context, box: TimeBox) -> Outcome:
@@ -176,7 +176,7 @@ def _squeeze(context: Context, network: str, tracker: str, share: float, image: 
             note = found or note
             if number and not found:
                 break
-        smallest = node.memory_keeper.share
+        smallest = node.out_of_memory_guard.share
     if small is None or len(small.features) == 0:
         wrong.append("no frame came through")
     elif not _spans(small, image):
@@ -185,14 +185,14 @@ def _squeeze(context: Context, network: str, tracker: str, share: float, image: 
         wrong.append("status says nothing of the memory")
     node.frontend.reset()
     now_s = _RECOVERY_S
-    while node.memory_keeper.share < 1 and now_s < 10 * _RECOVERY_S:
+    while node.out_of_memory_guard.share < 1 and now_s < 10 * _RECOVERY_S:
         result, _ = node.process(image, now_s)
         now_s += _RECOVERY_S
     node.frontend.reset()
     result, said = node.process(image, now_s)
     agreement = compare_features(expected.features, result.features)
-    if node.memory_keeper.share < 1 or said:
-        wrong.append(f"did not recover: {said or node.memory_keeper.share}")
+    if node.out_of_memory_guard.share < 1 or said:
+        wrong.append(f"did not recover: {said or node.out_of_memory_guard.share}")
     elif not agreement.passes:
         wrong.append("finds something else with the memory back")
     wrong += _late(node, image)
@@ -217,8 +217,8 @@ def _spans(result: FrameResult, image: Canvas) -> bool:
 def _late(node: _Node, image: Canvas) -> list[str]:
     """Frames that take too long: one step down, and a frame of that size."""
     for moment in range(3):
-        node.rate_keeper.note(_LATE_MS, moment, _DEADLINE_MS)
-    if node.rate_keeper.share == 1:
+        node.latency_controller.note(_LATE_MS, moment, _DEADLINE_MS)
+    if node.latency_controller.share == 1:
         return ["late frames did not make the image smaller"]
     result, said = node.process(image, 1e6)
     return [] if _spans(result, image) and not said else ["a frame made smaller for its time is not right"]

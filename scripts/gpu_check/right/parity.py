@@ -13,7 +13,7 @@ from benchmarks.types import Table
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.extractors.networks.silk import SILK_CONFIGS, Silk
 from feature_frontend.extractors.registry import EXTRACTORS
-from scripts.gpu_check.models import ALIKED, available, recorded, settings_for, tensor_float32
+from scripts.gpu_check.models import ALIKED, available, captured, settings_for, tensor_float32
 from scripts.gpu_check.real_frames import sequences
 from scripts.gpu_check.right.comparing import compare_features
 from scripts.gpu_check.right.wording import mark, sides, verdict
@@ -158,12 +158,12 @@ def seeded_silk(name: str, seed: int = 0) -> Silk:
 
 
 def _seeded_sides(context: Context, name: str) -> tuple[Extractor, Extractor]:
-    """The network as the paper draws it, on the CPU; and as users have it on the device, fused and recorded."""
+    """The network as the paper draws it, on the CPU; and as users have it on the device, fused and captured."""
     settings, identity = settings_for(context, name), f"{name}@seeded00"
     plain = Extractor(seeded_silk(name), identity, settings, torch.device("cpu"))
     fused = EXTRACTORS[name].inference(seeded_silk(name))
     extractor = Extractor(fused, identity, settings, torch.device(context.device), has_maps=True)
-    return plain, recorded(extractor, settings) if context.is_rehearsal else extractor
+    return plain, captured(extractor, settings) if context.is_rehearsal else extractor
 
 
 def _aliked(context: Context, box: TimeBox) -> tuple[list[tuple[str, str, ParityResult]], list[str]]:

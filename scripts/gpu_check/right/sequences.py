@@ -13,13 +13,13 @@ from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.matchers.factory import make_matcher
 from feature_frontend.models.catalog import MATCHER_MODELS
 from feature_frontend.pipeline.frontend import Frontend
-from feature_frontend.runtime.cuda_graphs import make_recorder
+from feature_frontend.runtime.cuda_graphs import make_graph_device
 from feature_frontend.types import Features, FrameResult, Matches
 from scripts.gpu_check.models import (
     available,
+    captured,
     on_cpu,
     on_device,
-    recorded,
     settings_for,
     tensor_float32,
     why_no_lightglue,
@@ -82,7 +82,7 @@ def device_trackers(context: Context, box: TimeBox) -> Outcome:
 
 
 def device_matchers(context: Context, box: TimeBox) -> Outcome:
-    """Each matcher with the same features, the device against the CPU; recorded ones also with padding."""
+    """Each matcher with the same features, the device against the CPU; captured ones also with padding."""
     why_not = why_no_lightglue(context)
     networks, missing = available(context, _NETWORKS)
     if why_not or "aliked-n16" not in networks:
@@ -111,7 +111,7 @@ def device_matchers(context: Context, box: TimeBox) -> Outcome:
                     missed += [] if agreement.passes else [setting]
     note = (
         f"The same features on both sides. Bars: {DEVICE.pair_share:.0%} of the pairs in common, similarities within "
-        f"{DEVICE.similarity:g}. Recorded: as a graph of fixed shapes."
+        f"{DEVICE.similarity:g}. Captured: as a graph of fixed shapes."
     )
     columns = ("matcher", "pairs", "pairs there", "in common", "worst similarity", "")
     table = Table(f"Matchers: {sides(context)}; float32 without TF32", columns, tuple(rows), note)
@@ -132,7 +132,7 @@ def run_sequence(frontend: Frontend, frames: Frames, *, is_masked: bool = False)
 def _reference(context: Context, network: str, tracker: str) -> Extractor:
     """On the CPU: with the device's shapes, so that its rounding alone differs; in a rehearsal plainly."""
     extractor = on_cpu(context, network, tracker=tracker)
-    return extractor if context.is_rehearsal else recorded(extractor, extractor.settings)
+    return extractor if context.is_rehearsal else captured(extractor, extractor.settings)
 
 
 def _two_images(context: Context, network: str, frames: Frames) -> tuple[Features, Features]:
@@ -144,25 +144,25 @@ def _two_images(context: Context, network: str, frames: Frames) -> tuple[Feature
 
 
 def _match(context: Context, gate: str, network: str, pair: tuple[Features, Features]) -> dict[str, MatchAgreement]:
-    """By way of matching: with as many rows as there are, and, where the matcher can, recorded with padding."""
+    """By way of matching: with as many rows as there are, and, where the matcher can, captured with padding."""
     settings = settings_for(context, network, **_GATES[gate])
     matcher = make_matcher(settings)
     expected = matcher.match(*pair)
     on_the_device: tuple[Any, Any] = (pair[0].to(context.device), pair[1].to(context.device))
     ways = {"": compare_matches(expected, matcher.match(*on_the_device).to("cpu"))}
     if MATCHER_MODELS[matcher.name].takes_padding:
-        ways[", recorded"] = compare_matches(expected, _recorded_matches(context, matcher, on_the_device))
+        ways[", captured"] = compare_matches(expected, _recorded_matches(context, matcher, on_the_device))
     return ways
 
 
 def _recorded_matches(context: Context, matcher: Any, pair: tuple[Features, Features]) -> Matches:
-    recorder = make_recorder(torch.device(context.device))
+    graph_device = make_graph_device(torch.device(context.device))
     padded = [_padded(features) for features in pair]
-    recording = recorder.record(lambda: matcher.padded(*padded[0], *padded[1]))
-    with recorder.active():
-        recording.replay()
-    recorder.wait()
-    matches: Matches = recording.result.unpadded(matcher.name).to("cpu")
+    graph = graph_device.capture(lambda: matcher.padded(*padded[0], *padded[1]))
+    with graph_device.active():
+        graph.replay()
+    graph_device.wait()
+    matches: Matches = graph.result.unpadded(matcher.name).to("cpu")
     return matches
 
 

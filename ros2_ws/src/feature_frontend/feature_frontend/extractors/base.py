@@ -147,7 +147,7 @@ class NetworkProtocol(Protocol):
 class FastNetwork(NetworkProtocol, Protocol):
     """A network in two parts, whose shapes depend on the images' size and the options, not on what is in the images.
 
-    Neither part waits for a GPU, so that both can be recorded as one CUDA graph; the first can be compiled on a CPU.
+    Neither part waits for a GPU, so that both can be captured as one CUDA graph; the first can be compiled on a CPU.
 
     Attributes:
         refines_keypoints: Whether keypoints lie between pixels: a soft-argmax over `nms_radius` around maxima.

@@ -1,4 +1,4 @@
-"""How a network's work on a batch is set in motion: plainly, compiled on the CPU, or recorded, as a CUDA graph."""
+"""How a network's work on a batch is set in motion: plainly, compiled on the CPU, or captured, as a CUDA graph."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from feature_frontend.image.preprocessing import (
     tensors_to_batch,
 )
 from feature_frontend.image.resize import Resize
-from feature_frontend.runtime.cuda_graphs import Mark, Recorder, Recording
+from feature_frontend.runtime.cuda_graphs import Graph, GraphDevice, Mark
 
-__all__ = ["CompiledExecution", "Execution", "PlainExecution", "RecordedExecution", "Submitted", "whole_frame"]
+__all__ = ["CompiledExecution", "Execution", "GraphExecution", "PlainExecution", "Submitted", "whole_frame"]
 
 Images = Sequence[npt.NDArray[np.uint8]]
 T = TypeVar("T")
@@ -57,7 +57,7 @@ class Execution(Protocol):
         """
 
     def maps(self, image: PreparedImage, share: float) -> FrameMaps:
-        """The same of one image with what it was made from; only for a fast network, and not recorded.
+        """The same of one image with what it was made from; only for a fast network, and not captured.
 
         Detected is a share of `max_num_keypoints`, in (0, 1]; `FrameMaps.options` name the whole budget.
         """
@@ -124,7 +124,7 @@ class CompiledExecution:
 
 @dataclass(frozen=True)
 class _Key:
-    """What a frame is recorded for; `share` as `RecordedExecution.submit_maps` takes it, 0 for `submit`."""
+    """What a frame is captured for; `share` as `GraphExecution.submit_maps` takes it, 0 for `submit`."""
 
     shapes: tuple[tuple[int, ...], ...]
     resize: Resize
@@ -134,8 +134,8 @@ class _Key:
 
 
 @dataclass
-class _RecordedFrame:
-    """Fill `host` with images, then masks; copy it to `device`; replay the recording, and the one behind it.
+class _FrameGraph:
+    """Fill `host` with images, then masks; copy it to `device`; replay the graph, and the one behind it.
 
     Attributes:
         behind: What that one depends on but the result of the first, and itself.
@@ -143,8 +143,8 @@ class _RecordedFrame:
 
     host: list[torch.Tensor]
     device: list[torch.Tensor]
-    recording: Recording[Any]
-    behind: tuple[Hashable, Recording[Any]] | None = None
+    graph: Graph[Any]
+    behind: tuple[Hashable, Graph[Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -160,22 +160,22 @@ class Submitted(Generic[T]):
     extracted: Mark
 
 
-class RecordedExecution:
-    """The whole frame, from bytes to descriptors, recorded once for each image size: on a GPU, one CUDA graph.
+class GraphExecution:
+    """The whole frame, from bytes to descriptors, captured once for each image size: on a GPU, one CUDA graph.
 
     The bytes go up from the host's pinned memory, and nothing waits before the results are read.
 
     Args:
-        network: On the recorder's device, in evaluation mode.
-        recorder: Records and runs the work.
+        network: On the graph device's, in evaluation mode.
+        graph_device: Captures and runs the work.
     """
 
     description = "CUDA graph"
 
-    def __init__(self, network: FastNetwork, recorder: Recorder) -> None:
-        self.recorder = recorder
+    def __init__(self, network: FastNetwork, graph_device: GraphDevice) -> None:
+        self.graph_device = graph_device
         self._network = network
-        self._frames: dict[_Key, _RecordedFrame] = {}
+        self._frames: dict[_Key, _FrameGraph] = {}
 
     def submit(
         self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None
@@ -191,22 +191,22 @@ class RecordedExecution:
             return whole_frame(network, images, resize, options, masks)
 
         key = _Key(tuple(image.shape for image in images), resize, options, masks is not None)
-        frame = self._recorded(key, work)
-        with self.recorder.active():
+        frame = self._captured(key, work)
+        with self.graph_device.active():
             _upload(frame, images, masks)
-            frame.recording.replay()
-        features: PaddedFeatures = frame.recording.result
+            frame.graph.replay()
+        features: PaddedFeatures = frame.graph.result
         return features
 
     def submit_maps(
         self, image: PreparedImage, share: float, behind: tuple[Hashable, Callable[[FrameMaps], T]]
     ) -> Submitted[T]:
-        """Starts on the `maps` of one image and, in a recording behind that of the network, on work with them.
+        """Starts on the `maps` of one image and, in a graph behind that of the network, on work with them.
 
         Args:
             image: As `maps` takes it; the device's work for the one before must be done.
             share: As `maps` takes it.
-            behind: What the work depends on but the maps, which recordings hold on to; and the work, as a `Recorder`
+            behind: What the work depends on but the maps, which graphs hold on to; and the work, as a `GraphDevice`
                 takes it.
         """
         network, resize = self._network, image.resize
@@ -218,23 +218,23 @@ class RecordedExecution:
 
         depends_on, follow = behind
         masks = None if image.mask is None else [image.mask]
-        frame = self._recorded(_Key((image.pixels.shape,), resize, image.options, masks is not None, share), work)
+        frame = self._captured(_Key((image.pixels.shape,), resize, image.options, masks is not None, share), work)
         if frame.behind is None or frame.behind[0] != depends_on:
-            # What a recording gives means nothing before it is replayed, and the next one is tried out with it.
-            with self.recorder.active():
-                frame.recording.replay()
+            # What a graph gives means nothing before it is replayed, and the next one is tried out with it.
+            with self.graph_device.active():
+                frame.graph.replay()
             frame.behind = None
-            frame.behind = depends_on, self.recorder.record(partial(follow, frame.recording.result))
+            frame.behind = depends_on, self.graph_device.capture(partial(follow, frame.graph.result))
         following = frame.behind[1]
-        with self.recorder.active():
+        with self.graph_device.active():
             _upload(frame, [image.pixels], masks)
-            frame.recording.replay()
-            extracted = self.recorder.mark()
+            frame.graph.replay()
+            extracted = self.graph_device.mark()
             following.replay()
         return Submitted(following.result, extracted)
 
-    def free_recordings(self) -> None:
-        """Lets go of what is recorded; it is recorded anew when it is needed."""
+    def free_graphs(self) -> None:
+        """Lets go of what is captured; it is captured anew when it is needed."""
         self._frames.clear()
 
     def run(
@@ -242,8 +242,8 @@ class RecordedExecution:
     ) -> list[NetworkFeatures]:
         """See `Execution`."""
         own = self.submit(images, resize, options, masks)
-        self.recorder.wait()
-        # The recording's tensors are written again with the next frame, when these are still wanted for matching. As
+        self.graph_device.wait()
+        # The graph's tensors are written again with the next frame, when these are still wanted for matching. As
         # copies on the caller's stream, their memory is not used again before the caller's work on them is done. The
         # counts are read, which waits for the copies.
         return PaddedFeatures(
@@ -256,29 +256,29 @@ class RecordedExecution:
 
     def maps(self, image: PreparedImage, share: float) -> FrameMaps:
         """See `Execution`."""
-        device, network = self.recorder.device, self._network
+        device, network = self.graph_device.device, self._network
         batch = _batch(image, device, network)
         return _maps(network, batch, network.dense(batch), image, share, _allowed_of(image, device), is_padded=True)
 
-    def _recorded(self, key: _Key, work: Callable[..., Any]) -> _RecordedFrame:
-        """What is recorded for `key`: the work on images and masks."""
+    def _captured(self, key: _Key, work: Callable[..., Any]) -> _FrameGraph:
+        """What is captured for `key`: the work on images and masks."""
         if key not in self._frames:
             while len(self._frames) >= _MOST_RECORDINGS:
-                # The oldest, with its memory: a live parameter that moves makes one recording after another.
+                # The oldest, with its memory: a live parameter that moves makes one graph after another.
                 self._frames.pop(next(iter(self._frames)))
-            self._frames[key] = self._record(key, work)
+            self._frames[key] = self._capture(key, work)
         return self._frames[key]
 
-    def _record(self, key: _Key, work: Callable[..., Any]) -> _RecordedFrame:
+    def _capture(self, key: _Key, work: Callable[..., Any]) -> _FrameGraph:
         shapes = [*key.shapes, *(shape[:2] for shape in key.shapes if key.has_masks)]
-        host = [self.recorder.host_buffer(shape, torch.uint8) for shape in shapes]
-        with self.recorder.active():
-            device = [torch.zeros(shape, dtype=torch.uint8, device=self.recorder.device) for shape in shapes]
+        host = [self.graph_device.host_buffer(shape, torch.uint8) for shape in shapes]
+        with self.graph_device.active():
+            device = [torch.zeros(shape, dtype=torch.uint8, device=self.graph_device.device) for shape in shapes]
         images, masks = device[: len(key.shapes)], device[len(key.shapes) :] or None
-        return _RecordedFrame(host, device, self.recorder.record(partial(work, images, masks)))
+        return _FrameGraph(host, device, self.graph_device.capture(partial(work, images, masks)))
 
 
-def _upload(frame: _RecordedFrame, images: Images, masks: Images | None) -> None:
+def _upload(frame: _FrameGraph, images: Images, masks: Images | None) -> None:
     for pixels, host, device in zip([*images, *(masks or ())], frame.host, frame.device, strict=True):
         np.copyto(host.numpy(), pixels)
         device.copy_(host, non_blocking=True)

@@ -28,8 +28,8 @@ from feature_frontend.extractors.compilation import BackgroundCompiler
 from feature_frontend.extractors.execution import (
     CompiledExecution,
     Execution,
+    GraphExecution,
     PlainExecution,
-    RecordedExecution,
     Submitted,
 )
 from feature_frontend.extractors.registry import EXTRACTORS, ExtractorRecord
@@ -37,7 +37,7 @@ from feature_frontend.image.preprocessing import check_image, check_mask, grey_r
 from feature_frontend.image.resize import Resize, network_size
 from feature_frontend.models.weights import ensure_weights, find_own_weights, own_weights
 from feature_frontend.models.weights_file import FoundWeights, fill_network
-from feature_frontend.runtime.cuda_graphs import Recorder, make_recorder
+from feature_frontend.runtime.cuda_graphs import GraphDevice, make_graph_device
 from feature_frontend.runtime.device import compute_with_one_thread_after_fork, resolve_device
 from feature_frontend.settings import ExtractionSettings
 from feature_frontend.system.files import user_path
@@ -59,7 +59,7 @@ class Extractor:
         settings: What to detect. Those that `settings/` calls live are read with each image; assign `settings` to
             change them.
         device: Where the network runs.
-        recorder: What its work on a frame is recorded by; None: on a GPU, CUDA graphs, elsewhere nothing.
+        graph_device: What its work on a frame is captured by; None: on a GPU, CUDA graphs, elsewhere nothing.
         has_maps: Whether the network is a `FastNetwork`, as the catalog says of the published ones.
 
     Attributes:
@@ -74,7 +74,7 @@ class Extractor:
         identity: str,
         settings: ExtractionSettings,
         device: torch.device,
-        recorder: Recorder | None = None,
+        graph_device: GraphDevice | None = None,
         *,
         has_maps: bool = False,
     ) -> None:
@@ -87,7 +87,7 @@ class Extractor:
         module = network.to(device=device, dtype=self._dtype).eval().requires_grad_(requires_grad=False)
         self._network = cast(NetworkProtocol, module)
         self._compiler: BackgroundCompiler | None = None
-        self._execution = self._make_execution(recorder)
+        self._execution = self._make_execution(graph_device)
 
     @classmethod
     def from_pretrained(cls, settings: ExtractionSettings) -> Extractor:
@@ -115,7 +115,7 @@ class Extractor:
         return cls(record.inference(network.eval()), found.identity, settings, device, has_maps=record.has_maps)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For `pickle`, as of a process pool: network and settings, without what is compiled or recorded."""
+        """For `pickle`, as of a process pool: network and settings, without what is compiled or captured."""
         return {name: value for name, value in vars(self).items() if name not in {"_compiler", "_execution"}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -215,18 +215,18 @@ class Extractor:
     def submit_maps(
         self, image: PreparedImage, share: float, behind: tuple[Hashable, Callable[[FrameMaps], T]]
     ) -> Submitted[T]:
-        """See `RecordedExecution`. Only with a `recorder`."""
-        assert isinstance(self._execution, RecordedExecution)
+        """See `GraphExecution`. Only with a `graph_device`."""
+        assert isinstance(self._execution, GraphExecution)
         return self._execution.submit_maps(image, share, behind)
 
     @property
-    def recorder(self) -> Recorder | None:
-        """What the work is recorded by; None where it is not, and `submit` is not there."""
-        return self._execution.recorder if isinstance(self._execution, RecordedExecution) else None
+    def graph_device(self) -> GraphDevice | None:
+        """What the work is captured by; None where it is not, and `submit` is not there."""
+        return self._execution.graph_device if isinstance(self._execution, GraphExecution) else None
 
     @torch.no_grad()
     def submit(self, image: npt.NDArray[np.uint8], mask: Mask | None = None) -> PaddedFeatures | None:
-        """Gives the device one image, once it is done with the one before, and does not wait. Only with a `recorder`.
+        """Gives the device one image, once it is done with the last one, and does not wait. Only with a `graph_device`.
 
         Returns:
             What `collect` takes, in tensors that the next image may overwrite; None for a blank image.
@@ -234,7 +234,7 @@ class Extractor:
         Raises:
             ImageError: The image or its mask has another type, shape or size than `extract` takes.
         """
-        assert isinstance(self._execution, RecordedExecution)
+        assert isinstance(self._execution, GraphExecution)
         prepared = self.prepare(image, mask)
         if prepared is None:
             return None
@@ -252,10 +252,10 @@ class Extractor:
         if self._compiler is not None:
             self._compiler.wait()
 
-    def free_recordings(self) -> None:
-        """Lets go of the work that is recorded for the sizes seen so far, and of its memory."""
-        if isinstance(self._execution, RecordedExecution):
-            self._execution.free_recordings()
+    def free_graphs(self) -> None:
+        """Lets go of the work that is captured for the sizes seen so far, and of its memory."""
+        if isinstance(self._execution, GraphExecution):
+            self._execution.free_graphs()
 
     @torch.no_grad()
     def compile_only_for(self, shape: Sequence[int]) -> bool:
@@ -311,13 +311,13 @@ class Extractor:
             multi_scale=settings.multi_scale,
         )
 
-    def _make_execution(self, recorder: Recorder | None) -> Execution:
+    def _make_execution(self, graph_device: GraphDevice | None) -> Execution:
         compute_with_one_thread_after_fork()
         if self.device.type == "cuda" and self._dtype == torch.float32:
             # By default cuDNN rounds what it convolves to TF32, 10 bits of 23: that is what float16 is there for.
             torch.backends.cudnn.allow_tf32 = False
-        if self.has_maps and (recorder is not None or self.device.type == "cuda"):
-            return RecordedExecution(cast(FastNetwork, self._network), recorder or make_recorder(self.device))
+        if self.has_maps and (graph_device is not None or self.device.type == "cuda"):
+            return GraphExecution(cast(FastNetwork, self._network), graph_device or make_graph_device(self.device))
         if self.has_maps and self.settings.compile:
             network = cast(FastNetwork, self._network)
             self._compiler = BackgroundCompiler(self.settings.extractor, network, self._dtype)

@@ -12,10 +12,10 @@ import torch
 from feature_frontend.extractors.extractor import Mask
 from feature_frontend.matchers.base import MatcherProtocol
 from feature_frontend.tracking.state import Past
-from feature_frontend.tracking.track_table import Continuation
+from feature_frontend.tracking.track_table import TrackAssociation
 from feature_frontend.types import Features, Matches
 
-__all__ = ["Pair", "Pairing", "PairingState"]
+__all__ = ["FrameMatcher", "FrameMatcherState", "Pair"]
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Pair:
     extraction_ms: float
     matching_ms: float
     right: Features | None = None
-    continuation: Continuation | None = None
+    continuation: TrackAssociation | None = None
 
 
 @dataclass(frozen=True)
-class PairingState:
-    """What a `Pairing` remembers of the images before; each kind of them fills one field, unless it knows of none.
+class FrameMatcherState:
+    """What a `FrameMatcher` remembers of the images before; each kind of them fills one field, unless it knows of none.
 
     Attributes:
         features: Of the image before.
@@ -56,7 +56,7 @@ class PairingState:
     is_first: bool = True
 
 
-class Pairing(Protocol):
+class FrameMatcher(Protocol):
     """Extracts from one image after another and matches each with the one before."""
 
     matcher: MatcherProtocol
@@ -75,10 +75,10 @@ class Pairing(Protocol):
     def forget(self) -> None:
         """The next image is a first one."""
 
-    def get_state(self) -> PairingState:
+    def get_state(self) -> FrameMatcherState:
         """What another one of its kind needs to go on."""
 
-    def set_state(self, state: PairingState) -> None:
+    def set_state(self, state: FrameMatcherState) -> None:
         """Goes on from the state of another one.
 
         Raises:

@@ -12,49 +12,49 @@ import torch
 from feature_frontend.extractors.base import PaddedFeatures
 from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.matchers.base import MatcherProtocol, PaddedMatcher, PaddedMatches
-from feature_frontend.pipeline.base import Pair, PairingState
-from feature_frontend.runtime.cuda_graphs import Recorder, download
+from feature_frontend.pipeline.base import FrameMatcherState, Pair
+from feature_frontend.runtime.cuda_graphs import GraphDevice, download
 from feature_frontend.runtime.snapshot import require
 from feature_frontend.types import Matches
 
-__all__ = ["RecordedPairing"]
+__all__ = ["GraphFrameMatcher"]
 
 _MS_PER_S = 1e3
 
 
-class RecordedPairing:
+class GraphFrameMatcher:
     """Extraction and matching of fixed shapes, one behind the other on the device, and one wait at the end of a frame.
 
     Args:
-        extractor: Runs its network on `recorder`.
+        extractor: Runs its network on `graph_device`.
         matcher: Can do with padding.
-        recorder: The extractor's.
+        graph_device: The extractor's.
     """
 
-    def __init__(self, extractor: Extractor, matcher: PaddedMatcher, recorder: Recorder) -> None:
+    def __init__(self, extractor: Extractor, matcher: PaddedMatcher, graph_device: GraphDevice) -> None:
         self.matcher: MatcherProtocol = matcher
         self._extractor = extractor
-        self._recorder = recorder
-        self._matching: _RecordedMatching | None = None
+        self._graph_device = graph_device
+        self._matching: _MatchingGraph | None = None
         self._brought_back: tuple[torch.Tensor, torch.Tensor] | None = None
         self._is_first = True
 
     def run(
         self, image: npt.NDArray[np.uint8], mask: Mask | None = None, right: npt.NDArray[np.uint8] | None = None
     ) -> Pair:
-        """See `Pairing`; takes no right images, which `make_pairing` gives a plain one for."""
+        """See `FrameMatcher`; takes no right images, which `make_frame_matcher` gives a plain one for."""
         assert right is None
         start_s = time.perf_counter()
         submitted = self._extractor.submit(image, mask)
         if submitted is None:
             return self._blank(image, start_s)
-        with self._recorder.active():
-            extracted = self._recorder.mark()
+        with self._graph_device.active():
+            extracted = self._graph_device.mark()
             matching = self._matching_for(submitted)
             on_device = matching.match(submitted)
-            features, matches = download(self._recorder, submitted), download(self._recorder, on_device)
-            end = self._recorder.mark()
-        self._recorder.wait()
+            features, matches = download(self._graph_device, submitted), download(self._graph_device, on_device)
+            end = self._graph_device.mark()
+        self._graph_device.wait()
         elapsed_ms = (time.perf_counter() - start_s) * _MS_PER_S
         matching_ms = extracted.elapsed_time(end)
         found = Matches.empty(self.matcher.name) if self._is_first else matches.unpadded(self.matcher.name)
@@ -62,16 +62,16 @@ class RecordedPairing:
         return Pair(self._extractor.collect(features, *image.shape[:2]), found, elapsed_ms - matching_ms, matching_ms)
 
     def forget(self) -> None:
-        """See `Pairing`."""
+        """See `FrameMatcher`."""
         self._is_first = True
 
-    def get_state(self) -> PairingState:
-        """See `Pairing`: a recording stays in its process, what it has in memory goes along."""
+    def get_state(self) -> FrameMatcherState:
+        """See `FrameMatcher`: a graph stays in its process, what it has in memory goes along."""
         kept = self._brought_back if self._matching is None else self._matching.previous
-        return PairingState(descriptors=kept, is_first=self._is_first)
+        return FrameMatcherState(descriptors=kept, is_first=self._is_first)
 
-    def set_state(self, state: PairingState) -> None:
-        """See `Pairing`."""
+    def set_state(self, state: FrameMatcherState) -> None:
+        """See `FrameMatcher`."""
         if state.descriptors is not None:
             descriptors, count = state.descriptors
             require(descriptors.ndim == 2 and count.shape == (), "descriptors and their number")
@@ -81,17 +81,17 @@ class RecordedPairing:
         self._brought_back = None
         features = self._extractor.collect(None, *image.shape[:2])
         if self._matching is not None:
-            with self._recorder.active():
+            with self._graph_device.active():
                 self._matching.put_nothing()
         self._is_first = False
         elapsed_ms = (time.perf_counter() - start_s) * _MS_PER_S
         return Pair(features.to("cpu"), Matches.empty(self.matcher.name), elapsed_ms, 0.0)
 
-    def _matching_for(self, features: PaddedFeatures) -> _RecordedMatching:
+    def _matching_for(self, features: PaddedFeatures) -> _MatchingGraph:
         matcher = cast(PaddedMatcher, self.matcher)
         before = self._matching
         if before is None or not before.fits(matcher, features):
-            self._matching = _RecordedMatching(self._recorder, matcher, features)
+            self._matching = _MatchingGraph(self._graph_device, matcher, features)
             earlier = self._brought_back if before is None else before.previous
             self._brought_back = None
             if earlier is not None:
@@ -100,14 +100,14 @@ class RecordedPairing:
         return self._matching
 
 
-class _RecordedMatching:
+class _MatchingGraph:
     """Matches each image's descriptors with those of the one before, which it keeps on the device."""
 
-    def __init__(self, recorder: Recorder, matcher: PaddedMatcher, features: PaddedFeatures) -> None:
+    def __init__(self, graph_device: GraphDevice, matcher: PaddedMatcher, features: PaddedFeatures) -> None:
         self._options = matcher.options
         self._previous = torch.zeros_like(features.descriptors[0]), torch.zeros_like(features.counts[0])
         self._current = torch.zeros_like(features.descriptors[0]), torch.zeros_like(features.counts[0])
-        self._recording = recorder.record(lambda: matcher.padded(*self._previous, *self._current))
+        self._graph = graph_device.capture(lambda: matcher.padded(*self._previous, *self._current))
 
     def fits(self, matcher: PaddedMatcher, features: PaddedFeatures) -> bool:
         """Whether it matches by these gates and such features."""
@@ -130,10 +130,10 @@ class _RecordedMatching:
         """Matches of the image with these features, in tensors that the next call overwrites."""
         self._current[0].copy_(features.descriptors[0])
         self._current[1].copy_(features.counts[0])
-        self._recording.replay()
+        self._graph.replay()
         for previous, current in zip(self._previous, self._current, strict=True):
             previous.copy_(current)
-        return self._recording.result
+        return self._graph.result
 
     def put_nothing(self) -> None:
         """Takes note of an image without keypoints."""

@@ -8,27 +8,27 @@ from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.matchers.base import MatcherProtocol, PaddedMatcher
 from feature_frontend.matchers.factory import make_matcher
 from feature_frontend.models.catalog import MATCHER_MODELS
-from feature_frontend.pipeline.base import Pairing
-from feature_frontend.pipeline.cuda_graphs import RecordedPairing
-from feature_frontend.pipeline.persistent import PersistentPairing
-from feature_frontend.pipeline.persistent_cuda_graphs import RecordedPersistentPairing
-from feature_frontend.pipeline.plain import PlainPairing
+from feature_frontend.pipeline.base import FrameMatcher
+from feature_frontend.pipeline.cuda_graphs import GraphFrameMatcher
+from feature_frontend.pipeline.persistent import PersistentFrameMatcher
+from feature_frontend.pipeline.persistent_cuda_graphs import PersistentGraphFrameMatcher
+from feature_frontend.pipeline.plain import PlainFrameMatcher
 from feature_frontend.settings.settings import Settings
 
-__all__ = ["make_pairing", "pairing_of"]
+__all__ = ["frame_matcher_of", "make_frame_matcher"]
 
 
-def make_pairing(extractor: Extractor, matcher: MatcherProtocol, *, is_stereo: bool = False) -> Pairing:
-    """Recorded where the extractor is and the matcher can be; of stereo pairs only the extraction is."""
-    if extractor.recorder is not None and MATCHER_MODELS[matcher.name].takes_padding and not is_stereo:
-        return RecordedPairing(extractor, cast(PaddedMatcher, matcher), extractor.recorder)
-    return PlainPairing(extractor, matcher)
+def make_frame_matcher(extractor: Extractor, matcher: MatcherProtocol, *, is_stereo: bool = False) -> FrameMatcher:
+    """Captured where the extractor is and the matcher can be; of stereo pairs only the extraction is."""
+    if extractor.graph_device is not None and MATCHER_MODELS[matcher.name].takes_padding and not is_stereo:
+        return GraphFrameMatcher(extractor, cast(PaddedMatcher, matcher), extractor.graph_device)
+    return PlainFrameMatcher(extractor, matcher)
 
 
-def pairing_of(extractor: Extractor, settings: Settings) -> Pairing:
+def frame_matcher_of(extractor: Extractor, settings: Settings) -> FrameMatcher:
     """The way that fits the extractor and the settings."""
     if settings.tracker == "persistent":
-        if extractor.recorder is not None:
-            return RecordedPersistentPairing(extractor, make_matcher(settings), settings, extractor.recorder)
-        return PersistentPairing(extractor, make_matcher(settings), settings)
-    return make_pairing(extractor, make_matcher(settings), is_stereo=settings.camera_type == "stereo")
+        if extractor.graph_device is not None:
+            return PersistentGraphFrameMatcher(extractor, make_matcher(settings), settings, extractor.graph_device)
+        return PersistentFrameMatcher(extractor, make_matcher(settings), settings)
+    return make_frame_matcher(extractor, make_matcher(settings), is_stereo=settings.camera_type == "stereo")

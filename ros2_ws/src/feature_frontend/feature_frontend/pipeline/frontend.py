@@ -12,15 +12,15 @@ from feature_frontend.errors import SettingsError, WeightsUnavailableError
 from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.matchers.base import MatcherProtocol
 from feature_frontend.matchers.factory import make_matcher, matching_options
-from feature_frontend.pipeline.base import PairingState
-from feature_frontend.pipeline.factory import pairing_of
-from feature_frontend.pipeline.persistent import PersistentPairing
+from feature_frontend.pipeline.base import FrameMatcherState
+from feature_frontend.pipeline.factory import frame_matcher_of
+from feature_frontend.pipeline.persistent import PersistentFrameMatcher
 from feature_frontend.pipeline.stream_rhythm import RhythmState, StreamRhythm
 from feature_frontend.runtime.device import return_device_memory
 from feature_frontend.runtime.heap import give_back_freed_memory
 from feature_frontend.runtime.snapshot import require
 from feature_frontend.settings import Settings
-from feature_frontend.tracking.track_table import ChainTracker, TrackerState, compare_tracks
+from feature_frontend.tracking.track_table import TrackerState, TrackTable, compare_tracks
 from feature_frontend.types import (
     Features,
     FrameResult,
@@ -52,7 +52,7 @@ class FrontendState:
     why_first: str
     resets: int
     tracker: TrackerState
-    pairing: PairingState
+    pairing: FrameMatcherState
     rhythm: RhythmState
 
 
@@ -72,13 +72,13 @@ class Frontend:
         self.notice = notice
         self.resets = 0
         self._extractor = extractor
-        self._tracker = ChainTracker()
+        self._tracker = TrackTable()
         self._rhythm = StreamRhythm()
         self._previous: _Previous | None = None
         self._settings = settings
         self._why_first = ""
         extractor.settings = settings
-        self._pairing = pairing_of(extractor, settings)
+        self._frame_matcher = frame_matcher_of(extractor, settings)
 
     @classmethod
     def from_pretrained(cls, settings: Settings | None = None, **parameters: bool | float | str) -> Frontend:
@@ -115,7 +115,7 @@ class Frontend:
     @property
     def matcher(self) -> MatcherProtocol:
         """The matcher in use."""
-        return self._pairing.matcher
+        return self._frame_matcher.matcher
 
     @property
     def settings(self) -> Settings:
@@ -132,12 +132,12 @@ class Frontend:
         self._extractor.settings = settings
         changed = [name for name in ("tracker", "matcher") if getattr(before, name) != getattr(settings, name)]
         if changed:
-            self._pairing = pairing_of(self._extractor, settings)
+            self._frame_matcher = frame_matcher_of(self._extractor, settings)
             self.reset("; ".join(f"{name} is now {getattr(settings, name)}" for name in changed))
         elif matching_options(before) != matching_options(settings):
-            self._pairing.matcher = make_matcher(settings)
-        if isinstance(self._pairing, PersistentPairing):
-            self._pairing.settings = settings
+            self._frame_matcher.matcher = make_matcher(settings)
+        if isinstance(self._frame_matcher, PersistentFrameMatcher):
+            self._frame_matcher.settings = settings
 
     def swap_model(self, other: Frontend, reason: str) -> None:
         """Goes on with the extractor of `other`, which must not be used any more; the own one is freed.
@@ -149,7 +149,7 @@ class Frontend:
             reason: What the next image's result shall say.
         """
         self.close()
-        self._extractor, self._pairing, self._settings = other.extractor, other._pairing, other.settings
+        self._extractor, self._frame_matcher, self._settings = other.extractor, other._frame_matcher, other.settings
         self.reset(reason)
         return_device_memory()
         give_back_freed_memory()
@@ -166,7 +166,7 @@ class Frontend:
     def _begin_anew(self, reason: str) -> None:
         self.resets += 1
         self._previous = None
-        self._pairing.forget()
+        self._frame_matcher.forget()
         self._why_first = reason
         self._tracker.reset()
 
@@ -177,7 +177,7 @@ class Frontend:
             self._why_first,
             self.resets,
             self._tracker.get_state(),
-            self._pairing.get_state(),
+            self._frame_matcher.get_state(),
             self._rhythm.get_state(),
         )
 
@@ -193,7 +193,7 @@ class Frontend:
         require(state.resets >= 0, "a count of resets")
         self._previous, self._why_first, self.resets = state.previous, state.why_first, state.resets
         self._tracker.set_state(state.tracker)
-        self._pairing.set_state(state.pairing)
+        self._frame_matcher.set_state(state.pairing)
         self._rhythm.set_state(state.rhythm)
 
     def close(self) -> None:
@@ -201,8 +201,8 @@ class Frontend:
         self._extractor.close()
 
     def free_memory(self) -> None:
-        """Gives back what the next image may need in other sizes: recorded work, and memory kept for reuse."""
-        self._extractor.free_recordings()
+        """Gives back what the next image may need in other sizes: captured graphs, and memory kept for reuse."""
+        self._extractor.free_graphs()
         return_device_memory()
         give_back_freed_memory()
 
@@ -211,8 +211,8 @@ class Frontend:
         noise = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
         right = noise if self._settings.camera_type == "stereo" else None
         for _ in range(2):
-            self._pairing.run(noise, right=right)
-        self._pairing.forget()
+            self._frame_matcher.run(noise, right=right)
+        self._frame_matcher.forget()
 
     def process(
         self,
@@ -245,7 +245,7 @@ class Frontend:
         interval_ns = 0 if self._previous is None else stamp_ns - self._previous.stamp_ns
         before = self._forget_across(interval_ns)
         try:
-            pair = self._pairing.run(image, mask, right)
+            pair = self._frame_matcher.run(image, mask, right)
         except Exception:
             if before is not None:
                 self.set_state(before)

@@ -1,4 +1,4 @@
-"""`PersistentPairing`: an image's features, with the points of earlier images among them where they are still seen."""
+"""`PersistentFrameMatcher`: an image's features, among them the points of earlier images that are still seen."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from feature_frontend.extractors.base import PreparedImage
 from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.image.resize import Resize
 from feature_frontend.matchers.base import MatcherProtocol
-from feature_frontend.pipeline.base import Pair, PairingState
+from feature_frontend.pipeline.base import FrameMatcherState, Pair
 from feature_frontend.runtime.cuda_graphs import wait_for_own_work
 from feature_frontend.settings import Settings
 from feature_frontend.tracking.state import Past, TrackState, View
 from feature_frontend.tracking.step import Step, TrackingOptions, advance, miss_all, start
-from feature_frontend.tracking.track_table import Continuation
+from feature_frontend.tracking.track_table import TrackAssociation
 from feature_frontend.types import Features, Matches
 
-__all__ = ["DETECTED_SHARE", "NAME", "Found", "PersistentPairing", "Seen"]
+__all__ = ["DETECTED_SHARE", "NAME", "Found", "PersistentFrameMatcher", "Seen"]
 
 # Of the budget, once points are followed. The rest of the places goes to points that are found again, and needs no
 # detections, which would be described in vain; on real sequences that is 20 to 30 % of them.
@@ -72,10 +72,10 @@ class Seen:
         )
 
 
-Found = tuple[Features, Matches, Continuation]
+Found = tuple[Features, Matches, TrackAssociation]
 
 
-class PersistentPairing:
+class PersistentFrameMatcher:
     """Extracts from one image after another and follows the points; its matches are those of the tracks.
 
     Args:
@@ -100,7 +100,7 @@ class PersistentPairing:
     def run(
         self, image: npt.NDArray[np.uint8], mask: Mask | None = None, right: npt.NDArray[np.uint8] | None = None
     ) -> Pair:
-        """See `Pairing`; a right image goes through the network by itself."""
+        """See `FrameMatcher`; a right image goes through the network by itself."""
         start_s = time.perf_counter()
         of_right = None if right is None else self._extractor.extract(right).to("cpu")
         prepared = self._extractor.prepare(image, mask)
@@ -114,15 +114,15 @@ class PersistentPairing:
         return Pair(features, matches, elapsed_ms - following_ms, following_ms, of_right, continuation)
 
     def forget(self) -> None:
-        """See `Pairing`."""
+        """See `FrameMatcher`."""
         self._past = None
 
-    def get_state(self) -> PairingState:
-        """See `Pairing`."""
-        return PairingState(past=self._past, is_first=self._past is None)
+    def get_state(self) -> FrameMatcherState:
+        """See `FrameMatcher`."""
+        return FrameMatcherState(past=self._past, is_first=self._past is None)
 
-    def set_state(self, state: PairingState) -> None:
-        """See `Pairing`."""
+    def set_state(self, state: FrameMatcherState) -> None:
+        """See `FrameMatcher`."""
         if state.past is not None:
             state.past.check()
         self._past = state.past
@@ -157,7 +157,7 @@ class PersistentPairing:
     def _nothing(self, height: int, width: int) -> Found:
         features = self._extractor.nothing(height, width).to("cpu")
         if self._past is None:
-            return features, Matches.empty(NAME), Continuation.empty()
+            return features, Matches.empty(NAME), TrackAssociation.empty()
         state, origins = miss_all(self._past.state, self.settings.track_max_gap)
         self._remember(state, self._past.view)
         count = int(state.is_valid.sum())
@@ -195,9 +195,9 @@ def _matches(seen: Seen) -> Matches:
     return Matches(rows0[pairs], rows1[pairs], similarity[pairs], margin[pairs], NAME)
 
 
-def _continuation(origins: torch.Tensor, rows: torch.Tensor, correlation: torch.Tensor) -> Continuation:
+def _continuation(origins: torch.Tensor, rows: torch.Tensor, correlation: torch.Tensor) -> TrackAssociation:
     """Of (P,) points; `correlation` is of the points before."""
     before = origins.cpu().numpy()
     quality = np.full(len(before), np.nan, np.float32)
     quality[before >= 0] = correlation.cpu().numpy()[before[before >= 0]]
-    return Continuation(before, rows.cpu().numpy(), quality)
+    return TrackAssociation(before, rows.cpu().numpy(), quality)

@@ -1,4 +1,4 @@
-"""`RecordedPersistentPairing`: the same frame after frame of one kind, recorded: on a GPU, two CUDA graphs."""
+"""`PersistentGraphFrameMatcher`: the same frame after frame of one kind, captured: on a GPU, two CUDA graphs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from feature_frontend.extractors.base import FrameMaps, PreparedImage
 from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.image.resize import Resize
 from feature_frontend.matchers.base import MatcherProtocol
-from feature_frontend.pipeline.base import Pair, PairingState
-from feature_frontend.pipeline.persistent import DETECTED_SHARE, Found, PersistentPairing, Seen
-from feature_frontend.runtime.cuda_graphs import Recorder, download
+from feature_frontend.pipeline.base import FrameMatcherState, Pair
+from feature_frontend.pipeline.persistent import DETECTED_SHARE, Found, PersistentFrameMatcher, Seen
+from feature_frontend.runtime.cuda_graphs import GraphDevice, download
 from feature_frontend.settings import Settings
 from feature_frontend.tracking.state import Past, TrackState, View
 from feature_frontend.tracking.step import TrackingOptions, advance, capacity
 
-__all__ = ["RecordedPersistentPairing"]
+__all__ = ["PersistentGraphFrameMatcher"]
 
 _MS_PER_S = 1e3
 
@@ -35,35 +35,37 @@ class _Followed:
     latest: torch.Tensor
 
 
-class RecordedPersistentPairing(PersistentPairing):
+class PersistentGraphFrameMatcher(PersistentFrameMatcher):
     """One wait at the end of a frame; what is remembered stays on the device, in memory that stays where it is.
 
-    Recorded is the step from one image to the next as large one with as large a budget. Any other step is not done
+    Captured is the step from one image to the next as large one with as large a budget. Any other step is not done
     twice: the first one, and those between two sizes or budgets. They go operation by operation, and what they leave is
-    remembered where the recordings for the new size read it, if there are some from before.
+    remembered where the graphs for the new size read it, if there are some from before.
 
     Args:
-        extractor: Runs its network on `recorder`, and keeps the recordings.
-        matcher: As `PersistentPairing` takes it.
-        settings: As `PersistentPairing` takes them.
-        recorder: The extractor's.
+        extractor: Runs its network on `graph_device`, and keeps the graphs.
+        matcher: As `PersistentFrameMatcher` takes it.
+        settings: As `PersistentFrameMatcher` takes them.
+        graph_device: The extractor's.
     """
 
-    def __init__(self, extractor: Extractor, matcher: MatcherProtocol, settings: Settings, recorder: Recorder) -> None:
+    def __init__(
+        self, extractor: Extractor, matcher: MatcherProtocol, settings: Settings, graph_device: GraphDevice
+    ) -> None:
         super().__init__(extractor, matcher, settings)
-        self._recorder = recorder
-        # As long as a recording reads them.
+        self._graph_device = graph_device
+        # As long as a graph reads them.
         self._pasts: WeakValueDictionary[tuple[int, Resize], Past] = WeakValueDictionary()
 
     def run(
         self, image: npt.NDArray[np.uint8], mask: Mask | None = None, right: npt.NDArray[np.uint8] | None = None
     ) -> Pair:
-        """See `Pairing`."""
-        with self._recorder.active():
+        """See `FrameMatcher`."""
+        with self._graph_device.active():
             return super().run(image, mask, right)
 
-    def set_state(self, state: PairingState) -> None:
-        """See `Pairing`: a recording stays in its process, what it has in memory goes along."""
+    def set_state(self, state: FrameMatcherState) -> None:
+        """See `FrameMatcher`: a graph stays in its process, what it has in memory goes along."""
         super().set_state(state)
         self._pasts = WeakValueDictionary()
         if self._past is not None:
@@ -80,10 +82,10 @@ class RecordedPersistentPairing(PersistentPairing):
 
         submitted = self._extractor.submit_maps(image, DETECTED_SHARE, ((past, options), work))
         followed = submitted.result
-        seen = download(self._recorder, followed.seen)
+        seen = download(self._graph_device, followed.seen)
         past.take_over(followed.state, View(past.view.images, followed.latest, past.view.resize))
-        end = self._recorder.mark()
-        self._recorder.wait()
+        end = self._graph_device.mark()
+        self._graph_device.wait()
         start_s = time.perf_counter()
         found = self._found(seen, image)
         following_ms = submitted.extracted.elapsed_time(end) + (time.perf_counter() - start_s) * _MS_PER_S

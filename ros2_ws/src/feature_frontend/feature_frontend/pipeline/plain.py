@@ -9,17 +9,17 @@ import numpy.typing as npt
 
 from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.matchers.base import MatcherProtocol
-from feature_frontend.pipeline.base import Pair, PairingState
+from feature_frontend.pipeline.base import FrameMatcherState, Pair
 from feature_frontend.runtime.cuda_graphs import wait_for_own_work
 from feature_frontend.runtime.snapshot import require
 from feature_frontend.types import Features, Matches
 
-__all__ = ["PlainPairing"]
+__all__ = ["PlainFrameMatcher"]
 
 _MS_PER_S = 1e3
 
 
-class PlainPairing:
+class PlainFrameMatcher:
     """One stage after the other, each with the numbers of points that the one before found."""
 
     def __init__(self, extractor: Extractor, matcher: MatcherProtocol) -> None:
@@ -30,7 +30,7 @@ class PlainPairing:
     def run(
         self, image: npt.NDArray[np.uint8], mask: Mask | None = None, right: npt.NDArray[np.uint8] | None = None
     ) -> Pair:
-        """See `Pairing`."""
+        """See `FrameMatcher`."""
         start = self._now()
         features, of_right = self._extract(image, mask, right)
         extracted = self._now()
@@ -43,15 +43,15 @@ class PlainPairing:
         return Pair(features.to("cpu"), matches, extracted - start, self._now() - extracted, of_right)
 
     def forget(self) -> None:
-        """See `Pairing`."""
+        """See `FrameMatcher`."""
         self._previous = None
 
-    def get_state(self) -> PairingState:
-        """See `Pairing`."""
-        return PairingState(features=self._previous, is_first=self._previous is None)
+    def get_state(self) -> FrameMatcherState:
+        """See `FrameMatcher`."""
+        return FrameMatcherState(features=self._previous, is_first=self._previous is None)
 
-    def set_state(self, state: PairingState) -> None:
-        """See `Pairing`."""
+    def set_state(self, state: FrameMatcherState) -> None:
+        """See `FrameMatcher`."""
         if state.features is not None:
             require(state.features.is_whole, "as much of each keypoint")
         self._previous = state.features

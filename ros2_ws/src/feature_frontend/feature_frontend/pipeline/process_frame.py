@@ -20,7 +20,7 @@ from feature_frontend.pipeline.frame import FrameImage, FrameOutput
 from feature_frontend.pipeline.frontend import Frontend, FrontendState
 from feature_frontend.pipeline.masks import FrameMasks, TopicMask
 from feature_frontend.pipeline.stereo_pairs import StereoPairs
-from feature_frontend.runtime.adaptive_resolution import MemoryKeeper
+from feature_frontend.runtime.adaptive_resolution import OutOfMemoryGuard
 from feature_frontend.runtime.mask_sync import PairedMask
 from feature_frontend.system.text import short_text
 from feature_frontend.types import FrameResult
@@ -108,7 +108,7 @@ class FrameProcessor:
         self._warn = warn
         self._stereo = stereo
         self._rays = RayMemory()
-        self._memory_keeper = MemoryKeeper()
+        self._out_of_memory_guard = OutOfMemoryGuard()
 
     def get_state(self) -> ProcessorState:
         """What another one needs to go on. It holds until the next frame."""
@@ -179,10 +179,10 @@ class FrameProcessor:
         """The frame's results, from a smaller image where memory does not suffice."""
 
         def process() -> FrameResult:
-            self.frontend.extractor.pixel_share = pixel_share * self._memory_keeper.share
+            self.frontend.extractor.pixel_share = pixel_share * self._out_of_memory_guard.share
             return self.frontend.process(image.pixels, image.stamp_ns, mask, None if right is None else right.pixels)
 
-        result, shortage = self._memory_keeper.run(process, self.frontend.free_memory, time.monotonic())
+        result, shortage = self._out_of_memory_guard.run(process, self.frontend.free_memory, time.monotonic())
         if shortage:
             self.remark = shortage
             self._warn(shortage)

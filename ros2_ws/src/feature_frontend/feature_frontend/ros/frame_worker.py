@@ -22,9 +22,9 @@ from feature_frontend.ros.input.frame import Frame
 from feature_frontend.ros.input.image_subscription import pixels_of
 from feature_frontend.ros.output.publishers import Publishers, ResultTopics
 from feature_frontend.ros.stamps import stamp_to_ns
-from feature_frontend.runtime.adaptive_resolution import RateKeeper
+from feature_frontend.runtime.adaptive_resolution import LatencyController
 from feature_frontend.runtime.frame_queue import FrameQueue
-from feature_frontend.runtime.heap import SlackKeeper
+from feature_frontend.runtime.heap import HeapReserve
 
 __all__ = ["WARM_UP_SIZE", "FrameWorker"]
 
@@ -65,7 +65,7 @@ class FrameWorker:
         self._topics = topics
         self._publishers = publishers
         self._store = store
-        self._rate_keeper = RateKeeper()
+        self._latency_controller = LatencyController()
         self._logger = logger
         self._is_ros_up = is_ros_up
         self._note_failure = note_failure
@@ -135,7 +135,7 @@ class FrameWorker:
                 self._note_failure("a change between two frames", error)
 
     def _work(self, queue: FrameQueue[Frame]) -> None:
-        slack = SlackKeeper()
+        slack = HeapReserve()
         while (frame := queue.get()) is not None:
             try:
                 if not self._process_or_refuse(frame):
@@ -181,7 +181,7 @@ class FrameWorker:
             right = FrameImage(pixels, stamp_to_ns(frame.right.header.stamp), frame.runs[1])
         conversion_ms = (time.monotonic() - start_s) * _MS_PER_S
         messages = self._topics.of_frame(header, settings, None if frame.right is None else frame.right.header)
-        report = self._processor.process_frame(image, messages, right, frame.mask, self._rate_keeper.share)
+        report = self._processor.process_frame(image, messages, right, frame.mask, self._latency_controller.share)
         self.image_size = image.pixels.shape[:2]
         features = report.result.features
         self._store.put(stamp_ns, StoredFrame(messages.origin(report.result), features, report.rays))
@@ -191,7 +191,7 @@ class FrameWorker:
 
     def _keep_rate(self, received_s: float, deadline_ms: float) -> None:
         now_s = time.monotonic()
-        step = self._rate_keeper.note((now_s - received_s) * _MS_PER_S, now_s, deadline_ms)
+        step = self._latency_controller.note((now_s - received_s) * _MS_PER_S, now_s, deadline_ms)
         if step is not None:
             self._processor.remark = step.reason
             self._logger.info(step.reason, throttle_duration_sec=_LOG_S)

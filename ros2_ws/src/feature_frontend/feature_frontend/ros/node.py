@@ -46,7 +46,7 @@ from feature_frontend.ros.model_loader import (
     with_model_of,
 )
 from feature_frontend.ros.output.diagnostics import Diagnostics, Facts
-from feature_frontend.ros.output.frame_status import StatusBook, fate
+from feature_frontend.ros.output.frame_status import FrameStatistics, fate
 from feature_frontend.ros.output.name_watch import NameWatch
 from feature_frontend.ros.output.publishers import Publishers, ResultTopics
 from feature_frontend.ros.output.run_identity import new_run_id
@@ -111,7 +111,7 @@ class FrontendNode(GuardedNode):
         self._calibrations = CalibrationWatch()
         self._diagnostics = Diagnostics(self, self._facts)
         self._input_loss = InputLoss()
-        self._status_book = StatusBook()
+        self._statistics = FrameStatistics()
         self._store = FrameStore(self._settings)
         self._worker: FrameWorker | None = None
         self._mask_topic: MaskTopic[Frame] | None = None
@@ -213,7 +213,7 @@ class FrontendNode(GuardedNode):
             frontend.warm_up(*WARM_UP_SIZE)
         # The front-end is another one, whose track ids begin anew.
         self._result_publishers = Publishers(self, self._settings)
-        self._topics = ResultTopics(self._result_publishers.publish, self._status_book, new_run_id(), self._on_status)
+        self._topics = ResultTopics(self._result_publishers.publish, self._statistics, new_run_id(), self._on_status)
         self._stereo = StereoPairs(self._calibrations) if self._settings.camera_type == "stereo" else None
         logger = self.get_logger()
         self._worker = FrameWorker(

@@ -12,7 +12,7 @@ import torch
 
 from feature_frontend.errors import OutOfMemoryError
 
-__all__ = ["MemoryKeeper", "RateKeeper", "Step"]
+__all__ = ["LatencyController", "OutOfMemoryGuard", "Step"]
 
 T = TypeVar("T")
 # The network's time goes with its pixels: each step takes about a third of both.
@@ -37,7 +37,7 @@ class Step:
     reason: str
 
 
-class RateKeeper:
+class LatencyController:
     """Decides on the network's size from the latency of frame after frame. Not thread-safe.
 
     When the median of a second is late, one step down. When the median of 3 s leaves room, one step up; each step up
@@ -118,7 +118,7 @@ _ALLOCATORS = (
 )
 
 
-class MemoryKeeper:
+class OutOfMemoryGuard:
     """Shrinks the network's image when memory runs out, and tries the larger one again every minute. Not thread-safe.
 
     Attributes:
@@ -165,7 +165,7 @@ class MemoryKeeper:
 
 
 def _is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether the error, or the one behind it, is one: a recording that memory ends may also complain of its end."""
+    """Whether the error, or the one behind it, is one: a capture that memory ends may also complain of its end."""
     if error is None:
         return False
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):

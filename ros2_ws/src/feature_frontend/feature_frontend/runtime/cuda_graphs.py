@@ -1,4 +1,4 @@
-"""Work of fixed shapes, recorded once and run again for each frame: a CUDA graph on a GPU, the same calls on a CPU."""
+"""Work of fixed shapes, captured once and run again for each frame: a CUDA graph on a GPU, the same calls on a CPU."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 
 __all__ = [
-    "CudaRecorder",
-    "EagerRecorder",
+    "CudaGraphDevice",
+    "EagerGraphDevice",
+    "Graph",
+    "GraphDevice",
     "Mark",
-    "Recorder",
-    "Recording",
     "constants",
     "download",
-    "make_recorder",
+    "make_graph_device",
     "tensors_of",
     "wait_for_own_work",
 ]
@@ -32,8 +32,8 @@ _ONE_CAPTURE = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Recording(Generic[T]):
-    """What was recorded: `replay` computes `result`, whose tensors `tensors_of` finds, anew in the same memory."""
+class Graph(Generic[T]):
+    """What was captured: `replay` computes `result`, whose tensors `tensors_of` finds, anew in the same memory."""
 
     result: T
     replay: Callable[[], object]
@@ -46,16 +46,16 @@ class Mark(Protocol):
         """Milliseconds to a later mark that the device has reached."""
 
 
-class Recorder(Protocol):
-    """A device that runs recorded work, one after another."""
+class GraphDevice(Protocol):
+    """A device that runs captured work, one after another."""
 
     device: torch.device
 
     def active(self) -> AbstractContextManager[Any]:
         """In its context the device's work follows what was given to it before."""
 
-    def record(self, work: Callable[[], T]) -> Recording[T]:
-        """Records `work`, which waits for nothing.
+    def capture(self, work: Callable[[], T]) -> Graph[T]:
+        """Captures `work`, which waits for nothing.
 
         It may be run several times for that: what it overwrites must mean nothing before.
         """
@@ -70,8 +70,8 @@ class Recorder(Protocol):
         """Returns once the device has done what it was given."""
 
 
-class CudaRecorder:
-    """Records CUDA graphs on a stream of its own."""
+class CudaGraphDevice:
+    """Captures CUDA graphs on a stream of its own."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -80,68 +80,68 @@ class CudaRecorder:
         self._stream.wait_stream(torch.cuda.current_stream(device))
 
     def active(self) -> AbstractContextManager[Any]:
-        """See `Recorder`."""
+        """See `GraphDevice`."""
         context: AbstractContextManager[Any] = torch.cuda.stream(self._stream)
         return context
 
-    def record(self, work: Callable[[], T]) -> Recording[T]:
-        """See `Recorder`."""
+    def capture(self, work: Callable[[], T]) -> Graph[T]:
+        """See `GraphDevice`."""
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
         with self.active():
             for _ in range(_WARM_UP_RUNS):
                 work()
             self.wait()
             graph = torch.cuda.CUDAGraph()
-            # thread_local: a model loaded beside the stream records its graph while another thread uses the GPU.
+            # thread_local: a model loaded beside the stream captures its graph while another thread uses the GPU.
             with _ONE_CAPTURE, torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 result = work()
-        return Recording(result, graph.replay)
+        return Graph(result, graph.replay)
 
     def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """See `Recorder`."""
+        """See `GraphDevice`."""
         return torch.empty(shape, dtype=dtype, pin_memory=True)
 
     def mark(self) -> Mark:
-        """See `Recorder`."""
+        """See `GraphDevice`."""
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record(self._stream)
         return event
 
     def wait(self) -> None:
-        """See `Recorder`."""
+        """See `GraphDevice`."""
         self._stream.synchronize()
 
 
-class EagerRecorder:
-    """Runs the work itself each time, with the memory and the order of a recording."""
+class EagerGraphDevice:
+    """Runs the work itself each time, with the memory and the order of a graph."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     def active(self) -> AbstractContextManager[Any]:
-        """See `Recorder`."""
+        """See `GraphDevice`."""
         return nullcontext()
 
-    def record(self, work: Callable[[], T]) -> Recording[T]:
-        """See `Recorder`."""
+    def capture(self, work: Callable[[], T]) -> Graph[T]:
+        """See `GraphDevice`."""
         result = work()
 
         def replay() -> None:
             for tensor, again in zip(tensors_of(result), tensors_of(work()), strict=True):
                 tensor.copy_(again)
 
-        return Recording(result, replay)
+        return Graph(result, replay)
 
     def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """See `Recorder`."""
+        """See `GraphDevice`."""
         return torch.empty(shape, dtype=dtype)
 
     def mark(self) -> Mark:
-        """See `Recorder`."""
+        """See `GraphDevice`."""
         return _Moment(time.perf_counter())
 
     def wait(self) -> None:
-        """See `Recorder`."""
+        """See `GraphDevice`."""
 
 
 @dataclass(frozen=True)
@@ -155,15 +155,15 @@ class _Moment:
         return (later.time_s - self.time_s) * _MS_PER_S
 
 
-def make_recorder(device: torch.device) -> Recorder:
-    """The recorder for `device`."""
-    return CudaRecorder(device) if device.type == "cuda" else EagerRecorder(device)
+def make_graph_device(device: torch.device) -> GraphDevice:
+    """The graph_device for `device`."""
+    return CudaGraphDevice(device) if device.type == "cuda" else EagerGraphDevice(device)
 
 
 def wait_for_own_work(device: torch.device) -> None:
     """Returns once the device has done what this thread gave to its current stream; at once on a CPU.
 
-    To wait for the whole device would be an error, and the end of the capture, while another thread records.
+    To wait for the whole device would be an error, and the end of the capture, while another thread captures.
     """
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()
@@ -181,17 +181,17 @@ def tensors_of(result: object) -> Iterator[torch.Tensor]:
             yield from tensors_of(getattr(result, field.name))
 
 
-def download(recorder: Recorder, result: T) -> T:
+def download(graph_device: GraphDevice, result: T) -> T:
     """A dataclass of tensors in the host's memory, once the device has been waited for."""
     copies = {}
     for field in fields(result):  # type: ignore[arg-type]
         tensor = getattr(result, field.name)
-        copies[field.name] = recorder.host_buffer(tuple(tensor.shape), tensor.dtype)
+        copies[field.name] = graph_device.host_buffer(tuple(tensor.shape), tensor.dtype)
         copies[field.name].copy_(tensor, non_blocking=True)
     copied: T = replace(result, **copies)  # type: ignore[type-var]
     return copied
 
 
 def constants(like: torch.Tensor, *values: float) -> torch.Tensor:
-    """(N,) numbers of the type of `like`, made on its device: recorded work can copy none from the host."""
+    """(N,) numbers of the type of `like`, made on its device: captured work can copy none from the host."""
     return torch.cat([like.new_full((1,), value) for value in values])

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Hashable
 
 __all__ = [
-    "SlackKeeper",
+    "HeapReserve",
     "give_back_freed_memory",
     "keep_freed_memory",
     "reserve_slack",
@@ -124,7 +124,7 @@ def reserve_slack() -> int:
     return int(library.mallinfo2().arena - before.arena)
 
 
-class SlackKeeper:
+class HeapReserve:
     """Reserves slack once all that a frame needs has been asked for, and again where that changes.
 
     A few images of another size, from a second camera or an attacker, are no change: what they leave is not what a

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-__all__ = ["MaskPairing", "PairedMask"]
+__all__ = ["MaskSynchronizer", "PairedMask"]
 
 F = TypeVar("F")
 M = TypeVar("M")
@@ -39,7 +39,7 @@ class _Waiting(Generic[F]):
     too_late: str
 
 
-class MaskPairing(Generic[F, M]):
+class MaskSynchronizer(Generic[F, M]):
     """Holds images until their masks are there, and masks until their images are.
 
     Masks are expected in the order of their stamps, as one publisher sends them. So a mask of a later stamp says that

@@ -18,7 +18,7 @@ import torch
 
 from feature_frontend.tracking.state import KEPT_IMAGES, TrackState, Views
 
-__all__ = ["DETECTION_SHARE", "Alignment", "Surroundings", "align_patches", "find_surroundings"]
+__all__ = ["DETECTION_SHARE", "Alignment", "TemplateMatch", "align_patches", "match_templates"]
 
 RADIUS_PX = 6
 # What a detection or a prediction weighs at least: as much as squared gradients of this size, in the mean over the
@@ -147,7 +147,7 @@ _ANCHORED_SLOPE = 0.05
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class TemplateMatch:
     """What became of the surroundings of (C,) points.
 
     Attributes:
@@ -173,7 +173,7 @@ class Surroundings:
         }
 
 
-def find_surroundings(
+def match_templates(
     state: TrackState,
     views: Views,
     is_wanted: torch.Tensor,
@@ -182,7 +182,7 @@ def find_surroundings(
     slopes: torch.Tensor,
     *,
     is_padded: bool,
-) -> Surroundings:
+) -> TemplateMatch:
     """Looks for the surroundings of the points that were seen in the image before.
 
     Args:
@@ -199,7 +199,7 @@ def find_surroundings(
     # What lies at an offset o from the anchor lay at o + o @ A in the image before, and is moved from there.
     bent = state.anchor_slopes + slopes + state.anchor_slopes @ slopes
     if not views.compare:
-        return Surroundings(points, none, bent, none, torch.full_like(points[:, 0], torch.nan))
+        return TemplateMatch(points, none, bent, none, torch.full_like(points[:, 0], torch.nan))
     wanted = is_wanted & (state.missed == 0)
     share = torch.where(is_detected, DETECTION_SHARE, 0.0)
     of_points = (views.rows_before(state.anchor_ages), state.anchors, points, share, bent)
@@ -216,4 +216,4 @@ def find_surroundings(
     keeps_anchor = is_found & (correlation >= _ANCHORED_CORRELATION) & (bent.abs().amax(dim=(1, 2)) <= _ANCHORED_SLOPE)
     # The image after this one takes the place of the oldest.
     keeps_anchor &= state.anchor_ages + 2 < KEPT_IMAGES
-    return Surroundings(places, is_found, bent, keeps_anchor, torch.where(is_found, correlation, torch.nan))
+    return TemplateMatch(places, is_found, bent, keeps_anchor, torch.where(is_found, correlation, torch.nan))

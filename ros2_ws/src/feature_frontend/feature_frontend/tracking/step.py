@@ -1,6 +1,6 @@
 """One image further: which points are seen again, where, and what takes the places that are left.
 
-Where the maps are padded, all shapes are those of the budget, and nothing here waits for a GPU: it can be recorded.
+Where the maps are padded, all shapes are those of the budget, and nothing here waits for a GPU: it can be captured.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from feature_frontend.image.resize import Resize
 from feature_frontend.matchers.nearest_neighbors import Nearest, SimilaritySearch
 from feature_frontend.runtime.cuda_graphs import constants
 from feature_frontend.tracking.local_motion import LocalMotion, local_motion
-from feature_frontend.tracking.lucas_kanade import DETECTION_SHARE, Surroundings, find_surroundings
+from feature_frontend.tracking.lucas_kanade import DETECTION_SHARE, TemplateMatch, match_templates
 from feature_frontend.tracking.relocalization import (
     Candidates,
     PixelIndex,
@@ -119,7 +119,7 @@ class _Sightings:
     margin: torch.Tensor
     expected: torch.Tensor
     is_in_image: torch.Tensor
-    surroundings: Surroundings
+    surroundings: TemplateMatch
 
 
 def start(maps: FrameMaps) -> TrackState:
@@ -207,7 +207,7 @@ def _follow(
     was_seen = state.missed == 0
     prior = torch.where(is_matched[:, None], matched.detected, expected)
     of_motion = (is_matched | is_tried, is_matched, prior, matched.motion.slopes)
-    surroundings = find_surroundings(state, views, *of_motion, is_padded=maps.is_padded)
+    surroundings = match_templates(state, views, *of_motion, is_padded=maps.is_padded)
     settled = surroundings.points
     is_settled = surroundings.is_found & _may_lie(maps, settled)
 
@@ -220,7 +220,7 @@ def _follow(
     accepted = places.is_maximum & eligible[tried] & ~is_taken[places.detections]
     accepted &= matched.fits(points[tried], found_at)
     if views.compare:
-        # Surroundings that are not found again are the first sign that something else is looked at.
+        # TemplateMatch that are not found again are the first sign that something else is looked at.
         accepted &= (surroundings.is_found | ~was_seen)[tried]
     candidates = describe_places(maps, places, accepted, state.recent.index_select(0, tried))
     accepted &= candidates.similarity >= options.min_similarity

@@ -11,13 +11,13 @@ import numpy.typing as npt
 from feature_frontend.runtime.snapshot import require
 from feature_frontend.types import Features, Matches, TrackChange, Tracks
 
-__all__ = ["ChainTracker", "Continuation", "TrackerState", "compare_tracks"]
+__all__ = ["TrackAssociation", "TrackTable", "TrackerState", "compare_tracks"]
 
 _NS_PER_S = 1e9
 
 
 @dataclass(frozen=True)
-class Continuation:
+class TrackAssociation:
     """The points that are followed from an image on, (P,), seen in it or waiting to be seen again.
 
     Attributes:
@@ -31,9 +31,9 @@ class Continuation:
     quality: npt.NDArray[np.float32]
 
     @staticmethod
-    def empty() -> Continuation:
+    def empty() -> TrackAssociation:
         """No points."""
-        return Continuation(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+        return TrackAssociation(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
 def compare_tracks(before: Tracks, now: Tracks) -> TrackChange:
@@ -62,7 +62,7 @@ class _Points:
 
 @dataclass(frozen=True)
 class TrackerState:
-    """What a `ChainTracker` remembers: the id of the next point, and the points."""
+    """What a `TrackTable` remembers: the id of the next point, and the points."""
 
     next_id: int
     points: _Points
@@ -73,7 +73,7 @@ def _no_points() -> _Points:
     return _Points(none.ids, none.ages, none.gaps, none.keypoints, np.zeros(0, np.int64))
 
 
-class ChainTracker:
+class TrackTable:
     """Gives every keypoint an id that lives as long as it is found again.
 
     Every keypoint of a frame has a track, a new one of age 1 where it continues none, so row i of `Tracks` is row i of
@@ -117,10 +117,10 @@ class ChainTracker:
         rows = matches.indices1.cpu().numpy()
         origins[rows] = matches.indices0.cpu().numpy()
         quality[rows] = matches.similarity.cpu().numpy()
-        continuation = Continuation(origins, np.arange(len(features), dtype=np.int64), quality)
+        continuation = TrackAssociation(origins, np.arange(len(features), dtype=np.int64), quality)
         return self.follow(features, continuation, stamp_ns)
 
-    def follow(self, features: Features, continuation: Continuation, stamp_ns: int) -> Tracks:
+    def follow(self, features: Features, continuation: TrackAssociation, stamp_ns: int) -> Tracks:
         """Tracks of the current image, where points may be missed and seen again.
 
         Args:

@@ -16,7 +16,7 @@ from feature_frontend.errors import ImageError
 from feature_frontend.pipeline.masks import TopicMask
 from feature_frontend.ros.input.image_conversion import image_to_array
 from feature_frontend.ros.stamps import stamp_to_ns
-from feature_frontend.runtime.mask_sync import MaskPairing, PairedMask
+from feature_frontend.runtime.mask_sync import MaskSynchronizer, PairedMask
 from feature_frontend.system.text import quoted
 
 __all__ = ["MaskTopic", "mask_from_message"]
@@ -69,7 +69,7 @@ class MaskTopic(Generic[F]):
         self._release = release
         self._drop = drop
         self._max_pixels = max_pixels
-        self._pairing: MaskPairing[F, TopicMask] = MaskPairing(
+        self._frame_matcher: MaskSynchronizer[F, TopicMask] = MaskSynchronizer(
             _MOST_WAITING[queue_policy], _MOST_BYTES, lambda mask: mask.num_bytes
         )
         self._lock = threading.Lock()
@@ -82,7 +82,7 @@ class MaskTopic(Generic[F]):
     def hold(self, frame: F, stamp_ns: int, received_s: float, timeout_ms: float) -> None:
         """Takes a frame that arrived at `received_s` on the monotonic clock and waits until `timeout_ms` later."""
         with self._lock:
-            self._pairing.add_image(frame, stamp_ns, received_s, timeout_ms)
+            self._frame_matcher.add_image(frame, stamp_ns, received_s, timeout_ms)
         self._release_ready()
 
     def close(self) -> list[F]:
@@ -90,7 +90,7 @@ class MaskTopic(Generic[F]):
         with self._lock:
             self._node.destroy_subscription(self._subscription)
             self._node.destroy_timer(self._timer)
-            return self._pairing.clear()
+            return self._frame_matcher.clear()
 
     def _on_mask(self, message: Image) -> None:
         mask, stamp_ns = mask_from_message(message, self._max_pixels()), stamp_to_ns(message.header.stamp)
@@ -98,7 +98,7 @@ class MaskTopic(Generic[F]):
             # Said of its image, too, in case that comes.
             self._node.get_logger().warning(f"mask refused: {mask.problem}", throttle_duration_sec=_LOG_S)
             with self._lock:
-                self._pairing.refuse_mask(mask, stamp_ns)
+                self._frame_matcher.refuse_mask(mask, stamp_ns)
         elif removed := self._add(mask, stamp_ns):
             self._node.get_logger().warning(
                 f"masks come without images of their stamps: the oldest are given up, now {removed}; expected in each "
@@ -109,18 +109,18 @@ class MaskTopic(Generic[F]):
 
     def _add(self, mask: TopicMask, stamp_ns: int) -> int:
         with self._lock:
-            return self._pairing.add_mask(mask, stamp_ns)
+            return self._frame_matcher.add_mask(mask, stamp_ns)
 
     def _release_ready(self) -> None:
         with self._lock:
-            ready = self._pairing.release(time.monotonic())
+            ready = self._frame_matcher.release(time.monotonic())
             for index, (frame, paired) in enumerate(ready):
                 if self._keeps_all or index == len(ready) - 1:
                     self._release(frame, paired)
                 else:
                     self._drop(frame)
             self._timer.cancel()
-            deadline_s = self._pairing.next_deadline_s
+            deadline_s = self._frame_matcher.next_deadline_s
             if deadline_s is not None:
                 self._timer.timer_period_ns = max(int((deadline_s - time.monotonic()) * _NS_PER_S), 1)
                 self._timer.reset()

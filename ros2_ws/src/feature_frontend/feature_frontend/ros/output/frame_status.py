@@ -13,15 +13,15 @@ from std_msgs.msg import Header
 from feature_frontend.pipeline.process_frame import FrameReport
 from feature_frontend.types import FrameState
 
-__all__ = ["BookState", "StatusBook", "fate"]
+__all__ = ["FrameStatistics", "StatisticsState", "fate"]
 
 _RATE_WINDOW = 30  # images; a second of an ordinary camera
 _MS_PER_S = 1e3
 
 
 @dataclass(frozen=True)
-class BookState:
-    """What a `StatusBook` holds; arrivals in s on the clock of the frames."""
+class StatisticsState:
+    """What a `FrameStatistics` holds; arrivals in s on the clock of the frames."""
 
     processed: int
     dropped: int
@@ -38,7 +38,7 @@ def fate(status: FrameStatus) -> str:
     return f"{text}, {status.latency_ms:.1f} ms" + (f": {status.reason}" if status.reason else "")
 
 
-class StatusBook:
+class FrameStatistics:
     """Counts frames by what became of them and writes their status. A frame counts once its fate is known.
 
     Not thread-safe: the node calls it under its lock.
@@ -50,11 +50,11 @@ class StatusBook:
         self._refused = 0
         self._arrivals: deque[float] = deque(maxlen=_RATE_WINDOW)
 
-    def get_state(self) -> BookState:
+    def get_state(self) -> StatisticsState:
         """What another one needs to go on."""
-        return BookState(self._processed, self._dropped, self._refused, tuple(self._arrivals))
+        return StatisticsState(self._processed, self._dropped, self._refused, tuple(self._arrivals))
 
-    def set_state(self, state: BookState) -> None:
+    def set_state(self, state: StatisticsState) -> None:
         """Goes on from the state of another one."""
         self._processed, self._dropped, self._refused = state.processed, state.dropped, state.refused
         self._arrivals = deque(state.arrivals, maxlen=_RATE_WINDOW)

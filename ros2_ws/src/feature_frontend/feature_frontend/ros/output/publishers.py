@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 from feature_frontend.geometry.rays import MatchRays, TrackRays
 from feature_frontend.pipeline.process_frame import FrameReport
 from feature_frontend.ros.output.debug_image import DebugImage
-from feature_frontend.ros.output.frame_status import StatusBook
+from feature_frontend.ros.output.frame_status import FrameStatistics
 from feature_frontend.ros.output.messages import (
     Origin,
     encode_features,
@@ -143,7 +143,11 @@ class ResultTopics:
     """
 
     def __init__(
-        self, publish: _Publish, book: StatusBook, run_id: int, note: Callable[[FrameStatus], None] = lambda _: None
+        self,
+        publish: _Publish,
+        book: FrameStatistics,
+        run_id: int,
+        note: Callable[[FrameStatus], None] = lambda _: None,
     ) -> None:
         self.resets = 0
         self._publish = publish

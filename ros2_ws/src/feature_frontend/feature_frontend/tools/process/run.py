@@ -28,7 +28,7 @@ from feature_frontend.pipeline.frame import FrameImage
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.pipeline.process_frame import FrameProcessor, ProcessorState, Refusal
 from feature_frontend.ros.input.camera_info import camera_info_message
-from feature_frontend.ros.output.frame_status import BookState, StatusBook
+from feature_frontend.ros.output.frame_status import FrameStatistics, StatisticsState
 from feature_frontend.ros.output.publishers import ResultTopics, result_topics
 from feature_frontend.ros.output.run_identity import run_id_of
 from feature_frontend.runtime.snapshot import pack, unpack
@@ -142,7 +142,7 @@ class _State:
 
     position: _Position
     processor: ProcessorState
-    book: BookState
+    book: StatisticsState
     resets: int
     lost: LostImages
 
@@ -247,7 +247,7 @@ class _Run:
         if request.camera_info is not None:
             calibration = read_calibration_file(Path(request.camera_info))
             self._calibrations.take(camera_info_message(calibration, Time(), ""))
-        self._book = StatusBook()
+        self._book = FrameStatistics()
         self._topics = ResultTopics(self.messages.publish, self._book, run_id)
         self._processor = FrameProcessor(frontend, self._calibrations, self._warn)
         self._next_commit_s = time.monotonic() + COMMIT_PERIOD_S

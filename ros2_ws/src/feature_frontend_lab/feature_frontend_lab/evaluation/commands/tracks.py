@@ -30,13 +30,13 @@ from feature_frontend_lab.evaluation.tracks.configurations import (
     parse_assignment,
     parse_configurations,
 )
-from feature_frontend_lab.evaluation.tracks.recording import (
+from feature_frontend_lab.evaluation.tracks.sequence import EvaluationSequence, SequenceOptions, open_sequence
+from feature_frontend_lab.evaluation.tracks.track_history import (
     FRAMES_BEFORE_UNRELATED,
-    TrackRecording,
+    TrackHistory,
     record_sequence,
     share_seen_in_unrelated,
 )
-from feature_frontend_lab.evaluation.tracks.sequence import EvaluationSequence, SequenceOptions, open_sequence
 
 __all__ = ["add_tracks"]
 
@@ -180,7 +180,7 @@ def _frames_to_run(sequence: EvaluationSequence, with_unrelated: bool) -> int | 
     return count + (min(count // 2, FRAMES_BEFORE_UNRELATED) + 1 if with_unrelated else 0)
 
 
-def _recorded(configuration: Configuration, sequence: EvaluationSequence, progress: tqdm[NoReturn]) -> TrackRecording:
+def _recorded(configuration: Configuration, sequence: EvaluationSequence, progress: tqdm[NoReturn]) -> TrackHistory:
     frontend = configuration.make()
     try:
         return record_sequence(frontend, sequence, progress.update)
@@ -191,7 +191,7 @@ def _recorded(configuration: Configuration, sequence: EvaluationSequence, progre
 def _seen(
     configuration: Configuration,
     sequence: EvaluationSequence,
-    recording: TrackRecording,
+    recording: TrackHistory,
     unrelated: npt.NDArray[np.uint8],
     progress: tqdm[NoReturn],
 ) -> float:
@@ -203,7 +203,7 @@ def _seen(
         frontend.close()
 
 
-def _description(recording: TrackRecording) -> str:
+def _description(recording: TrackHistory) -> str:
     camera = "no calibration" if recording.camera is None else "calibrated"
     known = sum(pose is not None for pose in recording.poses)
     truth = f"poses of {known} known" if known else "no ground truth"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from feature_frontend_lab.evaluation.reports.plots import Canvas, Line, Plot, draw_plots
 from feature_frontend_lab.evaluation.tracks.benchmark import SequenceReport, TrackResult
 from feature_frontend_lab.evaluation.tracks.metrics import GAPS
-from feature_frontend_lab.evaluation.tracks.recording import POSE_GAPS
+from feature_frontend_lab.evaluation.tracks.track_history import POSE_GAPS
 
 __all__ = ["draw_results", "length_shares"]
 

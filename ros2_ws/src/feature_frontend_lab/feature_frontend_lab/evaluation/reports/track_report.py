@@ -19,7 +19,7 @@ from feature_frontend_lab.evaluation.reports.writing import json_value, markdown
 from feature_frontend_lab.evaluation.tracks.benchmark import SequenceReport, TrackResult
 from feature_frontend_lab.evaluation.tracks.ground_truth import tum_text
 from feature_frontend_lab.evaluation.tracks.metrics import CONFIDENCE, GAPS, Difference, paired_difference
-from feature_frontend_lab.evaluation.tracks.recording import POSE_GAPS
+from feature_frontend_lab.evaluation.tracks.track_history import POSE_GAPS
 
 __all__ = ["Table", "pose_differences", "tables_of", "write_track_report"]
 

@@ -14,7 +14,7 @@ import torch
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.settings import PARAMETERS, Settings
-from feature_frontend.tracking.track_table import ChainTracker
+from feature_frontend.tracking.track_table import TrackTable
 from feature_frontend.types import Features, Matches, Tracks
 from feature_frontend_lab.evaluation.homography.baselines import DescribedPoints, MethodOptions, OrbMethod, match_points
 
@@ -145,7 +145,7 @@ class OrbSequence:
     def __init__(self, count: int) -> None:
         self._count = count
         self._orb = OrbMethod(MethodOptions())
-        self._tracker = ChainTracker()
+        self._tracker = TrackTable()
         self._latest: DescribedPoints | None = None
 
     def process(self, image: Image, stamp_ns: int) -> SequenceResult:

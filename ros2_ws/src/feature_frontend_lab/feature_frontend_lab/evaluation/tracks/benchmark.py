@@ -22,7 +22,7 @@ from feature_frontend_lab.evaluation.tracks.metrics import (
     share_alive,
     undistorted_px,
 )
-from feature_frontend_lab.evaluation.tracks.recording import POSE_GAPS, Pair, TrackRecording
+from feature_frontend_lab.evaluation.tracks.track_history import POSE_GAPS, Pair, TrackHistory
 from feature_frontend_lab.evaluation.tracks.trajectory import (
     MonocularTrajectory,
     MotionErrors,
@@ -153,7 +153,7 @@ class SequenceReport:
     results: Sequence[TrackResult]
 
 
-def measure(configuration: str, recording: TrackRecording, unrelated: float | None = None) -> TrackResult:
+def measure(configuration: str, recording: TrackHistory, unrelated: float | None = None) -> TrackResult:
     """All measures of a recording.
 
     Args:
@@ -264,13 +264,13 @@ def _inlier_ratio(pairs: Iterable[Pair], camera: CameraCalibration | None) -> fl
     return float(np.mean(ratios)) if ratios else float("nan")
 
 
-def _with_truth(pairs: Iterable[Pair], gap: int, recording: TrackRecording) -> Iterator[Pair]:
+def _with_truth(pairs: Iterable[Pair], gap: int, recording: TrackHistory) -> Iterator[Pair]:
     for index, points0, points1 in pairs:
         if recording.poses[index] is not None and recording.poses[index + gap] is not None:
             yield index, points0, points1
 
 
-def _precision(pairs: dict[int, list[Pair]], recording: TrackRecording) -> dict[int, float]:
+def _precision(pairs: dict[int, list[Pair]], recording: TrackHistory) -> dict[int, float]:
     assert recording.camera is not None
     # A frame without a pose is left out by `_with_truth`; what stands in its place is not looked at.
     poses = [np.eye(4) if pose is None else pose for pose in recording.poses]
@@ -278,7 +278,7 @@ def _precision(pairs: dict[int, list[Pair]], recording: TrackRecording) -> dict[
     return {gap: epipolar_precision(of_gap, gap, poses, recording.camera) for gap, of_gap in known.items()}
 
 
-def _pose_errors(pairs: Iterable[Pair], gap: int, recording: TrackRecording) -> PoseErrors:
+def _pose_errors(pairs: Iterable[Pair], gap: int, recording: TrackHistory) -> PoseErrors:
     assert recording.camera is not None
     errors = MotionErrors()
     for index, points0, points1 in _with_truth(pairs, gap, recording):

@@ -20,14 +20,14 @@ from feature_frontend.geometry.fundamental import epipolar_residuals, fundamenta
 from feature_frontend.geometry.small_matrices import smallest_eigenvector, solve_symmetric
 from feature_frontend.matchers.factory import make_matcher
 from feature_frontend.pipeline.frontend import Frontend, FrontendState
-from feature_frontend.pipeline.persistent import PersistentPairing
-from feature_frontend.pipeline.persistent_cuda_graphs import RecordedPersistentPairing
-from feature_frontend.runtime.cuda_graphs import EagerRecorder
+from feature_frontend.pipeline.persistent import PersistentFrameMatcher
+from feature_frontend.pipeline.persistent_cuda_graphs import PersistentGraphFrameMatcher
+from feature_frontend.runtime.cuda_graphs import EagerGraphDevice
 from feature_frontend.runtime.snapshot import pack, unpack
 from feature_frontend.settings import Settings
 from feature_frontend.types import FrameResult, FrameState
-from tests.core.rehearsal import RehearsalRecorder
-from tests.core.seeded import recorded_extractor
+from tests.core.rehearsal import RehearsalDevice
+from tests.core.seeded import graph_extractor
 from tests.tolerances import TRACKING
 
 Uint8Array = npt.NDArray[np.uint8]
@@ -40,12 +40,12 @@ class _Both:
     """A front-end whose frames are recorded and one whose frames are not, which must always say the same."""
 
     def __init__(self, make: Callable[[Any], Extractor], settings: Settings = _SETTINGS) -> None:
-        self.recorder = RehearsalRecorder()
+        self.recorder = RehearsalDevice()
         self.recorded = Frontend(make(self.recorder), settings)
-        self.plain = Frontend(make(EagerRecorder(_CPU)), settings)
-        assert isinstance(self.recorded._pairing, RecordedPersistentPairing)
+        self.plain = Frontend(make(EagerGraphDevice(_CPU)), settings)
+        assert isinstance(self.recorded._frame_matcher, PersistentGraphFrameMatcher)
         # The same padded shapes, not recorded.
-        self.plain._pairing = PersistentPairing(self.plain.extractor, make_matcher(settings), settings)
+        self.plain._frame_matcher = PersistentFrameMatcher(self.plain.extractor, make_matcher(settings), settings)
         self.number = 0
 
     def process(self, image: Uint8Array, mask: Uint8Array | None = None) -> FrameResult:
@@ -171,11 +171,11 @@ _SCENARIOS = [
 def test_recorded_frames_give_what_plain_ones_give(
     scenario: Callable[[_Both, list[Uint8Array]], None], name: str, photographs: list[Uint8Array]
 ) -> None:
-    scenario(_Both(lambda recorder: recorded_extractor(name, _SETTINGS, recorder)), _windows(photographs[0], 8))
+    scenario(_Both(lambda recorder: graph_extractor(name, _SETTINGS, recorder)), _windows(photographs[0], 8))
 
 
 def test_a_real_sequence_is_recorded_once(photographs: list[Uint8Array]) -> None:
-    both = _Both(lambda recorder: recorded_extractor("silk-vggnp-mu", _SETTINGS, recorder))
+    both = _Both(lambda recorder: graph_extractor("silk-vggnp-mu", _SETTINGS, recorder))
     results = [both.process(np.ascontiguousarray(photograph[:240, :320])) for photograph in photographs]
     assert both.recorder.recorded == 2
     assert [result.state for result in results] == [FrameState.FIRST, FrameState.OK, FrameState.OK]
@@ -190,8 +190,8 @@ def test_a_real_sequence_is_recorded_once(photographs: list[Uint8Array]) -> None
 def test_a_right_image_goes_beside_it(photographs: list[Uint8Array]) -> None:
     settings = replace(_SETTINGS, camera_type="stereo")
     recorded, alone = (
-        Frontend(recorded_extractor("silk-vggnp-mu", settings, recorder), settings)
-        for recorder in (RehearsalRecorder(), EagerRecorder(_CPU))
+        Frontend(graph_extractor("silk-vggnp-mu", settings, recorder), settings)
+        for recorder in (RehearsalDevice(), EagerGraphDevice(_CPU))
     )
     for number, view in enumerate(_windows(photographs[0], 3)):
         right = np.ascontiguousarray(photographs[1][:_HEIGHT, :_WIDTH])
@@ -222,8 +222,8 @@ def test_published_weights_on_real_sequences(name: str, sequence: str, shared: P
 def test_a_recorded_run_goes_on_in_another_process(photographs: list[Uint8Array]) -> None:
     views = _windows(photographs[0], 6)
     first, second = (
-        Frontend(recorded_extractor("silk-vggnp-mu", _SETTINGS, recorder), _SETTINGS)
-        for recorder in (RehearsalRecorder(), RehearsalRecorder())
+        Frontend(graph_extractor("silk-vggnp-mu", _SETTINGS, recorder), _SETTINGS)
+        for recorder in (RehearsalDevice(), RehearsalDevice())
     )
     for number in range(4):
         first.process(views[number], number)
@@ -239,7 +239,7 @@ def test_a_recorded_run_goes_on_in_another_process(photographs: list[Uint8Array]
     assert second.extractor.recorder.recorded == 2  # type: ignore[attr-defined]
 
 
-class _FullRecorder(RehearsalRecorder):
+class _FullRecorder(RehearsalDevice):
     """Has no memory to record with."""
 
     is_full = False
@@ -255,8 +255,8 @@ class _FullRecorder(RehearsalRecorder):
 def test_what_cannot_be_recorded_changes_nothing(photographs: list[Uint8Array]) -> None:
     views, recorder = _windows(photographs[0], 6), _FullRecorder()
     frontend, undisturbed = (
-        Frontend(recorded_extractor("silk-vggnp-mu", _SETTINGS, one), _SETTINGS)
-        for one in (recorder, EagerRecorder(_CPU))
+        Frontend(graph_extractor("silk-vggnp-mu", _SETTINGS, one), _SETTINGS)
+        for one in (recorder, EagerGraphDevice(_CPU))
     )
     mask = np.full((_HEIGHT, _WIDTH), 255, np.uint8)
     for number, view in enumerate(views):
@@ -335,7 +335,7 @@ def test_a_device_follows_as_a_cpu_does(device: str, precision: str, photographs
         assert (distances.amin(dim=1) < within_px).float().mean() >= least
         assert abs(int(found.tracks.ages.sum()) - int(expected.tracks.ages.sum())) <= 0.1 * found.tracks.ages.sum()
     if device == "cuda":
-        assert isinstance(on_device._pairing, RecordedPersistentPairing)
+        assert isinstance(on_device._frame_matcher, PersistentGraphFrameMatcher)
         assert not (is_exact and torch.backends.cudnn.allow_tf32)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from feature_frontend.errors import OutOfMemoryError
-from feature_frontend.runtime.adaptive_resolution import MemoryKeeper
+from feature_frontend.runtime.adaptive_resolution import OutOfMemoryGuard
 
 _NEEDED_MIB = 100
 _MESSAGE = "CUDA out of memory. Tried to allocate 100 MiB.\nmore lines"
@@ -19,7 +19,7 @@ _SCRIPT = """
 import resource, sys
 import numpy as np
 from feature_frontend.pipeline.frontend import Frontend
-from feature_frontend.runtime.adaptive_resolution import MemoryKeeper
+from feature_frontend.runtime.adaptive_resolution import OutOfMemoryGuard
 from feature_frontend.settings import Settings
 
 frontend = Frontend.from_pretrained(Settings(extractor="silk-vggnp-mu", compile=False, max_num_keypoints=200))
@@ -27,7 +27,7 @@ frontend.warm_up(240, 320)
 image = np.random.default_rng(0).integers(0, 256, (1200, 1600), dtype=np.uint8)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]) * 2**20,) * 2)
-keeper = MemoryKeeper()
+keeper = OutOfMemoryGuard()
 
 def process():
     frontend.extractor.pixel_share = keeper.share
@@ -41,7 +41,7 @@ print(len(result.features), result.features.keypoints.max(dim=0).values.tolist()
 class _Device:
     """A frame that needs memory in proportion to its pixels."""
 
-    def __init__(self, keeper: MemoryKeeper, free_mib: float) -> None:
+    def __init__(self, keeper: OutOfMemoryGuard, free_mib: float) -> None:
         self.keeper, self.free_mib, self.freed = keeper, free_mib, 0
 
     def frame(self) -> float:
@@ -76,11 +76,11 @@ def _of_a_convolution() -> None:
 
 def test_all_that_runs_out_of_memory_is_known() -> None:
     for fail in (_behind_another, _of_a_library, _of_a_convolution):
-        keeper, outcomes = MemoryKeeper(), iter([fail, lambda: None])
+        keeper, outcomes = OutOfMemoryGuard(), iter([fail, lambda: None])
         _, note = keeper.run(lambda outcomes=outcomes: next(outcomes)(), lambda: None, 0.0)  # type: ignore[misc]
         assert (keeper.share, note.startswith("memory ran out")) == (0.5, True)
     with pytest.raises(RuntimeError, match="something else"):
-        MemoryKeeper().run(lambda: _raise("something else"), lambda: None, 0.0)
+        OutOfMemoryGuard().run(lambda: _raise("something else"), lambda: None, 0.0)
 
 
 def _raise(message: str) -> None:
@@ -88,7 +88,7 @@ def _raise(message: str) -> None:
 
 
 def test_a_frame_that_does_not_fit_is_tried_once_more_with_half() -> None:
-    keeper = MemoryKeeper()
+    keeper = OutOfMemoryGuard()
     device = _Device(keeper, free_mib=60)
     share, note = device.run(0.0)
     assert (share, device.freed) == (0.5, 1)
@@ -101,7 +101,7 @@ def test_a_frame_that_does_not_fit_is_tried_once_more_with_half() -> None:
 
 
 def test_the_larger_image_is_tried_again_every_minute() -> None:
-    keeper = MemoryKeeper()
+    keeper = OutOfMemoryGuard()
     device = _Device(keeper, free_mib=60)
     device.run(0.0)
     assert device.run(60.0)[1] != ""
@@ -112,7 +112,7 @@ def test_the_larger_image_is_tried_again_every_minute() -> None:
 
 
 def test_a_frame_that_never_fits_is_refused_and_the_next_one_begins_smaller() -> None:
-    keeper = MemoryKeeper()
+    keeper = OutOfMemoryGuard()
     device = _Device(keeper, free_mib=20)
     with pytest.raises(OutOfMemoryError, match=r"ran out twice .*lower max_pixels"):
         device.run(0.0)
@@ -130,7 +130,7 @@ def test_other_errors_are_none_of_its_business() -> None:
         msg = "device-side assert"
         raise RuntimeError(msg)
 
-    keeper = MemoryKeeper()
+    keeper = OutOfMemoryGuard()
     with pytest.raises(RuntimeError, match="device-side"):
         keeper.run(fail, lambda: None, 0.0)
     assert keeper.share == 1

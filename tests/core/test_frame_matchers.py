@@ -1,4 +1,4 @@
-"""Recorded work against the same work done one stage after the other."""
+"""Captured work against the same work done one stage after the other."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from feature_frontend.errors import ImageError
-from feature_frontend.pipeline.cuda_graphs import RecordedPairing
-from feature_frontend.pipeline.factory import make_pairing
+from feature_frontend.pipeline.cuda_graphs import GraphFrameMatcher
+from feature_frontend.pipeline.factory import make_frame_matcher
 from feature_frontend.pipeline.frontend import Frontend
-from feature_frontend.pipeline.plain import PlainPairing
-from feature_frontend.runtime.cuda_graphs import EagerRecorder, Recorder, make_recorder
+from feature_frontend.pipeline.plain import PlainFrameMatcher
+from feature_frontend.runtime.cuda_graphs import EagerGraphDevice, GraphDevice, make_graph_device
 from feature_frontend.settings import Settings
 from feature_frontend.types import FrameResult, FrameState
 from tests.core.seeded import seeded_extractor
@@ -31,13 +31,13 @@ _devices = pytest.mark.parametrize(
 
 
 def _frontends(device: str) -> tuple[Frontend, Frontend]:
-    """One whose work is recorded, and one that goes stage by stage."""
-    recorder: Recorder = make_recorder(torch.device(device))
-    recorded = Frontend(seeded_extractor(_SETTINGS, device, recorder), _SETTINGS)
-    assert isinstance(recorded._pairing, RecordedPairing)
+    """One whose work is captured, and one that goes stage by stage."""
+    graph_device: GraphDevice = make_graph_device(torch.device(device))
+    captured = Frontend(seeded_extractor(_SETTINGS, device, graph_device), _SETTINGS)
+    assert isinstance(captured._frame_matcher, GraphFrameMatcher)
     plain = Frontend(seeded_extractor(_SETTINGS, "cpu"), _SETTINGS)
-    assert isinstance(plain._pairing, PlainPairing)
-    return recorded, plain
+    assert isinstance(plain._frame_matcher, PlainFrameMatcher)
+    return captured, plain
 
 
 def _check_equal(found: FrameResult, expected: FrameResult) -> None:
@@ -54,7 +54,7 @@ def _check_equal(found: FrameResult, expected: FrameResult) -> None:
 
 @_devices
 def test_recorded_frames_give_what_plain_ones_give(photographs: list[Uint8Array], device: str) -> None:
-    recorded, plain = _frontends(device)
+    captured, plain = _frontends(device)
     views = [np.ascontiguousarray(image[:240, :320]) for image in photographs]
     shifted = np.ascontiguousarray(photographs[0][8:248, 4:324])
     blank = np.full((240, 320), 90, np.uint8)
@@ -62,7 +62,7 @@ def test_recorded_frames_give_what_plain_ones_give(photographs: list[Uint8Array]
     sequence = [views[0], shifted, views[0], small, views[1], blank, views[0], shifted]
     matched = []
     for number, image in enumerate(sequence):
-        found, expected = (frontend.process(image, number) for frontend in (recorded, plain))
+        found, expected = (frontend.process(image, number) for frontend in (captured, plain))
         _check_equal(found, expected)
         matched.append(len(found.matches))
         assert found.times.extraction_ms > 0
@@ -73,7 +73,7 @@ def test_recorded_frames_give_what_plain_ones_give(photographs: list[Uint8Array]
 
 @_devices
 def test_what_changes_between_frames_is_taken_up(photographs: list[Uint8Array], device: str) -> None:
-    recorded, plain = _frontends(device)
+    captured, plain = _frontends(device)
     first, second = (np.ascontiguousarray(photographs[0][y : y + 200, :300]) for y in (0, 6))
     changes = [
         {},
@@ -85,33 +85,33 @@ def test_what_changes_between_frames_is_taken_up(photographs: list[Uint8Array], 
     ]
     for number, change in enumerate(changes):
         settings = replace(_SETTINGS, **change)
-        for frontend in (recorded, plain):
+        for frontend in (captured, plain):
             frontend.configure(settings)
         for image in (first, second):
-            _check_equal(*(frontend.process(image, number) for frontend in (recorded, plain)))
-    for frontend in (recorded, plain):
+            _check_equal(*(frontend.process(image, number) for frontend in (captured, plain)))
+    for frontend in (captured, plain):
         frontend.reset()
-    results = [frontend.process(first, 9) for frontend in (recorded, plain)]
+    results = [frontend.process(first, 9) for frontend in (captured, plain)]
     assert [result.state for result in results] == [FrameState.FIRST, FrameState.FIRST]
     _check_equal(*results)
-    for frontend in (recorded, plain):
+    for frontend in (captured, plain):
         with pytest.raises(ImageError):
             frontend.process(np.zeros((5, 5), np.uint8), 10)
-    _check_equal(*(frontend.process(second, 11) for frontend in (recorded, plain)))
+    _check_equal(*(frontend.process(second, 11) for frontend in (captured, plain)))
 
 
 def test_a_smaller_budget_matches_with_the_best_of_the_image_before(photographs: list[Uint8Array]) -> None:
-    recorded, _ = _frontends("cpu")
+    captured, _ = _frontends("cpu")
     image = np.ascontiguousarray(photographs[0][:200, :300])
-    recorded.process(image, 0)
-    recorded.configure(replace(_SETTINGS, max_num_keypoints=50))
-    matches = recorded.process(image, 1).matches
+    captured.process(image, 0)
+    captured.configure(replace(_SETTINGS, max_num_keypoints=50))
+    matches = captured.process(image, 1).matches
     assert matches.indices0.tolist() == matches.indices1.tolist() == list(range(50))
 
 
 def test_results_stay_when_the_next_frame_is_processed(photographs: list[Uint8Array]) -> None:
-    extractor = seeded_extractor(_SETTINGS, "cpu", EagerRecorder(torch.device("cpu")))
-    pairing = make_pairing(extractor, Frontend(extractor, _SETTINGS)._pairing.matcher)
+    extractor = seeded_extractor(_SETTINGS, "cpu", EagerGraphDevice(torch.device("cpu")))
+    pairing = make_frame_matcher(extractor, Frontend(extractor, _SETTINGS)._frame_matcher.matcher)
     first = pairing.run(photographs[0])
     kept = first.features.keypoints.clone(), first.features.descriptors.clone()
     again = extractor.extract(photographs[0])
@@ -123,7 +123,7 @@ def test_results_stay_when_the_next_frame_is_processed(photographs: list[Uint8Ar
 
 
 def test_few_recordings_are_kept(photographs: list[Uint8Array]) -> None:
-    extractor = seeded_extractor(_SETTINGS, "cpu", EagerRecorder(torch.device("cpu")))
+    extractor = seeded_extractor(_SETTINGS, "cpu", EagerGraphDevice(torch.device("cpu")))
     for width in range(64, 64 + 7 * 32, 32):
         extractor.extract(photographs[0][:64, :width])
     assert len(extractor._execution._frames) == 4  # type: ignore[attr-defined]

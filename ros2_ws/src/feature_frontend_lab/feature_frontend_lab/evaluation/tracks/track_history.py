@@ -19,7 +19,7 @@ from feature_frontend_lab.evaluation.tracks.baselines import Detections, Sequenc
 from feature_frontend_lab.evaluation.tracks.metrics import share_seen
 from feature_frontend_lab.evaluation.tracks.sequence import EvaluationSequence
 
-__all__ = ["FRAMES_BEFORE_UNRELATED", "POSE_GAPS", "TrackRecording", "record_sequence", "share_seen_in_unrelated"]
+__all__ = ["FRAMES_BEFORE_UNRELATED", "POSE_GAPS", "TrackHistory", "record_sequence", "share_seen_in_unrelated"]
 
 Image = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.floating]
@@ -34,7 +34,7 @@ FRAMES_BEFORE_UNRELATED = 10
 
 
 @dataclass(eq=False)
-class TrackRecording:
+class TrackHistory:
     """What a configuration made of a sequence; lists have one entry a frame.
 
     Attributes:
@@ -74,14 +74,14 @@ class TrackRecording:
 
 def record_sequence(
     frontend: SequenceFrontend, sequence: EvaluationSequence, on_frame: Callable[[], object] = lambda: None
-) -> TrackRecording:
+) -> TrackHistory:
     """Runs `frontend`, which must be new, over all images.
 
     Raises:
         SourceError: The images cannot be read, have different sizes, or are fewer than two.
         FeatureFrontendError: An image cannot be processed.
     """
-    recording = TrackRecording(frontend.identity)
+    recording = TrackHistory(frontend.identity)
     latest: deque[DescribedPoints] = deque(maxlen=max(POSE_GAPS))
     for index, frame in enumerate(sequence.frames()):
         size = frame.image.shape[:2]
@@ -142,7 +142,7 @@ def share_seen_in_unrelated(
     return share_seen(tracks, len(tracks) - 1)
 
 
-def _check(recording: TrackRecording, sequence: EvaluationSequence) -> None:
+def _check(recording: TrackHistory, sequence: EvaluationSequence) -> None:
     count = len(recording.tracks)
     if count < 2:
         msg = f"{sequence.name} gives {count} image; tracks need at least 2"

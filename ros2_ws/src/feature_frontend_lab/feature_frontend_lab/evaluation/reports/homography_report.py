@@ -1,4 +1,4 @@
-"""Results as a Markdown table, as JSON, and as a chart."""
+"""Results as a Markdown table, as JSON, and as a figure."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from feature_frontend.errors import SourceError
 from feature_frontend.system.markdown import markdown_text
 from feature_frontend_lab.evaluation.homography.benchmark import THRESHOLDS_PX, HomographyBenchmark, MethodResult
-from feature_frontend_lab.evaluation.reports.chart import Chart, Group, Panel, draw_chart
+from feature_frontend_lab.evaluation.reports.plots import FAINT, add_header, plain, plot_style, png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = [
-    "homography_chart",
+    "homography_figure",
     "homography_json",
     "homography_table",
     "json_value",
@@ -31,6 +34,14 @@ __all__ = [
 
 _TIMING_FIELDS = ("seconds_per_image", "seconds_per_match")
 _LIMITS = [f"{threshold:g}" for threshold in THRESHOLDS_PX]
+# Of the bars for each limit: a looser one's are paler.
+_LOOKS: tuple[dict[str, Any], ...] = ({"facecolor": "C0"}, {"facecolor": "C0", "alpha": 0.4})
+_PANELS = {
+    "repeatability": "Repeatability",
+    "matching_accuracy": "Matching accuracy (MMA)",
+    "homography_accuracy": "Homography accuracy",
+    "homography_auc": "Homography AUC",
+}
 _COLUMNS = [
     "method",
     "points",
@@ -85,24 +96,39 @@ def homography_json(results: Sequence[MethodResult], benchmark: HomographyBenchm
     return json.dumps(document, indent=1, allow_nan=False)
 
 
-def homography_chart(results: Sequence[MethodResult], benchmark: HomographyBenchmark, image_count: int) -> Chart:
-    """Four panels for each budget and ratio threshold: repeatability, MMA, homography accuracy and AUC."""
-    titles = {
-        "repeatability": "Repeatability",
-        "matching_accuracy": "Matching accuracy (MMA)",
-        "homography_accuracy": "Homography accuracy",
-        "homography_auc": "Homography AUC",
-    }
-    groups = []
-    for conditions, rows in _groups(results).items():
-        panels = [Panel(title, tuple(getattr(row, name) for row in rows)) for name, title in titles.items()]
-        groups.append(Group(f"at most {conditions}", tuple(row.method for row in rows), tuple(panels)))
+@plot_style()
+def homography_figure(results: Sequence[MethodResult], benchmark: HomographyBenchmark, image_count: int) -> Figure:
+    """Bars for each budget and ratio threshold; those of a looser limit lie behind those of the stricter ones."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    groups = _groups(results)
+    heights_in = [0.75, *(0.8 + 0.26 * len(rows) for rows in groups.values())]
+    figure = Figure((15.4, sum(heights_in)))
+    header, *parts = figure.subfigures(len(heights_in), 1, squeeze=False, height_ratios=heights_in)[:, 0]
     pairs = results[0].pairs if results else 0
-    return Chart(
-        title=f"{pairs} warped pairs of {image_count} images, seed {benchmark.seed}",
-        series=tuple(f"within {limit} px" for limit in _LIMITS),
-        groups=tuple(groups),
-    )
+    title = f"{pairs} warped pairs of {image_count} images, seed {benchmark.seed}"
+    legend = {f"within {limit} px": Patch(**look) for limit, look in zip(_LIMITS, _LOOKS, strict=True)}
+    add_header(header, title, legend, len(legend))
+    for part, (conditions, rows) in zip(parts, groups.items(), strict=True):
+        part.suptitle(f"at most {conditions}", x=0.01, ha="left", fontsize="large")
+        for axes, (name, title) in zip(part.subplots(1, len(_PANELS), sharey=True), _PANELS.items(), strict=True):
+            axes.set_title(title, color=FAINT, fontweight="normal")
+            _draw_bars(axes, [getattr(row, name) for row in rows])
+        part.axes[0].set_yticks(range(len(rows)), [plain(row.method) for row in rows], color="black")
+    return figure
+
+
+def _draw_bars(axes: Axes, rows: Sequence[tuple[float, ...] | None]) -> None:
+    """The values of a row at each limit, over a pale bar from 0 to 1."""
+    places = range(len(rows))
+    whole = axes.barh(places, [0 if values is None else 1 for values in rows], height=0.7, color="0.94")
+    axes.bar_label(whole, [" / ".join(_score_texts(values, 2)) if values else "-" for values in rows], padding=4)
+    for number, look in reversed(list(enumerate(_LOOKS))):
+        axes.barh(places, [values[number] if values else 0 for values in rows], height=0.7, **look)
+    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xticks=[])
+    axes.grid(visible=False)
+    axes.spines["bottom"].set_visible(False)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -150,25 +176,24 @@ def write_homography_report(
     Raises:
         SourceError: A file cannot be written.
     """
-    picture = draw_chart(homography_chart(results, benchmark, len(images)))
+    figure = homography_figure(results, benchmark, len(images))
     data = homography_json(results, benchmark, images)
-    return write_report(folder / "homography", homography_table(results), data, picture)
+    return write_report(folder / "homography", homography_table(results), data, figure)
 
 
-def write_report(stem: Path, table: str, data: str, picture: npt.NDArray[np.uint8]) -> list[Path]:
+def write_report(stem: Path, table: str, data: str, figure: Figure) -> list[Path]:
     """Writes `stem`.md, .json and .png; returns their paths.
 
     Args:
         stem: Path without a suffix, in a folder that exists.
         table: Markdown.
         data: JSON.
-        picture: (H, W, 3) RGB.
+        figure: For the PNG.
 
     Raises:
         SourceError: A file cannot be written.
     """
-    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
-    contents = {".md": f"{table}\n".encode(), ".json": f"{data}\n".encode(), ".png": encoded}
+    contents = {".md": f"{table}\n".encode(), ".json": f"{data}\n".encode(), ".png": png(figure)}
     paths = [stem.with_name(stem.name + suffix) for suffix in contents]
     try:
         for path, content in zip(paths, contents.values(), strict=True):
@@ -200,13 +225,13 @@ def _table_row(result: MethodResult) -> list[str]:
         result.method,
         f"{result.mean_points:.0f}",
         "-" if result.mean_matches is None else f"{result.mean_matches:.0f}",
-        *(text for score in scores for text in _score_texts(score)),
+        *(text for score in scores for text in _score_texts(score, 3)),
         "-" if result.median_corner_error_px is None else f"{result.median_corner_error_px:.2f}",
     ]
 
 
-def _score_texts(score: tuple[float, ...] | None) -> list[str]:
-    return ["-"] * len(THRESHOLDS_PX) if score is None else [f"{value:.3f}" for value in score]
+def _score_texts(score: tuple[float, ...] | None, digits: int) -> list[str]:
+    return ["-"] * len(THRESHOLDS_PX) if score is None else [f"{value:.{digits}f}" for value in score]
 
 
 def _milliseconds(seconds: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Matching over rotation and scale as tables, as JSON, and as one picture."""
+"""Matching over rotation and scale as tables, as JSON, and as one figure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,10 +20,12 @@ from feature_frontend_lab.evaluation.homography.robustness import (
     RobustnessResult,
 )
 from feature_frontend_lab.evaluation.reports.homography_report import json_value, markdown_table, write_report
-from feature_frontend_lab.evaluation.reports.pen import Canvas
-from feature_frontend_lab.evaluation.reports.plots import Line, Plot, draw_plots
+from feature_frontend_lab.evaluation.reports.plots import finish_axes, plot_curve, plot_grid, plot_style
 
-__all__ = ["robustness_picture", "robustness_tables", "write_robustness_report"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["robustness_figure", "robustness_tables", "write_robustness_report"]
 
 
 def robustness_tables(results: Sequence[RobustnessResult]) -> str:
@@ -34,31 +37,26 @@ def robustness_tables(results: Sequence[RobustnessResult]) -> str:
     return "\n\n".join(tables)
 
 
-def robustness_picture(results: Sequence[RobustnessResult], benchmark: RobustnessBenchmark, image_count: int) -> Canvas:
-    """Accuracy over rotation and over scale, an (H, W, 3) RGB picture; dashed at several scales."""
-    colors: dict[str, int] = {}
-    lines = []
-    for result in results:
-        color = colors.setdefault(result.method.replace(MULTI_SCALE, ""), len(colors))
-        is_dashed = result.method.partition("@")[0].endswith(MULTI_SCALE)
-        lines.append((result, color, is_dashed))
-    rotation, scale = (
-        tuple(
-            Line(tuple(zip(axis, getattr(result, name).accuracy, strict=True)), color, is_dashed, dots=False)
-            for result, color, is_dashed in lines
-        )
-        for axis, name in ((ANGLES_DEG, "rotation"), (OCTAVES, "scale"))
-    )
+@plot_style()
+def robustness_figure(results: Sequence[RobustnessResult], benchmark: RobustnessBenchmark, image_count: int) -> Figure:
+    """Accuracy over rotation and over scale; dashed at several scales."""
     title = (
         f"Right matches (within {benchmark.threshold_px:g} px) of all mutual nearest neighbours, "
         f"{image_count} images, at most {benchmark.keypoints} keypoints"
     )
-    plots = [
-        Plot("Rotation", "degrees", rotation, {angle: f"{angle:g}" for angle in ANGLES_DEG[::5]}, highest=1.0),
-        Plot("Scale 2^-s", "s", scale, {octaves: f"{octaves:g}" for octaves in OCTAVES[::2]}, highest=1.0),
-    ]
-    legend = [(result.method, Line((), color, is_dashed)) for result, color, is_dashed in lines]
-    return draw_plots(title, legend, plots, columns=2)
+    colors: dict[str, str] = {}
+    legend = {}
+    for result in results:
+        color = colors.setdefault(result.method.replace(MULTI_SCALE, ""), f"C{len(colors)}")
+        is_dashed = result.method.partition("@")[0].endswith(MULTI_SCALE)
+        legend[result.method] = {"color": color, "linestyle": "--" if is_dashed else "-"}
+    figure, (rotation, scale) = plot_grid(title, legend, 2, columns=2)
+    for result in results:
+        plot_curve(rotation, zip(ANGLES_DEG, result.rotation.accuracy, strict=True), **legend[result.method])
+        plot_curve(scale, zip(OCTAVES, result.scale.accuracy, strict=True), **legend[result.method])
+    finish_axes(rotation, "Rotation", "degrees", {angle: f"{angle:g}" for angle in ANGLES_DEG[::5]}, highest=1)
+    finish_axes(scale, "Scale 2^-s", "s", {octaves: f"{octaves:g}" for octaves in OCTAVES[::2]}, highest=1)
+    return figure
 
 
 def write_robustness_report(
@@ -78,8 +76,8 @@ def write_robustness_report(
         "results": [asdict(result) for result in results],
     }
     data = json.dumps(json_value(document), indent=1, allow_nan=False)
-    picture = robustness_picture(results, benchmark, len(images))
-    return write_report(folder / "robustness", robustness_tables(results), data, picture)
+    figure = robustness_figure(results, benchmark, len(images))
+    return write_report(folder / "robustness", robustness_tables(results), data, figure)
 
 
 def _table(heading: str, axis: Sequence[float], rows: Sequence[tuple[str, Curve]]) -> str:

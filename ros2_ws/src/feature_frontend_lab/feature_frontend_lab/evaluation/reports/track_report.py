@@ -17,8 +17,8 @@ import numpy as np
 from feature_frontend.errors import SourceError
 from feature_frontend.system.markdown import markdown_text
 from feature_frontend_lab.evaluation.reports.homography_report import json_value, markdown_table
-from feature_frontend_lab.evaluation.reports.pen import Canvas
-from feature_frontend_lab.evaluation.reports.track_plots import draw_results
+from feature_frontend_lab.evaluation.reports.plots import png
+from feature_frontend_lab.evaluation.reports.track_plots import track_figure
 from feature_frontend_lab.evaluation.tracks.benchmark import GAPS, SequenceReport, TrackResult
 from feature_frontend_lab.evaluation.tracks.bootstrap import CONFIDENCE, Difference, paired_difference
 from feature_frontend_lab.evaluation.tracks.ground_truth import write_tum
@@ -95,17 +95,16 @@ def write_track_report(folder: Path, reports: Sequence[SequenceReport], options:
     Raises:
         SourceError: A file cannot be written.
     """
-    pictures = {report.name: draw_results(f"{report.name}: {report.description}", report) for report in reports}
-    encoded = {name: _png(picture) for name, picture in pictures.items()}
+    pictures = {report.name: png(track_figure(f"{report.name}: {report.description}", report)) for report in reports}
     paths = [folder / name for name in ("tracks.html", "tracks.md", "tracks.json")]
     files = _file_names([report.name for report in reports])
     try:
-        paths[0].write_text(_html(reports, encoded, options), encoding="utf-8")
+        paths[0].write_text(_html(reports, pictures, options), encoding="utf-8")
         paths[1].write_text(_markdown(reports), encoding="utf-8")
         paths[2].write_text(_json(reports, options) + "\n", encoding="utf-8")
         for report in reports:
             picture = folder / f"tracks_{files[report.name]}.png"
-            picture.write_bytes(encoded[report.name])
+            picture.write_bytes(pictures[report.name])
             paths += [picture, *_write_trajectories(folder, files[report.name], report)]
     except OSError as error:
         msg = f"the report cannot be written into {folder}: {error}; choose another --output"
@@ -259,11 +258,6 @@ def _html_table(table: Table) -> str:
 
     body = "\n".join(row(cells, "td") for cells in table.rows)
     return f"<h3>{html.escape(table.heading)}</h3><table>{row(table.header, 'th')}\n{body}</table>"
-
-
-def _png(picture: Canvas) -> bytes:
-    options = [cv2.IMWRITE_PNG_COMPRESSION, 9]
-    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 
 def _file_names(names: Sequence[str]) -> dict[str, str]:

@@ -53,7 +53,7 @@ def draw_bars(title: str, timings: Sequence[Timing], colors: Mapping[str, int], 
     low, medians, high = ([timing.quantile(share) for timing in timings] for share in (0.25, 0.5, 0.75))
     whiskers = [[b - a for a, b in zip(low, medians, strict=True)], [b - a for a, b in zip(medians, high, strict=True)]]
     own = [f"C{colors.get(timing.name, 0)}" for timing in timings]
-    bars = axes.barh(range(len(timings)), medians, height=0.65, xerr=whiskers, color=own)
+    bars = axes.barh(range(len(timings)), medians, height=0.5, xerr=whiskers, color=own)
     axes.bar_label(bars, [f"{milliseconds(median)} ms" for median in medians], padding=6)
     axes.set_yticks(range(len(timings)), [plain(timing.name) for timing in timings], color="black")
     axes.set(title=title, xticks=[], ylim=(max(len(timings), 6) - 0.5, -0.5))

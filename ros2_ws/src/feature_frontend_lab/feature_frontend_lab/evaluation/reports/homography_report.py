@@ -122,8 +122,9 @@ def homography_figure(results: Sequence[MethodResult], benchmark: HomographyBenc
 def _draw_bars(axes: Axes, rows: Sequence[tuple[float, ...] | None]) -> None:
     """The values of a row at each limit, over a pale bar from 0 to 1."""
     places = range(len(rows))
-    whole = axes.barh(places, [0 if values is None else 1 for values in rows], height=0.7, color="0.94")
-    axes.bar_label(whole, [" / ".join(_score_texts(values, 2)) if values else "-" for values in rows], padding=4)
+    axes.barh(places, [0 if values is None else 1 for values in rows], height=0.7, color="0.94")
+    for place, values in zip(places, rows, strict=True):
+        axes.text(1.02 if values else 0, place, " / ".join(_score_texts(values, 2)) if values else "-", va="center")
     for number, look in reversed(list(enumerate(_LOOKS))):
         axes.barh(places, [values[number] if values else 0 for values in rows], height=0.7, **look)
     axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xticks=[])

@@ -23,7 +23,7 @@ from feature_frontend_lab.evaluation.homography.baselines import (
 )
 from feature_frontend_lab.evaluation.tracks.sequence import EvaluationSequence
 
-__all__ = ["add_image_arguments", "add_method_arguments", "methods_of", "pairs_progress", "tell_missing"]
+__all__ = ["add_image_arguments", "add_method_arguments", "method_progress", "methods_of", "tell_missing"]
 
 # The least that a network takes; and images of twice a camera's size, which take seconds each.
 _LEAST_SIDE, _MOST_SIDE = 32, 8192
@@ -86,9 +86,9 @@ def methods_of(arguments: argparse.Namespace) -> Mapping[str, MethodProtocol]:
 
 
 @contextmanager
-def pairs_progress(total: int) -> Iterator[Callable[[str], None]]:
-    """A bar over so many pairs; what to call after each, with the name of its method."""
-    with tqdm(total=total, desc="pairs", unit=" pairs", disable=None, leave=False, file=sys.stderr) as progress:
+def method_progress(what: str, unit: str, total: int | None = None) -> Iterator[Callable[[str], None]]:
+    """A bar over so many units; what to call after each, with the name of its method."""
+    with tqdm(total=total, desc=what, unit=f" {unit}", disable=None, leave=False) as progress:
 
         def advance(method: str) -> None:
             progress.set_postfix_str(method, refresh=False)

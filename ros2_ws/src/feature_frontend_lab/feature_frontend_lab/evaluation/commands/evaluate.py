@@ -17,8 +17,8 @@ from feature_frontend.tools.common.arguments import Parser, finite, keypoints, p
 from feature_frontend_lab.evaluation.commands.arguments import (
     add_image_arguments,
     add_method_arguments,
+    method_progress,
     methods_of,
-    pairs_progress,
 )
 from feature_frontend_lab.evaluation.commands.pairs import add_pairs
 from feature_frontend_lab.evaluation.commands.robustness import add_robustness
@@ -109,7 +109,7 @@ def _homography(arguments: argparse.Namespace) -> int:
     methods = methods_of(arguments)
     make_report_folder(arguments.output)
     total = len(files) * benchmark.homographies * len(benchmark.keypoints) * len(methods)
-    with pairs_progress(total) as advance:
+    with method_progress("pairs", "pairs", total) as advance:
         results = evaluate_methods(methods, files, benchmark, advance)
     print(homography_table(results))
     print(f"\nMedian times on this machine:\n\n{timing_table(results)}\n")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
-
-from tqdm import tqdm
 
 from feature_frontend.errors import SourceError
 from feature_frontend.system.markdown import markdown_text
 from feature_frontend.tools.common.arguments import above_zero, keypoints, natural, positive
-from feature_frontend_lab.evaluation.commands.arguments import add_method_arguments, methods_of, tell_missing
+from feature_frontend_lab.evaluation.commands.arguments import (
+    add_method_arguments,
+    method_progress,
+    methods_of,
+    tell_missing,
+)
 from feature_frontend_lab.evaluation.homography.baselines import LIGHTGLUE
 from feature_frontend_lab.evaluation.reports.homography_report import json_value, make_report_folder
 from feature_frontend_lab.evaluation.tracks.pairs import PairsResult, evaluate_pairs, pairs_table
@@ -58,12 +60,7 @@ def _pairs(arguments: argparse.Namespace) -> int:
     results: dict[str, list[PairsResult]] = {}
     tables = ""
     for location, sequence in zip(arguments.sources, sequences, strict=True):
-        with tqdm(desc=sequence.name, unit=" images", disable=None, leave=False, file=sys.stderr) as progress:
-
-            def advance(method: str, bar: tqdm[None] = progress) -> None:
-                bar.set_postfix_str(method, refresh=False)
-                bar.update()
-
+        with method_progress(sequence.name, "images") as advance:
             gaps = tuple(dict.fromkeys(arguments.gaps))
             found = evaluate_pairs(methods, sequence, gaps, arguments.keypoints, arguments.threshold, advance)
         results[location] = found

@@ -8,8 +8,8 @@ from feature_frontend.tools.common.arguments import above_zero, keypoints
 from feature_frontend_lab.evaluation.commands.arguments import (
     add_image_arguments,
     add_method_arguments,
+    method_progress,
     methods_of,
-    pairs_progress,
 )
 from feature_frontend_lab.evaluation.homography.baselines import MULTI_SCALE
 from feature_frontend_lab.evaluation.homography.benchmark import select_images
@@ -67,7 +67,7 @@ def _robustness(arguments: argparse.Namespace) -> int:
     methods = methods_of(arguments)
     make_report_folder(arguments.output)
     total = len(files) * (len(ANGLES_DEG) + len(OCTAVES)) * len(methods)
-    with pairs_progress(total) as advance:
+    with method_progress("pairs", "pairs", total) as advance:
         results = evaluate_robustness(methods, files, benchmark, advance)
     print(f"{robustness_tables(results)}\n")
     for path in write_robustness_report(arguments.output, results, benchmark, files):

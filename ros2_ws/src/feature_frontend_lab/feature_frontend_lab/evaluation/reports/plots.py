@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-# The package alone, so that it is missed before a long run and not after it; what draws is imported where it is used.
-import matplotlib
 import numpy as np
 
 from feature_frontend.system.text import printable
@@ -19,6 +18,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 __all__ = ["FAINT", "add_header", "finish_axes", "plain", "plot_curve", "plot_grid", "plot_style", "png"]
+
+# Imported where something is drawn, since that takes a while; but missed before a long run and not after it.
+if find_spec("matplotlib") is None:
+    _msg = "matplotlib is not installed, which draws the lab's plots; add it by `pip install matplotlib`"
+    raise ImportError(_msg)
 
 FAINT = "0.45"  # grey
 # Distinguishable also without colour vision: Okabe and Ito's, and four more.
@@ -55,6 +59,8 @@ _WIDTH_IN, _ASPECT, _TITLE_IN, _NAMES_IN, _LETTER_IN = 12.4, 0.72, 0.4, 0.22, 0.
 @contextmanager
 def plot_style() -> Iterator[None]:
     """The look of every figure, whatever the user's matplotlibrc says; also decorates a function that draws."""
+    import matplotlib
+
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)

@@ -16,7 +16,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from feature_frontend.errors import SourceError
 from feature_frontend.sources import open_source
-from feature_frontend.sources.bag import BagSource, is_bag
+from feature_frontend.sources.bag import BagSource
+from feature_frontend.sources.bags.files import is_bag
 from feature_frontend.sources.bags.sequence import Bag
 from feature_frontend.sources.base import UnreadableFrame
 from feature_frontend.sources.registry import missing_of

@@ -158,7 +158,7 @@ def test_what_was_lost_before_an_interruption_is_lost(
     process = run._Run.process
 
     def interrupted(self: Any, found: Any) -> None:
-        if found.index == 3:
+        if found.found.index == 3:
             msg = "stopped"
             raise FeatureFrontendError(msg)
         process(self, found)

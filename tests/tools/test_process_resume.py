@@ -136,7 +136,7 @@ def test_what_was_done_is_not_done_again(
     processed = []
     process_image = run._Run.process
     monkeypatch.setattr(
-        run._Run, "process", lambda self, image: (processed.append(image.index), process_image(self, image))[1]
+        run._Run, "process", lambda self, image: (processed.append(image.found.index), process_image(self, image))[1]
     )
     assert main([str(bag), "-o", str(output), *options]) == 0
     assert processed == list(range(7, IMAGES))

@@ -23,7 +23,7 @@ from feature_frontend.sources import open_source
 from feature_frontend_lab.training import command as train
 from feature_frontend_lab.training.log import curves_figure, read_log
 from tests.conftest import REPOSITORY
-from tests.core.test_media_bag import image, write_bag
+from tests.core.test_bag import image, write_bag
 from tests.training.aliked.scene import write_tum_sequence
 
 _PHOTOGRAPHS = REPOSITORY / "tests" / "data" / "tum_fr2_desk"

@@ -11,8 +11,8 @@ import cv2
 import torch
 from safetensors.torch import save_file
 
+from feature_frontend.image.image_file import IMAGE_SUFFIXES
 from feature_frontend.models.weights import cache_folder
-from feature_frontend.sources.image_folder import IMAGE_SUFFIXES
 
 __all__ = ["CONTENTS", "Content"]
 

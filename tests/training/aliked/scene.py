@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from feature_frontend_lab.rendering import Camera, RenderedFrame, Scene, look_at, render, tum_sequence
 from feature_frontend_lab.training.aliked.posed import PosedPhotograph
-from tests.core.test_rendering import facing, noisy, tilted
+from tests.rendering.test_rendering import facing, noisy, tilted
 
 CAMERA = Camera.with_field_of_view(65, height=240, width=320)
 

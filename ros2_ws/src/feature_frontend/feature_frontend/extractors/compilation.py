@@ -22,14 +22,15 @@ import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from torch import nn
 
+from feature_frontend.extractors.base import FastNetwork
 from feature_frontend.models.weights import cache_folder
 
-__all__ = ["BackgroundCompiler", "DenseNetwork", "compiled_cache", "fill_cache"]
+__all__ = ["BackgroundCompiler", "compiled_cache", "fill_cache"]
 
 _FRAMES_BEFORE = 10  # a size that comes so often will come again; a folder of a few images is done before
 _MOST_SIZES = 4
@@ -41,13 +42,6 @@ _ERROR_LINE = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Invalid\w*|Unsupporte
 _logger = logging.getLogger(__name__)
 
 Dense = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
-
-
-class DenseNetwork(Protocol):
-    """A network whose work for every pixel is one method without decisions that depend on what is in the image."""
-
-    def dense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Maps of (B, C, H, W) images in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +92,7 @@ class BackgroundCompiler:
     """
 
     def __init__(
-        self, name: str, network: DenseNetwork, dtype: torch.dtype, frames_before: float = _FRAMES_BEFORE
+        self, name: str, network: FastNetwork, dtype: torch.dtype, frames_before: float = _FRAMES_BEFORE
     ) -> None:
         self._name = name
         self._dtype = str(dtype).removeprefix("torch.")
@@ -243,7 +237,7 @@ def _first_line(error: Exception) -> str:
     return lines[0][:_REASON_LENGTH]
 
 
-def _compile(network: DenseNetwork, job: _Job) -> Dense:
+def _compile(network: FastNetwork, job: _Job) -> Dense:
     """Compiles in this process; quick where the cache has the code."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled_cache()))
     os.environ.setdefault("TORCHINDUCTOR_FX_GRAPH_CACHE", "1")
@@ -266,5 +260,5 @@ def fill_cache(arguments: Sequence[str]) -> None:
     torch.set_num_threads(job.threads)
     network: nn.Module = EXTRACTORS[job.extractor].inference(EXTRACTORS[job.extractor].build().eval())
     network = network.to(dtype=getattr(torch, job.dtype)).eval().requires_grad_(requires_grad=False)
-    _compile(cast(DenseNetwork, network), job)
+    _compile(cast(FastNetwork, network), job)
     job.marker().touch()

@@ -15,7 +15,6 @@ from feature_frontend.camera.calibration import CameraCalibration, calibration_f
 from feature_frontend.errors import CalibrationError, DamagedImageError, ImageError, SourceError
 from feature_frontend.image.compressed import compressed_image_samples
 from feature_frontend.image.encodings import ENCODINGS, image_samples
-from feature_frontend.sources.bags.files import BAG_SUFFIXES, is_bag
 from feature_frontend.sources.bags.messages import ENCODINGS as SERIALIZATIONS
 from feature_frontend.sources.bags.messages import MessageReader
 from feature_frontend.sources.bags.sequence import Bag
@@ -23,7 +22,7 @@ from feature_frontend.sources.bags.stamps import header_stamp_ns, stamp_ns, uses
 from feature_frontend.sources.bags.storage import BagMessage, BagTopic
 from feature_frontend.sources.base import Frame, LostImages, StampOrigin, UnreadableFrame
 
-__all__ = ["BAG_SUFFIXES", "BagImage", "BagSource", "camera_info_topic", "is_bag"]
+__all__ = ["BagImage", "BagSource", "camera_info_topic"]
 
 _DECODERS: dict[str, Callable[[Any], npt.NDArray[Any]]] = {
     "sensor_msgs/msg/Image": image_samples,

@@ -17,7 +17,6 @@ from feature_frontend.sources.times_file import STAMP_LIMIT_NS, find_times, time
 from feature_frontend.system.files import readable_name
 
 __all__ = [
-    "IMAGE_SUFFIXES",
     "ImageFolderSource",
     "is_image_folder",
     "natural_key",

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from feature_frontend.errors import SourceError
+from feature_frontend.image.image_file import IMAGE_SUFFIXES
 from feature_frontend.sources import bag, image_folder, video, webcam
+from feature_frontend.sources.bags.files import BAG_SUFFIXES, is_bag
 from feature_frontend.sources.base import LostImages, Source, SourceOptions
 from feature_frontend.system.text import quoted
 
@@ -42,13 +44,13 @@ SOURCE_KINDS = (
     ),
     SourceKind(
         "bag",
-        f"a rosbag2 folder, or a file {' '.join(bag.BAG_SUFFIXES)}",
-        lambda location: bag.is_bag(Path(location)),
+        f"a rosbag2 folder, or a file {' '.join(BAG_SUFFIXES)}",
+        lambda location: is_bag(Path(location)),
         lambda location, options: bag.BagSource(Path(location), options.topic),
     ),
     SourceKind(
         "images",
-        f"a folder of images, or an image {' '.join(image_folder.IMAGE_SUFFIXES)}",
+        f"a folder of images, or an image {' '.join(IMAGE_SUFFIXES)}",
         lambda location: image_folder.is_image_folder(Path(location)),
         lambda location, options: image_folder.ImageFolderSource(Path(location), options.max_image_pixels),
     ),

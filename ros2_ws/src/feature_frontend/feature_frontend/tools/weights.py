@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from feature_frontend.errors import FeatureFrontendError, WeightsError
+from feature_frontend.errors import WeightsError
 from feature_frontend.models.catalog import WEIGHTS, WeightsRecord
 from feature_frontend.models.weights import WEIGHTS_VARIABLE, download_weights, find_weights, search_folders
 from feature_frontend.tools.common.arguments import Parser
+from feature_frontend.tools.common.guard import guarded
 
 __all__ = ["main"]
 
@@ -18,13 +19,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool; 0 if all that was asked for is in order."""
     arguments = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
-    try:
-        return int(arguments.run(arguments))
-    except FeatureFrontendError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return guarded(lambda: int(arguments.run(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend.camera.calibration import CameraCalibration, normalize_points
-from feature_frontend.geometry import relative_pose
+from feature_frontend.camera.calibration import CameraCalibration
+from feature_frontend.geometry.relative_pose import RelativePose, epipolar_inliers
 from feature_frontend_lab.demo.recording import STAGES, MatchesRecord, Recording
 from feature_frontend_lab.demo.sequence import RenderedSequence
+from feature_frontend_lab.evaluation.tracks.trajectory import MotionErrors, undistorted_pose
 
 __all__ = ["INLIER_PX", "RANSAC_PX", "Distribution", "PoseErrors", "Summary", "summarize"]
 
@@ -19,7 +20,6 @@ FloatArray = npt.NDArray[np.float64]
 
 INLIER_PX = 2.0
 RANSAC_PX = 1.0
-NO_POSE_DEG = 180.0
 
 
 @dataclass(frozen=True)
@@ -147,30 +147,21 @@ def _inlier_ratio(record: MatchesRecord, camera: CameraCalibration | None, seque
         residuals = sequence.residuals_px(record.stamp0_ns, record.stamp1_ns, record.keypoints0, record.keypoints1)
         return float((residuals <= INLIER_PX).mean())
     if camera is None:
-        return float(relative_pose.epipolar_inliers(record.keypoints0, record.keypoints1, RANSAC_PX).mean())
+        return float(epipolar_inliers(record.keypoints0, record.keypoints1, RANSAC_PX).mean())
     pose = _estimate(record, camera)
     return 0.0 if pose is None else float(pose.inliers.mean())
 
 
 def _pose_errors(recording: Recording, sequence: RenderedSequence) -> PoseErrors:
-    rotations, translations, missing = [], [], 0
+    errors = MotionErrors()
     for record in recording.matches:
         pose = None if recording.camera is None else _estimate(record, recording.camera)
-        if pose is None:
-            missing += 1
-            rotations.append(NO_POSE_DEG)
-            translations.append(NO_POSE_DEG)
-            continue
-        motion = sequence.motion(record.stamp0_ns, record.stamp1_ns)
-        rotations.append(relative_pose.rotation_error_deg(pose.rotation, motion[:3, :3]))
-        translations.append(relative_pose.translation_error_deg(pose.translation, motion[:3, 3]))
-    return PoseErrors(Distribution.of(rotations), Distribution.of(translations), missing)
-
-
-def _estimate(record: MatchesRecord, camera: CameraCalibration) -> relative_pose.RelativePose | None:
-    matrix = np.array(camera.camera_matrix, np.float64).reshape(3, 3)
-    points0, points1 = (
-        normalize_points(camera, points) @ matrix[:2, :2].T + matrix[:2, 2]
-        for points in (record.keypoints0, record.keypoints1)
+        errors.add(pose, sequence.motion(record.stamp0_ns, record.stamp1_ns))
+    return PoseErrors(
+        Distribution.of(errors.rotations_deg), Distribution.of(errors.translations_deg), errors.without_pose
     )
-    return relative_pose.relative_pose(points0, points1, matrix, RANSAC_PX)
+
+
+def _estimate(record: MatchesRecord, camera: CameraCalibration) -> RelativePose | None:
+    found = undistorted_pose(record.keypoints0, record.keypoints1, camera)
+    return found and found[0]

@@ -14,8 +14,9 @@ import numpy.typing as npt
 from feature_frontend.errors import DemoError
 from feature_frontend.image.drawing import FONT, Colour, TrackTrails, age_colours, draw_caption, draw_tracks, write
 from feature_frontend.image.image_file import encode_file
+from feature_frontend.sources.bag import BagSource
 from feature_frontend.system.files import path_for_c_library
-from feature_frontend_lab.demo.recording import Recording, TracksRecord, read_images
+from feature_frontend_lab.demo.recording import Recording, TracksRecord
 
 __all__ = ["draw_pictures", "picture_strip"]
 
@@ -66,7 +67,8 @@ def draw_pictures(
     chosen = {int(share * (recording.image_count - 1)) for share in np.linspace(0.2, 1, STRIP_PICTURES)}
     pictures: list[Image] = []
     with _Video(video, _rate_hz(recording)) as writer:
-        for number, (stamp_ns, image) in enumerate(read_images(bag)):
+        for number, frame in enumerate(BagSource(bag, "image").frames()):
+            stamp_ns, image = frame.stamp_ns or 0, frame.image
             record = tracks.get(stamp_ns, _no_tracks(stamp_ns))
             of_frame = _Annotation(image, record, trails.update(record.ids, record.keypoints))
             caption = f"frame {number}   {len(record.ids)} keypoints   {matches.get(stamp_ns, 0)} matches"

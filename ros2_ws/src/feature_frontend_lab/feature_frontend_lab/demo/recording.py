@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from rosbags.highlevel import AnyReader, AnyReaderError
 
 from feature_frontend.camera.calibration import CameraCalibration, calibration_from_message
 from feature_frontend.errors import SourceError
-from feature_frontend.sources.bag import BagSource
 
 __all__ = [
     "STAGES",
@@ -23,7 +21,6 @@ __all__ = [
     "Recording",
     "StatusRecord",
     "TracksRecord",
-    "read_images",
     "read_recording",
 ]
 
@@ -120,16 +117,6 @@ def read_recording(bag: Path) -> Recording:
     recording.tracks.sort(key=lambda record: record.stamp_ns)
     recording.status.sort(key=lambda record: record.stamp_ns)
     return recording
-
-
-def read_images(bag: Path) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
-    """The recorded images with their stamps in ns, (H, W) grey or (H, W, 3) RGB.
-
-    Raises:
-        SourceError: The bag cannot be read.
-    """
-    for frame in BagSource(bag, "image").frames():
-        yield frame.stamp_ns or 0, frame.image
 
 
 def _add(recording: Recording, topic: str, message: Any) -> None:

@@ -126,28 +126,9 @@ def render_sequence(
             raise DemoError(msg) from error
         poses[stamp_ns] = pose
         on_image()
-    (folder / CAMERA_FILE).write_text(_calibration_yaml(camera), encoding="utf-8")
+    (folder / CAMERA_FILE).write_text(camera.as_yaml(), encoding="utf-8")
     (folder / POSES_FILE).write_text(_poses_text(poses), encoding="utf-8")
     return RenderedSequence(folder, scene, camera, poses)
-
-
-def _calibration_yaml(camera: Camera) -> str:
-    """The calibration as ROS's `camera_calibration` writes it."""
-
-    def row(matrix: FloatArray) -> str:
-        return ", ".join(repr(float(value)) for value in matrix.ravel())
-
-    projection = np.column_stack([camera.matrix, np.zeros(3)])
-    return (
-        f"image_width: {camera.width}\n"
-        f"image_height: {camera.height}\n"
-        "camera_name: rendered\n"
-        f"camera_matrix: {{rows: 3, cols: 3, data: [{row(camera.matrix)}]}}\n"
-        "distortion_model: plumb_bob\n"
-        "distortion_coefficients: {rows: 1, cols: 5, data: [0.0, 0.0, 0.0, 0.0, 0.0]}\n"
-        f"rectification_matrix: {{rows: 3, cols: 3, data: [{row(np.eye(3))}]}}\n"
-        f"projection_matrix: {{rows: 3, cols: 4, data: [{row(projection)}]}}\n"
-    )
 
 
 def _poses_text(poses: dict[int, FloatArray]) -> str:

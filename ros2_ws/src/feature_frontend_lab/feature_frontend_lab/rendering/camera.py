@@ -58,6 +58,24 @@ class Camera:
         depth = np.where(projected[:, 2:] > 0, projected[:, 2:], np.nan)
         return projected[:, :2] / depth
 
+    def as_yaml(self) -> str:
+        """The calibration as ROS's `camera_calibration` writes it."""
+
+        def row(matrix: FloatArray) -> str:
+            return ", ".join(repr(float(value)) for value in matrix.ravel())
+
+        projection = np.column_stack([self.matrix, np.zeros(3)])
+        return (
+            f"image_width: {self.width}\n"
+            f"image_height: {self.height}\n"
+            "camera_name: rendered\n"
+            f"camera_matrix: {{rows: 3, cols: 3, data: [{row(self.matrix)}]}}\n"
+            "distortion_model: plumb_bob\n"
+            "distortion_coefficients: {rows: 1, cols: 5, data: [0.0, 0.0, 0.0, 0.0, 0.0]}\n"
+            f"rectification_matrix: {{rows: 3, cols: 3, data: [{row(np.eye(3))}]}}\n"
+            f"projection_matrix: {{rows: 3, cols: 4, data: [{row(projection)}]}}\n"
+        )
+
     def contains(self, points_px: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
         """(N,) whether each of `points_px` (N, 2) lies within the image, the border pixels' centres included."""
         x, y = np.asarray(points_px, np.float64).reshape(-1, 2).T

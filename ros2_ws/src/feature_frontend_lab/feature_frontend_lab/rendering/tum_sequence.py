@@ -41,12 +41,7 @@ def write_tum_sequence(
     """
     (folder / "rgb").mkdir(parents=True)
     (folder / "depth").mkdir()
-    matrix = camera.matrix.ravel().tolist()
-    (folder / "camera.yaml").write_text(
-        f"image_width: {camera.width}\nimage_height: {camera.height}\n"
-        f"camera_matrix: {{rows: 3, cols: 3, data: {matrix}}}\n",
-        encoding="utf-8",
-    )
+    (folder / "camera.yaml").write_text(camera.as_yaml(), encoding="utf-8")
     lines: dict[str, list[str]] = {"rgb.txt": ["# color images"], "depth.txt": ["# depth maps"], "groundtruth.txt": []}
     for number, (frame, pose) in enumerate(frames):
         time_s = _FIRST_STAMP_S + _PERIOD_S * number

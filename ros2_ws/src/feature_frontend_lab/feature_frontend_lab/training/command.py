@@ -31,13 +31,12 @@ from feature_frontend_lab.training.aliked.settings import AlikedSettings
 from feature_frontend_lab.training.aliked.tum_rgbd import read_tum_sequence
 from feature_frontend_lab.training.distributed import Processes, processes
 from feature_frontend_lab.training.images import ColorImages, GreyImages, Images, images_in_folder, images_of_source
-from feature_frontend_lab.training.recipe_registry import TrainingData
 from feature_frontend_lab.training.residual.pairs import ResidualPairs
 from feature_frontend_lab.training.residual.settings import ResidualSettings
 from feature_frontend_lab.training.run import CHECKPOINT_NAME, Provenance, RunOptions, RunResult, TrainingRun
 from feature_frontend_lab.training.settings import PRECISIONS, SCHEDULES, CommonSettings
 from feature_frontend_lab.training.silk.settings import TrainingSettings
-from feature_frontend_lab.training.trainer import Trainer
+from feature_frontend_lab.training.trainer import Trainer, TrainingData
 from feature_frontend_lab.training.validation import validation_pairs
 
 __all__ = ["main"]

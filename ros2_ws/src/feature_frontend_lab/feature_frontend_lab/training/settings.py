@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from feature_frontend.errors import SettingsError
 from feature_frontend_lab.training.augmentation import PAPER_PROBABILITY
 
-__all__ = ["PRECISIONS", "SCHEDULES", "CommonSettings"]
+__all__ = ["PRECISIONS", "SCHEDULES", "CommonSettings", "is_above_zero"]
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 SCHEDULES = ("constant", "cosine")
@@ -59,25 +62,21 @@ class CommonSettings:
     def __post_init__(self) -> None:
         """Checks the values."""
         for name, choices in (("model", self.MODELS), ("precision", PRECISIONS), ("schedule", SCHEDULES)):
-            if getattr(self, name) not in choices:
-                msg = f"{name} is {getattr(self, name)!r}; expected one of {', '.join(choices)}"
-                raise SettingsError(msg)
+            self._check(name, f"one of {', '.join(choices)}", choices.__contains__)
         minima = {"map_side": self.SMALLEST_MAP, "batch_size": 1, "accumulate": 1, "warmup_steps": 0, "seed": 0}
         for name, minimum in minima.items():
-            if getattr(self, name) < minimum:
-                msg = f"{name} is {getattr(self, name)}; expected a whole number from {minimum} up"
-                raise SettingsError(msg)
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            msg = f"learning_rate is {self.learning_rate}; expected a number above 0"
-            raise SettingsError(msg)
-        if not 0 <= self.augmentation <= 1:
-            msg = f"augmentation is {self.augmentation}; expected a probability from 0 to 1"
-            raise SettingsError(msg)
-        if not 0 <= self.average_decay < 1:
-            msg = f"average_decay is {self.average_decay}; expected a number from 0 to below 1"
-            raise SettingsError(msg)
+            self._check(name, f"a whole number from {minimum} up", partial(operator.le, minimum))
+        self._check("learning_rate", "a number above 0", is_above_zero)
+        self._check("augmentation", "a probability from 0 to 1", lambda value: 0 <= value <= 1)
+        self._check("average_decay", "a number from 0 to below 1", lambda value: 0 <= value < 1)
         if (self.schedule == "cosine") != (self.schedule_steps > 0):
             msg = f"schedule {self.schedule} has {self.schedule_steps} steps; only a cosine has steps"
+            raise SettingsError(msg)
+
+    def _check(self, name: str, expected: str, holds: Callable[[Any], bool]) -> None:
+        value = getattr(self, name)
+        if not holds(value):
+            msg = f"{name} is {value!r}; expected {expected}"
             raise SettingsError(msg)
 
     def learning_rate_at(self, step: int) -> float:
@@ -108,3 +107,8 @@ class CommonSettings:
             listed = ", ".join(f"{name} {theirs[name]!r} (now {own[name]!r})" for name in different)
             msg = f"the run in {where} has other settings: {listed}; resume it with those, or begin another --output"
             raise SettingsError(msg)
+
+
+def is_above_zero(value: float) -> bool:
+    """Whether it is a number above 0."""
+    return value > 0 and math.isfinite(value)

@@ -16,12 +16,39 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Sampler
 
 from feature_frontend.errors import SettingsError
+from feature_frontend_lab.training.aliked.pairs import AlikedPairs
+from feature_frontend_lab.training.aliked.recipe import AlikedRecipe
+from feature_frontend_lab.training.aliked.settings import AlikedSettings
 from feature_frontend_lab.training.distributed import Processes
-from feature_frontend_lab.training.recipe import PairLosses
-from feature_frontend_lab.training.recipe_registry import TrainingData, recipe_of
+from feature_frontend_lab.training.images import Images
+from feature_frontend_lab.training.recipe import PairLosses, Recipe
+from feature_frontend_lab.training.residual.pairs import ResidualPairs
+from feature_frontend_lab.training.residual.recipe import ResidualRecipe
+from feature_frontend_lab.training.residual.settings import ResidualSettings
 from feature_frontend_lab.training.settings import CommonSettings
+from feature_frontend_lab.training.silk.recipe import SilkRecipe
+from feature_frontend_lab.training.silk.settings import TrainingSettings
 
-__all__ = ["StepReport", "Trainer"]
+__all__ = ["StepReport", "Trainer", "TrainingData", "recipe_of"]
+
+TrainingData = Images | AlikedPairs | ResidualPairs
+
+
+def recipe_of(settings: CommonSettings, data: TrainingData) -> Recipe:
+    """SiLK's recipe for `TrainingSettings` and `Images`; for ALIKED and residual descriptors their settings and pairs.
+
+    Raises:
+        TypeError: Settings and data do not go together.
+    """
+    if isinstance(settings, TrainingSettings) and isinstance(data, Images):
+        return SilkRecipe(settings, data)
+    if isinstance(settings, AlikedSettings) and isinstance(data, AlikedPairs):
+        return AlikedRecipe(settings, data)
+    if isinstance(settings, ResidualSettings) and isinstance(data, ResidualPairs):
+        return ResidualRecipe(settings, data)
+    msg = f"{type(settings).__name__} came with {type(data).__name__}; expected settings and data of one network"
+    raise TypeError(msg)
+
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # With one pair of views a batch, torch's 0.1 would leave the statistics of the last ten pairs.

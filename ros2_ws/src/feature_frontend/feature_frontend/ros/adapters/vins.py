@@ -3,91 +3,120 @@
 `sensor_msgs/PointCloud` with the image's header: points are (x, y, 1) on the normalised plane, and nine channels hold,
 in this order, id, camera, u, v (px), velocity of x and y (normalised plane a second), and the true position gx, gy, gz.
 The receiver reads channels 6 to 8 of any message with more than five, so they are always there; they are 0, as nothing
-here knows a true position.
+here knows a true position. It takes the clouds for consecutive images and an id's n-th sighting for that of the n-th
+image from its first one on, whatever the stamps say: an id is in consecutive clouds, or it is another one.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 import rclpy
 from feature_frontend_msgs.msg import Tracks
 from geometry_msgs.msg import Point32
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import ChannelFloat32, PointCloud
 
-from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.errors import FeatureFrontendError, SettingsError
+from feature_frontend.ros.adapters.sticky_choice import Choice, StickyChoice
 from feature_frontend.ros.callback_guard import CallbackGuard, GuardedExecutor
 from feature_frontend.ros.interrupts import OrderlyEnd
 from feature_frontend.ros.qos import qos_profile
+from feature_frontend.ros.stamps import stamp_to_ns
 from feature_frontend.ros.start_errors import check_ros_arguments, readable_start
 from feature_frontend.system.files import readable_name
+from feature_frontend.system.text import shown
 
-__all__ = ["CHANNELS", "VinsAdapter", "VinsEncoder", "main"]
+__all__ = ["CHANNELS", "TOPIC", "Encoded", "VinsAdapter", "VinsEncoder", "main"]
 
 CHANNELS = ("id_of_point", "camera_id", "u_of_point", "v_of_point", "velocity_x", "velocity_y", "gx", "gy", "gz")
 TOPIC = "feature_tracker/feature"
-# Channels are float32, which holds whole numbers exactly up to here.
-_IDS = 1 << 24
-# What VINS asks of its own front-end (max_cnt); it keeps at most 1000 points in its window.
-_MAX_TRACKS = 150
+# What VINS asks of its own front-end (max_cnt, min_dist); it has room for 1000 points in its window.
+_MAX_TRACKS, _MIN_AGE, _MIN_DISTANCE_PX = 150, 1, 30.0
 _DEPTH = 100
-_LOG_PERIOD_S = 5.0
+_LOG_PERIOD_S, _SUMMARY_PERIOD_S = 5.0, 60.0
 _DESCRIPTION = f"""\
 Republishes `tracks` as `{TOPIC}` (sensor_msgs/PointCloud) for VINS-Fusion. The front-end needs camera_info for it.
-Parameters: max_tracks (default {_MAX_TRACKS}), the longest-lived ones; min_age (default 1), in frames."""
+What is sent stays while it is seen; free places go to the oldest tracks. Parameters: max_tracks ({_MAX_TRACKS});
+min_distance_px ({_MIN_DISTANCE_PX:g}), to all others when a track is chosen; min_age ({_MIN_AGE}), in sightings."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A cloud and what there is to say about it.
+
+    Attributes:
+        cloud: To publish.
+        choice: Which tracks are in it.
+        restart: Why none of the tracks before goes on in it; mostly empty.
+    """
+
+    cloud: PointCloud
+    choice: Choice
+    restart: str
 
 
 class VinsEncoder:
     """Turns one `Tracks` message after another into a point cloud.
 
-    VINS knows ids only. Where the front-end was started anew, its ids begin at 1 again: here they go on behind the
-    largest one so far, so that all tracks of before have ended.
-
     Args:
-        max_tracks: Most points of a cloud; the longest-lived tracks win.
-        min_age: Frames in which a track must have been seen.
+        choice: Chooses the tracks and their ids.
     """
 
-    def __init__(self, max_tracks: int = _MAX_TRACKS, min_age: int = 1) -> None:
-        self._max_tracks = max(max_tracks, 1)
-        self._min_age = min_age
-        self._run_id = 0
-        self._first_id = self._last_id = 0
+    def __init__(self, choice: StickyChoice) -> None:
+        self._choice = choice
+        self._stamp_ns: int | None = None
+        self._run = (0, 0)
 
-    def convert(self, message: Tracks) -> PointCloud:
-        """The cloud of the tracks that have a ray. Velocities are 0 at age 1 and where time does not advance."""
-        if message.run_id != self._run_id:
-            self._run_id, self._first_id = message.run_id, self._last_id
-        rays, velocities = (
+    def problem(self, message: Tracks) -> str:
+        """Why nothing can be made of a message; empty where it can."""
+        points, coordinates = {len(message.ids), len(message.ages)}, {len(message.keypoints)}
+        coordinates |= {len(message.normalized_keypoints), len(message.normalized_velocities)}
+        if points != {message.count} or coordinates != {2 * message.count}:
+            return (
+                f"{message.count} tracks with {len(message.normalized_keypoints) / 2:g} normalized keypoints are left "
+                "out; expected as many: does the front-end get camera_info?"
+            )
+        if len(set(message.ids)) < message.count:
+            return "tracks with the same id twice are left out; expected each id once: who publishes these tracks?"
+        if stamp_to_ns(message.header.stamp) == self._stamp_ns:
+            return "tracks with the stamp of those before are left out; expected another one for each image"
+        return ""
+
+    def convert(self, message: Tracks) -> Encoded:
+        """The cloud of a message without a problem. Velocities are 0 at age 1 and where they are not known."""
+        restart = self._restart(message)
+        if restart:
+            self._choice.restart()
+        self._stamp_ns, self._run = stamp_to_ns(message.header.stamp), (message.run_id, message.resets)
+        keypoints, rays, velocities = (
             np.frombuffer(field, np.float32).reshape(-1, 2)
-            for field in (message.normalized_keypoints, message.normalized_velocities)
+            for field in (message.keypoints, message.normalized_keypoints, message.normalized_velocities)
         )
-        ids = np.frombuffer(message.ids, np.uint64) + np.uint64(self._first_id)
-        self._last_id = max(self._last_id, int(ids.max(initial=0)))
-        ages = np.frombuffer(message.ages, np.uint32)
-        is_good = np.isfinite(rays).all(axis=1) & (ages >= self._min_age)
-        oldest = np.argsort(-ages.astype(np.int64), kind="stable")
-        chosen = oldest[is_good[oldest]][: self._max_tracks]
-        keypoints = np.frombuffer(message.keypoints, np.float32).reshape(-1, 2)
+        ids, ages = np.frombuffer(message.ids, np.uint64), np.frombuffer(message.ages, np.uint32)
+        choice = self._choice.update(ids, ages, keypoints, rays)
+        chosen = choice.rows
         nothing = np.zeros(len(chosen), np.float32)
         columns = (
-            ids[chosen] % _IDS,
+            choice.ids,
             nothing,
             *keypoints[chosen].T,
-            *np.nan_to_num(velocities[chosen], nan=0.0).T,
+            *np.nan_to_num(velocities[chosen], nan=0.0, posinf=0.0, neginf=0.0).T,
             nothing,
             nothing,
             nothing,
         )
-        return PointCloud(
+        cloud = PointCloud(
             header=message.header,
             points=[Point32(x=float(x), y=float(y), z=1.0) for x, y in rays[chosen]],
             channels=[
@@ -95,29 +124,72 @@ class VinsEncoder:
                 for name, column in zip(CHANNELS, columns, strict=True)
             ],
         )
+        return Encoded(cloud, choice, restart)
+
+    def _restart(self, message: Tracks) -> str:
+        """Why none of the tracks of before goes on in a message; empty if they may."""
+        if self._stamp_ns is None:
+            return ""
+        back_s = (self._stamp_ns - stamp_to_ns(message.header.stamp)) / 1e9
+        if back_s > 0:
+            return f"the stamp went back by {back_s:.3f} s: start VINS-Fusion anew too (topic vins_restart)"
+        run_id, resets = self._run
+        if message.run_id != run_id:
+            return "the front-end was started anew"
+        return "the front-end was reset" if message.resets != resets else ""
 
 
 class VinsAdapter(Node):
-    """Subscribes to `tracks`, publishes `feature_tracker/feature`."""
+    """Subscribes to `tracks`, publishes `feature_tracker/feature`.
+
+    Raises:
+        SettingsError: A parameter has a wrong type or is out of range.
+    """
 
     def __init__(self) -> None:
         super().__init__("vins_adapter")
-        max_tracks = self.declare_parameter("max_tracks", _MAX_TRACKS).value
-        self._encode = VinsEncoder(max_tracks, self.declare_parameter("min_age", 1).value)
+        self._max_tracks = int(self._declare("max_tracks", _MAX_TRACKS, 1, "most tracks of a cloud"))
+        self._min_age = int(self._declare("min_age", _MIN_AGE, 1, "sightings that a track needs to be chosen"))
+        self._min_distance_px = self._declare(
+            "min_distance_px", _MIN_DISTANCE_PX, 0, "px to all others that are sent, when a track is chosen"
+        )
+        self._encoder = VinsEncoder(StickyChoice(self._max_tracks, self._min_age, self._min_distance_px))
         self._publisher = self.create_publisher(PointCloud, TOPIC, qos_profile("reliable", _DEPTH))
         self.create_subscription(Tracks, "tracks", self._take, qos_profile("reliable", _DEPTH))
 
+    def _declare(self, name: str, default: float, least: int, description: str) -> float:
+        # Of any type, so that a whole number is taken for a float and the check is ours; they act from the start only.
+        descriptor = ParameterDescriptor(description=description, dynamic_typing=True, read_only=True)
+        value = self.declare_parameter(name, default, descriptor).value
+        kind: type = int if isinstance(default, int) else float
+        is_number = isinstance(value, (int, kind)) and not isinstance(value, bool)
+        if not is_number or not least <= value < math.inf:
+            msg = f"parameter {name} is {shown(value)}; expected a {'whole ' * (kind is int)}number of {least} or more"
+            raise SettingsError(msg)
+        return float(value)
+
     def _take(self, message: Tracks) -> None:
-        points, coordinates = {len(message.ids), len(message.ages)}, {len(message.keypoints)}
-        coordinates |= {len(message.normalized_keypoints), len(message.normalized_velocities)}
-        if points != {message.count} or coordinates != {2 * message.count}:
-            self.get_logger().warning(
-                f"{message.count} tracks with {len(message.normalized_keypoints) / 2:g} normalized keypoints are left "
-                "out; expected as many: does the front-end get camera_info?",
-                throttle_duration_sec=_LOG_PERIOD_S,
-            )
+        problem = self._encoder.problem(message)
+        if problem:
+            self.get_logger().warning(problem, throttle_duration_sec=_LOG_PERIOD_S)
             return
-        self._publisher.publish(self._encode.convert(message))
+        encoded = self._encoder.convert(message)
+        if encoded.restart:
+            self.get_logger().warning(
+                f"{encoded.restart}; all tracks begin under new ids", throttle_duration_sec=_LOG_PERIOD_S
+            )
+        self._publisher.publish(encoded.cloud)
+        self.get_logger().info(self._summary(message.count, encoded.choice), throttle_duration_sec=_SUMMARY_PERIOD_S)
+
+    def _summary(self, count: int, choice: Choice) -> str:
+        reasons = (
+            (choice.without_ray, "without a ray"),
+            (choice.too_young, f"younger than min_age {self._min_age}"),
+            (choice.too_close, f"closer than min_distance_px {self._min_distance_px:g} to one that is sent"),
+            (choice.too_many, f"beyond max_tracks {self._max_tracks}"),
+        )
+        left_out = ", ".join(f"{number} {reason}" for number, reason in reasons if number)
+        return f"{len(choice.rows)} of {count} tracks are sent; left out: {left_out or 'none'}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

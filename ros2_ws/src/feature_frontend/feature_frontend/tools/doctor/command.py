@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.tools.common.arguments import Parser, above_zero, topic
+from feature_frontend.tools.common.guard import guarded
 from feature_frontend.tools.doctor.finding import Finding, Verdict
 from feature_frontend.tools.doctor.machine import MACHINE_CHECKS, check_weights
 
@@ -30,18 +30,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("image_topic", "camera_info_topic"):
         if len(getattr(options, name)) > _MOST_CAMERAS:
             parser.error(f"--{name.replace('_', '-')} names {len(getattr(options, name))} topics; expected one or two")
-    try:
-        findings = _examine(options)
-        told = []
-        for finding in findings:
-            told.append(finding)
-            if not options.json:
-                print(_told(finding), flush=True)
-    except FeatureFrontendError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return guarded(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    told = []
+    for finding in _examine(options):
+        told.append(finding)
+        if not options.json:
+            print(_told(finding), flush=True)
     if options.json:
         rows = [dataclasses.asdict(finding) | {"verdict": finding.verdict.value} for finding in told]
         print(json.dumps(rows, indent=2))

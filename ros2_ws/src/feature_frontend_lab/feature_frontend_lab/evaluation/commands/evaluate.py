@@ -10,10 +10,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.runtime.heap import keep_freed_memory
 from feature_frontend.system.files import print_any_name
 from feature_frontend.tools.common.arguments import Parser, finite, keypoints, positive
+from feature_frontend.tools.common.guard import guarded
 from feature_frontend_lab.evaluation.commands.arguments import (
     add_image_arguments,
     add_method_arguments,
@@ -41,13 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_any_name()
     keep_freed_memory()
     arguments = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
-    try:
-        return int(arguments.run(arguments))
-    except FeatureFrontendError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return guarded(lambda: int(arguments.run(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:

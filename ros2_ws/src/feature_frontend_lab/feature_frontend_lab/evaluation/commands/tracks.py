@@ -12,10 +12,11 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from feature_frontend.errors import SettingsError
+from feature_frontend.image.image_file import IMAGE_SUFFIXES
 from feature_frontend.image.intensity import IntensityRange
 from feature_frontend.settings import Settings
 from feature_frontend.settings.parameter_file import read_parameter_files
-from feature_frontend.sources.image_folder import IMAGE_SUFFIXES, ImageFolderSource, is_image_folder
+from feature_frontend.sources.image_folder import ImageFolderSource, is_image_folder
 from feature_frontend.tools.common.arguments import Parser, natural, positive
 from feature_frontend_lab.evaluation.commands.arguments import tell_missing
 from feature_frontend_lab.evaluation.reports.track_report import tables_of, write_track_report

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.errors import SettingsError, SourceError
-from feature_frontend.sources.image_folder import IMAGE_SUFFIXES, ImageFolderSource, is_image_folder, natural_key
+from feature_frontend.image.image_file import IMAGE_SUFFIXES
+from feature_frontend.sources.image_folder import ImageFolderSource, is_image_folder, natural_key
 from feature_frontend_lab.evaluation.homography.baselines import DescribedPoints, MethodProtocol, match_points
 from feature_frontend_lab.evaluation.homography.metrics import (
     corner_error,

@@ -17,9 +17,9 @@ import numpy as np
 from feature_frontend_lab.evaluation.reports.plots import png
 from feature_frontend_lab.evaluation.reports.track_plots import track_figure
 from feature_frontend_lab.evaluation.reports.writing import json_value, markdown_table, markdown_text, write_files
-from feature_frontend_lab.evaluation.tracks.benchmark import GAPS, SequenceReport, TrackResult
+from feature_frontend_lab.evaluation.tracks.benchmark import SequenceReport, TrackResult
 from feature_frontend_lab.evaluation.tracks.ground_truth import tum_text
-from feature_frontend_lab.evaluation.tracks.metrics import CONFIDENCE, Difference, paired_difference
+from feature_frontend_lab.evaluation.tracks.metrics import CONFIDENCE, GAPS, Difference, paired_difference
 from feature_frontend_lab.evaluation.tracks.recording import POSE_GAPS
 
 __all__ = ["Table", "pose_differences", "tables_of", "write_track_report"]

@@ -10,12 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.camera.calibration import CameraCalibration
-from feature_frontend.geometry.relative_pose import (
-    epipolar_inliers,
-    relative_motion,
-    rotation_error_deg,
-    translation_error_deg,
-)
+from feature_frontend.geometry.relative_pose import epipolar_inliers, relative_motion
 from feature_frontend.types import Tracks
 from feature_frontend_lab.evaluation.tracks.baselines import Detections
 from feature_frontend_lab.evaluation.tracks.metrics import (
@@ -28,10 +23,15 @@ from feature_frontend_lab.evaluation.tracks.metrics import (
     undistorted_px,
 )
 from feature_frontend_lab.evaluation.tracks.recording import POSE_GAPS, Pair, TrackRecording
-from feature_frontend_lab.evaluation.tracks.trajectory import MonocularTrajectory, align, chain_poses, undistorted_pose
+from feature_frontend_lab.evaluation.tracks.trajectory import (
+    MonocularTrajectory,
+    MotionErrors,
+    align,
+    chain_poses,
+    undistorted_pose,
+)
 
 __all__ = [
-    "GAPS",
     "PoseErrors",
     "SequenceReport",
     "TrackResult",
@@ -47,7 +47,6 @@ Points = npt.NDArray[np.floating]
 
 SURVIVAL_GAPS = tuple(range(1, max(GAPS) + 1))
 GRID_ROWS, GRID_COLUMNS = 6, 8
-_NO_POSE_DEG = 180.0
 # Two runs of a network round differently; no two detections are this near.
 _SAME_POINT_PX = 0.01
 
@@ -281,28 +280,20 @@ def _precision(pairs: dict[int, list[Pair]], recording: TrackRecording) -> dict[
 
 def _pose_errors(pairs: Iterable[Pair], gap: int, recording: TrackRecording) -> PoseErrors:
     assert recording.camera is not None
-    rotations, translations, without_pose = [], [], 0
+    errors = MotionErrors()
     for index, points0, points1 in _with_truth(pairs, gap, recording):
         pose0, pose1 = recording.poses[index], recording.poses[index + gap]
         assert pose0 is not None
         assert pose1 is not None
         found = undistorted_pose(points0, points1, recording.camera)
-        if found is None:
-            without_pose += 1
-            rotations.append(_NO_POSE_DEG)
-            translations.append(_NO_POSE_DEG)
-            continue
-        motion = relative_motion(pose0, pose1)
-        rotations.append(rotation_error_deg(found[0].rotation, motion[:3, :3]))
-        translations.append(translation_error_deg(found[0].translation, motion[:3, 3]))
-    directions = [error for error in translations if not np.isnan(error)]
+        errors.add(found and found[0], relative_motion(pose0, pose1))
     return PoseErrors(
-        len(rotations),
-        without_pose,
-        *_median_and_mean(rotations),
-        *_median_and_mean(directions),
-        rotations_deg=tuple(rotations),
-        translations_deg=tuple(translations),
+        len(errors.rotations_deg),
+        errors.without_pose,
+        *_median_and_mean(errors.rotations_deg),
+        *_median_and_mean([error for error in errors.translations_deg if not np.isnan(error)]),
+        rotations_deg=tuple(errors.rotations_deg),
+        translations_deg=tuple(errors.translations_deg),
     )
 
 

@@ -10,15 +10,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.geometry.relative_pose import relative_motion, rotation_error_deg, translation_error_deg
+from feature_frontend.geometry.relative_pose import relative_motion
 from feature_frontend_lab.evaluation.homography.baselines import DescribedPoints, MethodProtocol, match_points
 from feature_frontend_lab.evaluation.tracks.metrics import epipolar_precision
 from feature_frontend_lab.evaluation.tracks.sequence import EvaluationSequence, SequenceFrame
-from feature_frontend_lab.evaluation.tracks.trajectory import undistorted_pose
+from feature_frontend_lab.evaluation.tracks.trajectory import MotionErrors, undistorted_pose
 
 __all__ = ["PairsResult", "evaluate_pairs"]
-
-_NO_POSE_DEG = 180.0
 
 
 @dataclass(frozen=True)
@@ -56,9 +54,7 @@ class PairsResult:
 class _Tally:
     matches: list[int] = field(default_factory=list)
     precision: list[float] = field(default_factory=list)
-    without_pose: int = 0
-    rotations_deg: list[float] = field(default_factory=list)
-    translations_deg: list[float] = field(default_factory=list)
+    errors: MotionErrors = field(default_factory=MotionErrors)
     seconds: list[float] = field(default_factory=list)
 
 
@@ -124,18 +120,11 @@ def _score(
     precision = epipolar_precision([(0, points0, points1)], 1, poses, frame1.camera, threshold_px)
     tally.precision.append(precision if len(rows) else 0.0)
     found = undistorted_pose(points0, points1, frame1.camera)
-    if found is None:
-        tally.without_pose += 1
-        tally.rotations_deg.append(_NO_POSE_DEG)
-        tally.translations_deg.append(_NO_POSE_DEG)
-        return
-    motion = relative_motion(*poses)
-    tally.rotations_deg.append(rotation_error_deg(found[0].rotation, motion[:3, :3]))
-    tally.translations_deg.append(translation_error_deg(found[0].translation, motion[:3, 3]))
+    tally.errors.add(found and found[0], relative_motion(*poses))
 
 
 def _summary(name: str, identity: str, gap: int, tally: _Tally) -> PairsResult:
-    directions = [error for error in tally.translations_deg if not np.isnan(error)]
+    directions = [error for error in tally.errors.translations_deg if not np.isnan(error)]
     return PairsResult(
         method=name,
         identity=identity,
@@ -144,8 +133,8 @@ def _summary(name: str, identity: str, gap: int, tally: _Tally) -> PairsResult:
         matches=float(np.mean(tally.matches)),
         precision=float(np.mean(tally.precision)),
         right=float(np.mean(np.array(tally.precision) * tally.matches)),
-        without_pose=tally.without_pose,
-        rotation_deg=float(np.median(tally.rotations_deg)),
+        without_pose=tally.errors.without_pose,
+        rotation_deg=float(np.median(tally.errors.rotations_deg)),
         translation_deg=float(np.median(directions)) if directions else float("nan"),
         seconds_per_match=float(np.median(tally.seconds)),
     )

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.camera.calibration import CameraCalibration
-from feature_frontend.geometry.relative_pose import RelativePose, relative_pose
+from feature_frontend.geometry.relative_pose import (
+    RelativePose,
+    relative_pose,
+    rotation_error_deg,
+    translation_error_deg,
+)
 from feature_frontend.types import Tracks
 from feature_frontend_lab.evaluation.tracks.metrics import undistorted_px
 
-__all__ = ["MonocularTrajectory", "align", "camera_matrix", "chain_poses", "undistorted_pose"]
+__all__ = ["MonocularTrajectory", "MotionErrors", "align", "camera_matrix", "chain_poses", "undistorted_pose"]
 
 FloatArray = npt.NDArray[np.float64]
 Points = npt.NDArray[np.floating]
@@ -22,6 +27,7 @@ Points = npt.NDArray[np.floating]
 _LEAST_COMMON_POINTS = 8
 # Least angle between the two rays of a point whose depth is used.
 _LEAST_PARALLAX_RAD = np.radians(0.2)
+_NO_POSE_DEG = 180.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +51,29 @@ class _Depths:
 
     ids: npt.NDArray[np.uint64]
     depths: FloatArray
+
+
+@dataclass
+class MotionErrors:
+    """Motions estimated from pairs of points alone, against the known ones.
+
+    Attributes:
+        rotations_deg: Angles of the rotations that are left; 180 for two images whose points gave no motion.
+        translations_deg: Angles between the directions of translation, likewise; NaN where the camera stands still.
+        without_pose: How many gave none.
+    """
+
+    rotations_deg: list[float] = field(default_factory=list)
+    translations_deg: list[float] = field(default_factory=list)
+    without_pose: int = 0
+
+    def add(self, pose: RelativePose | None, motion: FloatArray) -> None:
+        """Takes what was estimated, None for nothing, and the motion (4, 4)."""
+        self.without_pose += pose is None
+        self.rotations_deg.append(_NO_POSE_DEG if pose is None else rotation_error_deg(pose.rotation, motion[:3, :3]))
+        self.translations_deg.append(
+            _NO_POSE_DEG if pose is None else translation_error_deg(pose.translation, motion[:3, 3])
+        )
 
 
 def camera_matrix(calibration: CameraCalibration) -> FloatArray:

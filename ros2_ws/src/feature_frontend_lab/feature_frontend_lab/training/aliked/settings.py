@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from feature_frontend.errors import SettingsError
 from feature_frontend.extractors.networks.aliked import ALIKED_CONFIGS
 from feature_frontend_lab.training.aliked.losses import (
     PAPER_DESCRIPTOR_TEMPERATURE,
     PAPER_RELIABILITY_TEMPERATURE,
     PAPER_TRUTH_RADIUS_PX,
 )
-from feature_frontend_lab.training.settings import CommonSettings
+from feature_frontend_lab.training.settings import CommonSettings, is_above_zero
 
 __all__ = ["AlikedSettings"]
 
@@ -62,25 +60,11 @@ class AlikedSettings(CommonSettings):
     def __post_init__(self) -> None:
         """Checks the values."""
         super().__post_init__()
-        if self.detected_keypoints < 1 or self.random_keypoints < 0:
-            msg = (
-                f"detected_keypoints is {self.detected_keypoints} and random_keypoints {self.random_keypoints}; "
-                "expected at least 1 and at least 0"
-            )
-            raise SettingsError(msg)
+        self._check("detected_keypoints", "at least 1", lambda value: value >= 1)
+        self._check("random_keypoints", "at least 0", lambda value: value >= 0)
         for name in ("truth_radius_px", "descriptor_temperature", "reliability_temperature", "occlusion_tolerance"):
-            value = getattr(self, name)
-            if not (value > 0 and math.isfinite(value)):
-                msg = f"{name} is {value}; expected a number above 0"
-                raise SettingsError(msg)
+            self._check(name, "a number above 0", is_above_zero)
         for name in ("reprojection_weight", "peak_weight", "descriptor_weight", "reliability_weight"):
-            value = getattr(self, name)
-            if not (value >= 0 and math.isfinite(value)):
-                msg = f"{name} is {value}; expected a number from 0 up"
-                raise SettingsError(msg)
-        if not 0 <= self.rotation_deg <= 180:
-            msg = f"rotation_deg is {self.rotation_deg}; expected 0 to 180"
-            raise SettingsError(msg)
-        if not 0 <= self.perspective_share <= 1:
-            msg = f"perspective_share is {self.perspective_share}; expected a share from 0 to 1"
-            raise SettingsError(msg)
+            self._check(name, "a number from 0 up", lambda value: value == 0 or is_above_zero(value))
+        self._check("rotation_deg", "0 to 180", lambda value: 0 <= value <= 180)
+        self._check("perspective_share", "a share from 0 to 1", lambda value: 0 <= value <= 1)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.extractors.networks.residual_sift import RESIDUAL_CONFIGS
-from feature_frontend_lab.training.settings import CommonSettings
+from feature_frontend_lab.training.settings import CommonSettings, is_above_zero
 
 __all__ = ["PAPER_MARGIN", "ResidualSettings"]
 
@@ -46,15 +45,9 @@ class ResidualSettings(CommonSettings):
     def __post_init__(self) -> None:
         """Checks the values."""
         super().__post_init__()
-        if self.keypoints < 1:
-            msg = f"keypoints is {self.keypoints}; expected at least 1"
-            raise SettingsError(msg)
-        if not (self.margin > 0 and math.isfinite(self.margin)):
-            msg = f"margin is {self.margin}; expected a number above 0"
-            raise SettingsError(msg)
-        if not 0 <= self.mean_negative_share <= 1:
-            msg = f"mean_negative_share is {self.mean_negative_share}; expected a share from 0 to 1"
-            raise SettingsError(msg)
+        self._check("keypoints", "at least 1", lambda value: value >= 1)
+        self._check("margin", "a number above 0", is_above_zero)
+        self._check("mean_negative_share", "a share from 0 to 1", lambda value: 0 <= value <= 1)
         if not 0 < self.positive_radius_px <= self.negative_radius_px:
             msg = (
                 f"positive_radius_px is {self.positive_radius_px} and negative_radius_px {self.negative_radius_px}; "

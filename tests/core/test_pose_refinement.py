@@ -13,7 +13,7 @@ from feature_frontend.geometry.relative_pose import (
     rotation_error_deg,
     translation_error_deg,
 )
-from tests.core.test_two_view import MATRIX, MOTION, motion_of, rotation, seen
+from tests.core.test_relative_pose import MATRIX, MOTION, motion_of, rotation, seen
 
 ROTATION, TRANSLATION = MOTION[:3, :3], MOTION[:3, 3] / np.linalg.norm(MOTION[:3, 3])
 

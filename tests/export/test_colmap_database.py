@@ -1,4 +1,4 @@
-"""COLMAP's cameras and database; tests/tools/test_export.py has COLMAP itself read one."""
+"""COLMAP's cameras and database; test_command.py has COLMAP itself read one."""
 
 from __future__ import annotations
 

@@ -12,9 +12,10 @@ import pytest
 pytest.importorskip("rosbags", reason="needs rosbags")
 
 from feature_frontend.errors import SourceError
+from feature_frontend.sources.bag import BagSource
 from feature_frontend.tools.common.bag_writer import BagWriter, typestore_with
 from feature_frontend_lab.demo.pictures import draw_pictures
-from feature_frontend_lab.demo.recording import Recording, read_images, read_recording
+from feature_frontend_lab.demo.recording import Recording, read_recording
 
 MESSAGES = Path(__file__).resolve().parents[2] / "ros2_ws" / "src" / "feature_frontend_msgs"
 
@@ -110,9 +111,9 @@ def test_a_bag_is_read_back_as_it_was_written(small_image: npt.NDArray[np.uint8]
     assert recording.tracks[3].ages.tolist() == [4, 4, 4]
     assert [status.state for status in recording.status] == ["FIRST", "OK", "OK", "OK"]
     assert recording.status[0].milliseconds["latency"] == 24.0
-    images = list(read_images(tmp_path / "bag"))
-    assert [stamp for stamp, _ in images] == [record.stamp_ns for record in recording.features]
-    np.testing.assert_array_equal(images[0][1], small_image)
+    images = list(BagSource(tmp_path / "bag", "image").frames())
+    assert [image.stamp_ns for image in images] == [record.stamp_ns for record in recording.features]
+    np.testing.assert_array_equal(images[0].image, small_image)
 
 
 def test_a_bag_that_is_not_there_is_told(tmp_path: Path) -> None:

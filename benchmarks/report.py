@@ -1,4 +1,4 @@
-"""What a run leaves: a JSON file with every sample, the tables as Markdown, one picture."""
+"""What a run leaves: a JSON file with every sample, the tables as Markdown, one figure."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from benchmarks.machine import describe_versions, machine_slug
-from benchmarks.plot import stack
+from benchmarks.plot import figure_of
 from benchmarks.tables import render
 from benchmarks.types import Options, SuiteResult
 from feature_frontend.errors import SourceError
+from feature_frontend_lab.evaluation.reports.plots import png
 
 __all__ = ["SCHEMA", "Run", "as_document", "write_report"]
 
@@ -91,9 +90,8 @@ def write_report(folder: Path, run: Run) -> list[Path]:
         paths[0].write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         paths[1].write_text(_markdown(run, document), encoding="utf-8")
         if run.result.plots:
-            picture = cv2.cvtColor(stack([draw() for draw in run.result.plots]), cv2.COLOR_RGB2BGR)
             paths.append(folder / f"{name}.png")
-            paths[2].write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+            paths[2].write_bytes(png(figure_of(run.result.plots)))
     except OSError as error:
         msg = f"the results cannot be written into {folder}: {error}; choose another --output"
         raise SourceError(msg) from error

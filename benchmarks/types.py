@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Canvas", "Options", "Size", "SuiteResult", "Table", "Timing"]
 
@@ -132,10 +135,10 @@ class SuiteResult:
         name: The suite's name in `SUITES`.
         tables: In the order in which they are printed.
         data: The same and every sample, of types that JSON has.
-        plots: Each draws one picture, (H, W, 3) RGB.
+        plots: Each draws one plot.
     """
 
     name: str
     tables: tuple[Table, ...]
     data: dict[str, Any] = field(default_factory=dict)
-    plots: tuple[Callable[[], Canvas], ...] = ()
+    plots: tuple[Callable[[Axes], None], ...] = ()

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,9 +16,12 @@ from benchmarks.images import Frames, load_frames, resized
 from benchmarks.measure import interleave, synchronizer
 from benchmarks.plot import Line, draw_bars, draw_lines
 from benchmarks.tables import TIMING_COLUMNS, growth_table, milliseconds, timing_cells
-from benchmarks.types import Canvas, Options, Size, SuiteResult, Table, Timing
+from benchmarks.types import Options, Size, SuiteResult, Table, Timing
 from benchmarks.variants import agreement_table, agreements_of_variants, ratio_table, ratios_of_variants
 from feature_frontend.errors import SettingsError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["ENGINES", "HELP", "PARTS", "run"]
 
@@ -85,7 +88,7 @@ class _Suite:
         self._rounds = options.rounds or (_QUICK_ROUNDS if options.quick else _ROUNDS)
         self._prepared_for = ""
         self._tables: list[Table] = []
-        self._plots: list[Callable[[], Canvas]] = []
+        self._plots: list[Callable[[Axes], None]] = []
         self._data: dict[str, Any] = {"image_source": frames.description}
 
     def result(self) -> SuiteResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,12 +17,15 @@ from benchmarks.plot import Line, draw_lines
 from benchmarks.ratios import Ratio, compare
 from benchmarks.tables import TIMING_COLUMNS, timing_cells
 from benchmarks.ties import TIE, PairDifference, compare_pairs
-from benchmarks.types import Canvas, Options, SuiteResult, Table, Timing
+from benchmarks.types import Options, SuiteResult, Table, Timing
 from feature_frontend.errors import FeatureFrontendError, WeightsUnavailableError
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.runtime.device import resolve_device
 from feature_frontend.settings import ExtractionSettings
 from feature_frontend.types import Features
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["ENGINES", "HELP", "run"]
 
@@ -212,8 +215,8 @@ def _pairs_table(measured: Sequence[_Measurement]) -> Table:
     )
 
 
-def _plot(measured: Sequence[_Measurement], dim: int) -> Canvas:
+def _plot(measured: Sequence[_Measurement], dim: int, axes: Axes) -> None:
     names = list(measured[0].timings)
     lines = [Line(name, tuple((row.points, row.timings[name].median) for row in measured)) for name in names]
     labels = {float(row.points): str(row.points) for row in measured}
-    return draw_lines(f"Mutual nearest neighbours, {dim}-d float32", "descriptors a side", lines, labels)
+    draw_lines(f"Mutual nearest neighbours, {dim}-d float32", "descriptors a side", lines, labels, axes)

@@ -19,7 +19,7 @@ lock=requirements/lock
 install_wheels() {
   say "installing ROS 2 ${ros_distro^}, OpenCV and the tools from PyPI, files as in $lock/ (.venv will take about 1.5 GB, torch included)"
   required "installing the packages in $lock/" pip install "${locked_wheels[@]}" \
-    -r "$lock/ros-$ros_distro-wheels.txt" -r $lock/ros-tools.txt -r $lock/runtime.txt -r $lock/dev.txt
+    -r "$lock/ros-$ros_distro-wheels.txt" -r $lock/ros-tools.txt -r $lock/runtime.txt -r $lock/lab.txt -r $lock/dev.txt
   required "building $lock/ros-tools-sources.txt" pip install "${locked[@]}" --no-build-isolation --use-pep517 -r $lock/ros-tools-sources.txt
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from benchmarks.engines.extraction import has_kornia
 from benchmarks.images import load_frames, resized
 from benchmarks.machine import CpuWatch, describe_machine, machine_slug
-from benchmarks.plot import Line, draw_lines
+from benchmarks.plot import Line, draw_lines, figure_of
 from benchmarks.runner import DEFAULT_SUITES, _parse, main
 from benchmarks.suites import SUITES
 from benchmarks.suites.tracks import _there_and_back
@@ -236,7 +237,7 @@ def test_the_share_of_other_processes_is_a_share() -> None:
 
 def test_a_curve_without_points_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one, all above 0"):
-        draw_lines("title", "x", [Line("a", ((0.0, 1.0),))], {})
+        figure_of([partial(draw_lines, "title", "x", [Line("a", ((0.0, 1.0),))], {})])
 
 
 def test_no_file_of_the_benchmarks_is_long() -> None:

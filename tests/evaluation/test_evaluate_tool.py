@@ -12,7 +12,6 @@ import pytest
 
 from feature_frontend_lab.evaluation.commands.evaluate import main
 from feature_frontend_lab.evaluation.homography.benchmark import select_images
-from feature_frontend_lab.evaluation.reports.plots import Chart, Group, Panel, draw_chart
 
 Image = npt.NDArray[np.uint8]
 
@@ -157,17 +156,6 @@ def test_an_output_that_cannot_be_written_is_one_line(
     arguments = ["homography", "--images", str(images), "--methods", "random", "--output", str(tmp_path / "file")]
     assert main(arguments) == 1
     _one_line(capsys, "cannot be made")
-
-
-def test_the_bars_of_the_chart_are_as_long_as_their_values() -> None:
-    panel = Panel("share", ((0.25, 0.75), None, (0.0, 1.0)))
-    picture = draw_chart(Chart("title", ("dark", "light"), (Group("group", ("a", "b", "c"), (panel,)),)))
-    dark, light = (np.all(picture == color, axis=2) for color in ((24, 92, 140), (150, 196, 226)))
-    # The legend's squares lie above the bars, and the second row has no bar.
-    lengths = [(int(dark[row].sum()), int((dark | light)[row].sum())) for row in range(100, picture.shape[0])]
-    drawn = [length for length in dict.fromkeys(lengths) if length != (0, 0)]
-    width = drawn[-1][1]
-    assert drawn == [(round(0.25 * width), round(0.75 * width)), (0, width)]
 
 
 def _one_line(capsys: pytest.CaptureFixture[str], message: str) -> None:

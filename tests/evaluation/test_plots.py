@@ -1,32 +1,67 @@
-"""Curves are where their values are."""
+"""Figures of reports: their values are where they belong, and look the same wherever they are drawn."""
 
 from __future__ import annotations
 
+import cv2
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
-from feature_frontend_lab.evaluation.reports.plots import Line, Plot, draw_plots, tick_spacing
-
-
-@pytest.mark.parametrize(("extent", "spacing"), [(1.0, 0.2), (4.0, 1.0), (0.37, 0.05), (250.0, 50.0), (8e-4, 2e-4)])
-def test_ticks_are_round_and_at_least_four(extent: float, spacing: float) -> None:
-    assert tick_spacing(extent) == pytest.approx(spacing)
+from feature_frontend_lab.evaluation.homography.benchmark import HomographyBenchmark, MethodResult
+from feature_frontend_lab.evaluation.reports.homography_report import homography_figure
+from feature_frontend_lab.evaluation.reports.plots import finish_axes, plot_curve, plot_grid, plot_style, png
 
 
-def test_a_curve_is_as_high_as_its_values() -> None:
-    line = Line(((0.0, 0.0), (1.0, 1.0), (2.0, float("nan")), (3.0, 0.5)), 0)
-    picture = draw_plots("title", [("name", Line((), 0))], [Plot("plot", "x", (line,), highest=1.0)])
-    drawn = np.all(picture[90:] == (0, 114, 178), axis=2)
-    columns = np.flatnonzero(drawn.any(axis=0))
-    heights = [drawn.shape[0] - np.flatnonzero(drawn[:, column]).mean() for column in (columns[0], columns[-1])]
-    top = drawn.shape[0] - np.flatnonzero(drawn.any(axis=1))[0]
-    assert heights[1] - heights[0] == pytest.approx((top - heights[0]) / 2, abs=4)
+def test_a_curve_leaves_out_what_is_not_finite_and_begins_at_0() -> None:
+    _, (axes, empty) = plot_grid("title", {"name": {"color": "C0"}}, 2, columns=3)
+    plot_curve(axes, [(0.0, 0.2), (1.0, 1.0), (2.0, float("nan")), (3.0, 0.5)], color="C0")
+    finish_axes(axes, "plot", "x", {0.0: "none", 3.0: "three"}, highest=1)
+    assert np.asarray(axes.lines[0].get_xydata()).tolist() == [[0, 0.2], [1, 1], [3, 0.5]]
+    assert axes.get_ylim() == (0, 1)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["none", "three"]
+    plot_curve(empty, [])
+    finish_axes(empty, "plot", "x")
+    assert [text.get_text() for text in empty.texts] == ["no values"]
 
 
-def test_a_plot_without_values_says_so_and_many_names_take_more_rows() -> None:
-    one = draw_plots("title", [("name", Line((), 0))], [Plot("plot", "x", (Line((), 0),))])
-    many = draw_plots(
-        "title", [("a long name" * 3, Line((), 0))] * 8, [Plot("plot", "x", (Line(((1.0, 2.0),), 0),))] * 4
-    )
-    assert one.shape[1] == many.shape[1]
-    assert many.shape[0] > one.shape[0] + 290
+def test_names_are_shown_as_they_are_in_as_many_rows_as_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"a$b$c": {"color": "C0"}, "_hidden": {"color": "C1"}, "\udcfc": {"color": "C2"}}
+    # Neither LaTeX nor a name that is a formula of it.
+    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)
+    with plot_style():
+        figure, _ = plot_grid("$\\frac$", names, 1, columns=3)
+        many, axes = plot_grid("title", {f"a long name{'!' * number * 9}": {} for number in range(8)}, 4, columns=3)
+    assert png(figure) == png(figure)
+    shown = [text.get_text() for text in figure.subfigs[0].legends[0].texts]
+    assert shown == ["a\\$b\\$c", " _hidden", "\\xfc"]
+    assert many.get_figwidth() == figure.get_figwidth()
+    assert many.get_figheight() > 1.9 * figure.get_figheight()
+    assert len(axes) == 4
+    picture = cv2.imdecode(np.frombuffer(png(many), np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape[:2] == (int(many.get_figheight() * 100), 1240)
+
+
+def _row(method: str, *values: tuple[float, ...] | None) -> MethodResult:
+    return MethodResult(method, "", 100, 1.0, 5, 99.0, (0.25, 0.75), None, *values, None, 0.1, None)
+
+
+def _widths(axes: Axes) -> list[list[float]]:
+    return [[bar.get_width() for bar in bars] for bars in axes.containers]
+
+
+def test_the_bars_of_the_homographies_are_as_long_as_their_values() -> None:
+    both = (0.0, 1.0)
+    rows = [_row("one", both, both, both, both), _row("points alone", None, None, None, None)]
+    figure = homography_figure(rows, HomographyBenchmark(), 7)
+    header, group = figure.subfigs
+    assert header.texts[0].get_text() == "5 warped pairs of 7 images, seed 0"
+    assert group.texts[0].get_text() == "at most 100 keypoints"
+    repeatability, accuracy, *_ = group.axes
+    # From 0 to 1, within 3 px and, before it, within 1 px.
+    assert _widths(repeatability) == [[1, 1], [0.75, 0.75], [0.25, 0.25]]
+    assert _widths(accuracy) == [[1, 0], [1, 0], [0, 0]]
+    assert [text.get_text() for text in accuracy.texts] == ["0.00 / 1.00", "-"]
+    assert [label.get_text() for label in repeatability.get_yticklabels()] == ["one", "points alone"]
+    empty = homography_figure([], HomographyBenchmark(), 0)
+    assert [part.texts[0].get_text() for part in empty.subfigs] == ["0 warped pairs of 0 images, seed 0"]

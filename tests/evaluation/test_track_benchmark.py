@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +11,11 @@ import pytest
 
 from feature_frontend.camera.calibration import CameraCalibration
 from feature_frontend.types import Tracks
-from feature_frontend_lab.evaluation.reports.track_plots import length_shares
+from feature_frontend_lab.evaluation.reports.track_plots import length_shares, track_figure
 from feature_frontend_lab.evaluation.tracks.baselines import Detections
 from feature_frontend_lab.evaluation.tracks.benchmark import (
+    SequenceReport,
+    TrackResult,
     coverage,
     measure,
     parallax_over_life,
@@ -119,9 +122,14 @@ def test_points_on_detections_are_told_from_those_beside_them() -> None:
     assert result.refound_drift_px == pytest.approx(1.5)
 
 
-def test_exact_tracks_have_no_errors() -> None:
+@pytest.fixture(scope="module")
+def exact() -> TrackResult:
     poses = default_trajectory(8)
-    result = measure("exact", _recording(poses, _seen_from(poses)))
+    return measure("exact", _recording(poses, _seen_from(poses)))
+
+
+def test_exact_tracks_have_no_errors(exact: TrackResult) -> None:
+    poses, result = default_trajectory(8), exact
     assert result.pose is not None
     for errors in result.pose.values():
         assert errors.without_pose == 0
@@ -137,6 +145,25 @@ def test_exact_tracks_have_no_errors() -> None:
     assert result.trajectory.kept_scales == 0
     assert result.trajectory_rmse_m is not None
     assert result.trajectory_rmse_m < 1e-3 * np.linalg.norm(poses[7][:3, 3] - poses[0][:3, 3])
+
+
+def test_a_figure_has_each_measure_and_the_path_of_the_camera(exact: TrackResult) -> None:
+    poses = default_trajectory(8)
+    short = replace(exact, configuration="short", lengths={1: 5}, alive={1: 0.5, 2: float("nan")})
+    figure = track_figure("hall", SequenceReport("hall", "", list(range(8)), poses, [exact, short]))
+    header, body = figure.subfigs
+    assert [text.get_text() for text in header.legends[0].texts] == ["exact", "short", "ground truth"]
+    axes = {own.get_title(loc="left").partition(",")[0]: own for own in body.axes}
+    assert len(axes) == 8
+    curves = [np.asarray(line.get_xydata()).tolist() for line in axes["Share of points alive"].lines]
+    alive = [[gap, value] for gap, value in exact.alive.items() if gap < 8]
+    assert [curve for curve in curves if curve] == [alive, [[1, 0.5]]]
+    # Nothing is seen in more than 8 frames: the bins end there.
+    assert [label.get_text() for label in axes["Length of tracks"].get_xticklabels()] == ["1", "2", "3-4", "5-8"]
+    path = np.asarray(axes["Trajectory"].lines[-1].get_xydata())
+    assert all(axis in np.array(poses)[:, :3, 3].T.tolist() for axis in path.T.tolist())
+    untrue = replace(exact, pose=None, precision=None, aligned=None)
+    assert len(track_figure("", SequenceReport("", "", [], [], [untrue])).subfigs[1].axes) == 4
 
 
 def test_wrong_pairs_and_missing_poses_are_seen() -> None:

@@ -83,7 +83,16 @@ class Installation:
         self._folder = folder
         for each in (self.wheels, self.target, folder / "requirements" / "lock", folder / "venv" / "bin"):
             each.mkdir(parents=True)
-        for name in ("ros-jazzy-wheels", "ros-tools", "ros-tools-sources", "runtime", "dev", "torch-cpu", "torch-cuda"):
+        for name in (
+            "ros-jazzy-wheels",
+            "ros-tools",
+            "ros-tools-sources",
+            "runtime",
+            "lab",
+            "dev",
+            "torch-cpu",
+            "torch-cuda",
+        ):
             self.lock(name, "")
         (folder / "log").touch()
         python = folder / "venv" / "bin" / "python"

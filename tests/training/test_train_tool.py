@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from feature_frontend.api import load_extractor
 from feature_frontend.sources import open_source
 from feature_frontend_lab.training import command as train
-from feature_frontend_lab.training.log import draw_curves, read_log
+from feature_frontend_lab.training.log import curves_figure, read_log
 from tests.conftest import REPOSITORY
 from tests.core.test_bag import image, write_bag
 from tests.training.aliked.scene import write_tum_sequence
@@ -190,12 +190,15 @@ def test_ctrl_c_saves_a_checkpoint_that_resumes(tmp_path: Path) -> None:
 
 
 def test_curves_of_an_empty_and_a_short_log_are_drawn() -> None:
-    assert draw_curves([]).shape[2] == 3
+    assert [axes.texts[0].get_text() for axes in curves_figure([]).axes] == ["no values"] * 3
     lines = [
         {"kind": "training", "step": 10, "loss": 20.0, "descriptor_loss": 19.0, "keypoint_loss": 1.0, "success": 0.1},
         {"kind": "training", "step": 20, "loss": 10.0, "descriptor_loss": 9.0, "keypoint_loss": 1.0, "success": 0.3},
     ]
-    assert not np.array_equal(draw_curves(lines), draw_curves([]))
+    losses, success, validation = curves_figure(lines).axes
+    assert [line.get_label() for line in losses.lines] == ["loss", "descriptor_loss", "keypoint_loss"]
+    assert np.asarray(success.lines[0].get_xydata()).tolist() == [[10, 0.1], [20, 0.3]]
+    assert validation.texts[0].get_text() == "no values"
 
 
 def test_a_bag_shows_before_and_after_on_its_held_out_frames(
@@ -245,7 +248,8 @@ def test_aliked_is_trained_resumed_and_exported(tmp_path: Path) -> None:
     assert train.main([*common, "--steps", "10", "--output", str(parts), "--resume"]) == 0
     (line,) = [line for line in read_log(parts / "log.jsonl") if line["kind"] == "training"]
     assert {"loss", "reprojection_loss", "peak_loss", "descriptor_loss", "reliability_loss", "success"} < set(line)
-    assert not np.array_equal(draw_curves([line, {**line, "step": 20}]), draw_curves([]))
+    parts = curves_figure([line, {**line, "step": 20}]).axes[1]
+    assert [curve.get_label() for curve in parts.lines][1:] == ["reprojection_loss", "peak_loss", "reliability_loss"]
 
 
 def test_aliked_is_trained_on_depth_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,7 @@ setup(
     python_requires=">=3.10",
     install_requires=[
         "feature_frontend",
+        "matplotlib>=3.5",
         "numpy>=1.21",
         "opencv-python-headless>=4.5",
         "rosbags>=0.10.10",

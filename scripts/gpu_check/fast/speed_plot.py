@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
-import cv2
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.measure import interleave, synchronizer
-from benchmarks.plot import Line, draw_lines, stack
+from benchmarks.plot import Line, draw_lines, figure_of
 from benchmarks.tables import milliseconds
-from benchmarks.types import Canvas, Size, Table
+from benchmarks.types import Size, Table
+from feature_frontend_lab.evaluation.reports.plots import png
 from scripts.gpu_check.fast.floors import Floors
 from scripts.gpu_check.fast.settings import PRECISIONS, Timed, at_turn, budgets, frames_for, sizes
 from scripts.gpu_check.models import available, on_device
 from scripts.gpu_check.step import Context, Outcome
 from scripts.gpu_check.timebox import TimeBox
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Curve", "draw", "speed_against_size_and_batch"]
 
@@ -70,7 +72,7 @@ def speed_against_size_and_batch(context: Context, box: TimeBox) -> Outcome:
             cells = milliseconds(time_ms / batch), milliseconds(floor_ms / batch), f"{time_ms / floor_ms:.1f}"
             rows.append((f"{size[0]}x{size[1]}", precision, str(batch), *cells))
     picture = context.scratch / "speed.png"
-    save(draw(curves, network, first, context.device), picture)
+    picture.write_bytes(png(draw(curves, network, first, context.device)))
     columns = ("image", "format", "batch", "ms an image", "floor", "times the floor")
     note = f"{network}, {budgets(context)[0]} points, images on the host in, features on the device out; medians."
     table = Table(f"Against size and batch, {context.device}", columns, tuple(sorted(rows, key=_row_order)), note)
@@ -79,8 +81,8 @@ def speed_against_size_and_batch(context: Context, box: TimeBox) -> Outcome:
     return Outcome(passed=True, text=text, tables=[table], data=data, files=[picture])
 
 
-def draw(curves: dict[str, Curve], network: str, first: Size, device: str) -> Canvas:
-    """Two panels, below each other: by size and by batch."""
+def draw(curves: dict[str, Curve], network: str, first: Size, device: str) -> Figure:
+    """Two plots, below each other: by size and by batch."""
     by_size: list[Line] = []
     by_batch: list[Line] = []
     for precision, curve in curves.items():
@@ -93,29 +95,13 @@ def draw(curves: dict[str, Curve], network: str, first: Size, device: str) -> Ca
     of_size = {size for curve in curves.values() for size in curve.by_size}
     of_batch = {batch for curve in curves.values() for batch in curve.by_batch}
     where = f"{network} on {device}"
-    panels = [
-        draw_lines(
-            f"A frame against its size, {where}",
-            "image",
-            by_size,
-            {_megapixels(size): f"{size[0]}x{size[1]}" for size in sorted(of_size)},
-        )
-    ]
+    sizes_named = {_megapixels(size): f"{size[0]}x{size[1]}" for size in sorted(of_size)}
+    plots = [partial(draw_lines, f"A frame against its size, {where}", "image", by_size, sizes_named)]
     if of_batch:
         title = f"An image against the batch, {first[0]}x{first[1]}, {where}"
-        panels.append(draw_lines(title, "images in a batch", by_batch, {float(n): str(n) for n in sorted(of_batch)}))
-    return stack(panels)
-
-
-def save(picture: Canvas, path: Path) -> None:
-    """As PNG.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
-        msg = f"cannot write {path}"
-        raise OSError(msg)
+        batches = {float(n): str(n) for n in sorted(of_batch)}
+        plots.append(partial(draw_lines, title, "images in a batch", by_batch, batches))
+    return figure_of(plots)
 
 
 def _add(lines: list[Line], name: str, own: dict[Any, float], x_of: Callable[[Any], float]) -> None:

@@ -243,6 +243,6 @@ def _draw(output: Output, recording: Recording, summary: Summary) -> None:
 def _progress(what: str, total: int | None) -> Iterator[tqdm[NoReturn]]:
     """A progress bar on a terminal, a line at the end elsewhere."""
     started_s = time.monotonic()
-    with tqdm(total=total, desc=what, unit=" frames", disable=None, leave=False, file=sys.stderr) as bar:
+    with tqdm(total=total, desc=what, unit=" frames", disable=None, leave=False) as bar:
         yield bar
     print(f"{what}: {time.monotonic() - started_s:.1f} s", file=sys.stderr, flush=True)

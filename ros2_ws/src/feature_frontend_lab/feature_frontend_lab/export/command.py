@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -221,14 +222,9 @@ def _processed(options: argparse.Namespace, missing: list[str]) -> Iterator[Expo
     missing += missing_of(source)
 
 
-def _limited(items: Iterable[ItemT], count: int | None, most: int | None) -> Iterator[ItemT]:
+def _limited(items: Iterable[ItemT], count: int | None, most: int | None) -> Iterable[ItemT]:
     total = most if count is None else min(count, most or count)
-    with tqdm(total=total, unit=" frames", disable=None, leave=False, file=sys.stderr) as progress:
-        for number, item in enumerate(items, 1):
-            yield item
-            progress.update()
-            if number == most:
-                return
+    return tqdm(islice(items, most), total=total, unit=" frames", disable=None, leave=False)
 
 
 def _write_image(path: Path, pixels: npt.NDArray[np.uint8]) -> None:

@@ -1,20 +1,21 @@
-"""The run's log: one JSON object a line, its curves as a picture, and TensorBoard's files where that is installed."""
+"""The run's log: one JSON object a line, its curves as a figure, and TensorBoard's files where that is installed."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from feature_frontend_lab.evaluation.reports.plots import Canvas, Line, Plot, draw_plots
-from feature_frontend_lab.evaluation.reports.writing import png
+from feature_frontend_lab.evaluation.reports.plots import finish_axes, plot_curve, plot_style, png
 from feature_frontend_lab.training.checkpoint import write_atomically, writing
 
-__all__ = ["RunLog", "draw_curves", "read_log", "save_curves"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["RunLog", "curves_figure", "read_log", "save_curves"]
 
 
 class RunLog:
@@ -104,26 +105,29 @@ Points = Sequence[tuple[float, float]]
 
 def save_curves(path: Path, log: Sequence[Mapping[str, Any]]) -> None:
     """Draws the lines of a run's log into a PNG."""
-    write_atomically(path, png(draw_curves(log)))
+    write_atomically(path, png(curves_figure(log)))
 
 
-def draw_curves(log: Sequence[Mapping[str, Any]]) -> Canvas:
-    """(H, W, 3) RGB picture of the losses and metrics by step; training curves are smoothed."""
-    chosen = next((of_part for part, of_part in _PANELS_OF.items() if any(part in line for line in log)), _PANELS)
-    colors = {name: number for number, name in enumerate(name for *_, names in chosen for name in names)}
-    plots = []
-    for kind, title, names in chosen:
+@plot_style()
+def curves_figure(log: Sequence[Mapping[str, Any]]) -> Figure:
+    """The losses and metrics by step; training curves are smoothed."""
+    from matplotlib.figure import Figure
+
+    panels = next((of_part for part, of_part in _PANELS_OF.items() if any(part in line for line in log)), _PANELS)
+    figure = Figure((9, 3.4 * len(panels)))
+    for axes, (kind, title, names) in zip(figure.subplots(len(panels)), panels, strict=True):
         lines = [line for line in log if line["kind"] == kind]
-        curves = {name: [(line["step"], line[name]) for line in lines if math.isfinite(line[name])] for name in names}
-        if kind == "training":
-            curves = {name: list(_smooth(curve)) for name, curve in curves.items()}
-        drawn = [Line(tuple(curve), colors[name], dots=False) for name, curve in curves.items()]
-        plots.append(Plot(title, "step", tuple(drawn)))
-    return draw_plots("Training", [(name, Line((), color)) for name, color in colors.items()], plots, columns=2)
+        for name in names:
+            curve = [(line["step"], line[name]) for line in lines]
+            plot_curve(axes, curve if kind == "validation" else _smooth(curve), label=name)
+        finish_axes(axes, title, "step")
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
 
 
 def _smooth(curve: Points) -> Points:
     """At most 150 points, each the mean of as many neighbours."""
+    curve = [point for point in curve if np.isfinite(point[1])]
     size = max(1, -(-len(curve) // _SMOOTHED_POINTS))
     groups = [np.mean(curve[start : start + size], axis=0) for start in range(0, len(curve), size)]
     return [(float(step), float(value)) for step, value in groups]

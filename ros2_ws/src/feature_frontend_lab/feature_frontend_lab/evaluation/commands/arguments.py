@@ -88,7 +88,7 @@ def methods_of(arguments: argparse.Namespace) -> Mapping[str, MethodProtocol]:
 @contextmanager
 def pairs_progress(total: int | None, name: str = "pairs", unit: str = " pairs") -> Iterator[Callable[[str], None]]:
     """A bar over so many pairs, or what `unit` says; what to call after each, with the name of its method."""
-    with tqdm(total=total, desc=name, unit=unit, disable=None, leave=False, file=sys.stderr) as progress:
+    with tqdm(total=total, desc=name, unit=unit, disable=None, leave=False) as progress:
 
         def advance(method: str) -> None:
             progress.set_postfix_str(method, refresh=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -162,7 +161,7 @@ def _run(
     results: list[TrackResult] = []
     total = _frames_to_run(sequence, unrelated is not None)
     total = None if total is None else total * len(configurations)
-    with tqdm(total=total, desc=name, unit=" frames", disable=None, leave=False, file=sys.stderr) as progress:
+    with tqdm(total=total, desc=name, unit=" frames", disable=None, leave=False) as progress:
         for configuration in configurations:
             progress.set_postfix_str(configuration.name)
             recording = _recorded(configuration, sequence, progress)

@@ -1,4 +1,4 @@
-"""What was measured on warped photographs as Markdown tables, as JSON, and as pictures."""
+"""What was measured on warped photographs as Markdown tables, as JSON, and as figures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -20,22 +21,26 @@ from feature_frontend_lab.evaluation.homography.robustness import (
     RobustnessResult,
 )
 from feature_frontend_lab.evaluation.reports.plots import (
-    Canvas,
-    Chart,
-    Group,
-    Line,
-    Panel,
-    Plot,
-    draw_chart,
-    draw_plots,
+    FAINT,
+    add_header,
+    finish_axes,
+    plain,
+    plot_curve,
+    plot_grid,
+    plot_style,
+    png,
 )
-from feature_frontend_lab.evaluation.reports.writing import json_value, markdown_table, png, write_files
+from feature_frontend_lab.evaluation.reports.writing import json_value, markdown_table, write_files
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = [
-    "homography_chart",
+    "homography_figure",
     "homography_json",
     "homography_table",
-    "robustness_picture",
+    "robustness_figure",
     "robustness_tables",
     "timing_table",
     "write_homography_report",
@@ -44,6 +49,14 @@ __all__ = [
 
 _TIMING_FIELDS = ("seconds_per_image", "seconds_per_match")
 _LIMITS = [f"{threshold:g}" for threshold in THRESHOLDS_PX]
+# Of the bars for each limit: a looser one's are paler.
+_LOOKS: tuple[dict[str, Any], ...] = ({"facecolor": "C0"}, {"facecolor": "C0", "alpha": 0.4})
+_PANELS = {
+    "repeatability": "Repeatability",
+    "matching_accuracy": "Matching accuracy (MMA)",
+    "homography_accuracy": "Homography accuracy",
+    "homography_auc": "Homography AUC",
+}
 _COLUMNS = [
     "method",
     "points",
@@ -98,24 +111,40 @@ def homography_json(results: Sequence[MethodResult], benchmark: HomographyBenchm
     return json.dumps(document, indent=1, allow_nan=False)
 
 
-def homography_chart(results: Sequence[MethodResult], benchmark: HomographyBenchmark, image_count: int) -> Chart:
-    """Four panels for each budget and ratio threshold: repeatability, MMA, homography accuracy and AUC."""
-    titles = {
-        "repeatability": "Repeatability",
-        "matching_accuracy": "Matching accuracy (MMA)",
-        "homography_accuracy": "Homography accuracy",
-        "homography_auc": "Homography AUC",
-    }
-    groups = []
-    for conditions, rows in _groups(results).items():
-        panels = [Panel(title, tuple(getattr(row, name) for row in rows)) for name, title in titles.items()]
-        groups.append(Group(f"at most {conditions}", tuple(row.method for row in rows), tuple(panels)))
+@plot_style()
+def homography_figure(results: Sequence[MethodResult], benchmark: HomographyBenchmark, image_count: int) -> Figure:
+    """Bars for each budget and ratio threshold; those of a looser limit lie behind those of the stricter ones."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    groups = _groups(results)
+    heights_in = [0.75, *(0.8 + 0.26 * len(rows) for rows in groups.values())]
+    figure = Figure((15.4, sum(heights_in)))
+    header, *parts = figure.subfigures(len(heights_in), 1, squeeze=False, height_ratios=heights_in)[:, 0]
     pairs = results[0].pairs if results else 0
-    return Chart(
-        title=f"{pairs} warped pairs of {image_count} images, seed {benchmark.seed}",
-        series=tuple(f"within {limit} px" for limit in _LIMITS),
-        groups=tuple(groups),
-    )
+    title = f"{pairs} warped pairs of {image_count} images, seed {benchmark.seed}"
+    legend = {f"within {limit} px": Patch(**look) for limit, look in zip(_LIMITS, _LOOKS, strict=True)}
+    add_header(header, title, legend, len(legend))
+    for part, (conditions, rows) in zip(parts, groups.items(), strict=True):
+        part.suptitle(f"at most {conditions}", x=0.01, ha="left", fontsize="large")
+        for axes, (name, title) in zip(part.subplots(1, len(_PANELS), sharey=True), _PANELS.items(), strict=True):
+            axes.set_title(title, color=FAINT, fontweight="normal")
+            _draw_bars(axes, [getattr(row, name) for row in rows])
+        part.axes[0].set_yticks(range(len(rows)), [plain(row.method) for row in rows], color="black")
+    return figure
+
+
+def _draw_bars(axes: Axes, rows: Sequence[tuple[float, ...] | None]) -> None:
+    """The values of a row at each limit, over a pale bar from 0 to 1."""
+    places = range(len(rows))
+    axes.barh(places, [0 if values is None else 1 for values in rows], height=0.7, color="0.94")
+    for place, values in zip(places, rows, strict=True):
+        axes.text(1.02 if values else 0, place, " / ".join(_score_texts(values, 2)) if values else "-", va="center")
+    for number, look in reversed(list(enumerate(_LOOKS))):
+        axes.barh(places, [values[number] if values else 0 for values in rows], height=0.7, **look)
+    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xticks=[])
+    axes.grid(visible=False)
+    axes.spines["bottom"].set_visible(False)
 
 
 def write_homography_report(
@@ -126,14 +155,14 @@ def write_homography_report(
     Raises:
         SourceError: A file cannot be written.
     """
-    picture = draw_chart(homography_chart(results, benchmark, len(images)))
+    figure = homography_figure(results, benchmark, len(images))
     data = homography_json(results, benchmark, images)
     return write_files(
         folder,
         {
             "homography.md": f"{homography_table(results)}\n",
             "homography.json": f"{data}\n",
-            "homography.png": png(picture),
+            "homography.png": png(figure),
         },
     )
 
@@ -159,13 +188,13 @@ def _table_row(result: MethodResult) -> list[str]:
         result.method,
         f"{result.mean_points:.0f}",
         "-" if result.mean_matches is None else f"{result.mean_matches:.0f}",
-        *(text for score in scores for text in _score_texts(score)),
+        *(text for score in scores for text in _score_texts(score, 3)),
         "-" if result.median_corner_error_px is None else f"{result.median_corner_error_px:.2f}",
     ]
 
 
-def _score_texts(score: tuple[float, ...] | None) -> list[str]:
-    return ["-"] * len(THRESHOLDS_PX) if score is None else [f"{value:.3f}" for value in score]
+def _score_texts(score: tuple[float, ...] | None, digits: int) -> list[str]:
+    return ["-"] * len(THRESHOLDS_PX) if score is None else [f"{value:.{digits}f}" for value in score]
 
 
 def _milliseconds(seconds: float | None) -> str:
@@ -181,31 +210,26 @@ def robustness_tables(results: Sequence[RobustnessResult]) -> str:
     return "\n\n".join(tables)
 
 
-def robustness_picture(results: Sequence[RobustnessResult], benchmark: RobustnessBenchmark, image_count: int) -> Canvas:
-    """Accuracy over rotation and over scale, an (H, W, 3) RGB picture; dashed at several scales."""
-    colors: dict[str, int] = {}
-    lines = []
-    for result in results:
-        color = colors.setdefault(result.method.replace(MULTI_SCALE, ""), len(colors))
-        is_dashed = result.method.partition("@")[0].endswith(MULTI_SCALE)
-        lines.append((result, color, is_dashed))
-    rotation, scale = (
-        tuple(
-            Line(tuple(zip(axis, getattr(result, name).accuracy, strict=True)), color, is_dashed, dots=False)
-            for result, color, is_dashed in lines
-        )
-        for axis, name in ((ANGLES_DEG, "rotation"), (OCTAVES, "scale"))
-    )
+@plot_style()
+def robustness_figure(results: Sequence[RobustnessResult], benchmark: RobustnessBenchmark, image_count: int) -> Figure:
+    """Accuracy over rotation and over scale; dashed at several scales."""
     title = (
         f"Right matches (within {benchmark.threshold_px:g} px) of all mutual nearest neighbours, "
         f"{image_count} images, at most {benchmark.keypoints} keypoints"
     )
-    plots = [
-        Plot("Rotation", "degrees", rotation, {angle: f"{angle:g}" for angle in ANGLES_DEG[::5]}, highest=1.0),
-        Plot("Scale 2^-s", "s", scale, {octaves: f"{octaves:g}" for octaves in OCTAVES[::2]}, highest=1.0),
-    ]
-    legend = [(result.method, Line((), color, is_dashed)) for result, color, is_dashed in lines]
-    return draw_plots(title, legend, plots, columns=2)
+    colors: dict[str, str] = {}
+    legend = {}
+    for result in results:
+        color = colors.setdefault(result.method.replace(MULTI_SCALE, ""), f"C{len(colors)}")
+        is_dashed = result.method.partition("@")[0].endswith(MULTI_SCALE)
+        legend[result.method] = {"color": color, "linestyle": "--" if is_dashed else "-"}
+    figure, (rotation, scale) = plot_grid(title, legend, 2, columns=2)
+    for result in results:
+        plot_curve(rotation, zip(ANGLES_DEG, result.rotation.accuracy, strict=True), **legend[result.method])
+        plot_curve(scale, zip(OCTAVES, result.scale.accuracy, strict=True), **legend[result.method])
+    finish_axes(rotation, "Rotation", "degrees", {angle: f"{angle:g}" for angle in ANGLES_DEG[::5]}, highest=1)
+    finish_axes(scale, "Scale 2^-s", "s", {octaves: f"{octaves:g}" for octaves in OCTAVES[::2]}, highest=1)
+    return figure
 
 
 def write_robustness_report(
@@ -225,13 +249,13 @@ def write_robustness_report(
         "results": [asdict(result) for result in results],
     }
     data = json.dumps(json_value(document), indent=1, allow_nan=False)
-    picture = robustness_picture(results, benchmark, len(images))
+    figure = robustness_figure(results, benchmark, len(images))
     return write_files(
         folder,
         {
             "robustness.md": f"{robustness_tables(results)}\n",
             "robustness.json": f"{data}\n",
-            "robustness.png": png(picture),
+            "robustness.png": png(figure),
         },
     )
 

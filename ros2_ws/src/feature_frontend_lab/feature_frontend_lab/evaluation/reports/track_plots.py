@@ -3,51 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from feature_frontend_lab.evaluation.reports.plots import Canvas, Line, Plot, draw_plots
+from feature_frontend_lab.evaluation.reports.plots import finish_axes, plot_curve, plot_grid, plot_style
 from feature_frontend_lab.evaluation.tracks.benchmark import SequenceReport, TrackResult
-from feature_frontend_lab.evaluation.tracks.metrics import GAPS
-from feature_frontend_lab.evaluation.tracks.track_history import POSE_GAPS
 
-__all__ = ["draw_results", "length_shares"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["length_shares", "track_figure"]
 
 # Upper ends of the bins of track lengths, frames.
 _BINS = (1, 2, 4, 8, 16, 32, 64)
-_OVER_FRAMES = "frames between the two images"
+_DOTS, _DASHES = {"marker": "o"}, {"linestyle": "--", "zorder": 1.9}
 
 ByGap = Mapping[int, float] | None
 
 
-def draw_results(title: str, report: SequenceReport) -> Canvas:
-    """(H, W, 3) RGB: survival, lengths, inliers, parallax; with ground truth precision, errors and trajectories."""
+@dataclass(frozen=True)
+class _Measure:
+    """What one of the axes shows: values by the number of frames, or by the numbers of `x_names`."""
+
+    title: str
+    values: Callable[[TrackResult], ByGap]
+    highest: float | None = None
+    dashed: Callable[[TrackResult], ByGap] = lambda _: None
+    x_title: str = "frames between the two images"
+    x_names: Sequence[str] = ()
+
+
+_TRUE_MEASURES = (
+    _Measure("Within 2 px of the true epipolar line", lambda r: r.precision, 1, lambda r: r.nearest_precision),
+    _Measure("Rotation error, median deg", lambda r: _errors(r, "median_rotation_deg")),
+    _Measure("Direction error, median deg", lambda r: _errors(r, "median_translation_deg")),
+)
+
+
+@plot_style()
+def track_figure(title: str, report: SequenceReport) -> Figure:
+    """Survival, lengths, inliers, parallax; with ground truth precision, errors and trajectories."""
     results = report.results
-    plots = [
-        Plot("Share of points alive", "frames later", _lines(results, lambda r: r.alive), _labels(GAPS), 1.0),
-        _length_plot(results),
-        _gap_plot("Epipolar inliers (RANSAC 1 px)", results, lambda r: r.inlier_ratio, 1.0),
-        _gap_plot("Parallax, median px", results, lambda r: r.parallax_px),
+    has_truth = any(result.pose is not None for result in results)
+    has_path = has_truth and any(result.aligned is not None for result in results)
+    measures = [
+        _Measure("Share of points alive", lambda r: r.alive, 1, x_title="frames later"),
+        _lengths(results),
+        _Measure("Epipolar inliers (RANSAC 1 px)", lambda r: r.inlier_ratio, 1),
+        _Measure("Parallax, median px", lambda r: r.parallax_px),
+        *_TRUE_MEASURES * has_truth,
     ]
-    truth = [result for result in results if result.pose is not None]
-    if truth:
-        nearest = _lines(results, lambda r: r.nearest_precision, dashed=True)
-        precise = _gap_plot("Within 2 px of the true epipolar line", results, lambda r: r.precision, 1.0, nearest)
-        plots += [
-            precise,
-            _gap_plot("Rotation error, median deg", results, lambda r: _errors(r, "median_rotation_deg")),
-            _gap_plot("Direction error, median deg", results, lambda r: _errors(r, "median_translation_deg")),
-        ]
-        path = _trajectory_plot(report)
-        plots += [path] if path else []
-    legend = [(result.configuration, Line((), number)) for number, result in enumerate(results)]
+    legend: dict[str, dict[str, Any]] = {
+        result.configuration: {"color": f"C{number}"} for number, result in enumerate(results)
+    }
     if any(result.nearest_precision for result in results):
-        legend.append(("nearest neighbours without tracks", Line((), 6, dashed=True)))
-    if truth:
-        legend.append(("ground truth", Line((), None)))
-    return draw_plots(title, legend, plots)
+        legend["nearest neighbours without tracks"] = {"color": "0.35", **_DASHES}
+    if has_truth:
+        legend["ground truth"] = {"color": "black"}
+    figure, axes = plot_grid(title, legend, len(measures) + has_path, columns=3)
+    for measure, own in zip(measures, axes, strict=False):
+        _draw(own, measure, results)
+    if has_path:
+        _draw_trajectories(axes[-1], report)
+    return figure
 
 
 def length_shares(lengths: Mapping[int, int]) -> list[float]:
@@ -63,51 +85,36 @@ def _bin_names() -> list[str]:
     return [*names, f">{_BINS[-1]}"]
 
 
-def _length_plot(results: Sequence[TrackResult]) -> Plot:
-    shares = [length_shares(result.lengths) for result in results]
-    used = 1 + max((bin_ for of_result in shares for bin_, share in enumerate(of_result) if share), default=0)
-    lines = tuple(Line(tuple(enumerate(of_result[:used])), number) for number, of_result in enumerate(shares))
-    return Plot("Length of tracks, share of them", "frames seen", lines, dict(enumerate(_bin_names()[:used])))
+def _draw(axes: Axes, measure: _Measure, results: Sequence[TrackResult]) -> None:
+    for number, result in enumerate(results):
+        for pick, style in ((measure.dashed, _DASHES), (measure.values, _DOTS)):
+            plot_curve(axes, (pick(result) or {}).items(), color=f"C{number}", **style)
+    xs = {float(x) for line in axes.lines for x in np.asarray(line.get_xdata())}
+    ticks = {x: measure.x_names[int(x)] if measure.x_names else f"{x:g}" for x in xs}
+    finish_axes(axes, measure.title, measure.x_title, ticks, measure.highest)
 
 
-def _lines(
-    results: Sequence[TrackResult], pick: Callable[[TrackResult], ByGap], *, dashed: bool = False
-) -> tuple[Line, ...]:
-    return tuple(
-        Line(tuple((float(gap), value) for gap, value in (pick(result) or {}).items()), number, dashed, not dashed)
-        for number, result in enumerate(results)
-    )
+def _lengths(results: Sequence[TrackResult]) -> _Measure:
+    """The bins up to the last one that is not empty everywhere."""
+    used = max((len(np.trim_zeros(length_shares(result.lengths), "b")) for result in results), default=0)
 
+    def shares(result: TrackResult) -> dict[int, float]:
+        return dict(enumerate(length_shares(result.lengths)[:used]))
 
-def _gap_plot(
-    title: str,
-    results: Sequence[TrackResult],
-    pick: Callable[[TrackResult], ByGap],
-    highest: float | None = None,
-    behind: tuple[Line, ...] = (),
-) -> Plot:
-    return Plot(title, _OVER_FRAMES, behind + _lines(results, pick), _labels(POSE_GAPS), highest)
-
-
-def _labels(gaps: Sequence[int]) -> dict[float, str]:
-    return {float(gap): str(gap) for gap in gaps}
+    return _Measure("Length of tracks, share of them", shares, x_title="frames seen", x_names=_bin_names())
 
 
 def _errors(result: TrackResult, name: str) -> ByGap:
     return None if result.pose is None else {gap: getattr(errors, name) for gap, errors in result.pose.items()}
 
 
-def _trajectory_plot(report: SequenceReport) -> Plot | None:
+def _draw_trajectories(axes: Axes, report: SequenceReport) -> None:
     """Seen along the axis in which the camera moved least."""
     truth = np.array([pose[:3, 3] for pose in report.poses if pose is not None])
-    axes = np.sort(np.argsort(np.ptp(truth, axis=0))[1:])
-
-    def line(positions: npt.NDArray[np.float64], color: int | None) -> Line:
-        return Line(tuple(map(tuple, positions[:, axes].tolist())), color, dots=color is not None)
-
-    aligned = [(number, r.aligned) for number, r in enumerate(report.results) if r.aligned is not None]
-    if not aligned:
-        return None
-    lines = (*(line(positions, number) for number, positions in aligned), line(truth, None))
-    names = "xyz"[axes[0]], "xyz"[axes[1]]
-    return Plot("Trajectory, aligned, m", f"{names[0]}; upwards {names[1]}", lines, is_map=True)
+    x, y = np.sort(np.argsort(np.ptp(truth, axis=0))[1:])
+    for number, result in enumerate(report.results):
+        if result.aligned is not None:
+            axes.plot(result.aligned[:, x], result.aligned[:, y], color=f"C{number}", marker=".")
+    axes.plot(truth[:, x], truth[:, y], color="black")
+    axes.set(title="Trajectory, aligned, m", xlabel=f"{'xyz'[x]}; upwards {'xyz'[y]}")
+    axes.set_aspect("equal", adjustable="datalim")

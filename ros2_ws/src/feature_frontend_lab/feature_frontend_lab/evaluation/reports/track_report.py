@@ -14,8 +14,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from feature_frontend_lab.evaluation.reports.track_plots import draw_results
-from feature_frontend_lab.evaluation.reports.writing import json_value, markdown_table, markdown_text, png, write_files
+from feature_frontend_lab.evaluation.reports.plots import png
+from feature_frontend_lab.evaluation.reports.track_plots import track_figure
+from feature_frontend_lab.evaluation.reports.writing import json_value, markdown_table, markdown_text, write_files
 from feature_frontend_lab.evaluation.tracks.benchmark import SequenceReport, TrackResult
 from feature_frontend_lab.evaluation.tracks.ground_truth import tum_text
 from feature_frontend_lab.evaluation.tracks.metrics import CONFIDENCE, GAPS, Difference, paired_difference
@@ -92,7 +93,7 @@ def write_track_report(folder: Path, reports: Sequence[SequenceReport], options:
     Raises:
         SourceError: A file cannot be written.
     """
-    pictures = {report.name: png(draw_results(f"{report.name}: {report.description}", report)) for report in reports}
+    pictures = {report.name: png(track_figure(f"{report.name}: {report.description}", report)) for report in reports}
     names = _file_names([report.name for report in reports])
     files: dict[str, str | bytes] = {
         "tracks.html": _html(reports, pictures, options),

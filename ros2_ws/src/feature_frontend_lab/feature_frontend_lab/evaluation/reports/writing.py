@@ -8,14 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import numpy.typing as npt
-
 from feature_frontend.errors import SourceError
 from feature_frontend.system.text import printable
 
-__all__ = ["json_value", "make_report_folder", "markdown_code", "markdown_table", "markdown_text", "png", "write_files"]
+__all__ = ["json_value", "make_report_folder", "markdown_code", "markdown_table", "markdown_text", "write_files"]
 
 # What begins HTML, a link, a picture, code or another cell. Emphasis is left alone: names are full of "_".
 _SPECIAL = re.compile(r"[\\`\[\]|]")
@@ -71,12 +67,6 @@ def make_report_folder(folder: Path) -> None:
     except OSError as error:
         msg = f"the folder {folder} for the report cannot be made: {error}; choose another --output"
         raise SourceError(msg) from error
-
-
-def png(picture: npt.NDArray[np.uint8]) -> bytes:
-    """An (H, W, 3) RGB picture as a PNG file, as small as can be."""
-    options = [cv2.IMWRITE_PNG_COMPRESSION, 9]
-    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 
 def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> list[Path]:

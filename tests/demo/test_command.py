@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ import pytest
 pytest.importorskip("rosbags", reason="needs rosbags")
 
 from feature_frontend.errors import DemoError
+from feature_frontend.system.interrupts import interruptible
 from feature_frontend_lab.demo import main
 from feature_frontend_lab.demo.command import Output
 from feature_frontend_lab.demo.processes import ProcessGroup, ros_environment
@@ -74,6 +76,20 @@ def test_a_process_that_fails_is_told_with_its_own_error(tmp_path: Path) -> None
             group.check()
         with pytest.raises(DemoError):
             group.check(may_have_ended=process)
+
+
+def test_ctrl_c_while_a_process_starts_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, started = subprocess.Popen, []
+
+    def interrupted(_: object, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(real(["sleep", "60"], **options))
+        signal.raise_signal(signal.SIGINT)
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    with interruptible(), pytest.raises(KeyboardInterrupt), ProcessGroup(tmp_path, os.environ) as group:
+        group.start("player", ["play"])
+    assert started[0].poll() == -signal.SIGINT
 
 
 def test_environment_has_a_domain_of_its_own_and_large_shared_memory(

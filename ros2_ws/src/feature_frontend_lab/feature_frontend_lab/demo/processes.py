@@ -19,6 +19,7 @@ from typing_extensions import Self
 
 from feature_frontend.errors import DemoError
 from feature_frontend.ros.distribution import dds_profile, localhost_only
+from feature_frontend.system.interrupts import uninterrupted
 from feature_frontend_lab.demo.own_domain import own_domain
 
 __all__ = ["Process", "ProcessGroup", "ros_environment"]
@@ -133,8 +134,10 @@ class ProcessGroup:
 
         With `has_events`, the JSON lines of its standard output are kept for `Process.new_events` instead.
         """
-        process = Process(name, arguments, self._logs / f"{name}.log", self._environment, has_events)
-        self._processes.append(process)
+        # Ctrl-C between the two steps would leave a process that nobody stops.
+        with uninterrupted():
+            process = Process(name, arguments, self._logs / f"{name}.log", self._environment, has_events)
+            self._processes.append(process)
         return process
 
     def check(self, may_have_ended: Process | None = None) -> None:

@@ -141,7 +141,7 @@ def _changed_options(both: _Both, views: list[Uint8Array]) -> None:
         {"track_max_gap": 0},
         {"track_min_similarity": 0.9},
         {"track_epipolar_px": 0.0},
-        {"track_survival_share": 0.0},
+        {"track_survival_fraction": 0.0},
         {"nms_radius": 4, "border": 12, "detection_threshold": 0.3},
         {"distribution": "grid", "grid_rows": 3},
         {"resize_height": 120},

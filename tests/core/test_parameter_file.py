@@ -99,3 +99,12 @@ def test_what_ros_refuses_is_refused(tmp_path: Path, text: str, expected: str) -
         _read(tmp_path, text)
     with pytest.raises(SettingsError, match=r"cannot be read: Is a directory"):
         read_parameter_files([tmp_path])
+
+
+def test_a_former_name_is_read_with_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("/frontend:\n  ros__parameters: {track_survival_share: 0.5}\n")
+    assert read_parameter_files([path], "/frontend") == {"track_survival_fraction": 0.5}
+    assert [record.getMessage().split(";")[0] for record in caplog.records] == [
+        "parameter track_survival_share is now called track_survival_fraction"
+    ]

@@ -56,3 +56,15 @@ def test_the_persistent_tracker_wants_a_network_with_a_score_map() -> None:
     assert Settings(tracker="persistent", extractor="silk-vggnp-mu").tracker == "persistent"
     with pytest.raises(SettingsError, match=r"sift has none; expected tracker chain, or one of .* aliked-t16"):
         Settings(tracker="persistent", extractor="sift")
+
+
+def test_a_former_name_works_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    former = {record.formerly: record.name for record in PARAMETERS.values() if record.formerly}
+    assert former
+    assert not former.keys() & PARAMETERS.keys()
+    for old, name in former.items():
+        value = PARAMETERS[name].maximum
+        caplog.clear()
+        assert getattr(Settings.from_mapping({old: value}), name) == value
+        assert f"parameter {old} is now called {name}" in caplog.text
+        assert getattr(Settings.from_mapping({name: value, old: PARAMETERS[name].minimum}), name) == value

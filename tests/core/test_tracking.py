@@ -197,7 +197,7 @@ def test_what_forgets_ends_all_tracks_and_ids_go_on(photographs: list[Uint8Array
     assert process(40).reason == "tracker is now persistent"
     frontend.swap_model(Frontend.from_pretrained(replace(_SETTINGS, max_num_keypoints=80)), "another model")
     assert process(50).reason == "another model"
-    frontend.configure(replace(_SETTINGS, max_num_keypoints=40, track_survival_share=1.0))
+    frontend.configure(replace(_SETTINGS, max_num_keypoints=40, track_survival_fraction=1.0))
     assert 20 < len(frontend.process(image, 60).features) <= 40
 
 

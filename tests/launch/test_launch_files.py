@@ -212,6 +212,12 @@ def test_every_parameter_can_be_given_as_an_argument(launch_folder: Path, name: 
     }
 
 
+def test_the_former_name_of_a_parameter_is_an_argument_too(launch_folder: Path) -> None:
+    context, (node,) = _started(launch_folder / "camera.launch.py", track_survival_share="0.5")
+    given = [part.split(":=") for part in _command(context, node) if part.startswith("track_survival")]
+    assert [(name, yaml.safe_load(value)) for name, value in given] == [("track_survival_fraction", 0.5)]
+
+
 def test_a_shipped_parameter_file_is_found_by_its_name(launch_folder: Path) -> None:
     context, (node,) = _started(launch_folder / "camera.launch.py", params_file="aliked-n32+mnn.yaml")
     assert str(launch_folder.parent / "config" / "aliked-n32+mnn.yaml") in _command(context, node)

@@ -167,6 +167,20 @@ def test_a_whole_number_is_taken_for_a_float(domain_id: int) -> None:
         declare_parameters(node)
 
 
+def test_the_former_name_of_a_parameter_works_with_one_warning(
+    tmp_path: Path, domain_id: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("/**:\n  ros__parameters: {track_survival_share: 1}\n")
+    for arguments in (["-p", "track_survival_share:=1"], ["--params-file", str(path)]):
+        with _node(domain_id, *arguments) as node:
+            settings = declare_parameters(node, ["--ros-args", *arguments])
+            assert settings.track_survival_fraction == 1.0
+            assert not node.has_parameter("track_survival_share")
+        written = capfd.readouterr().err
+        assert written.count("[WARN]") == written.count("share is now called track_survival_fraction") == 1
+
+
 def test_only_the_name_is_cut_from_what_rclpy_says(monkeypatch: pytest.MonkeyPatch, domain_id: int) -> None:
     with _node(domain_id) as node:
         declare = node.declare_parameter

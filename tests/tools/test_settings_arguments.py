@@ -90,3 +90,9 @@ def test_wrong_values_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> No
         with pytest.raises(SystemExit):
             parse(*arguments)
         assert expected in capsys.readouterr().err
+
+
+def test_the_option_of_a_former_name_works(caplog: pytest.LogCaptureFixture) -> None:
+    assert parse("--track-survival-share", "0.5").track_survival_fraction == 0.5
+    assert "track_survival_share is now called track_survival_fraction" in caplog.text
+    assert parse("--track-survival-share", "0.5", "--track-survival-fraction", "1").track_survival_fraction == 1.0

@@ -174,7 +174,7 @@ class PersistentFrameMatcher:
             min_similarity=own if own >= 0 else self._extractor.default_track_similarity,
             epipolar_px=settings.track_epipolar_px,
             max_gap=settings.track_max_gap,
-            survival_share=settings.track_survival_share,
+            survival_fraction=settings.track_survival_fraction,
             grid_rows=settings.grid_rows,
             grid_columns=settings.grid_columns,
         )

@@ -13,7 +13,7 @@ from rclpy.parameter import Parameter
 from feature_frontend.errors import SettingsError
 from feature_frontend.ros.rclpy_private import given_parameters
 from feature_frontend.settings import PARAMETERS, Settings
-from feature_frontend.settings.parameter import ParameterRecord
+from feature_frontend.settings.parameter import ParameterRecord, with_present_names
 from feature_frontend.settings.parameter_file import parameter_sections, unused_names, what_has_no_effect
 from feature_frontend.system.files import open_regular_file, user_path
 from feature_frontend.system.text import quoted
@@ -68,6 +68,9 @@ def declare_parameters(node: Node, arguments: Sequence[str] = ()) -> Settings:
     values: dict[str, object] = {}
     _warn_of_unused(node, arguments)
     given = given_parameters(node)
+    present = with_present_names(given, PARAMETERS.values(), node.get_logger().warning)
+    for name in set(present) - set(given):
+        given[name] = Parameter(name, present[name].type_, present[name].value)
     for record in PARAMETERS.values():
         if record.name in given:
             given[record.name] = _in_own_type(given[record.name])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,10 +14,12 @@ from feature_frontend.system.text import listed, printable, shown
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ParameterRecord", "SettingsGroup", "parameter"]
+__all__ = ["ParameterRecord", "SettingsGroup", "parameter", "with_present_names"]
 
 Value = bool | int | float | str
 T = TypeVar("T", bool, int, float, str)
+V = TypeVar("V")
+_logger = logging.getLogger(__name__)
 _BOOLS = {"true": True, "false": False}
 
 
@@ -34,6 +37,7 @@ class ParameterRecord:
         choices: The texts allowed; empty where any is.
         live: Whether it may change while the node runs, from the next frame on.
         reloads: Whether a change loads the model anew, in the background.
+        formerly: Its name in earlier versions, which still works with a warning; empty if it had none.
     """
 
     name: str
@@ -45,6 +49,7 @@ class ParameterRecord:
     choices: tuple[str, ...] = ()
     live: bool = False
     reloads: bool = False
+    formerly: str = ""
 
     @property
     def when(self) -> str:
@@ -117,6 +122,7 @@ def parameter(
     choices: tuple[str, ...] = (),
     live: bool = False,
     reloads: bool = False,
+    formerly: str = "",
 ) -> T:
     """Declares a parameter as the field of a settings class."""
     metadata = {
@@ -127,9 +133,26 @@ def parameter(
         "choices": choices,
         "live": live or reloads,
         "reloads": reloads,
+        "formerly": formerly,
     }
     value: T = field(default=default, metadata=metadata)
     return value
+
+
+def with_present_names(
+    values: Mapping[str, V], records: Iterable[ParameterRecord], warn: Callable[[str], object]
+) -> dict[str, V]:
+    """`values` with former names of parameters replaced by the present ones, and a warning for each.
+
+    If both names are given, the value of the present one counts.
+    """
+    found = dict(values)
+    for record in records:
+        if record.formerly and record.formerly in found:
+            warn(f"parameter {record.formerly} is now called {record.name}; the old name will go in a later version")
+            former = found.pop(record.formerly)
+            found.setdefault(record.name, former)
+    return found
 
 
 class SettingsGroup:
@@ -164,6 +187,7 @@ class SettingsGroup:
             SettingsError: A name is unknown, or a value has a wrong type or is out of range.
         """
         names = cls.records()
+        values = with_present_names(values, names.values(), _logger.warning)
         unknown = sorted(set(values) - set(names))
         if unknown:
             names_shown = listed(printable(name, 60) for name in unknown)

@@ -10,14 +10,23 @@ from typing import Any
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.settings import PARAMETERS
+from feature_frontend.settings.parameter import with_present_names
 from feature_frontend.system.text import nearest_name, printable, quoted, shown
 from feature_frontend.system.yaml_text import YamlTextError, parse_yaml, read_small_text
 
-__all__ = ["applies_to", "parameter_sections", "read_parameter_files", "unused_names", "what_has_no_effect"]
+__all__ = [
+    "FORMER_NAMES",
+    "applies_to",
+    "parameter_sections",
+    "read_parameter_files",
+    "unused_names",
+    "what_has_no_effect",
+]
 
 _VALUES = "ros__parameters"
 # What ROS itself declares or looks for in every node.
 _OF_ROS = {"use_sim_time", "start_type_description_service"}
+FORMER_NAMES = {record.formerly for record in PARAMETERS.values() if record.formerly}
 _QOS_OVERRIDES = "qos_overrides."
 # How much a name must resemble one of ours to be taken for it: under a node's own name, where it is meant for us and is
 # wrong in any case; and under a pattern, where it may be another node's.
@@ -53,7 +62,8 @@ def read_parameter_files(paths: Sequence[Path], node: str | None = None) -> dict
     found: dict[str, object] = {}
     for pattern, values in merged.items():
         if node is None or applies_to(pattern, node):
-            found.update({name: value for name, value in values.items() if name in PARAMETERS})
+            present = with_present_names(values, PARAMETERS.values(), _logger.warning)
+            found.update({name: value for name, value in present.items() if name in PARAMETERS})
     return found
 
 
@@ -113,7 +123,7 @@ def unused_names(names: Mapping[str, bool]) -> str:
     """
     told = []
     for name, may_be_of_others in names.items():
-        if name in PARAMETERS or name in _OF_ROS:
+        if name in PARAMETERS or name in FORMER_NAMES or name in _OF_ROS:
             continue
         cut = printable(name, _SHOWN_CHARACTERS)
         if name.startswith(_QOS_OVERRIDES):

@@ -54,11 +54,12 @@ class TrackingSettings(SettingsGroup):
         maximum=100,
         live=True,
     )
-    track_survival_share: float = parameter(
+    track_survival_fraction: float = parameter(
         0.38,
-        "persistent: share of max_num_keypoints that may be looked for in an image where the detector did not pick "
+        "persistent: fraction of max_num_keypoints that may be looked for in an image where the detector did not pick "
         "them again; it bounds the time for that, and how many such points there are.",
         minimum=0.0,
         maximum=1.0,
         live=True,
+        formerly="track_survival_share",
     )

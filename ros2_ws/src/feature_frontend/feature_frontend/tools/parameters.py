@@ -55,7 +55,16 @@ def markdown_tables() -> str:
             for record in records
         ]
         lines.append("")
-    return "\n".join(lines).rstrip()
+    lines += [
+        "## Renamed",
+        "",
+        "The former names still work, with a warning.",
+        "",
+        "| former name | name |",
+        "|---|---|",
+    ]
+    lines += [f"| `{record.formerly}` | `{record.name}` |" for record in PARAMETERS.values() if record.formerly]
+    return "\n".join(lines)
 
 
 def yaml_file() -> str:

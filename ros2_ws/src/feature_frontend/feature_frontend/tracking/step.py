@@ -46,7 +46,7 @@ class TrackingOptions:
     min_similarity: float
     epipolar_px: float
     max_gap: int
-    survival_share: float
+    survival_fraction: float
     grid_rows: int
     grid_columns: int
 
@@ -199,7 +199,7 @@ def _follow(
     # The ones seen last come first, of these the oldest.
     eligible = state.is_valid & ~is_matched & matched.motion.is_known & is_in_image
     urgency = torch.where(eligible, 1e6 * state.missed - state.ages.clamp(max=100_000), torch.inf)
-    number = min(math.ceil(options.survival_share * maps.options.max_num_keypoints), len(urgency))
+    number = min(math.ceil(options.survival_fraction * maps.options.max_num_keypoints), len(urgency))
     if not maps.is_padded:
         number = max(min(number, int(eligible.sum())), 1)
     tried = urgency.topk(number, largest=False, sorted=True).indices

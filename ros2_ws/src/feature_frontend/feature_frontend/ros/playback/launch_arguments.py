@@ -26,6 +26,8 @@ from launch_ros.descriptions import Parameter
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.settings import PARAMETERS
+from feature_frontend.settings.parameter import with_present_names
+from feature_frontend.settings.parameter_file import FORMER_NAMES
 from feature_frontend.system.text import nearest_name
 
 __all__ = ["Argument", "Launched", "launch_description"]
@@ -110,9 +112,11 @@ def _launched(context: LaunchContext, description: LaunchDescription) -> Launche
     is_alone = _is_alone(context, description, include)
     table = context.launch_configurations
     # Without an include, the description was taken into another by hand: the table is all that there is to go by.
-    names = [name for name in declared if name in table] if include is None else _names_given(context, include)
-    _tell_unknown([name for name in names if name not in declared], declared, is_alone)
-    values, given = {}, {name for name in names if name in declared and table[name]}
+    names = (*declared, *FORMER_NAMES) if include is None else _names_given(context, include)
+    warn = get_logger("feature_frontend").warning
+    table = with_present_names({name: table[name] for name in names if name in table}, PARAMETERS.values(), warn)
+    _tell_unknown([name for name in table if name not in declared], declared, is_alone)
+    values, given = {}, {name for name, value in table.items() if name in declared and value}
     for name, argument in declared.items():
         values[name] = table[name] if name in given else _default(context, argument)
         if argument.choices is not None and values[name] not in argument.choices:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +14,7 @@ from ament_index_python.packages import PackageNotFoundError, get_package_share_
 from feature_frontend.errors import SettingsError
 from feature_frontend.image.image_file import read_mask_file
 from feature_frontend.settings import PARAMETERS, Settings
-from feature_frontend.settings.parameter import ParameterRecord
+from feature_frontend.settings.parameter import ParameterRecord, with_present_names
 from feature_frontend.settings.parameter_file import read_parameter_files
 from feature_frontend.system.files import user_path
 from feature_frontend.system.text import quoted
@@ -21,6 +22,7 @@ from feature_frontend.system.text import quoted
 __all__ = ["add_settings_arguments", "settings_from"]
 
 _PREFIX = "parameter_"
+_logger = logging.getLogger(__name__)
 
 
 def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,12 +38,15 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     for record in PARAMETERS.values():
         default = repr(record.default).lower() if isinstance(record.default, bool) else repr(record.default)
         group.add_argument(
-            f"--{record.name.replace('_', '-')}",
+            _option(record.name),
             dest=_PREFIX + record.name,
             type=_reader(record),
             metavar="|".join(record.choices) if 0 < len(record.choices) < 4 else "VALUE",
             help=f"{record.description} (default {default})".replace("%", "%%"),
         )
+        if record.formerly:
+            dest = _PREFIX + record.formerly
+            group.add_argument(_option(record.formerly), dest=dest, type=_reader(record), help=argparse.SUPPRESS)
 
 
 def settings_from(options: argparse.Namespace, node: str = "/frontend") -> Settings:
@@ -56,12 +61,17 @@ def settings_from(options: argparse.Namespace, node: str = "/frontend") -> Setti
             holds no mask.
     """
     values = read_parameter_files([_find(name) for name in options.params_file], node)
-    given = {name: getattr(options, _PREFIX + name) for name in PARAMETERS}
-    values.update({name: value for name, value in given.items() if value is not None})
+    given = {name.removeprefix(_PREFIX): value for name, value in vars(options).items() if name.startswith(_PREFIX)}
+    given = {name: value for name, value in given.items() if value is not None}
+    values.update(with_present_names(given, PARAMETERS.values(), _logger.warning))
     settings = Settings.from_mapping(values)
     if settings.mask_path:
         read_mask_file(settings.mask_path)
     return settings
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _find(name: str) -> Path:

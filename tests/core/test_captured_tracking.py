@@ -114,9 +114,9 @@ def _other_sizes(both: _Both, views: list[Uint8Array]) -> None:
 
 def _less_time(both: _Both, views: list[Uint8Array]) -> None:
     for number, view in enumerate(views):
-        share = 0.5 if number in {3, 4, 5} else 1.0
+        fraction = 0.5 if number in {3, 4, 5} else 1.0
         for frontend in (both.recorded, both.plain):
-            frontend.extractor.pixel_share = share
+            frontend.extractor.pixel_fraction = fraction
         both.process(view)
     assert both.recorder.recorded == 4
 

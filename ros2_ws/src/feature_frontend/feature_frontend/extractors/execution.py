@@ -56,7 +56,7 @@ class Execution(Protocol):
         Masks are (H, W) uint8, 0 = do not use, one an image; None where no image has one.
         """
 
-    def maps(self, image: PreparedImage, share: float) -> FrameMaps:
+    def maps(self, image: PreparedImage, fraction: float) -> FrameMaps:
         """The same of one image with what it was made from; only for a fast network, and not captured.
 
         Detected is a share of `max_num_keypoints`, in (0, 1]; `FrameMaps.options` name the whole budget.
@@ -83,11 +83,11 @@ class PlainExecution:
 
         return extract_at_scales(extract, resize, options, self._network.minimum_size)
 
-    def maps(self, image: PreparedImage, share: float) -> FrameMaps:
+    def maps(self, image: PreparedImage, fraction: float) -> FrameMaps:
         """See `Execution`."""
         network = cast(FastNetwork, self._network)
         batch = _batch(image, self._device, network)
-        return _maps(network, batch, network.dense(batch), image, share, _allowed_of(image, self._device))
+        return _maps(network, batch, network.dense(batch), image, fraction, _allowed_of(image, self._device))
 
 
 class CompiledExecution:
@@ -115,22 +115,22 @@ class CompiledExecution:
 
         return sparse_at_scales(sparse, resize, options, self._network.minimum_size).unpadded()
 
-    def maps(self, image: PreparedImage, share: float) -> FrameMaps:
+    def maps(self, image: PreparedImage, fraction: float) -> FrameMaps:
         """See `Execution`."""
         device = torch.device("cpu")
         batch = _batch(image, device, self._network)
-        return _maps(self._network, batch, self._compiler.run(batch), image, share, _allowed_of(image, device))
+        return _maps(self._network, batch, self._compiler.run(batch), image, fraction, _allowed_of(image, device))
 
 
 @dataclass(frozen=True)
 class _Key:
-    """What a frame is captured for; `share` as `GraphExecution.submit_maps` takes it, 0 for `submit`."""
+    """What a frame is captured for; `fraction` as `GraphExecution.submit_maps` takes it, 0 for `submit`."""
 
     shapes: tuple[tuple[int, ...], ...]
     resize: Resize
     options: DetectionOptions
     has_masks: bool
-    share: float = 0.0
+    fraction: float = 0.0
 
 
 @dataclass
@@ -199,13 +199,13 @@ class GraphExecution:
         return features
 
     def submit_maps(
-        self, image: PreparedImage, share: float, behind: tuple[Hashable, Callable[[FrameMaps], T]]
+        self, image: PreparedImage, fraction: float, behind: tuple[Hashable, Callable[[FrameMaps], T]]
     ) -> Submitted[T]:
         """Starts on the `maps` of one image and, in a graph behind that of the network, on work with them.
 
         Args:
             image: As `maps` takes it; the device's work for the one before must be done.
-            share: As `maps` takes it.
+            fraction: As for `maps`.
             behind: What the work depends on but the maps, which graphs hold on to; and the work, as a `GraphDevice`
                 takes it.
         """
@@ -214,11 +214,11 @@ class GraphExecution:
         def work(images: list[torch.Tensor], masks: list[torch.Tensor] | None) -> FrameMaps:
             batch = resize_tensor(tensors_to_batch(images, network.input_channels), resize)
             allowed = None if masks is None else allowed_pixels(masks, resize)
-            return _maps(network, batch, network.dense(batch), image, share, allowed, is_padded=True)
+            return _maps(network, batch, network.dense(batch), image, fraction, allowed, is_padded=True)
 
         depends_on, follow = behind
         masks = None if image.mask is None else [image.mask]
-        frame = self._captured(_Key((image.pixels.shape,), resize, image.options, masks is not None, share), work)
+        frame = self._captured(_Key((image.pixels.shape,), resize, image.options, masks is not None, fraction), work)
         if frame.behind is None or frame.behind[0] != depends_on:
             # What a graph gives means nothing before it is replayed, and the next one is tried out with it.
             with self.graph_device.active():
@@ -254,11 +254,11 @@ class GraphExecution:
             own.scales.clone(),
         ).unpadded()
 
-    def maps(self, image: PreparedImage, share: float) -> FrameMaps:
+    def maps(self, image: PreparedImage, fraction: float) -> FrameMaps:
         """See `Execution`."""
         device, network = self.graph_device.device, self._network
         batch = _batch(image, device, network)
-        return _maps(network, batch, network.dense(batch), image, share, _allowed_of(image, device), is_padded=True)
+        return _maps(network, batch, network.dense(batch), image, fraction, _allowed_of(image, device), is_padded=True)
 
     def _captured(self, key: _Key, work: Callable[..., Any]) -> _FrameGraph:
         """What is captured for `key`: the work on images and masks."""
@@ -309,14 +309,14 @@ def _maps(
     batch: torch.Tensor,
     dense: tuple[torch.Tensor, ...],
     image: PreparedImage,
-    share: float,
+    fraction: float,
     allowed: torch.Tensor | None,
     *,
     is_padded: bool = False,
 ) -> FrameMaps:
     options = image.options
     maxima = suppress_non_maxima(network.score_maps(dense), options.nms_radius) if options.nms_radius else None
-    detected = replace(options, max_num_keypoints=math.ceil(share * options.max_num_keypoints))
+    detected = replace(options, max_num_keypoints=math.ceil(fraction * options.max_num_keypoints))
     features = network.sparse(dense, detected, allowed, trim=not is_padded, maxima=maxima)
     return FrameMaps(network, dense, image.resize, options, allowed, features, batch, maxima, is_padded)
 

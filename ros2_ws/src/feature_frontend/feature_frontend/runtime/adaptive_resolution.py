@@ -16,7 +16,7 @@ __all__ = ["LatencyController", "OutOfMemoryGuard", "Step"]
 
 T = TypeVar("T")
 # The network's time goes with its pixels: each step takes about a third of both.
-_SHARE = 0.7
+_FRACTION = 0.7
 _MOST_STEPS = 6  # 0.7^6: an eighth of the pixels
 _MISSED_S = 1.0
 # A step up makes frames 1 / 0.7 times as long: only where that, and some, would still be in time.
@@ -33,7 +33,7 @@ class Step:
         reason: What status shall say of it.
     """
 
-    share: float
+    fraction: float
     reason: str
 
 
@@ -52,9 +52,9 @@ class LatencyController:
         self._went_up = False
 
     @property
-    def share(self) -> float:
+    def fraction(self) -> float:
         """Of its usual pixels that the network sees at most, in (0, 1]."""
-        return float(_SHARE**self._steps)
+        return float(_FRACTION**self._steps)
 
     def note(self, latency_ms: float, now_s: float, deadline_ms: float) -> Step | None:
         """Takes note of a frame; a step if it is time for one.
@@ -93,7 +93,7 @@ class LatencyController:
         self._steps += steps
         self._frames.clear()
         self._since_s = now_s
-        return Step(self.share, f"{why}: the network now sees at most {self.share:.0%} of its usual pixels")
+        return Step(self.fraction, f"{why}: the network now sees at most {self.fraction:.0%} of its usual pixels")
 
     def _turn_off(self) -> Step | None:
         was_at_work = self._steps > 0
@@ -103,7 +103,7 @@ class LatencyController:
 
 
 _AFTER_MEMORY_RAN_OUT = 0.5
-_LEAST_SHARE = 1 / 32
+_LEAST_FRACTION = 1 / 32
 # Another program may have taken the memory for a while. Where it did not, one frame in this time is tried twice.
 _RETRY_S = 60.0
 # Errors of their own, beside PyTorch's allocator on a GPU.
@@ -126,7 +126,7 @@ class OutOfMemoryGuard:
     """
 
     def __init__(self) -> None:
-        self.share = 1.0
+        self.fraction = 1.0
         self._retry_s = 0.0
 
     def run(self, work: Callable[[], T], free: Callable[[], None], now_s: float) -> tuple[T, str]:
@@ -143,8 +143,8 @@ class OutOfMemoryGuard:
         Raises:
             OutOfMemoryError: Memory ran out again; the next frame begins with half of that.
         """
-        if self.share < 1 and now_s >= self._retry_s:
-            self.share, self._retry_s = self.share / _AFTER_MEMORY_RAN_OUT, now_s + _RETRY_S
+        if self.fraction < 1 and now_s >= self._retry_s:
+            self.fraction, self._retry_s = self.fraction / _AFTER_MEMORY_RAN_OUT, now_s + _RETRY_S
         note = problem = ""
         for _ in range(2):
             try:
@@ -155,8 +155,9 @@ class OutOfMemoryGuard:
                 problem = str(error).partition("\n")[0]
             # Only here, behind the handler: the error's traceback holds what the failed run had allocated.
             free()
-            self.share, self._retry_s = max(self.share * _AFTER_MEMORY_RAN_OUT, _LEAST_SHARE), now_s + _RETRY_S
-            note = f"memory ran out ({problem}): the network sees at most {self.share:.2%} of its usual pixels for now"
+            self.fraction, self._retry_s = max(self.fraction * _AFTER_MEMORY_RAN_OUT, _LEAST_FRACTION), now_s + _RETRY_S
+            seen = f"the network sees at most {self.fraction:.2%} of its usual pixels for now"
+            note = f"memory ran out ({problem}): {seen}"
         msg = (
             f"memory ran out twice in this frame: {problem}; lower max_pixels, resize_height or max_num_keypoints, or "
             "end other programs on the device"

@@ -26,7 +26,7 @@ WINDOW_S = 120.0
 _MOST_IMAGES = 256
 _LEAST_INTERVALS = 24
 _LEAST_GAPS = 8
-_WARN_SHARE, _WARN_ENDS_SHARE = 0.04, 0.02
+_WARN_FRACTION, _WARN_ENDS_FRACTION = 0.04, 0.02
 # A window that tells nothing for a moment does not end a warning.
 _HELD_S = 10.0
 
@@ -46,8 +46,8 @@ _MOSTLY = 0.9
 _LEAST_OTHERS_FIT, _OTHERS_DEVIATIONS = 0.6, 4.0
 _FEW = 3
 _BROAD_STEPS = 6.0
-_SHORT_QUANTILE, _SHORT_SHARE = 0.65, 0.48
-_CHANGES_SHARE = 0.5
+_SHORT_QUANTILE, _SHORT_FRACTION = 0.65, 0.48
+_CHANGES_FRACTION = 0.5
 # Variance about an even pace, squared periods: 1/12 where every k-th image is left out.
 _LEAST_WANDER = 0.25
 _NS_PER_S = 1e9
@@ -71,7 +71,7 @@ class LossEstimate:
     span_s: float = 0.0
 
     @property
-    def share(self) -> float:
+    def fraction(self) -> float:
         """Of the expected images, missing; in [0, 1]."""
         return self.missing / self.expected if self.expected else 0.0
 
@@ -117,8 +117,8 @@ class InputLoss:
         return self._warning(estimate, now_s, is_best_effort), str(estimate)
 
     def _warning(self, estimate: LossEstimate, now_s: float, is_best_effort: bool) -> str:
-        threshold = _WARN_ENDS_SHARE if self._told.missing else _WARN_SHARE
-        if estimate.share >= threshold:
+        threshold = _WARN_ENDS_FRACTION if self._told.missing else _WARN_FRACTION
+        if estimate.fraction >= threshold:
             self._told, self._told_s = estimate, now_s
         elif now_s - self._told_s > _HELD_S or not self._arrivals:
             self._told = LossEstimate()
@@ -157,7 +157,7 @@ def _estimate(differences_s: _Float64s) -> LossEstimate:
 def _period_s(intervals: _Float64s) -> float:
     """The longest period of which the intervals are multiples; 0 for none."""
     median_s = float(np.median(intervals))
-    if _near_share(intervals / median_s, ones_only=True) >= _MOSTLY:
+    if _near_fraction(intervals / median_s, ones_only=True) >= _MOSTLY:
         return _refined(intervals, median_s)
     searched = intervals[-_SEARCHED_INTERVALS:]
     longest_s = float(searched.max())
@@ -176,7 +176,7 @@ def _period_s(intervals: _Float64s) -> float:
     while first + 1 < len(fits) and fits[first + 1] > fits[first]:
         first += 1
     period_s = _refined(intervals, 1 / float(rates_hz[first]))
-    return period_s if _near_share(intervals / period_s) >= _MOSTLY - 0.05 else 0.0
+    return period_s if _near_fraction(intervals / period_s) >= _MOSTLY - 0.05 else 0.0
 
 
 def _refined(intervals: _Float64s, period_s: float) -> float:
@@ -190,7 +190,7 @@ def _refined(intervals: _Float64s, period_s: float) -> float:
     return period_s
 
 
-def _near_share(ratios: _Float64s, *, ones_only: bool = False) -> float:
+def _near_fraction(ratios: _Float64s, *, ones_only: bool = False) -> float:
     """Of the ratios, near whole numbers, or near 1."""
     nearest = np.ones(()) if ones_only else np.rint(ratios)
     return float(np.mean(np.abs(ratios - nearest) < _NEAR))
@@ -223,11 +223,11 @@ def _looks_lost(steps: _Float64s, ratios: _Float64s) -> bool:
         return False
     # Losses are short, as far as there are not many of them; pauses are long.
     short = np.ceil(np.log(1 - _SHORT_QUANTILE) / np.log(lost))
-    if np.mean(steps[gaps] - 1 <= short) < _SHORT_SHARE:
+    if np.mean(steps[gaps] - 1 <= short) < _SHORT_FRACTION:
         return False
     # Another rate for a while: many steps alike, one after the other.
     by_chance = 1 - float(np.sum((counts / len(steps)) ** 2))
-    if np.mean(steps[1:] != steps[:-1]) < _CHANGES_SHARE * by_chance:
+    if np.mean(steps[1:] != steps[:-1]) < _CHANGES_FRACTION * by_chance:
         return False
     # Left out evenly, by a throttle or a long exposure: the images keep a pace of their own.
     index = np.arange(len(steps) + 1, dtype=np.float64)

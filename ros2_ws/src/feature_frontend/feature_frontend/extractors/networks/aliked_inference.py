@@ -61,8 +61,8 @@ class FastAliked(nn.Module):
         convolutions = (reference.conv1, reference.conv2, reference.conv3, reference.conv4)
         self.level = nn.ModuleList([_copy(convolution) for convolution in convolutions])
         first, *others = (layer for layer in reference.score_head if isinstance(layer, nn.Conv2d))
-        shares = first.weight.detach().chunk(len(convolutions), dim=1)
-        self.score_share = nn.ModuleList([_convolution(share, None) for share in shares])
+        weights = first.weight.detach().chunk(len(convolutions), dim=1)
+        self.score_parts = nn.ModuleList([_convolution(weight, None) for weight in weights])
         self.score = nn.ModuleList([_copy(convolution) for convolution in others])
         self.describer = _SparseHead(reference.desc_head)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -123,7 +123,7 @@ class FastAliked(nn.Module):
 
     def _score_map(self, levels: list[torch.Tensor]) -> torch.Tensor:
         """S of the paper from the levels' own sizes (III-B, III-C)."""
-        total, *smaller = (share(level) for share, level in zip(self.score_share, levels, strict=True))
+        total, *smaller = (part(level) for part, level in zip(self.score_parts, levels, strict=True))
         size = total.shape[-2:]
         for part in smaller:
             total = total + functional.interpolate(part, size, mode="bilinear", align_corners=True)
@@ -253,12 +253,12 @@ class _PixelFeatures:
         parts = self._by_level(pixels)
         lengths = torch.stack([torch.linalg.vector_norm(part, dim=1, dtype=torch.float32) for part in parts])
         scaled = weights.reshape(-1) / lengths.square().sum(dim=0).sqrt().clamp(min=_SMALLEST_NORM)
-        shares = scaled.reshape(-1, _CORNERS)
-        own = torch.arange(shares.numel(), device=shares.device).reshape(-1, _CORNERS)
-        return torch.cat([weighted_row_sums(part, own, shares) for part in parts], dim=1)
+        fractions = scaled.reshape(-1, _CORNERS)
+        own = torch.arange(fractions.numel(), device=fractions.device).reshape(-1, _CORNERS)
+        return torch.cat([weighted_row_sums(part, own, fractions) for part in parts], dim=1)
 
     def _by_level(self, pixels: torch.Tensor) -> list[torch.Tensor]:
-        """Each level's (P, D / 4) share of the features at P pixels."""
+        """Each level's (P, D / 4) part of the features at P pixels."""
         batch = pixels.shape[0]
         padded = torch.stack([pixels[..., 0] + self._padding.left, pixels[..., 1] + self._padding.top], dim=-1)
         (height, width), *smaller = self._sizes

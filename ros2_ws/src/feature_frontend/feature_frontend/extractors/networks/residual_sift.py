@@ -36,7 +36,7 @@ _CELL_PX = 8
 _ENCODER_CHANNELS = ((64, 64), (64, 64), (128, 128), (128, 128))  # SuperPoint's; the image is halved between the blocks
 _HEAD_CHANNELS = 256
 _REFINE_CHANNELS = 256
-_FIRST_SHARE = 0.1  # of what h would be without it, beside the hand-crafted part
+_FIRST_FRACTION = 0.1  # of what h would be without it, beside the hand-crafted part
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Residual(nn.Module):
         if self.refine is not None:
             _begin_with_identity(self.refine)
             with torch.no_grad():
-                cast(nn.Conv2d, self.encoder[-1]).weight.mul_(_FIRST_SHARE)
+                cast(nn.Conv2d, self.encoder[-1]).weight.mul_(_FIRST_FRACTION)
 
     def forward(
         self, images: torch.Tensor, points: Sequence[torch.Tensor], described: Sequence[torch.Tensor]

@@ -63,11 +63,11 @@ def corner_weights(points: torch.Tensor, height: int, width: int) -> tuple[torch
     """
     x, y = points.unbind(-1)
     left, top = x.floor(), y.floor()
-    right_share, bottom_share = x - left, y - top
+    right_fraction, bottom_fraction = x - left, y - top
     columns = torch.stack([left, left + 1, left, left + 1], dim=-1)
     rows = torch.stack([top, top, top + 1, top + 1], dim=-1)
-    horizontal = torch.stack([1 - right_share, right_share, 1 - right_share, right_share], dim=-1)
-    vertical = torch.stack([1 - bottom_share, 1 - bottom_share, bottom_share, bottom_share], dim=-1)
+    horizontal = torch.stack([1 - right_fraction, right_fraction, 1 - right_fraction, right_fraction], dim=-1)
+    vertical = torch.stack([1 - bottom_fraction, 1 - bottom_fraction, bottom_fraction, bottom_fraction], dim=-1)
     is_inside = (columns >= 0) & (columns <= width - 1) & (rows >= 0) & (rows <= height - 1)
     weights = torch.where(is_inside, horizontal * vertical, 0.0)
     pixels = torch.stack([columns.clamp(0, width - 1), rows.clamp(0, height - 1)], dim=-1)
@@ -91,16 +91,21 @@ def corners_of_upsampling(
     x = pixels[..., 0].to(torch.float32) * ((width - 1) / (upsampled_width - 1))
     y = pixels[..., 1].to(torch.float32) * ((height - 1) / (upsampled_height - 1))
     left, top = x.floor(), y.floor()
-    right_share, bottom_share = x - left, y - top
+    right_fraction, bottom_fraction = x - left, y - top
     left_column, top_row = left.long(), top.long()
     right_column, bottom_row = (left_column + 1).clamp(max=width - 1), (top_row + 1).clamp(max=height - 1)
     upper, lower = top_row * width, bottom_row * width
     indices = torch.stack(
         [upper + left_column, upper + right_column, lower + left_column, lower + right_column], dim=-1
     )
-    left_share, top_share = 1 - right_share, 1 - bottom_share
+    left_fraction, top_fraction = 1 - right_fraction, 1 - bottom_fraction
     weights = torch.stack(
-        [left_share * top_share, right_share * top_share, left_share * bottom_share, right_share * bottom_share],
+        [
+            left_fraction * top_fraction,
+            right_fraction * top_fraction,
+            left_fraction * bottom_fraction,
+            right_fraction * bottom_fraction,
+        ],
         dim=-1,
     )
     return indices, weights

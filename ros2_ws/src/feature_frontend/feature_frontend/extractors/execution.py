@@ -1,4 +1,4 @@
-"""How a network's work on a batch is set in motion: plainly, compiled on the CPU, or captured, as a CUDA graph."""
+"""How a network runs on a batch: uncompiled, compiled on the CPU, or captured as a CUDA graph."""
 
 from __future__ import annotations
 
@@ -46,25 +46,25 @@ class Execution(Protocol):
 
     @property
     def description(self) -> str:
-        """How the network runs now, in a word or two."""
+        """How the network currently runs, in a word or two."""
 
     def run(
         self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None
     ) -> list[NetworkFeatures]:
-        """Features of (H, W[, 3]) uint8 images in the coordinates of the resized image, one entry an image.
+        """Features of (H, W[, 3]) uint8 images in the coordinates of the resized image, one entry per image.
 
-        Masks are (H, W) uint8, 0 = do not use, one an image; None where no image has one.
+        Masks are (H, W) uint8, 0 = do not use, one per image; None if no image has one.
         """
 
     def maps(self, image: PreparedImage, fraction: float) -> FrameMaps:
-        """The same of one image with what it was made from; only for a fast network, and not captured.
+        """Features of one image, with the maps behind them; only for a `FastNetwork`, and not captured.
 
-        Detected is a share of `max_num_keypoints`, in (0, 1]; `FrameMaps.options` name the whole budget.
+        `fraction` of `max_num_keypoints`, in (0, 1], are detected; `FrameMaps.options` keep the whole budget.
         """
 
 
 class PlainExecution:
-    """One operation after another."""
+    """Runs the network uncompiled."""
 
     description = "uncompiled"
 
@@ -91,7 +91,7 @@ class PlainExecution:
 
 
 class CompiledExecution:
-    """On the CPU: the work for every pixel compiled, once `compiler` is ready with it."""
+    """On the CPU: runs the per-pixel work compiled, once `compiler` is ready."""
 
     def __init__(self, network: FastNetwork, compiler: BackgroundCompiler) -> None:
         self._network = network
@@ -124,7 +124,7 @@ class CompiledExecution:
 
 @dataclass(frozen=True)
 class _Key:
-    """What a frame is captured for; `fraction` as `GraphExecution.submit_maps` takes it, 0 for `submit`."""
+    """What a captured graph is valid for; `fraction` as for `GraphExecution.submit_maps`, 0 for `submit`."""
 
     shapes: tuple[tuple[int, ...], ...]
     resize: Resize
@@ -135,10 +135,10 @@ class _Key:
 
 @dataclass
 class _FrameGraph:
-    """Fill `host` with images, then masks; copy it to `device`; replay the graph, and the one behind it.
+    """To run: fill `host` with images, then masks; copy it to `device`; replay the graph and the following one.
 
     Attributes:
-        behind: What that one depends on but the result of the first, and itself.
+        behind: The following graph, after what it depends on besides the first graph's result.
     """
 
     host: list[torch.Tensor]
@@ -149,11 +149,11 @@ class _FrameGraph:
 
 @dataclass(frozen=True)
 class Submitted(Generic[T]):
-    """What the device has been given.
+    """Work submitted to the device.
 
     Attributes:
         result: In tensors that the next images of these sizes overwrite.
-        extracted: When the network's part of it was done.
+        extracted: Marks the end of the network's part.
     """
 
     result: T
@@ -161,12 +161,12 @@ class Submitted(Generic[T]):
 
 
 class GraphExecution:
-    """The whole frame, from bytes to descriptors, captured once for each image size: on a GPU, one CUDA graph.
+    """Captures the whole frame, from bytes to descriptors, once per image size: on a GPU, one CUDA graph.
 
-    The bytes go up from the host's pinned memory, and nothing waits before the results are read.
+    Images are uploaded from pinned host memory, and nothing waits until the results are read.
 
     Args:
-        network: On the graph device's, in evaluation mode.
+        network: In evaluation mode, on the device of `graph_device`.
         graph_device: Captures and runs the work.
     """
 
@@ -180,7 +180,7 @@ class GraphExecution:
     def submit(
         self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None
     ) -> PaddedFeatures:
-        """Starts on images as `Execution` takes them; the device's work for the ones before must be done.
+        """Starts on images as for `Execution`; the device's work on the previous ones must be done.
 
         Returns:
             Features in the coordinates of the resized image, in tensors that the next images of these sizes overwrite.
@@ -201,13 +201,13 @@ class GraphExecution:
     def submit_maps(
         self, image: PreparedImage, fraction: float, behind: tuple[Hashable, Callable[[FrameMaps], T]]
     ) -> Submitted[T]:
-        """Starts on the `maps` of one image and, in a graph behind that of the network, on work with them.
+        """Starts on the `maps` of one image and, in a following graph, on work with these maps.
 
         Args:
-            image: As `maps` takes it; the device's work for the one before must be done.
+            image: As for `maps`; the device's work on the previous image must be done.
             fraction: As for `maps`.
-            behind: What the work depends on but the maps, which graphs hold on to; and the work, as a `GraphDevice`
-                takes it.
+            behind: A key of what the following work depends on besides the maps; and the work, as for
+                `GraphDevice.capture`.
         """
         network, resize = self._network, image.resize
 
@@ -220,7 +220,7 @@ class GraphExecution:
         masks = None if image.mask is None else [image.mask]
         frame = self._captured(_Key((image.pixels.shape,), resize, image.options, masks is not None, fraction), work)
         if frame.behind is None or frame.behind[0] != depends_on:
-            # What a graph gives means nothing before it is replayed, and the next one is tried out with it.
+            # A graph's result is undefined before its first replay, and capturing the next graph runs on it.
             with self.graph_device.active():
                 frame.graph.replay()
             frame.behind = None
@@ -234,7 +234,7 @@ class GraphExecution:
         return Submitted(following.result, extracted)
 
     def free_graphs(self) -> None:
-        """Lets go of what is captured; it is captured anew when it is needed."""
+        """Discards all captured graphs; they are captured again when needed."""
         self._frames.clear()
 
     def run(
@@ -243,9 +243,9 @@ class GraphExecution:
         """See `Execution`."""
         own = self.submit(images, resize, options, masks)
         self.graph_device.wait()
-        # The graph's tensors are written again with the next frame, when these are still wanted for matching. As
-        # copies on the caller's stream, their memory is not used again before the caller's work on them is done. The
-        # counts are read, which waits for the copies.
+        # The next frame overwrites the graph's tensors while these are still needed for matching. Copies made on the
+        # caller's stream keep their memory until the caller's work on them is done. Reading the counts waits for the
+        # copies.
         return PaddedFeatures(
             own.keypoints.clone(),
             own.scores.clone(),
@@ -261,10 +261,10 @@ class GraphExecution:
         return _maps(network, batch, network.dense(batch), image, fraction, _allowed_of(image, device), is_padded=True)
 
     def _captured(self, key: _Key, work: Callable[..., Any]) -> _FrameGraph:
-        """What is captured for `key`: the work on images and masks."""
+        """The graph for `key`: the work on images and masks."""
         if key not in self._frames:
             while len(self._frames) >= _MOST_RECORDINGS:
-                # The oldest, with its memory: a live parameter that moves makes one graph after another.
+                # Free the oldest and its memory: a changing live parameter creates one graph after another.
                 self._frames.pop(next(iter(self._frames)))
             self._frames[key] = self._capture(key, work)
         return self._frames[key]
@@ -291,9 +291,9 @@ def whole_frame(
     options: DetectionOptions,
     masks: Sequence[torch.Tensor] | None = None,
 ) -> PaddedFeatures:
-    """All work on (H, W[, 3]) uint8 images that are on the network's device; waits for nothing on a GPU.
+    """All work on (H, W[, 3]) uint8 images on the network's device; waits for nothing on a GPU.
 
-    Masks are (H, W) uint8, 0 = do not use, one an image; None where no image has one.
+    Masks are (H, W) uint8, 0 = do not use, one per image; None if no image has one.
     """
     batch = tensors_to_batch(images, network.input_channels)
 

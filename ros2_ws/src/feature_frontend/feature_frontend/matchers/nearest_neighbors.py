@@ -1,8 +1,8 @@
-"""Who is nearest to whom, found block by block of the similarity matrix in one visit of each.
+"""Mutual nearest neighbours, found block by block in one pass over the similarity matrix.
 
-On the CPU a maximum over the matrix costs a tenth of computing it; one that also says where it was found, down the
-columns, costs more than computing it. So only values are taken in that direction: the best entry of each row is blanked
-out, and a row's best is its column's best, too, where it exceeds all that is left of the column.
+On the CPU a maximum over the matrix costs a tenth of computing it; an argmax down the columns costs more than computing
+it. So only maximum values are taken along columns: the best entry of each row is blanked out, and a row's best is also
+its column's best if it exceeds everything left in the column.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ import torch
 
 __all__ = ["Nearest", "SimilaritySearch"]
 
-# 16 MiB. Each product starts and awaits all threads, which is slow where other programs run too: few large blocks.
+# 16 MiB. Each product starts and joins all threads, which is slow if other programs run too: use few large blocks.
 _CPU_BLOCK_ELEMENTS = 4 * 1024 * 1024
-# 512 KiB: what one core keeps in its cache while it passes over it several times.
+# 512 KiB: fits the cache of one core over several passes.
 _CACHED_ELEMENTS = 128 * 1024
-# Terms from exp(-80) up are normal float32 numbers: their sum is as precise as one relative to its largest term.
+# Terms from exp(-80) up are normal float32 numbers: their sum is as precise as one scaled by its largest term.
 _EXPONENT_RANGE = 80.0
 _NO_SIMILARITY = -1.0
-# Far below every cosine, at every temperature; finite, because the difference of two infinities is not a number.
+# Far below every cosine, at every temperature; finite, because the difference of two infinities is NaN.
 _PADDING_SIMILARITY = -1e4
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """For each of N0 descriptors of the earlier image its nearest of the N1 of the current one.
+    """For each of the N0 descriptors of the earlier image, its nearest neighbour among the N1 of the current one.
 
     Attributes:
-        index: (N0,) int64, the nearest; of equals the first.
-        similarity: (N0,) float32, cosine to the nearest.
-        second_similarity: (N0,) float32, highest cosine to any other; -1 where there is no other.
-        probability: (N0,) float32, of the nearest under the double softmax; None without it.
-        is_mutual: (N0,) bool, whether the nearest's nearest is the descriptor itself; of equals the first counts.
+        index: (N0,) int64, the nearest neighbour; the first of equals.
+        similarity: (N0,) float32, cosine to the nearest neighbour.
+        second_similarity: (N0,) float32, highest cosine to any other; -1 if there is no other.
+        probability: (N0,) float32, of the nearest neighbour under the double softmax; None without it.
+        is_mutual: (N0,) bool, whether the nearest neighbour's nearest is this descriptor; the first of equals counts.
     """
 
     index: torch.Tensor
@@ -46,14 +46,14 @@ class Nearest:
 
 
 class SimilaritySearch:
-    """Searches the matrix of similarities of two images' descriptors.
+    """Searches the similarity matrix of two images' descriptors.
 
     Args:
         descriptors0: (N0, D) float32, of the earlier image, at least one.
         descriptors1: (N1, D) float32, of the current image, at least one, on the same device.
-        block_elements: Most similarities held at once; the result does not depend on it.
-        counts: () int64 each, how many rows of each side are descriptors, the others being padding; None: all. With
-            counts all work is of fixed shapes and waits for nothing, and what is found for padding means nothing.
+        block_elements: Maximum number of similarities in memory at once; does not change the result.
+        counts: () int64 each, number of valid rows of each side, the rest being padding; None: all valid. With counts
+            all shapes are fixed and nothing waits for the device; results for padding are undefined.
     """
 
     def __init__(
@@ -73,15 +73,15 @@ class SimilaritySearch:
         if self._on_cpu:
             block_elements = min(block_elements, _CPU_BLOCK_ELEMENTS)
         rows = max(1, block_elements // self._num_columns)
-        # Blocks of one size: a last one of few rows would be multiplied by other code, which rounds differently.
+        # Blocks of equal size: a last block of few rows would use a different kernel, which rounds differently.
         self._block_rows = _divided_up(self._num_rows, _divided_up(self._num_rows, rows))
 
     def nearest(self) -> Nearest:
-        """The nearest by similarity."""
+        """Nearest neighbours by similarity."""
         return self._search(self._blocks(), None)
 
     def nearest_by_double_softmax(self, temperature: float) -> Nearest:
-        """The nearest by P_ij = softmax_j(S_ij / T) softmax_i(S_ij / T)."""
+        """Nearest neighbours by P_ij = softmax_j(S_ij / T) softmax_i(S_ij / T)."""
         if not self._fits:
             return self._search(self._blocks(), self._double_softmax(self._blocks(), temperature))
         matrix = self._descriptors0.new_empty((self._num_rows, self._num_columns))
@@ -92,9 +92,9 @@ class SimilaritySearch:
         return self._descriptors0.new_empty((self._block_rows, self._num_columns))
 
     def _blocks(self, matrix: torch.Tensor | None = None) -> Iterator[tuple[int, torch.Tensor]]:
-        """First row and similarities (rows, N1) of one block after another.
+        """Yields the first row and the similarities (rows, N1) of each block.
 
-        They become parts of `matrix` where it is given; else each overwrites the one before.
+        Blocks are views of `matrix` if it is given; otherwise each overwrites the previous one.
         """
         buffer = self._buffer() if matrix is None else matrix
         for start in range(0, self._num_rows, self._block_rows):

@@ -109,11 +109,11 @@ class SimilaritySearch:
                 yield start, block.add_(of_rows[start : start + len(stripe), None])
 
     def _double_softmax(self, blocks: Iterable[tuple[int, torch.Tensor]], temperature: float) -> _DoubleSoftmax:
-        """The double softmax of these blocks, which stay as they are."""
+        """The double softmax of these blocks; does not change them."""
         buffer, row_parts = self._buffer(), []
         reach = self._reach()
         if 2.0 * reach / temperature <= _EXPONENT_RANGE:
-            # With one reference for all terms, one exponential serves the sums of rows and of columns.
+            # With one reference for all terms, one exponential is enough for the sums of rows and of columns.
             sums = self._descriptors1.new_zeros(self._num_columns)
             for _, block in blocks:
                 terms = torch.sub(block, reach, out=buffer[: len(block)]).mul_(1.0 / temperature).exp_()
@@ -129,14 +129,14 @@ class SimilaritySearch:
         return _DoubleSoftmax(temperature, torch.cat(row_parts), columns)
 
     def _reach(self) -> float:
-        """Bound of the similarities' absolute values; infinite on a GPU, for which nothing here shall wait."""
+        """Upper bound of the similarities' absolute values; infinite on a GPU, as nothing here may wait for it."""
         if not self._on_cpu:
             return torch.inf
         longest0, longest1 = (float(side.norm(dim=1).max()) for side in (self._descriptors0, self._descriptors1))
         return longest0 * longest1
 
     def _search(self, blocks: Iterable[tuple[int, torch.Tensor]], softmax: _DoubleSoftmax | None) -> Nearest:
-        """The nearest by similarity or by probability; overwrites the blocks."""
+        """Nearest neighbours by similarity or by probability; overwrites the blocks."""
         buffer = None if softmax is None else self._buffer()
         columns = _ColumnMaxima(self._num_columns, self._descriptors1)
         parts = []
@@ -162,20 +162,20 @@ class SimilaritySearch:
     def _backward(
         self, index: torch.Tensor, best: torch.Tensor, rest: torch.Tensor, softmax: _DoubleSoftmax | None
     ) -> torch.Tensor:
-        """The nearest row of each column; N0 where that is a row with another nearest column.
+        """The nearest row of each column; N0 if the nearest column of that row is another one.
 
         Args:
             index: (N0,), each row's nearest column.
             best: (N0,), the entries there.
             rest: (N1,), each column's highest of the other entries.
-            softmax: By which the entries are probabilities; None for similarities.
+            softmax: Converts the entries to probabilities; None for similarities.
         """
         highest = torch.full_like(rest, -torch.inf).scatter_reduce_(0, index, best, "amax")
         is_column_best = (best == highest[index]) & (best > rest[index])
         rows = is_column_best.nonzero()[:, 0]
         backward = index.new_full((self._num_columns,), self._num_rows)
         backward.scatter_reduce_(0, index[rows], rows, "amin")
-        # An equal one among the other entries may stand higher up, as with repeated descriptors: search once more.
+        # With repeated descriptors, an equal entry may be in an earlier row: search again.
         tied = (highest == rest).nonzero()[:, 0]
         if len(tied):
             columns = _ColumnMaxima(len(tied), rest)
@@ -195,7 +195,7 @@ class _DoubleSoftmax:
     columns: torch.Tensor
 
     def log_probability(self, start: int, block: torch.Tensor, buffer: torch.Tensor | None = None) -> torch.Tensor:
-        """Of a block of similarities from row `start` on; in `buffer` where one is given."""
+        """Log probabilities of a block of similarities from row `start` on; in `buffer` if given."""
         out = torch.empty_like(block) if buffer is None else buffer[: len(block)]
         rows = self.rows[start : start + len(block), None]
         return torch.add(-rows, block, alpha=2.0 / self.temperature, out=out).sub_(self.columns)
@@ -209,7 +209,7 @@ class _ColumnMaxima:
         self.row = torch.zeros(num_columns, dtype=torch.int64, device=like.device)
 
     def update(self, start: int, block: torch.Tensor) -> None:
-        """Takes in a block whose first row is `start`."""
+        """Adds a block whose first row is `start`."""
         value, row = block.max(dim=0)
         is_better = value > self.value
         self.value = torch.where(is_better, value, self.value)
@@ -219,13 +219,13 @@ class _ColumnMaxima:
 def _scan_on_cpu(
     value: torch.Tensor, similarity: torch.Tensor, column_maxima: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What a block says of its rows; the best entries of the rows become -inf.
+    """Finds the best entry of each row of a block; sets these entries to -inf.
 
-    By NumPy on one core: PyTorch's `argmax` is not vectorised, and to hand passes this short to several threads costs
-    as much as it saves.
+    Uses NumPy on one core: PyTorch's `argmax` is not vectorised, and distributing such short passes to several threads
+    costs as much as it saves.
 
     Args:
-        value: (rows, N1), what decides who is nearest.
+        value: (rows, N1), decides which is nearest.
         similarity: (rows, N1); may be the same tensor.
         column_maxima: (N1,), raised to the highest of the entries that are not their row's best.
 
@@ -255,7 +255,7 @@ def _scan_on_cpu(
 
 
 def _penalty(descriptors: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-    """(N,), what to add to a side's similarities: 0 up to `count`, beyond it what no similarity makes up for."""
+    """(N,), penalty to add to one side's similarities: 0 for valid rows, below every similarity for padding."""
     is_padding = torch.arange(len(descriptors), device=descriptors.device) >= count
     return is_padding.to(descriptors.dtype) * _PADDING_SIMILARITY
 

@@ -164,7 +164,7 @@ def _own_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _as_input(features: Features) -> dict[str, Any]:
-    """kornia's input: a batch of one."""
+    """The input for kornia: a batch of one."""
     size = features.keypoints.new_tensor([[features.width, features.height]])
     # Points may lie up to half a pixel outside the pixel centres; kornia rejects points outside the image.
     inside = torch.minimum(features.keypoints.clamp(min=0), size - 1)

@@ -74,7 +74,7 @@ _SILK_MU = WeightsRecord(
 )
 
 
-# Also trained by this project, on photographs licensed for research use.
+# Also trained by this project, on photographs whose owners ask that they be used for research.
 _RESIDUAL_SIFT = WeightsRecord(
     name="residual-sift",
     file_name="residual-sift.safetensors",

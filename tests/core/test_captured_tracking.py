@@ -82,14 +82,14 @@ def _masks(both: _Both, views: list[Uint8Array]) -> None:
     for number, view in enumerate(views):
         both.process(view, mask if number % 3 else None)
     # The step without a mask and the one with it, of two recordings each.
-    assert both.recorder.recorded == 4
+    assert both.recorder.captured == 4
 
 
 def _blank_images(both: _Both, views: list[Uint8Array]) -> None:
     blank = np.full((_HEIGHT, _WIDTH), 90, np.uint8)
     for image in [blank, *views[:3], blank, views[3], views[4], blank, blank, views[5]]:
         both.process(image)
-    assert both.recorder.recorded == 2
+    assert both.recorder.captured == 2
     both.each(lambda frontend: frontend.reset())
     assert both.process(blank).state == FrameState.DEGENERATE
 
@@ -99,14 +99,14 @@ def _forgetting(both: _Both, views: list[Uint8Array]) -> None:
         if number in {2, 5}:
             both.each(lambda frontend: frontend.reset("asked for"))
         both.process(view)
-    assert both.recorder.recorded == 2, "what was recorded before serves again"
+    assert both.recorder.captured == 2, "what was recorded before serves again"
 
 
 def _other_sizes(both: _Both, views: list[Uint8Array]) -> None:
     small = [np.ascontiguousarray(view[:128, :160]) for view in views]
     for image in (*views[:3], *small[3:6], *views[6:]):
         both.process(image)
-    assert both.recorder.recorded == 4, "what was recorded before serves again"
+    assert both.recorder.captured == 4, "what was recorded before serves again"
     with pytest.raises(ImageError):
         both.recorded.process(np.zeros((5, 5), np.uint8), 10**12)
     assert len(both.process(views[7]).matches) > 10, "a bad image has changed something"
@@ -118,7 +118,7 @@ def _less_time(both: _Both, views: list[Uint8Array]) -> None:
         for frontend in (both.recorded, both.plain):
             frontend.extractor.pixel_fraction = fraction
         both.process(view)
-    assert both.recorder.recorded == 4
+    assert both.recorder.captured == 4
 
 
 def _less_memory(both: _Both, views: list[Uint8Array]) -> None:
@@ -126,7 +126,7 @@ def _less_memory(both: _Both, views: list[Uint8Array]) -> None:
         if number == 4:
             both.each(lambda frontend: frontend.free_memory())
         both.process(view)
-    assert both.recorder.recorded == 4, "what has been freed is recorded anew"
+    assert both.recorder.captured == 4, "what has been freed is recorded anew"
 
 
 def _more_and_fewer_points(both: _Both, views: list[Uint8Array]) -> None:
@@ -177,7 +177,7 @@ def test_recorded_frames_give_what_plain_ones_give(
 def test_a_real_sequence_is_recorded_once(photographs: list[Uint8Array]) -> None:
     both = _Both(lambda recorder: graph_extractor("silk-vggnp-mu", _SETTINGS, recorder))
     results = [both.process(np.ascontiguousarray(photograph[:240, :320])) for photograph in photographs]
-    assert both.recorder.recorded == 2
+    assert both.recorder.captured == 2
     assert [result.state for result in results] == [FrameState.FIRST, FrameState.OK, FrameState.OK]
     assert (results[2].tracks.ages == 3).sum() > 10
     assert results[1].times.extraction_ms > 0
@@ -215,7 +215,7 @@ def test_published_weights_on_real_sequences(name: str, sequence: str, shared: P
 
     both = _Both(make, settings)
     ages = [both.process(image).tracks.ages for image in images]
-    assert both.recorder.recorded == 2
+    assert both.recorder.captured == 2
     assert (ages[-1] == len(images)).mean() > 0.2
 
 
@@ -235,8 +235,8 @@ def test_a_recorded_run_goes_on_in_another_process(photographs: list[Uint8Array]
         assert found.tracks.ages.tobytes() == expected.tracks.ages.tobytes()
         assert torch.equal(found.features.keypoints, expected.features.keypoints)
         assert torch.equal(found.matches.margin, expected.matches.margin)
-    assert second.extractor.recorder is not None
-    assert second.extractor.recorder.recorded == 2  # type: ignore[attr-defined]
+    assert second.extractor.graph_device is not None
+    assert second.extractor.graph_device.captured == 2  # type: ignore[attr-defined]
 
 
 class _FullRecorder(RehearsalDevice):
@@ -244,12 +244,12 @@ class _FullRecorder(RehearsalDevice):
 
     is_full = False
 
-    def record(self, work: Callable[[], Any]) -> Any:
+    def capture(self, work: Callable[[], Any]) -> Any:
         if self.is_full:
             work()
             msg = "CUDA out of memory"
             raise torch.cuda.OutOfMemoryError(msg)
-        return super().record(work)
+        return super().capture(work)
 
 
 def test_what_cannot_be_recorded_changes_nothing(photographs: list[Uint8Array]) -> None:

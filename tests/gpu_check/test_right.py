@@ -252,5 +252,5 @@ def test_tensor_float32_is_as_before_behind_the_block() -> None:
 
 def test_a_rehearsal_takes_the_recorded_path(context: Context) -> None:
     extractor = on_device(settings_for(context, "silk-vggnp-mu"))
-    assert extractor.recorder is not None
+    assert extractor.graph_device is not None
     assert extractor.settings.max_num_keypoints < 1000

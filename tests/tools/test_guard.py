@@ -44,7 +44,7 @@ def _caused(error: Exception, cause: Exception) -> Exception:
         (FileNotFoundError(errno.ENOENT, "No such file", "a.png"), 1, "error: 'a.png': No such file"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 5000), 1, "...': File name too long"),
         (OSError(errno.ENOSPC, "No space left on device", "f\udcfcr"), 1, "No space left on device"),
-        (OSError("it is no regular file"), 1, "error: it is no regular file"),
+        (OSError("it is not a regular file"), 1, "error: it is not a regular file"),
         (OSError(errno.EMFILE, "Too many open files"), 1, "error: too many open files; expected a limit"),
         (ImportError("libtorch.so: cannot open shared object file: Too many open files"), 1, "too many open files"),
         (_caused(RuntimeError("x"), OSError(errno.EMFILE, "Too many open files")), 1, "too many open files"),

@@ -126,7 +126,7 @@ def unused_names(names: Mapping[str, bool]) -> str:
     if not told:
         return ""
     every = ", ".join(told[:_MOST_SHOWN]) + (f" and {len(told) - _MOST_SHOWN} more" if len(told) > _MOST_SHOWN else "")
-    verb, effect = ("is no parameter", "has") if len(told) == 1 else ("are no parameters", "have")
+    verb, effect = ("is not a parameter", "has") if len(told) == 1 else ("are not parameters", "have")
     return f"{every} {verb} of the front-end and {effect} no effect; `feature_frontend parameters` lists all"
 
 

@@ -74,7 +74,7 @@ def open_regular_file(path: Path) -> BinaryIO:
         os.close(descriptor)
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        msg = "it is no regular file"
+        msg = "it is not a regular file"
         raise OSError(msg)
     return open(descriptor, "rb")
 

@@ -47,7 +47,7 @@ def read_small_text(path: Path) -> str:
     try:
         return data.decode("utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
     except UnicodeDecodeError as error:
-        msg = f"it is no text in UTF-8: byte {data[error.start]:#04x} at position {error.start}"
+        msg = f"it is not UTF-8 text: byte {data[error.start]:#04x} at position {error.start}"
         raise YamlTextError(msg) from error
 
 
@@ -117,7 +117,7 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, obj
     merged: dict[str, object] = {}
     for key_node, value_node in node.value:
         if not isinstance(key_node, yaml.ScalarNode):
-            raise yaml.constructor.ConstructorError(None, None, "a key is no text", key_node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, "a key is not text", key_node.start_mark)
         value = loader.construct_object(value_node, deep=True)
         if isinstance(loader, _LoaderWithoutAliases):
             _put(merged, str(key_node.value), value)

@@ -174,7 +174,7 @@ def _json_links(text: str, address: str) -> list[tuple[str, str]]:
             for file in json.loads(text)["files"]
         ]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        msg = "its answer is no list of files as in PEP 691"
+        msg = "its answer is not a list of files as in PEP 691"
         raise DownloadError(msg) from error
 
 

@@ -143,7 +143,7 @@ def _contents(archive: IO[bytes]) -> list[zipfile.ZipInfo]:
 
 def _damaged(error: Exception) -> DownloadError:
     """For damaged archives zipfile raises anything from BadZipFile to struct.error and NotImplementedError."""
-    return DownloadError(f"it is no intact wheel: {type(error).__name__}: {str(error)[:120]}")
+    return DownloadError(f"it is not an intact wheel: {type(error).__name__}: {str(error)[:120]}")
 
 
 def _copy(pieces: Iterator[bytes], target: IO[bytes]) -> None:

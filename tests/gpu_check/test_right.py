@@ -89,7 +89,7 @@ def test_a_matcher_that_computes_something_else_is_seen(context: Context, monkey
     monkeypatch.setattr(sequences, "why_no_lightglue", lambda _: "not wanted")
     outcome = sequences.device_matchers(context, TimeBox(_BRIEFLY))
     assert not outcome.passed
-    assert "recorded" in outcome.text
+    assert "captured" in outcome.text
 
 
 def test_random_weights_that_differ_are_seen(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:

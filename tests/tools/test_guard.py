@@ -152,7 +152,7 @@ def test_a_tool_is_known_by_the_name_that_it_is_started_by(
     assert capsys.readouterr().out.startswith("/**:")
     monkeypatch.setattr(sys, "argv", ["/opt/bin/feature_frontend", "parameters"])
     assert main() == 0
-    assert capsys.readouterr().out.startswith("| parameter")
+    assert capsys.readouterr().out.startswith("## Extraction")
     setup = (REPOSITORY / "ros2_ws" / "src" / "feature_frontend" / "setup.py").read_text(encoding="utf-8")
     for name in TOOLS:
         assert f'"{name} = feature_frontend.__main__:main"' in setup

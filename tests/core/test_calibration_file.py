@@ -122,5 +122,5 @@ def test_image_size_follows_region_of_interest_and_binning() -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "camera.yaml")
-    with pytest.raises(CalibrationError, match=r"camera\.yaml cannot be read: it is no regular file"):
+    with pytest.raises(CalibrationError, match=r"camera\.yaml cannot be read: it is not a regular file"):
         read_calibration_file(tmp_path / "camera.yaml")

@@ -276,7 +276,7 @@ _WITHOUT_SIZE = _ORB_SLAM.replace("Camera.width: 752\n", "")
         ("framerate: 30\nwidth: 640\n", r"holds the keys \['framerate', 'width'\]; expected a calibration of ROS"),
         ("", "is empty; expected a calibration of ROS"),
         ("RadTan 820.3 309.0 819.2 275.5\n1280 720\n", "no mapping of keys to values; expected a calibration of ROS"),
-        (b"\xff\x00\xd8binary", "is no text in UTF-8: byte 0xff at position 0"),
+        (b"\xff\x00\xd8binary", "is not UTF-8 text: byte 0xff at position 0"),
         (b"#" * (MAX_BYTES + 1), "it is larger than 1 MiB"),
         ("a: " + "[" * 5000, "not valid YAML"),
     ],

@@ -120,7 +120,7 @@ def test_resizing_keeps_the_coordinates_of_the_image(weights_dir: str, photograp
 def test_a_share_of_pixels_is_one_of_those_that_the_settings_give(options: dict[str, int]) -> None:
     extractor = seeded_extractor(Settings(**options))
     usual = extractor._resize(480, 640)
-    extractor.pixel_share = 0.5
+    extractor.pixel_fraction = 0.5
     smaller = extractor._resize(480, 640)
     assert smaller.height1 * smaller.width1 == pytest.approx(0.5 * usual.height1 * usual.width1, rel=0.02)
     assert smaller.width1 / smaller.height1 == pytest.approx(640 / 480, rel=0.01)

@@ -185,7 +185,7 @@ def test_what_is_no_file_to_read(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="cannot be read: No such file"):
         read_image_file(tmp_path / "nowhere.png")
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(ImageError, match="it is no regular file"):
+    with pytest.raises(ImageError, match="it is not a regular file"):
         read_image_file(tmp_path / "pipe.png")
     assert not is_deep_grey(tmp_path / "pipe.png")
     (tmp_path / "large.png").write_bytes(encoded(np.zeros((50, 60), np.uint8), ".png"))

@@ -125,7 +125,7 @@ def test_what_fastdds_lost_is_found(name: str, period_s: float, sent: int) -> No
     assert all(said[first:])
     assert last is not None
     assert last.period_s == pytest.approx(period_s, rel=2e-3)
-    assert last.share == pytest.approx(1 - len(stamps_ns) / sent, abs=0.06)
+    assert last.fraction == pytest.approx(1 - len(stamps_ns) / sent, abs=0.06)
 
 
 # Of the time from 30 s on in which it is said, where the image rate, its jitter and the share lost are these.
@@ -142,7 +142,7 @@ def test_what_fastdds_lost_is_found(name: str, period_s: float, sent: int) -> No
     ],
 )
 def test_lost_images_are_found(rate_hz: float, share: float, burst: int, least: float, campaign: Campaign) -> None:
-    shares, said = [], []
+    fractions, said = [], []
     for index in range(campaign.count(20, "streams")):
         rng = np.random.default_rng([campaign.seed, index, round(rate_hz), round(100 * share)])
         stamps_s = _periodic(rate_hz, 100)
@@ -154,9 +154,9 @@ def test_lost_images_are_found(rate_hz: float, share: float, burst: int, least: 
             kept.append(not is_lost)
         texts, last = _watch(stamps_s[np.array(kept)], every_s=5.0)
         said += texts[6:]
-        shares += [] if last is None else [last.share]
+        fractions += [] if last is None else [last.fraction]
     assert np.mean([bool(text) for text in said]) >= least
-    assert np.median(shares) == pytest.approx(share, abs=0.08)
+    assert np.median(fractions) == pytest.approx(share, abs=0.08)
 
 
 def test_the_real_sequences_lose_nothing() -> None:

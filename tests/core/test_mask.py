@@ -261,8 +261,8 @@ def test_a_mask_has_the_limits_of_an_image(tmp_path: Path) -> None:
     os.truncate(tmp_path / "large.png", 2**33)
     assert cv2.imwrite(str(tmp_path / "mask.png"), np.ones((50, 60), np.uint8))
     refused = {
-        str(tmp_path / "pipe.png"): "it is no regular file",
-        "/dev/zero": "it is no regular file",
+        str(tmp_path / "pipe.png"): "it is not a regular file",
+        "/dev/zero": "it is not a regular file",
         str(tmp_path): "Is a directory",
         str(tmp_path / "large.png"): "it has 8589934592 bytes; expected at most",
         str(tmp_path / "mask.png"): "60x50 px; expected at most 2999 px",

@@ -30,11 +30,11 @@ resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]) * 2**20,) * 2)
 keeper = OutOfMemoryGuard()
 
 def process():
-    frontend.extractor.pixel_share = keeper.share
+    frontend.extractor.pixel_fraction = keeper.fraction
     return frontend.process(image, 0)
 
 result, note = keeper.run(process, frontend.free_memory, 0.0)
-print(len(result.features), result.features.keypoints.max(dim=0).values.tolist(), note, keeper.share, sep="|")
+print(len(result.features), result.features.keypoints.max(dim=0).values.tolist(), note, keeper.fraction, sep="|")
 """
 
 
@@ -45,9 +45,9 @@ class _Device:
         self.keeper, self.free_mib, self.freed = keeper, free_mib, 0
 
     def frame(self) -> float:
-        if self.keeper.share * _NEEDED_MIB > self.free_mib:
+        if self.keeper.fraction * _NEEDED_MIB > self.free_mib:
             raise torch.cuda.OutOfMemoryError(_MESSAGE)
-        return self.keeper.share
+        return self.keeper.fraction
 
     def free(self) -> None:
         self.freed += 1
@@ -78,7 +78,7 @@ def test_all_that_runs_out_of_memory_is_known() -> None:
     for fail in (_behind_another, _of_a_library, _of_a_convolution):
         keeper, outcomes = OutOfMemoryGuard(), iter([fail, lambda: None])
         _, note = keeper.run(lambda outcomes=outcomes: next(outcomes)(), lambda: None, 0.0)  # type: ignore[misc]
-        assert (keeper.share, note.startswith("memory ran out")) == (0.5, True)
+        assert (keeper.fraction, note.startswith("memory ran out")) == (0.5, True)
     with pytest.raises(RuntimeError, match="something else"):
         OutOfMemoryGuard().run(lambda: _raise("something else"), lambda: None, 0.0)
 
@@ -90,8 +90,8 @@ def _raise(message: str) -> None:
 def test_a_frame_that_does_not_fit_is_tried_once_more_with_half() -> None:
     keeper = OutOfMemoryGuard()
     device = _Device(keeper, free_mib=60)
-    share, note = device.run(0.0)
-    assert (share, device.freed) == (0.5, 1)
+    fraction, note = device.run(0.0)
+    assert (fraction, device.freed) == (0.5, 1)
     assert note == (
         "memory ran out (CUDA out of memory. Tried to allocate 100 MiB.): the network sees at most 50.00% of its usual "
         "pixels for now"
@@ -116,13 +116,13 @@ def test_a_frame_that_never_fits_is_refused_and_the_next_one_begins_smaller() ->
     device = _Device(keeper, free_mib=20)
     with pytest.raises(OutOfMemoryError, match=r"ran out twice .*lower max_pixels"):
         device.run(0.0)
-    assert keeper.share == 0.25
+    assert keeper.fraction == 0.25
     assert device.run(1.0)[0] == 0.125
     device.free_mib = 0
     for _ in range(5):
         with pytest.raises(OutOfMemoryError):
             device.run(2.0)
-    assert keeper.share == 1 / 32
+    assert keeper.fraction == 1 / 32
 
 
 def test_other_errors_are_none_of_its_business() -> None:
@@ -133,7 +133,7 @@ def test_other_errors_are_none_of_its_business() -> None:
     keeper = OutOfMemoryGuard()
     with pytest.raises(RuntimeError, match="device-side"):
         keeper.run(fail, lambda: None, 0.0)
-    assert keeper.share == 1
+    assert keeper.fraction == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits a process's address space, which Linux can")
@@ -141,7 +141,7 @@ def test_a_process_that_runs_out_of_memory_goes_on_with_a_smaller_image() -> Non
     command = [sys.executable, "-c", _SCRIPT, "700"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    count, _, note, share = done.stdout.strip().split("|")
+    count, _, note, fraction = done.stdout.strip().split("|")
     assert int(count) == 200
     assert "memory ran out" in note
-    assert float(share) < 1
+    assert float(fraction) < 1

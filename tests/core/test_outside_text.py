@@ -39,8 +39,8 @@ def test_paths_of_users_are_read_or_refused(tmp_path: Path, monkeypatch: pytest.
     os.mkfifo(tmp_path / "pipe")
     refused = {
         "~/file": "it has 5 bytes; expected at most 4",
-        "~/pipe": "it is no regular file",
-        "/dev/zero": "it is no regular file",
+        "~/pipe": "it is not a regular file",
+        "/dev/zero": "it is not a regular file",
         "/proc/self/status": "more than the 0 bytes that it announces",
         "~/": "Is a directory",
         "": "Is a directory",

@@ -37,11 +37,11 @@ def test_names_of_other_nodes_under_a_pattern_are_passed_over(tmp_path: Path, ca
         ("/**: {ros__parameters: {max_keypoints: 5}}", "max_keypoints (did you mean max_num_keypoints?) is no"),
         ("/**: {ros__parameters: {maxNumKeypoints: 5}}", "maxNumKeypoints (did you mean max_num_keypoints?) is no"),
         ("/*: {ros__parameters: {image-qos: best_effort}}", "image-qos (did you mean image_qos?) is no"),
-        ("/frontend: {ros__parameters: {zzz: 5}}", "0.yaml: zzz is no parameter of the front-end and has no effect"),
-        ("/frontend: {ros__parameters: {zzz: 5, yyy: 6}}", "zzz, yyy are no parameters of the front-end"),
+        ("/frontend: {ros__parameters: {zzz: 5}}", "0.yaml: zzz is not a parameter of the front-end and has no effect"),
+        ("/frontend: {ros__parameters: {zzz: 5, yyy: 6}}", "zzz, yyy are not parameters of the front-end"),
         (
             "/**: {ros__parameters: {zzz: 5}}\nfrontend: {ros__parameters: {zzz: 5}}",
-            "0.yaml: zzz is no parameter of the front-end",
+            "0.yaml: zzz is not a parameter of the front-end",
         ),
         (
             "frontend: {ros__parameters: {qos_overrides: {/image: {subscription: {depth: 5}}}}}",
@@ -78,7 +78,7 @@ def test_many_unknown_names_make_one_short_warning(tmp_path: Path, caplog: pytes
     names = ", ".join(f"zzz{i}: 1" for i in range(500))
     assert _read(tmp_path, f"frontend: {{ros__parameters: {{{names}}}}}") == {}
     assert len(caplog.records) == 1
-    assert "and 492 more are no parameters" in caplog.text
+    assert "and 492 more are not parameters" in caplog.text
     assert len(caplog.text) < 600 + len(str(tmp_path))
 
 

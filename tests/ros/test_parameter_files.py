@@ -152,7 +152,7 @@ def test_a_name_on_the_command_line_that_nobody_knows_is_said(
     with _node(domain_id, *arguments) as node:
         assert declare_parameters(node, ["--ros-args", *arguments]).border == 3
     written = capfd.readouterr().err
-    assert "command line: max_keypoints (did you mean max_num_keypoints?) is no parameter of the front-end" in written
+    assert "command line: max_keypoints (did you mean max_num_keypoints?) is not a parameter of the" in written
     assert written.count("[WARN]") == 1
 
 

@@ -44,7 +44,7 @@ def _caused(error: Exception, cause: Exception) -> Exception:
         (FileNotFoundError(errno.ENOENT, "No such file", "a.png"), 1, "error: 'a.png': No such file"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 5000), 1, "...': File name too long"),
         (OSError(errno.ENOSPC, "No space left on device", "f\udcfcr"), 1, "No space left on device"),
-        (OSError("it is no regular file"), 1, "error: it is no regular file"),
+        (OSError("it is not a regular file"), 1, "error: it is not a regular file"),
         (OSError(errno.EMFILE, "Too many open files"), 1, "error: too many open files; expected a limit"),
         (ImportError("libtorch.so: cannot open shared object file: Too many open files"), 1, "too many open files"),
         (_caused(RuntimeError("x"), OSError(errno.EMFILE, "Too many open files")), 1, "too many open files"),
@@ -152,7 +152,7 @@ def test_a_tool_is_known_by_the_name_that_it_is_started_by(
     assert capsys.readouterr().out.startswith("/**:")
     monkeypatch.setattr(sys, "argv", ["/opt/bin/feature_frontend", "parameters"])
     assert main() == 0
-    assert capsys.readouterr().out.startswith("| parameter")
+    assert capsys.readouterr().out.startswith("## Extraction")
     setup = (REPOSITORY / "ros2_ws" / "src" / "feature_frontend" / "setup.py").read_text(encoding="utf-8")
     for name in TOOLS:
         assert f'"{name} = feature_frontend.__main__:main"' in setup

@@ -99,7 +99,8 @@ class _Node:
         """The frame's result, and what status would say."""
 
         def work() -> FrameResult:
-            self.frontend.extractor.pixel_share = self.latency_controller.share * self.out_of_memory_guard.share
+            fraction = self.latency_controller.fraction * self.out_of_memory_guard.fraction
+            self.frontend.extractor.pixel_fraction = fraction
             return self.frontend.process(image, self._stamp_ns)
 
         self._stamp_ns += 1
@@ -176,7 +177,7 @@ def _squeeze(context: Context, network: str, tracker: str, share: float, image: 
             note = found or note
             if number and not found:
                 break
-        smallest = node.out_of_memory_guard.share
+        smallest = node.out_of_memory_guard.fraction
     if small is None or len(small.features) == 0:
         wrong.append("no frame came through")
     elif not _spans(small, image):
@@ -185,14 +186,14 @@ def _squeeze(context: Context, network: str, tracker: str, share: float, image: 
         wrong.append("status says nothing of the memory")
     node.frontend.reset()
     now_s = _RECOVERY_S
-    while node.out_of_memory_guard.share < 1 and now_s < 10 * _RECOVERY_S:
+    while node.out_of_memory_guard.fraction < 1 and now_s < 10 * _RECOVERY_S:
         result, _ = node.process(image, now_s)
         now_s += _RECOVERY_S
     node.frontend.reset()
     result, said = node.process(image, now_s)
     agreement = compare_features(expected.features, result.features)
-    if node.out_of_memory_guard.share < 1 or said:
-        wrong.append(f"did not recover: {said or node.out_of_memory_guard.share}")
+    if node.out_of_memory_guard.fraction < 1 or said:
+        wrong.append(f"did not recover: {said or node.out_of_memory_guard.fraction}")
     elif not agreement.passes:
         wrong.append("finds something else with the memory back")
     wrong += _late(node, image)
@@ -218,7 +219,7 @@ def _late(node: _Node, image: Canvas) -> list[str]:
     """Frames that take too long: one step down, and a frame of that size."""
     for moment in range(3):
         node.latency_controller.note(_LATE_MS, moment, _DEADLINE_MS)
-    if node.latency_controller.share == 1:
+    if node.latency_controller.fraction == 1:
         return ["late frames did not make the image smaller"]
     result, said = node.process(image, 1e6)
     return [] if _spans(result, image) and not said else ["a frame made smaller for its time is not right"]

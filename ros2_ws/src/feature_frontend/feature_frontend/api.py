@@ -1,4 +1,4 @@
-"""The functions that a Python program starts from. Their keyword arguments are the node's parameters."""
+"""Entry points for Python programs. The keyword arguments are the node's parameters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["load_extractor", "load_matcher"]
 
 
 def load_extractor(name: str = ExtractionSettings.extractor, **parameters: bool | float | str) -> Extractor:
-    """An extractor with its published weights, ready to run.
+    """Loads an extractor with its published weights, ready to run.
 
     Args:
         name: "aliked-t16", "aliked-n16", "aliked-n16rot", "aliked-n32", "silk-vggnp-mu", "sift", "rootsift" or another
@@ -21,14 +21,14 @@ def load_extractor(name: str = ExtractionSettings.extractor, **parameters: bool 
             `multi_scale`, `resize_height`, `max_pixels`, `min_grey_range`.
 
     Raises:
-        SettingsError: A name or value is not possible; the text lists what is.
+        SettingsError: A name or value is invalid; the text lists the valid ones.
         WeightsError: The weights cannot be found, downloaded or verified; the text says what to do.
     """
     return Extractor.from_pretrained(ExtractionSettings.from_mapping({"extractor": name, **parameters}))
 
 
 def load_matcher(name: str = MatchingSettings.matcher, **parameters: bool | float | str) -> MatcherProtocol:
-    """A matcher: call it with the features of the earlier and the current image.
+    """Loads a matcher: call it with the features of the earlier and the current image.
 
     Args:
         name: "mnn" or "lightglue".
@@ -36,7 +36,7 @@ def load_matcher(name: str = MatchingSettings.matcher, **parameters: bool | floa
             `double_softmax_temperature`, `double_softmax_threshold`, `lightglue_threshold`, `lightglue_weights_path`.
 
     Raises:
-        SettingsError: A name or value is not possible; the text lists what is.
+        SettingsError: A name or value is invalid; the text lists the valid ones.
         WeightsError: The matcher's weights cannot be found, downloaded or verified; the text says what to do.
     """
     return make_matcher(MatchingSettings.from_mapping({"matcher": name, **parameters}))

@@ -1,4 +1,4 @@
-"""The exception tree: everything the package raises on purpose derives from `FeatureFrontendError`."""
+"""The exception hierarchy: every error that the package raises on purpose derives from `FeatureFrontendError`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from feature_frontend.system.text import printable
 
 
 class FeatureFrontendError(Exception):
-    """Base of every error this package raises on purpose; its text is meant for the user.
+    """Base class of every error that this package raises on purpose; its text is meant for the user.
 
-    It can be printed, logged and put into messages, whatever names of files and words of senders are in it.
+    The text is safe to print, log and put into messages, even if it quotes file names or input from a sender.
     """
 
     def __init__(self, text: str = "") -> None:
@@ -16,7 +16,7 @@ class FeatureFrontendError(Exception):
 
 
 class SettingsError(FeatureFrontendError):
-    """A parameter has an unknown name, a wrong type, or a value out of its range."""
+    """A parameter has an unknown name, a wrong type, or a value out of range."""
 
 
 class WeightsError(FeatureFrontendError):
@@ -24,14 +24,14 @@ class WeightsError(FeatureFrontendError):
 
 
 class WeightsUnavailableError(WeightsError):
-    """Weights are nowhere on this machine, and cannot be downloaded."""
+    """Weights are not on this machine and cannot be downloaded."""
 
 
 class DownloadError(FeatureFrontendError):
-    """Something cannot be downloaded, or is not what was expected.
+    """A download failed, or returned something unexpected.
 
     Attributes:
-        status: The HTTP status where the answer was an error; None otherwise.
+        status: The HTTP status if the server answered with an error; None otherwise.
     """
 
     def __init__(self, text: str, status: int | None = None) -> None:
@@ -40,19 +40,19 @@ class DownloadError(FeatureFrontendError):
 
 
 class ImageError(FeatureFrontendError):
-    """An image has an unsupported type, shape, size, encoding or an inconsistent buffer."""
+    """An image has an unsupported type, shape, size or encoding, or an inconsistent buffer."""
 
 
 class DamagedImageError(ImageError):
-    """Of an image that was whole once, a part is lost: it is cut off, empty or damaged."""
+    """An image is truncated, empty or damaged."""
 
 
 class MaskError(ImageError):
-    """A mask has an unsupported type or shape, or not the size of its image; or an image's mask is missing."""
+    """A mask has an unsupported type or shape, differs in size from its image, or is missing."""
 
 
 class OutOfMemoryError(FeatureFrontendError):
-    """The memory of the device, or of the machine, does not suffice for an image."""
+    """The device or the machine has too little memory to process an image."""
 
 
 class MatchingError(FeatureFrontendError):
@@ -68,8 +68,8 @@ class SourceError(FeatureFrontendError):
 
 
 class SnapshotError(FeatureFrontendError):
-    """State cannot be kept for another process, or what was kept cannot be read."""
+    """State cannot be saved for another process, or saved state cannot be read."""
 
 
 class DemoError(FeatureFrontendError):
-    """The demo ran but did not show what it must show."""
+    """The demo ran, but its results miss its requirements."""

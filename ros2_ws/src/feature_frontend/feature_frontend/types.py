@@ -1,8 +1,8 @@
-"""What flows between the stages: `Features`, `Matches`, `Tracks`.
+"""The data types that the stages exchange: `Features`, `Matches`, `Tracks`.
 
 Convention: points are (x, y) in px of the image as published, pixel centres at integers, the origin at the centre of
-the top-left pixel. Row i of every array of one object belongs to the same keypoint, match or track. "Nothing found" is
-an object with zero rows. Suffix 0 is the earlier image, suffix 1 the current one.
+the top-left pixel. Row i of every array of an object belongs to the same keypoint, match or track. If nothing is found,
+the object has zero rows. Suffix 0 is the earlier image, suffix 1 the current one.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class Features:
         descriptors: (N, D) float32, float16 or bfloat16, L2-normalised rows.
         height: Height in px of the image that the keypoints refer to.
         width: Width in px of that image.
-        extractor: Who made them, name and first 8 hex digits of the weights' SHA-256 ("aliked-n16@5be87048"), or name
+        extractor: Name of the extractor and first 8 hex digits of its weights' SHA-256 ("aliked-n16@5be87048"), or name
             and library of an extractor without weights ("sift@opencv-4.11.0"). Descriptors of different extractors
-            never compare.
-        sizes: (N,) float32, diameter in px; None where the extractor estimates none.
-        angles: (N,) float32, orientation in rad, [0, 2 pi), from the x axis towards the y axis (clockwise as one looks
-            at the image); None where the extractor estimates none.
-        scales: (N,) float32, px of the image for 1 px of the resized image in which the keypoint was found; None where
-            that is not known.
+            are not comparable.
+        sizes: (N,) float32, diameter in px; None if the extractor does not estimate it.
+        angles: (N,) float32, orientation in rad, [0, 2 pi), from the x axis towards the y axis (clockwise in the
+            displayed image); None if the extractor does not estimate it.
+        scales: (N,) float32, px of the image per px of the resized image in which the keypoint was found; None if
+            unknown.
     """
 
     keypoints: torch.Tensor
@@ -54,7 +54,7 @@ class Features:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the rows of all arrays belong together, of features that were read from somewhere."""
+        """Whether all arrays have consistent shapes; for features read from a file or message."""
         rows = self.keypoints.shape[:1]
         one_each = (self.scores, self.sizes, self.angles, self.scales)
         has_all = all(array is None or array.shape == rows for array in one_each)
@@ -67,7 +67,7 @@ class Features:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """Device of the tensors."""
         return self.keypoints.device
 
     @staticmethod
@@ -110,10 +110,9 @@ class Matches:
         indices0: (M,) int64, rows of the earlier `Features`.
         indices1: (M,) int64, rows of the current `Features`.
         similarity: (M,) float32, cosine similarity in [-1, 1].
-        margin: (M,) float32 in [0, 2], how much the pair beats its closest rival: similarity minus the second best
-            similarity of the earlier descriptor. Where there is no rival (one keypoint in the current image) it is
-            similarity + 1, the distance to the worst one possible. Down to -2 with a matcher that may prefer a less
-            similar pair.
+        margin: (M,) float32 in [0, 2], similarity minus the second-best similarity of the earlier descriptor. If there
+            is no second-best (only one keypoint in the current image) it is similarity + 1, the distance to the lowest
+            possible similarity. Down to -2 with a matcher that may prefer a less similar pair.
         matcher: Name of the matcher.
     """
 
@@ -129,7 +128,7 @@ class Matches:
 
     @staticmethod
     def empty(matcher: str, device: torch.device | str = "cpu") -> Matches:
-        """Matches of a pair in which nothing corresponds."""
+        """Matches of an image pair in which nothing matches."""
         index = torch.zeros((0,), dtype=torch.int64, device=device)
         value = torch.zeros((0,), device=device)
         return Matches(index, index.clone(), value, value.clone(), matcher)
@@ -147,19 +146,19 @@ class Matches:
 
 @dataclass(frozen=True)
 class Tracks:
-    """Points with a memory, as seen in the current image. NumPy arrays: tracking is bookkeeping on the CPU.
+    """Points tracked over time, as seen in the current image. NumPy arrays: tracking is bookkeeping on the CPU.
 
     Attributes:
         ids: (T,) uint64, never reused within a run.
-        ages: (T,) uint32, number of frames in which the point was seen, this one included.
-        gaps: (T,) uint32, number of frames since it was first seen in which it was missed.
+        ages: (T,) uint32, number of frames in which the point was seen, including this one.
+        gaps: (T,) uint32, number of frames since its first sighting in which it was missed.
         feature_indices: (T,) uint32, rows of the current `Features`.
         keypoints: (T, 2) float32, (x, y) px.
-        velocities: (T, 2) float32, px/s since the previous sighting; 0 at age 1 and where time does not advance.
+        velocities: (T, 2) float32, px/s since the previous sighting; 0 at age 1 and if time does not advance.
         elapsed_s: (T,) float32, s since the previous sighting; 0 at age 1.
-        quality: (T,) float32 in [-1, 1], how alike the point looks to an earlier sighting: the cosine similarity of its
-            latest match, or with the persistent tracker the correlation of its surroundings. NaN at age 1 and where
-            that is not known.
+        quality: (T,) float32 in [-1, 1], similarity of the point to an earlier sighting: the cosine similarity of its
+            latest match, or, with the persistent tracker, the correlation of the pixels around it. NaN at age 1 and if
+            unknown.
     """
 
     ids: npt.NDArray[np.uint64]
@@ -177,7 +176,7 @@ class Tracks:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the rows of all arrays belong together, of tracks that were read from somewhere."""
+        """Whether all arrays have consistent shapes; for tracks read from a file or message."""
         rows = self.ids.shape[:1]
         one_each = (self.ids, self.ages, self.gaps, self.feature_indices, self.elapsed_s, self.quality)
         has_all = all(array.shape == rows for array in one_each)
@@ -200,12 +199,12 @@ class Tracks:
 
 @dataclass(frozen=True)
 class TrackChange:
-    """What became of the tracks from one image to the next.
+    """How the tracks changed from the previous image to this one.
 
     Attributes:
-        lost: How many of those seen in the image before are not seen in this one.
-        survival: Share of those seen in the image before that are seen in this one; NaN where there were none.
-        parallax_px: Median distance that these moved; NaN where there are none.
+        lost: Number of tracks seen in the previous image but not in this one.
+        survival: Fraction of the tracks seen in the previous image that are seen in this one; NaN if there were none.
+        parallax_px: Median distance in px that the surviving tracks moved; NaN if there are none.
     """
 
     lost: int = 0
@@ -215,10 +214,10 @@ class TrackChange:
 
 @dataclass(frozen=True)
 class MatchCheck:
-    """What the check says of an image's matches.
+    """Result of the epipolar check of an image's matches.
 
     Attributes:
-        inlier: (M,) uint8, 1 where a match is accepted, else 0; (0,) where nothing is said: the check is off, or there
+        inlier: (M,) uint8, 1 if the match is accepted, otherwise 0; (0,) without a result: the check is off, or there
             are fewer than 8 matches.
     """
 
@@ -226,12 +225,12 @@ class MatchCheck:
 
     @property
     def ratio(self) -> float:
-        """Share of the matches that are accepted, in [0, 1]; NaN where nothing is said."""
+        """Fraction of the matches that are accepted, in [0, 1]; NaN without a result."""
         return float(self.inlier.mean()) if len(self.inlier) else math.nan
 
 
 class FrameState(enum.IntEnum):
-    """What became of a frame; the values are those of `FrameStatus.state`."""
+    """Status of a frame; the values are those of `FrameStatus.state`."""
 
     OK = 0
     FIRST = 1
@@ -251,21 +250,21 @@ class StageTimes:
 
 @dataclass(frozen=True)
 class FrameResult:
-    """What one image gave. All tensors are on the CPU.
+    """All results of one image. All tensors are on the CPU.
 
     Attributes:
         state: OK, FIRST (no earlier image to match with) or DEGENERATE (no keypoints).
-        reason: Why it is DEGENERATE, and why the image before was forgotten, if it was; empty otherwise.
+        reason: Why the state is DEGENERATE, or why a reset preceded this image; empty otherwise.
         features: Of this image.
         matches: From the previous image to this one; empty for the first.
-        keypoints0: (M, 2) float32, (x, y) px: where the matches were in the previous image.
-        stamp0_ns: Time of the previous image in ns; None for the first.
+        keypoints0: (M, 2) float32, (x, y) px: positions of the matches in the previous image.
+        stamp0_ns: Stamp of the previous image in ns; None for the first.
         tracks: Of this image.
-        times: How long it took.
-        check: What the epipolar check says of the matches; `Frontend` itself leaves it empty.
-        right: Features of the right image of a stereo pair; None where there was none.
-        resets: How often the previous image and all tracks had been forgotten.
-        change: What became of the previous image's tracks.
+        times: Duration of each stage.
+        check: Result of the epipolar check of the matches; `Frontend` leaves it empty.
+        right: Features of the right image of a stereo pair; None for a mono image.
+        resets: Number of resets so far (previous image and all tracks discarded).
+        change: How the tracks of the previous image changed.
     """
 
     state: FrameState

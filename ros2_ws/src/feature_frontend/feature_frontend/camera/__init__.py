@@ -1,1 +1,1 @@
-"""What cameras are: lens models by all their names, and the files that hold calibrations."""
+"""Camera calibrations: lens models, calibration files, and normalised points."""

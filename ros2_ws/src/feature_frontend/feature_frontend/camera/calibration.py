@@ -1,4 +1,4 @@
-"""Camera calibrations: what `sensor_msgs/CameraInfo` says, and from pixels to undistorted, normalised coordinates."""
+"""Camera calibrations, as in `sensor_msgs/CameraInfo`, and the conversion of pixels to normalised points."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 MATRIX_SIZE = 9
 PROJECTION_SIZE = 12
-# As `sensor_msgs/CameraInfo` can hold it.
+# The limit of `sensor_msgs/CameraInfo`.
 MAX_SIDE = 2**32 - 1
 
 
@@ -42,12 +42,12 @@ class RegionOfInterest:
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """What a camera's rays follow from, for the images that it delivers.
+    """Intrinsics and distortion of the images that a camera delivers.
 
     Attributes:
         fx: Focal length in x, px; likewise `fy`.
         cx: Principal point x, px, pixel centres at integers; likewise `cy`.
-        distortion_model: ROS's name of the lens; empty for a pinhole.
+        distortion_model: ROS's name of the lens model; empty for a pinhole.
         distortion_coefficients: As many as the model has; empty for a pinhole.
     """
 
@@ -61,24 +61,24 @@ class Intrinsics:
 
 @dataclass(frozen=True)
 class CameraCalibration:
-    """What `sensor_msgs/CameraInfo` says of a camera.
+    """The calibration of a camera, as in `sensor_msgs/CameraInfo`.
 
     Attributes:
         height: Height in px of the image that was calibrated.
         width: Width in px of that image.
         camera_name: Name of the camera, may be empty.
-        distortion_model: Any name that `camera.models` knows; kept as ROS's name for the same lens.
-        camera_matrix: 9 values, the 3x3 matrix K row by row, px; all 0 for a camera of which only P is known.
-        distortion_coefficients: As many as the model has, kept without zeros that say nothing; empty or all 0 for an
-            image without distortion, whatever the model.
+        distortion_model: Any name that `camera.models` knows; stored as ROS's name for the same lens model.
+        camera_matrix: 9 values, the 3x3 matrix K row by row, px; all 0 if only P is known.
+        distortion_coefficients: As many as the model has, stored without redundant zeros; empty or all 0 for an image
+            without distortion, whatever the model.
         rectification_matrix: 9 values, the 3x3 rotation R row by row.
-        projection_matrix: 12 values, the 3x4 matrix P row by row, px; all 0 where the camera has none.
-        binning_x: Sensor columns that make one image column; 0 means 1.
-        binning_y: Sensor rows that make one image row; 0 means 1.
+        projection_matrix: 12 values, the 3x4 matrix P row by row, px; all 0 if the camera has none.
+        binning_x: Sensor columns per image column; 0 means 1.
+        binning_y: Sensor rows per image row; 0 means 1.
         region_of_interest: The part of the calibrated image that the camera delivers.
 
     Raises:
-        CalibrationError: A size, number of values, value or name is not as above.
+        CalibrationError: A size, number of values, value or name violates the above.
     """
 
     height: int
@@ -94,7 +94,7 @@ class CameraCalibration:
     region_of_interest: RegionOfInterest = RegionOfInterest()
 
     def __post_init__(self) -> None:
-        """Checks the values, and fills in the projection of a camera that is not rectified."""
+        """Checks the values, and fills in the projection matrix of a camera without rectification."""
         check_length("camera_matrix", self.camera_matrix, MATRIX_SIZE)
         if not any(self.camera_matrix) and not any(self.projection_matrix):
             msg = "the camera is not calibrated: its matrix K is 0; calibrate it, or give its driver the calibration"
@@ -125,7 +125,7 @@ class CameraCalibration:
         """Checks that an image has the size that the camera delivers.
 
         Raises:
-            CalibrationError: It has not; the text names both.
+            CalibrationError: It does not; the text names both sizes.
         """
         expected_height, expected_width = self.image_size
         if (height, width) != (expected_height, expected_width):
@@ -136,12 +136,12 @@ class CameraCalibration:
             raise CalibrationError(msg)
 
     def focal_px(self, *, rectified: bool = False) -> float:
-        """Mean focal length of the images that the camera delivers, px; of P where they are `rectified`."""
+        """Mean focal length of the images that the camera delivers, px; from P if they are `rectified`."""
         matrix, y = (self.projection_matrix, 5) if rectified else (self.camera_matrix, 4)
         return (matrix[0] / max(self.binning_x, 1) + matrix[y] / max(self.binning_y, 1)) / 2
 
     def intrinsics(self, *, rectified: bool = False) -> Intrinsics:
-        """By which `normalize_points` gives a point its ray: K and the lens; of `rectified` images P alone."""
+        """The intrinsics that `normalize_points` uses: K and the distortion, or P alone for `rectified` images."""
         fx, _, cx, *_ = self.projection_matrix if rectified else self.camera_matrix
         fy, cy = (self.projection_matrix if rectified else self.camera_matrix)[5 if rectified else 4 :][:2]
         binning_x, binning_y = max(self.binning_x, 1), max(self.binning_y, 1)
@@ -156,18 +156,18 @@ class CameraCalibration:
         )
 
     def to_full_image(self, points: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-        """(N, 2) points (x, y) px of an image that the camera delivers, in the image that was calibrated.
+        """Maps (N, 2) points (x, y) px from an image that the camera delivers to the calibrated image.
 
         Pixel centres are at integers. Pixel x of an image binned by b covers the columns b x ... b x + b - 1 of the
-        region of interest, whose middle is b x + (b - 1) / 2 = b (x + 1/2) - 1/2; the region begins at `x_offset`,
-        which is counted before binning.
+        region of interest, with their centre at b x + (b - 1) / 2 = b (x + 1/2) - 1/2; the region starts at `x_offset`,
+        in px before binning.
         """
         roi = self.region_of_interest
         binning = np.array([max(self.binning_x, 1), max(self.binning_y, 1)], np.float64)
         return (np.asarray(points, np.float64) + 0.5) * binning - 0.5 + [roi.x_offset, roi.y_offset]
 
     def check_raw(self) -> None:
-        """Checks that there is a camera matrix K, which images that are not rectified need.
+        """Checks that there is a camera matrix K, which unrectified images need.
 
         Raises:
             CalibrationError: There is only P.
@@ -183,7 +183,7 @@ class CameraCalibration:
         """Checks that there is a projection matrix P, which rectified images need.
 
         Raises:
-            CalibrationError: There is none.
+            CalibrationError: There is no P.
         """
         if self.projection_matrix[0] <= 0 or self.projection_matrix[5] <= 0:
             msg = (
@@ -216,15 +216,15 @@ class CameraCalibration:
 
 
 def calibration_from_message(message: Any) -> CameraCalibration:
-    """The calibration that a `sensor_msgs/CameraInfo` carries, whichever library read the message.
+    """The calibration in a `sensor_msgs/CameraInfo`, read by any library.
 
     Raises:
-        CalibrationError: A size, matrix, model or number of coefficients is not possible; an uncalibrated camera
-            (K all zero) among them.
+        CalibrationError: A size, matrix, model or number of coefficients is invalid, or the camera is uncalibrated
+            (K all zero).
     """
 
     def values(name: str) -> tuple[float, ...]:
-        # ROS 1 writes the matrices as capital letters.
+        # ROS 1 names the matrices by capital letters.
         field = getattr(message, name, None)
         return tuple(map(float, getattr(message, name.upper()) if field is None else field))
 
@@ -256,28 +256,28 @@ def normalize_points(
     """Undistorted (x/z, y/z), without unit, of points in an image that the camera delivers.
 
     Args:
-        calibration: The camera's. Its region of interest and binning are taken into account.
+        calibration: Of the camera; region of interest and binning are applied.
         points: (N, 2), (x, y) px.
-        rectified: Whether the image is rectified (`image_rect`). The ray then follows from the projection matrix P
-            alone, in the rectified camera's frame; else from K and the distortion, in the camera's own frame.
+        rectified: Whether the image is rectified (`image_rect`). The ray is then computed with the projection matrix P
+            alone, in the rectified camera's frame; otherwise with K and the distortion, in the camera's frame.
 
     Returns:
-        (N, 2) float32; NaN, NaN for a point that the lens model gives no ray, or one `MAX_ANGLE_DEG` or more off the
-        axis.
+        (N, 2) float32; NaN, NaN for a point without a ray in the lens model, or with a ray `MAX_ANGLE_DEG` or more off
+        the axis.
 
     Raises:
         CalibrationError: `rectified`, and the calibration has no P.
     """
     with np.errstate(over="ignore"):
         normalized = undistorted_rays(calibration, points, rectified=rectified).astype(np.float32)
-    normalized[~np.isfinite(normalized).all(axis=1)] = np.nan  # absurd numbers in the calibration, or in the points
+    normalized[~np.isfinite(normalized).all(axis=1)] = np.nan  # extreme values in the calibration or the points
     return normalized
 
 
 def undistorted_rays(
     calibration: CameraCalibration, points: npt.NDArray[np.floating], *, rectified: bool
 ) -> npt.NDArray[np.float64]:
-    """`normalize_points` in float64, for further computation; what is not finite means no ray."""
+    """`normalize_points` in float64, for further computation; non-finite values mean no ray."""
     full = calibration.to_full_image(points.reshape(-1, 2))
     if rectified:
         calibration.check_rectified()

@@ -1,4 +1,4 @@
-"""Calibrations in the files of ROS, OpenCV, Kalibr, EuRoC, ORB-SLAM, VINS and COLMAP: told apart by their keys."""
+"""Reads calibration files of ROS, OpenCV, Kalibr, EuRoC, ORB-SLAM, VINS and COLMAP, identified by their keys."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _KNOWN = (
     "(sensor.yaml), ORB-SLAM (Camera.fx, ...), VINS (projection_parameters), or COLMAP's cameras.txt"
 )
 _COLMAP_LINE = re.compile(r"\d+\s+[A-Z][A-Z0-9_]+\s+\d+\s+\d+(?:\s+\S+)+")
-# How many focal lengths and which distortion follow in a line of cameras.txt.
+# Number of focal lengths and distortion model in a line of cameras.txt.
 _COLMAP_MODELS = {
     "SIMPLE_PINHOLE": (1, "none"),
     "PINHOLE": (2, "none"),
@@ -47,23 +47,23 @@ _logger = logging.getLogger(__name__)
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 60
 _brief.maxlist = _brief.maxdict = _brief.maxtuple = 6
-# A few aliases make lists of lists of lists without end.
+# A few YAML aliases can create endlessly nested lists.
 _brief.maxlevel = 3
 
 Fields = Mapping[str, Any]
 
 
 def calibration_from_text(text: str, camera: str = "") -> CameraCalibration:
-    """The calibration that a file's text holds.
+    """Parses the text of a calibration file.
 
     Args:
-        text: Of the file.
-        camera: Which, where there are several: a key such as `cam1`, or COLMAP's number. Empty for the first, which a
-            warning names.
+        text: The file's text.
+        camera: Which of several cameras: a key such as `cam1`, or COLMAP's number. Empty for the first; a warning then
+            names it.
 
     Raises:
-        CalibrationError: It is another kind of file, something is missing, or a value is not possible.
-        YamlTextError: It is no YAML, nor another kind of file that is known.
+        CalibrationError: It is another kind of file, something is missing, or a value is invalid.
+        YamlTextError: It is neither YAML nor another known kind of file.
     """
     _refuse_other_kinds(text)
     lines = [line.strip() for line in text.splitlines()]
@@ -71,9 +71,9 @@ def calibration_from_text(text: str, camera: str = "") -> CameraCalibration:
     if lines and all(map(_COLMAP_LINE.fullmatch, lines)):
         return _colmap({line.split()[0]: line.split()[1:] for line in lines}, camera)
     if text.startswith("%YAML:"):
-        # OpenCV's first line is none of YAML's.
+        # OpenCV's first line is not valid YAML.
         text = f"#{text}"
-    # A CameraInfo as `ros2 topic echo` prints it ends with the beginning of the next.
+    # Output of `ros2 topic echo` ends with the start of the next CameraInfo.
     document = parse_yaml(text.rstrip().removesuffix("\n---"))
     if document is None:
         msg = f"is empty; expected a calibration of {_KNOWN}"
@@ -110,7 +110,7 @@ def _refuse_other_kinds(text: str) -> None:
 
 
 def _ros_or_opencv(document: Fields, _: str) -> CameraCalibration:
-    """ROS's `camera_calibration`, and what OpenCV's users write by FileStorage, whose names vary."""
+    """Files of ROS's `camera_calibration`, and files written by OpenCV's FileStorage, whose key names vary."""
     fields = _Fields(document, "a calibration of ROS or OpenCV")
     is_fisheye = fields.number("fisheye_model", 0.0) != 0
     return CameraCalibration(
@@ -163,7 +163,7 @@ def _euroc(document: Fields, _: str) -> CameraCalibration:
 
 
 def _intrinsics(document: Fields, what: str, name: str) -> CameraCalibration:
-    """What Kalibr and EuRoC have in common: `intrinsics` and `resolution` as lists."""
+    """The common part of Kalibr and EuRoC: `intrinsics` and `resolution` as lists."""
     fields = _Fields(document, what)
     model = str(document.get("camera_model", "pinhole"))
     if model != "pinhole":
@@ -284,7 +284,7 @@ def _has(*names: str) -> Callable[[Fields], bool]:
     return lambda document: bool({_key(name) for name in document} & {_key(name) for name in names})
 
 
-# The first that fits is taken.
+# The first match wins.
 _FORMATS: tuple[tuple[Callable[[Fields], bool], Callable[[Fields, str], CameraCalibration]], ...] = (
     (_has("camera_matrix"), _ros_or_opencv),
     (_has("projection_parameters"), _vins),
@@ -297,7 +297,7 @@ _FORMATS: tuple[tuple[Callable[[Fields], bool], Callable[[Fields, str], CameraCa
 
 
 def _key(name: object) -> str:
-    """Spellings differ: Camera_Matrix, cameraMatrix, camera_matrix."""
+    """Normalises spellings such as Camera_Matrix, cameraMatrix, camera_matrix."""
     return str(name).replace("_", "").casefold()
 
 
@@ -306,7 +306,7 @@ def _pinhole(fx: float, fy: float, cx: float, cy: float) -> tuple[float, ...]:
 
 
 class _Fields:
-    """Values of a mapping, checked; errors name the key and what the file is."""
+    """Checked access to the values of a mapping; errors name the key and the kind of file."""
 
     def __init__(self, document: Fields, what: str) -> None:
         self.document = {_key(name): value for name, value in document.items()} | dict(document)
@@ -380,7 +380,7 @@ class _Fields:
 
 
 def file_and_camera(path: Path) -> tuple[Path, str]:
-    """File and camera of `FILE#NAME`; the camera is empty where none is named, or the "#" is of the file's own name."""
+    """File and camera of `FILE#NAME`; the camera is empty if none is given, or if "#" is part of the file's name."""
     if "#" not in path.name[1:] or path.exists():
         return path, ""
     name, _, camera = path.name.rpartition("#")
@@ -394,8 +394,8 @@ def read_calibration_file(path: Path) -> CameraCalibration:
         path: The file; `FILE#NAME` for one camera of several, such as `camchain.yaml#cam1`.
 
     Raises:
-        CalibrationError: The file cannot be read, is of another kind, or is no valid calibration; the text names the
-            file.
+        CalibrationError: The file cannot be read, is of another kind, or is not a valid calibration; the text names
+            the file.
     """
     try:
         path, camera = file_and_camera(path)

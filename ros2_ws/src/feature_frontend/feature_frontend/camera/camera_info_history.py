@@ -1,4 +1,4 @@
-"""Which calibration holds for an image, and what there is to say about it."""
+"""Finds the calibration that is valid for an image, and reports problems and changes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["NO_CAMERA_INFO", "CalibrationState", "CalibrationWatch"]
 
 NO_CAMERA_INFO = "no camera_info has arrived"
 
-# Changes that are remembered: images may wait in a queue while the camera recalibrates itself.
+# Number of changes remembered: images may wait in a queue while the camera recalibrates itself.
 _HISTORY = 64
 _NS_PER_S = 1_000_000_000
 _EMPTY = "normalized_keypoints are empty"
@@ -34,7 +34,7 @@ _INFOS, _IMAGES = range(2)
 
 @dataclass(frozen=True)
 class _Entry:
-    """The first of equal messages in a row, in a run of time, where stamps do not go back."""
+    """The first of consecutive equal messages within a time segment."""
 
     run: int
     stamp_ns: int
@@ -44,7 +44,7 @@ class _Entry:
 
 @dataclass(frozen=True)
 class CalibrationState:
-    """What a `CalibrationWatch` remembers."""
+    """State of a `CalibrationWatch`."""
 
     history: tuple[_Entry, ...]
     runs: RunsState
@@ -55,15 +55,15 @@ class CalibrationState:
 
 
 class CalibrationWatch:
-    """Takes `camera_info` and the stamps of images in the executor's thread; normalises keypoints in the worker's.
+    """Receives `camera_info` and image stamps in the executor's thread; normalises keypoints in the worker's thread.
 
-    What holds for an image is the latest received of those that are of its own run of time (`RunsOfTime`) and stamped
-    at or before it, so that an image that has waited is normalised with its own. Where there is none, it is the first
-    one of that run; where that run has none, the latest of the runs before; else the oldest known.
+    The calibration for an image is the latest received message in the image's time segment (`RunsOfTime`) with a stamp
+    at or before the image's, so that an image that has waited uses its own calibration. If there is none, it is the
+    first message of that segment; if the segment has none, the latest of earlier segments; otherwise the oldest known.
 
     Attributes:
-        focal_px: Focal length by which keypoints were last normalised, px; NaN before that.
-        intrinsics: By which those of the latest image were; all 0 and empty where they were not.
+        focal_px: Focal length used for the latest normalised keypoints, px; NaN before that.
+        intrinsics: Intrinsics used for the latest image; all 0 and empty if its keypoints were not normalised.
     """
 
     def __init__(self) -> None:
@@ -77,13 +77,13 @@ class CalibrationWatch:
         self.intrinsics = Intrinsics()
 
     def get_state(self) -> CalibrationState:
-        """What another one needs to go on."""
+        """The state that another object needs to continue."""
         with self._lock:
             history, runs = tuple(self._history), self._runs.state
         return CalibrationState(history, runs, self._used, self._problem, self._news, self.focal_px)
 
     def set_state(self, state: CalibrationState) -> None:
-        """Goes on from the state of another one."""
+        """Continues from another object's state."""
         with self._lock:
             self._history = deque(state.history, maxlen=_HISTORY)
             self._runs.state = state.runs
@@ -92,26 +92,26 @@ class CalibrationWatch:
 
     @property
     def state(self) -> str:
-        """Whether the latest image has normalised keypoints, and why not, in one line."""
+        """Whether the latest image has normalised keypoints, or why not, in one line."""
         return self._problem or ("in use" if self._used is not None else "no image yet")
 
     @property
     def warning(self) -> str:
-        """What is wrong with the `camera_info` that came; empty also where none did, for it is optional."""
+        """What is wrong with the received `camera_info`; also empty if none was received, as it is optional."""
         return "" if self._problem == NO_CAMERA_INFO else self._problem
 
     def arrived(self, stamp_ns: int) -> int:
-        """Takes note of an image as it arrives, whatever becomes of it; the run of time that it is of."""
+        """Records an image on arrival, even if it is not processed later. Returns its time segment."""
         with self._lock:
             return self._runs.note(_IMAGES, stamp_ns)
 
     def take(self, message: Any, *, again: bool = False) -> None:
-        """Takes a message; one that cannot be used is a `warning` once an image wants it.
+        """Adds a message; an unusable one leads to a `warning` once an image needs it.
 
         Args:
-            message: A `sensor_msgs/CameraInfo`, whichever library read it. One without a stamp (0) holds from the one
-                before it on.
-            again: It may have come already, and later ones too: where it says nothing new, it is no step back in time.
+            message: A `sensor_msgs/CameraInfo`, read by any library. Without a stamp (0) it is valid from the previous
+                message on.
+            again: Whether it may repeat an older message: if it contains nothing new, it is no step back in time.
         """
         try:
             calibration, problem = calibration_from_message(message), ""
@@ -125,7 +125,7 @@ class CalibrationWatch:
             if known is not None and (known.calibration, known.problem) == (calibration, problem):
                 return
             entry = _Entry(self._runs.note(_INFOS, stamp_ns), stamp_ns, calibration, problem)
-            # Equal ones come by the million.
+            # Equal messages arrive by the million.
             if not self._history or replace(self._history[-1], stamp_ns=stamp_ns) != entry:
                 self._history.append(entry)
 
@@ -138,14 +138,14 @@ class CalibrationWatch:
         rectified: bool,
         further: npt.NDArray[np.float32] | None = None,
     ) -> npt.NDArray[np.float32] | None:
-        """Undistorted (x/z, y/z) of an image's keypoints, (N, 2); None where no calibration fits, see `state`.
+        """Undistorted (x/z, y/z) of an image's keypoints, (N, 2); None if no calibration fits, see `state`.
 
         Args:
             features: Of the image, on the CPU.
-            stamp_ns: Its time.
-            run: Of time, from `arrived`.
-            rectified: Whether it is rectified already.
-            further: (P, 2) points (x, y) px; their rays come behind those of the keypoints.
+            stamp_ns: Stamp of the image.
+            run: Time segment, from `arrived`.
+            rectified: Whether the image is already rectified.
+            further: (P, 2) further points (x, y) px; their rays are appended to those of the keypoints.
         """
         calibration, problem = self.at(stamp_ns, run)
         normalized, self.intrinsics = None, Intrinsics()
@@ -163,12 +163,12 @@ class CalibrationWatch:
         return normalized
 
     def news(self) -> str:
-        """What has changed with the latest image, in one line; empty where nothing has. Told once."""
+        """What has changed with the latest image, in one line; empty if nothing has. Reports each change once."""
         news, self._news = self._news, ""
         return news
 
     def at(self, stamp_ns: int, run: int) -> tuple[CameraCalibration | None, str]:
-        """The calibration that holds for an image of this stamp in this run of time, or None and why there is none."""
+        """The calibration for an image with this stamp in this time segment, or None and the reason."""
         with self._lock:
             entry = self._find(stamp_ns, run)
         return (None, NO_CAMERA_INFO) if entry is None else (entry.calibration, entry.problem)

@@ -1,14 +1,14 @@
-"""Lens models by all the names that drivers, calibration tools and datasets have for them, and their distortion undone.
+"""Lens models, under all names used by drivers, calibration tools and datasets, and the inversion of their distortion.
 
-Two families are known. OpenCV's polynomial of the radius has one order of coefficients, k1 k2 p1 p2 k3 k4 k5 k6 s1 s2
-s3 s4 tau_x tau_y, of which tools keep the first 4, 5, 8, 12 or 14: their number says which terms there are, whichever
-of the family's names is given. The polynomial of the angle (equidistant, OpenCV's fisheye, Kannala-Brandt) has k1 k2 k3
+Two families are supported. OpenCV's polynomial of the radius has one order of coefficients, k1 k2 p1 p2 k3 k4 k5 k6 s1
+s2 s3 s4 tau_x tau_y, of which tools use the first 4, 5, 8, 12 or 14: their number determines the terms, whichever of
+the family's names is given. The polynomial of the angle (equidistant, OpenCV's fisheye, Kannala-Brandt) has k1 k2 k3
 k4.
 
-The forward models are OpenCV's. Their inverses have no closed form. OpenCV's own converges slowly towards the corners
-of wide lenses, and where it does not converge its answer looks like any other. Here a table along the radius gives
-a start that is already close, and Newton's method ends at the limit of float64. A polynomial lens folds back on itself
-beyond some angle, where a pixel has two rays or none; that angle bounds the lens, and what lies beyond has no answer.
+The forward models are OpenCV's. Their inverses have no closed form. OpenCV's inversion converges slowly towards the
+corners of wide lenses, and does not report if it fails to converge. Here a table along the radius gives a close initial
+value, and Newton's method converges to the precision of float64. A polynomial lens folds back on itself beyond some
+angle, where a pixel has two rays or none; that angle limits the lens, and points beyond it have no ray.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
     "lens_of",
 ]
 
-# The names that sensor_msgs/distortion_models.hpp has, and that a calibration has once it is checked.
+# The names in sensor_msgs/distortion_models.hpp, used by every checked calibration.
 PLUMB_BOB, RATIONAL_POLYNOMIAL, EQUIDISTANT = "plumb_bob", "rational_polynomial", "equidistant"
 
 _OPENCV_COUNTS = (4, 5, 8, 12, 14)
@@ -67,15 +67,15 @@ _FISHEYE = (
     "opencv_fisheye",  # COLMAP
     "kannala_brandt",
     "kannala_brandt4",  # RealSense
-    "kannala_brandt8",  # ORB-SLAM3, Basalt: with fx fy cx cy it is eight
+    "kannala_brandt8",  # ORB-SLAM3, Basalt: eight including fx fy cx cy
     "kb",
     "kb4",
     "kb8",
 )
-# Of a camera, not of a lens: nothing says what the coefficients are, if there are any.
+# Camera models, not lens models: they do not define the coefficients, if there are any.
 _NAMELESS = ("", "pinhole", "perspective")
 _NONE = ("none", "no_distortion", "undistorted", "rectified", "simple_pinhole")
-# Those that people have and that cannot be computed with here.
+# Models in use that are not supported here.
 _OTHERS = {
     "double_sphere": "the double sphere model",
     "ds": "the double sphere model",
@@ -101,11 +101,11 @@ _OTHERS = {
 
 
 def _key(name: str) -> str:
-    """What of a name counts: not its case, spaces, hyphens and underscores."""
+    """A name without case, spaces, hyphens and underscores."""
     return "".join(character for character in name.casefold() if character.isalnum())
 
 
-# Counts by what counts of a name. The last two are OpenCV's too, though COLMAP has another lens of the first name.
+# Numbers of coefficients by key. The last two are also OpenCV's, though COLMAP's first name means another lens model.
 _COUNTS: dict[str, tuple[int, ...]] = {_key(name): _OPENCV_COUNTS for name in _OPENCV}
 _COUNTS |= {_key("thin_prism_fisheye"): (12,), _key("tilted_thin_prism"): (14,)}
 _FISHEYE_KEYS = {_key(name) for name in _FISHEYE}
@@ -125,21 +125,21 @@ _EXPECTED = (
 
 
 def canonical_distortion(model: str, coefficients: Sequence[float]) -> tuple[str, tuple[float, ...]]:
-    """A distortion as ROS writes it, from any name and number of coefficients that say the same.
+    """Converts a distortion, with any equivalent name and number of coefficients, to ROS's form.
 
-    Zeros behind the last coefficient of a model change nothing. Where all are zero there is no distortion, whatever the
-    name says, as for `image_geometry`.
+    Trailing zeros after the last coefficient of a model have no effect. If all coefficients are zero there is no
+    distortion, whatever the name, as in `image_geometry`.
 
     Args:
         model: Name, in any case, with or without spaces, hyphens and underscores.
-        coefficients: In the order of the model.
+        coefficients: In the model's order.
 
     Returns:
         `plumb_bob` with 0 (none) or 5 coefficients, `rational_polynomial` with 8, 12 or 14, or `equidistant` with 4.
 
     Raises:
-        CalibrationError: The name or the number is not known, or a coefficient is no finite number; the text says what
-            was received and what is expected.
+        CalibrationError: The name or the number is unknown, or a coefficient is not finite; the text says what was
+            received and what is expected.
     """
     values = tuple(map(float, coefficients))
     if not all(map(math.isfinite, values)):
@@ -164,12 +164,12 @@ def canonical_distortion(model: str, coefficients: Sequence[float]) -> tuple[str
 
 
 def _counts(key: str, model: str, values: tuple[float, ...], significant: int) -> tuple[int, ...]:
-    """Numbers of coefficients that the model of this name may have."""
+    """Valid numbers of coefficients for the model of this name."""
     counts = _COUNTS.get(key)
     if counts is not None:
         return counts
     if key in _NAMELESS_KEYS:
-        # More than four that are not 0 can be OpenCV's alone.
+        # Only OpenCV's model has more than four non-zero coefficients.
         if significant > _FISHEYE_COUNTS[0]:
             return _OPENCV_COUNTS
         msg = (
@@ -198,12 +198,12 @@ def _shown(values: tuple[float, ...]) -> str:
     return shown if len(values) <= _SHOWN_NUMBERS else f"{shown}, ..."
 
 
-# (x/z, y/z) grows without bound towards 90 degrees off the axis: at 89 it is 57, and a pixel is worth several units.
+# (x/z, y/z) grows without bound towards 90 degrees off the axis: at 89 it is 57, and a pixel spans several units.
 MAX_ANGLE_DEG = 89.0
 
 _TABLE_SIZE = 4096
 _MOST_STEPS = 20
-# Normalised units: far below a thousandth of a pixel of any lens, far above the rounding of float64.
+# In normalised units: far below a thousandth of a pixel of any lens, far above the rounding of float64.
 _TOLERANCE = 1e-9
 _COEFFICIENTS = 14  # k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4 tau_x tau_y, OpenCV's order
 _TILT = slice(12, 14)
@@ -213,13 +213,13 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Lens:
-    """A lens as a table of its radial part, and what has to be known to refine what the table says.
+    """A lens: a table of its radial part, and the model to refine values from the table.
 
     Attributes:
         is_fisheye: Whether the model is a polynomial of the angle (equidistant), not of the radius.
-        coefficients: (4,) of a fisheye, else (14,), OpenCV's order.
-        angles: (A,) rad off the axis, ascending from 0 up to where the lens folds or `MAX_ANGLE_DEG`.
-        radii: (A,) distance from the axis in the distorted, normalised image, ascending with them.
+        coefficients: (4,) for a fisheye, otherwise (14,) in OpenCV's order.
+        angles: (A,) rad off the axis, ascending from 0 to where the lens folds or to `MAX_ANGLE_DEG`.
+        radii: (A,) distance from the axis in the distorted, normalised image, ascending.
     """
 
     is_fisheye: bool
@@ -228,13 +228,13 @@ class Lens:
     radii: FloatArray
 
     def undistort(self, points: npt.NDArray[np.floating]) -> FloatArray:
-        """Undistorted (x/z, y/z) of distorted ones, (N, 2); NaN, NaN where the lens has no ray."""
+        """Undistorts (x/z, y/z), (N, 2); NaN, NaN for points without a ray."""
         distorted = np.asarray(points, np.float64).reshape(-1, 2)
         with np.errstate(all="ignore"):
             if not self.is_fisheye:
                 distorted = _without_tilt(distorted, self.coefficients[_TILT])
             radius = np.hypot(distorted[:, 0], distorted[:, 1])
-            # Tangential terms may take a point a little beyond the table: Newton's method decides about those.
+            # Tangential terms may move a point slightly beyond the table: Newton's method decides about such points.
             angle = np.interp(radius, self.radii, self.angles)
             if self.is_fisheye:
                 angle = self._refined_angle(angle, radius)
@@ -268,7 +268,7 @@ class Lens:
 
 @lru_cache(maxsize=8)
 def lens_of(model: str, coefficients: tuple[float, ...]) -> Lens:
-    """The lens of a distortion as `camera.models.canonical_distortion` returns it."""
+    """The lens for a distortion in the form of `canonical_distortion`."""
     is_fisheye = model == EQUIDISTANT
     values = np.zeros(4 if is_fisheye else _COEFFICIENTS)
     values[: len(coefficients)] = coefficients
@@ -293,7 +293,7 @@ def _fisheye_slope(angle: FloatArray, coefficients: Sequence[float] | FloatArray
 
 
 def _radial(square: FloatArray, c: FloatArray) -> FloatArray:
-    """The factor of the radius, from its square."""
+    """The radial factor, from the squared radius."""
     above = 1 + square * (c[0] + square * (c[1] + square * c[4]))
     below = 1 + square * (c[5] + square * (c[6] + square * c[7]))
     return np.asarray(above / below)
@@ -302,7 +302,7 @@ def _radial(square: FloatArray, c: FloatArray) -> FloatArray:
 def _residual(
     x: FloatArray, y: FloatArray, distorted: FloatArray, c: FloatArray
 ) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray, FloatArray, FloatArray]]:
-    """How far the distorted image of (x, y) is from `distorted` (N, 2), and the derivatives: xx, xy, yx, yy."""
+    """Residual of the distorted (x, y) against `distorted` (N, 2), and the derivatives xx, xy, yx, yy."""
     square = x * x + y * y
     above = 1 + square * (c[0] + square * (c[1] + square * c[4]))
     below = 1 + square * (c[5] + square * (c[6] + square * c[7]))
@@ -322,7 +322,7 @@ def _residual(
 
 
 def _without_tilt(points: FloatArray, tilt: FloatArray) -> FloatArray:
-    """Points (N, 2) of a sensor that is tilted by (tau_x, tau_y) rad, on one that is not."""
+    """Maps points (N, 2) from a sensor tilted by (tau_x, tau_y) rad to an untilted one."""
     if not tilt.any():
         return points
     (cos_x, cos_y), (sin_x, sin_y) = np.cos(tilt), np.sin(tilt)

@@ -1,4 +1,4 @@
-"""What an extractor's network must offer; `Extractor` does the rest."""
+"""The interface of an extractor's network; `Extractor` does the rest."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class GridOptions:
-    """How keypoints are spread over the cells of a grid; `layers.selection` has the rule.
+    """How keypoints are distributed over the cells of a grid; `layers.selection` has the rule.
 
     Attributes:
-        rows: Cells from top to bottom.
-        columns: Cells from left to right.
-        slack: A cell's quota in even shares of the budget, 1 or more.
+        rows: Number of rows of cells.
+        columns: Number of columns of cells.
+        slack: Quota of a cell, as a multiple of budget / number of cells, 1 or more.
     """
 
     rows: int
@@ -40,9 +40,9 @@ class GridOptions:
 
 @dataclass(frozen=True)
 class DetectionOptions:
-    """How keypoints are picked from a score map; the meaning of each is that of the parameter of the same name.
+    """How keypoints are selected from a score map; each field has the meaning of the parameter of the same name.
 
-    `grid` stands for `distribution` and the parameters that begin with `grid_`; it is None for the distribution none.
+    `grid` stands for `distribution` and the parameters that begin with `grid_`; None for distribution none.
     """
 
     max_num_keypoints: int
@@ -55,15 +55,15 @@ class DetectionOptions:
 
 @dataclass(frozen=True)
 class NetworkFeatures:
-    """What a network finds in one image, in the coordinates of its input.
+    """The features that a network extracts from one image, in the coordinates of its input.
 
     Attributes:
         keypoints: (N, 2) float32, (x, y) px.
         scores: (N,) float32 in [0, 1].
         descriptors: (N, D), L2-normalised.
-        sizes: (N,) float32, diameter in px; None where the network estimates none.
-        angles: (N,) float32, rad, as in `types.Features`; None where the network estimates none.
-        scales: (N,) float32, px of the input for 1 px of the image in which the keypoint was found; None for 1.
+        sizes: (N,) float32, diameter in px; None if the network does not estimate it.
+        angles: (N,) float32, rad, as in `types.Features`; None if the network does not estimate it.
+        scales: (N,) float32, px of the input per px of the image in which the keypoint was found; None for 1.
     """
 
     keypoints: torch.Tensor
@@ -87,13 +87,13 @@ class NetworkFeatures:
 
 @dataclass(frozen=True)
 class PaddedFeatures:
-    """`NetworkFeatures` of a batch in tensors of one length; rows from an image's count on mean nothing.
+    """`NetworkFeatures` of a batch, padded to one length; rows from an image's count on are padding.
 
     Attributes:
         keypoints: (B, K, 2) float32, (x, y) px, best first.
         scores: (B, K) float32 in [0, 1].
         descriptors: (B, K, D), L2-normalised.
-        counts: (B,) int64, how many of the K rows each image fills.
+        counts: (B,) int64, number of valid rows of each image.
         scales: (B, K) float32, as in `NetworkFeatures`.
     """
 
@@ -104,7 +104,7 @@ class PaddedFeatures:
     scales: torch.Tensor
 
     def unpadded(self) -> list[NetworkFeatures]:
-        """One entry an image; waits for the device."""
+        """One entry per image; waits for the device."""
         parts = zip(self.keypoints, self.scores, self.descriptors, self.scales, self.counts.tolist(), strict=True)
         return [
             NetworkFeatures(keypoints[:count], scores[:count], descriptors[:count], scales=scales[:count])
@@ -125,40 +125,40 @@ class NetworkProtocol(Protocol):
 
     @property
     def input_channels(self) -> int:
-        """3 for RGB, 1 for grey; a network of one channel converts RGB itself."""
+        """3 for RGB, 1 for grey; a one-channel network converts RGB itself."""
 
     @property
     def default_nms_radius(self) -> int:
-        """The radius in px that the network was made for; 0 for none."""
+        """The network's default radius of non-maximum suppression in px; 0 for none."""
 
     def extract(
         self, images: torch.Tensor, options: DetectionOptions, allowed: torch.Tensor | None = None
     ) -> list[NetworkFeatures]:
-        """Keypoints and descriptors of (B, C, H, W) images in [0, 1], one entry an image.
+        """Keypoints and descriptors of (B, C, H, W) images in [0, 1], one entry per image.
 
         Args:
-            images: What to look at.
-            options: How keypoints are picked.
-            allowed: (B, H, W) bool, the pixels on which keypoints may lie; None for all. It acts behind the
-                suppression of non-maxima, so that the edge of a mask makes no maxima of its own, and before the budget.
+            images: The images.
+            options: How keypoints are selected.
+            allowed: (B, H, W) bool, the pixels on which keypoints may lie; None for all. Applied after non-maximum
+                suppression, so that the edge of a mask creates no maxima, and before the budget.
         """
 
 
 class FastNetwork(NetworkProtocol, Protocol):
-    """A network in two parts, whose shapes depend on the images' size and the options, not on what is in the images.
+    """A network in two parts, whose shapes depend on the images' size and the options, not on the images' content.
 
-    Neither part waits for a GPU, so that both can be captured as one CUDA graph; the first can be compiled on a CPU.
+    Neither part waits for a GPU, so both can be captured as one CUDA graph; the first can be compiled on a CPU.
 
     Attributes:
-        refines_keypoints: Whether keypoints lie between pixels: a soft-argmax over `nms_radius` around maxima.
-        default_track_similarity: Below this cosine, descriptors of this network are not taken for the same point.
+        refines_keypoints: Whether keypoints have sub-pixel positions: a soft-argmax over `nms_radius` around maxima.
+        default_track_similarity: Minimum cosine similarity of two descriptors of the same point.
     """
 
     refines_keypoints: bool
     default_track_similarity: float
 
     def dense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The work for every pixel of (B, C, H, W) images in [0, 1]: maps for `sparse`."""
+        """The per-pixel work on (B, C, H, W) images in [0, 1]; returns maps for `sparse`."""
 
     def sparse(
         self,
@@ -169,20 +169,19 @@ class FastNetwork(NetworkProtocol, Protocol):
         trim: bool = False,
         maxima: torch.Tensor | None = None,
     ) -> PaddedFeatures:
-        """Keypoints and descriptors from what `dense` returned.
+        """Keypoints and descriptors from the maps of `dense`.
 
         Args:
-            dense: Its maps.
-            options: How keypoints are picked.
-            allowed: As `extract` takes it.
-            trim: Only as many rows as the fullest image has, so that nothing is described that is not there. Shapes
-                then depend on the images, and a GPU is waited for.
-            maxima: (B, 1, H, W), what `suppress_non_maxima` with `nms_radius` leaves of `score_maps`, where that is
-                known already.
+            dense: The maps.
+            options: How keypoints are selected.
+            allowed: As for `extract`.
+            trim: Return only as many rows as the image with most keypoints has, so that no padding is described.
+                Shapes then depend on the images, and the call waits for a GPU.
+            maxima: (B, 1, H, W), result of `suppress_non_maxima` with `nms_radius` on `score_maps`, if already known.
         """
 
     def score_maps(self, dense: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """(B, 1, H, W) float32 scores in [0, 1] of every pixel of the images, from what `dense` returned."""
+        """(B, 1, H, W) float32 scores in [0, 1] of every pixel of the images, from the maps of `dense`."""
 
     def describe(self, dense: tuple[torch.Tensor, ...], keypoints: torch.Tensor) -> torch.Tensor:
         """(B, K, D) L2-normalised descriptors of any (B, K, 2) points (x, y) px inside the images."""
@@ -190,13 +189,13 @@ class FastNetwork(NetworkProtocol, Protocol):
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """An image that has passed the checks, and what is to be done with it.
+    """A checked image, and how to process it.
 
     Attributes:
         pixels: (H, W[, 3]) uint8.
         mask: (H, W) uint8, 0 = do not use; None for none.
-        resize: To the image that the network shall see.
-        options: How keypoints are picked.
+        resize: To the network's image.
+        options: How keypoints are selected.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -207,18 +206,20 @@ class PreparedImage:
 
 @dataclass(frozen=True)
 class FrameMaps:
-    """What a network made of one image, with the maps from which more points can be located and described.
+    """A network's results for one image, with the maps from which more points can be located and described.
+
+    All coordinates are those of the network's image.
 
     Attributes:
-        network: That made them.
-        dense: What its `dense` returned.
-        resize: From the image as published to the one that the network saw, in whose coordinates all of this is.
-        options: By which the keypoints were picked.
+        network: The network.
+        dense: The maps of its `dense`.
+        resize: From the image as published to the network's image.
+        options: How the keypoints were selected.
         allowed: (1, H, W) bool, the pixels on which keypoints may lie; None for all.
-        features: The keypoints that it picked.
-        images: (1, C, H, W) float32 in [0, 1], what the network saw.
-        maxima: (1, 1, H, W), what `suppress_non_maxima` with `nms_radius` leaves of the scores; None where that is 0.
-        is_padded: Whether shapes must not depend on what is in the image, as on a GPU: `features` are padded then.
+        features: The selected keypoints.
+        images: (1, C, H, W) float32 in [0, 1], the network's input.
+        maxima: (1, 1, H, W), result of `suppress_non_maxima` with `nms_radius` on the scores; None if that is 0.
+        is_padded: Whether shapes must not depend on the image's content, as on a GPU: `features` are then padded.
     """
 
     network: FastNetwork

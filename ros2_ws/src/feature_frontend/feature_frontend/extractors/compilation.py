@@ -1,9 +1,9 @@
-"""Compiled networks on the CPU: made beside the stream by `torch.compile`, kept on disk, used once they are ready.
+"""Compiles networks for the CPU in the background with `torch.compile`, caches them on disk, and uses them once ready.
 
-Compiling takes half a minute of two cores the first time. So a process of its own, at low priority, does it and leaves
-the code in the cache; the node's process then only has to load it, and images go on through the uncompiled network
-meanwhile. Code in the cache is run as it is found: the folder must not be writable by anyone whom the node's user does
-not trust, as with every cache of PyTorch.
+The first compilation takes half a minute on two cores. A separate low-priority process does it and leaves the code in
+the cache; the node's process only loads it. Meanwhile the uncompiled network processes the images. Code in the cache is
+executed without verification: as with every cache of PyTorch, nobody whom the node's user does not trust may be able to
+write to the folder.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from feature_frontend.models.weights import cache_folder
 
 __all__ = ["BackgroundCompiler", "compiled_cache", "fill_cache"]
 
-_FRAMES_BEFORE = 10  # a size that comes so often will come again; a folder of a few images is done before
+_FRAMES_BEFORE = 10  # a size that occurs so often will recur; a folder of a few images is finished before
 _MOST_SIZES = 4
 _NICENESS = 5
 _COMPILERS = ("g++", "clang++", "c++")
@@ -46,7 +46,7 @@ Dense = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 
 @dataclass(frozen=True)
 class _Job:
-    """What is compiled: a network of this name and number format, for batches of this shape, with so many threads."""
+    """One compilation: network name, floating-point type, batch shape and number of threads."""
 
     extractor: str
     shape: tuple[int, ...]
@@ -62,7 +62,7 @@ class _Job:
         return _Job(extractor, tuple(int(side) for side in shape.split("x")), dtype, int(threads))
 
     def marker(self) -> Path:
-        """The file that says that the cache holds this job's code."""
+        """The file whose existence means that the cache contains this job's code."""
         own = Path(__file__).parent
         sources = b"".join(file.read_bytes() for file in sorted(own.rglob("*.py")))
         parts = [torch.__version__, torch.backends.cpu.get_cpu_capability(), sys.version, *self.arguments()]
@@ -71,21 +71,21 @@ class _Job:
 
 
 def compiled_cache() -> Path:
-    """Where compiled code is kept: `$TORCHINDUCTOR_CACHE_DIR`, or `compiled` in the cache of the weights."""
+    """Folder of compiled code: `$TORCHINDUCTOR_CACHE_DIR`, or `compiled` in the cache of the weights."""
     chosen = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     return Path(chosen) if chosen else cache_folder() / "compiled"
 
 
 class BackgroundCompiler:
-    """Runs a network's dense part: compiled for the sizes that keep coming, as it is until then.
+    """Runs a network's dense part: compiled for sizes that recur, uncompiled until then.
 
-    One thread calls it; compilation happens in another and ends with the process, or by `close`.
+    Call it from one thread; compilation runs in another and ends with the process, or by `close`.
 
     Args:
         name: The network's name in `EXTRACTORS`.
         network: On the CPU, in evaluation mode.
-        dtype: Number format of its weights.
-        frames_before: Images of one size before it is compiled for that size.
+        dtype: Floating-point type of its weights.
+        frames_before: Number of images of one size before the network is compiled for that size.
 
     Attributes:
         frames_before: The same; may change between two images.
@@ -102,13 +102,13 @@ class BackgroundCompiler:
         self._compiled: dict[tuple[int, ...], Dense] = {}
         self._worker: threading.Thread | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()  # for what the compiling thread and `close` both touch
+        self._lock = threading.Lock()  # for state used by the compiling thread and `close`
         self._gave_up = False
         self._is_closed = False
         self._is_in_use = False
 
     def run(self, images: torch.Tensor, *, is_made_smaller: bool = False) -> tuple[torch.Tensor, ...]:
-        """The network's maps of (B, C, H, W) images; of several scales, `is_in_use` looks at the largest only."""
+        """The network's maps of (B, C, H, W) images; with several scales, `is_in_use` refers to the largest."""
         shape = tuple(images.shape)
         compiled = self._compiled.get(shape)
         if not is_made_smaller:
@@ -117,7 +117,7 @@ class BackgroundCompiler:
             try:
                 return compiled(images)
             except Exception as error:
-                # A frame must not be lost because PyTorch compiles again, such as for another number of threads.
+                # Do not lose a frame if PyTorch recompiles, for example for another number of threads.
                 self._give_up(error)
                 return self._network.dense(images)
         self._seen[shape] = self._seen.get(shape, 0) + 1
@@ -127,11 +127,11 @@ class BackgroundCompiler:
 
     @property
     def is_in_use(self) -> bool:
-        """Whether the latest batch was of a size that is compiled."""
+        """Whether the latest batch ran compiled code."""
         return self._is_in_use
 
     def is_compiled(self, shape: Sequence[int]) -> bool:
-        """Whether batches of this shape go through compiled code."""
+        """Whether batches of this shape run compiled code."""
         return tuple(shape) in self._compiled
 
     def wait(self, timeout_s: float | None = None) -> None:
@@ -140,10 +140,9 @@ class BackgroundCompiler:
             self._worker.join(timeout_s)
 
     def close(self) -> None:
-        """Ends the compiling process and lets go of compiled code; images go on through the uncompiled network.
+        """Ends the compiling process and discards compiled code; the uncompiled network processes further images.
 
-        A thread that has its code from the process already and is loading it cannot be stopped: what it brings is
-        thrown away.
+        A thread that is already loading the compiled code cannot be stopped: its result is discarded.
         """
         with self._lock:
             self._is_closed = True
@@ -169,7 +168,7 @@ class BackgroundCompiler:
             self._fill_cache(job)
             compiled = _compile(self._network, job)
         except Exception as error:
-            # Whatever keeps torch from compiling here, the uncompiled network does the same work.
+            # Whatever prevents compilation here, the uncompiled network does the same work.
             if not self._is_closed:
                 self._give_up(error)
             return
@@ -180,7 +179,7 @@ class BackgroundCompiler:
         _logger.info("%s is compiled for %s", self._name, "x".join(map(str, job.shape)))
 
     def _fill_cache(self, job: _Job) -> None:
-        """Lets another process compile, unless its result is on disk already."""
+        """Compiles in another process, unless the result is already on disk."""
         if job.marker().exists():
             return
         if not os.environ.get("CXX") and not any(shutil.which(compiler) for compiler in _COMPILERS):
@@ -189,7 +188,7 @@ class BackgroundCompiler:
             )
             raise RuntimeError(msg)
         command = [sys.executable, "-m", f"{__package__}.compiling_process", *job.arguments()]
-        # It holds the other end of the pipe: when this process ends, however it ends, so does that one.
+        # The compiling process holds the other end of the pipe: if this process ends in any way, so does that one.
         with subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -207,7 +206,7 @@ class BackgroundCompiler:
             with self._lock:
                 self._process = None
         if code != 0:
-            # Of a traceback, the line that names the error; what follows it is advice to PyTorch's developers.
+            # The line of the traceback that names the error; the rest is advice for PyTorch's developers.
             lines = [line for line in errors.splitlines() if _ERROR_LINE.match(line)]
             raise RuntimeError(lines[0] if lines else f"the compiling process ended with {code}")
 
@@ -219,7 +218,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _own_code(method: Dense) -> Dense:
-    """The same method as code of its own: PyTorch compiles one piece of code at most eight times in a process."""
+    """A copy of the method's code: PyTorch compiles one code object at most eight times per process."""
     bound = cast(types.MethodType, method)
     function = cast(types.FunctionType, bound.__func__)
     copy = types.FunctionType(
@@ -238,7 +237,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _compile(network: FastNetwork, job: _Job) -> Dense:
-    """Compiles in this process; quick where the cache has the code."""
+    """Compiles in this process; quick if the cache has the code."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled_cache()))
     os.environ.setdefault("TORCHINDUCTOR_FX_GRAPH_CACHE", "1")
     layout = torch.channels_last if job.shape[1] > 1 else torch.contiguous_format
@@ -250,7 +249,7 @@ def _compile(network: FastNetwork, job: _Job) -> Dense:
 
 
 def fill_cache(arguments: Sequence[str]) -> None:
-    """Compiles, in a process for nothing else, for what `_Job.arguments` says."""
+    """Compiles the job given by `_Job.arguments`; runs in the dedicated process."""
     from feature_frontend.extractors.registry import EXTRACTORS
 
     if hasattr(os, "nice"):

@@ -1,6 +1,6 @@
-"""The process that compiles: ends with the one that started it, however that ends, and takes its compilers along.
+"""The compiling process: ends with the process that started it, however that ends, and ends its compilers.
 
-Imports torch only once it watches for that: which takes seconds.
+It starts watching for that before it imports torch, which takes seconds.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ __all__ = ["end_with_parent"]
 
 
 def end_with_parent() -> None:
-    """Waits for the end of the process that holds the other end of stdin, then ends this one and what it has started.
+    """Waits until the process at the other end of stdin ends, then ends this process and its children.
 
-    It must lead a group of processes of its own. By SIGTERM: a compiler removes its temporary files.
+    This process must lead its own process group. Uses SIGTERM, so that compilers remove their temporary files.
     """
-    # Not through sys.stdin: a thread that waits inside it makes the interpreter abort at its own end.
+    # Not through sys.stdin: a thread that waits in it makes the interpreter abort at exit.
     while os.read(0, 1):
         pass
     os.killpg(0, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""How a network's work on a batch is set in motion: plainly, compiled on the CPU, or captured, as a CUDA graph."""
+"""How a network runs on a batch: uncompiled, compiled on the CPU, or captured as a CUDA graph."""
 
 from __future__ import annotations
 
@@ -46,25 +46,25 @@ class Execution(Protocol):
 
     @property
     def description(self) -> str:
-        """How the network runs now, in a word or two."""
+        """How the network currently runs, in a word or two."""
 
     def run(
         self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None
     ) -> list[NetworkFeatures]:
-        """Features of (H, W[, 3]) uint8 images in the coordinates of the resized image, one entry an image.
+        """Features of (H, W[, 3]) uint8 images in the coordinates of the resized image, one entry per image.
 
-        Masks are (H, W) uint8, 0 = do not use, one an image; None where no image has one.
+        Masks are (H, W) uint8, 0 = do not use, one per image; None if no image has one.
         """
 
-    def maps(self, image: PreparedImage, share: float) -> FrameMaps:
-        """The same of one image with what it was made from; only for a fast network, and not captured.
+    def maps(self, image: PreparedImage, fraction: float) -> FrameMaps:
+        """Features of one image, with the maps behind them; only for a `FastNetwork`, and not captured.
 
-        Detected is a share of `max_num_keypoints`, in (0, 1]; `FrameMaps.options` name the whole budget.
+        `fraction` of `max_num_keypoints`, in (0, 1], are detected; `FrameMaps.options` keep the whole budget.
         """
 
 
 class PlainExecution:
-    """One operation after another."""
+    """Runs the network uncompiled."""
 
     description = "uncompiled"
 
@@ -83,15 +83,15 @@ class PlainExecution:
 
         return extract_at_scales(extract, resize, options, self._network.minimum_size)
 
-    def maps(self, image: PreparedImage, share: float) -> FrameMaps:
+    def maps(self, image: PreparedImage, fraction: float) -> FrameMaps:
         """See `Execution`."""
         network = cast(FastNetwork, self._network)
         batch = _batch(image, self._device, network)
-        return _maps(network, batch, network.dense(batch), image, share, _allowed_of(image, self._device))
+        return _maps(network, batch, network.dense(batch), image, fraction, _allowed_of(image, self._device))
 
 
 class CompiledExecution:
-    """On the CPU: the work for every pixel compiled, once `compiler` is ready with it."""
+    """On the CPU: runs the per-pixel work compiled, once `compiler` is ready."""
 
     def __init__(self, network: FastNetwork, compiler: BackgroundCompiler) -> None:
         self._network = network
@@ -115,30 +115,30 @@ class CompiledExecution:
 
         return sparse_at_scales(sparse, resize, options, self._network.minimum_size).unpadded()
 
-    def maps(self, image: PreparedImage, share: float) -> FrameMaps:
+    def maps(self, image: PreparedImage, fraction: float) -> FrameMaps:
         """See `Execution`."""
         device = torch.device("cpu")
         batch = _batch(image, device, self._network)
-        return _maps(self._network, batch, self._compiler.run(batch), image, share, _allowed_of(image, device))
+        return _maps(self._network, batch, self._compiler.run(batch), image, fraction, _allowed_of(image, device))
 
 
 @dataclass(frozen=True)
 class _Key:
-    """What a frame is captured for; `share` as `GraphExecution.submit_maps` takes it, 0 for `submit`."""
+    """What a captured graph is valid for; `fraction` as for `GraphExecution.submit_maps`, 0 for `submit`."""
 
     shapes: tuple[tuple[int, ...], ...]
     resize: Resize
     options: DetectionOptions
     has_masks: bool
-    share: float = 0.0
+    fraction: float = 0.0
 
 
 @dataclass
 class _FrameGraph:
-    """Fill `host` with images, then masks; copy it to `device`; replay the graph, and the one behind it.
+    """To run: fill `host` with images, then masks; copy it to `device`; replay the graph and the following one.
 
     Attributes:
-        behind: What that one depends on but the result of the first, and itself.
+        behind: The following graph, after what it depends on besides the first graph's result.
     """
 
     host: list[torch.Tensor]
@@ -149,11 +149,11 @@ class _FrameGraph:
 
 @dataclass(frozen=True)
 class Submitted(Generic[T]):
-    """What the device has been given.
+    """Work submitted to the device.
 
     Attributes:
         result: In tensors that the next images of these sizes overwrite.
-        extracted: When the network's part of it was done.
+        extracted: Marks the end of the network's part.
     """
 
     result: T
@@ -161,12 +161,12 @@ class Submitted(Generic[T]):
 
 
 class GraphExecution:
-    """The whole frame, from bytes to descriptors, captured once for each image size: on a GPU, one CUDA graph.
+    """Captures the whole frame, from bytes to descriptors, once per image size: on a GPU, one CUDA graph.
 
-    The bytes go up from the host's pinned memory, and nothing waits before the results are read.
+    Images are uploaded from pinned host memory, and nothing waits until the results are read.
 
     Args:
-        network: On the graph device's, in evaluation mode.
+        network: In evaluation mode, on the device of `graph_device`.
         graph_device: Captures and runs the work.
     """
 
@@ -180,7 +180,7 @@ class GraphExecution:
     def submit(
         self, images: Images, resize: Resize, options: DetectionOptions, masks: Images | None = None
     ) -> PaddedFeatures:
-        """Starts on images as `Execution` takes them; the device's work for the ones before must be done.
+        """Starts on images as for `Execution`; the device's work on the previous ones must be done.
 
         Returns:
             Features in the coordinates of the resized image, in tensors that the next images of these sizes overwrite.
@@ -199,28 +199,28 @@ class GraphExecution:
         return features
 
     def submit_maps(
-        self, image: PreparedImage, share: float, behind: tuple[Hashable, Callable[[FrameMaps], T]]
+        self, image: PreparedImage, fraction: float, behind: tuple[Hashable, Callable[[FrameMaps], T]]
     ) -> Submitted[T]:
-        """Starts on the `maps` of one image and, in a graph behind that of the network, on work with them.
+        """Starts on the `maps` of one image and, in a following graph, on work with these maps.
 
         Args:
-            image: As `maps` takes it; the device's work for the one before must be done.
-            share: As `maps` takes it.
-            behind: What the work depends on but the maps, which graphs hold on to; and the work, as a `GraphDevice`
-                takes it.
+            image: As for `maps`; the device's work on the previous image must be done.
+            fraction: As for `maps`.
+            behind: A key of what the following work depends on besides the maps; and the work, as for
+                `GraphDevice.capture`.
         """
         network, resize = self._network, image.resize
 
         def work(images: list[torch.Tensor], masks: list[torch.Tensor] | None) -> FrameMaps:
             batch = resize_tensor(tensors_to_batch(images, network.input_channels), resize)
             allowed = None if masks is None else allowed_pixels(masks, resize)
-            return _maps(network, batch, network.dense(batch), image, share, allowed, is_padded=True)
+            return _maps(network, batch, network.dense(batch), image, fraction, allowed, is_padded=True)
 
         depends_on, follow = behind
         masks = None if image.mask is None else [image.mask]
-        frame = self._captured(_Key((image.pixels.shape,), resize, image.options, masks is not None, share), work)
+        frame = self._captured(_Key((image.pixels.shape,), resize, image.options, masks is not None, fraction), work)
         if frame.behind is None or frame.behind[0] != depends_on:
-            # What a graph gives means nothing before it is replayed, and the next one is tried out with it.
+            # A graph's result is undefined before its first replay, and capturing the next graph runs on it.
             with self.graph_device.active():
                 frame.graph.replay()
             frame.behind = None
@@ -234,7 +234,7 @@ class GraphExecution:
         return Submitted(following.result, extracted)
 
     def free_graphs(self) -> None:
-        """Lets go of what is captured; it is captured anew when it is needed."""
+        """Discards all captured graphs; they are captured again when needed."""
         self._frames.clear()
 
     def run(
@@ -243,9 +243,9 @@ class GraphExecution:
         """See `Execution`."""
         own = self.submit(images, resize, options, masks)
         self.graph_device.wait()
-        # The graph's tensors are written again with the next frame, when these are still wanted for matching. As
-        # copies on the caller's stream, their memory is not used again before the caller's work on them is done. The
-        # counts are read, which waits for the copies.
+        # The next frame overwrites the graph's tensors while these are still needed for matching. Copies made on the
+        # caller's stream keep their memory until the caller's work on them is done. Reading the counts waits for the
+        # copies.
         return PaddedFeatures(
             own.keypoints.clone(),
             own.scores.clone(),
@@ -254,17 +254,17 @@ class GraphExecution:
             own.scales.clone(),
         ).unpadded()
 
-    def maps(self, image: PreparedImage, share: float) -> FrameMaps:
+    def maps(self, image: PreparedImage, fraction: float) -> FrameMaps:
         """See `Execution`."""
         device, network = self.graph_device.device, self._network
         batch = _batch(image, device, network)
-        return _maps(network, batch, network.dense(batch), image, share, _allowed_of(image, device), is_padded=True)
+        return _maps(network, batch, network.dense(batch), image, fraction, _allowed_of(image, device), is_padded=True)
 
     def _captured(self, key: _Key, work: Callable[..., Any]) -> _FrameGraph:
-        """What is captured for `key`: the work on images and masks."""
+        """The graph for `key`: the work on images and masks."""
         if key not in self._frames:
             while len(self._frames) >= _MOST_RECORDINGS:
-                # The oldest, with its memory: a live parameter that moves makes one graph after another.
+                # Free the oldest and its memory: a changing live parameter creates one graph after another.
                 self._frames.pop(next(iter(self._frames)))
             self._frames[key] = self._capture(key, work)
         return self._frames[key]
@@ -291,9 +291,9 @@ def whole_frame(
     options: DetectionOptions,
     masks: Sequence[torch.Tensor] | None = None,
 ) -> PaddedFeatures:
-    """All work on (H, W[, 3]) uint8 images that are on the network's device; waits for nothing on a GPU.
+    """All work on (H, W[, 3]) uint8 images on the network's device; waits for nothing on a GPU.
 
-    Masks are (H, W) uint8, 0 = do not use, one an image; None where no image has one.
+    Masks are (H, W) uint8, 0 = do not use, one per image; None if no image has one.
     """
     batch = tensors_to_batch(images, network.input_channels)
 
@@ -309,14 +309,14 @@ def _maps(
     batch: torch.Tensor,
     dense: tuple[torch.Tensor, ...],
     image: PreparedImage,
-    share: float,
+    fraction: float,
     allowed: torch.Tensor | None,
     *,
     is_padded: bool = False,
 ) -> FrameMaps:
     options = image.options
     maxima = suppress_non_maxima(network.score_maps(dense), options.nms_radius) if options.nms_radius else None
-    detected = replace(options, max_num_keypoints=math.ceil(share * options.max_num_keypoints))
+    detected = replace(options, max_num_keypoints=math.ceil(fraction * options.max_num_keypoints))
     features = network.sparse(dense, detected, allowed, trim=not is_padded, maxima=maxima)
     return FrameMaps(network, dense, image.resize, options, allowed, features, batch, maxima, is_padded)
 

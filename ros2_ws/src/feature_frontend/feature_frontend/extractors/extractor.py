@@ -1,4 +1,4 @@
-"""`Extractor`: an image in, `Features` out, whichever network does it."""
+"""`Extractor`: an image in, `Features` out, for every network."""
 
 from __future__ import annotations
 
@@ -54,18 +54,17 @@ class Extractor:
     """Checks and prepares images, runs the network, and maps its keypoints back to the image.
 
     Args:
-        network: A network that offers `NetworkProtocol`.
-        identity: What `Features.extractor` shall say.
-        settings: What to detect. Those that `settings/` calls live are read with each image; assign `settings` to
-            change them.
-        device: Where the network runs.
-        graph_device: What its work on a frame is captured by; None: on a GPU, CUDA graphs, elsewhere nothing.
-        has_maps: Whether the network is a `FastNetwork`, as the catalog says of the published ones.
+        network: A network that implements `NetworkProtocol`.
+        identity: Value for `Features.extractor`.
+        settings: What to detect. Live parameters are read for each image; assign `settings` to change them.
+        device: Device on which the network runs.
+        graph_device: Captures the work on a frame as a graph; None: CUDA graphs on a GPU, nothing elsewhere.
+        has_maps: Whether the network is a `FastNetwork`; for published networks the catalog says so.
 
     Attributes:
-        has_maps: Whether `maps` is there: not with a network in one part.
-        pixel_share: Of the pixels that the network would see by the settings, how many it sees at most, in (0, 1]. May
-            change between two images.
+        has_maps: Whether `maps` is available; not for a network in one part.
+        pixel_fraction: Upper limit of the pixels that the network processes, as a fraction of those by the settings,
+            in (0, 1]. May change between two images.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class Extractor:
         self.device = device
         self.settings = settings
         self.has_maps = has_maps
-        self.pixel_share = 1.0
+        self.pixel_fraction = 1.0
         self._dtype = PRECISIONS[settings.precision]
         module = network.to(device=device, dtype=self._dtype).eval().requires_grad_(requires_grad=False)
         self._network = cast(NetworkProtocol, module)
@@ -95,7 +94,7 @@ class Extractor:
 
         Raises:
             SettingsError: The name or the device is unknown.
-            WeightsError: The weights cannot be had, or do not fit the network.
+            WeightsError: The weights are not available, or do not fit the network.
         """
         if settings.extractor not in EXTRACTORS:
             msg = f"no extractor is called {settings.extractor!r}; expected one of {', '.join(EXTRACTORS)}"
@@ -115,11 +114,11 @@ class Extractor:
         return cls(record.inference(network.eval()), found.identity, settings, device, has_maps=record.has_maps)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For `pickle`, as of a process pool: network and settings, without what is compiled or captured."""
+        """For `pickle`, for example in a process pool: network and settings, without compiled code and graphs."""
         return {name: value for name, value in vars(self).items() if name not in {"_compiler", "_execution"}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """As new, in another process."""
+        """Restores the extractor in another process, as newly made."""
         vars(self).update(state)
         self._compiler = None
         self._execution = self._make_execution(None)
@@ -135,16 +134,16 @@ class Extractor:
         return self._execution.description
 
     def extract(self, image: npt.NDArray[np.uint8], mask: Mask | None = None) -> Features:
-        """Features of one image.
+        """Extracts the features of one image.
 
         Args:
             image: (H, W) grey or (H, W, 3) RGB, uint8, both sides at least 32 px.
-            mask: (H, W) uint8 or bool, 0 = do not use: no keypoint lies on such a pixel. None to use all. It decides
-                where keypoints may lie, not what the network sees.
+            mask: (H, W) uint8 or bool, 0 = do not use: no keypoint lies on such a pixel. None to use all pixels. The
+                mask restricts where keypoints may lie, not what the network sees.
 
         Raises:
-            ImageError: The image has another type, shape or size.
-            MaskError: The mask has another type, shape or size.
+            ImageError: The image has the wrong type, shape or size.
+            MaskError: The mask has the wrong type, shape or size.
         """
         return self.extract_batch([image], [mask])[0]
 
@@ -152,18 +151,18 @@ class Extractor:
     def extract_batch(
         self, images: Sequence[npt.NDArray[np.uint8]], masks: Sequence[Mask | None] | None = None
     ) -> list[Features]:
-        """Features of images of one size, in one run of the network; grey and RGB may be mixed.
+        """Extracts the features of images of the same size, in one run of the network; grey and RGB may be mixed.
 
-        A blank image has no keypoints. That is decided on the image, by the span of its grey levels: the scores of
-        noise in a blank image are as high as those of weak corners in a good one.
+        A blank image has no keypoints. The range of its grey levels decides whether it is blank, not the scores: noise
+        in a blank image scores as high as weak corners in a good one.
 
         Args:
-            images: Each as `extract` takes it.
-            masks: One an image, each as `extract` takes it; None for no masks at all.
+            images: Each as for `extract`.
+            masks: One per image, each as for `extract`; None for no masks at all.
 
         Raises:
-            ImageError: An image has a wrong type, shape or size, or the sizes differ.
-            MaskError: A mask has a wrong type, shape or size, or there are more or fewer masks than images.
+            ImageError: An image has the wrong type, shape or size, or the sizes differ.
+            MaskError: A mask has the wrong type, shape or size, or the number of masks differs from that of images.
         """
         checked = [check_image(image, self._network.minimum_size) for image in images]
         if not checked:
@@ -190,10 +189,10 @@ class Extractor:
         return cast(FastNetwork, self._network).default_track_similarity
 
     def prepare(self, image: npt.NDArray[np.uint8], mask: Mask | None = None) -> PreparedImage | None:
-        """Checks one image and its mask as `extract` takes them; None for a blank image.
+        """Checks one image and its mask, as for `extract`; None for a blank image.
 
         Raises:
-            ImageError: The image or its mask has another type, shape or size than `extract` takes.
+            ImageError: The image or its mask has the wrong type, shape or size.
         """
         checked = check_image(image, self._network.minimum_size)
         masks = _check_masks([mask], 1, *checked.shape[:2])
@@ -202,37 +201,37 @@ class Extractor:
         return PreparedImage(checked, masks[0] if masks else None, self._resize(*checked.shape[:2]), self._options())
 
     @torch.no_grad()
-    def maps(self, image: PreparedImage, share: float = 1.0) -> FrameMaps:
-        """The keypoints of one image in the network's coordinates, and what they were made from. Only with `has_maps`.
+    def maps(self, image: PreparedImage, fraction: float = 1.0) -> FrameMaps:
+        """Keypoints of one image in the network's coordinates, and the maps behind them. Only with `has_maps`.
 
         Args:
-            image: What to look at.
-            share: Of `max_num_keypoints`, in (0, 1]: so many are detected. `FrameMaps.options` name the whole budget.
+            image: The image.
+            fraction: Fraction of `max_num_keypoints` to detect, in (0, 1]. `FrameMaps.options` keep the whole budget.
         """
-        return self._execution.maps(image, share)
+        return self._execution.maps(image, fraction)
 
     @torch.no_grad()
     def submit_maps(
-        self, image: PreparedImage, share: float, behind: tuple[Hashable, Callable[[FrameMaps], T]]
+        self, image: PreparedImage, fraction: float, behind: tuple[Hashable, Callable[[FrameMaps], T]]
     ) -> Submitted[T]:
         """See `GraphExecution`. Only with a `graph_device`."""
         assert isinstance(self._execution, GraphExecution)
-        return self._execution.submit_maps(image, share, behind)
+        return self._execution.submit_maps(image, fraction, behind)
 
     @property
     def graph_device(self) -> GraphDevice | None:
-        """What the work is captured by; None where it is not, and `submit` is not there."""
+        """Captures the work on a frame; None if nothing is captured, and `submit` is not available."""
         return self._execution.graph_device if isinstance(self._execution, GraphExecution) else None
 
     @torch.no_grad()
     def submit(self, image: npt.NDArray[np.uint8], mask: Mask | None = None) -> PaddedFeatures | None:
-        """Gives the device one image, once it is done with the last one, and does not wait. Only with a `graph_device`.
+        """Starts the device on one image without waiting; its previous image must be done. Only with a `graph_device`.
 
         Returns:
-            What `collect` takes, in tensors that the next image may overwrite; None for a blank image.
+            Input for `collect`, in tensors that the next image may overwrite; None for a blank image.
 
         Raises:
-            ImageError: The image or its mask has another type, shape or size than `extract` takes.
+            ImageError: The image or its mask has the wrong type, shape or size.
         """
         assert isinstance(self._execution, GraphExecution)
         prepared = self.prepare(image, mask)
@@ -242,40 +241,40 @@ class Extractor:
         return self._execution.submit([prepared.pixels], prepared.resize, prepared.options, masks)
 
     def collect(self, submitted: PaddedFeatures | None, height: int, width: int) -> Features:
-        """Features of a height x width image from what `submit` gave or a copy of it; waits for its device."""
+        """Features of a height x width image from the result of `submit`, or a copy of it; waits for the device."""
         if submitted is None:
             return self.nothing(height, width)
         return self._to_image(submitted.unpadded()[0], self._resize(height, width))
 
     def wait_until_fast(self) -> None:
-        """Waits until what is being compiled in the background is in use; returns at once where nothing is."""
+        """Waits until the code being compiled in the background is in use; returns at once if there is none."""
         if self._compiler is not None:
             self._compiler.wait()
 
     def free_graphs(self) -> None:
-        """Lets go of the work that is captured for the sizes seen so far, and of its memory."""
+        """Discards the graphs captured for the image sizes seen so far, and frees their memory."""
         if isinstance(self._execution, GraphExecution):
             self._execution.free_graphs()
 
     @torch.no_grad()
     def compile_only_for(self, shape: Sequence[int]) -> bool:
-        """Compiles for images of this shape, waits for it, and compiles nothing in the background any more.
+        """Compiles for images of this shape, waits for it, and then stops compiling in the background.
 
-        What an image gives then depends on its shape, not on when it comes.
+        The features of an image then depend on its shape, not on when it arrives.
 
         Args:
-            shape: (H, W) or (H, W, 3): a network that sees grey converts colour itself, which is other code.
+            shape: (H, W) or (H, W, 3): a grey network converts colour itself, which is different code.
 
         Returns:
-            Whether images of this shape go through compiled code.
+            Whether images of this shape run compiled code.
 
         Raises:
-            ImageError: The network takes no images of this size.
+            ImageError: The network does not accept images of this size.
         """
         if self._compiler is None:
             return False
         blank, resize = np.zeros(shape, np.uint8), self._resize(*shape[:2])
-        # Of several scales, the largest.
+        # With several scales, only the largest.
         options = replace(self._options(), multi_scale=False)
         self._compiler.frames_before = 1
         self._execution.run([blank], resize, options)
@@ -285,7 +284,7 @@ class Extractor:
         return self._compiler.is_in_use
 
     def close(self) -> None:
-        """Ends what goes on in the background; the extractor itself can still be used."""
+        """Stops the background work; the extractor remains usable."""
         if self._compiler is not None:
             self._compiler.close()
 
@@ -296,9 +295,9 @@ class Extractor:
         settings, minimum = self.settings, self._network.minimum_size
         size = partial(network_size, height, width, resize_height=settings.resize_height, minimum=minimum)
         usual = size(max_pixels=settings.max_pixels)
-        if self.pixel_share == 1:
+        if self.pixel_fraction == 1:
             return usual
-        return size(max_pixels=int(self.pixel_share * usual.height1 * usual.width1))
+        return size(max_pixels=int(self.pixel_fraction * usual.height1 * usual.width1))
 
     def _options(self) -> DetectionOptions:
         settings = self.settings
@@ -314,7 +313,7 @@ class Extractor:
     def _make_execution(self, graph_device: GraphDevice | None) -> Execution:
         compute_with_one_thread_after_fork()
         if self.device.type == "cuda" and self._dtype == torch.float32:
-            # By default cuDNN rounds what it convolves to TF32, 10 bits of 23: that is what float16 is there for.
+            # By default cuDNN rounds inputs of convolutions to TF32, 10 of 23 bits: float16 exists for that trade-off.
             torch.backends.cudnn.allow_tf32 = False
         if self.has_maps and (graph_device is not None or self.device.type == "cuda"):
             return GraphExecution(cast(FastNetwork, self._network), graph_device or make_graph_device(self.device))
@@ -325,7 +324,7 @@ class Extractor:
         return PlainExecution(self._network, self.device)
 
     def nothing(self, height: int, width: int) -> Features:
-        """Features of a height x width image in which nothing was found."""
+        """Features of a height x width image without keypoints."""
         return Features.empty(height, width, self.identity, self.descriptor_dim, self.device, self._dtype)
 
     def _to_image(self, found: NetworkFeatures, resize: Resize) -> Features:
@@ -346,7 +345,7 @@ class Extractor:
 def _check_masks(
     masks: Sequence[Mask | None] | None, count: int, height: int, width: int
 ) -> list[npt.NDArray[np.uint8]] | None:
-    """A mask for each image; None where no image has one."""
+    """A mask for each image; None if no image has one."""
     if masks is None or all(mask is None for mask in masks):
         return None
     if len(masks) != count:

@@ -1,12 +1,12 @@
-"""One image at several scales, the best keypoints of all of them kept: the strategy that R2D2 calls MS.
+"""Multi-scale extraction: runs the network at several image sizes and keeps the best keypoints (R2D2's strategy MS).
 
-Revaud et al., "R2D2: Reliable and Repeatable Detector and Descriptor", NeurIPS 2019, whom ALIKED (VI-C) follows. The
-network sees the image at its usual size and then ever smaller, each time by 2^(1/4), as long as the longer side has
-256 px. Each scale gives its own keypoints, with the whole budget, mask and grid; of all of them the best scores stay.
+Revaud et al., "R2D2: Reliable and Repeatable Detector and Descriptor", NeurIPS 2019, which ALIKED (VI-C) follows. The
+network processes the image at its usual size and then at smaller sizes, in steps of 2^(1/4), while the longer side has
+at least 256 px. Each scale is detected with the whole budget, mask and grid; the best scores over all scales are kept.
 
-Non-maxima are suppressed within a scale, never across: one place may be a keypoint at several scales, each with the
-descriptor of another neighbourhood. That is what matches a view from nearer with one from farther away, where the
-network itself would have to say which scale is the place's own.
+Non-maxima are suppressed within a scale, never across scales: one location may be a keypoint at several scales, each
+with the descriptor of a different neighbourhood. This is what matches a near view with a far one, without the network
+having to estimate the scale of the location.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _SCALES_PER_OCTAVE = 4
 
 
 def pyramid(resize: Resize, minimum: int) -> tuple[Resize, ...]:
-    """The sizes at which the network sees an image, the largest first, each from the image as published.
+    """The sizes at which the network processes an image, the largest first, each from the image as published.
 
     Args:
-        resize: To the largest.
-        minimum: Smallest side in px that the network takes.
+        resize: To the largest size.
+        minimum: Minimum side in px that the network accepts.
     """
     levels = [resize]
     while True:
@@ -52,10 +52,10 @@ def extract_at_scales(
     """Features of a batch, best score first: at several scales with `multi_scale`, otherwise at the one of `resize`.
 
     Args:
-        extract: Gives the features of each image in the coordinates of the resized one.
-        resize: To the largest scale, in whose coordinates all features are.
-        options: How keypoints are picked.
-        minimum: Smallest side in px that the network takes.
+        extract: Returns the features of each image in the coordinates of the resized image.
+        resize: To the largest scale; all features are in its coordinates.
+        options: How keypoints are selected.
+        minimum: Minimum side in px that the network accepts.
     """
     if not options.multi_scale:
         return extract(resize, options)
@@ -70,7 +70,7 @@ def sparse_at_scales(
     options: DetectionOptions,
     minimum: int,
 ) -> PaddedFeatures:
-    """The same with padding. Shapes do not depend on what is in the images, and nothing here waits for the device."""
+    """The same with padding. Shapes do not depend on the images' content, and nothing waits for the device."""
     if not options.multi_scale:
         return sparse(resize, options)
     levels = pyramid(resize, minimum)
@@ -95,18 +95,18 @@ def sparse_at_scales(
 
 
 def _options_at(level: Resize, largest: Resize, options: DetectionOptions) -> DetectionOptions:
-    """The same options for a smaller image: its border is as wide on the largest one, or less than a pixel wider."""
+    """Options for a smaller image: on the largest image its border is as wide, or less than a pixel wider."""
     scale = max(level.height1 / largest.height1, level.width1 / largest.width1)
     return replace(options, border=math.ceil(scale * options.border))
 
 
 def _enlarge(points: torch.Tensor, level: Resize, largest: Resize) -> torch.Tensor:
-    """(..., 2) points (x, y) px of one level, on the largest."""
+    """(..., 2) points (x, y) px of one level, in px of the largest."""
     return _between(level, largest).invert(points)
 
 
 def _scales_at(level: Resize, largest: Resize, scores: torch.Tensor) -> torch.Tensor:
-    """`NetworkFeatures.scales` of points with these scores, of one level."""
+    """`NetworkFeatures.scales` of the points of one level; only the shape of `scores` matters."""
     return _between(level, largest).invert_lengths(torch.ones_like(scores))
 
 
@@ -115,7 +115,7 @@ def _between(level: Resize, largest: Resize) -> Resize:
 
 
 def _merged(found: Sequence[NetworkFeatures], levels: Sequence[Resize], options: DetectionOptions) -> NetworkFeatures:
-    """Of the features of one image at all levels, those that get the places of the budget."""
+    """Selects the budget's best features of one image over all levels."""
     largest = levels[0]
     keypoints = torch.cat([_enlarge(one.keypoints, level, largest) for one, level in zip(found, levels, strict=True)])
     scores = torch.cat([one.scores for one in found])

@@ -1,4 +1,4 @@
-"""The extractors by name: one row a model."""
+"""The extractors by name: one row per model."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def _as_it_is(network: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True)
 class ExtractorRecord:
-    """How to make an extractor's network and which weights belong into it.
+    """How to build an extractor's network, and its weights.
 
     Attributes:
-        build: Makes the network, with random weights.
-        weights: As of `ExtractorModel`.
-        rename: Brings the names in a checkpoint to those of the network.
-        inference: Makes the network that does the same work faster from one with its final weights.
-        library: Of an extractor that has no weights: who computes it, with the version; empty for a network.
-        has_maps: As of `ExtractorModel`.
+        build: Builds the network, with random weights.
+        weights: As in `ExtractorModel`.
+        rename: Renames a checkpoint's tensors to the network's names.
+        inference: Builds the faster inference network from one with its final weights.
+        library: For an extractor without weights: its library and version; empty for a network.
+        has_maps: As in `ExtractorModel`.
     """
 
     build: Callable[[], nn.Module]

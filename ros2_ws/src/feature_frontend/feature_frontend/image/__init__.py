@@ -1,1 +1,1 @@
-"""From the bytes of an image file to its samples."""
+"""Reads image files and messages, and prepares images for the network."""

@@ -1,4 +1,4 @@
-"""The pixels of a `sensor_msgs/CompressedImage`, as compressed_image_transport writes it, without ROS."""
+"""Decodes `sensor_msgs/CompressedImage`, as written by compressed_image_transport, without ROS."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["CompressedImageMessage", "compressed_image_samples", "decode_compres
 Uint8Array = npt.NDArray[np.uint8]
 
 _RGB_ENCODINGS = {"rgb8", "rgba8", "rgb16", "rgba16"}
-# What a sender may have a decoder do.
+# The codecs that a sender may use.
 _KINDS = ("JPEG", "PNG")
 
 
 class CompressedImageMessage(Protocol):
-    """The fields of `sensor_msgs/CompressedImage` that say what the pixels are; `data` is any buffer of bytes."""
+    """The fields of `sensor_msgs/CompressedImage` that define the pixels; `data` is any buffer of bytes."""
 
     format: str
     data: Any
@@ -39,20 +39,20 @@ def decode_compressed_image(
     max_pixels: int = MAX_IMAGE_PIXELS,
     max_decoding_ms: float = math.inf,
 ) -> Uint8Array:
-    """The pixels of a compressed image message as (H, W) grey or (H, W, 3) RGB uint8.
+    """Decodes a compressed image message to (H, W) grey or (H, W, 3) RGB uint8.
 
-    Which codec it is, the data say; `format` says what the pixels were before ("rgb8; jpeg compressed bgr8").
+    The data determine the codec; `format` says what the pixels were before ("rgb8; jpeg compressed bgr8").
 
     Args:
-        message: A `sensor_msgs/CompressedImage` with a JPEG or PNG file, whichever library read it.
-        intensity: How samples of 16 bits become grey levels.
-        max_pixels: Most pixels of an image that is accepted.
-        max_decoding_ms: Longest time, as estimated from the header, that decoding may take, ms; of a node
+        message: A `sensor_msgs/CompressedImage` with a JPEG or PNG file, read by any library.
+        intensity: How 16-bit samples are converted to grey levels.
+        max_pixels: Maximum number of pixels.
+        max_decoding_ms: Maximum decoding time, as estimated from the header, ms; in a node
             `live_decoding_ms(max_pixels)`.
 
     Raises:
-        DamagedImageError: The data are empty, cut off or damaged.
-        ImageError: They are no JPEG or PNG file, or announce more than `max_pixels`, or would take longer than
+        DamagedImageError: The data are empty, truncated or damaged.
+        ImageError: The data are not a JPEG or PNG file, declare more than `max_pixels`, or would take longer than
             `max_decoding_ms`; or the message is a compressedDepth image.
     """
     return intensity.to_grey_levels(compressed_image_samples(message, max_pixels, max_decoding_ms))
@@ -61,7 +61,7 @@ def decode_compressed_image(
 def compressed_image_samples(
     message: CompressedImageMessage, max_pixels: int = MAX_IMAGE_PIXELS, max_decoding_ms: float = math.inf
 ) -> npt.NDArray[Any]:
-    """The samples of a compressed image message as (H, W) grey or (H, W, 3) RGB, of the depth that its file has.
+    """Decodes a compressed image message to (H, W) grey or (H, W, 3) RGB samples with the bit depth of its file.
 
     Args:
         message: As for `decode_compressed_image`.
@@ -69,7 +69,7 @@ def compressed_image_samples(
         max_decoding_ms: As for `decode_compressed_image`.
 
     Raises:
-        ImageError: As `decode_compressed_image`.
+        ImageError: As for `decode_compressed_image`.
     """
     if "compressedDepth" in message.format:
         msg = (
@@ -85,10 +85,10 @@ def compressed_image_samples(
     original, _, codec = message.format.partition(";")
     original = original.strip()
     if pixels.ndim == 3:
-        # What went into the encoder as RGB, unconverted, comes out of OpenCV, which believes it is BGR, as RGB.
+        # RGB that was encoded without conversion comes out as RGB, although OpenCV treats it as BGR.
         is_rgb = bool(codec) and original in _RGB_ENCODINGS and "compressed bgr" not in codec
         return pixels if is_rgb else to_rgb(pixels, cv2.COLOR_BGR2RGB)
-    # A mosaic that was compressed as it was, by PNG mostly; "compressed mono8" has been made grey before.
+    # A Bayer mosaic compressed directly, mostly as PNG; "compressed mono8" was converted to grey before.
     encoding = ENCODINGS.get(original)
     if encoding is not None and encoding.is_bayer and codec.split()[-1:] == ["compressed"]:
         assert encoding.to_rgb is not None

@@ -1,6 +1,6 @@
-"""Drawings of tracks on images.
+"""Draws tracks on images.
 
-Images are (H, W, 3) uint8 RGB; a drawing is always a new image. Points are (x, y) px, pixel centres at integers.
+Images are (H, W, 3) uint8 RGB; drawing always returns a new image. Points are (x, y) px, pixel centres at integers.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Image = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.floating]
 Colour = tuple[int, int, int]
 
-# Positions of the points and of the lines are given to OpenCV in 1/16 px, so that drawings do not jump by whole pixels.
+# OpenCV gets positions of points and lines in 1/16 px, so that drawings do not jump by whole pixels.
 SHIFT = 4
-# Each channel half itself, half the mean of the three, and darker.
+# Each channel is half itself and half the mean of the three, darkened.
 DIMMING = 0.8 * (0.5 * np.eye(3) + 0.5 / 3)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def to_rgb(image: Image) -> Image:
-    """A copy of an image, (H, W) grey or (H, W, 3) RGB, as RGB."""
+    """A copy of an (H, W) grey or (H, W, 3) RGB image as RGB."""
     if image.ndim == 2:
         return np.repeat(image[..., None], 3, axis=2)
     return image.copy()
@@ -42,7 +42,7 @@ def to_rgb(image: Image) -> Image:
 def age_colours(ages: npt.NDArray[np.integer], oldest: int = 30) -> npt.NDArray[np.uint8]:
     """(N, 3) RGB by age in frames: blue for a new point, through green and yellow to red at `oldest` and beyond."""
     scaled = np.clip((np.asarray(ages, np.float64) - 1) / max(oldest - 1, 1), 0, 1) ** 0.7
-    # The ends of the map are too dark to be seen on an image.
+    # The ends of the colour map are too dark to see on an image.
     levels = np.round(30 + 195 * scaled).astype(np.uint8).reshape(-1, 1)
     if not len(levels):
         return np.zeros((0, 3), np.uint8)
@@ -52,18 +52,18 @@ def age_colours(ages: npt.NDArray[np.integer], oldest: int = 30) -> npt.NDArray[
 
 @dataclass
 class TrackTrails:
-    """Where each track has been lately.
+    """The latest positions of each track.
 
     Attributes:
-        length: Number of positions kept of each track, this frame's included.
-        positions: By track id, the latest positions, oldest first.
+        length: Number of positions kept per track, including this frame's.
+        positions: The latest positions by track id, oldest first.
     """
 
     length: int = 12
     positions: dict[int, list[tuple[float, float]]] = field(default_factory=dict)
 
     def update(self, ids: npt.NDArray[np.integer], keypoints: Points) -> list[Points]:
-        """Takes in a frame's tracks and returns their trails, (L, 2) each, row by row; forgets those not seen."""
+        """Adds a frame's tracks and returns their trails, (L, 2) each, in row order; discards tracks not seen."""
         before = self.positions
         self.positions = {}
         for number, (x, y) in zip(ids.tolist(), np.asarray(keypoints, np.float64).tolist(), strict=True):
@@ -81,11 +81,11 @@ def draw_tracks(
     canvas = _dimmed(image)
     if not len(trails):
         return canvas
-    # Pixel centres at integers: the middle of the first pixel moves as the image grows.
+    # Pixel centres at integers: the centre of the first pixel moves as the image is enlarged.
     points = _fixed_point((np.concatenate(trails) + 0.5) * scale - 0.5)
     lines = np.split(points[:, None], np.cumsum([len(trail) for trail in trails])[:-1])
     thickness, radius = max(round(scale), 1), round(2.2 * max(scale, 1.0) * 2**SHIFT)
-    # One call for each age, the oldest on top: a call for each line takes several times as long.
+    # One call per age, the oldest on top: one call per line takes several times as long.
     for age in np.unique(ages):
         colour = _colour(age_colours(np.array([age]), oldest)[0])
         of_age = [lines[index] for index in np.flatnonzero(ages == age)]
@@ -105,12 +105,12 @@ def draw_caption(image: Image, text: str, scale: float = 1.0) -> Image:
 
 
 def write(image: Image, text: str, at: tuple[int, int], size: float, colour: Colour, thickness: int = 1) -> None:
-    """Writes `text`, its lower left corner at (x, y) px, into the image itself."""
+    """Writes `text` into the image in place, its lower left corner at (x, y) px."""
     cv2.putText(image, text, at, FONT, size, colour, max(round(thickness * size), 1), cv2.LINE_AA)
 
 
 def _dimmed(image: Image) -> Image:
-    """The image darker and with less colour, so that what is drawn on it stands out."""
+    """The image, darker and with less colour, so that drawings stand out."""
     return np.asarray(cv2.transform(to_rgb(image), DIMMING), np.uint8)
 
 

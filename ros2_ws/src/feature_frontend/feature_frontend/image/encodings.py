@@ -1,4 +1,4 @@
-"""The encodings of `sensor_msgs/Image`, and from a message to the pixels that a network takes, without ROS."""
+"""Decodes `sensor_msgs/Image` in all supported encodings, without ROS."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NAME_CHARACTERS, _LIKENESS = 60, 0.6
 
 
 class ImageMessage(Protocol):
-    """The fields of `sensor_msgs/Image` that say what the pixels are; `data` is any buffer of bytes."""
+    """The fields of `sensor_msgs/Image` that define the pixels; `data` is any buffer of bytes."""
 
     height: int
     width: int
@@ -45,14 +45,14 @@ class ImageMessage(Protocol):
 
 @dataclass(frozen=True)
 class Encoding:
-    """How the pixels of an encoding lie in memory.
+    """Memory layout of an encoding's pixels.
 
     Attributes:
-        channels: Samples of a pixel in a row.
-        to_rgb: OpenCV's code for the conversion of 8-bit samples to RGB; None where they are grey or RGB already.
-        sample: NumPy's name of the sample's type, without its byte order.
-        multiple: (rows, columns) of which an image has a whole multiple.
-        has_chroma_plane: Whether half as many rows again follow the image's own and hold its colour.
+        channels: Number of samples per pixel in a row.
+        to_rgb: OpenCV's code for the conversion of 8-bit samples to RGB; None if they are already grey or RGB.
+        sample: NumPy's name of the sample type, without byte order.
+        multiple: (rows, columns): the image size must be a multiple of these.
+        has_chroma_plane: Whether a colour plane with half as many rows follows the image's rows.
     """
 
     channels: int
@@ -63,7 +63,7 @@ class Encoding:
 
     @property
     def is_bayer(self) -> bool:
-        """Whether each pixel holds one colour of a mosaic."""
+        """Whether each pixel holds one colour of a Bayer mosaic."""
         return self.channels == 1 and self.to_rgb is not None and not self.has_chroma_plane
 
 
@@ -79,7 +79,7 @@ _BAYER = {
 _GREY_SAMPLES = {"8U": "u1", "8S": "i1", "16U": "u2", "16S": "i2", "32S": "i4", "32F": "f4", "64F": "f8"}
 _COLOURS = ("8U", "16U", "32F")
 COLOUR_SAMPLES = tuple(np.dtype(_GREY_SAMPLES[name]) for name in _COLOURS)
-"""Types of colours: those of which OpenCV swaps channels."""
+"""Sample types of colour images: those whose channels OpenCV can swap."""
 
 ENCODINGS: dict[str, Encoding] = {
     "mono8": Encoding(1),
@@ -117,39 +117,39 @@ ENCODINGS: dict[str, Encoding] = {
 def decode_image(
     message: ImageMessage, intensity: IntensityRange = DEFAULT_INTENSITY, max_pixels: int = MAX_IMAGE_PIXELS
 ) -> Uint8Array:
-    """The pixels of an image message as (H, W) grey or (H, W, 3) RGB uint8; a view of its buffer where possible.
+    """Decodes an image message to (H, W) grey or (H, W, 3) RGB uint8; returns a view of its buffer if possible.
 
-    Row padding (`step` larger than a row) and `is_bigendian` are respected. Nothing is allocated before the sizes that
-    the message announces have been compared with the bytes that it holds.
+    Supports row padding (`step` larger than a row) and `is_bigendian`. Allocates nothing before the declared sizes have
+    been checked against the buffer.
 
     Args:
-        message: A `sensor_msgs/Image`, whichever library read it.
-        intensity: How samples of more than 8 bits become grey levels.
-        max_pixels: Most pixels of an image that is accepted.
+        message: A `sensor_msgs/Image`, read by any library.
+        intensity: How samples with more than 8 bits are converted to grey levels.
+        max_pixels: Maximum number of pixels.
 
     Raises:
         ImageError: The encoding is not one of `ENCODINGS`; the size is zero, above `max_pixels`, or not a multiple that
-            the encoding needs; or the buffer does not hold the image that the message announces.
+            the encoding needs; or the buffer is too small for the declared image.
     """
     return intensity.to_grey_levels(image_samples(message, max_pixels))
 
 
 def expected_encodings(encoding: str) -> str:
-    """What a sender may choose in place of an unknown encoding, short enough to be said of each image."""
+    """A hint at alternatives to an unknown encoding, short enough for every image's status."""
     known = {name.casefold(): name for name in ENCODINGS}
     nearest = known.get(nearest_name(encoding[:_NAME_CHARACTERS], known, _LIKENESS))
     return (f"the nearest is {nearest}; " if nearest else "") + "docs/image_input.md lists those that are"
 
 
 def image_samples(message: ImageMessage, max_pixels: int = MAX_IMAGE_PIXELS) -> npt.NDArray[Any]:
-    """The samples of an image message as (H, W) grey or (H, W, 3) RGB, of the depth that its encoding has.
+    """Decodes an image message to (H, W) grey or (H, W, 3) RGB samples with the bit depth of its encoding.
 
     Args:
-        message: A `sensor_msgs/Image`, whichever library read it.
-        max_pixels: Most pixels of an image that is accepted.
+        message: A `sensor_msgs/Image`, read by any library.
+        max_pixels: Maximum number of pixels.
 
     Raises:
-        ImageError: As `decode_image`.
+        ImageError: As for `decode_image`.
     """
     encoding = ENCODINGS.get(message.encoding)
     if encoding is None:
@@ -160,12 +160,12 @@ def image_samples(message: ImageMessage, max_pixels: int = MAX_IMAGE_PIXELS) -> 
 
 
 def encoding_of(samples: npt.NDArray[Any]) -> tuple[str, npt.NDArray[Any]]:
-    """The encoding that keeps (H, W) grey or (H, W, 3) RGB samples as they are, and these in its order.
+    """The encoding that stores (H, W) grey or (H, W, 3) RGB samples losslessly, and the samples in its channel order.
 
     `image_samples` is the inverse.
 
     Args:
-        samples: Grey of any type in `ENCODINGS`; colours of one in `COLOUR_SAMPLES`.
+        samples: Grey of any type in `ENCODINGS`; colour of a type in `COLOUR_SAMPLES`.
     """
     kind = f"{samples.dtype.kind}{samples.dtype.itemsize}"
     if kind in _NAMED:
@@ -175,17 +175,17 @@ def encoding_of(samples: npt.NDArray[Any]) -> tuple[str, npt.NDArray[Any]]:
 
 
 def to_rgb(pixels: npt.NDArray[SampleT], code: int) -> npt.NDArray[SampleT]:
-    """`pixels` converted by OpenCV's conversion `code`, of the type that they have."""
+    """`pixels` converted by OpenCV's conversion `code`, in their own type."""
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), code), dtype=pixels.dtype)
 
 
 def _samples(message: ImageMessage, encoding: Encoding, max_pixels: int) -> npt.NDArray[Any]:
-    """(H, W[, C]) samples in the machine's byte order, chroma rows below; a view where the message has that order."""
+    """(H, W[, C]) samples in native byte order, chroma rows below; a view if the message has native byte order."""
     height, width, step = int(message.height), int(message.width), int(message.step)
     sample = np.dtype(encoding.sample)
     row_bytes = width * encoding.channels * sample.itemsize
     rows = height + (height // 2 if encoding.has_chroma_plane else 0)
-    # The last row may come without its padding: some drivers leave it out.
+    # Some drivers omit the padding of the last row.
     needed = step * (rows - 1) + row_bytes
     if step < row_bytes:
         msg = f"image step is {step} bytes; a row of {width} px in {message.encoding} needs at least {row_bytes}"
@@ -207,5 +207,5 @@ def _samples(message: ImageMessage, encoding: Encoding, max_pixels: int) -> npt.
     return np.lib.stride_tricks.as_strided(samples, (rows, width, encoding.channels), strides, writeable=False)
 
 
-# Encodings with names of their own, grey and in colour.
+# Encodings with special names, grey and colour.
 _NAMED = {"u1": ("mono8", "rgb8"), "u2": ("mono16", "rgb16")}

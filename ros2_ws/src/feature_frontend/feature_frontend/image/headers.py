@@ -1,6 +1,6 @@
-"""What the bytes of an image file announce, and whether they are all there, found out before a decoder sees them.
+"""Checks the declared size and the completeness of an image file before it is decoded.
 
-A few hundred bytes can claim gigapixels, and decoders show a file that is cut off with grey where the rest would be.
+A few hundred bytes can claim gigapixels, and decoders fill the missing part of a truncated file with grey.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["begins_as_image", "is_deep_grey", "read_header"]
 
 
 def begins_as_image(path: Path) -> bool:
-    """Whether a file begins as one of the kinds that are read, whatever its suffix says."""
+    """Whether a file starts like one of the supported formats, whatever its suffix."""
     try:
         with open_regular_file(path) as file:
             start = file.read(16)
@@ -48,19 +48,19 @@ def read_header(
     kinds: Collection[str] = (),
     max_decoding_ms: float = math.inf,
 ) -> ImageHeader:
-    """Reads what an image file announces and checks that all of it is there.
+    """Reads the header of an image file and checks that the file is complete.
 
     Args:
-        data: The file.
-        max_pixels: Most pixels that are accepted.
-        kinds: Those of `_KINDS` that are accepted; all where it is empty.
-        max_decoding_ms: Longest time, as estimated for JPEG and PNG, that decoding may take, ms; `live_decoding_ms`
-            has that of a node.
+        data: The file's content.
+        max_pixels: Maximum number of pixels.
+        kinds: The formats of `_KINDS` to accept; empty for all.
+        max_decoding_ms: Maximum decoding time, as estimated for JPEG and PNG, ms; `live_decoding_ms` has the limit of
+            a node.
 
     Raises:
-        DamagedImageError: It is empty, cut off or damaged.
-        ImageError: It is of none of these kinds, or announces a size of zero, above
-            `max_pixels`, or more than its bytes can hold; or it would take too long.
+        DamagedImageError: The file is empty, truncated or damaged.
+        ImageError: The format is not accepted; the declared size is zero, above `max_pixels`, or more than the file
+            can hold; or decoding would take too long.
     """
     limits = Limits(max_pixels, max_decoding_ms)
     for kind in _KINDS:
@@ -76,9 +76,9 @@ def read_header(
 
 
 def is_deep_grey(path: Path) -> bool:
-    """Whether a PNG, TIFF or PGM file holds one channel of more than 8 bits, as depth and thermal images do.
+    """Whether a PNG, TIFF or PGM file has one channel of more than 8 bits, like depth and thermal images.
 
-    Only its beginning is read, of a TIFF file all of it; False also where it cannot be read.
+    Reads only the beginning of the file (a TIFF file as a whole); False if it cannot be read.
     """
     try:
         with open_regular_file(path) as file:
@@ -95,7 +95,7 @@ def is_deep_grey(path: Path) -> bool:
 
 
 def _read_tiff(data: bytes, limits: Limits) -> ImageHeader:
-    """Sets the orientation to 1, which OpenCV follows in these files whatever it is told."""
+    """Sets the orientation to 1, because OpenCV always applies it in TIFF files."""
     directories = list(tiff_directories(data))
     if not directories:
         raise cut_off(len(data))
@@ -124,7 +124,7 @@ def _check_tiff_pixels(directory: TiffDirectory, width: int, size: int) -> None:
     is_tiled = _TIFF_TILES in directory.entries
     if is_tiled:
         tile = directory.value(_TIFF_TILE_WIDTH, 0) * directory.value(_TIFF_TILE_HEIGHT, 0)
-        # A tile is allocated whole, whatever there is of the picture.
+        # A decoder allocates whole tiles, however small the picture.
         if tile > max(_TIFF_TILE_PIXELS, 4 * width * directory.value(_TIFF_HEIGHT, 0)):
             msg = f"TIFF file has tiles of {tile} px, far more than its picture"
             raise ImageError(msg)
@@ -147,7 +147,7 @@ def _check_tiff_pixels(directory: TiffDirectory, width: int, size: int) -> None:
     for number, offset in enumerate(offsets):
         announced = counts[number] if number < len(counts) else size if is_plain else 0
         is_last = (number + 1) % strips == 0
-        # Some writers announce more bytes for the last strip of plain pixels than it has.
+        # Some writers declare more bytes for the last uncompressed strip than it has.
         needed = min(announced, row_bytes * (height - rows * (strips - 1) if is_last else rows))
         if offset + (needed if is_plain else announced) > size:
             raise cut_off(size)
@@ -168,7 +168,7 @@ def _read_pnm(data: bytes, limits: Limits) -> ImageHeader:
 
 
 def _count_numbers(text: bytes, *, is_by_digit: bool) -> int:
-    """How many decimal numbers there are, or digits, without a list of them."""
+    """Counts decimal numbers, or digits, without building a list."""
     codes = np.frombuffer(text, np.uint8)
     if is_by_digit:
         return int(((codes == ord("0")) | (codes == ord("1"))).sum())
@@ -177,7 +177,7 @@ def _count_numbers(text: bytes, *, is_by_digit: bool) -> int:
 
 
 def _pnm_header(data: bytes) -> tuple[int, tuple[int, int, int], int]:
-    """Kind, (width, height, largest sample), and where the pixels begin.
+    """Kind, (width, height, largest sample), and the offset of the pixels.
 
     Raises:
         ValueError: A number is missing.
@@ -237,10 +237,10 @@ class _Kind:
     """A row of `_KINDS`.
 
     Attributes:
-        name: What to call it.
-        expects: How its files begin, for messages.
-        matches: Whether a file begins so.
-        read: Its reader.
+        name: Name of the format.
+        expects: First bytes of its files, for messages.
+        matches: Whether a file starts with them.
+        read: Reads its header.
     """
 
     name: str
@@ -257,7 +257,7 @@ _KINDS = (
     _Kind("BMP", "BMP (42 4d)", lambda data: data.startswith(b"BM"), _read_bmp),
     _Kind("WebP", "WebP (52 49 46 46)", lambda data: data[:4] == b"RIFF" and data[8:12] == b"WEBP", _read_webp),
 )
-# What lies under the name of an image where downloads and phones have put something else.
+# Other content that downloads and phones store under the name of an image.
 _OTHERS = (
     (re.compile(rb"version https://git-lfs"), "a pointer of Git LFS (get the files with: git lfs pull)"),
     (re.compile(rb".{4}ftyp", re.DOTALL), "the header of HEIF, AVIF or a video (convert it to JPEG or PNG)"),
@@ -269,7 +269,7 @@ _TIFF_STRIPS, _SAMPLES_PER_PIXEL, _TIFF_ROWS_PER_STRIP, _TIFF_STRIP_BYTES = 273,
 _TIFF_PLANES, _TIFF_TILES, _TIFF_TILE_BYTES, _TIFF_SAMPLE_FORMAT = 284, 324, 325, 339
 _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 322, 323
 _TIFF_TILE_PIXELS, _TIFF_MAX_PARTS = 2**22, 1_000_000
-# Reduced copies and masks.
+# Flags of reduced copies and of masks.
 _TIFF_NO_PAGE = 1 | 4
-# What ImageJ says of a file of plain pixels with one directory for all of its pictures.
+# ImageJ's description of an uncompressed file that has one directory for all of its pictures.
 _IMAGEJ_STACK = re.compile(rb"ImageJ=[^\0]{0,200}?\nimages=(\d{1,9})\n")

@@ -1,6 +1,6 @@
-"""From an image file to its samples or a mask: read by Python, checked, decoded from memory, pixels as stored.
+"""Reads image files and masks: Python reads the file, checks it and decodes it from memory, with pixels as stored.
 
-All tools and sources read files here, and messages that hold a file are decoded here: the same bytes give the same
+All tools and sources read files here, and messages that contain a file are decoded here: the same bytes give the same
 samples wherever they come from.
 """
 
@@ -27,7 +27,7 @@ __all__ = ["IMAGE_SUFFIXES", "ImageFile", "decode_stored", "encode_file", "read_
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm", ".pnm", ".webp")
 
-# An uncompressed pixel has at most four samples of 8 bytes; beside them there is room for what cameras add.
+# An uncompressed pixel has at most four samples of 8 bytes; the rest is room for metadata of cameras.
 _BYTES_PER_PIXEL = 32
 _BYTES_BESIDE_PIXELS = 2**26
 _COLOURS = 3
@@ -35,12 +35,12 @@ _COLOURS = 3
 
 @dataclass(frozen=True, eq=False)
 class ImageFile:
-    """What an image file holds.
+    """The content of an image file.
 
     Attributes:
-        samples: (H, W) grey or (H, W, 3) RGB as stored, of the file's own type; opacity is left out.
-        orientation: 1 to 8 as EXIF counts them; the samples are not turned by it.
-        pages: Pictures in the file; the samples are the first.
+        samples: (H, W) grey or (H, W, 3) RGB as stored, in the file's sample type, without the alpha channel.
+        orientation: EXIF orientation, 1 to 8; not applied to the samples.
+        pages: Number of pictures in the file; the samples are those of the first.
     """
 
     samples: npt.NDArray[Any]
@@ -49,17 +49,17 @@ class ImageFile:
 
 
 def read_image_file(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageFile:
-    """Reads an image file, whatever its name; `IMAGE_SUFFIXES` says what there is.
+    """Reads an image file, whatever its name; `IMAGE_SUFFIXES` lists the formats.
 
     Raises:
-        DamagedImageError: It cannot be read, or is empty, cut off or damaged.
-        ImageError: It holds no image, or one of more than `max_pixels`. No text says which file.
+        DamagedImageError: The file cannot be read, or is empty, truncated or damaged.
+        ImageError: It is not an image, or has more than `max_pixels`. The texts do not name the file.
     """
     try:
         data = read_regular_file(path, _BYTES_BESIDE_PIXELS + _BYTES_PER_PIXEL * max_pixels)
     except OSError as error:
         msg = f"it cannot be read: {error.strerror or error}"
-        # Without a number it is our own word: it is no regular file, or too large.
+        # Without errno it is our own error: not a regular file, or too large.
         raise (ImageError if error.errno is None else DamagedImageError)(msg) from error
     header = read_header(data, max_pixels)
     stored = decode_stored(header)
@@ -68,20 +68,20 @@ def read_image_file(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageFile
 
 
 def decode_stored(header: ImageHeader) -> npt.NDArray[Any]:
-    """The samples of a file that has been checked, (H, W) or (H, W, 3) in the order BGR, of the file's own type.
+    """Decodes a checked file to (H, W) or (H, W, 3) samples in BGR order, in the file's sample type.
 
-    Colours of a type that neither messages nor OpenCV's conversions have become 32-bit floats.
+    Colours of a type that neither messages nor OpenCV's conversions support become 32-bit floats.
 
     Raises:
-        DamagedImageError: The decoder refuses it.
-        ImageError: It holds another size than it announces.
+        DamagedImageError: The decoder rejects the file.
+        ImageError: The decoded size differs from the declared one.
     """
     try:
         with decoders_are_quiet():
-            # The only flag with which no version of OpenCV turns, converts or shortens anything.
+            # The only flag with which no version of OpenCV rotates, converts or truncates anything.
             stored = cv2.imdecode(np.frombuffer(header.data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
-        # Its text names lines of OpenCV's sources.
+        # Its text only names lines of OpenCV's source code.
         stored = None
     if stored is None:
         msg = f"image of {len(header.data)} bytes is damaged: OpenCV cannot decode it"
@@ -93,10 +93,10 @@ def decode_stored(header: ImageHeader) -> npt.NDArray[Any]:
     samples = np.asarray(stored)
     if samples.ndim == 3 and samples.shape[2] < _COLOURS:
         samples = samples[:, :, 0]
-    # OpenCV before 4.6 takes integers for others of their size, or for floats.
+    # OpenCV before 4.6 mistakes integers for other types of their size, or for floats.
     if header.sample and samples.dtype.itemsize == int(header.sample[1:]):
         samples = np.ascontiguousarray(samples).view(header.sample)
-    # No encoding of messages has these.
+    # No message encoding has these types.
     if samples.dtype in _AS_FLOAT64:
         samples = samples.astype(np.float64)
     if samples.ndim == 3:
@@ -107,15 +107,15 @@ def decode_stored(header: ImageHeader) -> npt.NDArray[Any]:
 
 
 def encode_file(path: Path, samples: npt.NDArray[Any], *options: int) -> None:
-    """Writes (H, W) grey or (H, W, 3) RGB samples in the format of the suffix; the file has its name once it is whole.
+    """Writes (H, W) grey or (H, W, 3) RGB samples in the format of the suffix; renames the file once it is complete.
 
     Args:
-        path: Of the file.
+        path: The file to write.
         samples: As `ImageFile.samples`.
-        options: Of OpenCV's encoder, by turns number and value.
+        options: Options of OpenCV's encoder, alternating number and value.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     stored = samples if samples.ndim == 2 else to_rgb(samples, cv2.COLOR_RGB2BGR)
     try:
@@ -137,17 +137,17 @@ _AS_FLOAT64 = tuple(map(np.dtype, ("u4", "i8", "u8")))
 
 
 def read_mask_file(path: str, max_pixels: int = MAX_IMAGE_PIXELS) -> npt.NDArray[np.uint8]:
-    """The mask in an image file, as parameter `mask_path` names it.
+    """Reads the mask file that the parameter `mask_path` names.
 
     Args:
-        path: A PNG or whatever else OpenCV reads losslessly, grey or colour; "~" is the user's folder.
-        max_pixels: Most pixels that are accepted: those of an image.
+        path: A PNG or another lossless format that OpenCV reads, grey or colour; "~" is the home folder.
+        max_pixels: Maximum number of pixels, as for an image.
 
     Returns:
-        (H, W) uint8: 0 where the pixel's grey level, or each of its colours, is 0, else 255. Opacity is not looked at.
+        (H, W) uint8: 0 where the grey level, or every colour channel, is 0; otherwise 255. Alpha is ignored.
 
     Raises:
-        SettingsError: There is no such file, or it is no regular one, or it holds no image within the limits of one.
+        SettingsError: The file does not exist, is not a regular file, or is not an image within the limits.
     """
     try:
         pixels = read_image_file(user_path(path), max_pixels).samples

@@ -1,4 +1,4 @@
-"""What is known of an image file before it is decoded, and the limits that it is held against."""
+"""The header of an image file, known before decoding, and the limits it is checked against."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ __all__ = [
 ]
 
 WHOLE_FILE = "expected a complete file"
-# Parts of a file (chunks, segments) take time to walk through, however small: writers make them of 8 KiB and more.
+# Parts of a file (chunks, segments) take time to walk through, however small: writers use 8 KiB and more.
 _PARTS, _BYTES_PER_PART = 1000, 1024
-# Longest that a frame may keep those behind it; enough for a JPEG image of 20 megapixels.
+# Maximum time that decoding a frame may delay the next ones; enough for a JPEG image of 20 megapixels.
 _LIVE_DECODING_MS = 250.0
 
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What is known of an image file without decoding it.
+    """Facts about an image file that are known without decoding it.
 
     Attributes:
-        height: Of the pixels as stored, px.
-        width: As `height`.
-        data: The file as a decoder may see it: without what a picture does without.
-        orientation: 1 to 8 as EXIF counts them, in which a viewer would show it; 1 where it stays as it is.
-        pages: Pictures in the file; a decoder reads the first.
-        sample: NumPy's name of the type of a sample, where a decoder may take it for another of its size; else empty.
+        height: Height of the pixels as stored, px.
+        width: Width of the pixels as stored, px.
+        data: The file for the decoder, without parts that the picture does not need.
+        orientation: EXIF orientation, 1 to 8, in which a viewer would show it; 1 for unchanged.
+        pages: Number of pictures in the file; a decoder reads the first.
+        sample: NumPy's name of the sample type, if a decoder may mistake it for another of its size; otherwise empty.
     """
 
     height: int
@@ -51,11 +51,11 @@ class ImageHeader:
 
 @dataclass(frozen=True)
 class Limits:
-    """What an image may ask for.
+    """Limits for an image.
 
     Attributes:
-        max_pixels: Most pixels.
-        max_decoding_ms: Longest that decoding may take, by an estimate from the header, ms.
+        max_pixels: Maximum number of pixels.
+        max_decoding_ms: Maximum decoding time, as estimated from the header, ms.
     """
 
     max_pixels: int = MAX_IMAGE_PIXELS
@@ -70,7 +70,7 @@ class Limits:
         check_image_size(height, width, self.max_pixels)
 
     def check_density(self, height: int, width: int, size: int, pixels_per_byte: int) -> None:
-        """Checks that a file of `size` bytes can hold a picture, of which a byte stands for so many pixels at most.
+        """Checks that a file of `size` bytes can hold the picture, at no more than `pixels_per_byte`.
 
         Raises:
             ImageError: It cannot.
@@ -80,14 +80,14 @@ class Limits:
             raise ImageError(msg)
 
     def check_decoding(self, decoding_ms: float, what: str) -> None:
-        """Checks the time that a file would keep the decoder.
+        """Checks the estimated decoding time of a file.
 
         Args:
-            decoding_ms: Estimated, ms.
-            what: What takes so long.
+            decoding_ms: Estimated time, ms.
+            what: Description of the file, for the error.
 
         Raises:
-            ImageError: It is too long.
+            ImageError: The time is too long.
         """
         if decoding_ms > self.max_decoding_ms:
             pixels = math.ceil(decoding_ms / _LIVE_DECODING_MS * MAX_IMAGE_PIXELS / 1e6) * 1_000_000
@@ -100,9 +100,9 @@ class Limits:
 
 
 def live_decoding_ms(max_pixels: int) -> float:
-    """The `max_decoding_ms` of a node that must not be late, for its parameter `max_image_pixels`: 250 ms or more.
+    """The `max_decoding_ms` of a live node, for its parameter `max_image_pixels`: 250 ms or more.
 
-    Who raises the parameter above its default allows for longer times too, in proportion.
+    Raising the parameter above its default raises the time limit in proportion.
     """
     return _LIVE_DECODING_MS * max(1.0, max_pixels / MAX_IMAGE_PIXELS)
 
@@ -111,7 +111,7 @@ def check_part_count(count: int, size: int) -> None:
     """Checks the number of chunks or segments in a file of `size` bytes.
 
     Raises:
-        ImageError: They are more than a picture needs.
+        ImageError: There are more than a picture needs.
     """
     most = _PARTS + size // _BYTES_PER_PART
     if count > most:
@@ -125,7 +125,7 @@ def cut_off(size: int) -> DamagedImageError:
 
 
 def exif_orientation(data: bytes) -> int:
-    """That of EXIF data, which is not worth an error."""
+    """Orientation from EXIF data; 1 if the data are invalid, which is not an error."""
     try:
         return valid_orientation(next(tiff_directories(data)).value(ORIENTATION, 1)) if is_tiff(data) else 1
     except (ValueError, struct.error, StopIteration):
@@ -133,5 +133,5 @@ def exif_orientation(data: bytes) -> int:
 
 
 def valid_orientation(orientation: int) -> int:
-    """`orientation` where EXIF knows it, else 1."""
+    """`orientation` if EXIF defines it, otherwise 1."""
     return orientation if 1 <= orientation <= 8 else 1

@@ -1,4 +1,4 @@
-"""Samples of more than 8 bits (thermal, depth, machine-vision cameras) to the 256 grey levels that a network sees."""
+"""Converts samples with more than 8 bits (thermal, depth, machine-vision cameras) to 256 grey levels."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ __all__ = ["DEFAULT_INTENSITY", "INTENSITY_MODES", "IntensityRange"]
 INTENSITY_MODES = ("percentile", "minmax", "full", "fixed")
 
 _PERCENTILES = (1.0, 99.0)
-# Percentiles of a regular subset of this size are within a fraction of a per cent of those of the whole image.
+# Percentiles of a regular subset of this size differ by a fraction of a per cent from those of the whole image.
 _COUNTED_SAMPLES = 65_536
 _WHITE = 255
 
 
 @dataclass(frozen=True)
 class IntensityRange:
-    """Which sample becomes black and which white. What lies between is scaled linearly, what lies outside is clipped.
+    """Which sample maps to black and which to white. Samples between are scaled linearly, samples outside are clipped.
 
-    In the modes that look at the image an integer count never covers more than one grey level: a blank image stays
-    blank instead of showing its noise. Floats have no such unit: only `fixed` and `full` keep a blank one blank.
+    In the modes that depend on the image, an integer count never spans more than one grey level: a blank image stays
+    blank instead of showing its noise. Floats have no such unit: only `fixed` and `full` keep a blank image blank.
 
     Attributes:
         mode: `percentile`: the image's 1st and 99th percentile, so that a few hot or dead pixels do not matter;
-            `minmax`: its smallest and largest sample; `full`: the range of the sample's type, 0 to 1 for floats;
+            `minmax`: its smallest and largest sample; `full`: the range of the sample type, 0 to 1 for floats;
             `fixed`: `low` and `high`, the same for all images.
-        low: Sample that becomes black in `fixed`, in the image's own unit (counts, mm, K).
-        high: Sample that becomes white in `fixed`; above `low`.
+        low: Sample that maps to black in `fixed`, in the image's unit (counts, mm, K).
+        high: Sample that maps to white in `fixed`; above `low`.
     """
 
     mode: str = "percentile"
@@ -39,19 +39,19 @@ class IntensityRange:
     high: float = 65_535.0
 
     def to_grey_levels(self, samples: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-        """`samples` scaled to uint8, in their shape; samples of uint8 stay as they are.
+        """`samples` scaled to uint8, with the same shape; uint8 samples are returned unchanged.
 
-        Samples that are NaN or infinite become black and do not count.
+        NaN and infinite samples become black and do not affect the limits.
 
         Args:
-            samples: Integers or floats of any shape, in the machine's byte order.
+            samples: Integers or floats of any shape, in native byte order.
         """
         if samples.dtype == np.uint8:
             return samples
         low, high = self.limits(samples)
         span = high - low
         gain = _WHITE / span if span > 0 and math.isfinite(span) else 0.0
-        # float32 holds every 16-bit count; subtracting from larger samples needs more.
+        # float32 represents every 16-bit count exactly; larger samples need float64.
         work: type[np.floating[Any]] = np.float32 if samples.dtype in _FIT_FLOAT32 else np.float64
         with np.errstate(all="ignore"):
             scaled = samples.astype(work)
@@ -63,7 +63,7 @@ class IntensityRange:
             return np.clip(scaled, 0, _WHITE, out=scaled).astype(np.uint8)
 
     def limits(self, samples: npt.NDArray[Any]) -> tuple[float, float]:
-        """The samples that become black and white in this image; equal where it shows nothing."""
+        """The samples that map to black and white in this image; equal if the image is blank."""
         is_float = samples.dtype.kind == "f"
         if self.mode == "fixed":
             return self.low, self.high

@@ -1,4 +1,4 @@
-"""JPEG files: what they announce, whether they end, and how long their scans would keep a decoder."""
+"""JPEG files: reads the header, checks completeness, and estimates the decoding time."""
 
 from __future__ import annotations
 
@@ -18,33 +18,32 @@ from feature_frontend.image.image_header import (
 
 __all__ = ["read_jpeg"]
 
-# 64 pixels for each bit, which a block of 8x8 px takes at least for its mean.
+# 64 pixels per bit: a block of 8x8 px takes at least one bit, for its mean.
 _PIXELS_PER_BYTE = 64 * 8
-# Each scan of a progressive file is a pass over the whole image; encoders write about ten.
+# Each scan of a progressive file is a pass over the whole image; encoders write about ten scans.
 _MAX_SCANS = 100
 _MAX_COMPONENTS = 4
-# SOF0 to SOF15 without the tables (DHT, JPG, DAC) between them.
+# SOF0 to SOF15, without the table markers (DHT, JPG, DAC) between them.
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL, _PROGRESSIVE = {0xC0, 0xC1}, {0xC2}
 _APP1, _END, _SCAN = 0xE1, 0xD9, 0xDA
-# What may come after the frame header: tables, scans, DNL, applications' segments and comments.
+# Segments allowed after the frame header: tables, scans, DNL, application segments and comments.
 _SEGMENTS = {0xC4, 0xCC, *range(0xDA, 0xE0), *range(0xE0, 0xF0), 0xFE}
-# Not a stuffed byte, filling, TEM or a restart marker.
+# A marker that is not a stuffed byte, fill byte, TEM or restart marker.
 _MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]", re.DOTALL)
-# ns: for a sample that is handed out; where all scans are gathered first, for a coefficient that is kept and for one
-# that a scan passes over; for a byte of Huffman codes, by kind, all others being slower. docs/image_input.md has the
-# measurements.
+# ns: per output sample; if all scans are collected first, per stored coefficient and per coefficient visited by a scan;
+# per byte of Huffman codes, by kind (the others are slower). docs/image_input.md has the measurements.
 _NS_PER_SAMPLE, _NS_PER_COEFFICIENT, _NS_PER_VISIT = 2.0, 1.9, 0.9
 _NS_PER_SEQUENTIAL_BYTE, _NS_PER_PROGRESSIVE_BYTE, _NS_PER_OTHER_BYTE = 11.0, 40.0, 100.0
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """What the frame header says.
+    """The frame header.
 
     Attributes:
-        marker: Which kind of frame it is.
-        coefficients: Of each component in the order of the file, by its number, px.
+        marker: Kind of frame.
+        coefficients: Number of coefficients of each component by its number, in the order of the file, px.
     """
 
     marker: int
@@ -57,13 +56,13 @@ def read_jpeg(data: bytes, limits: Limits) -> ImageHeader:
     """Follows the segments to the end of the picture.
 
     Raises:
-        DamagedImageError: It is cut off or damaged.
-        ImageError: It has no picture that OpenCV decodes, or one above `limits`.
-        IndexError, struct.error: It is cut off.
+        DamagedImageError: The file is truncated or damaged.
+        ImageError: It has no picture that OpenCV can decode, or exceeds `limits`.
+        IndexError, struct.error: The file is truncated.
     """
     offset, orientation, count = 2, 1, 0
     while True:
-        # Between segments anything up to the next marker is passed over, as libjpeg does.
+        # Like libjpeg, skip anything between segments up to the next marker.
         marker, offset = _next_marker(data, offset)
         count += 1
         check_part_count(count, len(data))
@@ -89,7 +88,7 @@ def read_jpeg(data: bytes, limits: Limits) -> ImageHeader:
 
 
 def _next_marker(data: bytes, offset: int) -> tuple[int, int]:
-    """The next marker, and where it ends."""
+    """The next marker, and the offset of its end."""
     found = _MARKER.search(data, offset)
     if found is None:
         raise cut_off(len(data))
@@ -119,9 +118,9 @@ def _read_frame(data: bytes, offset: int, marker: int) -> _Frame:
 
 
 def _scans(data: bytes, offset: int, count: int) -> list[tuple[int, ...]]:
-    """The components of each scan from `offset` to the end of the picture, which lies before the end of the file.
+    """The components of each scan from `offset` to the end of the picture, which must be inside the file.
 
-    Behind it anything may come: what a driver's buffer held before, a second picture for a preview.
+    Anything may follow the picture: old content of a driver's buffer, a second picture as preview.
     """
     scans: list[tuple[int, ...]] = []
     while True:
@@ -131,7 +130,7 @@ def _scans(data: bytes, offset: int, count: int) -> list[tuple[int, ...]]:
         if marker == _END:
             return scans
         if marker not in _SEGMENTS:
-            # A second picture begins inside this one, or bytes have been lost: a decoder fills the rest with grey.
+            # A second picture starts inside this one, or bytes were lost: a decoder would fill the rest with grey.
             msg = f"JPEG file of {len(data)} bytes is damaged at byte {offset}; {WHOLE_FILE}"
             raise DamagedImageError(msg)
         length, components = struct.unpack_from(">HB", data, offset)
@@ -144,7 +143,7 @@ def _scans(data: bytes, offset: int, count: int) -> list[tuple[int, ...]]:
 
 
 def _decoding_ms(frame: _Frame, scans: list[tuple[int, ...]], size: int) -> float:
-    """An estimate from above."""
+    """An upper estimate of the decoding time."""
     ns = _NS_PER_SAMPLE * frame.height * frame.width * len(frame.coefficients)
     if frame.marker in _SEQUENTIAL:
         ns += _NS_PER_SEQUENTIAL_BYTE * size

@@ -1,4 +1,4 @@
-"""How large an image may be."""
+"""The maximum size of an image."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""PNG files: what they announce, and their pixels inflated to the size that was announced, and no further.
+"""PNG files: reads the header, and limits the decompression of the pixels to the declared size.
 
-libpng inflates whatever there is, behind the picture too, and prints a line for each chunk that it does not like.
+libpng decompresses everything, even data after the picture, and prints a line for each invalid chunk.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from feature_frontend.image.image_header import ImageHeader, Limits, check_part_
 __all__ = ["PNG_SIGNATURE", "read_png"]
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Most bytes that come of one of Deflate; a pixel has a bit or more.
+# Maximum expansion of one byte by Deflate; a pixel has at least one bit.
 _MOST_INFLATION = 1032
 _PIXELS_PER_BYTE = 8 * _MOST_INFLATION
-# Of what is inflated at a time, and of what comes of it: the longest block that is not compressed.
+# Bytes decompressed at a time, and the maximum length of an uncompressed block.
 _PIECE, _BLOCK = 2**16, 2**16 - 1
-# Adler-32, and what a writer leaves of its last block.
+# Adler-32, and the rest of the last block.
 _CHECKSUM_BYTES = 64
-# Colour types, each with its samples a pixel and the bits that these may have.
+# Colour types, with samples per pixel and allowed bits per sample.
 _GREY, _COLOUR, _PALETTE, _GREY_ALPHA, _COLOUR_ALPHA = 0, 2, 3, 4, 6
 _LAYOUTS = {
     _GREY: (1, {1, 2, 4, 8, 16}),
@@ -31,23 +31,23 @@ _LAYOUTS = {
     _GREY_ALPHA: (2, {8, 16}),
     _COLOUR_ALPHA: (4, {8, 16}),
 }
-# Adam7: first column and row, steps between columns and between rows, of each pass.
+# Adam7: first column and row, column step and row step of each pass.
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _ONE_PASS = ((0, 0, 1, 1),)
-# ns: for a byte that is inflated and filtered, for one that is handed out, for a pixel that comes out of its order.
+# ns: per byte decompressed and filtered, per output byte, per interlaced pixel.
 # docs/image_input.md has the measurements.
 _NS_PER_INFLATED_BYTE, _NS_PER_BYTE, _NS_PER_INTERLACED_PIXEL = 12.0, 4.0, 12.0
 
 
 @dataclass
 class _Chunks:
-    """What a decoder needs of the chunks of a file.
+    """The chunks of a file that a decoder needs.
 
     Attributes:
-        header: The content of IHDR.
-        palettes: Those of all PLTE.
-        pixels: Those of all IDAT.
-        orientation: Of the EXIF data.
+        header: Content of IHDR.
+        palettes: Contents of all PLTE chunks.
+        pixels: Contents of all IDAT chunks.
+        orientation: EXIF orientation.
     """
 
     header: bytes = b""
@@ -57,16 +57,16 @@ class _Chunks:
 
 
 def read_png(data: bytes, limits: Limits) -> ImageHeader:
-    """Leaves out what a picture does without, and inflates the rest.
+    """Removes chunks that the picture does not need, and limits the decompression of the rest.
 
-    Texts and colour profiles are compressed as well, and inflate when the file is read; animations allocate frames.
-    Where more might come of the pixels' bytes than the picture has, they go on to the decoder in a stream that is not
-    compressed, so that they are inflated once.
+    Texts and colour profiles are compressed too, and a decoder decompresses them; animations allocate frames. If the
+    pixel data could decompress to more than the picture, they are decompressed here up to its size and passed on
+    uncompressed, so that they are decompressed only once.
 
     Raises:
-        DamagedImageError: It is cut off or damaged.
-        ImageError: It is no PNG file, or above `limits`.
-        struct.error: It is cut off.
+        DamagedImageError: The file is truncated or damaged.
+        ImageError: It is not a valid PNG file, or exceeds `limits`.
+        struct.error: The file is truncated.
     """
     chunks = _read_chunks(data)
     header = chunks.header
@@ -85,7 +85,7 @@ def read_png(data: bytes, limits: Limits) -> ImageHeader:
     limits.check_decoding(ns * 1e-6, f"PNG file of {width}x{height} px with {samples} samples of {bits} bits")
     file = [PNG_SIGNATURE, *_chunk(b"IHDR", [header])]
     if colour == _PALETTE:
-        # Beside a picture of other colours it is a hint, which is left out.
+        # For other colour types a palette is only a hint, and is removed.
         if [len(palette) in range(3, 3 * 256 + 1, 3) for palette in chunks.palettes] != [True]:
             raise _damaged(data, f"its palettes have {[len(palette) for palette in chunks.palettes[:9]]} bytes")
         file += _chunk(b"PLTE", [chunks.palettes[0][: 3 << bits]])
@@ -107,7 +107,7 @@ def _read_chunks(data: bytes) -> _Chunks:
         if end > len(data):
             raise cut_off(len(data))
         content = data[offset + 8 : end - 4]
-        # The decoder would find out too, and print it for each frame.
+        # The decoder would detect it too, but print a line for each frame.
         if data[end - 4 : end] != struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))):
             raise _damaged(data, f"the checksum of its chunk {kind!r} is wrong")
         if (count == 1) != (kind == b"IHDR"):
@@ -129,7 +129,7 @@ def _read_chunks(data: bytes) -> _Chunks:
 
 
 def _inflated_bytes(width: int, height: int, bits_per_pixel: int, *, is_interlaced: bool) -> int:
-    """Of all rows, each with the byte that tells its filter."""
+    """Decompressed size of all rows, each with its filter byte."""
     total = 0
     for column, row, column_step, row_step in _PASSES if is_interlaced else _ONE_PASS:
         columns, rows = -(-(width - column) // column_step), -(-(height - row) // row_step)
@@ -139,9 +139,9 @@ def _inflated_bytes(width: int, height: int, bits_per_pixel: int, *, is_interlac
 
 
 def _stored(data: bytes, compressed: bytes, size: int) -> list[bytes]:
-    """`size` inflated bytes as a stream that holds them as they are, in parts; what follows them is left out."""
+    """`size` decompressed bytes as an uncompressed zlib stream, in parts; ignores anything after them."""
     inflating = zlib.decompressobj()
-    # The header of zlib, then blocks of Deflate that are not compressed, each with its length and the complement of it.
+    # The zlib header, then uncompressed Deflate blocks, each with its length and the complement of the length.
     stored, missing, checksum = [b"\x78\x01"], size, 1
     rest, position = b"", 0
     try:
@@ -157,7 +157,7 @@ def _stored(data: bytes, compressed: bytes, size: int) -> list[bytes]:
                 stored += (struct.pack("<BHH", not missing, len(block), len(block) ^ 0xFFFF), block)
             elif is_last:
                 break
-        # To the checksum, which follows the last byte; one byte more would be behind the picture.
+        # Read up to the checksum after the last byte; one more byte would be beyond the picture.
         inflating.decompress(rest + compressed[position : position + _CHECKSUM_BYTES], 1)
     except zlib.error as error:
         raise _damaged(data, f"its pixels cannot be inflated ({error})") from error
@@ -168,7 +168,7 @@ def _stored(data: bytes, compressed: bytes, size: int) -> list[bytes]:
 
 
 def _chunk(kind: bytes, content: list[bytes]) -> list[bytes]:
-    """A chunk in parts, which are joined once."""
+    """A chunk in parts, to be joined only once."""
     checksum = zlib.crc32(kind)
     for part in content:
         checksum = zlib.crc32(part, checksum)

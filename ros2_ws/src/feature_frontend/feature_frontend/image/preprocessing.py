@@ -1,4 +1,4 @@
-"""From a uint8 NumPy image to the float tensor that a network takes."""
+"""Converts a uint8 NumPy image to the network's float tensor."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _RGB_CHANNELS = 3
 
 
 def check_image(image: object, minimum: int) -> Uint8Array:
-    """Returns `image` if it is one that an extractor takes.
+    """Returns `image` if it is a valid input for an extractor.
 
     Args:
-        image: What the caller passed.
-        minimum: Smallest side in px.
+        image: The caller's argument.
+        minimum: Minimum side in px.
 
     Raises:
         ImageError: It is not a uint8 array of shape (H, W), (H, W, 1) or (H, W, 3), or a side is below `minimum`.
@@ -54,16 +54,16 @@ def check_image(image: object, minimum: int) -> Uint8Array:
 
 
 def check_mask(mask: object, height: int, width: int, name: str = "mask") -> Uint8Array:
-    """Returns `mask` as uint8 if it is one for an image of `height` x `width` px.
+    """Returns `mask` as uint8 if it is a valid mask for an image of `height` x `width` px.
 
     Args:
-        mask: What the caller passed: (H, W) uint8 or bool, 0 = do not use.
-        height: Of the image, px.
-        width: Of the image, px.
-        name: What an error calls it.
+        mask: The caller's argument: (H, W) uint8 or bool, 0 = do not use.
+        height: Height of the image, px.
+        width: Width of the image, px.
+        name: Name of the mask in errors.
 
     Raises:
-        MaskError: It has another type, shape or size.
+        MaskError: The mask has the wrong type, shape or size.
     """
     if not isinstance(mask, np.ndarray) or mask.dtype not in (np.uint8, np.bool_):
         kind = f"an array of {mask.dtype}" if isinstance(mask, np.ndarray) else f"a {type(mask).__name__}"
@@ -82,9 +82,9 @@ def check_mask(mask: object, height: int, width: int, name: str = "mask") -> Uin
 
 
 def grey_range(image: Uint8Array) -> int:
-    """Brightest minus darkest grey level of an (H, W) or (H, W, 3) image, 0 to 255, each a mean of 3x3 px.
+    """Brightest minus darkest grey level of an (H, W) or (H, W, 3) image, 0 to 255, averaged over 3x3 px.
 
-    The mean takes out most of a sensor's noise, whose extremes over a whole image would pass for texture.
+    The average removes most of the sensor noise, whose extremes over a whole image would look like texture.
     """
     contiguous = np.ascontiguousarray(image)
     grey = cv2.cvtColor(contiguous, cv2.COLOR_RGB2GRAY) if image.ndim == _RGB_CHANNELS else contiguous
@@ -95,13 +95,13 @@ def grey_range(image: Uint8Array) -> int:
 def images_to_batch(images: Sequence[Uint8Array], device: torch.device, channels: int = _RGB_CHANNELS) -> torch.Tensor:
     """(H, W[, 3]) uint8 images of one size to (B, C, H, W) float32 in [0, 1] on `device`.
 
-    Grey is repeated where `channels` is 3; RGB stays RGB where it is 1, for the network to convert.
+    Grey is repeated if `channels` is 3; RGB stays RGB if it is 1, for the network to convert.
 
-    The bytes travel as they are and become floats on the device: a quarter of the transfer. The batch lies in memory as
-    the networks read it, channels of a pixel together, whatever the images were: code compiled for one camera image
-    is not compiled again for the next.
+    The bytes are converted to floats on the device, which takes a quarter of the transfer. The batch is always
+    channels-last, as the networks read it, whatever the images' layout: so compiled code does not have to be compiled
+    again for another image.
     """
-    # torch cannot wrap read-only memory, negative strides or overlapping rows; only such an image is copied.
+    # torch cannot wrap read-only memory, negative strides or overlapping rows; copy only such images.
     wrapped = [torch.from_numpy(np.require(image, requirements=["C", "W"])) for image in images]
     return tensors_to_batch([pixels.to(device, non_blocking=True) for pixels in wrapped], channels)
 
@@ -118,19 +118,19 @@ def tensors_to_batch(images: Sequence[torch.Tensor], channels: int = _RGB_CHANNE
 
 
 def masks_to_tensors(masks: Sequence[Uint8Array], device: torch.device) -> list[torch.Tensor]:
-    """(H, W) uint8 masks as they are, on `device`."""
+    """(H, W) uint8 masks, unchanged, on `device`."""
     wrapped = [torch.from_numpy(np.require(mask, requirements=["C", "W"])) for mask in masks]
     return [mask.to(device, non_blocking=True) for mask in wrapped]
 
 
 def allowed_pixels(masks: Sequence[torch.Tensor], resize: Resize) -> torch.Tensor:
-    """The pixels of the resized images that may be used: those that cover usable pixels only, even in part.
+    """The allowed pixels of the resized images: those that overlap only allowed pixels, even partly.
 
-    So whatever lies on an allowed pixel of the resized image lies on a usable one of the image as published.
+    So a point on an allowed pixel of the resized image is on an allowed pixel of the image as published.
 
     Args:
         masks: (height0, width0) uint8 each, 0 = do not use.
-        resize: What is done to the images.
+        resize: How the images are resized.
 
     Returns:
         (B, height1, width1) bool.
@@ -142,7 +142,7 @@ def allowed_pixels(masks: Sequence[torch.Tensor], resize: Resize) -> torch.Tenso
 
 
 def _any_covered(pixels: torch.Tensor, size: int, dim: int) -> torch.Tensor:
-    """For each of `size` equal parts of one dimension, whether any of the pixels in it, or partly in it, is true."""
+    """For each of `size` equal parts of one dimension, whether any pixel that overlaps it is true."""
     length = pixels.shape[dim]
     part = torch.arange(size, device=pixels.device)
     first = torch.div(part * length, size, rounding_mode="floor")
@@ -154,7 +154,7 @@ def _any_covered(pixels: torch.Tensor, size: int, dim: int) -> torch.Tensor:
 
 
 def resize_tensor(images: torch.Tensor, resize: Resize) -> torch.Tensor:
-    """(B, C, height0, width0) to (B, C, height1, width1), bilinear, low-pass filtered where it shrinks."""
+    """(B, C, height0, width0) to (B, C, height1, width1), bilinear, low-pass filtered when downscaling."""
     if resize.is_identity:
         return images
     size = [resize.height1, resize.width1]

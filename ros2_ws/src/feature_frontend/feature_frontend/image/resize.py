@@ -1,4 +1,4 @@
-"""Maps between the image as published, the resized image and the padded network input, each with its inverse.
+"""Maps coordinates between the image as published, the resized image and the padded network input, and back.
 
 Pixel centres are at integers, so a resize by s maps x to (x + 0.5) s - 0.5: the images' outer edges, at -0.5, coincide.
 """
@@ -17,7 +17,7 @@ __all__ = ["Padding", "Resize", "network_size", "padding_to_multiple"]
 
 @dataclass(frozen=True)
 class Resize:
-    """From an image of (height0, width0) to one of (height1, width1) px, edges on edges."""
+    """Resizes an image of (height0, width0) px to (height1, width1) px; the edges coincide."""
 
     height0: int
     width0: int
@@ -30,15 +30,15 @@ class Resize:
         return (self.height0, self.width0) == (self.height1, self.width1)
 
     def apply(self, points: torch.Tensor) -> torch.Tensor:
-        """(..., 2) points (x, y) px of the first image, in the second."""
+        """Maps (..., 2) points (x, y) px from the first image to the second."""
         return (points + 0.5) * self._scale(points) - 0.5
 
     def invert(self, points: torch.Tensor) -> torch.Tensor:
-        """(..., 2) points (x, y) px of the second image, in the first."""
+        """Maps (..., 2) points (x, y) px from the second image to the first."""
         return (points + 0.5) / self._scale(points) - 0.5
 
     def invert_lengths(self, lengths: torch.Tensor) -> torch.Tensor:
-        """Lengths in px of the second image, in the first; the mean of both sides' scales where these differ."""
+        """Maps lengths in px from the second image to the first, by the mean of both scales if they differ."""
         area0, area1 = self.height0 * self.width0, self.height1 * self.width1
         return lengths * math.sqrt(area0 / area1)
 
@@ -56,43 +56,43 @@ class Padding:
     bottom: int
 
     def apply(self, points: torch.Tensor) -> torch.Tensor:
-        """(..., 2) points (x, y) px of the bare image, in the padded one."""
+        """Maps (..., 2) points (x, y) px from the unpadded image to the padded one."""
         return points + constants(points, self.left, self.top)
 
     def invert(self, points: torch.Tensor) -> torch.Tensor:
-        """(..., 2) points (x, y) px of the padded image, in the bare one."""
+        """Maps (..., 2) points (x, y) px from the padded image to the unpadded one."""
         return points - constants(points, self.left, self.top)
 
     def pad(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) images with their outermost pixels repeated into the padding."""
+        """Pads (B, C, H, W) images by repeating their outermost pixels."""
         if not any((self.left, self.right, self.top, self.bottom)):
             return images
         margins = [self.left, self.right, self.top, self.bottom]
         return torch.nn.functional.pad(images, margins, mode="replicate")
 
     def crop(self, maps: torch.Tensor) -> torch.Tensor:
-        """(B, C, H + padding, W + padding) maps without the padding."""
+        """Removes the padding from (B, C, H + padding, W + padding) maps."""
         height, width = maps.shape[-2:]
         return maps[..., self.top : height - self.bottom, self.left : width - self.right]
 
 
 def padding_to_multiple(height: int, width: int, multiple: int) -> Padding:
-    """The centred padding that makes both sides multiples of `multiple` px; an odd pixel goes right and below."""
+    """Centred padding that makes both sides multiples of `multiple` px; an odd pixel is added right and below."""
     extra_height, extra_width = -height % multiple, -width % multiple
     left, top = extra_width // 2, extra_height // 2
     return Padding(left, extra_width - left, top, extra_height - top)
 
 
 def network_size(height: int, width: int, *, resize_height: int, max_pixels: int, minimum: int) -> Resize:
-    """The size at which the network sees an image of `height` x `width` px.
+    """The size at which the network processes an image of `height` x `width` px.
 
     Args:
         height: Image height in px.
         width: Image width in px.
-        resize_height: Wanted height in px; 0 keeps the image's.
-        max_pixels: Most pixels allowed; the image is shrunk to it with its aspect kept.
-        minimum: Smallest side in px that the network takes; it goes before `max_pixels`, which a very long image may
-            exceed by it.
+        resize_height: Target height in px; 0 keeps the image's.
+        max_pixels: Maximum number of pixels; a larger image is downscaled with the same aspect ratio.
+        minimum: Minimum side in px that the network accepts; takes precedence over `max_pixels`, which a very long
+            image may therefore exceed.
     """
     scale = resize_height / height if resize_height else 1.0
     if (height * scale) * (width * scale) > max_pixels:

@@ -1,4 +1,4 @@
-"""The directories of TIFF: of picture files, and of the EXIF data in files of other kinds. Nothing is decoded."""
+"""Reads TIFF directories, of TIFF files and of EXIF data in other files. Decodes no pixels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 __all__ = ["ORIENTATION", "TiffDirectory", "TiffEntry", "is_tiff", "tiff_directories"]
 
 ORIENTATION = 274
-# More than a file for a camera has; a chain of directories can be long without being a loop.
+# More than a camera's file has; a chain of directories can be long without being a loop.
 _MAX_DIRECTORIES = 100_000
 _MAX_ENTRIES = 4_096
 _FORMATS = {1: "B", 3: "H", 4: "I", 16: "Q"}
@@ -17,7 +17,7 @@ _FORMATS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 @dataclass(frozen=True)
 class TiffEntry:
-    """Where the values of a tag lie: `count` of them from `offset` on, in struct's `format`."""
+    """Location of a tag's values: `count` values from `offset` on, in struct's `format`."""
 
     format: str
     count: int
@@ -36,10 +36,10 @@ class TiffDirectory:
     entries: dict[int, TiffEntry]
 
     def values(self, tag: int) -> tuple[int, ...]:
-        """The integers of a tag; none where it is absent.
+        """The integers of a tag; empty if the tag is absent.
 
         Raises:
-            struct.error: They lie beyond the end of the file.
+            struct.error: They are beyond the end of the file.
         """
         entry = self.entries.get(tag)
         if entry is None:
@@ -56,20 +56,20 @@ class TiffDirectory:
 
 
 def is_tiff(data: bytes) -> bool:
-    """Whether the file begins as TIFF or BigTIFF does."""
+    """Whether the file starts like TIFF or BigTIFF."""
     return data[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 
 
 def tiff_directories(data: bytes) -> Iterator[TiffDirectory]:
-    """The pictures of a file, or the first directory of EXIF data and what follows it.
+    """The directories of a file or of EXIF data, in order.
 
     Raises:
-        struct.error: A directory lies beyond the end of the file.
-        ValueError: The directories are endless or lie on each other, or one has too many entries.
+        struct.error: A directory is beyond the end of the file.
+        ValueError: The directories form a loop or overlap, or one has too many entries.
     """
     order = "<" if data[:2] == b"II" else ">"
     is_big = data[2:4] in {b"+\0", b"\0+"}
-    # (number of entries, an entry, where to go on), with the position of a value that fits into its entry.
+    # struct formats of (number of entries, an entry, next directory), and the position of a value inside its entry.
     count_format, entry_format, next_format, inline = ("Q", "HHQ", "Q", 12) if is_big else ("H", "HHI", "I", 8)
     inline_bytes = struct.calcsize(order + next_format)
     (offset,) = struct.unpack_from(order + next_format, data, 8 if is_big else 4)
@@ -98,7 +98,7 @@ def tiff_directories(data: bytes) -> Iterator[TiffDirectory]:
                 place = offset + inline
                 if size > inline_bytes:
                     (place,) = struct.unpack_from(order + next_format, data, offset + inline)
-                # One beyond the end may be more than `struct` takes.
+                # An offset beyond the end may be too large for `struct`.
                 place = min(place, len(data))
                 entries[tag] = TiffEntry(order + _FORMATS[kind], number, place)
             offset += inline + inline_bytes

@@ -1,1 +1,1 @@
-"""Matchers: which keypoints of two images correspond."""
+"""Matchers: find which keypoints of two images match."""

@@ -1,4 +1,4 @@
-"""What a matcher offers."""
+"""The interface of a matcher."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["MatcherProtocol", "MatchingOptions", "PaddedMatcher", "PaddedMatches
 
 @dataclass(frozen=True)
 class MatchingOptions:
-    """Gates of a matcher, and its weights; the meaning of each is that of the parameter of the same name."""
+    """Gates of a matcher, and its weights; each field has the meaning of the parameter of the same name."""
 
     min_similarity: float
     ratio_threshold: float
@@ -28,10 +28,10 @@ class MatchingOptions:
 
 @dataclass(frozen=True)
 class PaddedMatches:
-    """`Matches` in tensors of one length, one row for each of K0 rows of the earlier image's features.
+    """`Matches` padded to fixed length: one row for each of the K0 rows of the earlier image's features.
 
     Attributes:
-        keep: (K0,) bool, whether the row is a match; the others mean nothing.
+        keep: (K0,) bool, whether the row is a match; other rows are undefined.
         index: (K0,) int64, row of the current features.
         similarity: (K0,) float32.
         margin: (K0,) float32.
@@ -43,13 +43,13 @@ class PaddedMatches:
     margin: torch.Tensor
 
     def unpadded(self, matcher: str) -> Matches:
-        """The matches, by the matcher of this name; waits for the device."""
+        """The matches, with this matcher name; waits for the device."""
         indices0 = self.keep.nonzero()[:, 0]
         return Matches(indices0, self.index[indices0], self.similarity[indices0], self.margin[indices0], matcher)
 
 
 class MatcherProtocol(Protocol):
-    """Finds which keypoints of two images correspond."""
+    """Finds which keypoints of two images match."""
 
     name: str
 
@@ -58,21 +58,21 @@ class MatcherProtocol(Protocol):
 
 
 class PaddedMatcher(MatcherProtocol, Protocol):
-    """A matcher whose work on padded descriptors has fixed shapes and waits for nothing."""
+    """A matcher whose work on padded descriptors has fixed shapes and never waits for the device."""
 
     options: MatchingOptions
 
     def padded(
         self, descriptors0: torch.Tensor, count0: torch.Tensor, descriptors1: torch.Tensor, count1: torch.Tensor
     ) -> PaddedMatches:
-        """Matches of (K0, D) and (K1, D) descriptors, of which the first `count0` and `count1` () are real."""
+        """Matches of (K0, D) and (K1, D) descriptors; the first `count0` and `count1` () rows are valid."""
 
 
 def check_comparable(features0: Features, features1: Features) -> None:
-    """Accepts two images' features that may be matched.
+    """Checks that two images' features can be matched.
 
     Raises:
-        MatchingError: They come from different extractors or weights, or their descriptors have two lengths.
+        MatchingError: They come from different extractors or weights, or their descriptors differ in length.
     """
     if features0.extractor != features1.extractor:
         names = f"{features0.extractor} and {features1.extractor}"

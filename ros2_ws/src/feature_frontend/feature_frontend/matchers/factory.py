@@ -1,4 +1,4 @@
-"""From settings to a matcher."""
+"""Creates matchers from settings."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def make_matcher(settings: MatchingSettings) -> MatcherProtocol:
 
     Raises:
         SettingsError: It needs a package that is not installed.
-        WeightsError: Its weights cannot be had, or do not fit.
+        WeightsError: Its weights are not available, or do not fit.
     """
     return MATCHERS[settings.matcher](matching_options(settings))
 
 
 def matching_options(settings: MatchingSettings) -> MatchingOptions:
-    """All that a matcher depends on beside its name."""
+    """Everything that a matcher depends on besides its name."""
     return MatchingOptions(
         min_similarity=settings.min_similarity,
         ratio_threshold=settings.ratio_threshold,

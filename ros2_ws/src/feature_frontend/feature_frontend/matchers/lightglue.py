@@ -1,8 +1,7 @@
 """LightGlue (Lindenberger et al., ICCV 2023): a transformer that matches, through kornia's implementation.
 
-It looks at where all keypoints of both images lie as well as at their descriptors. kornia is imported when the matcher
-is chosen, not before, and never asked to download: its network is built without weights, which are found as all others
-are.
+It uses the positions of all keypoints of both images as well as their descriptors. kornia is imported only when this
+matcher is selected, and never downloads: its network is built without weights, which are then found like all others.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ __all__ = ["LightGlueMatcher", "LightGlueNetwork", "build_lightglue"]
 
 _DESCRIPTOR_DIM = 128
 _WEIGHTS_NAME = "aliked_lightglue"
-_DERIVED = {"confidence_thresholds"}  # computed by the constructor, and absent from the published file
+_DERIVED = {"confidence_thresholds"}  # computed by the constructor, not in the published file
 _BLOCK_ELEMENTS = 16 * 1024 * 1024
 
 
 class LightGlueNetwork:
-    """A network with its weights, on every device that it has been needed on. Any thread may use it.
+    """A network with its weights, copied to each device on first use. Thread-safe.
 
     Args:
         network: On the CPU, in evaluation mode.
@@ -50,7 +49,7 @@ class LightGlueNetwork:
         return self._copies[torch.device("cpu")]
 
     def __setstate__(self, network: nn.Module) -> None:
-        """As new, in another process."""
+        """Restores the network in another process."""
         self._lock = threading.Lock()
         self._copies = {torch.device("cpu"): network}
 
@@ -63,14 +62,14 @@ class LightGlueNetwork:
 
 
 class LightGlueMatcher:
-    """Keeps the pairs that the network holds for matches with a probability above `lightglue_threshold`.
+    """Keeps the pairs to which the network assigns a match probability above `lightglue_threshold`.
 
-    Of the other gates only `min_similarity` acts. `similarity` and `margin` are those of the descriptors, as with
-    mutual nearest neighbours; the margin is negative where another descriptor is more similar than the match.
+    Of the other gates only `min_similarity` applies. `similarity` and `margin` are those of the descriptors, as with
+    mutual nearest neighbours; the margin is negative if another descriptor is more similar than the match.
 
     Args:
         options: The gates.
-        network: Gives the matches.
+        network: Computes the matches.
     """
 
     name = "lightglue"
@@ -81,11 +80,11 @@ class LightGlueMatcher:
 
     @classmethod
     def from_pretrained(cls, options: MatchingOptions) -> LightGlueMatcher:
-        """Finds, verifies and loads the weights that `options` name; once, for all matchers with the same ones.
+        """Finds, verifies and loads the weights that `options` name; matchers with the same weights use one copy.
 
         Raises:
             SettingsError: kornia is not installed.
-            WeightsError: The weights cannot be had, or do not fit.
+            WeightsError: The weights are not available, or do not fit.
         """
         return cls(options, _load(options.lightglue_weights_path, options.weights_dir))
 
@@ -98,7 +97,7 @@ class LightGlueMatcher:
             features1: Of the current image, by the same extractor, on the same device.
 
         Raises:
-            MatchingError: The features come from different extractors, or from one that LightGlue does not know.
+            MatchingError: The features come from different extractors, or from one that LightGlue does not support.
         """
         check_comparable(features0, features1)
         known = MATCHER_MODELS[self.name].extractors
@@ -123,13 +122,13 @@ class LightGlueMatcher:
 
 
 def build_lightglue() -> nn.Module:
-    """The network for ALIKED's descriptors, with random weights; it returns every mutual pair with its probability.
+    """Builds the network for ALIKED's descriptors, with random weights; it returns every mutual pair with probability.
 
     Raises:
         SettingsError: kornia is not installed.
     """
     try:
-        # By name: where kornia is installed, its annotations say that `features` is never None, which it may be.
+        # By name: kornia's annotations wrongly forbid None for `features`.
         lightglue: Any = importlib.import_module("kornia.feature").LightGlue
     except ImportError as error:
         msg = f"matcher lightglue needs the Python package kornia ({error}): pip install kornia; or use matcher mnn"
@@ -152,7 +151,7 @@ def _find(weights_path: str, weights_dir: str) -> FoundWeights:
 
 
 def _own_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors of the published file under kornia's names: "self_attn.3.x" is "transformers.3.self_attn.x"."""
+    """Renames the published file's tensors to kornia's names: "self_attn.3.x" to "transformers.3.self_attn.x"."""
     renamed = {}
     for name, tensor in state.items():
         part, _, rest = name.partition(".")
@@ -165,8 +164,8 @@ def _own_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _as_input(features: Features) -> dict[str, Any]:
-    """What kornia takes: a batch of one."""
+    """The input for kornia: a batch of one."""
     size = features.keypoints.new_tensor([[features.width, features.height]])
-    # Points may lie half a pixel outside of the pixels' centres; kornia refuses what is outside of the image.
+    # Points may lie up to half a pixel outside the pixel centres; kornia rejects points outside the image.
     inside = torch.minimum(features.keypoints.clamp(min=0), size - 1)
     return {"keypoints": inside[None], "descriptors": features.descriptors.float()[None], "image_size": size}

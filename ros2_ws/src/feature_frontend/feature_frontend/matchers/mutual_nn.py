@@ -10,19 +10,19 @@ from feature_frontend.types import Features, Matches
 
 __all__ = ["MutualNearestNeighborMatcher"]
 
-# 64 MiB of float32 similarities; the double softmax of 4,096 x 4,096 descriptors then computes them once only.
+# 64 MiB of float32 similarities: enough for the double softmax of 4,096 x 4,096 descriptors to compute them only once.
 _BLOCK_ELEMENTS = 16 * 1024 * 1024
 
 
 class MutualNearestNeighborMatcher:
-    """Keeps the pairs that are each other's most similar, then applies the gates.
+    """Keeps mutual nearest neighbours, then applies the gates.
 
-    With the double softmax the probability decides who is nearest: P_ij = softmax_j(S_ij / T) softmax_i(S_ij / T), and
-    a pair also needs P of at least the threshold.
+    With the double softmax, nearest means highest probability P_ij = softmax_j(S_ij / T) softmax_i(S_ij / T), and a
+    pair also needs a P of at least the threshold.
 
     Args:
         options: The gates.
-        block_elements: Most similarities held at once; the result does not depend on it.
+        block_elements: Maximum number of similarities in memory at once; does not change the result.
     """
 
     name = "mnn"
@@ -40,15 +40,15 @@ class MutualNearestNeighborMatcher:
             features1: Of the current image, by the same extractor, on the same device.
 
         Raises:
-            MatchingError: The features come from different extractors, or their descriptors have two lengths.
+            MatchingError: The features come from different extractors, or their descriptors differ in length.
         """
         check_comparable(features0, features1)
         if len(features0) == 0 or len(features1) == 0:
             return Matches.empty(self.name, features1.device)
-        # float32 throughout: in half precision near neighbours tie.
+        # float32 throughout: in half precision near neighbours can tie.
         descriptors0, descriptors1 = features0.descriptors.float(), features1.descriptors.float()
         nearest = self._nearest(SimilaritySearch(descriptors0, descriptors1, self._block_elements))
-        # The number of matches decides shapes: this is the only place where the CPU waits for a GPU.
+        # Shapes depend on the number of matches: this is the only place where the CPU waits for a GPU.
         indices0 = self._keep(nearest).nonzero()[:, 0]
         similarity = nearest.similarity[indices0]
         margin = similarity - nearest.second_similarity[indices0]
@@ -58,13 +58,13 @@ class MutualNearestNeighborMatcher:
     def padded(
         self, descriptors0: torch.Tensor, count0: torch.Tensor, descriptors1: torch.Tensor, count1: torch.Tensor
     ) -> PaddedMatches:
-        """The same for descriptors padded to fixed numbers; waits for nothing on a GPU.
+        """The same for descriptors padded to fixed length; waits for nothing on a GPU.
 
         Args:
-            descriptors0: (K0, D), of the earlier image; rows from `count0` on are finite and mean nothing.
-            count0: () int64.
+            descriptors0: (K0, D), of the earlier image; rows from `count0` on are finite padding.
+            count0: () int64, number of valid rows.
             descriptors1: (K1, D), of the current image, on the same device.
-            count1: () int64.
+            count1: () int64, number of valid rows.
         """
         search = SimilaritySearch(descriptors0.float(), descriptors1.float(), self._block_elements, (count0, count1))
         nearest = self._nearest(search)
@@ -78,7 +78,7 @@ class MutualNearestNeighborMatcher:
         return search.nearest()
 
     def _keep(self, nearest: Nearest) -> torch.Tensor:
-        """(N0,) bool: whose nearest is a match."""
+        """(N0,) bool, whether the nearest neighbour is a match."""
         keep = nearest.is_mutual & (nearest.similarity >= self.options.min_similarity)
         if self.options.ratio_threshold < 1.0:
             second_distance = 1.0 - nearest.second_similarity

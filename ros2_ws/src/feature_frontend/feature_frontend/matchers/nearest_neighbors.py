@@ -1,8 +1,8 @@
-"""Who is nearest to whom, found block by block of the similarity matrix in one visit of each.
+"""Mutual nearest neighbours, found block by block in one pass over the similarity matrix.
 
-On the CPU a maximum over the matrix costs a tenth of computing it; one that also says where it was found, down the
-columns, costs more than computing it. So only values are taken in that direction: the best entry of each row is blanked
-out, and a row's best is its column's best, too, where it exceeds all that is left of the column.
+On the CPU a maximum over the matrix costs a tenth of computing it; an argmax down the columns costs more than computing
+it. So only maximum values are taken along columns: the best entry of each row is blanked out, and a row's best is also
+its column's best if it exceeds everything left in the column.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ import torch
 
 __all__ = ["Nearest", "SimilaritySearch"]
 
-# 16 MiB. Each product starts and awaits all threads, which is slow where other programs run too: few large blocks.
+# 16 MiB. Each product starts and joins all threads, which is slow if other programs run too: use few large blocks.
 _CPU_BLOCK_ELEMENTS = 4 * 1024 * 1024
-# 512 KiB: what one core keeps in its cache while it passes over it several times.
+# 512 KiB: fits the cache of one core over several passes.
 _CACHED_ELEMENTS = 128 * 1024
-# Terms from exp(-80) up are normal float32 numbers: their sum is as precise as one relative to its largest term.
+# Terms from exp(-80) up are normal float32 numbers: their sum is as precise as one scaled by its largest term.
 _EXPONENT_RANGE = 80.0
 _NO_SIMILARITY = -1.0
-# Far below every cosine, at every temperature; finite, because the difference of two infinities is not a number.
+# Far below every cosine, at every temperature; finite, because the difference of two infinities is NaN.
 _PADDING_SIMILARITY = -1e4
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """For each of N0 descriptors of the earlier image its nearest of the N1 of the current one.
+    """For each of the N0 descriptors of the earlier image, its nearest neighbour among the N1 of the current one.
 
     Attributes:
-        index: (N0,) int64, the nearest; of equals the first.
-        similarity: (N0,) float32, cosine to the nearest.
-        second_similarity: (N0,) float32, highest cosine to any other; -1 where there is no other.
-        probability: (N0,) float32, of the nearest under the double softmax; None without it.
-        is_mutual: (N0,) bool, whether the nearest's nearest is the descriptor itself; of equals the first counts.
+        index: (N0,) int64, the nearest neighbour; the first of equals.
+        similarity: (N0,) float32, cosine to the nearest neighbour.
+        second_similarity: (N0,) float32, highest cosine to any other; -1 if there is no other.
+        probability: (N0,) float32, of the nearest neighbour under the double softmax; None without it.
+        is_mutual: (N0,) bool, whether the nearest neighbour's nearest is this descriptor; the first of equals counts.
     """
 
     index: torch.Tensor
@@ -46,14 +46,14 @@ class Nearest:
 
 
 class SimilaritySearch:
-    """Searches the matrix of similarities of two images' descriptors.
+    """Searches the similarity matrix of two images' descriptors.
 
     Args:
         descriptors0: (N0, D) float32, of the earlier image, at least one.
         descriptors1: (N1, D) float32, of the current image, at least one, on the same device.
-        block_elements: Most similarities held at once; the result does not depend on it.
-        counts: () int64 each, how many rows of each side are descriptors, the others being padding; None: all. With
-            counts all work is of fixed shapes and waits for nothing, and what is found for padding means nothing.
+        block_elements: Maximum number of similarities in memory at once; does not change the result.
+        counts: () int64 each, number of valid rows of each side, the rest being padding; None: all valid. With counts
+            all shapes are fixed and nothing waits for the device; results for padding are undefined.
     """
 
     def __init__(
@@ -73,15 +73,15 @@ class SimilaritySearch:
         if self._on_cpu:
             block_elements = min(block_elements, _CPU_BLOCK_ELEMENTS)
         rows = max(1, block_elements // self._num_columns)
-        # Blocks of one size: a last one of few rows would be multiplied by other code, which rounds differently.
+        # Blocks of equal size: a last block of few rows would use a different kernel, which rounds differently.
         self._block_rows = _divided_up(self._num_rows, _divided_up(self._num_rows, rows))
 
     def nearest(self) -> Nearest:
-        """The nearest by similarity."""
+        """Nearest neighbours by similarity."""
         return self._search(self._blocks(), None)
 
     def nearest_by_double_softmax(self, temperature: float) -> Nearest:
-        """The nearest by P_ij = softmax_j(S_ij / T) softmax_i(S_ij / T)."""
+        """Nearest neighbours by P_ij = softmax_j(S_ij / T) softmax_i(S_ij / T)."""
         if not self._fits:
             return self._search(self._blocks(), self._double_softmax(self._blocks(), temperature))
         matrix = self._descriptors0.new_empty((self._num_rows, self._num_columns))
@@ -92,9 +92,9 @@ class SimilaritySearch:
         return self._descriptors0.new_empty((self._block_rows, self._num_columns))
 
     def _blocks(self, matrix: torch.Tensor | None = None) -> Iterator[tuple[int, torch.Tensor]]:
-        """First row and similarities (rows, N1) of one block after another.
+        """Yields the first row and the similarities (rows, N1) of each block.
 
-        They become parts of `matrix` where it is given; else each overwrites the one before.
+        Blocks are views of `matrix` if it is given; otherwise each overwrites the previous one.
         """
         buffer = self._buffer() if matrix is None else matrix
         for start in range(0, self._num_rows, self._block_rows):
@@ -109,11 +109,11 @@ class SimilaritySearch:
                 yield start, block.add_(of_rows[start : start + len(stripe), None])
 
     def _double_softmax(self, blocks: Iterable[tuple[int, torch.Tensor]], temperature: float) -> _DoubleSoftmax:
-        """The double softmax of these blocks, which stay as they are."""
+        """The double softmax of these blocks; does not change them."""
         buffer, row_parts = self._buffer(), []
         reach = self._reach()
         if 2.0 * reach / temperature <= _EXPONENT_RANGE:
-            # With one reference for all terms, one exponential serves the sums of rows and of columns.
+            # With one reference for all terms, one exponential is enough for the sums of rows and of columns.
             sums = self._descriptors1.new_zeros(self._num_columns)
             for _, block in blocks:
                 terms = torch.sub(block, reach, out=buffer[: len(block)]).mul_(1.0 / temperature).exp_()
@@ -129,14 +129,14 @@ class SimilaritySearch:
         return _DoubleSoftmax(temperature, torch.cat(row_parts), columns)
 
     def _reach(self) -> float:
-        """Bound of the similarities' absolute values; infinite on a GPU, for which nothing here shall wait."""
+        """Upper bound of the similarities' absolute values; infinite on a GPU, as nothing here may wait for it."""
         if not self._on_cpu:
             return torch.inf
         longest0, longest1 = (float(side.norm(dim=1).max()) for side in (self._descriptors0, self._descriptors1))
         return longest0 * longest1
 
     def _search(self, blocks: Iterable[tuple[int, torch.Tensor]], softmax: _DoubleSoftmax | None) -> Nearest:
-        """The nearest by similarity or by probability; overwrites the blocks."""
+        """Nearest neighbours by similarity or by probability; overwrites the blocks."""
         buffer = None if softmax is None else self._buffer()
         columns = _ColumnMaxima(self._num_columns, self._descriptors1)
         parts = []
@@ -162,20 +162,20 @@ class SimilaritySearch:
     def _backward(
         self, index: torch.Tensor, best: torch.Tensor, rest: torch.Tensor, softmax: _DoubleSoftmax | None
     ) -> torch.Tensor:
-        """The nearest row of each column; N0 where that is a row with another nearest column.
+        """The nearest row of each column; N0 if the nearest column of that row is another one.
 
         Args:
             index: (N0,), each row's nearest column.
             best: (N0,), the entries there.
             rest: (N1,), each column's highest of the other entries.
-            softmax: By which the entries are probabilities; None for similarities.
+            softmax: Converts the entries to probabilities; None for similarities.
         """
         highest = torch.full_like(rest, -torch.inf).scatter_reduce_(0, index, best, "amax")
         is_column_best = (best == highest[index]) & (best > rest[index])
         rows = is_column_best.nonzero()[:, 0]
         backward = index.new_full((self._num_columns,), self._num_rows)
         backward.scatter_reduce_(0, index[rows], rows, "amin")
-        # An equal one among the other entries may stand higher up, as with repeated descriptors: search once more.
+        # With repeated descriptors, an equal entry may be in an earlier row: search again.
         tied = (highest == rest).nonzero()[:, 0]
         if len(tied):
             columns = _ColumnMaxima(len(tied), rest)
@@ -195,7 +195,7 @@ class _DoubleSoftmax:
     columns: torch.Tensor
 
     def log_probability(self, start: int, block: torch.Tensor, buffer: torch.Tensor | None = None) -> torch.Tensor:
-        """Of a block of similarities from row `start` on; in `buffer` where one is given."""
+        """Log probabilities of a block of similarities from row `start` on; in `buffer` if given."""
         out = torch.empty_like(block) if buffer is None else buffer[: len(block)]
         rows = self.rows[start : start + len(block), None]
         return torch.add(-rows, block, alpha=2.0 / self.temperature, out=out).sub_(self.columns)
@@ -209,7 +209,7 @@ class _ColumnMaxima:
         self.row = torch.zeros(num_columns, dtype=torch.int64, device=like.device)
 
     def update(self, start: int, block: torch.Tensor) -> None:
-        """Takes in a block whose first row is `start`."""
+        """Adds a block whose first row is `start`."""
         value, row = block.max(dim=0)
         is_better = value > self.value
         self.value = torch.where(is_better, value, self.value)
@@ -219,13 +219,13 @@ class _ColumnMaxima:
 def _scan_on_cpu(
     value: torch.Tensor, similarity: torch.Tensor, column_maxima: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What a block says of its rows; the best entries of the rows become -inf.
+    """Finds the best entry of each row of a block; sets these entries to -inf.
 
-    By NumPy on one core: PyTorch's `argmax` is not vectorised, and to hand passes this short to several threads costs
-    as much as it saves.
+    Uses NumPy on one core: PyTorch's `argmax` is not vectorised, and distributing such short passes to several threads
+    costs as much as it saves.
 
     Args:
-        value: (rows, N1), what decides who is nearest.
+        value: (rows, N1), decides which is nearest.
         similarity: (rows, N1); may be the same tensor.
         column_maxima: (N1,), raised to the highest of the entries that are not their row's best.
 
@@ -255,7 +255,7 @@ def _scan_on_cpu(
 
 
 def _penalty(descriptors: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-    """(N,), what to add to a side's similarities: 0 up to `count`, beyond it what no similarity makes up for."""
+    """(N,), penalty to add to one side's similarities: 0 for valid rows, below every similarity for padding."""
     is_padding = torch.arange(len(descriptors), device=descriptors.device) >= count
     return is_padding.to(descriptors.dtype) * _PADDING_SIMILARITY
 

@@ -1,1 +1,1 @@
-"""Published weights: their table, where they are found, and those that ship with the package."""
+"""Published weights: catalog, search, download, and the weights that ship with the package."""

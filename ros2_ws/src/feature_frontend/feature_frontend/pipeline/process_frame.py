@@ -131,7 +131,7 @@ class FrameProcessor:
         output: FrameOutput,
         right: FrameImage | None = None,
         mask: PairedMask[TopicMask] | None = None,
-        pixel_share: float = 1.0,
+        pixel_fraction: float = 1.0,
     ) -> FrameReport:
         """Processes a frame and hands on its parts, matches last.
 
@@ -140,7 +140,7 @@ class FrameProcessor:
             output: Takes the parts.
             right: The right image of a stereo pair.
             mask: What the topic `mask` has for the image; None without the topic.
-            pixel_share: Of the pixels that the network would see by the settings, how many it sees at most, in (0, 1].
+            pixel_fraction: As of `Extractor`: upper limit of the pixels that the network processes, in (0, 1].
 
         Raises:
             FeatureFrontendError: It cannot be processed; the next one is matched with the last good one. So it is
@@ -149,7 +149,7 @@ class FrameProcessor:
         settings = self.frontend.settings
         height, width = image.pixels.shape[:2]
         masked = self.masks.of_frame(mask, (height, width), settings)
-        result = masked.annotate(self._extract(image, right, masked.mask, pixel_share))
+        result = masked.annotate(self._extract(image, right, masked.mask, pixel_fraction))
         clock = _Clock()
         missed = MissedTracks.of(result)
         all_rays = self._calibrations.normalize(
@@ -174,12 +174,12 @@ class FrameProcessor:
         return FrameReport(result, rays, self._calibrations.intrinsics, self._calibrations.news(), publishing_ms)
 
     def _extract(
-        self, image: FrameImage, right: FrameImage | None, mask: Mask | None, pixel_share: float
+        self, image: FrameImage, right: FrameImage | None, mask: Mask | None, pixel_fraction: float
     ) -> FrameResult:
         """The frame's results, from a smaller image where memory does not suffice."""
 
         def process() -> FrameResult:
-            self.frontend.extractor.pixel_share = pixel_share * self._out_of_memory_guard.share
+            self.frontend.extractor.pixel_fraction = pixel_fraction * self._out_of_memory_guard.fraction
             return self.frontend.process(image.pixels, image.stamp_ns, mask, None if right is None else right.pixels)
 
         result, shortage = self._out_of_memory_guard.run(process, self.frontend.free_memory, time.monotonic())

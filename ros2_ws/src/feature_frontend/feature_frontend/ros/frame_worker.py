@@ -181,7 +181,7 @@ class FrameWorker:
             right = FrameImage(pixels, stamp_to_ns(frame.right.header.stamp), frame.runs[1])
         conversion_ms = (time.monotonic() - start_s) * _MS_PER_S
         messages = self._topics.of_frame(header, settings, None if frame.right is None else frame.right.header)
-        report = self._processor.process_frame(image, messages, right, frame.mask, self._latency_controller.share)
+        report = self._processor.process_frame(image, messages, right, frame.mask, self._latency_controller.fraction)
         self.image_size = image.pixels.shape[:2]
         features = report.result.features
         self._store.put(stamp_ns, StoredFrame(messages.origin(report.result), features, report.rays))

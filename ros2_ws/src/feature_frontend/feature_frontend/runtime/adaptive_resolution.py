@@ -1,4 +1,4 @@
-"""The network gets a smaller image while frames take too long, or when memory runs out; a larger one when it can."""
+"""Shrinks the network's image while frames take too long or when memory runs out, and enlarges it again later."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from feature_frontend.errors import OutOfMemoryError
 __all__ = ["LatencyController", "OutOfMemoryGuard", "Step"]
 
 T = TypeVar("T")
-# The network's time goes with its pixels: each step takes about a third of both.
-_SHARE = 0.7
-_MOST_STEPS = 6  # 0.7^6: an eighth of the pixels
+# The network's time is proportional to its pixels: each step removes about a third of both.
+_FRACTION = 0.7
+_MOST_STEPS = 6  # 0.7^6: about an eighth of the pixels
 _MISSED_S = 1.0
-# A step up makes frames 1 / 0.7 times as long: only where that, and some, would still be in time.
+# A step up makes frames take 1 / 0.7 times as long: only step up if that still meets the deadline, with a margin.
 _ROOM = 0.6
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 3.0, 60.0
 
 
 @dataclass(frozen=True)
 class Step:
-    """A change of size.
+    """A change of the network's image size.
 
     Attributes:
-        share: Of its usual pixels that the network now sees at most, in (0, 1].
-        reason: What status shall say of it.
+        fraction: New upper limit of the network's pixels, as a fraction of the usual ones, in (0, 1].
+        reason: Text for the status.
     """
 
-    share: float
+    fraction: float
     reason: str
 
 
 class LatencyController:
-    """Decides on the network's size from the latency of frame after frame. Not thread-safe.
+    """Chooses the network's image size from the latency of each frame. Not thread-safe.
 
-    When the median of a second is late, one step down. When the median of 3 s leaves room, one step up; each step up
-    that has to be taken back doubles that wait, up to 60 s.
+    If the median over 1 s misses the deadline, it takes one step down. If the median over 3 s leaves room, it takes one
+    step up; each step up that has to be undone doubles that wait, up to 60 s.
     """
 
     def __init__(self) -> None:
@@ -52,17 +52,17 @@ class LatencyController:
         self._went_up = False
 
     @property
-    def share(self) -> float:
-        """Of its usual pixels that the network sees at most, in (0, 1]."""
-        return float(_SHARE**self._steps)
+    def fraction(self) -> float:
+        """Upper limit of the network's pixels, as a fraction of the usual ones, in (0, 1]."""
+        return float(_FRACTION**self._steps)
 
     def note(self, latency_ms: float, now_s: float, deadline_ms: float) -> Step | None:
-        """Takes note of a frame; a step if it is time for one.
+        """Records a frame and returns a step if one is due.
 
         Args:
             latency_ms: From the image's arrival to its results.
-            now_s: On a monotonic clock.
-            deadline_ms: 0 for none: the full size comes back at once.
+            now_s: Current time on a monotonic clock.
+            deadline_ms: 0 for none: returns to the full size at once.
         """
         if deadline_ms <= 0:
             return self._turn_off()
@@ -93,7 +93,7 @@ class LatencyController:
         self._steps += steps
         self._frames.clear()
         self._since_s = now_s
-        return Step(self.share, f"{why}: the network now sees at most {self.share:.0%} of its usual pixels")
+        return Step(self.fraction, f"{why}: the network now sees at most {self.fraction:.0%} of its usual pixels")
 
     def _turn_off(self) -> Step | None:
         was_at_work = self._steps > 0
@@ -103,48 +103,48 @@ class LatencyController:
 
 
 _AFTER_MEMORY_RAN_OUT = 0.5
-_LEAST_SHARE = 1 / 32
-# Another program may have taken the memory for a while. Where it did not, one frame in this time is tried twice.
+_LEAST_FRACTION = 1 / 32
+# Another program may hold the memory only for a while. If it does not, one frame per interval is tried twice.
 _RETRY_S = 60.0
-# Errors of their own, beside PyTorch's allocator on a GPU.
+# Texts of out-of-memory errors other than those of PyTorch's GPU allocator.
 _ALLOCATORS = (
     "DefaultCPUAllocator",
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
     "CUSOLVER_STATUS_ALLOC_FAILED",
-    # PyTorch's convolution, where no way to do it has room for its workspace.
+    # PyTorch's convolution, if no algorithm has room for its workspace.
     "unable to find an engine to execute this computation",
 )
 
 
 class OutOfMemoryGuard:
-    """Shrinks the network's image when memory runs out, and tries the larger one again every minute. Not thread-safe.
+    """Shrinks the network's image when memory runs out, and retries the larger one every minute. Not thread-safe.
 
     Attributes:
-        share: Of its usual pixels that the network sees at most, in (0, 1].
+        fraction: Upper limit of the network's pixels, as a fraction of the usual ones, in (0, 1].
     """
 
     def __init__(self) -> None:
-        self.share = 1.0
+        self.fraction = 1.0
         self._retry_s = 0.0
 
     def run(self, work: Callable[[], T], free: Callable[[], None], now_s: float) -> tuple[T, str]:
-        """Does a frame's work, which reads `share`; if memory runs out, frees and does it once more with half of it.
+        """Processes a frame; if memory runs out, frees memory, halves `fraction` and tries once more.
 
         Args:
-            work: Leaves everything as it was where it fails.
-            free: Gives back the memory that the work would only reuse.
-            now_s: On a monotonic clock.
+            work: Processes the frame and reads `fraction`; must not change any state if it fails.
+            free: Returns cached memory to the system.
+            now_s: Current time on a monotonic clock.
 
         Returns:
-            What the work gave, and what status shall say of it; "" for nothing.
+            The result of `work`, and a text for the status; "" if there is nothing to report.
 
         Raises:
-            OutOfMemoryError: Memory ran out again; the next frame begins with half of that.
+            OutOfMemoryError: Memory ran out again; the next frame starts with half of that fraction.
         """
-        if self.share < 1 and now_s >= self._retry_s:
-            self.share, self._retry_s = self.share / _AFTER_MEMORY_RAN_OUT, now_s + _RETRY_S
+        if self.fraction < 1 and now_s >= self._retry_s:
+            self.fraction, self._retry_s = self.fraction / _AFTER_MEMORY_RAN_OUT, now_s + _RETRY_S
         note = problem = ""
         for _ in range(2):
             try:
@@ -153,10 +153,11 @@ class OutOfMemoryGuard:
                 if not _is_out_of_memory(error):
                     raise
                 problem = str(error).partition("\n")[0]
-            # Only here, behind the handler: the error's traceback holds what the failed run had allocated.
+            # Only after the handler: the error's traceback keeps the memory of the failed run alive.
             free()
-            self.share, self._retry_s = max(self.share * _AFTER_MEMORY_RAN_OUT, _LEAST_SHARE), now_s + _RETRY_S
-            note = f"memory ran out ({problem}): the network sees at most {self.share:.2%} of its usual pixels for now"
+            self.fraction, self._retry_s = max(self.fraction * _AFTER_MEMORY_RAN_OUT, _LEAST_FRACTION), now_s + _RETRY_S
+            seen = f"the network sees at most {self.fraction:.2%} of its usual pixels for now"
+            note = f"memory ran out ({problem}): {seen}"
         msg = (
             f"memory ran out twice in this frame: {problem}; lower max_pixels, resize_height or max_num_keypoints, or "
             "end other programs on the device"
@@ -165,7 +166,7 @@ class OutOfMemoryGuard:
 
 
 def _is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether the error, or the one behind it, is one: a capture that memory ends may also complain of its end."""
+    """Whether the error or its context is out of memory: a failed graph capture raises a second error of its own."""
     if error is None:
         return False
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):

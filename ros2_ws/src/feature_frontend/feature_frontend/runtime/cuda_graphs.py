@@ -1,4 +1,4 @@
-"""Work of fixed shapes, captured once and run again for each frame: a CUDA graph on a GPU, the same calls on a CPU."""
+"""Captures work with fixed shapes once and replays it for each frame: a CUDA graph on a GPU, plain calls on a CPU."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-_WARM_UP_RUNS = 3  # as torch's documentation of CUDA graphs has it
+_WARM_UP_RUNS = 3  # as in torch's documentation of CUDA graphs
 _MS_PER_S = 1e3
-# Each capture begins by waiting for the whole device, which CUDA forbids while another thread captures on it.
+# Each capture first waits for the whole device, which CUDA forbids while another thread is capturing.
 _ONE_CAPTURE = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Graph(Generic[T]):
-    """What was captured: `replay` computes `result`, whose tensors `tensors_of` finds, anew in the same memory."""
+    """Captured work: `replay` recomputes the tensors of `result` (see `tensors_of`) in the same memory."""
 
     result: T
     replay: Callable[[], object]
 
 
 class Mark(Protocol):
-    """A moment in a device's work."""
+    """A point in a device's sequence of work."""
 
     def elapsed_time(self, later: Any) -> float:
         """Milliseconds to a later mark that the device has reached."""
@@ -52,31 +52,31 @@ class GraphDevice(Protocol):
     device: torch.device
 
     def active(self) -> AbstractContextManager[Any]:
-        """In its context the device's work follows what was given to it before."""
+        """A context in which new work runs after the work submitted before."""
 
     def capture(self, work: Callable[[], T]) -> Graph[T]:
-        """Captures `work`, which waits for nothing.
+        """Captures `work`, which must not wait for the device.
 
-        It may be run several times for that: what it overwrites must mean nothing before.
+        It may run several times during capture, so the tensors that it overwrites must not hold anything needed.
         """
 
     def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """Memory of the host that the device copies from and to while the host goes on."""
+        """Host memory for asynchronous copies to and from the device."""
 
     def mark(self) -> Mark:
-        """The end of what the device has been given so far."""
+        """Marks the end of the work submitted so far."""
 
     def wait(self) -> None:
-        """Returns once the device has done what it was given."""
+        """Returns once the device has finished all submitted work."""
 
 
 class CudaGraphDevice:
-    """Captures CUDA graphs on a stream of its own."""
+    """Captures CUDA graphs on a separate stream."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        # What was made for it so far, such as the network's weights, is there when its work begins.
+        # Earlier work, such as copying the network's weights, finishes before this stream starts.
         self._stream.wait_stream(torch.cuda.current_stream(device))
 
     def active(self) -> AbstractContextManager[Any]:
@@ -92,7 +92,7 @@ class CudaGraphDevice:
                 work()
             self.wait()
             graph = torch.cuda.CUDAGraph()
-            # thread_local: a model loaded beside the stream captures its graph while another thread uses the GPU.
+            # thread_local: a model loaded in the background captures its graph while another thread uses the GPU.
             with _ONE_CAPTURE, torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 result = work()
         return Graph(result, graph.replay)
@@ -113,7 +113,7 @@ class CudaGraphDevice:
 
 
 class EagerGraphDevice:
-    """Runs the work itself each time, with the memory and the order of a graph."""
+    """Runs the work directly each time, with the same memory and order as a graph."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -146,7 +146,7 @@ class EagerGraphDevice:
 
 @dataclass(frozen=True)
 class _Moment:
-    """A time of the host in s."""
+    """A host time in s."""
 
     time_s: float
 
@@ -156,21 +156,21 @@ class _Moment:
 
 
 def make_graph_device(device: torch.device) -> GraphDevice:
-    """The graph_device for `device`."""
+    """The `GraphDevice` for `device`."""
     return CudaGraphDevice(device) if device.type == "cuda" else EagerGraphDevice(device)
 
 
 def wait_for_own_work(device: torch.device) -> None:
-    """Returns once the device has done what this thread gave to its current stream; at once on a CPU.
+    """Returns once the device has finished this thread's work on its current stream; at once on a CPU.
 
-    To wait for the whole device would be an error, and the end of the capture, while another thread captures.
+    Waiting for the whole device while another thread captures would raise an error and abort the capture.
     """
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()
 
 
 def tensors_of(result: object) -> Iterator[torch.Tensor]:
-    """The tensors in a dataclass or tuple, and in those that it holds."""
+    """The tensors in a dataclass or tuple, recursively."""
     if isinstance(result, torch.Tensor):
         yield result
     elif isinstance(result, tuple):
@@ -182,7 +182,7 @@ def tensors_of(result: object) -> Iterator[torch.Tensor]:
 
 
 def download(graph_device: GraphDevice, result: T) -> T:
-    """A dataclass of tensors in the host's memory, once the device has been waited for."""
+    """Copies a dataclass of tensors to host memory; valid once `wait` has returned."""
     copies = {}
     for field in fields(result):  # type: ignore[arg-type]
         tensor = getattr(result, field.name)
@@ -193,5 +193,5 @@ def download(graph_device: GraphDevice, result: T) -> T:
 
 
 def constants(like: torch.Tensor, *values: float) -> torch.Tensor:
-    """(N,) numbers of the type of `like`, made on its device: captured work can copy none from the host."""
+    """(N,) numbers with the type and device of `like`, created on the device: a graph cannot copy from the host."""
     return torch.cat([like.new_full((1,), value) for value in values])

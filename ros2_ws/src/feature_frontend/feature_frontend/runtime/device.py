@@ -1,4 +1,4 @@
-"""Where tensors live: the device that a name means, and a GPU's memory."""
+"""Resolves device names, frees GPU memory, and makes forked children safe."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ __all__ = ["compute_with_one_thread_after_fork", "resolve_device", "return_devic
 
 
 def return_device_memory() -> None:
-    """Gives a GPU's memory that nothing uses any more back to other processes."""
+    """Returns unused cached GPU memory to the system, for other processes."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that the parameter `device` means on this machine.
+    """Resolves the parameter `device` on this machine.
 
     Raises:
         SettingsError: There is no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    # torch itself takes "cpu:7", which there is not, and its words for "cuda:-1" are about something else.
+    # torch accepts "cpu:7", which does not exist, and its error for "cuda:-1" is misleading.
     match = re.fullmatch(r"cpu|cuda(:(?P<index>0|[1-9][0-9]{0,3}))?", name)
     count = torch.cuda.device_count()
     if match and (name == "cpu" or int(match["index"] or 0) < count):
@@ -47,11 +47,11 @@ _done: list[bool] = []
 
 
 def compute_with_one_thread_after_fork() -> None:
-    """Has every child that is forked from now on compute with one thread.
+    """Makes every child that is forked from now on compute with one thread.
 
-    Of a process's threads, fork copies only the one that calls it. OpenMP's and OpenCV's pools, once in use, wait in
-    the child for workers that are not there, for ever; with one thread nobody is waited for. A GPU cannot be used in a
-    forked child at all, which torch says.
+    A fork copies only the thread that calls it. If the pools of OpenMP and OpenCV are in use, the child waits forever
+    for worker threads that do not exist; with one thread it waits for none. A forked child cannot use a GPU at all;
+    torch reports that.
     """
     if not _done and hasattr(os, "register_at_fork"):
         _done.append(True)

@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 class FrameQueue(Generic[T]):
-    """First in, first out, with a bound: the newest item wins a full queue.
+    """A bounded FIFO queue: if it is full, a new item replaces the oldest.
 
     Args:
-        capacity: Most items that wait; None for no bound.
+        capacity: Maximum number of items that wait; None for no limit.
     """
 
     def __init__(self, capacity: int | None) -> None:
@@ -25,7 +25,7 @@ class FrameQueue(Generic[T]):
         self._is_closed = False
 
     def put(self, item: T) -> T | None:
-        """Adds an item; returns the oldest one if it had to make room."""
+        """Adds an item; returns the oldest item if the queue was full."""
         with self._changed:
             dropped = None
             if self._capacity is not None and len(self._items) >= self._capacity:
@@ -41,7 +41,7 @@ class FrameQueue(Generic[T]):
             return None if self._is_closed else self._items.popleft()
 
     def close(self) -> list[T]:
-        """Lets every waiting and future `get` return None; returns the items that nobody has taken."""
+        """Makes every waiting and future `get` return None; returns the items that were still waiting."""
         with self._changed:
             self._is_closed = True
             left = list(self._items)
@@ -50,6 +50,6 @@ class FrameQueue(Generic[T]):
             return left
 
     def __len__(self) -> int:
-        """Number of items that wait."""
+        """Number of waiting items."""
         with self._changed:
             return len(self._items)

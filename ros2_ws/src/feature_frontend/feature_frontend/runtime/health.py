@@ -1,4 +1,4 @@
-"""How the front-end is doing: what became of the latest frames, what is found in that, and how bad it is."""
+"""Health of the front-end: statistics of the latest frames, findings derived from them, and their severity."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from feature_frontend.types import FrameState
 __all__ = ["Finding", "FrameFacts", "Health", "HealthWindow", "Level", "assess", "findings_of"]
 
 WINDOW_S = 10.0
-# Bounds memory; ten seconds of a 400 Hz camera.
+# Limits memory; ten seconds at 400 Hz.
 _MOST_FRAMES = 4096
 _CLOCK_SLACK_S = 1e-3  # between two readings of the clock for one arrival
 SILENCE_S = 5.0
 DROPPED_WARN = 0.5
 REFUSED_ERROR = 0.5
 BLANK_WARN, BLANK_ERROR = 0.1, 0.5
-# Of the keypoints; a camera that turns too fast for its rate, or a smeared image.
+# Fraction of the keypoints; below it the camera turns too fast for its rate, or the image is blurred.
 MATCHED_WARN = 0.1
-# The essential matrix needs five matches, a robust estimate of it some more.
+# The essential matrix needs five matches, a robust estimate a few more.
 MATCHES_ERROR = 8
 INLIER_WARN = 0.3
 
-# Kinds of findings of which nothing is known while no frame is done with.
+# Kinds of findings that are unknown while no frame is finished.
 _OF_FRAMES = frozenset({"refused", "blank", "dropped", "too few matches", "few matches", "inliers", "pairs"})
 _LOOK_AT = "is the camera running, and are topic and QoS right?"
 _PROCESSED = (FrameState.OK, FrameState.FIRST, FrameState.DEGENERATE)
@@ -46,16 +46,16 @@ class Level(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to tell on `/diagnostics` and in the log.
+    """An observation to report on `/diagnostics` and in the log.
 
     Attributes:
-        kind: What it is about; stays while the text changes.
-        level: How bad it is; OK for what only the log is told.
-        text: In one line; empty where nothing of this kind is wrong.
-        over: What to say once it is over; empty for a phrase made of the text.
-        lasted_s: How long it has lasted already, where that is known.
-        hides: Kinds of which nothing is known while this lasts.
-        is_logged: Whether the log is told; not where whoever found it does that.
+        kind: What it is about; stays the same while the text changes.
+        level: Severity; OK for information that only the log gets.
+        text: One line; empty if nothing of this kind is wrong.
+        over: Text for when it is over; empty for a phrase derived from `text`.
+        lasted_s: How long it has already lasted, if known.
+        hides: Kinds of findings that are unknown while this lasts.
+        is_logged: Whether to log it; False if the finder logs it.
     """
 
     kind: str
@@ -69,15 +69,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class FrameFacts:
-    """What the health is judged by, of one frame whose fate is known.
+    """The facts about one finished frame from which the health is computed.
 
     Attributes:
-        time_s: When it was known, s on the monotonic clock.
-        state: What became of it.
+        time_s: When its status was decided, s on the monotonic clock.
+        state: Its status.
         reason: Why, as in `status`.
-        keypoints: Their number.
-        matches: Their number.
-        inlier_ratio: [0, 1]; NaN where unknown.
+        keypoints: Number of keypoints.
+        matches: Number of matches.
+        inlier_ratio: [0, 1]; NaN if unknown.
         latency_ms: From the arrival of the image to its results.
     """
 
@@ -94,25 +94,25 @@ class FrameFacts:
 class Health:
     """A summary of the latest frames.
 
-    Numbers of frames are those of the window; medians and percentiles are NaN where it holds no such frame.
+    Counts cover the window; medians and percentiles are NaN if the window contains no such frame.
 
     Attributes:
-        silence_s: Since an image last arrived or was done with, or since the start where none has.
+        silence_s: Time since an image last arrived or was finished, or since the start if none has.
         has_seen_images: Whether any image has arrived.
-        stalled_s: Since an image was last done with, where images have arrived after that; else 0.
+        stalled_s: Time since an image was last finished, if images have arrived after that; otherwise 0.
         received: Frames in the window.
-        processed: Of those, with results.
-        dropped: Of those, replaced by a newer one.
-        refused: Of those, not usable or failed.
-        blank: Of the processed, without keypoints.
-        input_rate_hz: Rate at which images arrive.
+        processed: Of these, with results.
+        dropped: Of these, dropped.
+        refused: Of these, unusable or failed.
+        blank: Of the processed frames, those without keypoints.
+        input_rate_hz: Arrival rate of images.
         output_rate_hz: Rate of processed frames.
-        latency_ms: Of the processed: 50th, 95th and 99th percentile.
-        keypoints: Median of the processed.
-        matches: Median of those that had an earlier frame and keypoints.
-        inlier_ratio: Median where known.
-        last_refusal: Reason of the last refused frame in the window; empty for none.
-        last_drop: Reason of the last dropped one; empty for none.
+        latency_ms: 50th, 95th and 99th percentile over the processed frames.
+        keypoints: Median over the processed frames.
+        matches: Median over the frames that had an earlier frame and keypoints.
+        inlier_ratio: Median over the frames for which it is known.
+        last_refusal: Reason of the last refused frame in the window; empty if there is none.
+        last_drop: Reason of the last dropped frame in the window; empty if there is none.
     """
 
     silence_s: float
@@ -137,7 +137,7 @@ class HealthWindow:
     """The frames of the last `WINDOW_S` seconds. Not thread-safe.
 
     Args:
-        start_s: Now, s on the monotonic clock.
+        start_s: Current time, s on the monotonic clock.
     """
 
     def __init__(self, start_s: float) -> None:
@@ -148,20 +148,20 @@ class HealthWindow:
         self._frames: deque[FrameFacts] = deque(maxlen=_MOST_FRAMES)
 
     def arrived(self, time_s: float) -> None:
-        """Takes note of an image that arrived at `time_s` on the monotonic clock."""
+        """Records an image that arrived at `time_s` on the monotonic clock."""
         self._last_arrival_s = self._last_sign_s = time_s
         self._arrivals.append(time_s)
         if self._waiting_since_s is None:
             self._waiting_since_s = time_s
 
     def add(self, frame: FrameFacts) -> None:
-        """Takes a frame whose fate is known, in the order of `time_s`."""
+        """Records a finished frame; call in the order of `time_s`."""
         self._frames.append(frame)
         self._last_sign_s = frame.time_s
         arrived_s = frame.time_s - frame.latency_ms / 1e3
         if self._last_arrival_s is None or self._last_arrival_s <= arrived_s + _CLOCK_SLACK_S:
             self._waiting_since_s = None
-        elif frame.state != FrameState.DROPPED:  # a queue drops whether or not anybody works on it
+        elif frame.state != FrameState.DROPPED:  # the queue drops images even if processing is stuck
             self._waiting_since_s = frame.time_s
 
     def summary(self, now_s: float) -> Health:
@@ -198,12 +198,12 @@ class HealthWindow:
 def findings_of(
     health: Health, warnings: Sequence[Finding] = (), why_silent: Callable[[], str] = lambda: _LOOK_AT
 ) -> list[Finding]:
-    """What there is to tell, the worst first.
+    """All findings, the worst first.
 
     Args:
         health: Of the latest frames.
-        warnings: What else was found; those without a text are left out.
-        why_silent: Called where no image arrives; says why, as far as can be seen, and what to do.
+        warnings: Other findings; those without text are left out.
+        why_silent: Called if no image arrives; returns the likely cause and what to do.
     """
     if health.silence_s > SILENCE_S and not health.stalled_s:
         what = "no image" if health.has_seen_images else "no image yet"
@@ -217,11 +217,11 @@ def findings_of(
 
 
 def assess(health: Health, findings: Sequence[Finding]) -> tuple[Level, str]:
-    """The level of `/diagnostics`, and one line that says why.
+    """The level for `/diagnostics`, and one line that says why.
 
     Args:
         health: Of the latest frames.
-        findings: As of `findings_of`.
+        findings: The result of `findings_of`.
     """
     bad = [finding for finding in findings if finding.level > Level.OK]
     if not bad:

@@ -1,4 +1,4 @@
-"""How this process uses the C library's allocator: a choice of programs, such as the node, not of libraries."""
+"""Tunes the C library's allocator for this process. Only programs such as the node should do so, never libraries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _M_MMAP_MAX = -4
 _M_ARENA_MAX = -8
 _KEPT_BYTES = 2**30
 _MOST_SLACK_BYTES = 2**28
-# In a row, of one model and size: until all that a frame needs has been asked for; until another size is here to stay.
+# Consecutive frames of one model and size: until all memory a frame needs is allocated; until a new size is permanent.
 _SETTLED_FRAMES, _RESIZED_FRAMES = 3, 30
 _WITHOUT_THREAD_CACHES = "glibc.malloc.tcache_count=0"
 
@@ -48,10 +48,10 @@ class _MallocInfo(ctypes.Structure):
 
 
 class _Heap:
-    """What this process has asked of its heap.
+    """How this process has configured its heap.
 
     Attributes:
-        is_kept: Whether freed memory stays.
+        is_kept: Whether the process keeps freed memory.
         slack: Bytes of free memory beyond what a frame needs.
     """
 
@@ -60,17 +60,17 @@ class _Heap:
 
 
 def restart_without_thread_caches() -> None:
-    """Starts this process's program anew, under the same number, without glibc's caches of small blocks; then returns.
+    """Restarts this process's program, with the same pid, without glibc's thread caches of small blocks; then returns.
 
-    A block that a thread keeps for itself counts as used and holds the free memory on both sides of it apart. torch
-    asks for aligned memory, which leaves such a small block beside each activation map; one of them in the gap of a map
-    and the next map needs new memory, so that a process of days grows by a map now and then. Only the environment
-    that a program starts with can switch these caches off. To be called first, by a program, never by a library.
+    A block in a thread cache counts as used and keeps the free memory on both sides of it apart. torch allocates
+    aligned memory, which leaves such a small block beside each activation map; if one lies in the gap left by a map,
+    the next map needs new memory, so that a process that runs for days keeps growing by a map now and then. Only the
+    environment at program start can switch these caches off. Call this first, in a program, never in a library.
 
-    A user's own MALLOC_* variables or GLIBC_TUNABLES stay in force. Other C libraries are left alone.
+    The user's MALLOC_* variables or GLIBC_TUNABLES take precedence. Other C libraries are not affected.
     """
     if os.environ.get("GLIBC_TUNABLES") == _WITHOUT_THREAD_CACHES:
-        # Not for the programs that this one starts, such as a compiler.
+        # Child processes such as a compiler must not inherit it.
         del os.environ["GLIBC_TUNABLES"]
     elif not _is_set_by_user() and _glibc() is not None:
         os.environ["GLIBC_TUNABLES"] = _WITHOUT_THREAD_CACHES
@@ -78,32 +78,32 @@ def restart_without_thread_caches() -> None:
 
 
 def keep_freed_memory() -> bool:
-    """Lets glibc keep up to 1 GiB of freed memory for the next frame; whether it does so.
+    """Makes glibc keep up to 1 GiB of freed memory for the next frame. Returns whether it does.
 
-    By default every block over a threshold (128 KiB at first, 32 MiB at most) comes from the kernel and goes back to
-    it, for each image message, each message published and each large tensor of each frame anew. The kernel zeroes it
-    page by page on first touch, which takes longer than the work on it. Every frame needs about the same memory, so
-    none of it is worth giving back. To be called before other threads start and before torch allocates.
+    By default every block over a threshold (128 KiB at first, 32 MiB at most) is taken from the kernel and returned to
+    it, for each image message, published message and large tensor of every frame. The kernel zeroes it page by page on
+    first touch, which takes longer than the work on it. Every frame needs about the same memory, so returning it does
+    not pay. Call this before other threads start and before torch allocates.
 
-    A user's own MALLOC_* variables or GLIBC_TUNABLES stay in force. Other C libraries are left alone.
+    The user's MALLOC_* variables or GLIBC_TUNABLES take precedence. Other C libraries are not affected.
     """
     library = _glibc()
     if _is_set_by_user() or library is None:
         return False
-    # One arena: the others are made of pieces of 64 MiB, too small for the tensors, which would be mapped after all.
-    # No fast bins: a small block in them is not joined with the free memory around it.
+    # One arena: further arenas consist of 64 MiB pieces, too small for the tensors, which would then be mapped anyway.
+    # No fast bins: a small block in them is not merged with the free memory around it.
     wanted = ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _KEPT_BYTES), (_M_MXFAST, 0))
     _Heap.is_kept = all(library.mallopt(option, value) == 1 for option, value in wanted)
     return _Heap.is_kept
 
 
 def reserve_slack() -> int:
-    """Has the heap hold once more what is free in it now, 256 MiB at most; by how many bytes it has grown.
+    """Grows the heap by as much as is free in it now, at most 256 MiB. Returns by how many bytes it has grown.
 
-    Between two frames that is what a frame needs, and what loading has left. Where a frame's blocks come to lie depends
-    on messages that come and go meanwhile, and an unlucky one in the place of an activation map costs the memory of a
-    map: with the slack it does not, and memory is after seconds what it would be after hours. Does nothing where freed
-    memory is not kept.
+    Between two frames the free memory is what a frame needs, plus what loading has left. The placement of a frame's
+    blocks depends on messages that come and go meanwhile; a message in the place of an activation map costs the memory
+    of a map. With the slack it does not, and memory reaches its final size after seconds instead of hours. Does nothing
+    if freed memory is not kept.
     """
     library = _glibc()
     if not _Heap.is_kept or library is None or not hasattr(library, "mallinfo2"):
@@ -117,7 +117,7 @@ def reserve_slack() -> int:
     block = library.malloc(size) if slack > _Heap.slack else None
     if block is None:
         return 0
-    # Free memory that nobody has touched yet is not resident, and would come later, frame by frame.
+    # Free memory that has never been touched is not resident; memory use would grow later, frame by frame.
     ctypes.memset(block, 0, size)
     library.free(block)
     _Heap.slack = slack
@@ -125,13 +125,13 @@ def reserve_slack() -> int:
 
 
 class HeapReserve:
-    """Reserves slack once all that a frame needs has been asked for, and again where that changes.
+    """Reserves slack once all memory that a frame needs has been allocated, and again if that changes.
 
-    A few images of another size, from a second camera or an attacker, are no change: what they leave is not what a
-    frame needs. Not thread-safe.
+    A few images of another size, from a second camera or an attacker, do not count as a change: the memory they leave
+    is not what a frame needs. Not thread-safe.
 
     Args:
-        reserve: Called where slack is due.
+        reserve: Called to reserve slack.
     """
 
     def __init__(self, reserve: Callable[[], object] = reserve_slack) -> None:
@@ -141,7 +141,7 @@ class HeapReserve:
         self._count = 0
 
     def note(self, model: Hashable, size: Hashable) -> None:
-        """Takes note of a frame processed by `model`, of an image of `size`."""
+        """Records a frame: an image of `size`, processed by `model`."""
         kind = model, size
         self._count = self._count + 1 if kind == self._latest else 1
         self._latest = kind
@@ -152,7 +152,7 @@ class HeapReserve:
 
 
 def give_back_freed_memory() -> bool:
-    """Gives freed memory back to the kernel once, such as that of a model that is gone; whether there was any."""
+    """Returns freed memory to the kernel once, for example after a model is unloaded. Returns whether there was any."""
     library = _glibc()
     _Heap.slack = 0
     return library is not None and library.malloc_trim(0) == 1
@@ -163,7 +163,7 @@ def _is_set_by_user() -> bool:
 
 
 def _glibc() -> ctypes.CDLL | None:
-    """The GNU C library of this process; None where another one is used."""
+    """The GNU C library of this process; None if it uses another C library."""
     if not sys.platform.startswith("linux"):
         return None
     library = ctypes.CDLL(None)

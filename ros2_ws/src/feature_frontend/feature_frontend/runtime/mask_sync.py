@@ -1,4 +1,4 @@
-"""Images that wait for their masks, joined with them by stamp."""
+"""Matches images with their masks by stamp."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _MS_PER_S = 1e3
 
 @dataclass(frozen=True)
 class PairedMask(Generic[M]):
-    """What there was for an image when its waiting ended.
+    """The mask that was available for an image when its wait ended.
 
     Attributes:
-        mask: The image's own, else the latest one before it; None where there is none up to the image's stamp.
-        age_ms: Stamp of the image minus that of the mask; 0 for its own.
-        cause: Why it is not the image's own; empty for its own.
+        mask: The image's own mask, or the latest earlier one; None if there is none up to the image's stamp.
+        age_ms: Stamp of the image minus stamp of the mask; 0 for its own mask.
+        cause: Why it is not the image's own mask; empty for its own.
     """
 
     mask: M | None
@@ -40,18 +40,18 @@ class _Waiting(Generic[F]):
 
 
 class MaskSynchronizer(Generic[F, M]):
-    """Holds images until their masks are there, and masks until their images are.
+    """Holds images until their masks arrive, and masks until their images arrive.
 
-    Masks are expected in the order of their stamps, as one publisher sends them. So a mask of a later stamp says that
-    the image's own does not come: a segmentation slower than the camera leaves out images. And a stamp that goes back
-    says that time began anew (a bag that loops): what waits is let go, and older masks are forgotten.
+    Masks are expected in the order of their stamps, from one publisher. A mask with a later stamp therefore means that
+    the image's own mask will not come: a segmentation slower than the camera skips images. A stamp that goes back
+    means a new time segment (a looping bag): waiting images are released, and older masks are discarded.
 
     Not thread-safe.
 
     Args:
-        capacity: Most images, and most masks, that are held; the oldest go first.
-        max_bytes: Most bytes of masks that are held, but for the newest, which always is.
-        size: Bytes that a mask takes.
+        capacity: Maximum number of images, and of masks, that are held; the oldest are released first.
+        max_bytes: Maximum size of the held masks in bytes; the newest is always held.
+        size: Returns the size of a mask in bytes.
     """
 
     def __init__(self, capacity: int, max_bytes: float = math.inf, size: Callable[[M], int] = lambda _mask: 0) -> None:
@@ -61,12 +61,12 @@ class MaskSynchronizer(Generic[F, M]):
         self._waiting: deque[_Waiting[F]] = deque()
         self._released: list[tuple[F, PairedMask[M]]] = []
         self._masks: dict[int, M] = {}  # by stamp in ns, in rising order
-        self._refused: dict[int, M] = {}  # by stamp in ns, as they came
+        self._refused: dict[int, M] = {}  # by stamp in ns, in order of arrival
         self._latest_ns: int | None = None
         self._masks_began_anew = False
 
     def add_image(self, image: F, stamp_ns: int, received_s: float, timeout_ms: float) -> None:
-        """Takes an image that arrived at `received_s` on the monotonic clock and waits until `timeout_ms` later."""
+        """Adds an image that arrived at `received_s` on the monotonic clock and waits for up to `timeout_ms`."""
         if self._latest_ns is not None and stamp_ns < self._latest_ns:
             self._let_go(len(self._waiting), "time went back before its mask came")
             if not self._masks_began_anew:
@@ -78,10 +78,10 @@ class MaskSynchronizer(Generic[F, M]):
             self._let_go(1, f"its mask had not come when {self._capacity} later images waited")
 
     def add_mask(self, mask: M, stamp_ns: int) -> int:
-        """Takes the mask of the image with this stamp; one of the same stamp is replaced.
+        """Adds the mask of the image with this stamp; replaces a mask with the same stamp.
 
         Returns:
-            How many older masks have made room for it, unused.
+            Number of older masks that were discarded unused to make room.
         """
         if self._masks and stamp_ns < self._newest_ns():
             self._masks.clear()
@@ -95,14 +95,14 @@ class MaskSynchronizer(Generic[F, M]):
         return removed
 
     def refuse_mask(self, mask: M, stamp_ns: int) -> None:
-        """Takes a malformed mask: it concerns no image but that of its stamp, and none where a good one came first."""
+        """Adds a malformed mask: it affects only the image with its stamp, unless a good mask arrived first."""
         if stamp_ns not in self._masks:
             self._refused[stamp_ns] = mask
         if len(self._refused) > self._capacity:
             del self._refused[next(iter(self._refused))]
 
     def release(self, now_s: float) -> list[tuple[F, PairedMask[M]]]:
-        """The images whose waiting is over at `now_s` on the monotonic clock, each with its mask, as they came."""
+        """The images whose wait is over at `now_s` on the monotonic clock, with their masks, in order of arrival."""
         while self._waiting:
             first = self._waiting[0]
             if self._newest_ns() >= first.stamp_ns or first.stamp_ns in self._refused:
@@ -115,7 +115,7 @@ class MaskSynchronizer(Generic[F, M]):
         return released
 
     def clear(self) -> list[F]:
-        """Forgets all masks, and all images, which it returns."""
+        """Discards all masks and images; returns the images."""
         left = [image for image, _ in self._released] + [waiting.image for waiting in self._waiting]
         self._released.clear()
         self._waiting.clear()
@@ -125,11 +125,11 @@ class MaskSynchronizer(Generic[F, M]):
 
     @property
     def next_deadline_s(self) -> float | None:
-        """When `release` is to be called again if nothing comes before; None where nothing waits."""
+        """When to call `release` again if nothing arrives before; None if no image waits."""
         return self._waiting[0].deadline_s if self._waiting else None
 
     def _let_go(self, count: int, cause: str) -> None:
-        """Ends the waiting of the first images; `cause` says why those are without a mask of their own that are."""
+        """Ends the wait of the first `count` images; `cause` says why an image has no mask of its own."""
         for _ in range(count):
             first = self._waiting.popleft()
             self._released.append((first.image, self._pair(first.stamp_ns, cause)))

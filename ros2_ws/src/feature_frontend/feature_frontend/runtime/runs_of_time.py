@@ -1,4 +1,4 @@
-"""Which messages of two topics are of one run of time, where stamps go back, as in a bag played in a loop."""
+"""Assigns the messages of two topics to common time segments if stamps go back, as in a looping bag."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 __all__ = ["RunsOfTime", "RunsState"]
 
-# Of both topics together: a second of 30 Hz. One topic is behind the other by less when both of them go back.
+# Messages of both topics together: a second at 30 Hz. If both topics go back, one lags the other by less.
 MOST_APART = 60
 
 
 @dataclass(frozen=True)
 class RunsState:
-    """What a `RunsOfTime` remembers.
+    """State of a `RunsOfTime`.
 
     Attributes:
-        stamps_ns: Of the latest message of each topic; None before the first one.
-        runs: Of the same messages.
-        apart: Messages since the two were last in one run.
+        stamps_ns: Stamp of the latest message of each topic; None before the first message.
+        runs: Time segments of the same messages.
+        apart: Number of messages since both topics were last in the same segment.
     """
 
     stamps_ns: tuple[int | None, int | None] = (None, None)
@@ -26,22 +26,22 @@ class RunsState:
 
 
 class RunsOfTime:
-    """Numbers the runs of time of two topics, 0 and 1, whose messages belong together by stamp. Not thread-safe.
+    """Numbers the time segments of two topics, 0 and 1, whose messages belong together by stamp. Not thread-safe.
 
-    A run ends where the stamps of a topic go back. The n-th time that one topic goes back is the n-th of the other, in
-    whatever order the messages of the two arrive. Where they stay in different runs for `MOST_APART` messages, only one
-    has gone back, by a message out of order or a clock of its own: the other joins it. So does the first message of a
-    topic.
+    A segment ends when the stamps of a topic go back. The n-th jump back of one topic corresponds to the n-th of the
+    other, in whatever order the messages arrive. If the topics stay in different segments for `MOST_APART` messages,
+    only one has gone back, because of an out-of-order message or a separate clock: the other topic then joins its
+    segment. So does the first message of a topic.
 
     Attributes:
-        state: What another one needs to go on.
+        state: Everything another object needs to continue.
     """
 
     def __init__(self) -> None:
         self.state = RunsState()
 
     def note(self, topic: int, stamp_ns: int) -> int:
-        """Takes the next message of topic 0 or 1; the run that it is of, from 0 on."""
+        """Records the next message of topic 0 or 1. Returns its time segment, counted from 0."""
         before, state = self.state.stamps_ns[topic], self.state
         run, other_run = state.runs[topic], state.runs[1 - topic]
         if before is not None and stamp_ns < before:

@@ -1,7 +1,7 @@
-"""The state of a run as JSON and plain arrays, so that another process can go on where this one was.
+"""Saves the state of a run as JSON and plain arrays, so that another process can continue from it.
 
-State is a dataclass of numbers, text, arrays and tensors. It is read back by the type that is expected: the data name
-neither a class nor an attribute, and nothing but such dataclasses is ever called.
+State is a dataclass of numbers, text, arrays and tensors. It is read back as the expected type: the data name no
+classes or attributes, and reading calls nothing but the constructors of such dataclasses.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _DTYPES = {
     for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int32, torch.bool)
 }
 _DEVICES = ("cpu", "cuda", "mps")
-_MOST_BYTES = 2**32  # of one tensor; strides that somebody made up may claim any number
+_MOST_BYTES = 2**32  # per tensor; forged strides can claim any size
 _LAST_INT = 2**63 - 1
-# What Python, NumPy, torch and the dataclasses' own checks raise for values that do not fit.
+# Errors that Python, NumPy, torch and the dataclasses' checks raise for invalid values.
 _REFUSALS = (
     ArithmeticError,
     AssertionError,
@@ -49,11 +49,11 @@ _UNIONS = {Union, getattr(types, "UnionType", Union)}
 
 @dataclass(frozen=True)
 class Snapshot:
-    """State that can be written down.
+    """Serialised state.
 
     Attributes:
-        document: JSON with the schema's name, its version and the state, in which arrays are numbers.
-        arrays: The bytes of these arrays. They may be the memory of what was packed: write them before it changes.
+        document: JSON with the schema's name, its version and the state, in which arrays are replaced by indices.
+        arrays: The bytes of these arrays. They may be views of the packed object: write them before it changes.
     """
 
     document: str
@@ -61,7 +61,7 @@ class Snapshot:
 
 
 def pack(state: object) -> Snapshot:
-    """Writes down `state`, a dataclass whose fields are declared as one of these, or of further such dataclasses.
+    """Serialises `state`, a dataclass whose fields have one of these types, or are such dataclasses themselves.
 
     bool, int, float, str, `X | None`, `list[X]`, `dict[str, X]`, `tuple[X, ...]`, `tuple[X, Y]`, `NDArray[X]` and
     `torch.Tensor`; tensors keep type, layout and device.
@@ -80,10 +80,10 @@ def pack(state: object) -> Snapshot:
 
 
 def unpack(snapshot: Snapshot, kind: type[T]) -> T:
-    """The state, an object of type `kind`, with arrays in memory of their own.
+    """Reads back the state as an object of type `kind`, with its own copies of the arrays.
 
     Raises:
-        SnapshotError: It is none of this kind, or of another version of this program.
+        SnapshotError: It is not of this type, or was saved by another version of this program.
     """
     try:
         document = json.loads(snapshot.document)
@@ -99,10 +99,10 @@ def unpack(snapshot: Snapshot, kind: type[T]) -> T:
 
 
 def require(fits: bool, what: str) -> None:
-    """Checks what the types of a state do not say, such as lengths that go together.
+    """Checks conditions that the types of a state do not express, such as equal lengths.
 
     Raises:
-        SnapshotError: It is not as `what` says.
+        SnapshotError: The condition `what` does not hold.
     """
     if not fits:
         msg = f"the kept state cannot be read: expected {what}"
@@ -127,7 +127,7 @@ def _inner(kind: Any) -> Any:
 
 
 def _item_kinds(kind: Any, count: int) -> list[Any]:
-    """What each of `count` items of a tuple is declared as."""
+    """The declared type of each of the `count` items of a tuple."""
     kinds = list(get_args(kind))
     if kinds[-1] is Ellipsis:
         return kinds[:1] * count
@@ -150,7 +150,7 @@ def _refuse(kind: Any, value: object) -> NoReturn:
 class _Packer:
     def __init__(self) -> None:
         self.arrays: list[bytes | memoryview] = []
-        # By identity: what two parts of the state share is written once. Held, so that no identity is used again.
+        # By id: an object used in two places is written once. Kept alive here, so that its id is not reused.
         self._packed: dict[int, tuple[object, dict[str, Any]]] = {}
 
     def pack(self, kind: Any, value: Any) -> Any:
@@ -159,7 +159,7 @@ class _Packer:
             return None if value is None else self.pack(_inner(kind), value)
         if origin is np.ndarray:
             return self._once(value, lambda: self._array(_array_dtype(kind), value))
-        # To Python's type checkers an int is a float.
+        # Python's type checkers accept an int as a float.
         accepted: Any = (int, float) if kind is float else origin or kind
         if not isinstance(value, accepted):
             _refuse(kind, value)
@@ -191,7 +191,7 @@ class _Packer:
         name = str(value.dtype).removeprefix("torch.")
         if name not in _DTYPES:
             _refuse(f"tensor of {', '.join(_DTYPES)}", value)
-        # As bytes: NumPy has no bfloat16. With its strides: a product rounds differently with another layout.
+        # As bytes: NumPy has no bfloat16. With strides: a product rounds differently in another layout.
         raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         layout = {"shape": list(value.shape), "strides": list(value.stride()), "device": str(value.device)}
         return {"array": self._add(raw), "dtype": name, **layout}
@@ -223,7 +223,7 @@ class _Unpacker:
             return origin(self.unpack(*pair) for pair in zip(kinds, value, strict=True))
         if origin is dict or dataclasses.is_dataclass(kind):
             return self._mapping(kind, value)
-        # Exactly: a bool is an int to Python.
+        # Exact type: a bool is an int in Python.
         if kind not in (bool, int, float, str) or type(value) is not kind:
             _refuse(kind, value)
         if kind is int and abs(value) > _LAST_INT:

@@ -1,4 +1,4 @@
-"""The log's part of what is found once a second: what begins, changes and ends, each told once, and seldom again."""
+"""Logs findings when they begin, change and end, with few repetitions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from feature_frontend.runtime.health import Finding, Level
 
 __all__ = ["StateLog"]
 
-# What comes and goes faster than this is one thing that lasts.
+# A finding that comes and goes faster than this counts as lasting.
 _SETTLED_S = 3.0
 _REPEAT_S, _LONGEST_REPEAT_S = 60.0, 3600.0
-# Of one kind in a minute: it may begin and end twice in a row before the log waits.
+# Limit per kind and minute: it may begin and end twice in a row before the log waits.
 _MOST_LINES, _LINES_PERIOD_S = 4, 60.0
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 _S_PER_MIN, _S_PER_H = 60, 3600
@@ -22,15 +22,15 @@ _S_PER_MIN, _S_PER_H = 60, 3600
 
 @dataclass
 class _State:
-    """Of one kind of finding.
+    """State of one kind of finding.
 
     Attributes:
-        latest: As it is; None while there is none.
-        said: As the log has it; None where that says nothing, or that it is over.
+        latest: The current finding; None while there is none.
+        said: The finding as logged last; None if the log has nothing, or says that it is over.
         began_s: When it began.
-        gone_s: When it was missing first after that; None while it lasts.
-        said_s: When the log was told of it.
-        lines_s: When it was told anything of this kind, the latest times.
+        gone_s: When it was first missing after that; None while it lasts.
+        said_s: When it was logged.
+        lines_s: Times of the latest log lines of this kind.
     """
 
     latest: Finding | None = None
@@ -44,12 +44,12 @@ class _State:
 class StateLog:
     """Logs findings as they begin, change and end. Not thread-safe.
 
-    A finding that lasts is repeated after a minute, and then whenever it has lasted twice as long, at most an hour
-    later. Numbers in the text of something bad may change without a word; of what is OK they are the news. However
-    often a kind comes and goes, four lines a minute are the most; the last state is told in the end.
+    A lasting finding is repeated after a minute, and then each time its duration has doubled, at the latest after an
+    hour. If only the numbers in the text change, a warning or error is not logged again, but an OK finding is. However
+    often a kind comes and goes, it gets at most four lines per minute; the final state is always logged.
 
     Args:
-        log: Takes a line and its level: WARN and STALE are warnings, OK is information.
+        log: Called with a level and a line: WARN and STALE are warnings, OK is information.
     """
 
     def __init__(self, log: Callable[[Level, str], None]) -> None:
@@ -57,7 +57,7 @@ class StateLog:
         self._states: dict[str, _State] = {}
 
     def update(self, findings: Sequence[Finding], now_s: float) -> None:
-        """Takes all findings at `now_s`, s on the monotonic clock; to be called about once a second."""
+        """Updates the log with all findings at `now_s`, s on the monotonic clock; call about once per second."""
         present = {finding.kind: finding for finding in findings if finding.text and finding.is_logged}
         hidden = frozenset[str]().union(*(finding.hides for finding in present.values()))
         for kind in [*present, *(kind for kind in self._states if kind not in present)]:
@@ -70,7 +70,7 @@ class StateLog:
                 self._is_missing(state, state.latest, now_s)
 
     def forget(self) -> None:
-        """Begins anew without a word: the node has been told to rest."""
+        """Discards all state without logging, for a deactivated node."""
         for state in self._states.values():
             state.latest = state.said = state.gone_s = None
 
@@ -84,7 +84,7 @@ class StateLog:
         elif finding.level > Level.OK:
             pause_s = min(max(_REPEAT_S, state.said_s - state.began_s), _LONGEST_REPEAT_S)
             if now_s - state.said_s >= pause_s:
-                # What was worse once stays so in memory: only a turn to the worse is news.
+                # Keep the worst level: only a further deterioration is news.
                 worst = replace(finding, level=max(finding.level, said.level))
                 self._say(state, finding.level, finding.text, worst, now_s)
 
@@ -100,7 +100,7 @@ class StateLog:
                 state.latest = None
 
     def _say(self, state: _State, level: Level, text: str, said: Finding | None, now_s: float) -> bool:
-        """Logs a line, if that kind has not had too many; whether it did."""
+        """Logs a line unless this kind has had too many. Returns whether it did."""
         lines_s = state.lines_s
         if len(lines_s) == _MOST_LINES and now_s - lines_s[0] < _LINES_PERIOD_S:
             return False

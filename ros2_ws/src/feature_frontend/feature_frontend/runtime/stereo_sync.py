@@ -1,4 +1,4 @@
-"""How the images of two cameras meet: rates, stamp differences, and what to say when none pair."""
+"""Statistics of stereo pairing: rates, stamp differences, and a diagnosis if no images pair."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["SIDES", "SyncStatistics", "SyncSummary"]
 
 SIDES = ("left", "right")
 WINDOW_S = 5.0
-# Bounds memory; five seconds of a 400 Hz camera.
+# Limits memory; five seconds at 400 Hz.
 _MOST_IMAGES = 2048
 _NS_PER_MS = 1e6
 _S_PER_MS = 1e-3
@@ -19,15 +19,15 @@ _S_PER_MS = 1e-3
 
 @dataclass(frozen=True)
 class SyncSummary:
-    """Numbers since the start, and the rest of the last five seconds; NaN where nothing is known.
+    """Counts since the start, and statistics of the last five seconds; NaN if unknown.
 
     Attributes:
-        pairs: Pairs made.
-        unpaired: Left and right images that were given up without a partner.
-        rates_hz: Of left and right images as they arrive.
-        median_difference_ms: Of the stamps within a pair, without sign.
-        largest_difference_ms: The same.
-        problem: Why none pair, in one line; empty while some do, or nothing arrives.
+        pairs: Number of pairs.
+        unpaired: Number of left and right images that were given up without a partner.
+        rates_hz: Arrival rates of left and right images.
+        median_difference_ms: Median absolute stamp difference within a pair.
+        largest_difference_ms: Largest absolute stamp difference within a pair.
+        problem: Why no images pair, in one line; empty if some do, or if no images arrive.
     """
 
     pairs: int
@@ -39,11 +39,11 @@ class SyncSummary:
 
 
 class SyncStatistics:
-    """Takes note of images and pairs. Not thread-safe.
+    """Collects statistics of images and pairs. Not thread-safe.
 
     Args:
         slop_ms: The parameter `stereo_slop_ms`.
-        start_s: Now, s on the monotonic clock.
+        start_s: Current time, s on the monotonic clock.
     """
 
     def __init__(self, slop_ms: float, start_s: float) -> None:
@@ -56,21 +56,21 @@ class SyncStatistics:
         self._unpaired = [0, 0]
 
     def arrived(self, side: int, stamp_ns: int, now_s: float) -> None:
-        """Takes note of an image of `side` (0 left, 1 right) that arrived at `now_s` on the monotonic clock."""
+        """Records an image of `side` (0 left, 1 right) that arrived at `now_s` on the monotonic clock."""
         self._arrivals[side].append(now_s)
         self._newest_ns[side] = stamp_ns
 
     def paired(self, left_ns: int, right_ns: int, now_s: float) -> None:
-        """Takes note of a pair with these stamps."""
+        """Records a pair with these stamps."""
         self._pairs += 1
         self._differences.append((now_s, abs(left_ns - right_ns) / _NS_PER_MS))
 
     def gave_up(self, side: int) -> None:
-        """Takes note of an image of `side` that gets no partner any more."""
+        """Records an image of `side` that is given up without a partner."""
         self._unpaired[side] += 1
 
     def summary(self, now_s: float) -> SyncSummary:
-        """How it is at `now_s` on the monotonic clock."""
+        """The summary at `now_s` on the monotonic clock."""
         begin_s = now_s - WINDOW_S
         for arrivals in self._arrivals:
             while arrivals and arrivals[0] < begin_s:

@@ -1,4 +1,4 @@
-"""Every parameter of the front-end, declared once, a file for each group, and parameter files."""
+"""Every parameter of the front-end, declared once, one file per group; and the reader of parameter files."""
 
 from feature_frontend.settings.extraction import ExtractionSettings
 from feature_frontend.settings.matching import MatchingSettings

@@ -13,26 +13,26 @@ __all__ = ["EpipolarSettings", "MatchingSettings", "check_extractor"]
 
 @dataclass(frozen=True)
 class MatchingSettings(SettingsGroup):
-    """What decides which keypoints of two images correspond."""
+    """Which keypoints of two images match."""
 
     matcher: str = parameter(
         "mnn",
-        "How descriptors are matched. mnn: mutual nearest neighbours; lightglue: a network that also looks at the "
+        "How descriptors are matched. mnn: mutual nearest neighbours; lightglue: a network that also uses the "
         "positions, for aliked-n16, aliked-n16rot and aliked-n32; needs kornia.",
         choices=tuple(MATCHER_MODELS),
         reloads=True,
     )
     min_similarity: float = parameter(
         -1.0,
-        "Lowest cosine similarity of a match; -1 accepts all.",
+        "Minimum cosine similarity of a match; -1 accepts all.",
         minimum=-1.0,
         maximum=1.0,
         live=True,
     )
     ratio_threshold: float = parameter(
         1.0,
-        "Ratio test: a match stays if its cosine distance (1 - similarity) is below this share of the second best's; "
-        "1 turns the test off.",
+        "Ratio test: a match is kept if its cosine distance (1 - similarity) is below this fraction of the second "
+        "best's; 1 turns the test off.",
         minimum=0.01,
         maximum=1.0,
         live=True,
@@ -46,31 +46,31 @@ class MatchingSettings(SettingsGroup):
     )
     double_softmax_threshold: float = parameter(
         0.0,
-        "Lowest probability of a match under the double softmax; 0 turns the double softmax off.",
+        "Minimum probability of a match under the double softmax; 0 turns the double softmax off.",
         minimum=0.0,
         maximum=1.0,
         live=True,
     )
     lightglue_threshold: float = parameter(
         0.1,
-        "Lowest probability of a match by LightGlue. Of the gates above only min_similarity acts on it too.",
+        "Minimum probability of a match by LightGlue. Of the gates above, only min_similarity also applies.",
         minimum=0.0,
         maximum=1.0,
         live=True,
     )
     lightglue_weights_path: str = parameter(
         "",
-        "File of weights for LightGlue, instead of the published ones (aliked_lightglue.pth, found as the extractor's "
-        "are).",
+        "Weights file for LightGlue, used instead of the published weights (aliked_lightglue.pth, found like those of "
+        "the extractor).",
         reloads=True,
     )
 
 
 def check_extractor(matcher: str, extractor: str) -> None:
-    """Accepts an extractor whose descriptors the matcher takes.
+    """Checks that the matcher supports the extractor's descriptors.
 
     Raises:
-        SettingsError: It does not take them.
+        SettingsError: It does not.
     """
     expected = MATCHER_MODELS[matcher].extractors
     if expected and extractor not in expected:
@@ -83,18 +83,18 @@ def check_extractor(matcher: str, extractor: str) -> None:
 
 @dataclass(frozen=True)
 class EpipolarSettings(SettingsGroup):
-    """Whether and how strictly matches are checked against one motion of the camera."""
+    """Whether and how strictly matches are checked against a single camera motion."""
 
     epipolar_check: bool = parameter(
         False,
-        "Whether each match is checked against the one motion of the camera that explains most of them; fills `inlier` "
-        "in `matches` and `inlier_ratio` in `status`. With camera_info by the essential matrix, without by the "
-        "fundamental matrix. Features and tracks do not wait for it, matches do.",
+        "Whether each match is checked against the camera motion that explains most matches; fills `inlier` in "
+        "`matches` and `inlier_ratio` in `status`. Uses the essential matrix with camera_info, otherwise the "
+        "fundamental matrix. Delays the messages `matches` and `status`, not `features` and `tracks`.",
         live=True,
     )
     epipolar_threshold_px: float = parameter(
         2.0,
-        "Largest distance of an accepted match from its epipolar line.",
+        "Maximum distance of an accepted match from its epipolar line.",
         unit="px",
         minimum=0.01,
         maximum=100.0,

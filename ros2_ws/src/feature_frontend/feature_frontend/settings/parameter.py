@@ -1,4 +1,4 @@
-"""What a parameter is, and what groups of them share; the other files of this folder declare them."""
+"""`ParameterRecord` describes one parameter, `SettingsGroup` holds several; the other files here declare them."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _BOOLS = {"true": True, "false": False}
 
 @dataclass(frozen=True)
 class ParameterRecord:
-    """What is known of one parameter.
+    """The declaration of one parameter.
 
     Attributes:
         name: Its name, in ROS, in YAML and in Python.
-        default: Its default; its type is the parameter's type.
+        default: Its default value; the type of the default is the parameter's type.
         description: What it does, in one or two sentences.
-        unit: Its unit; empty for a bare number or a text.
-        minimum: Smallest value allowed; None where there is no bound.
-        maximum: Largest value allowed; None where there is no bound.
-        choices: The texts allowed; empty where any is.
-        live: Whether it may change while the node runs, from the next frame on.
-        reloads: Whether a change loads the model anew, in the background.
+        unit: Its unit; empty for a dimensionless number or a string.
+        minimum: Minimum value; None without a bound.
+        maximum: Maximum value; None without a bound.
+        choices: The allowed strings; empty if any string is allowed.
+        live: Whether it can change while the node runs, from the next frame on.
+        reloads: Whether a change reloads the model, in the background.
         formerly: Its name in earlier versions, which still works with a warning; empty if it had none.
     """
 
@@ -53,7 +53,7 @@ class ParameterRecord:
 
     @property
     def when(self) -> str:
-        """When a change acts, as a sentence."""
+        """When a change takes effect, as a sentence."""
         if not self.live:
             return "Read at start-up only."
         if self.reloads:
@@ -62,17 +62,17 @@ class ParameterRecord:
 
     @property
     def expectation(self) -> str:
-        """What values are possible, for an error message: "a float from 0 to 1, such as 0.5"."""
+        """The valid values, for an error message: "a float from 0 to 1, such as 0.5"."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
         bounds = "" if self.minimum is None or self.maximum is None else f" from {self.minimum} to {self.maximum}"
         return f"a value of type {type(self.default).__name__}{bounds}, such as {self.default!r}"
 
     def check(self, value: object) -> Value:
-        """Returns `value` in the parameter's type.
+        """Returns `value` converted to the parameter's type.
 
         Raises:
-            SettingsError: It has another type, is not finite, out of bounds, or not among the choices.
+            SettingsError: It has the wrong type, is not finite, is out of bounds, or is not one of the choices.
         """
         wanted = type(self.default)
         if wanted is float and type(value) is int:
@@ -86,10 +86,10 @@ class ParameterRecord:
         return value
 
     def read(self, text: str) -> Value:
-        """The value that a command line or a launch argument gives as `text`.
+        """Parses the value of a command-line option or launch argument.
 
         Raises:
-            SettingsError: It does not read as the parameter's type, or is out of bounds or not among the choices.
+            SettingsError: It cannot be parsed as the parameter's type, is out of bounds or not one of the choices.
         """
         kind = type(self.default)
         try:
@@ -103,7 +103,7 @@ class ParameterRecord:
         if self.choices:
             return value in self.choices
         if isinstance(value, str):
-            # Neither a path nor a ROS parameter can hold it.
+            # Neither a path nor a ROS parameter can contain a zero byte.
             return "\0" not in value
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return True
@@ -156,10 +156,10 @@ def with_present_names(
 
 
 class SettingsGroup:
-    """What the settings classes share: construction checks every value.
+    """Base class of the settings: the constructor checks every value.
 
     Raises:
-        SettingsError: A value has a wrong type or is out of range; the text names the first five such values.
+        SettingsError: A value has the wrong type or is out of range; the text names the first five such values.
     """
 
     def __post_init__(self) -> None:
@@ -181,10 +181,10 @@ class SettingsGroup:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> Self:
-        """Settings from names and values; what is not named has its default.
+        """Creates settings from names and values; parameters that are not named keep their defaults.
 
         Raises:
-            SettingsError: A name is unknown, or a value has a wrong type or is out of range.
+            SettingsError: A name is unknown, or a value has the wrong type or is out of range.
         """
         names = cls.records()
         values = with_present_names(values, names.values(), _logger.warning)

@@ -1,4 +1,4 @@
-"""Parameter files as ROS 2 nodes take them, read without ROS; and what in them has no effect, for a warning."""
+"""Reads ROS 2 parameter files without ROS, and finds the entries in them that have no effect, for a warning."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = [
 ]
 
 _VALUES = "ros__parameters"
-# What ROS itself declares or looks for in every node.
+# Parameters that ROS itself declares or looks up in every node.
 _OF_ROS = {"use_sim_time", "start_type_description_service"}
 FORMER_NAMES = {record.formerly for record in PARAMETERS.values() if record.formerly}
 _QOS_OVERRIDES = "qos_overrides."
-# How much a name must resemble one of ours to be taken for it: under a node's own name, where it is meant for us and is
-# wrong in any case; and under a pattern, where it may be another node's.
+# How similar a name must be to one of our parameters to count as a misspelling: under a node's own name, where it is
+# meant for us and certainly wrong; and under a pattern, where it may belong to another node.
 _OWN_LIKENESS, _PATTERN_LIKENESS = 0.72, 0.82
 _MOST_SHOWN, _SHOWN_CHARACTERS = 8, 40
 
@@ -39,18 +39,18 @@ Sections = list[tuple[str, dict[str, object]]]
 
 
 def read_parameter_files(paths: Sequence[Path], node: str | None = None) -> dict[str, object]:
-    """The front-end's parameters in ROS parameter files; their values are not checked. What has no effect is warned of.
+    """Reads the front-end's parameters from ROS parameter files. Warns of entries without effect; checks no values.
 
-    Of several values the one counts that counts in ROS: sections stand in the order in which their names first come up
-    in all files; a later file changes a section where it stands, and a later section wins.
+    If a parameter is set several times, the same value wins as in ROS: sections are ordered by the first occurrence of
+    their names over all files; a later file changes a section in its place, and a later section wins.
 
     Args:
         paths: YAML files.
-        node: Full name of a node whose sections count, as ROS reads them: "/**" is every node, "/*" any one name. None
-            for all sections, whatever nodes they name.
+        node: Full name of the node whose sections apply, with ROS's patterns: "/**" is every node, "/*" any one name.
+            None for all sections, whatever nodes they name.
 
     Raises:
-        SettingsError: A file cannot be read, or is no parameter file.
+        SettingsError: A file cannot be read, or is not a parameter file.
     """
     merged: dict[str, dict[str, object]] = {}
     for path in paths:
@@ -68,10 +68,10 @@ def read_parameter_files(paths: Sequence[Path], node: str | None = None) -> dict
 
 
 def parameter_sections(path: Path) -> Sections:
-    """The sections of a parameter file in their order: name of the nodes, as it stands there, and values by full name.
+    """The sections of a parameter file in order: the node name as written, and the values by full parameter name.
 
     Raises:
-        SettingsError: The file cannot be read, or is no parameter file.
+        SettingsError: The file cannot be read, or is not a parameter file.
     """
     try:
         document = parse_yaml(read_small_text(path), aliases=False)
@@ -82,7 +82,7 @@ def parameter_sections(path: Path) -> Sections:
     except YamlTextError as error:
         msg = f"parameter file {path} cannot be read: {error}"
         raise SettingsError(msg) from error
-    # A file without anything is one for ROS, too.
+    # ROS accepts an empty file too.
     if document and not sections:
         msg = f"parameter file {path} has no section {_VALUES!r}; `feature_frontend parameters --yaml` prints one"
         raise SettingsError(msg)
@@ -90,14 +90,14 @@ def parameter_sections(path: Path) -> Sections:
 
 
 def applies_to(pattern: str, node: str) -> bool:
-    """Whether a section of this name is for the node of this full name, as rcl decides."""
+    """Whether a section with this name applies to the node with this full name, by the rules of rcl."""
     meanings = {"/**": r"(?:/\w+)*", "/*": r"/\w+"}
     parts = re.split(r"(/\*\*|/\*)", f"/{pattern.lstrip('/')}")
     return re.fullmatch("".join(meanings.get(part) or re.escape(part) for part in parts), node) is not None
 
 
 def what_has_no_effect(path: Path, sections: Sections, node: str | None) -> list[str]:
-    """What to warn of in a file: that no section is for `node` (None: any is), and names that it does not have."""
+    """Warnings about a file: no section applies to `node` (None: every section applies), or names are unknown."""
     applying = [(pattern, values) for pattern, values in sections if node is None or applies_to(pattern, node)]
     if not applying:
         given = (
@@ -107,7 +107,7 @@ def what_has_no_effect(path: Path, sections: Sections, node: str | None) -> list
             f"parameter file {path} has no section for {node or 'any node'} (its sections: {given}): nothing in it has "
             f"an effect; name the section {node or '/frontend'}, or /** for every node"
         ]
-    # A name that stands under the node's own and under a pattern is meant for the node.
+    # A name that appears under the node's name and under a pattern is meant for the node.
     names = {name: "*" in pattern for pattern, values in applying for name in values if "*" in pattern}
     names |= {name: False for pattern, values in applying for name in values if "*" not in pattern}
     text = unused_names(names)
@@ -115,11 +115,11 @@ def what_has_no_effect(path: Path, sections: Sections, node: str | None) -> list
 
 
 def unused_names(names: Mapping[str, bool]) -> str:
-    """Which names of parameters are none of the front-end's, and what they may be meant for; empty if none is.
+    """A text that lists the names that are not parameters of the front-end, with suggestions; empty if there are none.
 
     Args:
-        names: Each with whether it may be meant for another node (it stands under a pattern such as "/**"). Of those
-            only what resembles a parameter of the front-end is told.
+        names: Each name with whether it may be meant for another node (it appears under a pattern such as "/**"). Of
+            those, only names that resemble a parameter of the front-end are listed.
     """
     told = []
     for name, may_be_of_others in names.items():
@@ -136,7 +136,7 @@ def unused_names(names: Mapping[str, bool]) -> str:
     if not told:
         return ""
     every = ", ".join(told[:_MOST_SHOWN]) + (f" and {len(told) - _MOST_SHOWN} more" if len(told) > _MOST_SHOWN else "")
-    verb, effect = ("is no parameter", "has") if len(told) == 1 else ("are no parameters", "have")
+    verb, effect = ("is not a parameter", "has") if len(told) == 1 else ("are not parameters", "have")
     return f"{every} {verb} of the front-end and {effect} no effect; `feature_frontend parameters` lists all"
 
 
@@ -145,7 +145,7 @@ def _sections(document: Any, above: str) -> Iterator[tuple[str, dict[str, object
         return
     for key, value in document.items():
         if key == _VALUES:
-            # With nothing below it, ROS takes it too.
+            # ROS also accepts an empty section.
             if not isinstance(value, dict) and value != "":
                 found = f"section {quoted(above)} has {_VALUES} {shown(value)}"
                 msg = f"{found}; expected names of parameters with their values"

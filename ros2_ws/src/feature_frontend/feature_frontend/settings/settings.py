@@ -1,8 +1,8 @@
 """Every parameter of the front-end, declared once.
 
 The ROS parameters with their descriptors, the YAML files, docs/parameters.md, the tools' options and the keyword
-arguments of the Python API all follow from the fields below. A field says its default, its unit, its bounds or choices,
-what it does, and whether it may change while the node runs.
+arguments of the Python API are all derived from the fields below. A field declares its default, unit, bounds or
+choices, what it does, and whether it can change while the node runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Settings(StereoSettings, NodeSettings, EpipolarSettings, TrackingSettings,
     """All parameters of the node."""
 
     def __post_init__(self) -> None:
-        """Checks also whether extractor, matcher and tracker go together."""
+        """Also checks that extractor, matcher and tracker are compatible."""
         super().__post_init__()
         check_extractor(self.matcher, self.extractor)
         if self.tracker == "persistent" and not EXTRACTOR_MODELS[self.extractor].has_maps:

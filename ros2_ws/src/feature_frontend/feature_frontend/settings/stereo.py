@@ -12,31 +12,31 @@ __all__ = ["StereoSettings"]
 
 @dataclass(frozen=True)
 class StereoSettings(SettingsGroup):
-    """Whether there are two cameras, how their images meet, and which of their keypoints may correspond."""
+    """Mono or stereo, how images are paired, and which of their keypoints may match."""
 
     camera_type: str = parameter(
         "mono",
-        "mono: images on `image`; stereo: pairs on `left/image` and `right/image`, which give also `stereo_matches` "
+        "mono: images on `image`; stereo: pairs on `left/image` and `right/image`, also publishes `stereo_matches` "
         "and, with both camera_info, `points`; needs message_filters.",
         choices=("mono", "stereo"),
     )
     stereo_slop_ms: float = parameter(
         10.0,
-        "Two images pair if their stamps differ by less. 0.1 does for cameras that share one trigger and stamp.",
+        "Maximum difference between the stamps of a stereo pair. 0.1 is enough for cameras with one trigger and stamp.",
         unit="ms",
         minimum=0.001,
         maximum=10_000.0,
     )
     stereo_queue_size: int = parameter(
         10,
-        "Images of each side that wait for one of the other side; when more come, the oldest is dropped.",
+        "Number of images per side that wait for their partner; if more arrive, the oldest is dropped.",
         unit="images",
         minimum=1,
         maximum=1000,
     )
     stereo_row_tolerance_px: float = parameter(
         2.0,
-        "How far apart the rows of two rectified keypoints may be that match.",
+        "Maximum row difference of two rectified keypoints that match.",
         unit="px",
         minimum=0.0,
         maximum=100.0,
@@ -44,7 +44,7 @@ class StereoSettings(SettingsGroup):
     )
     stereo_min_disparity_px: float = parameter(
         1.0,
-        "Least disparity of a match, x on the left minus x on the right; it bounds how far away points may be.",
+        "Minimum disparity of a match, x on the left minus x on the right; limits how far away points may be.",
         unit="px",
         minimum=-10_000.0,
         maximum=10_000.0,
@@ -52,7 +52,7 @@ class StereoSettings(SettingsGroup):
     )
     stereo_max_disparity_px: float = parameter(
         256.0,
-        "Largest disparity of a match; it bounds how near points may be. Above stereo_min_disparity_px.",
+        "Maximum disparity of a match; limits how near points may be. Must be above stereo_min_disparity_px.",
         unit="px",
         minimum=-10_000.0,
         maximum=10_000.0,
@@ -61,13 +61,13 @@ class StereoSettings(SettingsGroup):
 
     stereo_subpixel: bool = parameter(
         True,
-        "Whether `points` take each match's disparity from the images around its keypoints, to a fraction of a pixel, "
-        "instead of from the keypoints themselves. 1 ms for 1000 matches.",
+        "Whether the disparities behind `points` are refined to a fraction of a pixel on the images around the "
+        "keypoints, instead of taken from the keypoints themselves. Takes 1 ms for 1000 matches.",
         live=True,
     )
 
     def __post_init__(self) -> None:
-        """Checks also what concerns two values."""
+        """Also checks values against each other."""
         super().__post_init__()
         if self.stereo_min_disparity_px >= self.stereo_max_disparity_px:
             msg = (

@@ -1,1 +1,1 @@
-"""Files, text, signals and forks: what all of the package runs on. It imports nothing else of the package."""
+"""Files, text, signals and stderr: used by the whole package, imports nothing else from it."""

@@ -1,9 +1,9 @@
-"""Keeps what the decoders of images print off the console, and nothing else.
+"""Silences the messages that image decoders print to the console, and nothing else.
 
-libpng and libjpeg tell damage by printing it, for each frame, and OpenCV has no switch for that. File descriptor 2
-stays as it is, for it belongs to all threads and to child processes: it is the variable `stderr` of the C library that
-points to a stream in memory for as long as something is decoded, which glibc's manual allows. What C code of other
-threads printed meanwhile goes out afterwards; what Python and C++ print never went that way.
+libpng and libjpeg print a line for each damaged frame, and OpenCV has no switch for that. File descriptor 2 stays
+unchanged, as all threads and child processes use it. Instead, the C library's variable `stderr` points to a memory
+stream while an image is decoded, which glibc's manual allows. Output of C code in other threads during that time is
+printed afterwards; output of Python and C++ does not use this variable.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["decoders_are_quiet"]
 
 _BUFFER_BYTES = 2**18
 _SILENT = 0
-# All that libpng prints begins so; of libjpeg, the texts of its warnings (jerror.h).
+# The prefix of all messages of libpng, and the texts of libjpeg's warnings (jerror.h).
 _WORDS = re.compile(
     rb"libpng (warning|error): .*"
     rb"|Corrupt JPEG data: .*"
@@ -36,7 +36,7 @@ _WORDS = re.compile(
 
 
 class _Stderr:
-    """The variable `stderr` of glibc; other C libraries have a constant."""
+    """The variable `stderr` of glibc; in other C libraries it is a constant."""
 
     def __init__(self) -> None:
         library = ctypes.PyDLL(None)
@@ -46,7 +46,7 @@ class _Stderr:
         self._buffer = ctypes.create_string_buffer(_BUFFER_BYTES)
         opening = library.fmemopen
         opening.argtypes, opening.restype = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p), ctypes.c_void_p
-        # Never closed: another thread may be about to print to it.
+        # Never closed: another thread may be about to write to it.
         self._memory = opening(self._buffer, _BUFFER_BYTES, b"w")
         self._flush, self._tell, self._rewind = library.fflush, library.ftell, library.rewind
         for function in (self._flush, self._tell, self._rewind):
@@ -57,16 +57,16 @@ class _Stderr:
             raise OSError(msg)
 
     def keep(self) -> None:
-        """From now on, what is printed stays in memory."""
+        """Redirects output to memory."""
         self._console = self._variable.value
         self._variable.value = self._memory
 
     def let_go(self) -> None:
-        """From now on, what is printed goes to the console."""
+        """Directs output to the console again."""
         self._variable.value = self._console
 
     def take(self) -> bytes:
-        """What has been printed since, out of the memory."""
+        """Returns and clears the output in memory."""
         self._flush(self._memory)
         printed = ctypes.string_at(self._buffer, max(self._tell(self._memory), 0))
         self._rewind(self._memory)
@@ -81,13 +81,13 @@ def _stderr() -> _Stderr | None:
 
 
 class _Quiet:
-    """Who decodes at present, and what was set before the first of them began."""
+    """The number of active decoders, and the settings before the first of them started."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._decoding = 0
         self._stderr = _stderr()
-        # OpenCV's own log: where 5 has its functions, or 4.
+        # OpenCV's log functions: at their place in OpenCV 5, or in OpenCV 4.
         logs: tuple[Any, ...] = (getattr(cv2.utils, "logging", None), cv2)
         self._log = next((log for log in logs if hasattr(log, "setLogLevel")), None)
         self._level = 0
@@ -104,7 +104,7 @@ class _Quiet:
                 self._stderr.keep()
 
     def leave(self) -> bytes:
-        """What was printed that is not the decoders'."""
+        """Returns the output that is not from the decoders."""
         with self._lock:
             self._decoding -= 1
             if self._decoding == 0:
@@ -122,7 +122,7 @@ _quiet = _Quiet()
 
 @contextmanager
 def decoders_are_quiet() -> Iterator[None]:
-    """Decoders called in the block, by this thread or another, print nothing."""
+    """In this block, decoders print nothing, in this thread or another."""
     _quiet.enter()
     try:
         yield

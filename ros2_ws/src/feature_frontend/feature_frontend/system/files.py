@@ -1,4 +1,4 @@
-"""Files as they really are called: names that are no UTF-8, things that are no regular files, and C libraries."""
+"""Robust file access: names that are not UTF-8, paths that are not regular files, paths for C libraries."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ __all__ = [
 ]
 
 _ERRORS = "feature_frontend.readable"
-# What Python makes of a byte that is no UTF-8 in a file's name.
+# The range to which Python maps bytes of a file name that are not UTF-8.
 _FIRST_ESCAPED, _LAST_ESCAPED = 0xDC80, 0xDCFF
 
 
 def readable_name(name: str | Path) -> str:
-    r"""`name` for people, logs, messages and databases: each byte that is no UTF-8 as in "f\xfcr.png".
+    r"""`name` for people, logs, messages and databases: bytes that are not UTF-8 are escaped, as in "f\xfcr.png".
 
-    Names from file systems without UTF-8 (GBK, Latin-1) hold characters that nothing but Python's own calls can take.
+    Names from file systems without UTF-8 (GBK, Latin-1) contain characters that only Python's own calls accept.
     """
     return str(name).encode("utf-8", _ERRORS).decode("utf-8")
 
 
 def print_any_name() -> None:
-    """Lets stdout and stderr print whatever is in a name, as `readable_name` has it, instead of raising."""
+    """Makes stdout and stderr print any name, escaped as by `readable_name`, instead of raising."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -45,13 +45,12 @@ def print_any_name() -> None:
 
 
 def user_path(text: str) -> Path:
-    """The path that a parameter or an argument names; "~" and "~name" are the folders of users.
+    """The path that a parameter or an argument names; "~" and "~name" are home folders.
 
-    Whatever the text is, nothing is raised: the folder of nobody, zero bytes and endless names are refused where the
-    file is opened.
+    Never raises: unknown users, zero bytes and overlong names fail when the file is opened.
     """
     try:
-        # Not `Path.expanduser`, which raises for a name that no user has.
+        # Not `Path.expanduser`, which raises for an unknown user.
         return Path(os.path.expanduser(text))
     except ValueError:
         return Path(text)
@@ -61,21 +60,21 @@ def open_regular_file(path: Path) -> BinaryIO:
     """Opens a file for reading.
 
     Raises:
-        OSError: It cannot be read, or is no regular file: a pipe would be waited for, a device has no end. The text
-            is without the path.
+        OSError: It cannot be read, or is not a regular file: a pipe would block, a device has no end. The text does
+            not contain the path.
     """
     try:
-        # A pipe without a writer would be waited for by the plain call.
+        # A plain open would block on a pipe without a writer.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except ValueError as error:
-        # A zero byte, or half of a character.
+        # A zero byte or a lone surrogate.
         raise OSError(errno.EINVAL, "no file can have such a name") from error
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        msg = "it is no regular file"
+        msg = "it is not a regular file"
         raise OSError(msg)
     return open(descriptor, "rb")
 
@@ -84,16 +83,16 @@ def read_regular_file(path: Path, max_bytes: int) -> bytes:
     """The content of a file.
 
     Raises:
-        OSError: As `open_regular_file`; or it is larger than `max_bytes`, of which nothing is read; or it grows.
+        OSError: As for `open_regular_file`; or the file is larger than `max_bytes` (nothing is read), or grows.
     """
     with open_regular_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
             msg = f"it has {size} bytes; expected at most {max_bytes}"
             raise OSError(msg)
-        content = file.read(size + 1) or b""  # None: it would be waited for, as for the kernel's log
+        content = file.read(size + 1) or b""  # None: the read would block, as for the kernel's log
     if len(content) > size:
-        # Files of /proc announce no size at all, and some have no end.
+        # Files in /proc announce no size, and some have no end.
         msg = f"it has more than the {size} bytes that it announces; expected a file that is not written to"
         raise OSError(msg)
     return content
@@ -101,10 +100,10 @@ def read_regular_file(path: Path, max_bytes: int) -> bytes:
 
 @contextmanager
 def path_for_c_library(path: Path) -> Iterator[str]:
-    """A path to the file that a C library can take; the file stays open to it after the block.
+    """A path to the file that a C library accepts; a file opened by it stays readable after the block.
 
-    Absolute, as libraries take "12:30.mp4" for a URL. A name that is no UTF-8, which OpenCV 5.0 ends the process for,
-    is reached by a link of another name.
+    The path is absolute, as libraries take "12:30.mp4" for a URL. A name that is not UTF-8, for which OpenCV 5.0 aborts
+    the process, is replaced by a symbolic link with another name.
 
     Raises:
         OSError: The link cannot be made.
@@ -135,12 +134,12 @@ codecs.register_error(_ERRORS, _readable)
 
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write and read, which takes the place of `path` when the block ends without an error.
+    """A file to write and read, which replaces `path` when the block ends without an error.
 
-    Where the file system can do so it has no name until then: nothing is left of it, however the process ends.
+    If the file system supports it, the file has no name until then: nothing is left of it, however the process ends.
 
     Raises:
-        OSError: It cannot be made, written or named.
+        OSError: The file cannot be created, written or renamed.
     """
     descriptor = _nameless(path.parent)
     unfinished: Path | None = None
@@ -156,7 +155,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
                 unfinished = path.with_name(f".{path.name}.{os.getpid()}")
                 with suppress(FileNotFoundError):
                     unfinished.unlink()
-                # With a folder to begin at, which is not used, Python follows the link; without, whatever it is told.
+                # Python follows the link only if a directory descriptor is given, although it is not used.
                 os.link(_descriptor_path(descriptor), unfinished, src_dir_fd=descriptor, follow_symlinks=True)
         unfinished.replace(path)
     finally:
@@ -166,13 +165,13 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def _nameless(folder: Path) -> int | None:
-    """A new file in `folder` without a name that can be given one; None where the system has no such thing."""
+    """A new unnamed file in `folder` that can be named later; None if the system does not support that."""
     if not hasattr(os, "O_TMPFILE"):
         return None
     try:
         descriptor = os.open(folder, os.O_RDWR | os.O_TMPFILE, 0o666)
     except OSError:
-        # Whatever else is wrong with the folder, the attempt at a file with a name says so.
+        # If the folder itself is the problem, creating a named file reports it.
         return None
     if os.path.exists(_descriptor_path(descriptor)):
         return descriptor

@@ -1,4 +1,4 @@
-"""Ctrl-C in tools: one orderly end, whatever process started them."""
+"""Ctrl-C in tools: one orderly shutdown, whatever process started them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGINT and SIGTERM raise KeyboardInterrupt inside the block, the first of them only.
+    """The first SIGINT or SIGTERM raises KeyboardInterrupt inside the block; later ones are ignored.
 
-    A second, impatient one must not break the orderly end that the first has begun. Outside the main thread, which
-    alone may handle signals, nothing changes.
+    A second signal must not break the orderly shutdown that the first has started. Outside the main thread, which
+    alone can handle signals, nothing changes.
     """
 
     def interrupt(*_: object) -> NoReturn:
@@ -29,7 +29,7 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # Explicitly, as a shell starts background processes with SIGINT ignored.
+    # Set explicitly, as shells start background processes with SIGINT ignored.
     before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
     try:
         yield

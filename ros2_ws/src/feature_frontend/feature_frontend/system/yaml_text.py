@@ -1,4 +1,4 @@
-"""Small YAML files of other programs, read as data alone: limited in size, numbers and texts as ROS reads them."""
+"""Reads small YAML files of other programs as plain data: limited in size, with scalars as ROS reads them."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _SPECIAL = {f"{sign}.{word}": float(sign + word) for sign in ("", "+", "-") for 
 
 
 class YamlTextError(ValueError):
-    """A text is no YAML, or no text; says why in one short line."""
+    """A file is not text or not YAML; the message says why in one short line."""
 
     def __init__(self, text: str) -> None:
-        # PyYAML's reasons quote what they are about at any length.
+        # PyYAML's messages quote input of any length.
         super().__init__(" ".join(short_text(text).splitlines()))
 
 
 def read_small_text(path: Path) -> str:
-    """The text of a small file in UTF-8 or, where its first bytes say so, UTF-16.
+    """The text of a small file in UTF-8 or, with a byte order mark, UTF-16.
 
     Raises:
-        OSError: It cannot be read, or is no regular file.
-        YamlTextError: It is no text, or larger than `MAX_BYTES`.
+        OSError: It cannot be read, or is not a regular file.
+        YamlTextError: It is not text, or larger than `MAX_BYTES`.
     """
     with open_regular_file(path) as file:
         data = file.read(MAX_BYTES + 1)
@@ -47,23 +47,23 @@ def read_small_text(path: Path) -> str:
     try:
         return data.decode("utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
     except UnicodeDecodeError as error:
-        msg = f"it is no text in UTF-8: byte {data[error.start]:#04x} at position {error.start}"
+        msg = f"it is not UTF-8 text: byte {data[error.start]:#04x} at position {error.start}"
         raise YamlTextError(msg) from error
 
 
 def parse_yaml(text: str, *, aliases: bool = True) -> Any:
-    """The document that a text is. Nothing in it is executed: what has a tag of its own is a mapping, list or text.
+    """Parses a YAML document. Executes nothing: tagged values are read as mappings, lists or strings.
 
-    Plain texts are what `rcl_yaml_param_parser` takes them for: "1e-5" is a number, "010" is 8, "1:30" a text. Keys are
-    texts.
+    Plain scalars are read as by `rcl_yaml_param_parser`: "1e-5" is a number, "010" is 8, "1:30" a string. Keys are
+    strings.
 
     Args:
         text: One document.
-        aliases: Whether `*name` may stand for what `&name` marks. ROS refuses that; and where a key stands twice with
-            mappings, it takes both. False does the same.
+        aliases: Whether `*name` may refer to an anchor `&name`. ROS rejects aliases, and merges mappings under a
+            repeated key. False does the same.
 
     Raises:
-        YamlTextError: It is no YAML.
+        YamlTextError: It is not valid YAML.
     """
     try:
         return yaml.load(text, _Loader if aliases else _LoaderWithoutAliases)
@@ -117,11 +117,11 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, obj
     merged: dict[str, object] = {}
     for key_node, value_node in node.value:
         if not isinstance(key_node, yaml.ScalarNode):
-            raise yaml.constructor.ConstructorError(None, None, "a key is no text", key_node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, "a key is not text", key_node.start_mark)
         value = loader.construct_object(value_node, deep=True)
         if isinstance(loader, _LoaderWithoutAliases):
             _put(merged, str(key_node.value), value)
-        else:  # Mappings that are named again and again would grow without bound where they are put together.
+        else:  # Merging mappings that aliases repeat would grow without bound.
             merged[str(key_node.value)] = value
     return merged
 
@@ -137,7 +137,7 @@ def _put(into: dict[str, object], key: str, value: object) -> None:
 
 
 def _construct_any(loader: _Loader, _: str, node: yaml.Node) -> object:
-    """What is tagged (`!!opencv-matrix`, `!!python/tuple`), without what the tag asks for."""
+    """A tagged value (`!!opencv-matrix`, `!!python/tuple`) as plain data; ignores the tag."""
     if isinstance(node, yaml.MappingNode):
         return _construct_mapping(loader, node)
     if isinstance(node, yaml.SequenceNode):

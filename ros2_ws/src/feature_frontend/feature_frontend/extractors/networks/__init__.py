@@ -1,1 +1,1 @@
-"""The networks, a file a model, with a second one where it was made fast; SIFT beside them."""
+"""The networks, one file per model, with a second file for a fast inference version; and SIFT."""

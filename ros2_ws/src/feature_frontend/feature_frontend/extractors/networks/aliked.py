@@ -1,7 +1,7 @@
 """ALIKED (Zhao et al., IEEE TIM 2023): Sections III and IV of the paper, configurations of Table II.
 
-The module's parameter names are those of the published checkpoints, which load strictly. What the paper leaves open
-(padding to multiples of 32, corner-aligned upsampling, clamped offsets) follows the published models' outputs.
+The module's parameter names are those of the published checkpoints, which load strictly. Details that the paper leaves
+open (padding to multiples of 32, corner-aligned upsampling, clamped offsets) follow the published models' outputs.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ALIKED_CONFIGS = {
 
 @dataclass(frozen=True)
 class DenseMaps:
-    """What the network computes for every pixel.
+    """The network's per-pixel output.
 
     Attributes:
         score_map: (B, 1, H, W) float32 in [0, 1], S of the paper.
@@ -94,7 +94,7 @@ class _ResidualBlock(nn.Module):
 
 
 class Aliked(nn.Module):
-    """The network of Fig. 1. Takes images of any size from 32x32 px up, in batches of one size.
+    """The network of Fig. 1. Accepts images of any size from 32x32 px up, in batches of one size.
 
     Args:
         config: A row of Table II.
@@ -130,7 +130,7 @@ class Aliked(nn.Module):
         self.desc_head = SparseDeformableDescriptorHead(dim, config.num_positions)
 
     def forward(self, images: torch.Tensor) -> DenseMaps:
-        """Score map and feature map of (B, 3, H, W) RGB images in [0, 1], at the images' own size."""
+        """Score map and feature map of (B, 3, H, W) RGB images in [0, 1], at the images' size."""
         height, width = images.shape[-2:]
         padding = padding_to_multiple(height, width, TOTAL_STRIDE)
         maps1 = self.block1(padding.pad(images).to(self.conv1.weight.dtype))
@@ -156,7 +156,7 @@ class Aliked(nn.Module):
         ]
 
     def _aggregate(self, *maps: torch.Tensor) -> torch.Tensor:
-        """The features of the four levels at the first one's size, concatenated (III-B)."""
+        """The features of the four levels, upsampled to the first level's size and concatenated (III-B)."""
         convolutions = (self.conv1, self.conv2, self.conv3, self.conv4)
         levels = [functional.selu(convolution(level)) for convolution, level in zip(convolutions, maps, strict=True)]
         size = maps[0].shape[-2:]

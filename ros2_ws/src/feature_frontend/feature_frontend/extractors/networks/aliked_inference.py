@@ -1,10 +1,10 @@
-"""ALIKED made fast without changing what it computes: the inference network behind `Aliked`'s weights.
+"""Fast inference version of `Aliked`, with the same weights and the same results.
 
-- Batch norm is part of the convolutions, and all maps are channels-last.
-- The feature map at the image's size (157 MB for N16 at 640x480) never exists. Bilinear upsampling is linear, so
+- Batch norm is folded into the convolutions, and all maps are channels-last.
+- The feature map at the image's size (157 MB for N16 at 640x480) is never built. Bilinear upsampling is linear, so
   the score head's first 1x1 convolution runs on each level at its own size, and its 8 channels are upsampled and added.
 - The descriptor head computes the upsampled, concatenated, normalised features only at the pixels that it reads.
-- Shapes depend on the image's size and the budget, not on what is in the image: nothing waits for the device.
+- Shapes depend on the image's size and the budget, not on the image's content: nothing waits for the device.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from feature_frontend.image.resize import Padding, padding_to_multiple
 
 __all__ = ["FastAliked"]
 
-_STRIDES = (1, 2, 4, 4)  # of the pooling before each block
+_STRIDES = (1, 2, 4, 4)  # strides of the pooling before each block
 _CORNERS = 4
-_SMALLEST_NORM = 1e-12  # as torch.nn.functional.normalize
+_SMALLEST_NORM = 1e-12  # as in torch.nn.functional.normalize
 
 
 class FastAliked(nn.Module):
@@ -50,7 +50,7 @@ class FastAliked(nn.Module):
     default_nms_radius = Aliked.default_nms_radius
     minimum_size = Aliked.minimum_size
     refines_keypoints = True
-    # Over 0.1 s of real motion 99 % of the true pairs are above it, and hardly any pair with an unrelated image.
+    # Over 0.1 s of real motion, 99 % of the true pairs are above it, and hardly any pair with an unrelated image.
     default_track_similarity = 0.7
 
     def __init__(self, reference: Aliked) -> None:
@@ -61,8 +61,8 @@ class FastAliked(nn.Module):
         convolutions = (reference.conv1, reference.conv2, reference.conv3, reference.conv4)
         self.level = nn.ModuleList([_copy(convolution) for convolution in convolutions])
         first, *others = (layer for layer in reference.score_head if isinstance(layer, nn.Conv2d))
-        shares = first.weight.detach().chunk(len(convolutions), dim=1)
-        self.score_share = nn.ModuleList([_convolution(share, None) for share in shares])
+        weights = first.weight.detach().chunk(len(convolutions), dim=1)
+        self.score_parts = nn.ModuleList([_convolution(weight, None) for weight in weights])
         self.score = nn.ModuleList([_copy(convolution) for convolution in others])
         self.describer = _SparseHead(reference.desc_head)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -75,7 +75,7 @@ class FastAliked(nn.Module):
         return self.sparse(self.dense(images), options, allowed, trim=True).unpadded()
 
     def dense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """What is computed for every pixel of (B, 3, H, W) RGB images in [0, 1].
+        """The per-pixel work on (B, 3, H, W) RGB images in [0, 1].
 
         Returns:
             The score map (B, 1, H, W) float32, and the four levels' features (B, D / 4, h, w), each at its own size,
@@ -99,7 +99,7 @@ class FastAliked(nn.Module):
         trim: bool = False,
         maxima: torch.Tensor | None = None,
     ) -> PaddedFeatures:
-        """Keypoints of what `dense` returned, and their descriptors; see `FastNetwork`."""
+        """Keypoints and descriptors from the maps of `dense`; see `FastNetwork`."""
         detections = detect_padded(self.score_maps(dense), options, allowed, maxima)
         keypoints, scores = detections.keypoints, detections.scores
         if trim:
@@ -122,8 +122,8 @@ class FastAliked(nn.Module):
         return descriptors
 
     def _score_map(self, levels: list[torch.Tensor]) -> torch.Tensor:
-        """S of the paper from the levels' own sizes (III-B, III-C)."""
-        total, *smaller = (share(level) for share, level in zip(self.score_share, levels, strict=True))
+        """S of the paper, computed at the levels' own sizes (III-B, III-C)."""
+        total, *smaller = (part(level) for part, level in zip(self.score_parts, levels, strict=True))
         size = total.shape[-2:]
         for part in smaller:
             total = total + functional.interpolate(part, size, mode="bilinear", align_corners=True)
@@ -155,7 +155,7 @@ class _FoldedDeformableConvolution(nn.Module):
         self.kernel_size = reference.kernel_size
         self.offset = _copy(reference.offset_conv)
         weight, bias = _fold(reference.regular_conv, norm)
-        # (K * K * C, C'): the samples of a pixel lie tap by tap, channels innermost.
+        # (K * K * C, C'): the samples of a pixel are ordered by tap, channels innermost.
         self.weight = nn.Parameter(weight.permute(2, 3, 1, 0).reshape(-1, weight.shape[0]).contiguous())
         self.bias = nn.Parameter(bias)
 
@@ -197,9 +197,9 @@ class _SparseHead(nn.Module):
 
         Args:
             levels: (B, D / 4, h, w) each.
-            keypoints: (B, K, 2) float32, (x, y) px inside the bare image.
-            padding: Of the levels' image around the bare one.
-            size: (height, width) of the bare image, px.
+            keypoints: (B, K, 2) float32, (x, y) px inside the unpadded image.
+            padding: Padding of the levels' image.
+            size: (height, width) of the unpadded image, px.
 
         Returns:
             (B, K, D), L2-normalised, in the type of the levels.
@@ -230,7 +230,7 @@ class _SparseHead(nn.Module):
 
 
 class _PixelFeatures:
-    """Reads single pixels of the feature map F that `Aliked` has in full."""
+    """Computes single pixels of the feature map F, which `Aliked` builds in full."""
 
     def __init__(self, levels: list[torch.Tensor], padding: Padding) -> None:
         self._sizes = [(int(level.shape[2]), int(level.shape[3])) for level in levels]
@@ -238,13 +238,13 @@ class _PixelFeatures:
         self._padding = padding
 
     def normalized(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(B, ..., D) features of length 1 at (B, ..., 2) int64 pixels of the bare image."""
+        """(B, ..., D) L2-normalised features at (B, ..., 2) int64 pixels of the unpadded image."""
         features = torch.cat(self._by_level(pixels), dim=1)
         unit = functional.normalize(features.float(), dim=1).to(features.dtype)
         return unit.reshape(*pixels.shape[:-1], -1)
 
     def normalized_sums(self, pixels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Weighted sums (Q, D) of four features of length 1 each.
+        """Weighted sums (Q, D) of four L2-normalised features each.
 
         Args:
             pixels: (B, ..., 4, 2) int64, with Q groups of four.
@@ -253,12 +253,12 @@ class _PixelFeatures:
         parts = self._by_level(pixels)
         lengths = torch.stack([torch.linalg.vector_norm(part, dim=1, dtype=torch.float32) for part in parts])
         scaled = weights.reshape(-1) / lengths.square().sum(dim=0).sqrt().clamp(min=_SMALLEST_NORM)
-        shares = scaled.reshape(-1, _CORNERS)
-        own = torch.arange(shares.numel(), device=shares.device).reshape(-1, _CORNERS)
-        return torch.cat([weighted_row_sums(part, own, shares) for part in parts], dim=1)
+        fractions = scaled.reshape(-1, _CORNERS)
+        own = torch.arange(fractions.numel(), device=fractions.device).reshape(-1, _CORNERS)
+        return torch.cat([weighted_row_sums(part, own, fractions) for part in parts], dim=1)
 
     def _by_level(self, pixels: torch.Tensor) -> list[torch.Tensor]:
-        """Each level's (P, D / 4) share of the features at P pixels."""
+        """Each level's (P, D / 4) part of the features at P pixels."""
         batch = pixels.shape[0]
         padded = torch.stack([pixels[..., 0] + self._padding.left, pixels[..., 1] + self._padding.top], dim=-1)
         (height, width), *smaller = self._sizes
@@ -275,7 +275,7 @@ class _PixelFeatures:
 
 
 def _first_rows(batch: int, rows_of_image: int, device: torch.device) -> torch.Tensor:
-    """(B,) where each image's rows begin."""
+    """(B,) index of each image's first row."""
     return torch.arange(batch, device=device) * rows_of_image
 
 
@@ -284,7 +284,7 @@ def _inside(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 def _folded(convolution: nn.Module | torch.Tensor, norm: nn.Module | torch.Tensor) -> nn.Module:
-    """A block's convolution with its batch norm."""
+    """A block's convolution with its batch norm folded in."""
     norm = cast(nn.BatchNorm2d, norm)
     if isinstance(convolution, DeformableConv2d):
         return _FoldedDeformableConvolution(convolution, norm)
@@ -292,7 +292,7 @@ def _folded(convolution: nn.Module | torch.Tensor, norm: nn.Module | torch.Tenso
 
 
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight and bias of the convolution and the batch norm that follows it."""
+    """Weight and bias of a convolution with the following batch norm folded in."""
     statistics = cast(torch.Tensor, norm.running_mean), cast(torch.Tensor, norm.running_var)
     weight, bias = fuse_conv_bn_weights(
         convolution.weight, convolution.bias, *statistics, norm.eps, norm.weight, norm.bias

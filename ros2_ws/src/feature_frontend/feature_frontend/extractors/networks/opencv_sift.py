@@ -1,9 +1,9 @@
-"""SIFT and RootSIFT by OpenCV, on the CPU: extractors without a network and without weights.
+"""SIFT and RootSIFT with OpenCV, on the CPU: extractors without a network and without weights.
 
-A score is the contrast of a keypoint, on a scale from 0 to 1: three times (the scales of an octave) what OpenCV calls
-`response`, the difference of Gaussians of an image in [0, 1]. So `detection_threshold` is what OpenCV calls
-`contrastThreshold`, whose default there is 0.04. For SURF it is the square root of the determinant of the Hessian, over
-255. RootSIFT: Arandjelovic and Zisserman, "Three things everyone should know to improve object retrieval", CVPR 2012.
+A score is the contrast of a keypoint in [0, 1]: three times (the scales per octave) OpenCV's `response`, the difference
+of Gaussians of an image in [0, 1]. So `detection_threshold` equals OpenCV's `contrastThreshold`, whose default there is
+0.04. For SURF, the score is the square root of the determinant of the Hessian, divided by 255.
+RootSIFT: Arandjelovic and Zisserman, "Three things everyone should know to improve object retrieval", CVPR 2012.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ DESCRIPTOR_DIM = 128
 
 Uint8Array = npt.NDArray[np.uint8]
 _SCALES_PER_OCTAVE = 3
-# Below, there is only noise; the value of the residual descriptors' paper (4.3), as is that of SURF.
+# Below this there is only noise; values, also for SURF, from the residual descriptors' paper (4.3).
 _LOWEST_CONTRAST = 0.005
 _LOWEST_HESSIAN = 30.0
 # OpenCV doubles the image for SIFT's first octave without regard to pixel centres: its points lie this much too far
@@ -48,12 +48,12 @@ _SIFT_OFFSET_PX = 0.25
 
 @dataclass(frozen=True)
 class ClassicalConfig:
-    """Which points and which descriptors.
+    """The detector and its descriptors.
 
     Attributes:
         detector: "sift" or "surf".
-        is_root: Whether a descriptor is divided by its sum and the root taken (RootSIFT).
-        is_upright: Whether all keypoints point to the right: not invariant to rotation, and more distinct without.
+        is_root: Whether to divide each descriptor by its sum and take the square root (RootSIFT).
+        is_upright: Whether all keypoints have angle 0: not rotation-invariant, but more distinctive.
     """
 
     detector: str = "sift"
@@ -71,12 +71,12 @@ CLASSICAL_CONFIGS = {
 
 @dataclass(frozen=True)
 class _Detector:
-    """What differs between OpenCV's detectors.
+    """The differences between OpenCV's detectors.
 
     Attributes:
-        create: Makes one that finds scores from a threshold up; its second argument is `is_upright`.
-        to_scores: Responses to scores in [0, 1].
-        offset_px: How far right and below of where they belong its points lie.
+        create: Creates a detector with a minimum score; its second argument is `is_upright`.
+        to_scores: Converts responses to scores in [0, 1].
+        offset_px: Offset of its points to the right and down, to be subtracted, px.
     """
 
     create: Callable[[float, bool], cv2.Feature2D]
@@ -85,7 +85,7 @@ class _Detector:
 
 
 def _create_sift(threshold: float, _is_upright: bool) -> cv2.Feature2D:
-    # nfeatures would act before the mask, and without regard to a grid.
+    # Not nfeatures, which would be applied before the mask and ignore the grid.
     return cv2.SIFT.create(nOctaveLayers=_SCALES_PER_OCTAVE, contrastThreshold=max(threshold, _LOWEST_CONTRAST))
 
 
@@ -111,7 +111,7 @@ def _surf_scores(responses: torch.Tensor) -> torch.Tensor:
     return responses.clamp(min=0).sqrt() / 255
 
 
-# Functions with names, so that an extractor can be pickled.
+# Named functions, so that an extractor can be pickled.
 _DETECTORS = {
     "sift": _Detector(_create_sift, _sift_scores, _SIFT_OFFSET_PX),
     "surf": _Detector(_create_surf, _surf_scores, 0.0),
@@ -119,10 +119,10 @@ _DETECTORS = {
 
 
 class PointDetector:
-    """Finds and describes keypoints with OpenCV, within the same rules as a network does.
+    """Detects and describes keypoints with OpenCV, by the same selection rules as a network.
 
     Args:
-        config: Which.
+        config: The detector and its descriptors.
 
     Raises:
         SettingsError: This OpenCV has no such detector.
@@ -138,18 +138,18 @@ class PointDetector:
     ) -> NetworkFeatures:
         """Keypoints of an (H, W) grey image, best score first, on the CPU.
 
-        A place with two dominant orientations is two keypoints, as OpenCV has it; upright it is one.
+        As in OpenCV, a point with two dominant orientations gives two keypoints; upright it gives one.
 
         Args:
-            image: What to look at.
-            options: How keypoints are picked.
+            image: The image.
+            options: How keypoints are selected.
             allowed: (H, W) bool, the pixels on which keypoints may lie; None for all.
         """
         opencv = self._detector.create(options.detection_threshold, self._config.is_upright)
         found = list(opencv.detect(image, None))
         if self._config.is_upright:
             found = _upright(found)
-        # Described are only those that are kept; OpenCV may drop some more, at the edge.
+        # Describe only the selected keypoints; OpenCV may drop some more, at the edge.
         points, scores = self._points_and_scores(found)
         if options.nms_radius:
             scores = _suppressed(points, scores, image.shape, options.nms_radius)
@@ -171,8 +171,8 @@ class PointDetector:
         return torch.from_numpy(positions) - self._detector.offset_px, self._detector.to_scores(responses).clamp(0, 1)
 
     def _normalized(self, descriptors: npt.NDArray[Any] | None) -> torch.Tensor:
-        """(N, 128) rows of length 1."""
-        if descriptors is None:  # what OpenCV gives for no keypoints
+        """(N, 128) L2-normalised rows."""
+        if descriptors is None:  # OpenCV's result without keypoints
             return torch.zeros((0, DESCRIPTOR_DIM))
         rows = torch.from_numpy(np.asarray(descriptors, np.float32))
         if self._config.is_root:
@@ -181,10 +181,10 @@ class PointDetector:
 
 
 class Classical(nn.Module):
-    """OpenCV's keypoints and descriptors behind the protocol of a network; `NetworkProtocol` has the methods.
+    """OpenCV's keypoints and descriptors, with the interface `NetworkProtocol`.
 
     Args:
-        config: Which.
+        config: The detector and its descriptors.
 
     Raises:
         SettingsError: This OpenCV has no such detector.
@@ -219,7 +219,7 @@ def grey_bytes(images: torch.Tensor) -> list[Uint8Array]:
 
 
 def _upright(found: Sequence[cv2.KeyPoint]) -> list[cv2.KeyPoint]:
-    """The keypoints with angle 0, each place and scale once."""
+    """The keypoints with angle 0, each position and scale only once."""
     once = {(*keypoint.pt, keypoint.size): keypoint for keypoint in found}
     for keypoint in once.values():
         keypoint.angle = 0.0
@@ -227,7 +227,7 @@ def _upright(found: Sequence[cv2.KeyPoint]) -> list[cv2.KeyPoint]:
 
 
 def _suppressed(points: torch.Tensor, scores: torch.Tensor, size: Sequence[int], radius: int) -> torch.Tensor:
-    """The scores, 0 where a better point lies within the window of half width `radius`."""
+    """The scores, 0 if a better point lies within the window of half width `radius`."""
     height, width = size
     columns, rows = (points + 0.5).floor().long().unbind(1)
     positions = rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)

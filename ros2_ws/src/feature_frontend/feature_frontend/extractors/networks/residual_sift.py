@@ -1,13 +1,13 @@
 """Residual descriptors on hand-crafted points (Shrestha et al., "Residual Learning for Image Point Descriptors", 2023).
 
-OpenCV finds and describes the points; a network looks at the image around them and adds what these descriptors lack
+OpenCV detects and describes the points; a network complements these descriptors with features of the image around them
 (3.1, 3.2, Figure 1): y = [h(I, x), f(g(I, x))] / |...|, with the hand-crafted descriptors g, the dense features h of a
 trimmed SuperPoint, sampled at the points x, and a small perceptron f, the Refine layer.
 
-What the paper leaves open, here: g comes in with a mean square of 1; h is sampled bilinearly between the centres of its
-cells; batch norm behind each convolution but the last, as in the trainings of SuperPoint in the open; ReLU behind each
-layer but the last of h and of f. Weights begin as He et al. draw them, but so that the refined descriptor is the
-hand-crafted one and h is small beside it: training begins with what is known already, and learns the rest.
+Our choices where the paper is silent: g is scaled to a mean square of 1; h is sampled bilinearly between the centres of
+its cells; batch norm follows each convolution but the last, as in open trainings of SuperPoint; ReLU follows each layer
+but the last of h and of f. Weights are initialised by He et al., but so that the refined descriptor equals the
+hand-crafted one and h is small: training starts from the known descriptor and learns the rest.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ _CELL_PX = 8
 _ENCODER_CHANNELS = ((64, 64), (64, 64), (128, 128), (128, 128))  # SuperPoint's; the image is halved between the blocks
 _HEAD_CHANNELS = 256
 _REFINE_CHANNELS = 256
-_FIRST_SHARE = 0.1  # of what h would be without it, beside the hand-crafted part
+_FIRST_FRACTION = 0.1  # initial scale of h relative to the hand-crafted part
 
 
 @dataclass(frozen=True)
 class ResidualConfig:
-    """A hand-crafted method and what is learned on top of it.
+    """A hand-crafted method and the learned part.
 
     Attributes:
-        points: Finds and describes the points.
-        image_dim: Length d_s of what the network adds.
-        refined_dim: Length d_r of the refined hand-crafted part; 0: there is none, as in the ablation (4.5).
+        points: Detects and describes the points.
+        image_dim: Length d_s of the network's part.
+        refined_dim: Length d_r of the refined hand-crafted part; 0 for none, as in the ablation (4.5).
     """
 
     points: ClassicalConfig
@@ -62,7 +62,7 @@ RESIDUAL_CONFIGS = {
 
 
 class Residual(nn.Module):
-    """Hand-crafted points, their descriptors refined and joined with dense features; `NetworkProtocol` has the methods.
+    """Hand-crafted points with refined descriptors and dense features, with the interface `NetworkProtocol`.
 
     Args:
         config: A value of `RESIDUAL_CONFIGS`.
@@ -88,7 +88,7 @@ class Residual(nn.Module):
         if self.refine is not None:
             _begin_with_identity(self.refine)
             with torch.no_grad():
-                cast(nn.Conv2d, self.encoder[-1]).weight.mul_(_FIRST_SHARE)
+                cast(nn.Conv2d, self.encoder[-1]).weight.mul_(_FIRST_FRACTION)
 
     def forward(
         self, images: torch.Tensor, points: Sequence[torch.Tensor], described: Sequence[torch.Tensor]
@@ -116,7 +116,7 @@ class Residual(nn.Module):
     def extract(
         self, images: torch.Tensor, options: DetectionOptions, allowed: torch.Tensor | None = None
     ) -> list[NetworkFeatures]:
-        """Keypoints and descriptors of (B, 3, H, W) images in [0, 1]; the points are found on the CPU."""
+        """Keypoints and descriptors of (B, 3, H, W) images in [0, 1]; the points are detected on the CPU."""
         masks = [None] * len(images) if allowed is None else list(allowed.cpu())
         found = [
             self.detect.detect(image, options, mask).to(images.device)
@@ -127,7 +127,7 @@ class Residual(nn.Module):
 
 
 def fold_batch_norm(network: Residual) -> Residual:
-    """Takes batch norm into the convolutions of a network in evaluation mode."""
+    """Folds batch norm into the convolutions of a network in evaluation mode."""
     layers: list[nn.Module] = []
     for layer in network.encoder:
         if isinstance(layer, nn.BatchNorm2d):
@@ -165,14 +165,14 @@ def _refine_layer(channels: int) -> nn.Sequential:
 
 @torch.no_grad()
 def _begin_with_identity(refine: nn.Sequential) -> None:
-    """Has the Refine layer return what comes in, which is not negative; its other hidden units wait to be used."""
+    """Initialises the Refine layer to the identity (its input is non-negative); other hidden units are unused."""
     for layer in refine:
         if isinstance(layer, nn.Linear):
             layer.weight[:DESCRIPTOR_DIM] = torch.eye(DESCRIPTOR_DIM, layer.in_features)
 
 
 def _sample(feature_map: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """(N, C) values of a (C, h, w) map at (N, 2) px of the image; beyond the outer cells' centres, the outer cells."""
+    """(N, C) values of a (C, h, w) map at (N, 2) px of the image; clamped to the centres of the outer cells."""
     height, width = feature_map.shape[1:]
     cells = (points + 0.5) / _CELL_PX - 0.5
     limit = torch.tensor([width - 1, height - 1], device=points.device)

@@ -1,7 +1,7 @@
 """SiLK (Gleize et al., ICCV 2023): Section 4.1, backbones of 4.5.1 and Table 7. Written from the paper.
 
-Every pixel is a candidate: the network gives a keypoint logit and a descriptor at the resolution of the image, without
-pooling and without padding, so that its maps are smaller than the image by a border on each side.
+Every pixel is a candidate: the network outputs a keypoint logit and a descriptor at the resolution of the image,
+without pooling and without padding, so its maps are smaller than the image by a border on each side.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SilkConfig:
 
     @property
     def border_px(self) -> int:
-        """Rows and columns that the maps lack on each side: one for each 3x3 convolution, the heads' included."""
+        """Rows and columns missing on each side of the maps: one per 3x3 convolution, including the heads'."""
         return len(self.channels) * _CONVOLUTIONS_PER_BLOCK + 1
 
 
@@ -53,7 +53,7 @@ SILK_CONFIGS = {
 
 @dataclass(frozen=True)
 class SilkMaps:
-    """What the network says of every pixel of the map; map pixel (x, y) is image pixel (x + border, y + border).
+    """The network's per-pixel output; map pixel (x, y) is image pixel (x + border, y + border).
 
     Attributes:
         logits: (B, 1, h, w), keypoint logits q.
@@ -100,7 +100,7 @@ class Silk(nn.Module):
 
     input_channels = 1
     minimum_size = 32  # px, of an image's side
-    default_nms_radius = 0  # the paper does without (3.2)
+    default_nms_radius = 0  # the paper uses no suppression (3.2)
 
     def __init__(self, config: SilkConfig) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class Silk(nn.Module):
     ) -> list[NetworkFeatures]:
         """Keypoints and descriptors of (B, 1, H, W) or (B, 3, H, W) images in [0, 1], best score first.
 
-        The descriptor head runs at the keypoints only. `allowed` is as `NetworkProtocol.extract` takes it.
+        The descriptor head runs only at the keypoints. `allowed` is as for `NetworkProtocol.extract`.
         """
         features = self._encode(images)
         probabilities = torch.sigmoid(self.keypoint_head(features).float())
@@ -155,7 +155,7 @@ class Silk(nn.Module):
         """(N, D) L2-normalised descriptors at (N, 2) map pixels, of a (C, h + 2, w + 2) backbone map."""
         if pixels.shape[0] == 0:
             return feature_map.new_zeros((0, self.descriptor_dim))
-        # The map of the heads lacks one more row and column: its pixel (x, y) is (x + 1, y + 1) of the backbone's.
+        # The heads' map is one row and column smaller: its pixel (x, y) is (x + 1, y + 1) of the backbone's map.
         patches = gather_patches(feature_map, pixels + 1, 3)
         descriptors = self.descriptor_head(patches)[:, :, 0, 0]
         return functional.normalize(descriptors.float(), dim=1).to(feature_map.dtype)
@@ -176,13 +176,13 @@ def to_grey(images: torch.Tensor) -> torch.Tensor:
 
 
 def from_published_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors of a published checkpoint under this module's names.
+    """Renames the tensors of a published checkpoint to this module's names.
 
-    The checkpoint's `descriptor_scale_factor` (1.41) is left out: it scales all descriptors alike, which cosine
-    similarity does not see. The published double softmax at temperature T is that of this project at T / 1.41^2.
+    Omits the checkpoint's `descriptor_scale_factor` (1.41): it scales all descriptors alike, which does not affect
+    cosine similarity. The published double softmax at temperature T equals this project's at T / 1.41^2.
 
     Args:
-        state: Names as published ("_mods.model.backbone...") or already this module's, which stay.
+        state: Names as published ("_mods.model.backbone...") or this module's names, which are kept.
     """
     prefix = "_mods.model."
     if not any(name.startswith(prefix) for name in state):
@@ -200,7 +200,7 @@ _PARTS = {"0": "conv", "1": "norm", "2": "norm"}
 
 
 def _own_name(published: str) -> str:
-    """One name; a name of another layout comes back unchanged, for the strict loading to complain about."""
+    """Renames one tensor; a name of another layout is returned unchanged, so that strict loading rejects it."""
     layers, heads = "backbone._backbone.layers.", "backbone._heads._mods."
     if published.startswith(layers):
         block, convolution, part, rest = published.removeprefix(layers).split(".", 3)

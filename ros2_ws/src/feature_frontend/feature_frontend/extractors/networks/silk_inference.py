@@ -1,9 +1,9 @@
-"""SiLK made fast without changing what it computes: the inference network behind `Silk`'s weights.
+"""Fast inference version of `Silk`, with the same weights and the same results.
 
-- Batch norm follows ReLU, so it becomes part of the next convolution: exactly, because no convolution pads its input.
-- Maps are channels-last; a pixel's channels lie side by side where the descriptor head reads them.
+- Batch norm follows ReLU, so it is folded into the next convolution: exactly, because no convolution pads its input.
+- Maps are channels-last; a pixel's channels are contiguous where the descriptor head reads them.
 - The descriptor head is two matrix products over all keypoints; the best keypoints are found without sorting the map.
-- Shapes depend on the image's size and the budget, not on what is in the image: nothing waits for the device.
+- Shapes depend on the image's size and the budget, not on the image's content: nothing waits for the device.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class FusedSilk(nn.Module):
     default_nms_radius = Silk.default_nms_radius
     minimum_size = Silk.minimum_size
     refines_keypoints = False
-    # Its cosines tell points less well apart: most of those in an unrelated image are above it, too.
+    # SiLK's cosines are less discriminative: most of those in an unrelated image are also above it.
     default_track_similarity = 0.85
 
     def __init__(self, config: SilkConfig) -> None:
@@ -53,7 +53,7 @@ class FusedSilk(nn.Module):
 
     @classmethod
     def from_reference(cls, reference: Silk) -> FusedSilk:
-        """The network that computes what `reference`, with its final weights, does in evaluation mode."""
+        """Builds the network from `reference`, which must have its final weights."""
         fused = cls(reference.config).to(reference.keypoint_head.conv.weight)
         norm: nn.BatchNorm2d | None = None
         for target, layer in zip(fused.backbone, reference.backbone, strict=True):
@@ -75,7 +75,7 @@ class FusedSilk(nn.Module):
         return self.sparse(self.dense(images), options, allowed, trim=True).unpadded()
 
     def dense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """What is computed for every pixel of (B, 1, H, W) grey or (B, 3, H, W) RGB images in [0, 1].
+        """The per-pixel work on (B, 1, H, W) grey or (B, 3, H, W) RGB images in [0, 1].
 
         Returns:
             Keypoint probabilities (B, 1, H - 2 border, W - 2 border) float32, and the backbone's features before their
@@ -85,7 +85,7 @@ class FusedSilk(nn.Module):
         return torch.sigmoid(logits), features
 
     def logits(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keypoint logits (B, 1, H - 2 border, W - 2 border) float32 and the features that `dense` returns."""
+        """Keypoint logits (B, 1, H - 2 border, W - 2 border) float32, and the features as returned by `dense`."""
         maps = images if images.shape[1] == self.input_channels else to_grey(images)
         maps = maps.to(self.keypoint_outer.weight.dtype).contiguous(memory_format=torch.channels_last)
         for convolution in self.backbone:
@@ -103,7 +103,7 @@ class FusedSilk(nn.Module):
         trim: bool = False,
         maxima: torch.Tensor | None = None,
     ) -> PaddedFeatures:
-        """Keypoints of what `dense` returned, and their descriptors; see `FastNetwork`."""
+        """Keypoints and descriptors from the maps of `dense`; see `FastNetwork`."""
         probabilities, features = dense
         border = self.config.border_px
         if maxima is not None:
@@ -127,7 +127,7 @@ class FusedSilk(nn.Module):
         return functional.pad(dense[0], [self.config.border_px] * 4)
 
     def describe(self, dense: tuple[torch.Tensor, ...], keypoints: torch.Tensor) -> torch.Tensor:
-        """See `FastNetwork`; those of the pixels next to the points."""
+        """See `FastNetwork`; uses the pixel nearest to each point."""
         probabilities, features = dense
         height, width = probabilities.shape[-2:]
         pixels = keypoints.round().long() - self.config.border_px
@@ -137,7 +137,7 @@ class FusedSilk(nn.Module):
     def _describe(self, features: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
         """(B, K, D) L2-normalised descriptors at (B, K, 2) pixels of the probabilities' map."""
         batch, channels, height, width = features.shape
-        # The map of the heads lacks one row and column on each side: its pixels are corners of the windows in this one.
+        # The heads' map is one row and column smaller on each side: its pixels are corners of windows in this map.
         reach = torch.arange(_KERNEL_SIZE, device=pixels.device)
         window = (reach[:, None] * width + reach).flatten()
         corners = torch.arange(batch, device=pixels.device)[:, None] * (height * width)
@@ -156,13 +156,13 @@ def _fill(
     before: nn.BatchNorm2d | None,
     after: nn.BatchNorm2d | None = None,
 ) -> None:
-    """Gives a layer the weights of a convolution, of the batch norm on its input and of that on its output.
+    """Fills a layer with the weights of a convolution, folding in the batch norms on its input and output.
 
     Args:
-        target: A convolution, or a linear layer of the window's channels pixel by pixel.
-        convolution: Without padding, so that the norm's shift reaches all of its inputs.
+        target: A convolution, or a linear layer over the window's channels pixel by pixel.
+        convolution: Without padding, so that the norm's shift applies to all of its inputs.
         before: Batch norm between the last ReLU and the convolution.
-        after: Batch norm behind the convolution.
+        after: Batch norm after the convolution.
     """
     weight, bias = convolution.weight.double(), cast(torch.Tensor, convolution.bias).double()
     if before is not None:
@@ -179,7 +179,7 @@ def _fill(
 
 
 def _scale_and_shift(norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
-    """What batch norm multiplies with and adds, a number a channel, in float64."""
+    """Scale and shift of a batch norm, one number per channel, in float64."""
     mean, variance = cast(torch.Tensor, norm.running_mean).double(), cast(torch.Tensor, norm.running_var).double()
     scale = norm.weight.double() / (variance + norm.eps).sqrt()
     return scale, norm.bias.double() - mean * scale

@@ -1,1 +1,1 @@
-"""Downloads that end: each answer in time, no more bytes than expected, every failure a `DownloadError`."""
+"""Downloads with limits on time and size; every failure is a `DownloadError`."""

@@ -1,4 +1,4 @@
-"""HTTP as downloads of known files need it: answers in time, bounded bodies, and one kind of error."""
+"""HTTP client for downloads of known files: time limits, size limits, and one kind of error."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ __all__ = ["HttpClient", "body", "site"]
 
 T = TypeVar("T")
 
-# Until the answer begins, redirects included; once a source has been silent, others are given less: where there is no
-# network, all are silent, and a start waits for them.
+# Time until the response starts, including redirects. After one source has timed out, others get less time: without a
+# network all of them time out, and the start of the node waits for them.
 ANSWER_S, ANSWER_AFTER_SILENCE_S = 8.0, 3.0
 _SILENCE_S = 20.0
-# A body may take this long, and as long again as what has come takes at the rate.
+# Time allowed for a body: this long, plus the time that the bytes received so far take at the minimum rate.
 _BODY_S, _SLOWEST_BYTES_PER_S = 30.0, 16_000
 _CHUNK_BYTES = 1 << 16
 _GZIP = 16 + zlib.MAX_WBITS
-# What a server can make of Python's own client: lengths that no integer of C holds raise OverflowError.
+# Errors that a server can cause in Python's client: lengths beyond C's integers raise OverflowError.
 _FAILURES = (OSError, ValueError, ArithmeticError, MemoryError, http.client.HTTPException, zlib.error)
 
 
 def site(url: str) -> str:
-    """The scheme and host of an address, without what may be secret in it."""
+    """The scheme and host of a URL, without possible secrets."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -49,11 +49,11 @@ def site(url: str) -> str:
 
 
 class HttpClient:
-    """Opens addresses, through the proxies of the environment, with the credentials of an address or of `~/.netrc`.
+    """Opens URLs, through the environment's proxies, with credentials from the URL or from `~/.netrc`.
 
     Args:
         proxy: Proxy to use instead of the environment's; empty: the environment's.
-        certificates: File or folder of further certificates to trust; empty: the system's alone.
+        certificates: File or folder of additional certificates to trust; empty: only the system's.
 
     Raises:
         DownloadError: The certificates cannot be read.
@@ -75,10 +75,10 @@ class HttpClient:
         self._patience_s = ANSWER_S
 
     def open(self, url: str, headers: Mapping[str, str] | None = None) -> http.client.HTTPResponse:
-        """The answer to a GET, its body still to be read.
+        """Sends a GET request; returns the response with its body unread.
 
         Raises:
-            DownloadError: No answer came in time, or it is an error; `status` tells which one.
+            DownloadError: No response came in time, or it is an error, with its `status`.
         """
         try:
             parts = urlsplit(url)
@@ -106,7 +106,7 @@ class HttpClient:
         return answer
 
     def authorize(self, request: urllib.request.Request) -> None:
-        """Adds the credentials of the request's host, which a redirect to another host does not take along."""
+        """Adds the credentials of the request's host; a redirect to another host does not inherit them."""
         credentials = self._credentials.get(request.host)
         if credentials is None:
             with contextlib.suppress(OSError, UnicodeError, netrc.NetrcParseError):
@@ -118,16 +118,16 @@ class HttpClient:
 
 
 def body(answer: http.client.HTTPResponse, most: int, least: int = 0, title: str = "") -> Iterator[bytes]:
-    """The body of an answer, unpacked, in pieces.
+    """The body of a response, decompressed, in pieces.
 
     Args:
-        answer: From `HttpClient.open`; it is closed in the end.
-        most: Its largest size in bytes; nothing is read beyond.
-        least: Its smallest size.
-        title: What a progress bar says on a terminal; empty: no bar.
+        answer: From `HttpClient.open`; closed at the end.
+        most: Maximum size in bytes; nothing is read beyond it.
+        least: Minimum size in bytes.
+        title: Title of a progress bar on a terminal; empty: no bar.
 
     Raises:
-        DownloadError: It is longer, shorter, broken off, packed in an unknown way, or too slow.
+        DownloadError: The body is too long, too short, interrupted, of unknown encoding, or too slow.
     """
     packing = answer.headers.get("Content-Encoding", "identity").lower()
     declared, received, size = answer.length, 0, 0
@@ -168,7 +168,7 @@ def body(answer: http.client.HTTPResponse, most: int, least: int = 0, title: str
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects over HTTP alone, with the credentials of the new host."""
+    """Follows redirects to HTTP and HTTPS only, with the credentials of the new host."""
 
     def __init__(self, authorize: Callable[[urllib.request.Request], None]) -> None:
         self._authorize = authorize
@@ -191,7 +191,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:
-    """What `call` returns. In a thread of its own: looking up a host's name knows no time limit."""
+    """Returns the result of `call`, run in a separate thread: name resolution has no time limit."""
     future: concurrent.futures.Future[T] = concurrent.futures.Future()
 
     def run() -> None:
@@ -205,7 +205,7 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
 
 
 def _unpacked(unpacker: zlib._Decompress, packed: bytes) -> Iterator[bytes]:
-    """Pieces of bounded size, however much is packed into few bytes."""
+    """Pieces of limited size, however large the decompressed data."""
     while packed and not unpacker.eof:
         piece = unpacker.decompress(packed, _CHUNK_BYTES)
         packed = unpacker.unconsumed_tail
@@ -213,7 +213,7 @@ def _unpacked(unpacker: zlib._Decompress, packed: bytes) -> Iterator[bytes]:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, in one short line of printable characters."""
+    """The error in one short line of printable characters."""
     if isinstance(error, urllib.error.HTTPError):
         text = f"HTTP Error {error.code}: {error.reason}"
     elif isinstance(error, urllib.error.URLError) and isinstance(error.reason, Exception):

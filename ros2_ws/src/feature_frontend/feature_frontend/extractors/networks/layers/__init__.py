@@ -1,1 +1,1 @@
-"""Layers that extractors share."""
+"""Layers used by several extractors."""

@@ -12,14 +12,14 @@ __all__ = ["DeformableConv2d", "SparseDeformableDescriptorHead", "gather_patches
 
 
 class DeformableConv2d(nn.Module):
-    """Convolution whose sample positions move by offsets that a plain convolution estimates from the same input.
+    """Convolution whose sample positions are shifted by offsets that a plain convolution estimates from the same input.
 
-    F'(p) = sum_i w(p_i) F(p + p_i + dp_i), stride 1, same size out. The offsets are clamped to a quarter of the map's
-    larger side: the paper does not say so, the published weights were made with it.
+    F'(p) = sum_i w(p_i) F(p + p_i + dp_i), stride 1, same output size. The offsets are clamped to a quarter of the
+    map's larger side: not in the paper, but the published weights were trained with it.
 
     Args:
-        in_channels: Channels in.
-        out_channels: Channels out.
+        in_channels: Number of input channels.
+        out_channels: Number of output channels.
         kernel_size: Odd side K of the kernel.
     """
 
@@ -46,7 +46,7 @@ class DeformableConv2d(nn.Module):
 
 
 def regular_positions(height: int, width: int, kernel_size: int, device: torch.device) -> torch.Tensor:
-    """(H*W, K*K, 2): where each tap of a convolution reads for each pixel, (x, y) px."""
+    """(H*W, K*K, 2): position that each tap of a convolution reads for each pixel, (x, y) px."""
     half = kernel_size // 2
     rows = torch.arange(height, device=device, dtype=torch.float32)
     columns = torch.arange(width, device=device, dtype=torch.float32)
@@ -58,7 +58,7 @@ def regular_positions(height: int, width: int, kernel_size: int, device: torch.d
 
 
 def gather_patches(feature_map: torch.Tensor, centres: torch.Tensor, size: int) -> torch.Tensor:
-    """Square patches of a map, zero where they reach beyond it.
+    """Square patches of a map, zero outside it.
 
     Args:
         feature_map: (C, H, W).
@@ -77,7 +77,7 @@ def gather_patches(feature_map: torch.Tensor, centres: torch.Tensor, size: int) 
 
 
 class SparseDeformableDescriptorHead(nn.Module):
-    """Describes keypoints by M features sampled at positions that the patch around each of them decides.
+    """Describes each keypoint by M features, sampled at positions estimated from the patch around it.
 
     Args:
         dim: Channels C of the feature map and length of the descriptors.

@@ -28,18 +28,18 @@ __all__ = [
     "zero_border",
 ]
 
-REFINEMENT_TEMPERATURE = 0.1  # t_det of the ALIKE paper; scores of a window differ by about as much
+REFINEMENT_TEMPERATURE = 0.1  # t_det of the ALIKE paper; scores within a window differ by about this much
 _EXTRA_ROUNDS = 2
 
 
 @dataclass(frozen=True)
 class Detections:
-    """Keypoints of a batch of maps, as many rows for each as the budget has; those beyond `counts` mean nothing.
+    """Keypoints of a batch of maps, with as many rows per map as the budget; rows from `counts` on are padding.
 
     Attributes:
         keypoints: (B, K, 2) float32, (x, y) px, best first.
         scores: (B, K) float32 in [0, 1].
-        counts: (B,) int64, rows that hold a keypoint; they come first.
+        counts: (B,) int64, number of valid rows, which come first.
     """
 
     keypoints: torch.Tensor
@@ -50,8 +50,8 @@ class Detections:
 def suppress_non_maxima(score_maps: torch.Tensor, radius: int) -> torch.Tensor:
     """The scores of local maxima, zero elsewhere.
 
-    A plain maximum filter also loses a point whose only better neighbour is itself suppressed by a third one. Two
-    further rounds look for maxima among the scores that no maximum found so far suppresses.
+    A single maximum filter also loses a point whose only better neighbour is itself suppressed by a third one. Two
+    further rounds find maxima among the scores that no maximum so far suppresses.
 
     Args:
         score_maps: (B, 1, H, W) scores in [0, 1].
@@ -69,7 +69,7 @@ def suppress_non_maxima(score_maps: torch.Tensor, radius: int) -> torch.Tensor:
 
 
 def maximum_filter(maps: torch.Tensor, radius: int) -> torch.Tensor:
-    """The highest value in the square window around each pixel; what lies outside the map counts as zero.
+    """The highest value in the square window around each pixel; outside the map counts as zero.
 
     Args:
         maps: (B, 1, H, W), not negative.
@@ -84,7 +84,7 @@ def maximum_filter(maps: torch.Tensor, radius: int) -> torch.Tensor:
 
 
 def _maximum_along(maps: torch.Tensor, radius: int, dim: int) -> torch.Tensor:
-    """The running maximum over 2 radius + 1 px of one dimension, from those of 1, 2, 4 ... px, whole rows at a time."""
+    """Running maximum over 2 radius + 1 px of one dimension, built from those of 1, 2, 4 ... px, in whole rows."""
     margins = [radius, radius, 0, 0] if dim == 3 else [0, 0, radius, radius]
     highest = functional.pad(maps, margins)
     window, reach = 2 * radius + 1, 1
@@ -97,7 +97,7 @@ def _maximum_along(maps: torch.Tensor, radius: int, dim: int) -> torch.Tensor:
 
 
 def zero_border(maps: torch.Tensor, border: int) -> torch.Tensor:
-    """(B, H, W) maps with zeros within `border` px of their edges."""
+    """(B, H, W) maps, set to zero within `border` px of their edges."""
     if border == 0:
         return maps
     height, width = maps.shape[-2:]
@@ -132,7 +132,7 @@ def score_windows(score_map: torch.Tensor, pixels: torch.Tensor, radius: int) ->
         radius: Half width of the window in px.
 
     Returns:
-        (N, W * W) scores, differentiable, and (W * W, 2) int64: where each lies from its pixel, (x, y) px.
+        (N, W * W) scores, differentiable, and (W * W, 2) int64: their offsets from the pixel, (x, y) px.
     """
     reach = torch.arange(-radius, radius + 1, device=score_map.device)
     dy, dx = torch.meshgrid(reach, reach, indexing="ij")
@@ -150,7 +150,7 @@ def detect_keypoints(
         score_maps: (B, 1, H, W) float32 scores in [0, 1].
         options: Budget, threshold, radius and grid.
         allowed: (B, H, W) bool, pixels on which keypoints may lie; None for all. A keypoint whose refined position
-            would lie on another pixel stays in the middle of its whole pixel.
+            would lie on a forbidden pixel stays at the centre of its own pixel.
 
     Returns:
         For each map (N, 2) float32 points (x, y) px and (N,) float32 scores, N at most `max_num_keypoints`. Sorted by
@@ -171,10 +171,10 @@ def detect_padded(
     allowed: torch.Tensor | None = None,
     maxima: torch.Tensor | None = None,
 ) -> Detections:
-    """The same as `detect_keypoints` in tensors whose shapes do not depend on the scores.
+    """The same as `detect_keypoints`, with shapes that do not depend on the scores.
 
-    `maxima` is what `suppress_non_maxima` makes of them, where that is known already.
-    Nothing here waits for the device: the whole of it can be part of a CUDA graph.
+    `maxima` is the result of `suppress_non_maxima` on the scores, if already known.
+    Nothing here waits for the device, so it can be part of a CUDA graph.
     """
     radius = options.nms_radius
     best, pixels = select_pixels(score_maps, options, allowed, maxima)
@@ -194,11 +194,11 @@ def select_pixels(
     allowed: torch.Tensor | None = None,
     maxima: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The whole-pixel maxima that become keypoints, best first, as many rows as the budget has.
+    """The whole-pixel maxima that become keypoints, best first, as many rows as the budget.
 
     Returns:
-        (B, K) scores without gradient; rows up to `detection_threshold` mean nothing. (B, K, 2) int64 pixels (x, y), at
-        least `nms_radius` px from the border.
+        (B, K) scores without gradient; rows with a score up to `detection_threshold` are padding. (B, K, 2) int64
+        pixels (x, y), at least `nms_radius` px from the border.
     """
     radius = options.nms_radius
     height, width = score_maps.shape[-2:]
@@ -208,6 +208,6 @@ def select_pixels(
     inner = zero_border(maxima[:, 0], max(radius, options.border))
     best, indices = select_candidates(inner, options, allowed)
     columns, rows = indices % width, torch.div(indices, width, rounding_mode="floor")
-    # Rows beyond the count may be anywhere; their windows must lie inside the map, too.
+    # Padding rows may be anywhere; their windows must also lie inside the map.
     pixels = torch.stack([columns.clamp(radius, width - 1 - radius), rows.clamp(radius, height - 1 - radius)], dim=2)
     return best, pixels

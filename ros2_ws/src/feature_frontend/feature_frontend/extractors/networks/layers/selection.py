@@ -1,16 +1,16 @@
-"""Which candidates become keypoints, pixels of a score map or points of a list: mask, quotas of a grid, budget.
+"""Selects keypoints from candidates, pixels of a score map or points of a list: mask, grid quotas, budget.
 
-The rule of the grid. A candidate is a pixel, or a point, whose score is above `detection_threshold`. The map is cut
-from its upper left corner into cells of ceil(H / rows) x ceil(W / columns) px; the last ones are smaller, or empty,
-where the sides are no multiples. The quota of a cell is ceil(slack * budget / (rows * columns)) candidates, where the
-budget is `max_num_keypoints`, at most H * W.
+The rule of the grid. A candidate is a pixel, or a point, whose score is above `detection_threshold`. The map is divided
+from its upper left corner into cells of ceil(H / rows) x ceil(W / columns) px; the last cells are smaller or empty if
+the sides are not multiples. The quota of a cell is ceil(slack * budget / (rows * columns)) candidates, where the budget
+is `max_num_keypoints`, at most H * W.
 
 1. The best candidates of each cell, up to its quota, are preferred.
-2. Where more are preferred than the budget has places, the best of these get the places.
-3. Where fewer are, the places left go to the best of the other candidates, whatever their cells.
+2. If more are preferred than the budget allows, the best of these are selected.
+3. If fewer are, the rest of the budget goes to the best of the other candidates, whatever their cells.
 
-So no cell has more than its quota unless others leave theirs unused, and no place stays empty while there is a
-candidate. A slack of 1 spreads most evenly; with a slack of rows * columns the best scores win as without a grid.
+So no cell exceeds its quota unless others leave theirs unused, and the budget is used up as long as there are
+candidates. A slack of 1 distributes most evenly; with a slack of rows * columns the best scores win as without a grid.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from feature_frontend.extractors.base import DetectionOptions, GridOptions
 
 __all__ = ["lie_on_allowed", "select_candidates", "select_padded_points", "select_points", "top_k"]
 
-# Larger groups leave fewer maxima and more candidates; 16 was the fastest for 1,000 to 5,000 points of 640x480 pixels.
+# Larger groups give fewer maxima but more candidates; 16 was fastest for 1,000 to 5,000 points of 640x480 pixels.
 _GROUP_SIZE = 16
 
 
 def top_k(maps: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The `k` highest values of each row, best first: `torch.topk` up to the order of ties, faster on the CPU.
 
-    The elements go into groups. Each of the k groups with the highest maxima holds an element at least as high as
-    any element of any other group, so that k best elements lie in these k groups: only they are searched. Shapes do
-    not depend on values, and nothing waits for the device.
+    The elements are divided into groups. Each of the k groups with the highest maxima contains an element at least as
+    high as any element of any other group, so the k best elements are in these k groups: only they are searched. Shapes
+    do not depend on values, and nothing waits for the device.
 
     Args:
         maps: (B, P).
@@ -45,12 +45,12 @@ def top_k(maps: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """
     batch, size = maps.shape
     num_groups = size // _GROUP_SIZE
-    # A GPU's own top-k does not sort the row either; where most groups would be searched, grouping gains nothing.
+    # A GPU's top-k does not sort the row either; if most groups would be searched, grouping gains nothing.
     if maps.is_cuda or 2 * k > num_groups:
         values, positions = maps.topk(k, dim=1)
         return values, positions
     grouped = num_groups * _GROUP_SIZE
-    # Group g holds the positions g, g + num_groups, ...: maxima are then taken over whole vectors.
+    # Group g holds the positions g, g + num_groups, ..., so that maxima are taken over whole vectors.
     maxima = maps[:, :grouped].reshape(batch, _GROUP_SIZE, num_groups).amax(dim=1)
     groups = maxima.topk(k, dim=1, sorted=False).indices
     firsts = torch.arange(0, grouped, num_groups, device=maps.device)
@@ -63,15 +63,15 @@ def top_k(maps: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 _NO_CANDIDATE = -1.0  # below every score
-_MARGIN_PX = 1 / 256  # more than float32 rounds coordinates by on the way to the image as published
+_MARGIN_PX = 1 / 256  # more than float32's rounding of coordinates on the way to the image as published
 
 
 def select_candidates(
     candidates: torch.Tensor, options: DetectionOptions, allowed: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The candidates that get the places of the budget, best first. Nothing here waits for the device.
+    """Selects the budget's best candidates, best first. Nothing here waits for the device.
 
-    Which of equal scores gets a place is not defined.
+    The order of equal scores is undefined.
 
     Args:
         candidates: (B, H, W) scores in [0, 1], zero where there is none.
@@ -79,8 +79,8 @@ def select_candidates(
         allowed: (B, H, W) bool, pixels that may be used; None for all.
 
     Returns:
-        (B, K) scores and (B, K) int64 positions y * W + x, K = min(budget, H * W). Those whose score is above
-        `detection_threshold` come first; the others fill up and mean nothing, but their positions lie in the map.
+        (B, K) scores and (B, K) int64 positions y * W + x, K = min(budget, H * W). Those with scores above
+        `detection_threshold` come first; the others are padding, but their positions lie in the map.
     """
     if allowed is not None:
         candidates = candidates.masked_fill(~allowed, 0.0)
@@ -98,9 +98,9 @@ def select_points(
     options: DetectionOptions,
     allowed: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The points that get the places of the budget, best first; several may lie on one pixel.
+    """Selects the budget's best points, best first; several may lie on one pixel.
 
-    Of equal scores the earlier point goes first.
+    Of equal scores, the earlier point comes first.
 
     Args:
         points: (N, 2) float32, (x, y) px; a point lies on the pixel floor(x + 0.5), floor(y + 0.5).
@@ -129,18 +129,18 @@ def select_padded_points(
     size: Sequence[int],
     options: DetectionOptions,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same for a batch, in shapes that depend on nothing in the images. Nothing here waits for the device.
+    """The same for a batch, with shapes that do not depend on the images' content. Nothing waits for the device.
 
     Args:
         points: (B, N, 2) float32, (x, y) px.
         scores: (B, N) in [0, 1].
-        is_candidate: (B, N) bool, which rows may be selected; the threshold, the border and masks have acted already.
+        is_candidate: (B, N) bool, rows that may be selected; threshold, border and masks have already been applied.
         size: (height, width) px of the images.
         options: Budget and grid.
 
     Returns:
-        (B, K) int64 rows, K = min(budget, N), best first, and (B,) int64, how many of them are candidates; the others
-        come last and mean nothing.
+        (B, K) int64 rows, K = min(budget, N), best first, and (B,) int64, number of valid rows; the others are padding
+        at the end.
     """
     height, width = size
     budget, grid = min(options.max_num_keypoints, height * width), options.grid
@@ -166,7 +166,7 @@ def _pixels(points: torch.Tensor, size: Sequence[int]) -> tuple[torch.Tensor, to
 
 
 def _ranks_within(groups: torch.Tensor) -> torch.Tensor:
-    """(B, N) how many elements of the same group come before each, for (B, N) groups."""
+    """(B, N) number of elements of the same group before each element, for (B, N) groups."""
     by_group = groups.argsort(dim=1, stable=True)
     in_order = groups.gather(1, by_group)
     ranks = torch.arange(groups.shape[1], device=groups.device) - torch.searchsorted(in_order, in_order)
@@ -174,7 +174,7 @@ def _ranks_within(groups: torch.Tensor) -> torch.Tensor:
 
 
 def lie_on_allowed(allowed: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Whether points lie on allowed pixels, also after a rounding of their coordinates.
+    """Whether points lie on allowed pixels, even after rounding of their coordinates.
 
     Args:
         allowed: (B, H, W) bool.
@@ -201,7 +201,7 @@ def _spread(
     area = cell_height * cell_width
     margins = [0, grid.columns * cell_width - width, 0, grid.rows * cell_height - height]
     padded = functional.pad(candidates, margins, value=_NO_CANDIDATE)
-    # Cell after cell, and all positions below are of this order.
+    # In the order of cells; all positions below refer to this order.
     cells = padded.reshape(batch, grid.rows, cell_height, grid.columns, cell_width).transpose(2, 3).flatten(1)
 
     quota = min(math.ceil(grid.slack * budget / num_cells), area)
@@ -212,7 +212,7 @@ def _spread(
     positions = positions.gather(1, order)
     others, other_positions = top_k(cells.scatter(1, positions, _NO_CANDIDATE), budget)
 
-    # The preferred ones that are candidates, then as many of the others as there are places left.
+    # First the preferred candidates, then others up to the budget.
     place = torch.arange(budget, device=cells.device)
     num_preferred = (preferred > threshold).sum(dim=1, keepdim=True)
     source = torch.where(place < num_preferred, place, preferred.shape[1] + place - num_preferred)
@@ -223,5 +223,5 @@ def _spread(
     rows = torch.div(cell, grid.columns, rounding_mode="floor") * cell_height
     rows = rows + torch.div(offset, cell_width, rounding_mode="floor")
     columns = cell % grid.columns * cell_width + offset % cell_width
-    # What fills up may come from the margins.
+    # Padding may come from the margins.
     return scores, rows.clamp(max=height - 1) * width + columns.clamp(max=width - 1)

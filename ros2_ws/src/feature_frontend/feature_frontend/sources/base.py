@@ -24,7 +24,7 @@ class Frame:
     Attributes:
         samples: (H, W) grey or (H, W, 3) RGB as the source stores them: uint8, or deeper integers or floats.
         index: Position in the source, from 0; positions of unreadable images stay empty.
-        name: What to call the image in messages to the user, such as its file name.
+        name: Name of the image in messages to the user, such as its file name.
         stamp_ns: The source's own time in ns, `None` where it has none.
         frame_id: The source's own coordinate frame, empty where it has none.
         camera: The calibration that came with the image, `None` where none did.

@@ -206,7 +206,7 @@ class ImageFolderSource:
 
     @property
     def images_of(self) -> str:
-        """What the images are of, for messages to the user."""
+        """What the images belong to, for messages to the user."""
         return readable_name(self._path)
 
     @property

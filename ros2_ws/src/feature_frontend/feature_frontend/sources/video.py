@@ -34,7 +34,7 @@ def is_video(path: Path) -> bool:
 class VideoSource:
     """The frames of a video file, stamped with their presentation time from the start of the file.
 
-    (H, W, 3) RGB of 8 bits, or (H, W) of 16 bits where the video has one such channel. Pixels are taken as stored: a
+    (H, W, 3) RGB of 8 bits, or (H, W) of 16 bits where the video has one such channel. Pixels are read as stored: a
     rotation in the metadata is not applied.
 
     Attributes:
@@ -80,7 +80,7 @@ class VideoSource:
 
     @property
     def images_of(self) -> str:
-        """What the images are of, for messages to the user."""
+        """What the images belong to, for messages to the user."""
         return readable_name(self._path)
 
     @property

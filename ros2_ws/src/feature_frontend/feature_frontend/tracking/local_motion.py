@@ -1,6 +1,6 @@
 """Where points go, from how the points around them went: affine motion of a neighbourhood, fitted robustly.
 
-Nothing here waits for the device, and shapes do not depend on values.
+Nothing here waits for the device, and no shape depends on values.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ Compared is with one image of the past, a point's anchor. The image before would
 is added to those of all images before. So a point keeps its anchor as long as what is seen is still much like it, and
 is anchored anew where it lies when it no longer is.
 
-Nothing here waits for the device, and shapes do not depend on values.
+Nothing here waits for the device, and no shape depends on values.
 """
 
 from __future__ import annotations

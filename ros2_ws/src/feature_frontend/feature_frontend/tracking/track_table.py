@@ -89,14 +89,14 @@ class TrackTable:
         self._points = _no_points()
 
     def get_state(self) -> TrackerState:
-        """What another one needs to go on; the arrays are this one's own."""
+        """The state that another instance needs to continue; the arrays are this one's own."""
         return TrackerState(self._next_id, self._points)
 
     def set_state(self, state: TrackerState) -> None:
-        """Goes on from the state of another one.
+        """Continues from the state of another instance.
 
         Raises:
-            SnapshotError: It is the state of none.
+            SnapshotError: The state is invalid.
         """
         points, rows = state.points, state.points.ids.shape[:1]
         is_whole = all(array.shape == rows for array in (points.ids, points.ages, points.gaps, points.stamps_ns))

@@ -51,11 +51,11 @@ class FrameStatistics:
         self._arrivals: deque[float] = deque(maxlen=_RATE_WINDOW)
 
     def get_state(self) -> StatisticsState:
-        """What another one needs to go on."""
+        """The state that another instance needs to continue."""
         return StatisticsState(self._processed, self._dropped, self._refused, tuple(self._arrivals))
 
     def set_state(self, state: StatisticsState) -> None:
-        """Goes on from the state of another one."""
+        """Continues from the state of another instance."""
         self._processed, self._dropped, self._refused = state.processed, state.dropped, state.refused
         self._arrivals = deque(state.arrivals, maxlen=_RATE_WINDOW)
 

@@ -22,11 +22,11 @@ from feature_frontend.tracking.step import Step, TrackingOptions, advance, miss_
 from feature_frontend.tracking.track_table import TrackAssociation
 from feature_frontend.types import Features, Matches
 
-__all__ = ["DETECTED_SHARE", "NAME", "Found", "PersistentFrameMatcher", "Seen"]
+__all__ = ["DETECTED_FRACTION", "NAME", "Found", "PersistentFrameMatcher", "Seen"]
 
 # Fraction of the budget to detect while points are tracked. Re-localised points take the rest, 20 to 30 % on real
 # sequences; more detections would be described in vain.
-DETECTED_SHARE = 0.75
+DETECTED_FRACTION = 0.75
 _MS_PER_S = 1e3
 NAME = "persistent"
 
@@ -130,7 +130,7 @@ class PersistentFrameMatcher:
     def _follow(self, image: PreparedImage) -> tuple[Found, float]:
         """The results, and the time that tracking took, ms."""
         past = self._past
-        maps = self._extractor.maps(image, 1.0 if past is None else DETECTED_SHARE)
+        maps = self._extractor.maps(image, 1.0 if past is None else DETECTED_FRACTION)
         extracted_s = self._now_s()
         if maps.features.keypoints.shape[1] == 0:
             return self._nothing(image.resize.height0, image.resize.width0), 0.0

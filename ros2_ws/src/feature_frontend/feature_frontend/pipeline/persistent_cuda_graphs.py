@@ -15,7 +15,7 @@ from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.image.resize import Resize
 from feature_frontend.matchers.base import MatcherProtocol
 from feature_frontend.pipeline.base import FrameMatcherState, Pair
-from feature_frontend.pipeline.persistent import DETECTED_SHARE, Found, PersistentFrameMatcher, Seen
+from feature_frontend.pipeline.persistent import DETECTED_FRACTION, Found, PersistentFrameMatcher, Seen
 from feature_frontend.runtime.cuda_graphs import GraphDevice, download
 from feature_frontend.settings import Settings
 from feature_frontend.tracking.state import Past, TrackState, View
@@ -80,7 +80,7 @@ class PersistentGraphFrameMatcher(PersistentFrameMatcher):
         def work(maps: FrameMaps) -> _Followed:
             return _advanced(past, maps, options)
 
-        submitted = self._extractor.submit_maps(image, DETECTED_SHARE, ((past, options), work))
+        submitted = self._extractor.submit_maps(image, DETECTED_FRACTION, ((past, options), work))
         followed = submitted.result
         seen = download(self._graph_device, followed.seen)
         past.take_over(followed.state, View(past.view.images, followed.latest, past.view.resize))

@@ -14,7 +14,7 @@ from feature_frontend.tools.doctor.finding import Finding, fail, ok, warn
 __all__ = ["check_message_filters", "check_rig", "check_stamps"]
 
 _NS_PER_MS = 1e6
-_MOST_UNPAIRED_SHARE = 0.1
+_MAX_UNPAIRED_FRACTION = 0.1
 
 
 def check_message_filters() -> Finding:
@@ -43,7 +43,7 @@ def check_stamps(left_ns: Sequence[int], right_ns: Sequence[int], slop_ms: float
         return fail("stereo", text, advice)
     text = f"{len(paired)} of {len(left_ns)} left images have a right one, stamps {max(paired):.3f} ms apart at most"
     # The outermost ones of the time looked at may have theirs outside of it.
-    if len(left_ns) - len(paired) > 2 + _MOST_UNPAIRED_SHARE * len(left_ns):
+    if len(left_ns) - len(paired) > 2 + _MAX_UNPAIRED_FRACTION * len(left_ns):
         usual = f"half of them are {statistics.median(nearest_ms):.3f} ms or more from the next"
         return warn("stereo", f"{text}; {usual}", "the others are dropped: are both cameras' rates the same?")
     return ok("stereo", text)

@@ -32,7 +32,7 @@ __all__ = ["INTERRUPTED", "main"]
 
 INTERRUPTED = 130
 
-# Another order of stamps than that of the images would not be told from a bag that begins anew.
+# Stamps in another order than the images could not be told from a bag that restarts.
 _STAMPS = ("auto", "name", "source", "index")
 _EPILOG = """\
 examples:
@@ -49,7 +49,7 @@ whose recorder was killed or a half-copied image; 130 after Ctrl-C."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool; 1 for errors that are told in a line each, `INCOMPLETE`, or `INTERRUPTED` when interrupted."""
+    """Runs the tool; returns 1 for errors (printed in one line each), `INCOMPLETE`, or `INTERRUPTED`."""
     print_any_name()
     keep_freed_memory()
     options = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
@@ -142,10 +142,10 @@ def _requests(options: argparse.Namespace) -> list[Request]:
 
 
 def _outputs(options: argparse.Namespace) -> list[Path]:
-    """Where the bag of each source goes.
+    """The output path for each source.
 
     Raises:
-        SettingsError: Two sources would have the same one.
+        SettingsError: Two sources would have the same output.
     """
     if len(options.sources) == 1:
         return [options.output]
@@ -184,7 +184,7 @@ def _process(requests: Sequence[Request], jobs: int) -> int:
 
 
 def _count(request: Request) -> int | None:
-    """Number of images; a source that cannot be opened says so in its turn, and has none."""
+    """Number of images; 0 for a source that cannot be opened, which is reported when its turn comes."""
     try:
         source = open_input(request.source, request.topic)
     except FeatureFrontendError:
@@ -208,7 +208,7 @@ def _tell_how_to_go_on(options: argparse.Namespace) -> None:
 
 
 class _StderrHandler(logging.Handler):
-    """One line a record, above the progress bar."""
+    """Prints one line per record, above the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`python -m feature_frontend TOOL ...`: the tools by name, also where there is no `ros2 run`."""
+"""`python -m feature_frontend TOOL ...`: runs the tools by name, also without `ros2 run`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOOLS = {
     "doctor": ("feature_frontend.tools.doctor", "check machine, installation and topics, and say what to do"),
     "parameters": ("feature_frontend.tools.parameters", "print the node's parameters as a table or as YAML"),
 }
-# Of the package feature_frontend_lab, which registers them, as any package can, by entry points of this group.
+# Tools of the package feature_frontend_lab, registered by entry points of this group, as any package can do.
 _GROUP = "feature_frontend.tools"
 LAB_TOOLS = {
     "demo": "play a sequence through the node, report and draw what came out",
@@ -40,7 +40,7 @@ _WITH_ROS = ("frontend", "play", "record", "demo", "vins")
 
 
 def usage() -> str:
-    """The list of tools, one a line."""
+    """The list of tools, one per line."""
     known = {name: what for name, (_, what) in TOOLS.items()} | {
         name: f"{what} (feature_frontend_lab)" for name, what in LAB_TOOLS.items()
     }
@@ -50,10 +50,10 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool that the first argument names and returns its exit status.
+    """Runs the tool named by the first argument and returns its exit status.
 
-    Without `argv`, what the process was started with counts; where it was started by the name of a tool, as
-    `ros2 run` does, that is the tool. Whatever ends a tool is told in one line (`tools/common/guard.py`).
+    Without `argv`, uses the process's arguments; if the process was started under the name of a tool, as by `ros2 run`,
+    runs that tool. Whatever ends a tool is reported in one line (`tools/common/guard.py`).
     """
     if argv is not None:
         return guarded(lambda: _run(list(argv), is_process=False))
@@ -64,12 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _registered() -> dict[str, str]:
-    """The tools that other packages register: their modules by name."""
+    """The tools registered by other packages: modules by name."""
     return {point.name: point.module for point in entry_points(group=_GROUP)}
 
 
 def _module_of(name: str) -> str:
-    """The module of a tool; empty where no tool has that name.
+    """The module of a tool; empty if no tool has that name.
 
     Raises:
         FeatureFrontendError: The tool's package is not installed.
@@ -89,10 +89,10 @@ def _module_of(name: str) -> str:
 
 
 def _check_argument(argument: str) -> None:
-    """Refuses what no shell could pass, but a Python caller can.
+    """Refuses arguments that a Python caller can pass, but no shell.
 
     Raises:
-        FeatureFrontendError: Files cannot have such a name.
+        FeatureFrontendError: The argument is not a possible file name.
     """
     try:
         is_possible = b"\0" not in os.fsencode(argument)
@@ -122,10 +122,10 @@ def _run(arguments: Sequence[str], *, is_process: bool) -> int:
     module = importlib.import_module(module_name)
     if not is_process:
         return int(module.main(rest))
-    # The process's own arguments: a tool that is a whole process may do what it must not do to a caller's.
+    # Mark the process as the tool's own: it may then change process state that it must leave alone for a Python caller.
     sys.argv[1:] = rest
     try:
-        # Ctrl-C ends imports, which take seconds, without a traceback.
+        # Ctrl-C ends the imports, which take seconds, without a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         module = importlib.import_module(module_name)
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""The functions that a Python program starts from. Their keyword arguments are the node's parameters."""
+"""Entry points for Python programs. Their keyword arguments are the node's parameters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["load_extractor", "load_matcher"]
 
 
 def load_extractor(name: str = ExtractionSettings.extractor, **parameters: bool | float | str) -> Extractor:
-    """An extractor with its published weights, ready to run.
+    """Loads an extractor with its published weights, ready to run.
 
     Args:
         name: "aliked-t16", "aliked-n16", "aliked-n16rot", "aliked-n32", "silk-vggnp-mu", "sift", "rootsift" or another
@@ -28,7 +28,7 @@ def load_extractor(name: str = ExtractionSettings.extractor, **parameters: bool 
 
 
 def load_matcher(name: str = MatchingSettings.matcher, **parameters: bool | float | str) -> MatcherProtocol:
-    """A matcher: call it with the features of the earlier and the current image.
+    """Loads a matcher: call it with the features of the earlier and the current image.
 
     Args:
         name: "mnn" or "lightglue".

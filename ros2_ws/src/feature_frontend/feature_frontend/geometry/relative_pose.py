@@ -86,7 +86,7 @@ def relative_pose(
         if essential is None or np.count_nonzero(inliers) < MINIMUM_PAIRS:
             continue
         motion = _visible_motion(essential, *(_rays(pairs[inliers], camera) for pairs in (pairs0, pairs1)))
-        # The random order of the pairs changes the result as much as good and bad points do: refine it.
+        # Refine: the sampling order alone changes the result by as much as good and bad keypoints differ.
         motion = refine_motion(*motion, *of_pairs, farthest_px)
         cost = misfit(*motion, *of_pairs, _SCALE * threshold_px, farthest_px)
         if best is None or cost < best[0]:

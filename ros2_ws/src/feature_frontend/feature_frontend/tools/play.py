@@ -50,7 +50,7 @@ from feature_frontend.tools.common.arguments import (
 
 __all__ = ["main"]
 
-# Whoever takes the images has a bound of his own; this one is OpenCV's.
+# Subscribers have their own limits; this one is OpenCV's.
 _MOST_PIXELS = 2**30
 _EPILOG = """\
 Publishes sensor_msgs/Image on `image` and, where there is a calibration, sensor_msgs/CameraInfo on `camera_info` with
@@ -64,7 +64,7 @@ In a loop, the stamps of each round go on where those of the last one ended, one
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool; 0 also when it is interrupted, 1 for an error that is told in one line, or `INCOMPLETE`."""
+    """Runs the tool; returns 0, also if interrupted, 1 for an error (printed in one line), or `INCOMPLETE`."""
     print_any_name()
     arguments = list(sys.argv[1:] if argv is None else argv)
     _log_to_stderr()
@@ -154,7 +154,7 @@ def _play(options: argparse.Namespace, arguments: list[str]) -> int:
         clock=options.clock,
         camera_info=calibration is not None or source.has_camera,
     )
-    # Before anybody is waited for: a source that cannot be read is told at once.
+    # Before waiting for subscribers: report an unreadable source at once.
     first = next(frames)
     if calibration is not None:
         _with_camera(first, calibration)
@@ -193,7 +193,7 @@ def _publish(
             player.drain()
     finally:
         took_s = time.monotonic() - started
-        # n images span n - 1 intervals.
+        # n images have n - 1 intervals.
         rate = f", {(player.published - 1) / took_s:.1f} Hz" if player.published > 1 and took_s > 0 else ""
         print(f"published {player.published} images on {player.topic} in {took_s:.2f} s{rate}", flush=True)
 
@@ -206,7 +206,7 @@ def _with_camera(scheduled: ScheduledFrame, calibration: CameraCalibration) -> S
 
 @contextmanager
 def _spinning_node(arguments: list[str]) -> Iterator[Node]:
-    # rclpy's own handlers would end the context under a publisher in use; an interrupt ends it here, in order.
+    # rclpy's own handlers would shut down the context under an active publisher; shut it down in order instead.
     with readable_start():
         rclpy.init(
             args=[readable_name(argument) for argument in arguments], signal_handler_options=SignalHandlerOptions.NO
@@ -234,7 +234,7 @@ def _spin(executor: SingleThreadedExecutor) -> None:
 
 
 class _StderrHandler(logging.Handler):
-    """One line a record, above the progress bar."""
+    """Prints one line per record, above the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The command line of `doctor`: which checks are made, and how they are told."""
+"""The command line of `doctor`: selects the checks and prints their findings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_CAMERAS = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool; 1 if anything does not work."""
+    """Runs the tool; returns 1 if anything does not work."""
     parser = _parser()
     options = parser.parse_args(sys.argv[1:] if argv is None else list(argv))
     for name in ("image_topic", "camera_info_topic"):
@@ -87,7 +87,7 @@ def _examine(options: argparse.Namespace) -> Iterator[Finding]:
     by_subject = {finding.subject: finding.verdict for finding in told}
     if by_subject.get("torch") is Verdict.FAIL or by_subject.get("numpy") is Verdict.FAIL:
         return
-    # Here, not above: what the settings stand on may be what is missing.
+    # Imported here: a dependency of the settings may be missing.
     from feature_frontend.settings import Settings
     from feature_frontend.settings.parameter_file import read_parameter_files
 

@@ -119,7 +119,7 @@ def test_damage_is_refused_by_name(
     told = _refusal(images, output, capsys)
     assert told.startswith(f"error: {_database(output)} is damaged: ")
     assert text in told
-    assert told.endswith(f"delete {_database(output).parent} to begin anew")
+    assert told.endswith(f"delete {_database(output).parent} to start over")
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_file_that_is_cut_off_is_refused(
     images: Path, output: Path, capsys: pytest.CaptureFixture[str], spoil: Callable[[bytes], bytes]
 ) -> None:
     _database(output).write_bytes(spoil(_database(output).read_bytes()))
-    assert f"delete {_database(output).parent} to begin anew" in _refusal(images, output, capsys)
+    assert f"delete {_database(output).parent} to start over" in _refusal(images, output, capsys)
 
 
 def test_undamaged_it_goes_on(images: Path, output: Path, tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_planted_code_does_nothing(
     )
     told = _refusal(images, output, capsys)
     assert "is of another version of this program (its tables are of version 0, expected 2)" in told
-    assert f"delete {_database(output).parent} to begin anew" in told
+    assert f"delete {_database(output).parent} to start over" in told
     assert not marker.exists()
 
 

@@ -34,7 +34,7 @@ __all__ = ["Frontend", "FrontendState"]
 
 _MS_PER_S = 1e3
 _NS_PER_S = 1e9
-_SAME_STAMP = "the stamp is that of the image before: velocities are 0, and topics cannot be joined by stamp"
+_SAME_STAMP = "the stamp is that of the previous image: velocities are 0, and topics cannot be joined by stamp"
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class Frontend:
         self._tracker.reset()
 
     def get_state(self) -> FrontendState:
-        """What another one with the same model and settings needs to go on. It holds until the next image."""
+        """State for another instance with the same model and settings to continue; valid until the next image."""
         return FrontendState(
             self._previous,
             self._why_first,
@@ -296,8 +296,8 @@ class Frontend:
         else:
             self._rhythm.add(interval_ns)
             self._begin_anew(
-                f"{interval_s:g} s have passed since the image before (max_gap_s is {max_gap_s:g}): nothing is matched "
-                "across"
+                f"{interval_s:g} s have passed since the previous image (max_gap_s is {max_gap_s:g}): "
+                "nothing is matched across"
             )
         return before
 

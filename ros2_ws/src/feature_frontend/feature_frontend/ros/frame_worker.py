@@ -165,7 +165,7 @@ class FrameWorker:
         header = frame.message.header
         start_s = time.monotonic()
         if header.stamp.nanosec >= _NS_PER_S:
-            msg = f"its stamp has {header.stamp.nanosec} ns beside the seconds; expected less than a second"
+            msg = f"its stamp has {header.stamp.nanosec} ns in addition to the seconds; expected less than a second"
             raise ImageError(msg)
         settings = self._processor.frontend.settings
         max_decoding_ms = live_decoding_ms(settings.max_image_pixels)

@@ -53,14 +53,14 @@ __all__ = ["main"]
 # Subscribers have their own limits; this one is OpenCV's.
 _MOST_PIXELS = 2**30
 _EPILOG = """\
-Publishes sensor_msgs/Image on `image` and, where there is a calibration, sensor_msgs/CameraInfo on `camera_info` with
+Publishes sensor_msgs/Image on `image` and, with a calibration, sensor_msgs/CameraInfo on `camera_info` with
 the same header; remap as usual: --ros-args -r image:=/camera/image_raw -r __ns:=/robot.
 
-Nothing is lost: images are reliable, and no more than --backlog of them are under way. A subscriber that is slower than
-the player still overwrites its own history if that is shallow: give it a KEEP_ALL history, or let the player wait for
-its answers, such as: play SOURCE --rate 0 --in-step-with status.
+Nothing is lost: images are reliable, and at most --backlog of them are unacknowledged. A subscriber slower than the
+player still overwrites its own history if that is shallow: give it a KEEP_ALL history, or make the player wait for its
+answers, such as: play SOURCE --rate 0 --in-step-with status.
 
-In a loop, the stamps of each round go on where those of the last one ended, one mean interval later."""
+In a loop, the stamps of each round continue one mean interval after the last one."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,11 +90,11 @@ def _parser() -> argparse.ArgumentParser:
         "--rate",
         type=non_negative,
         metavar="HZ",
-        help="images a second, 0: as fast as the subscribers take them "
-        f"(default: the times of the source, or {DEFAULT_RATE_HZ:g} where it has none)",
+        help="images per second, 0: as fast as the subscribers accept them "
+        f"(default: the times of the source, or {DEFAULT_RATE_HZ:g} if it has none)",
     )
-    add("--loop", action="store_true", help="start again after the last image")
-    add("--start", type=natural, default=0, metavar="N", help="leave out the first N images")
+    add("--loop", action="store_true", help="repeat after the last image")
+    add("--start", type=natural, default=0, metavar="N", help="skip the first N images")
     add("--count", type=positive, metavar="N", help="play N images (of each round in a loop; default: all)")
     add(
         "--stamps",
@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
         help="give up waiting for a subscriber, an acknowledgement or an answer after S seconds, 0: never (default 30)",
     )
     add("--frame-id", type=text, metavar="NAME", help="frame of the headers (default: that of the bag, or camera)")
-    add("--topic", type=text, metavar="NAME", help="image topic of a bag that has several")
+    add("--topic", type=text, metavar="NAME", help="image topic of a bag with several")
     encoding = parser.add_mutually_exclusive_group()
     encoding.add_argument(
         "--encoding",
@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         type=positive,
         default=8,
         metavar="N",
-        help="images that may be under way, unacknowledged or unanswered (default 8)",
+        help="maximum number of unacknowledged or unanswered images (default 8)",
     )
     add(
         "--in-step-with",

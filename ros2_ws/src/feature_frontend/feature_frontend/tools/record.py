@@ -60,10 +60,10 @@ _REMEMBERED = 64  # maximum number of camera_info messages received by one subsc
 _SETTLE_S = 0.5
 _PROGRESS_PERIOD_S = 0.25
 _KEEP_PERIOD_S = 1.0  # maximum loss by a kill or a full disk
-_NOTHING_ARRIVED = "no message arrived; are the node and a camera or player running, and the topics remapped as theirs?"
+_NOTHING_ARRIVED = "no message arrived; are the node and a camera or player running, and the topics remapped to theirs?"
 _EPILOG = """\
-Topics are recorded by their relative names; remap and put into a namespace as usual:
---ros-args -r image:=/camera/image_raw -r __ns:=/robot. The messages are written as they arrived, byte by byte.
+Topics are recorded by their relative names; remap them or set a namespace as usual:
+--ros-args -r image:=/camera/image_raw -r __ns:=/robot. The messages are written unchanged, byte by byte.
 
 Ctrl-C ends the recording and completes the bag. The last line of the output is a JSON object with the counts."""
 
@@ -152,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="record", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("output", type=Path, metavar="BAG", help="folder of the bag, which must not exist yet")
+    add("output", type=Path, metavar="BAG", help="folder of the bag; must not exist")
     add("--storage", choices=tuple(STORAGES), default="sqlite3", help="file format (default sqlite3)")
     add(
         "--topics",
@@ -167,14 +167,14 @@ def _parser() -> argparse.ArgumentParser:
         "--idle-timeout",
         type=above_zero,
         metavar="S",
-        help="end when none has come for S seconds after the first",
+        help="end when none has arrived for S seconds after the first",
     )
     add(
         "--times",
         choices=("header", "received"),
         default="header",
         help="times in the bag: the stamps of the headers (default), or when the messages arrived, for a camera that "
-        "leaves its stamps at 0",
+        "does not set its stamps",
     )
     add(
         "--image-qos",

@@ -132,10 +132,10 @@ class VinsEncoder:
             return ""
         back_s = (self._stamp_ns - stamp_to_ns(message.header.stamp)) / 1e9
         if back_s > 0:
-            return f"the stamp went back by {back_s:.3f} s: start VINS-Fusion anew too (topic vins_restart)"
+            return f"the stamp went back by {back_s:.3f} s: restart VINS-Fusion too (topic vins_restart)"
         run_id, resets = self._run
         if message.run_id != run_id:
-            return "the front-end was started anew"
+            return "the front-end was restarted"
         return "the front-end was reset" if message.resets != resets else ""
 
 

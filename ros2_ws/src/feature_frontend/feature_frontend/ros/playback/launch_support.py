@@ -65,7 +65,7 @@ def common_arguments() -> list[Argument]:
         Argument(
             "params_file",
             default_value=str(config_file(DEFAULT_COMPOSITION)),
-            description="Parameter file of the front-end: a path, or the name of a file of the package's config folder "
+            description="Parameter file of the front-end: a path, or the name of a file in the package's config folder "
             "(aliked-n32+mnn.yaml)",
         ),
         Argument(
@@ -77,21 +77,21 @@ def common_arguments() -> list[Argument]:
             "log_level",
             default_value="info",
             choices=["debug", "info", "warn", "error", "fatal"],
-            description="Least severity of the front-end's log; debug: a line for each frame",
+            description="Minimum severity of the front-end's log; debug: one line per frame",
         ),
         Argument(
             "shared_memory",
             default_value="true",
             choices=["true", "false"],
             description="Start the processes with the package's FastDDS profile, whose shared memory holds images of "
-            "1 MB and more; a profile named in the environment goes first, false leaves FastDDS's defaults",
+            "1 MB and more; a profile named in the environment has priority; false keeps FastDDS's defaults",
         ),
         Argument(
             "end_launch",
             default_value="",
             choices=["", "true", "false"],
-            description="Whether the end of one of the processes ends the whole launch; empty: true where this file is "
-            "launched by itself, without respawn",
+            description="Whether the end of one of the processes ends the whole launch; empty: true if this file is "
+            "launched alone, without respawn",
         ),
     ]
 
@@ -107,13 +107,13 @@ def topic_arguments(side: str = "") -> list[Argument]:
         Argument(
             f"{prefix}image_topic",
             default_value=f"{side}/image" if side else "image",
-            description=f"Topic of the {whose}images (sensor_msgs/Image); for compressed ones without its ending "
-            "/compressed",
+            description=f"Topic of the {whose}images (sensor_msgs/Image); for compressed images, without the "
+            "suffix /compressed",
         ),
         Argument(
             f"{prefix}camera_info_topic",
             default_value="",
-            description=f"Topic of the {whose}calibration (sensor_msgs/CameraInfo); empty: camera_info beside the "
+            description=f"Topic of the {whose}calibration (sensor_msgs/CameraInfo); empty: camera_info next to the "
             f"{whose}image topic",
         ),
     ]
@@ -124,7 +124,7 @@ def stereo_params_file() -> Argument:
     return Argument(
         "stereo_params_file",
         default_value=str(config_file("stereo.yaml")),
-        description="Parameter file whose values take the place of params_file's: has the node take pairs",
+        description="Parameter file that overrides params_file: enables stereo",
     )
 
 
@@ -135,21 +135,21 @@ def live_arguments() -> list[Argument]:
             "use_sim_time",
             default_value="",
             choices=["", "true", "false"],
-            description="true: take the time from /clock, for simulators; empty: as params_file says",
+            description="true: use the time from /clock, for simulators; empty: as in params_file",
         ),
         Argument(
             "mask_topic",
             default_value="",
             description="Topic of the masks (sensor_msgs/Image, mono8), for which each image then waits; empty: as "
-            "params_file says, on `mask`",
+            "in params_file, on `mask`",
         ),
         Argument(
             "respawn",
             default_value="false",
             choices=["true", "false"],
-            description="true: start a process again whenever it ends, until the launch does",
+            description="true: restart a process whenever it ends, until the launch ends",
         ),
-        Argument("respawn_delay", default_value="1.0", description="How long that waits, s"),
+        Argument("respawn_delay", default_value="1.0", description="Delay before a restart, s"),
     ]
 
 

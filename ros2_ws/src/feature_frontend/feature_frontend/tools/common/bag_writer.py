@@ -225,7 +225,7 @@ class BagWriter(AbstractContextManager["BagWriter"]):
             yield
         except (OSError, sqlite3.Error, WriterError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            msg = f"the bag {self._path} cannot be written: {reason}; free space or see to the disk"
+            msg = f"the bag {self._path} cannot be written: {reason}; free space or check the disk"
             raise FeatureFrontendError(msg) from error
 
 

@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="TOPIC",
-        help="of the camera, or of the left and the right one (default: where a running front-end takes images from, "
+        help="of the camera, or of the left and the right one (default: the topics of a running front-end, "
         "else image, or left/image and right/image)",
     )
     add(
@@ -70,11 +70,11 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="TOPIC",
-        help="of its calibration, or of both (default: as a running front-end, else camera_info beside the images)",
+        help="of its calibration, or of both (default: as a running front-end, else camera_info next to the images)",
     )
     add("--params-file", type=Path, metavar="YAML", help="parameters of the node (default: its defaults)")
-    add("--timeout", type=above_zero, default=3.0, metavar="S", help="longest wait for each thing (default 3)")
-    add("--no-graph", action="store_true", help="leave the running ROS graph alone")
+    add("--timeout", type=above_zero, default=3.0, metavar="S", help="timeout of each check (default 3)")
+    add("--no-graph", action="store_true", help="do not check the running ROS graph")
     add("--json", action="store_true", help="as JSON")
     return parser
 

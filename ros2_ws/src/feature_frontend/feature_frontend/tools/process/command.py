@@ -40,11 +40,11 @@ examples:
   process drive.mp4 --output features --storage mcap --camera-info camera.yaml --extractor aliked-t16
   process bags/* --output features --jobs 4          (one bag in features/ for each input)
 
-Every image is processed; one that cannot be gets a status with state ERROR. The same input, options and machine give
-the same files, byte for byte: times in ms are written as zero, times in the bag are the stamps of the headers.
-The same command goes on with a run that was ended at any moment, and ends with the same files (docs/offline.md).
+Every image is processed; an image that cannot be gets a status with state ERROR. The same input, options and machine
+give the same files, byte for byte: times in ms are written as zero, times in the bag are the stamps of the headers.
+The same command resumes a run interrupted at any moment, and produces the same files (docs/offline.md).
 
-Exit status: 0; 1 if anything failed; 3 if all that is whole was processed, but something is lost, such as of a bag
+Exit status: 0; 1 if anything failed; 3 if all intact data was processed but something is lost, such as from a bag
 whose recorder was killed or a half-copied image; 130 after Ctrl-C."""
 
 
@@ -83,15 +83,17 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="BAG",
-        help="folder of the bag; with several sources, the folder that gets a bag for each, named after it",
+        help="folder of the bag; with several sources, the parent folder of one bag per source, named after it",
     )
     add("--storage", choices=tuple(STORAGES), default="sqlite3", help="file format of the bag (default sqlite3)")
     add(
-        "--overwrite", action="store_true", help="replace a bag that exists, and forget the unfinished output of others"
+        "--overwrite",
+        action="store_true",
+        help="replace an existing bag, and discard unfinished output of other requests",
     )
-    add("--jobs", type=positive, default=1, metavar="N", help="sources processed at a time (default 1)")
-    add("--threads", type=positive, metavar="N", help="of each job (default: all that torch would use, divided)")
-    add("--topic", metavar="NAME", help="image topic of a bag that has several")
+    add("--jobs", type=positive, default=1, metavar="N", help="sources processed in parallel (default 1)")
+    add("--threads", type=positive, metavar="N", help="threads per job (default: torch's default, divided by the jobs)")
+    add("--topic", metavar="NAME", help="image topic of a bag with several")
     add(
         "--namespace",
         type=text,
@@ -101,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--camera-info", type=Path, metavar="YAML", help="calibration for all images (default: the bag's camera_info)")
     add("--frame-id", type=text, metavar="NAME", help="frame of the headers (default: that of the bag, or camera)")
-    add("--start", type=natural, default=0, metavar="N", help="leave out the first N images")
+    add("--start", type=natural, default=0, metavar="N", help="skip the first N images")
     add("--count", type=positive, metavar="N", help="process N images (default: all)")
     add(
         "--stamps",
@@ -204,7 +206,7 @@ def _tell_how_to_go_on(options: argparse.Namespace) -> None:
     outputs = [Output(path) for path in _outputs(options)]
     kept = [str(output.unfinished) for output in outputs if output.unfinished.exists()]
     where = f"what is done is kept in {', '.join(kept)}; " if kept else ""
-    print(f"interrupted; {where}the same command goes on from there", file=sys.stderr)
+    print(f"interrupted; {where}the same command resumes there", file=sys.stderr)
 
 
 class _StderrHandler(logging.Handler):

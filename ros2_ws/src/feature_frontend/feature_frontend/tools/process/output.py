@@ -145,8 +145,8 @@ class Output:
             text = json.dumps(complete, indent=2) + "\n"
             (folder / RECORD_NAME).write_text(text, encoding="utf-8")
             if (folder / RECORD_NAME).read_bytes() != text.encode() or not bag.holds(written):
-                msg = f"the bag {folder} does not hold what was written into it; see to the disk, and run the same "
-                msg += "command again, it writes it anew"
+                msg = f"the bag {folder} does not hold what was written into it; check the disk, and run the same "
+                msg += "command again to rewrite it"
                 raise FeatureFrontendError(msg)
             if self.path.exists():
                 overwritten = self.unfinished / "overwritten"
@@ -155,8 +155,8 @@ class Output:
             folder.rename(self.path)
             return complete
         except OSError as error:
-            msg = f"{self.path} cannot be written: {error.strerror or error}; free space or see to the disk, and run "
-            msg += "the same command again, it goes on from there"
+            msg = f"{self.path} cannot be written: {error.strerror or error}; free space or check the disk, and run "
+            msg += "the same command again to resume"
             raise FeatureFrontendError(msg) from error
 
     def clear(self) -> None:

@@ -127,7 +127,7 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
 
     def refuse(self, why: str) -> NoReturn:
         """Raises the error for a damaged file, with advice."""
-        msg = f"{self._path} is damaged: {why}; delete {self._path.parent} to begin anew"
+        msg = f"{self._path} is damaged: {why}; delete {self._path.parent} to start over"
         raise FeatureFrontendError(msg)
 
     def _make_or_check_tables(self) -> None:
@@ -140,7 +140,7 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
         if version != _VERSION:
             msg = (
                 f"{self._path} is of another version of this program (its tables are of version {version}, expected "
-                f"{_VERSION}); go on with that one, or delete {self._path.parent} to begin anew"
+                f"{_VERSION}); use that version, or delete {self._path.parent} to start over"
             )
             raise SettingsError(msg)
 
@@ -185,11 +185,11 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
             if "locked" in text:
                 msg = f"another process works on {self._path.parent}; wait for it, or end it"
             elif "disk is full" in text:
-                msg = f"{self._path} cannot be written: no space is left; free some and run the same command again, it "
-                msg += "goes on from there"
+                msg = f"{self._path} cannot be written: no space is left; free some and run the same command again "
+                msg += "to resume"
             elif any(words in text for words in ("disk I/O", "unable to open", "readonly")):
-                msg = f"{self._path} cannot be read or written: {text}; see to the disk, its quota and permissions, "
-                msg += "and run the same command again, it goes on from there"
+                msg = f"{self._path} cannot be read or written: {text}; check the disk, its quota and permissions, "
+                msg += "and run the same command again to resume"
             else:
                 self.refuse(text)
             raise FeatureFrontendError(msg) from error

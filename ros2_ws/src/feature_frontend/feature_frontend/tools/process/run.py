@@ -266,7 +266,7 @@ class _Run:
         if compiled_for and extractor.compile_only_for(compiled_for) != self.position.is_compiled:
             msg = (
                 "the network can be compiled now and could not when this run was begun, or the other way round, so the "
-                "results would differ; give --overwrite to begin anew, with --compile false to do without"
+                "results would differ; give --overwrite to start over, with --compile false to do without"
             )
             raise SettingsError(msg)
         self._reporter.done(self.images["received"], earlier=True)

@@ -89,7 +89,7 @@ class PersistentFrameMatcher:
 
     def __init__(self, extractor: Extractor, matcher: MatcherProtocol, settings: Settings) -> None:
         if not extractor.has_maps:
-            msg = f"{extractor.identity} gives no maps to find points again on; use tracker:=chain with it"
+            msg = f"{extractor.identity} provides no maps for re-localisation; use tracker:=chain with it"
             raise SettingsError(msg)
         self.matcher = matcher
         self.settings = settings

@@ -23,7 +23,7 @@ from feature_frontend.system.text import short_text
 __all__ = ["MOST_WAITING", "MatchService"]
 
 MOST_WAITING = 50
-"""Requests that wait for an answer; the executor looks after each of them, between any two messages."""
+"""Maximum number of waiting requests; the executor checks all of them after each message."""
 # With the default of 10, requests would be overwritten before the executor takes them.
 _DEPTH = 1000
 

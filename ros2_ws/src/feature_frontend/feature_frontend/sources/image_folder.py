@@ -29,7 +29,7 @@ UNREAD_SUFFIXES = (
     *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".gif", ".exr", ".hdr", ".pfm", ".npy"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".raw"),
 )
-"""Images that no version of OpenCV is sure to read."""
+"""Image formats that OpenCV may not be able to read."""
 
 _WORD = re.compile(r"[a-z]+")
 # Names that cameras and data sets give to images of other kinds or sensors in the same folder.
@@ -88,7 +88,7 @@ def _left_out(folder: Path, files: Sequence[Path], what: str) -> str:
     names = ", ".join(readable_name(file.name) for file in files[:_SHOWN])
     more = ", ..." if len(files) > _SHOWN else ""
     return (
-        f"{len(files)} of the image files in {readable_name(folder)} are left out, being {what} ({names}{more}); "
+        f"{len(files)} of the image files in {readable_name(folder)} are left out: they are {what} ({names}{more}); "
         "to have them, move or link them into a folder of their own"
     )
 

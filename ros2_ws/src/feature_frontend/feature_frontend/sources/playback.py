@@ -28,7 +28,7 @@ __all__ = [
 _logger = logging.getLogger(__name__)
 
 DEFAULT_RATE_HZ = 10.0
-"""Rate of a source whose frames have no times."""
+"""Rate of a source without frame times."""
 
 StampPolicy = Literal["auto", "name", "source", "index", "clock"]
 STAMP_POLICIES: tuple[StampPolicy, ...] = ("auto", "name", "source", "index", "clock")
@@ -140,7 +140,7 @@ class Stamps:
             self._has_told = True
             _logger.warning(
                 "%s: no times are known, so %g Hz are assumed; give --rate HZ, names that are times such as "
-                "1311868169.163498.png, or a times.txt beside the images with the seconds of each",
+                "1311868169.163498.png, or a times.txt next to the images with the seconds of each",
                 self._source.description,
                 DEFAULT_RATE_HZ,
             )

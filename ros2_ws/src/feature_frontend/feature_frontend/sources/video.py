@@ -102,7 +102,7 @@ class VideoSource:
         if self._rotation_deg and not self._has_told:
             self._has_told = True
             _logger.warning(
-                "%s is to be shown turned by %d degrees, which is not applied: pixels are taken as stored, as "
+                "%s has a rotation of %d degrees in its metadata, which is not applied: pixels are taken as stored, as "
                 "calibrations are of the sensor",
                 readable_name(self._path.name),
                 self._rotation_deg,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 __all__ = ["IDS", "Choice", "StickyChoice"]
 
 IDS = 1 << 24
-"""Ids run from 0 up to here, then begin again: a float32 holds these whole numbers exactly."""
+"""Ids wrap around to 0 here: a float32 represents these integers exactly."""
 
 
 @dataclass(frozen=True)

@@ -148,10 +148,10 @@ class VinsAdapter(Node):
 
     def __init__(self) -> None:
         super().__init__("vins_adapter")
-        self._max_tracks = int(self._declare("max_tracks", _MAX_TRACKS, 1, "most tracks of a cloud"))
-        self._min_age = int(self._declare("min_age", _MIN_AGE, 1, "sightings that a track needs to be chosen"))
+        self._max_tracks = int(self._declare("max_tracks", _MAX_TRACKS, 1, "maximum number of tracks in a cloud"))
+        self._min_age = int(self._declare("min_age", _MIN_AGE, 1, "minimum number of sightings of a track"))
         self._min_distance_px = self._declare(
-            "min_distance_px", _MIN_DISTANCE_PX, 0, "px to all others that are sent, when a track is chosen"
+            "min_distance_px", _MIN_DISTANCE_PX, 0, "minimum distance to other sent tracks when chosen, px"
         )
         self._encoder = VinsEncoder(StickyChoice(self._max_tracks, self._min_age, self._min_distance_px))
         self._publisher = self.create_publisher(PointCloud, TOPIC, qos_profile("reliable", _DEPTH))

@@ -251,7 +251,7 @@ def ends_launch(launched: Launched) -> bool:
     """
     asked = launched.arguments["end_launch"]
     if asked == "true" and respawns(launched):
-        msg = "arguments end_launch and respawn are both true; expected one of them: what is started again ends nothing"
+        msg = "arguments end_launch and respawn are both true; expected at most one of them"
         raise SettingsError(msg)
     return asked == "true" or (not asked and launched.is_alone and not respawns(launched))
 

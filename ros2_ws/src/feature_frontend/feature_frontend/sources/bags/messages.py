@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ENCODINGS", "MessageReader"]
 
 ENCODINGS = ("cdr", "ros1")
-"""Serializations that can be read."""
+"""Supported serializations."""
 
 
 class MessageReader:

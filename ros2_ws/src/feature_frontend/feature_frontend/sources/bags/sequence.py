@@ -51,7 +51,7 @@ class Bag:
         self._storages: list[Storage] = []
         self._losses = Losses()
         self.close = weakref.finalize(self, _close, self._storages, self._copies)
-        """Lets go of the files; happens by itself with the last use of the bag."""
+        """Closes the files; called automatically when the bag is garbage-collected."""
         try:
             found = find_bag_files(path)
             self._losses = found.losses
@@ -138,7 +138,7 @@ def _open_storage(file: Path, types: dict[str, str], copies: PrivateCopies, loss
             return opener()
     shown = " ".join(f"{byte:02x}" for byte in begin[:8])
     what = f"it begins with {shown}" if begin else "it is empty"
-    msg = f"{file} is no bag: {what}; expected a file of sqlite3, MCAP or ROS 1"
+    msg = f"{file} is not a bag: {what}; expected a file of sqlite3, MCAP or ROS 1"
     raise SourceError(msg)
 
 

@@ -64,7 +64,7 @@ class SqliteStorage:
             try:
                 self._topics = self._read_topics()
             except sqlite3.Error as error:
-                msg = f"{name} is no rosbag2 that can be read: {short_text(error)}"
+                msg = f"{name} is not a readable rosbag2: {short_text(error)}"
                 raise SourceError(msg) from error
             self._rows = self._list_rows()
         except BaseException:
@@ -114,7 +114,9 @@ class SqliteStorage:
             (_, _, taken) = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error:
             taken = 0
-        self.losses.note(f"the recorder of {self.name} was stopped; {wal.name} holds what came last, and is read too")
+        self.losses.note(
+            f"the recorder of {self.name} was stopped; {wal.name} holds the latest messages, and is read too"
+        )
         if there is None or max(taken, 0) < there:
             self.losses.lose(
                 f"the end of {wal.name} is damaged, or was not written to its end: messages in it are lost"

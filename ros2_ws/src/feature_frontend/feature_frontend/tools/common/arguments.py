@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 INCOMPLETE = 3
-"""Exit status where all that is whole was read, but something is known to be lost; 2 is argparse's for wrong usage."""
+"""Exit status if all intact data was read but something is lost; 2 is argparse's for wrong usage."""
 
 # More images, keypoints or steps than anyone needs; accepted by every library.
 _MOST = 2**31 - 1

@@ -18,10 +18,10 @@ from feature_frontend.tools.common.limits import LEAST_FILES
 __all__ = ["FAULT", "OUTPUT_CLOSED", "TRACEBACK_VARIABLE", "guarded", "open_standard_streams"]
 
 OUTPUT_CLOSED = 141
-"""Exit status where nobody reads the output any more, as in `... | head`: 128 + SIGPIPE, as of other programs."""
+"""Exit status if the reader of the output is gone, as in `... | head`: 128 + SIGPIPE, as in other programs."""
 
 FAULT = 70
-"""Exit status after an error that nothing here foresees: a fault of ours (EX_SOFTWARE of sysexits.h)."""
+"""Exit status after an unexpected error: a bug of this package (EX_SOFTWARE of sysexits.h)."""
 
 TRACEBACK_VARIABLE = "FEATURE_FRONTEND_TRACEBACK"
 

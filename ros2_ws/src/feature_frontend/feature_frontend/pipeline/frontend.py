@@ -188,8 +188,8 @@ class Frontend:
             SnapshotError: The state is invalid.
         """
         if state.previous is not None:
-            require(state.previous.features.is_whole, "equally long arrays for all keypoints")
-            require(state.previous.tracks.is_whole, "equally long arrays for all tracks")
+            require(state.previous.features.is_whole, "keypoint arrays of equal length")
+            require(state.previous.tracks.is_whole, "track arrays of equal length")
         require(state.resets >= 0, "a count of resets")
         self._previous, self._why_first, self.resets = state.previous, state.why_first, state.resets
         self._tracker.set_state(state.tracker)

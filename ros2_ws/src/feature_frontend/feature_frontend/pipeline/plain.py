@@ -53,7 +53,7 @@ class PlainFrameMatcher:
     def set_state(self, state: FrameMatcherState) -> None:
         """See `FrameMatcher`."""
         if state.features is not None:
-            require(state.features.is_whole, "equally long arrays for all keypoints")
+            require(state.features.is_whole, "keypoint arrays of equal length")
         self._previous = state.features
 
     def _extract(

@@ -144,9 +144,7 @@ class Past:
         like = TrackState.empty(len(descriptors), descriptors.shape[1], torch.device("cpu"))
         for field in fields(like):
             found, expected = getattr(self.state, field.name), getattr(like, field.name)
-            require(
-                (found.shape, found.dtype) == (expected.shape, expected.dtype), "equally long arrays for all points"
-            )
+            require((found.shape, found.dtype) == (expected.shape, expected.dtype), "arrays of equal length")
 
     def copied(self) -> Past:
         """A deep copy."""

@@ -101,7 +101,7 @@ class TrackTable:
         points, rows = state.points, state.points.ids.shape[:1]
         is_whole = all(array.shape == rows for array in (points.ids, points.ages, points.gaps, points.stamps_ns))
         is_whole = is_whole and points.keypoints.shape == (*rows, 2)
-        require(is_whole and state.next_id > 0, "equally long arrays for all points")
+        require(is_whole and state.next_id > 0, "arrays of equal length")
         self._next_id, self._points = state.next_id, points
 
     def update(self, features: Features, matches: Matches, stamp_ns: int) -> Tracks:

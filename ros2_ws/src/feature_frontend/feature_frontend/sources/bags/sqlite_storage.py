@@ -114,9 +114,7 @@ class SqliteStorage:
             (_, _, taken) = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error:
             taken = 0
-        self.losses.note(
-            f"the recorder of {self.name} was stopped; {wal.name} holds the latest messages, and is read too"
-        )
+        self.losses.note(f"the recorder of {self.name} was stopped; its latest messages are read from {wal.name}")
         if there is None or max(taken, 0) < there:
             self.losses.lose(
                 f"the end of {wal.name} is damaged, or was not written to its end: messages in it are lost"

@@ -86,13 +86,9 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of the bag; with several sources, the parent folder of one bag per source, named after it",
     )
     add("--storage", choices=tuple(STORAGES), default="sqlite3", help="file format of the bag (default sqlite3)")
-    add(
-        "--overwrite",
-        action="store_true",
-        help="replace an existing bag, and discard unfinished output of other requests",
-    )
+    add("--overwrite", action="store_true", help="replace an existing bag and the unfinished output of other requests")
     add("--jobs", type=positive, default=1, metavar="N", help="sources processed in parallel (default 1)")
-    add("--threads", type=positive, metavar="N", help="threads per job (default: torch's default, divided by the jobs)")
+    add("--threads", type=positive, metavar="N", help="threads per job (default: torch's, divided by the jobs)")
     add("--topic", metavar="NAME", help="image topic of a bag with several")
     add(
         "--namespace",

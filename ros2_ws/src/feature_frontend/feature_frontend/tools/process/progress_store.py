@@ -72,7 +72,7 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
         try:
             return None if row is None else dict(json.loads(row[0]))
         except (TypeError, ValueError, RecursionError):
-            self.refuse("what it is of cannot be read")
+            self.refuse("its job cannot be read")
 
     def begin(self, job: Mapping[str, object]) -> None:
         """Deletes the contents and starts a run."""
@@ -159,14 +159,14 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
     def _arrays(self) -> list[bytes]:
         arrays = [data for (data,) in self._read("SELECT data FROM arrays ORDER BY id")]
         if not all(isinstance(data, bytes) for data in arrays):
-            self.refuse("an array of the state is none")
+            self.refuse("an array of the state is invalid")
         return arrays
 
     def _rows(self) -> Iterator[tuple[str, int, bytes]]:
         with self._readable_errors():
             for row in self._database.execute("SELECT topic, time_ns, data FROM messages ORDER BY id"):
                 if tuple(map(type, row)) != (str, int, bytes):
-                    self.refuse("a message in it is none")
+                    self.refuse("a message in it is invalid")
                 yield row
 
     def _read(self, query: str) -> list[tuple[Any, ...]]:
@@ -179,7 +179,7 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
             yield
         except UnicodeDecodeError:
             # Raised by sqlite3 for a damaged name or text.
-            self.refuse("a text in it is none")
+            self.refuse("a text in it is invalid")
         except sqlite3.Error as error:
             text = str(error)
             if "locked" in text:

@@ -35,7 +35,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name on first use: `play` and `record` start without importing torch, which takes seconds."""
+    """Imports a public name on first use, so that `play` and `record` start without the seconds that torch takes."""
     if name not in _HOMES:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)

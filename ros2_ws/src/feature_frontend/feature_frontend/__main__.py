@@ -1,4 +1,4 @@
-"""`python -m feature_frontend TOOL ...`: runs the tools by name, also without `ros2 run`."""
+"""`python -m feature_frontend TOOL ...`: runs a tool by name, even without `ros2 run`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOOLS = {
     "doctor": ("feature_frontend.tools.doctor", "check machine, installation and topics, and say what to do"),
     "parameters": ("feature_frontend.tools.parameters", "print the node's parameters as a table or as YAML"),
 }
-# Tools of the package feature_frontend_lab, registered by entry points of this group, as any package can do.
+# Tools of the package feature_frontend_lab. Any package can register tools by entry points of this group.
 _GROUP = "feature_frontend.tools"
 LAB_TOOLS = {
     "demo": "play a sequence through the node, report and draw what came out",
@@ -50,10 +50,10 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool named by the first argument and returns its exit status.
+    """Runs the tool that the first argument names and returns its exit status.
 
-    Without `argv`, uses the process's arguments; if the process was started under the name of a tool, as by `ros2 run`,
-    runs that tool. Whatever ends a tool is reported in one line (`tools/common/guard.py`).
+    Without `argv`, uses the process's own arguments; if the process was started under the name of a tool, as
+    `ros2 run` does, runs that tool. Reports any error in one line (`tools/common/guard.py`).
     """
     if argv is not None:
         return guarded(lambda: _run(list(argv), is_process=False))
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _registered() -> dict[str, str]:
-    """The tools registered by other packages: modules by name."""
+    """Modules of the tools that other packages register, by name."""
     return {point.name: point.module for point in entry_points(group=_GROUP)}
 
 
@@ -89,10 +89,10 @@ def _module_of(name: str) -> str:
 
 
 def _check_argument(argument: str) -> None:
-    """Refuses arguments that a Python caller can pass, but no shell.
+    """Rejects an argument that no shell can pass but a Python caller can.
 
     Raises:
-        FeatureFrontendError: The argument is not a possible file name.
+        FeatureFrontendError: The argument cannot be a file name.
     """
     try:
         is_possible = b"\0" not in os.fsencode(argument)
@@ -122,10 +122,10 @@ def _run(arguments: Sequence[str], *, is_process: bool) -> int:
     module = importlib.import_module(module_name)
     if not is_process:
         return int(module.main(rest))
-    # Mark the process as the tool's own: it may then change process state that it must leave alone for a Python caller.
+    # The tool owns the process, so it may change process-wide state that it must not change for a caller.
     sys.argv[1:] = rest
     try:
-        # Ctrl-C ends the imports, which take seconds, without a traceback.
+        # Imports take seconds: let Ctrl-C end them without a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         module = importlib.import_module(module_name)
         signal.signal(signal.SIGINT, signal.default_int_handler)

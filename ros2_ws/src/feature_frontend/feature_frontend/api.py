@@ -1,4 +1,4 @@
-"""Entry points for Python programs. Their keyword arguments are the node's parameters."""
+"""Entry points for Python programs. The keyword arguments are the node's parameters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def load_extractor(name: str = ExtractionSettings.extractor, **parameters: bool 
             `multi_scale`, `resize_height`, `max_pixels`, `min_grey_range`.
 
     Raises:
-        SettingsError: A name or value is not possible; the text lists what is.
+        SettingsError: A name or value is invalid; the text lists the valid ones.
         WeightsError: The weights cannot be found, downloaded or verified; the text says what to do.
     """
     return Extractor.from_pretrained(ExtractionSettings.from_mapping({"extractor": name, **parameters}))
@@ -36,7 +36,7 @@ def load_matcher(name: str = MatchingSettings.matcher, **parameters: bool | floa
             `double_softmax_temperature`, `double_softmax_threshold`, `lightglue_threshold`, `lightglue_weights_path`.
 
     Raises:
-        SettingsError: A name or value is not possible; the text lists what is.
+        SettingsError: A name or value is invalid; the text lists the valid ones.
         WeightsError: The matcher's weights cannot be found, downloaded or verified; the text says what to do.
     """
     return make_matcher(MatchingSettings.from_mapping({"matcher": name, **parameters}))

@@ -139,8 +139,8 @@ class FrameProcessor:
             image: In stereo the left one.
             output: Receives the parts.
             right: The right image of a stereo pair.
-            mask: The mask from the topic `mask` for this image; None without the topic.
-            pixel_share: Upper bound in (0, 1] of the pixels that the network sees, as a fraction of those by settings.
+            mask: What the topic `mask` has for the image; None without the topic.
+            pixel_share: Of the pixels that the network would see by the settings, how many it sees at most, in (0, 1].
 
         Raises:
             FeatureFrontendError: The frame cannot be processed. After this or any other exception, the next frame is

@@ -170,7 +170,7 @@ class Disparities:
     """The disparities of the left image's keypoints.
 
     Attributes:
-        px: (N,) float32, difference of the columns in the rectified images; NaN without a match.
+        px: (N,) float32, difference of the columns of both in the rectified left image; NaN without a match.
         focal_baseline: Focal length in px times baseline in m, of the rectified cameras; 0 without a rig. Divided by
             the disparity, it is the depth along the rectified optical axis in m.
     """

@@ -202,7 +202,7 @@ def _tell_how_to_go_on(options: argparse.Namespace) -> None:
     outputs = [Output(path) for path in _outputs(options)]
     kept = [str(output.unfinished) for output in outputs if output.unfinished.exists()]
     where = f"what is done is kept in {', '.join(kept)}; " if kept else ""
-    print(f"interrupted; {where}the same command resumes there", file=sys.stderr)
+    print(f"interrupted; {where}the same command resumes from there", file=sys.stderr)
 
 
 class _StderrHandler(logging.Handler):

@@ -89,7 +89,7 @@ def _in_process(
             reporter.done(event["done"], earlier=event["earlier"])
     code = process.wait()
     return result or FeatureFrontendError(
-        f"{request.source}: its process ended with exit status {code}; the same command resumes there"
+        f"{request.source}: its process ended with exit status {code}; the same command resumes from there"
     )
 
 

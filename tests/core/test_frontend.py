@@ -84,7 +84,7 @@ def test_a_stamp_that_goes_back_begins_anew_and_one_that_stands_still_is_said(ph
     first = frontend.process(image, 5 * _SECOND_NS)
     again = frontend.process(image, 5 * _SECOND_NS)
     assert again.state == FrameState.OK
-    assert again.reason.startswith("the stamp is that of the image before")
+    assert again.reason.startswith("the stamp is that of the previous image")
     assert len(again.matches) > 50
     assert not again.tracks.velocities.any()
     looped = frontend.process(image, 2 * _SECOND_NS)

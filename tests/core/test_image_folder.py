@@ -315,7 +315,7 @@ class TestVideos:
             np.testing.assert_array_equal(frame.samples, expected)
         list(source.frames())
         (warning,) = caplog.messages
-        assert "turned by 90 degrees, which is not applied" in warning
+        assert "rotation of 90 degrees in its metadata, which is not applied" in warning
 
     def test_a_variable_frame_rate(self, tmp_path: Path) -> None:
         path = self.written(tmp_path / "v.mp4")

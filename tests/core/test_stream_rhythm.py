@@ -52,7 +52,7 @@ def test_nothing_is_matched_across_a_gap(photographs: list[npt.NDArray[np.uint8]
     first = frontend.process(image, stamp_ns)
     assert (first.state, first.stamp0_ns, first.resets) == (FrameState.FIRST, None, 1)
     # A refused image between them is none: the last good one counts.
-    said = f"{gap_s:g} s have passed since the image before (max_gap_s is 1)"
+    said = f"{gap_s:g} s have passed since the previous image (max_gap_s is 1)"
     assert first.reason == f"{said}: nothing is matched across"
     assert (len(first.matches), set(first.tracks.ages.tolist())) == (0, {1})
     assert first.tracks.ids.min() > before.tracks.ids.max()
@@ -69,7 +69,7 @@ def test_a_blank_image_behind_a_gap_says_both() -> None:
     assert result.state == FrameState.DEGENERATE
     assert result.reason.startswith("no keypoints: the image is blank")
     assert result.reason.endswith(
-        "; 4.96667 s have passed since the image before (max_gap_s is 1): nothing is matched across"
+        "; 4.96667 s have passed since the previous image (max_gap_s is 1): nothing is matched across"
     )
 
 

@@ -157,7 +157,7 @@ def test_a_reset_and_a_gap_begin_anew_and_ids_go_on(
     later_ns = (count + 1) * _FRAME_NS + 20_300_000_000
     client.send_pixels(image, later_ns)
     status = client.wait_for("status", count + 2)[-1]
-    said = "20.3 s have passed since the image before (max_gap_s is 1): nothing is matched across"
+    said = "20.3 s have passed since the previous image (max_gap_s is 1): nothing is matched across"
     assert (status.state, status.reason, status.matches) == (FrameStatus.FIRST, said, 0)
     behind = client.wait_for("tracks", count + 2)[-1]
     assert min(behind.ids) > max(after.ids)

@@ -73,7 +73,7 @@ def test_what_begins_anew_says_why() -> None:
     sent = [(1, 5, 0), (2, 5, 0), (3, 6, 0), (4, 6, 1), (2, 6, 1), (3, 6, 1)]
     said = [encoder.convert(_tracks(number * _FRAME_NS, [], *run)).restart for number, *run in sent]
     assert [bool(text) for text in said] == [False, False, True, True, True, False]
-    assert "started anew" in said[2]
+    assert "restarted" in said[2]
     assert "was reset" in said[3]
     assert "went back by 0.200 s" in said[4]
 

@@ -211,7 +211,7 @@ def test_an_interrupt_is_quiet_and_says_how_to_go_on(photographs: Photographs, t
     assert process.returncode == 130, err
     assert out == ""
     assert "Traceback" not in err
-    told = f"interrupted; what is done is kept in {output}.unfinished; the same command goes on from there"
+    told = f"interrupted; what is done is kept in {output}.unfinished; the same command resumes from there"
     assert err.splitlines()[-1] == told
 
 

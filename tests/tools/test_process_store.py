@@ -98,8 +98,8 @@ def _refusal(images: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> 
         ("INSERT INTO messages(topic, time_ns, data) VALUES ('/status', 1, x'00')", "messages; expected"),
         ("UPDATE messages SET id = -id", "as they were written"),
         ("UPDATE messages SET data = zeroblob(length(data)) WHERE id = 2", "as they were written"),
-        ("UPDATE messages SET data = 'text' WHERE id = 2", "a message in it is none"),
-        ("UPDATE messages SET topic = x'ff' WHERE id = 2", "a message in it is none"),
+        ("UPDATE messages SET data = 'text' WHERE id = 2", "a message in it is invalid"),
+        ("UPDATE messages SET topic = x'ff' WHERE id = 2", "a message in it is invalid"),
         ("DELETE FROM run", "0 runs are in it; expected one"),
         ("INSERT INTO run SELECT * FROM run", "2 runs are in it; expected one"),
         ("UPDATE run SET job = '{'", "the state in it is not as it was written"),
@@ -107,7 +107,7 @@ def _refusal(images: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> 
         ("UPDATE run SET is_last = 0", "the state in it is not as it was written"),
         ("UPDATE run SET sha256 = messages_sha256", "the state in it is not as it was written"),
         ("UPDATE arrays SET data = zeroblob(length(data)) WHERE id = 1", "the state in it is not as it was written"),
-        ("UPDATE arrays SET data = 5 WHERE id = 1", "an array of the state is none"),
+        ("UPDATE arrays SET data = 5 WHERE id = 1", "an array of the state is invalid"),
         ("DELETE FROM arrays", "the state in it is not as it was written"),
         ("DROP TABLE arrays", "no such table: arrays"),
     ],
@@ -119,7 +119,7 @@ def test_damage_is_refused_by_name(
     told = _refusal(images, output, capsys)
     assert told.startswith(f"error: {_database(output)} is damaged: ")
     assert text in told
-    assert told.endswith(f"delete {_database(output).parent} to begin anew")
+    assert told.endswith(f"delete {_database(output).parent} to start over")
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_damage_is_refused_by_name(
         ("UPDATE run SET state = replace(state, '\"next_index\":4,', '')", "next_index of _Position"),
         ("UPDATE run SET state = replace(state, '\"processed\"', '\"__class__\"')", "processed of StatisticsState"),
         ("UPDATE run SET state = replace(state, '\"version\":1', '\"version\":7')", "of version 7; expected"),
-        ("UPDATE run SET job = '{'", "what it is of cannot be read"),
-        ("UPDATE run SET job = '[1]'", "what it is of cannot be read"),
+        ("UPDATE run SET job = '{'", "its job cannot be read"),
+        ("UPDATE run SET job = '[1]'", "its job cannot be read"),
     ],
 )
 def test_what_is_sealed_and_makes_no_sense_is_refused(
@@ -154,7 +154,7 @@ def test_a_file_that_is_cut_off_is_refused(
     images: Path, output: Path, capsys: pytest.CaptureFixture[str], spoil: Callable[[bytes], bytes]
 ) -> None:
     _database(output).write_bytes(spoil(_database(output).read_bytes()))
-    assert f"delete {_database(output).parent} to begin anew" in _refusal(images, output, capsys)
+    assert f"delete {_database(output).parent} to start over" in _refusal(images, output, capsys)
 
 
 def test_undamaged_it_goes_on(images: Path, output: Path, tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_planted_code_does_nothing(
     )
     told = _refusal(images, output, capsys)
     assert "is of another version of this program (its tables are of version 0, expected 2)" in told
-    assert f"delete {_database(output).parent} to begin anew" in told
+    assert f"delete {_database(output).parent} to start over" in told
     assert not marker.exists()
 
 

@@ -205,7 +205,7 @@ def test_a_full_disk_ends_it_with_a_line_and_what_was_kept(
     assert (code, out) == (1, "")
     assert "Traceback" not in err
     assert err.splitlines()[-1] == (
-        f"error: the bag {bag} cannot be written: database or disk is full; free space or see to the disk"
+        f"error: the bag {bag} cannot be written: database or disk is full; free space or check the disk"
     )
     kept = [message for message in Bag(bag).messages({"/status"}) if not message.problem]
     assert 1 <= len(kept) <= published

@@ -27,7 +27,7 @@ CAMERA_DRIVERS = {
 
 
 def start(launched: Launched) -> list[Node]:
-    """The processes that the arguments ask for."""
+    """The processes to start for the given arguments."""
     remappings = [*topic_remappings(launched), *mask_remappings(launched)]
     nodes = [frontend_node(launched, remappings=remappings, parameters=live_parameters(launched))]
     camera = launched.arguments["camera"]
@@ -37,7 +37,7 @@ def start(launched: Launched) -> list[Node]:
 
 
 def camera_node(launched: Launched, camera: str) -> Node:
-    """The process of a camera driver, publishing where the front-end listens."""
+    """The process of a camera driver, remapped to the front-end's topics."""
     package, executable = CAMERA_DRIVERS[camera]
     params_file = launched.arguments["camera_params_file"]
     return Node(
@@ -56,7 +56,7 @@ def camera_node(launched: Launched, camera: str) -> Node:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Declares the arguments and what is started."""
+    """Declares the arguments and the processes."""
     return launch_description(
         [
             *common_arguments(),

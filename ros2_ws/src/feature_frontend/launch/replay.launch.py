@@ -1,7 +1,7 @@
-"""The front-end on a recording, every image of it: `ros2 launch feature_frontend replay.launch.py bag:=FOLDER`.
+"""The front-end on every image of a bag: `ros2 launch feature_frontend replay.launch.py bag:=FOLDER`.
 
-The player starts when the front-end listens; the launch ends when the player is done and the front-end has worked off
-its queue. With `stereo:=true` the bag is one of two cameras.
+The player starts once the front-end has subscribed; the launch ends when the player is done and the front-end's queue
+is empty. With `stereo:=true`, the bag is from two cameras.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from feature_frontend.ros.playback.launch_support import (
 )
 from feature_frontend.ros.playback.replay_watch import ReplayWatch
 
-# Until then a new publisher and a subscriber have found each other with FastDDS's defaults; rosbag2 does not wait.
+# Time for publisher and subscriber to discover each other with FastDDS's defaults; rosbag2 does not wait.
 DISCOVERY_S = 3.5
 ACKNOWLEDGEMENT_MS = 5000
 
@@ -50,7 +50,7 @@ class FrontendListens(Event):
 
 
 def start(launched: Launched) -> list[Action]:
-    """The processes that the arguments ask for."""
+    """The actions for the given arguments."""
     arguments = launched.arguments
     sides = SIDES if is_stereo(launched) else ("",)
     pairs = (arguments["stereo_params_file"],) if is_stereo(launched) else ()
@@ -78,7 +78,7 @@ def start(launched: Launched) -> list[Action]:
 
 
 def is_stereo(launched: Launched) -> bool:
-    """Whether the bag is of two cameras."""
+    """Whether the bag is from two cameras."""
     return launched.arguments["stereo"] == "true"
 
 
@@ -109,7 +109,7 @@ def bag_player(launched: Launched, on_exit: object) -> Action:
 
 
 def play_player(launched: Launched, on_exit: object) -> Action:
-    """This package's own `play`, which also takes folders of images and videos."""
+    """This package's `play`, which also plays folders of images and videos."""
     arguments = launched.arguments
     if is_stereo(launched):
         msg = "player:=play has one camera's images; expected player:=bag with stereo:=true"
@@ -133,9 +133,9 @@ PLAYERS = {"bag": bag_player, "play": play_player}
 
 
 async def follow(context: LaunchContext, launched: Launched, frontend: Node, player_is_done: asyncio.Event) -> None:
-    """Starts the player in time, and ends the launch when all is done."""
+    """Starts the player once the front-end has subscribed, and ends the launch when all frames are processed."""
     log = get_logger("replay")
-    # The images of the left one are those that are counted.
+    # For stereo, count the left images.
     image_topic = launched.arguments["left_image_topic" if is_stereo(launched) else "image_topic"]
     try:
         with ReplayWatch(frontend.expanded_node_namespace, image_topic) as watch:
@@ -147,7 +147,7 @@ async def follow(context: LaunchContext, launched: Launched, frontend: Node, pla
             in_step = launched.arguments["player"] == "play"
             status = await watch.until_idle(every_image_is_answered=in_step)
     except asyncio.CancelledError:
-        # A launch that ends early cancels this; passed on, launch would take it for its own cancellation and fail.
+        # A launch that ends early cancels this coroutine; re-raised, launch would fail as if cancelled itself.
         return
     log.info(
         f"{status.frames_received} images received: {status.frames_processed} processed, "
@@ -158,7 +158,7 @@ async def follow(context: LaunchContext, launched: Launched, frontend: Node, pla
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Declares the arguments and what is started."""
+    """Declares the arguments and the actions."""
     return launch_description(
         [
             Argument(
@@ -182,14 +182,14 @@ def generate_launch_description() -> LaunchDescription:
                 "stereo",
                 default_value="false",
                 choices=["true", "false"],
-                description="true: the bag is of two cameras; the arguments with left_ and right_ name their topics",
+                description="true: the bag is from two cameras; the arguments left_* and right_* name their topics",
             ),
             *(argument for side in SIDES for argument in topic_arguments(side)),
             stereo_params_file(),
             Argument(
                 "replay_params_file",
                 default_value=str(config_file("replay.yaml")),
-                description="Parameter file whose values take the place of params_file's: what a replay needs",
+                description="Parameter file that overrides params_file, with the settings for a replay",
             ),
         ],
         start,

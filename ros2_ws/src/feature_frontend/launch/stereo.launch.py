@@ -22,7 +22,7 @@ OUTPUTS = ("stereo_matches", "points")
 
 
 def start(launched: Launched) -> list[Node]:
-    """The process that the arguments ask for."""
+    """The process to start for the given arguments."""
     arguments = launched.arguments
     remappings = [
         *(rule for side in SIDES for rule in topic_remappings(launched, side=side)),
@@ -40,7 +40,7 @@ def start(launched: Launched) -> list[Node]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Declares the arguments and what is started."""
+    """Declares the arguments and the process."""
     return launch_description(
         [
             *common_arguments(),

@@ -1,1 +1,1 @@
-"""How the camera moved, from matches: relative pose, its refinement, and which matches fit it."""
+"""Camera motion from matches: relative pose, its refinement, and its inliers."""

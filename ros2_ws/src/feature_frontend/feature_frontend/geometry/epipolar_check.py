@@ -1,12 +1,12 @@
-"""Which matches fit one rigid motion of the camera: the check behind `Matches.inlier` and `FrameStatus.inlier_ratio`.
+"""Epipolar check of matches, behind `Matches.inlier` and `FrameStatus.inlier_ratio`.
 
-The essential matrix decides where both images' keypoints are normalised, the fundamental matrix otherwise, each by
-RANSAC with a fixed seed (`relative_pose.py`). A match that passes lies within the threshold of its epipolar line; that
-does not make it right: one that is wrong along the line passes, too.
+Uses the essential matrix if the keypoints of both images are normalised, else the fundamental matrix, by RANSAC with a
+fixed seed (`relative_pose.py`). A match passes if it lies within the threshold of its epipolar line; it may still be
+wrong along that line.
 
-Degenerate motions lose no right match. A camera that stands still or only turns, and a scene that is one plane, fit
-infinitely many epipolar geometries; every one of them has the right matches as inliers, and the freedom that is left
-only lets some more wrong ones pass. With fewer than 8 matches nothing is said of any of them.
+Degenerate motions lose no correct match. A camera that stands still or only rotates, and a planar scene, fit infinitely
+many epipolar geometries; the correct matches are inliers of all of them, and only some more wrong matches pass. With
+fewer than 8 matches, none is checked.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ def check_matches(
     focal_px: float = math.nan,
     threshold_px: float = EpipolarSettings.epipolar_threshold_px,
 ) -> MatchCheck:
-    """Checks the matches of two images. The same input gives the same result.
+    """Checks the matches of two images. Deterministic.
 
     Args:
         keypoints0: (M, 2) px in image 0.
         keypoints1: (M, 2) px in image 1, row by row the same points.
         normalized0: (M, 2) undistorted (x/z, y/z) of the same rows; None without a calibration. A match with a row that
-            is not finite (no ray) is not accepted.
+            is not finite (no ray) is rejected.
         normalized1: As `normalized0`, in image 1.
-        focal_px: Focal length that turns the threshold into a length on the normalised plane; needed with both of them.
-        threshold_px: Largest distance of an accepted match from its epipolar line.
+        focal_px: Focal length that converts the threshold to the normalised plane; needed with both of them.
+        threshold_px: Maximum distance of an accepted match from its epipolar line.
 
     Returns:
-        All 0 where there are at least 8 matches and no motion explains 8 of them.
+        All 0 if there are at least 8 matches but no motion explains 8 of them.
 
     Raises:
         ValueError: The arrays do not pair up.
@@ -56,7 +56,7 @@ def check_matches(
     has_ray = np.isfinite(normalized0).all(axis=1) & np.isfinite(normalized1).all(axis=1)
     if np.count_nonzero(has_ray) < MINIMUM_PAIRS:
         return MatchCheck()
-    # As px of a camera without distortion, in which the threshold means what it says.
+    # As px of an ideal camera without distortion, so that the threshold is in px.
     fits = essential_inliers(
         normalized0[has_ray] * focal_px,
         normalized1[has_ray] * focal_px,
@@ -69,7 +69,7 @@ def check_matches(
 
 
 def check_frame(result: FrameResult, rays: MatchRays, focal_px: float, settings: EpipolarSettings) -> FrameResult:
-    """The same result with its `check`, where `settings` want one.
+    """Adds the `check` to a result, if `settings` enable it.
 
     Args:
         result: Of a frame.

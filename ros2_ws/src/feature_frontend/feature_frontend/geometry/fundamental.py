@@ -1,7 +1,7 @@
-"""The epipolar geometry of pairs that mostly agree on one, on whatever device they are.
+"""The epipolar geometry of pairs that are mostly correct, on any device.
 
-Shapes do not depend on values, which RANSAC does not offer. Most of the pairs must be right, which the agreement of
-neighbours sees to.
+Unlike with RANSAC, shapes do not depend on values. Most of the pairs must be correct, which the check against their
+neighbours ensures.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from feature_frontend.geometry.small_matrices import smallest_eigenvector
 __all__ = ["epipolar_residuals", "fundamental_by_reweighting"]
 
 _ROUNDS = 4
-_SPREAD = 1.5  # of the median distance, at which a pair weighs half
+_SPREAD = 1.5  # multiple of the median distance at which a pair has half weight
 _NOISE_PX = 0.3
 _SMALLEST = 1e-12
 
@@ -26,8 +26,8 @@ def fundamental_by_reweighting(
     Args:
         points0: (C, 2) px in image 0.
         points1: (C, 2) px in image 1.
-        is_used: (C,) bool; the other pairs mean nothing. With fewer than 8 of them, so does the result.
-        is_padded: Whether a GPU must not be waited for.
+        is_used: (C,) bool; the other pairs are ignored. With fewer than 8 used pairs, the result is meaningless.
+        is_padded: Whether nothing may wait for a GPU.
     """
     used = is_used.double()
     normal0, transform0 = _normalized(points0, used)
@@ -45,7 +45,7 @@ def fundamental_by_reweighting(
         else:
             median = torch.where(is_used, distances, torch.nan).nanmedian().nan_to_num(0.0)
         scale = (_SPREAD * median).clamp(min=_NOISE_PX)
-        # The gradient makes the algebraic error that is minimised a distance in px (Sampson).
+        # Dividing by the gradient turns the algebraic error into a distance in px (Sampson).
         weights = used / (1.0 + (distances / scale).square()) / gradient
         weights = weights / weights.sum().clamp(min=_SMALLEST)
     return matrix
@@ -61,15 +61,15 @@ def _least_squares(moments: torch.Tensor) -> torch.Tensor:
 
 
 def _least_squares_without_waiting(moments: torch.Tensor) -> torch.Tensor:
-    """The same up to its sign."""
+    """As `_least_squares`, up to the sign."""
     matrix = smallest_eigenvector(moments).reshape(3, 3)
-    # Of F = sum s u v', without the part of the smallest s, whose v is an eigenvector of F' F.
+    # F = sum s u v' without the term of the smallest s, whose v is an eigenvector of F' F.
     null = smallest_eigenvector(matrix.T @ matrix)[:, None]
     return matrix - matrix @ null @ null.T
 
 
 def _median(values: torch.Tensor, is_used: torch.Tensor) -> torch.Tensor:
-    """() the same as `nanmedian`, which waits for a GPU; 0 where none is used."""
+    """() the median of the used values, without waiting for a GPU as `nanmedian` does; 0 if none is used."""
     ordered = torch.where(is_used, values, torch.inf).sort().values
     count = is_used.sum()
     middle = ordered.index_select(0, ((count - 1) // 2).clamp(min=0)[None])[0]
@@ -91,7 +91,7 @@ def _distances(points0: torch.Tensor, points1: torch.Tensor, matrix: torch.Tenso
 
 
 def _normalized(points: torch.Tensor, used: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(C, 3) homogeneous points around the centre of those used, sqrt(2) away in the mean; and (3, 3) the transform."""
+    """(C, 3) homogeneous points centred on those used, at a mean distance of sqrt(2); and the (3, 3) transform."""
     count = used.sum().clamp(min=1.0)
     centre = (points.double() * used[:, None]).sum(dim=0) / count
     distance = ((points.double() - centre).norm(dim=1) * used).sum() / count

@@ -1,7 +1,7 @@
-"""The motion between two views that fits all pairs best, from one that fits most of them.
+"""Refines the motion between two views to fit all pairs.
 
 Least squares of the Sampson distances (Hartley and Zisserman, Multiple View Geometry, 2nd ed., 11.4.3) with Cauchy
-weights, whose scale is that of the pairs themselves: noise counts as noise, and what RANSAC let pass counts for little.
+weights, whose scale comes from the pairs themselves, so that outliers which passed RANSAC count for little.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FloatArray = npt.NDArray[np.float64]
 _ITERATIONS = 20
 _LAST_STEP_RAD = 1e-6
 _HALVINGS = 4
-# Standard deviation of normally distributed values from the median of their absolute values.
+# Ratio of the standard deviation to the median absolute value of a normal distribution.
 _SPREAD = 1.4826
 _SMALLEST_SCALE_PX = 0.02
 _SMALLEST = 1e-24
@@ -31,19 +31,19 @@ def refine_motion(
     matrix: FloatArray,
     farthest_px: float,
 ) -> tuple[FloatArray, FloatArray]:
-    """The nearby motion with the least robust sum of squares.
+    """Finds the nearby motion that minimises the robust sum of squares.
 
     Args:
-        rotation: (3, 3), takes directions of camera 0's frame to camera 1's, within a few degrees of the result.
+        rotation: (3, 3), maps directions from camera 0's frame to camera 1's, within a few degrees of the result.
         translation: (3,) unit vector, camera 0's centre in camera 1's frame.
         points0: (M, 2) undistorted px in image 0.
         points1: (M, 2) px in image 1, row by row the same points.
         matrix: (3, 3) camera matrix of both.
-        farthest_px: Pairs with a larger Sampson distance from the motion given count for nothing.
+        farthest_px: Pairs with a larger Sampson distance from the given motion are ignored.
 
     Returns:
-        Rotation (3, 3) and unit translation (3,); the given ones where nothing fits better. Along what the pairs do not
-        determine, such as the direction of a translation that they do not show, the motion stays as it is.
+        Rotation (3, 3) and unit translation (3,); the given ones if nothing fits better. Degrees of freedom that the
+        pairs do not determine, such as the direction of an unobservable translation, do not change.
     """
     distances = np.abs(sampson_distances(rotation, translation, points0, points1, matrix))
     near = distances <= farthest_px
@@ -81,7 +81,7 @@ def misfit(
     scale_px: float,
     farthest_px: float,
 ) -> float:
-    """How badly pairs fit a motion: the Cauchy cost of their Sampson distances, by which two motions compare.
+    """The Cauchy cost of the pairs' Sampson distances, to compare two motions.
 
     Args:
         rotation: As for `refine_motion`, like all but the last two.
@@ -89,8 +89,8 @@ def misfit(
         points0: (M, 2) px.
         points1: (M, 2) px.
         matrix: (3, 3).
-        scale_px: Distance from which on a pair counts as hardly fitting.
-        farthest_px: Larger distances count as this one.
+        scale_px: Scale of the Cauchy cost.
+        farthest_px: Larger distances are clamped to this one.
     """
     distances = np.abs(sampson_distances(rotation, translation, points0, points1, matrix)).clip(max=farthest_px)
     return float(np.log1p((distances / scale_px) ** 2).sum())
@@ -99,25 +99,25 @@ def misfit(
 def sampson_distances(
     rotation: FloatArray, translation: FloatArray, points0: FloatArray, points1: FloatArray, matrix: FloatArray
 ) -> FloatArray:
-    """(M,) px, signed: to first order how far both points of a pair together must move to fit the motion."""
+    """(M,) px, signed: to first order, how far both points of a pair together must move to fit the motion."""
     inverse = np.asarray(np.linalg.inv(matrix), np.float64)
     return _linearized(rotation, translation, _rays(points0, inverse), _rays(points1, inverse), inverse)[0]
 
 
 def _rays(points: FloatArray, inverse: FloatArray) -> FloatArray:
-    """(M, 3) directions of (M, 2) px."""
+    """(M, 3) ray directions of (M, 2) px."""
     return np.asarray(np.column_stack([points, np.ones(len(points))]) @ inverse.T, np.float64)
 
 
 def _linearized(
     rotation: FloatArray, translation: FloatArray, rays0: FloatArray, rays1: FloatArray, inverse: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """(M,) Sampson distances, and (M, 5) their derivatives by three angles and two of the translation's direction."""
+    """(M,) Sampson distances, and their (M, 5) derivatives by three angles and two tangents of the translation."""
     to_px0, to_px1 = rotation @ inverse[:, :2], inverse[:, :2]
     turned = rays0 @ rotation.T
     across0, across1 = np.cross(rays1, translation), np.cross(translation, turned)
     error = (across0 * turned).sum(axis=1)
-    # The error's derivatives by the px of either image, along x and y: columns of F' p1 and of F p0.
+    # Derivatives of the error by the px of either image, along x and y: columns of F' p1 and of F p0.
     by_px0, by_px1 = across0 @ to_px0, across1 @ to_px1
     squared = ((by_px0**2).sum(axis=1) + (by_px1**2).sum(axis=1)).clip(min=_SMALLEST)
     distances = error / np.sqrt(squared)
@@ -127,7 +127,7 @@ def _linearized(
         return np.asarray(by_error / np.sqrt(squared) - distances * by_squared / squared, np.float64)
 
     columns = [
-        # An angle about an axis turns what comes from camera 0; seen from there, camera 1 turns the other way.
+        # An angle rotates directions from camera 0; seen from there, camera 1 rotates the other way.
         derivative(
             np.cross(turned, across0)[:, axis], np.cross(across0, unit), np.cross(translation, np.cross(unit, turned))
         )
@@ -147,5 +147,5 @@ def _moved(rotation: FloatArray, translation: FloatArray, step: FloatArray) -> t
 
 
 def _tangents(direction: FloatArray) -> FloatArray:
-    """(2, 3) unit vectors at right angles to a unit vector and to each other."""
+    """(2, 3) unit vectors orthogonal to a unit vector and to each other."""
     return np.asarray(np.linalg.svd(direction[None])[2][1:], np.float64)

@@ -1,4 +1,4 @@
-"""Rays of an image's matches and tracks, from those of its keypoints: all undistorted (x/z, y/z), float32."""
+"""Rays of matches and tracks, selected from the rays of keypoints: undistorted (x/z, y/z), float32."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class MatchRays:
-    """Of an image's matches, (M, 2) each; None where the image has no calibration."""
+    """Rays of an image's matches, (M, 2) each; None for an image without a calibration."""
 
     normalized0: FloatArray | None = None
     normalized1: FloatArray | None = None
 
     @staticmethod
     def of(matches: Matches, keypoints0: FloatArray | None, keypoints1: FloatArray | None) -> MatchRays:
-        """Those of two images' keypoints, (N0, 2) and (N1, 2), to which the matches point."""
+        """Selects the rays of matches from those of two images' keypoints, (N0, 2) and (N1, 2)."""
         return MatchRays(
             None if keypoints0 is None else keypoints0[matches.indices0.numpy()],
             None if keypoints1 is None else keypoints1[matches.indices1.numpy()],
@@ -32,12 +32,12 @@ class MatchRays:
 
 @dataclass(frozen=True)
 class TrackRays:
-    """Of an image's tracks.
+    """Rays of an image's tracks.
 
     Attributes:
         normalized: (T, 2).
-        velocities: (T, 2), 1/s since the previous sighting; 0 at age 1 and where time does not advance. NaN where one
-            of the two has no ray, or the image before had no calibration.
+        velocities: (T, 2), 1/s since the previous sighting; 0 at age 1 and if time does not advance. NaN if one of the
+            sightings has no ray, or the previous image had no calibration.
     """
 
     normalized: FloatArray
@@ -46,10 +46,10 @@ class TrackRays:
 
 @dataclass(frozen=True)
 class RayState:
-    """What a `RayMemory` knows.
+    """The state of a `RayMemory`.
 
     Attributes:
-        normalized: (N, 2) of the keypoints of the image before; None without a calibration.
+        normalized: (N, 2) of the keypoints of the previous image; None without a calibration.
         stamp_ns: Its time; None before the first image.
     """
 
@@ -58,24 +58,24 @@ class RayState:
 
 
 class RayMemory:
-    """Knows the rays of the image before.
+    """Remembers the rays of the previous image.
 
     Attributes:
-        state: All that it knows.
+        state: Can be saved and restored.
     """
 
     def __init__(self) -> None:
         self.state = RayState()
 
     def of_matches(self, result: FrameResult, normalized: FloatArray | None, stamp_ns: int) -> MatchRays:
-        """The rays of a frame's matches; every frame is to be shown to it.
+        """The rays of a frame's matches; call it for every frame.
 
         Args:
             result: Of the frame.
             normalized: (N, 2) of its keypoints; None without a calibration.
-            stamp_ns: Its time.
+            stamp_ns: Its time in ns.
         """
-        # A frame that failed on its way here was matched with all the same.
+        # The previous frame may have failed after matching, before it got here.
         before = self.state.normalized if result.stamp0_ns == self.state.stamp_ns else None
         self.state = RayState(normalized, stamp_ns)
         return MatchRays.of(result.matches, before, normalized)
@@ -83,11 +83,11 @@ class RayMemory:
 
 @dataclass(frozen=True)
 class MissedTracks:
-    """The tracks of an image that were not seen in the image before, but earlier.
+    """The tracks of an image that were missed in the previous image, but seen earlier.
 
     Attributes:
         rows: (P,) int64, of `Tracks`.
-        points: (P, 2) (x, y) px, where they were seen last.
+        points: (P, 2) (x, y) px of the last sighting.
     """
 
     rows: npt.NDArray[np.int64]
@@ -95,7 +95,7 @@ class MissedTracks:
 
     @staticmethod
     def of(result: FrameResult) -> MissedTracks:
-        """Those of a frame."""
+        """The missed tracks of a frame."""
         tracks = result.tracks
         is_known = np.zeros(len(result.features), np.bool_)
         is_known[result.matches.indices1.numpy()] = True

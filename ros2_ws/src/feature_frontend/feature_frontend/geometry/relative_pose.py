@@ -1,6 +1,6 @@
-"""Geometry of two views: the motion between them from point pairs, and how far it is from a known one.
+"""Two-view geometry: the relative motion from point pairs, and its error against a known one.
 
-Convention: points are (x, y) px, pixel centres at integers, undistorted. A motion is a 4x4 matrix that takes points of
+Convention: points are (x, y) px, pixel centres at integers, undistorted. A motion is a 4x4 matrix that maps points from
 camera 0's frame to camera 1's frame; poses are 4x4 camera-to-world. Suffix 0 is the earlier image, 1 the current one.
 """
 
@@ -35,18 +35,18 @@ MINIMUM_PAIRS = 8
 CONFIDENCE = 0.9999
 MAX_ITERATIONS = 10_000
 _CLEARLY_MORE = 1.05
-# Before 4.8, OpenCV leaves one in seven of the good pairs out; least squares bring them back.
+# Before 4.8, OpenCV misses one in seven of the good pairs; least squares recover them.
 _SEARCH_IS_ROUGH = tuple(map(int, cv2.__version__.split(".")[:2])) < (4, 8)
-# In thresholds: what counts for nothing in a fit, and what counts as hardly fitting.
+# Cut-off and Cauchy scale of the fit, in multiples of the threshold.
 _FARTHEST, _SCALE = 3.0, 0.3
 
 
 @dataclass(frozen=True)
 class RelativePose:
-    """The motion between two views, as far as images tell it: without the length of the translation.
+    """The motion between two views, up to the scale of the translation.
 
     Attributes:
-        rotation: (3, 3), takes directions of camera 0's frame to camera 1's.
+        rotation: (3, 3), maps directions from camera 0's frame to camera 1's.
         translation: (3,) unit vector, camera 0's centre in camera 1's frame.
         inliers: (M,) bool, the pairs within the threshold of it.
     """
@@ -59,16 +59,16 @@ class RelativePose:
 def relative_pose(
     points0: Points, points1: Points, matrix: FloatArray, threshold_px: float = 1.0
 ) -> RelativePose | None:
-    """The motion between two calibrated views: least squares from what three searches for it find.
+    """Estimates the motion between two calibrated views: three robust searches, each refined by least squares.
 
     Args:
         points0: (M, 2) px in image 0.
         points1: (M, 2) px in image 1, row by row the same points.
         matrix: (3, 3) camera matrix of both.
-        threshold_px: Largest Sampson distance of an inlier.
+        threshold_px: Maximum Sampson distance of an inlier.
 
     Returns:
-        The motion; None where there are fewer than 8 pairs or no motion explains 8 of them.
+        The motion; None if there are fewer than 8 pairs or no motion explains 8 of them.
 
     Raises:
         ValueError: The two arrays do not pair up.
@@ -80,13 +80,13 @@ def relative_pose(
     of_pairs = pairs0, pairs1, camera
     farthest_px = _FARTHEST * threshold_px
     best: tuple[float, FloatArray, FloatArray] | None = None
-    # Each of them now and then settles on the geometry of a part of the scene, and not on the same.
+    # Each of them sometimes fits only a part of the scene, but rarely the same one.
     for method in (cv2.USAC_DEFAULT, cv2.USAC_MAGSAC, cv2.LMEDS):
         essential, inliers = _find_essential(*of_pairs, threshold_px, method)
         if essential is None or np.count_nonzero(inliers) < MINIMUM_PAIRS:
             continue
         motion = _visible_motion(essential, *(_rays(pairs[inliers], camera) for pairs in (pairs0, pairs1)))
-        # The order in which pairs are drawn moves the result by as much as good and bad points differ.
+        # Refine: the sampling order alone changes the result by as much as good and bad keypoints differ.
         motion = refine_motion(*motion, *of_pairs, farthest_px)
         cost = misfit(*motion, *of_pairs, _SCALE * threshold_px, farthest_px)
         if best is None or cost < best[0]:
@@ -97,7 +97,7 @@ def relative_pose(
     inliers = np.abs(sampson_distances(rotation, translation, *of_pairs)) <= threshold_px
     if np.count_nonzero(inliers) < MINIMUM_PAIRS:
         return None
-    # The distances are the same for both signs of the translation, and what a search took for the sign was rough.
+    # The distances do not depend on the sign of the translation, and the sign from the search was only approximate.
     before, behind = _depth_signs(rotation, translation, *(_rays(pairs[inliers], camera) for pairs in (pairs0, pairs1)))
     return RelativePose(rotation, translation if before >= behind else -translation, inliers)
 
@@ -105,7 +105,7 @@ def relative_pose(
 def essential_inliers(points0: Points, points1: Points, matrix: FloatArray, threshold_px: float = 1.0) -> BoolArray:
     """(M,) which pairs agree with one motion of a calibrated camera, by RANSAC over the essential matrix.
 
-    All False where there are fewer than 8 pairs or no motion explains 8 of them.
+    All False if there are fewer than 8 pairs or no motion explains 8 of them.
 
     Raises:
         ValueError: The two arrays do not pair up.
@@ -120,7 +120,7 @@ def essential_inliers(points0: Points, points1: Points, matrix: FloatArray, thre
 def epipolar_inliers(points0: Points, points1: Points, threshold_px: float = 1.0) -> BoolArray:
     """(M,) which pairs agree with one epipolar geometry, by RANSAC over the fundamental matrix: no calibration needed.
 
-    All False where there are fewer than 8 pairs or no geometry explains 8 of them.
+    All False if there are fewer than 8 pairs or no geometry explains 8 of them.
 
     Raises:
         ValueError: The two arrays do not pair up.
@@ -134,7 +134,7 @@ def epipolar_inliers(points0: Points, points1: Points, threshold_px: float = 1.0
     try:
         fundamental, mask = cv2.findFundamentalMat(pairs0, pairs1, cv2.USAC_DEFAULT, *options)
     except cv2.error:
-        # A failed assertion inside USAC, on some sets of up to 20 pairs in degenerate positions.
+        # An assertion inside USAC fails for some degenerate sets of up to 20 pairs.
         fundamental, mask = cv2.findFundamentalMat(pairs0, pairs1, cv2.FM_RANSAC, *options)
     if fundamental is None or np.count_nonzero(mask) < MINIMUM_PAIRS:
         return none
@@ -160,9 +160,9 @@ def fundamental_matrix(motion: FloatArray, matrix: FloatArray) -> FloatArray:
 
 
 def epipolar_distances(points0: Points, points1: Points, fundamental: FloatArray) -> FloatArray:
-    """(M,) px: how far each pair is from its epipolar lines, the larger of the distances in the two images.
+    """(M,) px: distance of each pair from its epipolar lines, the larger of those in the two images.
 
-    Infinite for a pair whose epipolar line is undefined, as is every pair's when the camera has not moved.
+    Infinite for a pair with an undefined epipolar line, as for all pairs if the camera has not moved.
 
     Raises:
         ValueError: The two arrays do not pair up.
@@ -179,15 +179,15 @@ def epipolar_distances(points0: Points, points1: Points, fundamental: FloatArray
 
 
 def rotation_error_deg(rotation: FloatArray, reference: FloatArray) -> float:
-    """Angle in [0, 180] degrees of the rotation (3, 3) that is left between two rotations."""
+    """Angle in [0, 180] degrees between two rotations (3, 3)."""
     left = np.asarray(rotation, np.float64).T @ reference
-    # The sine keeps its digits where the angle is small, the cosine where it is near 180 degrees.
+    # The sine is accurate for small angles, the cosine near 180 degrees.
     sine = np.linalg.norm([left[2, 1] - left[1, 2], left[0, 2] - left[2, 0], left[1, 0] - left[0, 1]]) / 2
     return float(np.degrees(np.arctan2(sine, (np.trace(left) - 1) / 2)))
 
 
 def translation_error_deg(translation: FloatArray, reference: FloatArray) -> float:
-    """Angle in [0, 180] degrees between two translations (3,); NaN where one is zero and has no direction."""
+    """Angle in [0, 180] degrees between two translations (3,); NaN if one is zero."""
     if not np.any(translation) or not np.any(reference):
         return float("nan")
     sine = np.linalg.norm(np.cross(translation, reference))
@@ -205,13 +205,13 @@ def _pairs(points0: Points, points1: Points) -> tuple[FloatArray, FloatArray]:
 def _find_best_essential(
     pairs0: FloatArray, pairs1: FloatArray, camera: FloatArray, threshold_px: float
 ) -> tuple[FloatArray | None, BoolArray]:
-    """(3, 3) essential matrix that at least 8 pairs agree with, None for none, and (M,) which do."""
+    """(3, 3) essential matrix with at least 8 inliers, None for none, and the (M,) inliers."""
     none = None, np.zeros(len(pairs0), np.bool_)
     if len(pairs0) < MINIMUM_PAIRS:
         return none
     essential, inliers = _find_essential(pairs0, pairs1, camera, threshold_px, cv2.USAC_DEFAULT)
-    # It may settle on the geometry of a part of the scene, which MAGSAC rarely does. Where both see the same, the first
-    # is the better: the second ends without the final least-squares fit.
+    # It may fit only a part of the scene, which MAGSAC rarely does. If both agree, the first is better: MAGSAC ends
+    # without a final least-squares fit.
     other = _find_essential(pairs0, pairs1, camera, threshold_px, cv2.USAC_MAGSAC)
     if np.count_nonzero(other[1]) > _CLEARLY_MORE * np.count_nonzero(inliers):
         essential, inliers = other
@@ -221,7 +221,7 @@ def _find_best_essential(
 def _find_essential(
     pairs0: FloatArray, pairs1: FloatArray, camera: FloatArray, threshold_px: float, method: int
 ) -> tuple[FloatArray | None, BoolArray]:
-    """(3, 3) essential matrix, None for none, and (M,) which pairs agree with it."""
+    """(3, 3) essential matrix, None for none, and its (M,) inliers."""
     # A fixed seed makes the result repeatable.
     cv2.setRNGSeed(0)
     essential, mask = cv2.findEssentialMat(
@@ -233,16 +233,16 @@ def _find_essential(
 
 
 def _rays(points: FloatArray, matrix: FloatArray) -> FloatArray:
-    """(M, 3) directions of (M, 2) px of the camera `matrix`."""
+    """(M, 3) ray directions of (M, 2) px of the camera `matrix`."""
     rays = np.column_stack([points, np.ones(len(points))]) @ np.linalg.inv(matrix).T
     return np.asarray(rays, np.float64)
 
 
 def _visible_motion(essential: FloatArray, rays0: FloatArray, rays1: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Rotation and translation of the four motions with this essential matrix that has most points before both cameras.
+    """Of the four motions with this essential matrix, the one with the most points in front of both cameras.
 
-    cv2.recoverPose leaves points out that are far away, and chooses blindly where all are, as when the camera hardly
-    moves. Here only the signs of the depths count: a wrong rotation, half a turn off, shows in points far away, too.
+    cv2.recoverPose ignores distant points, and guesses if all are distant, as when the camera hardly moves. Here only
+    the signs of the depths count: distant points reveal a wrong rotation, half a turn off, too.
     """
     first, second, translation = (np.asarray(part, np.float64) for part in cv2.decomposeEssentialMat(essential))
     translation = translation.ravel()
@@ -258,9 +258,9 @@ def _visible_motion(essential: FloatArray, rays0: FloatArray, rays1: FloatArray)
 def _depth_signs(
     rotation: FloatArray, translation: FloatArray, rays0: FloatArray, rays1: FloatArray
 ) -> tuple[int, int]:
-    """How many points lie before both cameras, and how many behind both, which the opposite translation has before."""
+    """Number of points in front of both cameras, and behind both (in front for the opposite translation)."""
     turned = rays0 @ rotation.T
-    # Depths d0, d1 with d0 turned + translation nearest to d1 rays1, times the positive determinant.
+    # Depths d0, d1 that minimise |d0 turned + translation - d1 rays1|, times the positive determinant.
     aa, bb, ab = ((x * y).sum(axis=1) for x, y in ((turned, turned), (rays1, rays1), (turned, rays1)))
     at, bt = turned @ translation, rays1 @ translation
     depth0, depth1 = ab * bt - at * bb, aa * bt - at * ab

@@ -1,7 +1,7 @@
-"""Small decompositions of linear algebra in plain tensor operations.
+"""Small matrix decompositions in plain tensor operations.
 
-PyTorch's own (`torch.linalg.eigh`, `svd`, `solve`) wait for a GPU to learn whether they succeeded, or go through
-libraries that do: they cannot be part of a CUDA graph. On a CPU they are faster than these.
+PyTorch's own (`torch.linalg.eigh`, `svd`, `solve`), or the libraries behind them, wait for a GPU to check for success:
+they cannot be part of a CUDA graph. On a CPU they are faster than these.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import torch
 
 __all__ = ["smallest_eigenvector", "solve_symmetric"]
 
-# Relative to the trace: eigenvalues below it are rounding. The same shift for all of them changes no eigenvector.
+# Relative to the trace: smaller eigenvalues are rounding errors. Shifting all eigenvalues changes no eigenvector.
 _SHIFT = 1e-15
 _SMALLEST = 1e-300
-# The inverse to the power of 2^8: what is left of the second vector is the ratio of the two eigenvalues to that power.
+# The inverse to the power of 2^8: the remainder of the second vector is the ratio of the two eigenvalues to that power.
 # Unscaled, the trace of a 9x9 matrix stays above 9^-256, which float64 resolves.
 _SQUARINGS = 8
 
@@ -21,8 +21,8 @@ _SQUARINGS = 8
 def smallest_eigenvector(matrix: torch.Tensor) -> torch.Tensor:
     """(N,) unit eigenvector of the smallest eigenvalue of an (N, N) float64 symmetric, positive semidefinite matrix.
 
-    By the power method on the inverse, which the sweep operator gives (Beaton 1964; no pivots are needed for such a
-    matrix). Where the two smallest eigenvalues are within a percent of each other it may be a mixture of both vectors.
+    Power method on the inverse, computed with the sweep operator (Beaton 1964; no pivoting is needed for such a
+    matrix). If the two smallest eigenvalues are within a percent of each other, the result may mix both vectors.
 
     Args:
         matrix: N at most 9.
@@ -31,14 +31,14 @@ def smallest_eigenvector(matrix: torch.Tensor) -> torch.Tensor:
     identity = torch.eye(size, dtype=matrix.dtype, device=matrix.device)
     swept = matrix / matrix.diagonal().sum().clamp(min=_SMALLEST) + _SHIFT * identity
     for row in range(size):
-        # c c' / d where other rows and columns meet, and c / d in its own: the pivot d is replaced by d - 1 in c.
+        # c c' / d in other rows and columns, c / d in its own: the pivot d is replaced by d - 1 in c.
         column = swept[row] - identity[row]
         swept = torch.addr(swept, column / swept[row, row : row + 1], column, alpha=-1)
     inverse = 2.0 * identity - swept
     power = inverse / inverse.diagonal().sum()
     for _ in range(_SQUARINGS):
         power = power @ power
-    # All columns are multiples of the vector; the longest one is so by the most.
+    # All columns are multiples of the vector; the longest one is the most accurate.
     longest = power.index_select(0, power.diagonal().argmax()[None])[0]
     longest = longest / longest.abs().amax()  # whose square float64 might not resolve
     unit: torch.Tensor = longest / longest.norm()

@@ -1,4 +1,4 @@
-"""What the ways of extracting and matching have in common."""
+"""The interface that all frame matchers share."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["FrameMatcher", "FrameMatcherState", "Pair"]
 
 @dataclass(frozen=True)
 class Pair:
-    """What one image gave.
+    """Features of one image and its matches with the previous one.
 
     Attributes:
         features: On the CPU.
-        matches: On the CPU, from the image before; empty for the first.
+        matches: On the CPU, from the previous image; empty for the first.
         extraction_ms: Wall-clock time of the extraction.
-        matching_ms: Wall-clock time of the matching and of what was left to bring to the CPU.
-        right: Features of the right image of a stereo pair, on the CPU; None where there was none.
-        continuation: Which points go on, where that is known better than the matches say; None where they say it.
+        matching_ms: Wall-clock time of the matching and of the remaining copies to the CPU.
+        right: Features of the right image of a stereo pair, on the CPU; None without one.
+        continuation: Which tracks continue; None if the matches define that.
     """
 
     features: Features
@@ -41,13 +41,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class FrameMatcherState:
-    """What a `FrameMatcher` remembers of the images before; each kind of them fills one field, unless it knows of none.
+    """What a `FrameMatcher` remembers of earlier images; each class fills one field, or none before the first image.
 
     Attributes:
-        features: Of the image before.
-        descriptors: Of the image before, in a tensor with room for more, and how many they are.
-        past: Points that are followed, and what they were seen in.
-        is_first: Whether there is no image to match with.
+        features: Of the previous image.
+        descriptors: Of the previous image, as a padded tensor, and their number.
+        past: The tracked points, and the images in which they were seen.
+        is_first: Whether there is no previous image to match with.
     """
 
     features: Features | None = None
@@ -57,30 +57,30 @@ class FrameMatcherState:
 
 
 class FrameMatcher(Protocol):
-    """Extracts from one image after another and matches each with the one before."""
+    """Extracts features from successive images and matches each image with the previous one."""
 
     matcher: MatcherProtocol
 
     def run(
         self, image: npt.NDArray[np.uint8], mask: Mask | None = None, right: npt.NDArray[np.uint8] | None = None
     ) -> Pair:
-        """The next image, and where keypoints may lie, as `Extractor` takes them.
+        """Processes the next image and its mask, in the formats of `Extractor`.
 
-        `right`, the right image of a stereo pair, is extracted together with it, and not matched.
+        `right`, the right image of a stereo pair, is extracted but not matched.
 
         Raises:
-            ImageError: They cannot be processed; the one before stays the one to match with.
+            ImageError: An image or the mask cannot be processed; the previous image stays the one to match with.
         """
 
     def forget(self) -> None:
-        """The next image is a first one."""
+        """Makes the next image a first one."""
 
     def get_state(self) -> FrameMatcherState:
-        """What another one of its kind needs to go on."""
+        """The state that another instance of this class needs to continue."""
 
     def set_state(self, state: FrameMatcherState) -> None:
-        """Goes on from the state of another one.
+        """Continues from the state of another instance.
 
         Raises:
-            SnapshotError: It is the state of none.
+            SnapshotError: The state is invalid.
         """

@@ -1,4 +1,4 @@
-"""Extraction and matching as one CUDA graph: no wait between them."""
+"""Extraction and matching as CUDA graphs, without a synchronisation between them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _MS_PER_S = 1e3
 
 
 class GraphFrameMatcher:
-    """Extraction and matching of fixed shapes, one behind the other on the device, and one wait at the end of a frame.
+    """Runs extraction and matching with fixed shapes back to back on the device; waits once, at the end of a frame.
 
     Args:
         extractor: Runs its network on `graph_device`.
-        matcher: Can do with padding.
+        matcher: Supports padded input.
         graph_device: The extractor's.
     """
 
@@ -42,7 +42,7 @@ class GraphFrameMatcher:
     def run(
         self, image: npt.NDArray[np.uint8], mask: Mask | None = None, right: npt.NDArray[np.uint8] | None = None
     ) -> Pair:
-        """See `FrameMatcher`; takes no right images, which `make_frame_matcher` gives a plain one for."""
+        """See `FrameMatcher`; `right` must be None: `make_frame_matcher` uses `PlainFrameMatcher` for stereo."""
         assert right is None
         start_s = time.perf_counter()
         submitted = self._extractor.submit(image, mask)
@@ -66,7 +66,7 @@ class GraphFrameMatcher:
         self._is_first = True
 
     def get_state(self) -> FrameMatcherState:
-        """See `FrameMatcher`: a graph stays in its process, what it has in memory goes along."""
+        """See `FrameMatcher`: the state contains the graph's memory, not the graph."""
         kept = self._brought_back if self._matching is None else self._matching.previous
         return FrameMatcherState(descriptors=kept, is_first=self._is_first)
 
@@ -101,7 +101,7 @@ class GraphFrameMatcher:
 
 
 class _MatchingGraph:
-    """Matches each image's descriptors with those of the one before, which it keeps on the device."""
+    """Matches each image's descriptors with those of the previous one, which stay on the device."""
 
     def __init__(self, graph_device: GraphDevice, matcher: PaddedMatcher, features: PaddedFeatures) -> None:
         self._options = matcher.options
@@ -110,24 +110,24 @@ class _MatchingGraph:
         self._graph = graph_device.capture(lambda: matcher.padded(*self._previous, *self._current))
 
     def fits(self, matcher: PaddedMatcher, features: PaddedFeatures) -> bool:
-        """Whether it matches by these gates and such features."""
+        """Whether the graph was captured for these gates and for features of this shape and type."""
         like = features.descriptors[0]
         descriptors = self._current[0]
         return self._options == matcher.options and (descriptors.shape, descriptors.dtype) == (like.shape, like.dtype)
 
     @property
     def previous(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Descriptors of the image that it saw last, in a tensor with room for more, and how many they are."""
+        """Descriptors of the previous image, as a padded tensor, and their number."""
         return self._previous
 
     def take_over(self, descriptors: torch.Tensor, count: torch.Tensor) -> None:
-        """Goes on from the `previous` of another: with its best ones, where it kept more than fit here."""
+        """Continues from the `previous` of another graph, with the best ones if not all fit."""
         rows = min(len(descriptors), len(self._previous[0]))
         self._previous[0][:rows].copy_(descriptors[:rows])
         self._previous[1].copy_(count.clamp(max=rows))
 
     def match(self, features: PaddedFeatures) -> PaddedMatches:
-        """Matches of the image with these features, in tensors that the next call overwrites."""
+        """Matches these features with the previous ones; the next call overwrites the returned tensors."""
         self._current[0].copy_(features.descriptors[0])
         self._current[1].copy_(features.counts[0])
         self._graph.replay()
@@ -136,5 +136,5 @@ class _MatchingGraph:
         return self._graph.result
 
     def put_nothing(self) -> None:
-        """Takes note of an image without keypoints."""
+        """Records an image without keypoints."""
         self._previous[1].zero_()

@@ -1,4 +1,4 @@
-"""Which way of extracting and matching fits the extractor, the matcher and the device."""
+"""Chooses the frame matcher for the extractor, the matcher and the device."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["frame_matcher_of", "make_frame_matcher"]
 
 
 def make_frame_matcher(extractor: Extractor, matcher: MatcherProtocol, *, is_stereo: bool = False) -> FrameMatcher:
-    """Captured where the extractor is and the matcher can be; of stereo pairs only the extraction is."""
+    """Uses captured graphs if extractor and matcher support them; for stereo, only the extraction is captured."""
     if extractor.graph_device is not None and MATCHER_MODELS[matcher.name].takes_padding and not is_stereo:
         return GraphFrameMatcher(extractor, cast(PaddedMatcher, matcher), extractor.graph_device)
     return PlainFrameMatcher(extractor, matcher)
 
 
 def frame_matcher_of(extractor: Extractor, settings: Settings) -> FrameMatcher:
-    """The way that fits the extractor and the settings."""
+    """The frame matcher for this extractor and these settings."""
     if settings.tracker == "persistent":
         if extractor.graph_device is not None:
             return PersistentGraphFrameMatcher(extractor, make_matcher(settings), settings, extractor.graph_device)

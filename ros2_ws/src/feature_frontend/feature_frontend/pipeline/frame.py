@@ -1,4 +1,4 @@
-"""A frame on its way in and out: decoded images, and who takes what becomes of them."""
+"""The input and output of frame processing: decoded images, and the interface that receives results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FrameImage:
     Attributes:
         pixels: (H, W) grey or (H, W, 3) RGB, uint8.
         stamp_ns: Its time in ns.
-        run: Of time, from its camera's `CalibrationWatch.arrived`.
+        run: Time segment, from the `CalibrationWatch.arrived` of its camera.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -33,22 +33,22 @@ class FrameImage:
 
 
 class FrameOutput(Protocol):
-    """Takes what a frame gives, each part as soon as it is known. Rays are (N, 2) undistorted (x/z, y/z)."""
+    """Receives each part of a frame's results as soon as it is known. Rays are (N, 2) undistorted (x/z, y/z)."""
 
     def features(self, result: FrameResult, rays: _Rays | None) -> None:
-        """Features of the image, with the rays of its keypoints; None without a calibration."""
+        """Features of the image; `rays` of its keypoints are None without a calibration."""
 
     def right_features(self, result: FrameResult, rays: _Rays | None) -> None:
-        """Features of the right image of a stereo pair, likewise."""
+        """Features of the right image of a stereo pair, as above."""
 
     def stereo_matches(self, result: FrameResult, found: StereoResult, rays: MatchRays) -> None:
         """Matches between the two images of a stereo pair."""
 
     def points(self, found: StereoResult) -> None:
-        """Points of a stereo pair whose rig is known."""
+        """3-D points of a calibrated stereo pair."""
 
     def tracks(self, result: FrameResult, rays: TrackRays | None, disparities: Disparities | None) -> None:
-        """Tracks; without rays where there is no calibration, without disparities where no pair was matched."""
+        """Tracks; `rays` are None without a calibration, `disparities` if no stereo pair was matched."""
 
     def matches(self, result: FrameResult, rays: MatchRays) -> None:
-        """Matches with the image before, checked where that is wanted; those of a first image, too: none."""
+        """Matches with the previous image, checked if enabled; called for a first image too, with no matches."""

@@ -1,4 +1,4 @@
-"""`Frontend`: one image after another in; features, matches and tracks out."""
+"""`Frontend`: takes images one by one and returns features, matches and tracks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["Frontend", "FrontendState"]
 
 _MS_PER_S = 1e3
 _NS_PER_S = 1e9
-_SAME_STAMP = "the stamp is that of the image before: velocities are 0, and topics cannot be joined by stamp"
+_SAME_STAMP = "the stamp is that of the previous image: velocities are 0, and topics cannot be joined by stamp"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class _Previous:
 
 @dataclass(frozen=True)
 class FrontendState:
-    """What a `Frontend` remembers from one image to the next; model and settings are not among it."""
+    """What a `Frontend` remembers from one image to the next, without model and settings."""
 
     previous: _Previous | None
     why_first: str
@@ -61,11 +61,11 @@ class Frontend:
 
     Args:
         extractor: With its weights loaded.
-        settings: Of the matcher; and of the extractor, which takes them over.
-        notice: What the user should know of how it came about, in one line; empty for nothing.
+        settings: Of the matcher and the extractor. The extractor adopts them.
+        notice: One line for the user about the choice of the extractor; empty for none.
 
     Attributes:
-        resets: How often it has forgotten the previous image and all tracks.
+        resets: How often the previous image and all tracks were discarded.
     """
 
     def __init__(self, extractor: Extractor, settings: Settings, notice: str = "") -> None:
@@ -82,15 +82,15 @@ class Frontend:
 
     @classmethod
     def from_pretrained(cls, settings: Settings | None = None, **parameters: bool | float | str) -> Frontend:
-        """A front-end with published weights, or with the fallback where those cannot be had.
+        """Creates a front-end with published weights, or with the fallback extractor if they are unavailable.
 
         Args:
             settings: All parameters; None for the defaults.
-            **parameters: Any of them by name, instead of what `settings` says: `extractor="aliked-n16"`.
+            **parameters: Override `settings` by name, such as `extractor="aliked-n16"`.
 
         Raises:
-            SettingsError: A name or the device is unknown, or a value out of range.
-            WeightsError: The weights cannot be had and there is no fallback, or a file is not what it should be.
+            SettingsError: A name or the device is unknown, or a value is out of range.
+            WeightsError: The weights are unavailable and there is no fallback, or a file is not the expected one.
         """
         if settings is None or parameters:
             settings = Settings.from_mapping({**(vars(settings) if settings is not None else {}), **parameters})
@@ -99,7 +99,7 @@ class Frontend:
         except WeightsUnavailableError as error:
             if settings.fallback_extractor in {"", settings.extractor}:
                 raise
-            # Whatever the matcher, this one takes the fallback's descriptors.
+            # The requested matcher may not support the fallback's descriptors; mnn does.
             in_use = replace(settings, extractor=settings.fallback_extractor, matcher="mnn")
             fallback = Extractor.from_pretrained(in_use)
             notice = (
@@ -119,14 +119,14 @@ class Frontend:
 
     @property
     def settings(self) -> Settings:
-        """The settings in force; those of the model name the one in use."""
+        """The settings in force; the model parameters name the model in use."""
         return self._settings
 
     def configure(self, settings: Settings) -> None:
-        """Takes over the live parameters, from the next image on; those of the extractor's model: see `swap_model`.
+        """Applies the live parameters from the next image on, except those of the model: see `swap_model`.
 
-        Only what depends on a parameter is made anew: the matcher for one of `MatchingSettings`; how images are matched
-        and followed for `tracker` and `matcher`, which makes the next image a first one; nothing for any other.
+        Rebuilds only what depends on a changed parameter: the matcher for one of `MatchingSettings`; the frame matcher
+        for `tracker` and `matcher`, which makes the next image a first one; nothing for any other.
         """
         before, self._settings = self._settings, settings
         self._extractor.settings = settings
@@ -140,13 +140,13 @@ class Frontend:
             self._frame_matcher.settings = settings
 
     def swap_model(self, other: Frontend, reason: str) -> None:
-        """Goes on with the extractor of `other`, which must not be used any more; the own one is freed.
+        """Switches to the extractor of `other` and frees the current one; `other` must not be used afterwards.
 
-        Descriptors of two models do not compare: the next image is a first one. Tracks end, ids go on.
+        Descriptors of different models are not comparable: the next image is a first one. Tracks end, ids continue.
 
         Args:
             other: A front-end with the new model.
-            reason: What the next image's result shall say.
+            reason: Goes into the next image's result.
         """
         self.close()
         self._extractor, self._frame_matcher, self._settings = other.extractor, other._frame_matcher, other.settings
@@ -155,10 +155,10 @@ class Frontend:
         give_back_freed_memory()
 
     def reset(self, reason: str = "") -> None:
-        """Forgets the previous image, all tracks and the images' usual interval; track ids go on.
+        """Discards the previous image, all tracks and the stream's median interval; track ids continue.
 
         Args:
-            reason: What the next image's result shall say.
+            reason: Goes into the next image's result.
         """
         self._rhythm.forget()
         self._begin_anew(reason)
@@ -171,7 +171,7 @@ class Frontend:
         self._tracker.reset()
 
     def get_state(self) -> FrontendState:
-        """What another one with the same model and settings needs to go on. It holds until the next image."""
+        """State for another instance with the same model and settings to continue; valid until the next image."""
         return FrontendState(
             self._previous,
             self._why_first,
@@ -182,14 +182,14 @@ class Frontend:
         )
 
     def set_state(self, state: FrontendState) -> None:
-        """Goes on from the state of another one with the same model and settings.
+        """Continues from the state of another instance with the same model and settings.
 
         Raises:
-            SnapshotError: It is the state of none.
+            SnapshotError: The state is invalid.
         """
         if state.previous is not None:
-            require(state.previous.features.is_whole, "as much of each keypoint")
-            require(state.previous.tracks.is_whole, "as much of each track")
+            require(state.previous.features.is_whole, "keypoint arrays of equal length")
+            require(state.previous.tracks.is_whole, "track arrays of equal length")
         require(state.resets >= 0, "a count of resets")
         self._previous, self._why_first, self.resets = state.previous, state.why_first, state.resets
         self._tracker.set_state(state.tracker)
@@ -197,17 +197,17 @@ class Frontend:
         self._rhythm.set_state(state.rhythm)
 
     def close(self) -> None:
-        """Ends what goes on in the background."""
+        """Stops background work."""
         self._extractor.close()
 
     def free_memory(self) -> None:
-        """Gives back what the next image may need in other sizes: captured graphs, and memory kept for reuse."""
+        """Frees the captured graphs and the memory cached for reuse."""
         self._extractor.free_graphs()
         return_device_memory()
         give_back_freed_memory()
 
     def warm_up(self, height: int, width: int) -> None:
-        """Runs the network once on noise, so that the first image does not pay for lazy initialisation."""
+        """Runs the network on noise, so that the first image does not pay for lazy initialisation."""
         noise = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
         right = noise if self._settings.camera_type == "stereo" else None
         for _ in range(2):
@@ -221,22 +221,22 @@ class Frontend:
         mask: Mask | None = None,
         right: npt.NDArray[np.uint8] | None = None,
     ) -> FrameResult:
-        """Features, matches and tracks of the next image.
+        """Extracts, matches and tracks the next image.
 
-        The image is a first one where its stamp is before that of the last image, for a sequence has begun anew then,
-        and where it is later by more than parameter max_gap_s and five median intervals of the stream.
+        An image counts as a first one if its stamp is before that of the previous image (the sequence has restarted),
+        or later by more than both the parameter max_gap_s and five median intervals of the stream.
 
         Args:
             image: (H, W) grey or (H, W, 3) RGB, uint8.
             stamp_ns: Its time in ns.
             mask: (H, W) uint8 or bool, 0 = do not use; None to use all.
-            right: The right image of a stereo pair, as `image`; only where the parameter camera_type is stereo. Two of
-                one size go through the network together. Only the left one is matched with the image before, tracked
-                and masked.
+            right: The right image of a stereo pair, as `image`; only if the parameter camera_type is stereo. Images of
+                equal size go through the network as one batch. Only the left image is matched with the previous one,
+                tracked and masked.
 
         Raises:
-            SettingsError: There is a right image, and the parameter camera_type is mono.
-            ImageError: The image or its mask cannot be processed. The state is as before: the next image is matched
+            SettingsError: There is a right image, but the parameter camera_type is mono.
+            ImageError: The image or its mask cannot be processed. The state does not change: the next image is matched
                 with the last good one.
         """
         if right is not None and self._settings.camera_type != "stereo":
@@ -281,10 +281,10 @@ class Frontend:
         )
 
     def _forget_across(self, interval_ns: int) -> FrontendState | None:
-        """Forgets the image before where the time from it to the next one says that they do not belong together.
+        """Discards the previous image if the interval to the next one is negative or a gap.
 
         Returns:
-            The state before that, to go back to where the next image turns out bad; None where nothing was forgotten.
+            The state before the reset, to restore if the next image cannot be processed; None without a reset.
         """
         interval_s, max_gap_s = interval_ns / _NS_PER_S, self._settings.max_gap_s
         is_back = interval_ns < 0
@@ -296,8 +296,8 @@ class Frontend:
         else:
             self._rhythm.add(interval_ns)
             self._begin_anew(
-                f"{interval_s:g} s have passed since the image before (max_gap_s is {max_gap_s:g}): nothing is matched "
-                "across"
+                f"{interval_s:g} s have passed since the previous image (max_gap_s is {max_gap_s:g}): "
+                "nothing is matched across"
             )
         return before
 

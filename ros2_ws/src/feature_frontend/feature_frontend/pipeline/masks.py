@@ -1,4 +1,4 @@
-"""The mask of each frame: that of a file, that of the topic `mask`, or what stands in for one that is missing."""
+"""The mask of each frame: from a file, from the topic `mask`, or the substitute for a missing one."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Uint8Array = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class TopicMask:
-    """What a message on the topic `mask` holds.
+    """The content of a message on the topic `mask`.
 
     Attributes:
-        pixels: (H, W) uint8, 0 = do not use; None where it is none.
-        problem: Why it is none.
+        pixels: (H, W) uint8, 0 = do not use; None if the message holds no valid mask.
+        problem: Why it holds none.
     """
 
     pixels: Uint8Array | None
@@ -33,19 +33,19 @@ class TopicMask:
 
     @property
     def num_bytes(self) -> int:
-        """Memory that it takes."""
+        """Memory in use."""
         return 0 if self.pixels is None else self.pixels.nbytes
 
 
 @dataclass
 class MaskCounts:
-    """Frames by the mask that the topic gave them.
+    """Number of frames by the mask they got from the topic.
 
     Attributes:
-        own: Their own.
-        last: An earlier one.
-        none: None.
-        refused: Frames refused because theirs was missing.
+        own: The frame's own mask.
+        last: An earlier mask.
+        none: No mask.
+        refused: Frames refused because their mask was missing.
     """
 
     own: int = 0
@@ -54,7 +54,7 @@ class MaskCounts:
     refused: int = 0
 
     def __str__(self) -> str:
-        """As /diagnostics has it."""
+        """The text for /diagnostics."""
         return f"{self.own} own, {self.last} of an earlier image, {self.none} none, {self.refused} refused"
 
 
@@ -64,19 +64,19 @@ class FrameMask:
 
     Attributes:
         mask: (H, W) uint8, 0 = do not use; None to use all.
-        note: What status shall say of it; empty for nothing.
+        note: Remark for the status; empty for none.
     """
 
     mask: Uint8Array | None
     note: str
 
     def annotate(self, result: FrameResult) -> FrameResult:
-        """`result` with the note added to its reason."""
+        """Returns `result` with the note added to its reason."""
         return replace(result, reason="; ".join(part for part in (result.reason, self.note) if part))
 
 
 class FrameMasks:
-    """Decides on the mask of each frame. Not thread-safe: the thread that processes frames calls it."""
+    """Chooses the mask of each frame. Not thread-safe: the thread that processes frames calls it."""
 
     def __init__(self) -> None:
         self.counts = MaskCounts()
@@ -84,7 +84,7 @@ class FrameMasks:
         self._of_file: Uint8Array | None = None
 
     def use_file(self, path: str, mask: Uint8Array | None) -> None:
-        """Takes over the mask that the file of `mask_path` holds, for whoever has read it already."""
+        """Sets the mask of the file `mask_path`, already read by the caller."""
         self._path, self._of_file = path, mask
 
     def of_frame(
@@ -93,13 +93,13 @@ class FrameMasks:
         """The mask of an image.
 
         Args:
-            paired: What the topic has for it; None without the topic.
+            paired: The mask from the topic for this image; None without the topic.
             size: (height, width) of the image, px.
-            settings: Those that begin with `mask_`.
+            settings: Its `mask_` parameters are used.
 
         Raises:
-            SettingsError: The file of `mask_path` cannot be read any more.
-            MaskError: A mask is malformed or has another size than the image, or it is missing and `mask_missing` is
+            SettingsError: The file `mask_path` can no longer be read.
+            MaskError: A mask is malformed or differs in size from the image, or it is missing and `mask_missing` is
                 refuse.
         """
         if settings.mask_path != self._path:
@@ -121,7 +121,7 @@ class FrameMasks:
     def _of_topic(
         self, paired: PairedMask[TopicMask], size: tuple[int, int], settings: NodeSettings
     ) -> tuple[TopicMask | None, str]:
-        """The mask for a frame, and what to say of it."""
+        """The mask for a frame, and the remark for its status."""
         if not paired.cause:
             self.counts.own += 1
             return paired.mask, ""
@@ -132,7 +132,7 @@ class FrameMasks:
             )
             raise MaskError(msg)
         last = paired.mask
-        # One of another size was meant for another camera, or by somebody else: no reason to refuse this image.
+        # A mask of another size belongs to another camera or publisher: no reason to refuse this image.
         fits = last is not None and last.pixels is not None and last.pixels.shape == size
         if settings.mask_missing == "last" and fits and paired.age_ms <= settings.mask_max_age_ms:
             self.counts.last += 1

@@ -1,4 +1,4 @@
-"""`PersistentFrameMatcher`: an image's features, among them the points of earlier images that are still seen."""
+"""`PersistentFrameMatcher`: features of an image, including the points of earlier images that are still visible."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from feature_frontend.tracking.step import Step, TrackingOptions, advance, miss_
 from feature_frontend.tracking.track_table import TrackAssociation
 from feature_frontend.types import Features, Matches
 
-__all__ = ["DETECTED_SHARE", "NAME", "Found", "PersistentFrameMatcher", "Seen"]
+__all__ = ["DETECTED_FRACTION", "NAME", "Found", "PersistentFrameMatcher", "Seen"]
 
-# Of the budget, once points are followed. The rest of the places goes to points that are found again, and needs no
-# detections, which would be described in vain; on real sequences that is 20 to 30 % of them.
-DETECTED_SHARE = 0.75
+# Fraction of the budget to detect while points are tracked. Re-localised points take the rest, 20 to 30 % on real
+# sequences; more detections would be described in vain.
+DETECTED_FRACTION = 0.75
 _MS_PER_S = 1e3
 NAME = "persistent"
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What of a `Step` is for the host; all but `keypoints`, in px of the image as published, as there.
+    """The part of a `Step` that the host needs; as in `Step`, but `keypoints` are in px of the image as published.
 
     Attributes:
-        rows: (C,) int64, `TrackState.rows` behind the step.
-        num_points: () int64, how many of these rows are there.
+        rows: (C,) int64, `TrackState.rows` after the step.
+        num_points: () int64, how many of these rows are valid.
     """
 
     keypoints: torch.Tensor
@@ -55,7 +55,7 @@ class Seen:
 
     @staticmethod
     def of(step: Step, resize: Resize) -> Seen:
-        """What is seen in the image that was resized so."""
+        """Extracts it from a step on an image resized by `resize`."""
         return Seen(
             keypoints=step.keypoints if resize.is_identity else resize.invert(step.keypoints),
             scores=step.scores,
@@ -76,20 +76,20 @@ Found = tuple[Features, Matches, TrackAssociation]
 
 
 class PersistentFrameMatcher:
-    """Extracts from one image after another and follows the points; its matches are those of the tracks.
+    """Extracts features from successive images and tracks them; its matches come from the tracks.
 
     Args:
-        extractor: Whose network gives the maps.
-        matcher: Is not used: its gates are for pairs of which nothing else is known.
+        extractor: Its network provides the maps.
+        matcher: Not used: its gates are for pairs without prior knowledge.
         settings: Of the tracker.
 
     Raises:
-        SettingsError: The extractor's network has no maps.
+        SettingsError: The extractor's network provides no maps.
     """
 
     def __init__(self, extractor: Extractor, matcher: MatcherProtocol, settings: Settings) -> None:
         if not extractor.has_maps:
-            msg = f"{extractor.identity} gives no maps to find points again on; use tracker:=chain with it"
+            msg = f"{extractor.identity} provides no maps for re-localisation; use tracker:=chain with it"
             raise SettingsError(msg)
         self.matcher = matcher
         self.settings = settings
@@ -100,7 +100,7 @@ class PersistentFrameMatcher:
     def run(
         self, image: npt.NDArray[np.uint8], mask: Mask | None = None, right: npt.NDArray[np.uint8] | None = None
     ) -> Pair:
-        """See `FrameMatcher`; a right image goes through the network by itself."""
+        """See `FrameMatcher`; a right image is extracted separately."""
         start_s = time.perf_counter()
         of_right = None if right is None else self._extractor.extract(right).to("cpu")
         prepared = self._extractor.prepare(image, mask)
@@ -109,7 +109,7 @@ class PersistentFrameMatcher:
         else:
             found, following_ms = self._follow(prepared)
         features, matches, continuation = found
-        # All of it is on the CPU: the device has been waited for.
+        # All results are on the CPU, so the device has finished.
         elapsed_ms = (time.perf_counter() - start_s) * _MS_PER_S
         return Pair(features, matches, elapsed_ms - following_ms, following_ms, of_right, continuation)
 
@@ -128,9 +128,9 @@ class PersistentFrameMatcher:
         self._past = state.past
 
     def _follow(self, image: PreparedImage) -> tuple[Found, float]:
-        """What is found, and how many ms of that were the following's."""
+        """The results, and the time that tracking took, ms."""
         past = self._past
-        maps = self._extractor.maps(image, 1.0 if past is None else DETECTED_SHARE)
+        maps = self._extractor.maps(image, 1.0 if past is None else DETECTED_FRACTION)
         extracted_s = self._now_s()
         if maps.features.keypoints.shape[1] == 0:
             return self._nothing(image.resize.height0, image.resize.width0), 0.0
@@ -180,13 +180,13 @@ class PersistentFrameMatcher:
         )
 
     def _now_s(self) -> float:
-        """Wall-clock time, once the device has done what it was given."""
+        """Wall-clock time in s after the device has finished all submitted work."""
         wait_for_own_work(self._extractor.device)
         return time.perf_counter()
 
 
 def _matches(seen: Seen) -> Matches:
-    """Of the points that are seen in this image and in the one before, in the order of `indices0`."""
+    """Matches of the points seen in this image and in the previous one, sorted by `indices0`."""
     rows0, rows1, similarity, margin = (
         tensor.cpu() for tensor in (seen.previous_rows, seen.current_rows, seen.similarity, seen.margin)
     )
@@ -196,7 +196,7 @@ def _matches(seen: Seen) -> Matches:
 
 
 def _continuation(origins: torch.Tensor, rows: torch.Tensor, correlation: torch.Tensor) -> TrackAssociation:
-    """Of (P,) points; `correlation` is of the points before."""
+    """The association of (P,) points; `correlation` belongs to the points before the step."""
     before = origins.cpu().numpy()
     quality = np.full(len(before), np.nan, np.float32)
     quality[before >= 0] = correlation.cpu().numpy()[before[before >= 0]]

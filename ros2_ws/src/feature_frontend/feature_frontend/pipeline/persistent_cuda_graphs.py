@@ -1,4 +1,4 @@
-"""`PersistentGraphFrameMatcher`: the same frame after frame of one kind, captured: on a GPU, two CUDA graphs."""
+"""`PersistentGraphFrameMatcher`: the persistent tracker as captured graphs; on a GPU, two CUDA graphs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.image.resize import Resize
 from feature_frontend.matchers.base import MatcherProtocol
 from feature_frontend.pipeline.base import FrameMatcherState, Pair
-from feature_frontend.pipeline.persistent import DETECTED_SHARE, Found, PersistentFrameMatcher, Seen
+from feature_frontend.pipeline.persistent import DETECTED_FRACTION, Found, PersistentFrameMatcher, Seen
 from feature_frontend.runtime.cuda_graphs import GraphDevice, download
 from feature_frontend.settings import Settings
 from feature_frontend.tracking.state import Past, TrackState, View
@@ -28,7 +28,7 @@ _MS_PER_S = 1e3
 
 @dataclass(frozen=True)
 class _Followed:
-    """What the work on one image's maps gives: for the host, and to be remembered."""
+    """Results of one step: for the host, and for the next step."""
 
     seen: Seen
     state: TrackState
@@ -36,16 +36,16 @@ class _Followed:
 
 
 class PersistentGraphFrameMatcher(PersistentFrameMatcher):
-    """One wait at the end of a frame; what is remembered stays on the device, in memory that stays where it is.
+    """Waits once, at the end of a frame; the state stays on the device, at fixed addresses.
 
-    Captured is the step from one image to the next as large one with as large a budget. Any other step is not done
-    twice: the first one, and those between two sizes or budgets. They go operation by operation, and what they leave is
-    remembered where the graphs for the new size read it, if there are some from before.
+    Only the step between two images of equal size and budget is captured. The first step and those between two sizes
+    or budgets do not repeat: they run operation by operation, and write their state to where existing graphs for the
+    new size read it.
 
     Args:
         extractor: Runs its network on `graph_device`, and keeps the graphs.
-        matcher: As `PersistentFrameMatcher` takes it.
-        settings: As `PersistentFrameMatcher` takes them.
+        matcher: As for `PersistentFrameMatcher`.
+        settings: As for `PersistentFrameMatcher`.
         graph_device: The extractor's.
     """
 
@@ -54,7 +54,7 @@ class PersistentGraphFrameMatcher(PersistentFrameMatcher):
     ) -> None:
         super().__init__(extractor, matcher, settings)
         self._graph_device = graph_device
-        # As long as a graph reads them.
+        # An entry lives as long as a graph reads it.
         self._pasts: WeakValueDictionary[tuple[int, Resize], Past] = WeakValueDictionary()
 
     def run(
@@ -65,7 +65,7 @@ class PersistentGraphFrameMatcher(PersistentFrameMatcher):
             return super().run(image, mask, right)
 
     def set_state(self, state: FrameMatcherState) -> None:
-        """See `FrameMatcher`: a graph stays in its process, what it has in memory goes along."""
+        """See `FrameMatcher`: the state contains the graphs' memory, not the graphs."""
         super().set_state(state)
         self._pasts = WeakValueDictionary()
         if self._past is not None:
@@ -80,7 +80,7 @@ class PersistentGraphFrameMatcher(PersistentFrameMatcher):
         def work(maps: FrameMaps) -> _Followed:
             return _advanced(past, maps, options)
 
-        submitted = self._extractor.submit_maps(image, DETECTED_SHARE, ((past, options), work))
+        submitted = self._extractor.submit_maps(image, DETECTED_FRACTION, ((past, options), work))
         followed = submitted.result
         seen = download(self._graph_device, followed.seen)
         past.take_over(followed.state, View(past.view.images, followed.latest, past.view.resize))
@@ -103,6 +103,6 @@ class PersistentGraphFrameMatcher(PersistentFrameMatcher):
 
 
 def _advanced(past: Past, maps: FrameMaps, options: TrackingOptions) -> _Followed:
-    """Overwrites the oldest of the images of the past, and nothing else: to do it again gives the same."""
+    """Runs one step. Overwrites only the oldest image of `past`, so repeating it gives the same result."""
     step = advance(past.state, maps, options, past.view)
     return _Followed(Seen.of(step, maps.resize), step.state, step.view.latest)

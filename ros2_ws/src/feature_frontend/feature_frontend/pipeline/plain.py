@@ -1,4 +1,4 @@
-"""From an image to its features and to its matches with the image before, with as few waits as the device needs."""
+"""Extraction and matching operation by operation, without captured graphs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MS_PER_S = 1e3
 
 
 class PlainFrameMatcher:
-    """One stage after the other, each with the numbers of points that the one before found."""
+    """Runs the stages one after another, with tensors as large as the number of points found."""
 
     def __init__(self, extractor: Extractor, matcher: MatcherProtocol) -> None:
         self.matcher = matcher
@@ -53,7 +53,7 @@ class PlainFrameMatcher:
     def set_state(self, state: FrameMatcherState) -> None:
         """See `FrameMatcher`."""
         if state.features is not None:
-            require(state.features.is_whole, "as much of each keypoint")
+            require(state.features.is_whole, "keypoint arrays of equal length")
         self._previous = state.features
 
     def _extract(
@@ -67,6 +67,6 @@ class PlainFrameMatcher:
         return features, of_right
 
     def _now(self) -> float:
-        """Wall-clock ms, once the device has done what it was given."""
+        """Wall-clock time in ms after the device has finished all submitted work."""
         wait_for_own_work(self._extractor.device)
         return time.perf_counter() * _MS_PER_S

@@ -1,4 +1,4 @@
-"""`process_frame`: from an image's pixels to all that is said of it. The node's worker and `process` call it."""
+"""`process_frame`: turns an image's pixels into all its results. The node's worker and `process` call it."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _MS_PER_S = 1e3
 
 @dataclass(frozen=True)
 class FrameReport:
-    """What became of a frame that was processed.
+    """The results of one processed frame.
 
     Attributes:
-        result: With its check, and all there is to say in its reason but `news`.
-        rays: (N, 2) undistorted (x/z, y/z) of its keypoints; None without a calibration.
-        intrinsics: By which; all 0 and empty without a calibration.
-        news: What has changed about the calibration, in one line; empty for nothing.
-        publishing_ms: Wall-clock time that making and handing on its output took.
+        result: Includes the epipolar check; its reason holds every remark except `news`.
+        rays: (N, 2) undistorted (x/z, y/z) of the keypoints; None without a calibration.
+        intrinsics: Used for `rays`; all 0 and empty without a calibration.
+        news: What changed about the calibration, in one line; empty for nothing.
+        publishing_ms: Wall-clock time to create the output and pass it on.
     """
 
     result: FrameResult
@@ -55,7 +55,7 @@ class Refusal:
 
     Attributes:
         reason: In one line.
-        is_lost: Whether its image was whole once; else it is of a kind that is not taken, or something failed.
+        is_lost: Whether the image was once intact; False if its kind is not supported or processing failed.
     """
 
     reason: str
@@ -63,7 +63,7 @@ class Refusal:
 
     @staticmethod
     def of(error: Exception) -> Refusal:
-        """That of a frame whose decoding or processing has raised."""
+        """The refusal for an error raised by decoding or processing."""
         if isinstance(error, FeatureFrontendError):
             return Refusal(str(error), isinstance(error, DamagedImageError))
         return Refusal(f"{type(error).__name__}: {short_text(error)}")
@@ -71,7 +71,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class ProcessorState:
-    """What a `FrameProcessor` remembers, but for what hangs on memory, masks and stereo."""
+    """What a `FrameProcessor` remembers, except the state of memory, masks and stereo."""
 
     frontend: FrontendState
     calibrations: CalibrationState
@@ -83,15 +83,15 @@ class FrameProcessor:
     """Processes one frame after another. Not thread-safe: one thread calls it.
 
     Args:
-        frontend: Is used by it alone.
-        calibrations: Of the camera, in stereo of the left one; takes its messages in any thread.
-        warn: Is told what a user should know at once.
-        stereo: Takes pairs; None for one camera.
+        frontend: Used by this object only.
+        calibrations: Of the camera, in stereo of the left one; accepts messages from any thread.
+        warn: Receives what the user should know at once.
+        stereo: Matches pairs; None for one camera.
 
     Attributes:
         frontend: As given.
-        masks: Those of the parameter mask_path and of the topic `mask`.
-        remark: For the reason of the next frame that has nothing else to say.
+        masks: From the parameter mask_path and the topic `mask`.
+        remark: Goes into the next frame's reason that is otherwise empty.
     """
 
     def __init__(
@@ -111,15 +111,15 @@ class FrameProcessor:
         self._out_of_memory_guard = OutOfMemoryGuard()
 
     def get_state(self) -> ProcessorState:
-        """What another one needs to go on. It holds until the next frame."""
+        """The state that another instance needs to continue; valid until the next frame."""
         states = self.frontend.get_state(), self._calibrations.get_state(), self._rays.state
         return ProcessorState(*states, self.remark)
 
     def set_state(self, state: ProcessorState) -> None:
-        """Goes on from the state of another one.
+        """Continues from the state of another instance.
 
         Raises:
-            SnapshotError: It is the state of none.
+            SnapshotError: The state is invalid.
         """
         self.frontend.set_state(state.frontend)
         self._calibrations.set_state(state.calibrations)
@@ -133,18 +133,18 @@ class FrameProcessor:
         mask: PairedMask[TopicMask] | None = None,
         pixel_fraction: float = 1.0,
     ) -> FrameReport:
-        """Processes a frame and hands on its parts, matches last.
+        """Processes a frame and passes its parts to `output`, matches last.
 
         Args:
             image: In stereo the left one.
-            output: Takes the parts.
+            output: Receives the parts.
             right: The right image of a stereo pair.
             mask: What the topic `mask` has for the image; None without the topic.
             pixel_fraction: As of `Extractor`: upper limit of the pixels that the network processes, in (0, 1].
 
         Raises:
-            FeatureFrontendError: It cannot be processed; the next one is matched with the last good one. So it is
-                whatever else is raised. `Refusal` says what to tell of it.
+            FeatureFrontendError: The frame cannot be processed. After this or any other exception, the next frame is
+                matched with the last good one. `Refusal` turns the exception into a report.
         """
         settings = self.frontend.settings
         height, width = image.pixels.shape[:2]
@@ -176,7 +176,7 @@ class FrameProcessor:
     def _extract(
         self, image: FrameImage, right: FrameImage | None, mask: Mask | None, pixel_fraction: float
     ) -> FrameResult:
-        """The frame's results, from a smaller image where memory does not suffice."""
+        """Runs the front-end, on a smaller image if memory is short."""
 
         def process() -> FrameResult:
             self.frontend.extractor.pixel_fraction = pixel_fraction * self._out_of_memory_guard.fraction
@@ -190,7 +190,7 @@ class FrameProcessor:
 
 
 class _Clock:
-    """Measures its own time, less what is done while it is stopped."""
+    """Measures wall-clock time; can be paused."""
 
     def __init__(self) -> None:
         self._start_s = time.monotonic()

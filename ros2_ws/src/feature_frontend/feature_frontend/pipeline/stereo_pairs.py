@@ -1,4 +1,4 @@
-"""What a stereo pair gives beside the left image's results: right features, stereo matches, points, and their state."""
+"""Stereo matching of image pairs: right features, stereo matches, 3-D points, and their state."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ _MISSING = "points need left/camera_info and right/camera_info: publish both, or
 
 @dataclass(frozen=True)
 class _Finding:
-    """What deserves a warning from a time on, on the monotonic clock, s; empty for nothing."""
+    """A text to warn of from `from_s` on (monotonic clock, s); empty for none."""
 
     text: str = ""
     from_s: float = 0.0
 
 
 class StereoPairs:
-    """Matches pairs. The thread that processes frames calls it, but for what says otherwise.
+    """Matches stereo pairs. Called by the thread that processes frames, except where noted.
 
     Args:
         left: Calibrations of the left camera.
 
     Attributes:
         right: Calibrations of the right camera.
-        state: What the latest pair gave, or why it gave less, in one line. Any thread may ask.
+        state: Outcome of the latest pair, and why matches or points are missing, in one line. Any thread may read it.
     """
 
     def __init__(self, left: CalibrationWatch) -> None:
@@ -55,7 +55,7 @@ class StereoPairs:
 
     @property
     def warning(self) -> str:
-        """Why there are no points or matches, but for what is wrong with a `camera_info`. Any thread may ask."""
+        """Why there are no points or matches, unless a `camera_info` warning says so. Any thread may read it."""
         finding = self._finding
         is_known = not (self._left.warning or self.right.warning) and time.monotonic() >= finding.from_s
         return finding.text if is_known else ""
@@ -74,19 +74,19 @@ class StereoPairs:
         output: FrameOutput,
         settings: Settings,
     ) -> tuple[FrameResult, Disparities | None]:
-        """Matches a pair and hands on what came of it.
+        """Matches a pair and passes the results to `output`.
 
         Args:
             left: The left image.
             right: The right image.
             result: Of the pair.
             left_rays: (N, 2) undistorted (x/z, y/z) of the left keypoints; None without a calibration.
-            output: Takes the parts.
+            output: Receives the parts.
             settings: In force.
 
         Returns:
-            `result` with the time that this took added to `matching_ms`, and what has changed in its reason. The
-            disparities of the left keypoints; None where the pair cannot be matched.
+            `result` with the elapsed time added to `matching_ms` and changes of state added to its reason, and the
+            disparities of the left keypoints; None if the pair cannot be matched.
         """
         start_s = time.perf_counter()
         assert result.right is not None
@@ -109,7 +109,7 @@ class StereoPairs:
                 output.points(found)
                 state = f"points by a baseline of {rig.baseline_m:.4g} m"
         known = [calibration is not None for calibration, _ in infos]
-        # Matches alone may be what is wanted of rectified images: whoever wants points has published a calibration.
+        # Without any calibration the images may be rectified already, and the user may want matches only.
         is_fine = disparities is not None and (rig is not None or not any(known))
         self._find("" if is_fine else state, is_missing=not all(known))
         news = [result.reason, *self._news(state)]
@@ -130,7 +130,7 @@ class StereoPairs:
 
 
 def _rig(infos: Sequence[tuple[CameraCalibration | None, str]], *, rectified: bool) -> StereoRig:
-    """Of the left and the right calibration, each None with the reason where there is none."""
+    """Builds the rig from the left and the right calibration; a missing one is None, with the reason."""
     cameras = []
     for name, (calibration, problem) in zip(SIDES, infos, strict=True):
         if calibration is None:

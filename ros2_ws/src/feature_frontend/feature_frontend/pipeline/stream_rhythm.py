@@ -1,4 +1,4 @@
-"""How far apart the images of a stream usually are, and which intervals are gaps."""
+"""The usual interval between the images of a stream, and which intervals are gaps."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from feature_frontend.runtime.snapshot import require
 
 __all__ = ["GAP_RATIO", "WINDOW", "RhythmState", "StreamRhythm"]
 
-# An interval is long if it is more than so many median intervals.
+# An interval longer than this many median intervals is long.
 GAP_RATIO = 5
-# Intervals that the median is taken over: few, so that it follows a camera whose rate changes.
+# Number of intervals in the median: few, so that it adapts to a camera whose rate changes.
 WINDOW = 9
 
 
@@ -26,20 +26,19 @@ class RhythmState:
 class StreamRhythm:
     """Tells long intervals from usual ones by the median of the latest `WINDOW` usual ones.
 
-    A long interval is left out of the median. Two in a row that are alike, within `GAP_RATIO`, are no gaps but another
-    rate: the second one is usual. Without an interval to compare with, none is long: a slow stream has no gap at its
-    start.
+    The median excludes long intervals. Two similar long intervals in a row (within `GAP_RATIO`) are not gaps but a new
+    rate: the second one is usual. The first interval is never long: a slow stream does not start with a gap.
     """
 
     def __init__(self) -> None:
         self._state = RhythmState()
 
     def is_long(self, interval_ns: int) -> bool:
-        """Whether an interval, above 0 ns, is more than `GAP_RATIO` median ones and begins no other rate."""
+        """Whether an interval > 0 ns exceeds `GAP_RATIO` medians and does not start a new rate."""
         return self._exceeds_median(interval_ns) and not self._is_like_latest_long(interval_ns)
 
     def add(self, interval_ns: int) -> None:
-        """Takes the next interval of the stream, above 0 ns."""
+        """Adds the next interval of the stream, > 0 ns."""
         usual_ns = self._state.usual_ns
         if self.is_long(interval_ns):
             self._state = RhythmState(usual_ns, interval_ns)
@@ -49,18 +48,18 @@ class StreamRhythm:
             self._state = RhythmState((*usual_ns, interval_ns)[-WINDOW:])
 
     def forget(self) -> None:
-        """Begins anew: another stream may come."""
+        """Discards all intervals: another stream may follow."""
         self._state = RhythmState()
 
     def get_state(self) -> RhythmState:
-        """What another one needs to go on."""
+        """The state that another instance needs to continue."""
         return self._state
 
     def set_state(self, state: RhythmState) -> None:
-        """Goes on from the state of another one.
+        """Continues from the state of another instance.
 
         Raises:
-            SnapshotError: It is the state of none.
+            SnapshotError: The state is invalid.
         """
         long_ns = () if state.long_ns is None else (state.long_ns,)
         require(
@@ -70,7 +69,7 @@ class StreamRhythm:
         self._state = state
 
     def _exceeds_median(self, interval_ns: int) -> bool:
-        # Of an even number the larger one in the middle: rather no gap than one in a slow stream.
+        # median_high: when in doubt, treat a slow stream as gapless.
         usual_ns = self._state.usual_ns
         return bool(usual_ns) and interval_ns > GAP_RATIO * statistics.median_high(usual_ns)
 

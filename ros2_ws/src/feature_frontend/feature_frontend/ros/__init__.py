@@ -1,1 +1,1 @@
-"""The ROS 2 side: the only folder, beside the tools, that knows rclpy and the messages."""
+"""The ROS 2 node: only this folder and the tools import rclpy and messages."""

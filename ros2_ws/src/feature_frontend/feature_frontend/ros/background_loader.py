@@ -1,4 +1,4 @@
-"""Loads one thing after another in a thread beside the executor; only the latest wish counts."""
+"""Loads objects in a background thread; only the latest request counts."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ WishT = TypeVar("WishT")
 LoadedT = TypeVar("LoadedT")
 
 
-# Told apart by identity: what was wished for, given up and wished for again is loaded again.
+# Compared by identity: a request that was cancelled and repeated is loaded again.
 @dataclass(frozen=True, eq=False)
 class _Request(Generic[WishT]):
     wish: WishT
 
 
 class BackgroundLoader(Generic[WishT, LoadedT]):
-    """Its methods are called by one thread.
+    """Loads one object at a time. Call its methods from one thread only.
 
     Args:
         name: Of the thread.
-        load: What a wish leads to, called in the thread; must not raise.
-        on_done: Called in the thread when there is something to `take`.
-        close: Gets what was loaded and nobody wants any more.
+        load: Loads a request, called in the background thread; must not raise.
+        on_done: Called in the background thread when a result is ready for `take`.
+        close: Receives loaded objects that are no longer wanted.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class BackgroundLoader(Generic[WishT, LoadedT]):
 
     @property
     def wish(self) -> WishT | None:
-        """What is being loaded or waits to be taken; None for nothing."""
+        """The request being loaded or ready to take; None if there is none."""
         with self._lock:
             return self._request.wish if self._request is not None else None
 
     def request(self, wish: WishT) -> None:
-        """Begins to load instead of any earlier wish."""
+        """Starts loading; replaces any earlier request."""
         with self._lock:
             self._forget()
             self._request = _Request(wish)
@@ -61,12 +61,12 @@ class BackgroundLoader(Generic[WishT, LoadedT]):
                 self._thread.start()
 
     def cancel(self) -> None:
-        """Wishes for nothing; a load under way goes on and is thrown away."""
+        """Cancels the request; a running load finishes and its result is discarded."""
         with self._lock:
             self._forget()
 
     def take(self) -> LoadedT | None:
-        """What came of the latest wish; None while there is nothing to take."""
+        """Returns the result of the latest request; None while it is not ready."""
         with self._lock:
             if not self._loaded:
                 return None

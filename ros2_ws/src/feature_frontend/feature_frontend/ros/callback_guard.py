@@ -1,6 +1,6 @@
-"""What a callback raises: counted, told and answered, and the node goes on.
+"""Guards callbacks: exceptions are counted, logged and answered, and the node keeps running.
 
-rclpy passes what a callback raises on to whoever spins, which ends a node: one bad message would end the robot's eyes.
+rclpy propagates a callback's exception to `spin`, which ends the node: one bad message would blind the robot.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ Answer = Callable[..., Any]
 
 
 class CallbackGuard:
-    """Goes around the callbacks of a node. Any thread may use it.
+    """Wraps the callbacks of a node. Thread-safe.
 
-    `KeyboardInterrupt`, `SystemExit` and what is raised while ROS shuts down are nothing to survive; all the rest is, a
-    lack of memory and an endless recursion included.
+    The node survives every exception, including out-of-memory and endless recursion, except `KeyboardInterrupt`,
+    `SystemExit` and exceptions raised while ROS shuts down.
 
     Args:
-        node: Whose callbacks they are; it may be still without a logger.
+        node: Owner of the callbacks; may not have a logger yet.
 
     Attributes:
-        failures: How many callbacks have raised.
+        failures: Number of callbacks that raised.
     """
 
     def __init__(self, node: Node) -> None:
@@ -50,12 +50,12 @@ class CallbackGuard:
         self.failures = 0
 
     def around(self, name: str, callback: Callable[..., Any], answer: Answer | None = None) -> Callable[..., Any]:
-        """`callback`, or a coroutine, as one that raises nothing.
+        """Wraps `callback`, a function or coroutine, so that it never raises.
 
         Args:
-            name: What to call it in the log and on /diagnostics.
-            callback: What rclpy shall call.
-            answer: Called in its place with the reason and the same arguments, where somebody waits for a result.
+            name: Its name in the log and on /diagnostics.
+            callback: The callback for rclpy.
+            answer: Called after a failure with the reason and the same arguments, to give the caller a result.
         """
         if inspect.iscoroutinefunction(callback):
 
@@ -78,7 +78,7 @@ class CallbackGuard:
         return guarded
 
     def note(self, name: str, error: Exception) -> None:
-        """Counts and logs, once in a while, what was raised where the name says."""
+        """Counts an exception raised at the place `name`, and logs it, throttled."""
         now_s = time.monotonic()
         with self._lock:
             self.failures += 1
@@ -93,7 +93,7 @@ class CallbackGuard:
 
     @property
     def warning(self) -> str:
-        """What deserves a WARN on /diagnostics: a failure of the last seconds; empty for none."""
+        """Text for a WARN on /diagnostics: a failure in the last seconds; empty for none."""
         with self._lock:
             is_news = time.monotonic() - self._last_s < WINDOW_S
             return f"{self.failures} callbacks have failed, last {self._last}" if is_news else ""
@@ -106,27 +106,27 @@ class CallbackGuard:
 
     def _answer(self, name: str, error: Exception, answer: Answer | None, arguments: tuple[Any, ...]) -> Any:
         try:
-            # Ctrl-C may end the context at any moment; nothing can be published any more, or needs to be.
+            # Ctrl-C may shut down the context at any moment; then nothing needs to be published.
             if self._node.context.ok():
                 self.note(name, error)
             return None if answer is None else answer(_described(error), *arguments)
         except Exception:
-            # No memory for a line of the log, or nobody left to answer.
+            # No memory for a log line, or the caller is gone.
             return None
 
 
 class GuardedExecutor(SingleThreadedExecutor):
-    """Also survives what taking a message or sending an answer raises, such as a lack of memory for a message.
+    """Also survives exceptions from taking a message or sending a response, such as a lack of memory.
 
     Args:
-        guard: That of the node; the executor has no other.
-        options: As rclpy's.
+        guard: Of the only node in this executor.
+        options: As in rclpy.
     """
 
     def __init__(self, guard: CallbackGuard, **options: Any) -> None:
         super().__init__(**options)
         self._guard_of_node = guard
-        # rclpy would leave the callback group of what cannot be taken occupied for ever, deaf for all the rest.
+        # rclpy would leave the callback group of a failed take blocked for ever.
         guard_takes(self, self._take_or_nothing)
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
@@ -135,7 +135,7 @@ class GuardedExecutor(SingleThreadedExecutor):
             super().spin_once(timeout_sec)
         except Exception as error:
             if not self.context.ok():
-                # What rclpy raises when Ctrl-C comes in the middle of a callback is mostly another one.
+                # When Ctrl-C arrives during a callback, rclpy mostly raises another exception.
                 raise ExternalShutdownException from error
             self._guard_of_node.note("the executor", error)
             time.sleep(_PAUSE_S)

@@ -29,7 +29,7 @@ class StoredFrame:
     Attributes:
         origin: The image.
         features: Without sizes, angles and scales.
-        normalized: (N, 2) undistorted (x/z, y/z) of its keypoints; None without a calibration.
+        normalized: (N, 2) undistorted (x/z, y/z) of the keypoints; None without a calibration.
     """
 
     origin: Origin
@@ -39,10 +39,10 @@ class StoredFrame:
 
 @dataclass(frozen=True)
 class _Slot:
-    """Memory for the features of one frame, taken once and filled again and again.
+    """Memory for the features of one frame, allocated once and reused.
 
-    Small blocks that live for seconds, allocated among a network's large ones, leave holes that these do not fit in any
-    more: the process grew by 12 % in 5,000 frames.
+    Short-lived small blocks between a network's large ones fragment the heap: without reuse, the process grew by 12 %
+    in 5,000 frames.
     """
 
     keypoints: torch.Tensor
@@ -52,22 +52,22 @@ class _Slot:
 
     @classmethod
     def like(cls, features: Features) -> _Slot:
-        """Memory for as many keypoints as these."""
+        """Allocates memory for this number of keypoints."""
         tensors = (features.keypoints, features.scores, features.descriptors, features.keypoints)
         return cls(*(torch.empty(tensor.shape, dtype=tensor.dtype) for tensor in tensors))
 
     @property
     def num_bytes(self) -> int:
-        """Its size."""
+        """Size in bytes."""
         return sum(tensor.nbytes for tensor in (self.keypoints, self.scores, self.descriptors, self.normalized))
 
     def fits(self, features: Features) -> bool:
-        """Whether these can be put into it."""
+        """Whether the shapes match."""
         own, other = self.descriptors, features.descriptors
         return (own.shape[1], own.dtype) == (other.shape[1], other.dtype) and len(own) >= len(features)
 
     def fill(self, frame: StoredFrame) -> StoredFrame:
-        """The same frame in this memory; what of its features matching does not need is left out."""
+        """Copies a frame into this memory, without the fields that matching does not need."""
         features, normalized = frame.features, None
         count = len(features)
         if frame.normalized is not None:
@@ -91,12 +91,12 @@ class _Held:
 
 
 class FrameStore:
-    """Holds copies of the latest frames within the bounds `store_frames` and `store_mib`. Any thread may use it.
+    """Holds copies of the latest frames within the limits `store_frames` and `store_mib`. Thread-safe.
 
-    Of two frames with the same stamp the later one stays.
+    Of two frames with the same stamp, the later one is kept.
 
     Args:
-        settings: Name the bounds.
+        settings: Contain the limits.
     """
 
     def __init__(self, settings: NodeSettings) -> None:
@@ -107,7 +107,7 @@ class FrameStore:
         self.configure(settings)
 
     def configure(self, settings: NodeSettings) -> None:
-        """Takes over the bounds; what exceeds them goes at once, the oldest first."""
+        """Sets the limits; removes excess frames at once, oldest first."""
         bounds = settings.store_frames, settings.store_mib * _BYTES_PER_MIB
         with self._lock:
             if bounds != (self._max_frames, self._max_bytes):
@@ -130,15 +130,15 @@ class FrameStore:
             self._trim(self._max_frames)
 
     def get(self, stamp_ns: int) -> StoredFrame:
-        """A copy of the frame of that stamp.
+        """Returns a copy of the frame with this stamp.
 
         Raises:
-            MatchingError: It is not held; the text says which are.
+            MatchingError: It is not stored; the text says which frames are.
         """
         with self._lock:
             if stamp_ns in self._frames:
                 frame = self._frames[stamp_ns].frame
-                # The memory is filled with another frame as soon as this one is the oldest.
+                # The slot is reused as soon as its frame is the oldest.
                 return _Slot.like(frame.features).fill(frame)
             held = list(self._frames)
         latest = ", ".join(_seconds(stamp) for stamp in held[-_MOST_NAMED:])
@@ -152,14 +152,14 @@ class FrameStore:
         raise MatchingError(msg)
 
     def clear(self) -> None:
-        """Lets go of all frames."""
+        """Removes all frames."""
         with self._lock:
             self._frames.clear()
             self._free = None
             self._num_bytes = 0
 
     def __len__(self) -> int:
-        """Number of frames held."""
+        """Number of stored frames."""
         with self._lock:
             return len(self._frames)
 

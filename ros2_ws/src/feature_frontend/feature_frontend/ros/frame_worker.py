@@ -1,4 +1,4 @@
-"""The thread that processes frames: from an image message to what is published of it."""
+"""The worker thread: turns image messages into published results."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ _NS_PER_S = 1_000_000_000
 
 
 class FrameWorker:
-    """Processes frames in a thread of its own, one at a time. Its methods are called by one other thread.
+    """Processes frames in a separate thread, one at a time. Call its methods from one thread only.
 
     Args:
-        processor: Used by this thread alone while it runs.
-        topics: Where results go.
-        publishers: Show the images.
-        store: Takes the features of every frame processed.
+        processor: Used only by the worker thread while it runs.
+        topics: Publishes the results.
+        publishers: Publish the debug image.
+        store: Receives the features of every processed frame.
         logger: Of the node.
-        is_ros_up: Whether there is still somebody to publish to.
-        note_failure: Told what was raised where no frame is to blame, and where.
+        is_ros_up: Whether publishing is still possible.
+        note_failure: Receives place and error of exceptions that are not caused by a frame.
 
     Attributes:
         image_size: (height, width) px of the latest image; WARM_UP_SIZE before the first one.
@@ -74,17 +74,17 @@ class FrameWorker:
         self._thread: threading.Thread | None = None
 
     def start(self, capacity: int | None) -> None:
-        """Begins to process.
+        """Starts processing.
 
         Args:
-            capacity: Most frames that wait, the newest win; None for no bound.
+            capacity: Maximum number of waiting frames; older ones are replaced. None for no bound.
         """
         self._queue = FrameQueue(capacity)
         self._thread = threading.Thread(target=self._work, args=(self._queue,), name="frontend-worker", daemon=True)
         self._thread.start()
 
     def stop(self, timeout_s: float | None = None) -> list[Frame]:
-        """Ends after the frame in hand, or after `timeout_s`; the frames that were still waiting."""
+        """Stops after the current frame, waiting at most `timeout_s`; returns the frames still in the queue."""
         left = self._queue.close()
         if self._thread is not None:
             self._thread.join(timeout_s)
@@ -95,30 +95,30 @@ class FrameWorker:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has been started and not ended."""
+        """Whether the thread has been started and has not ended."""
         return self._thread is not None
 
     @property
     def mask_counts(self) -> MaskCounts:
-        """Frames by the mask that the topic gave them."""
+        """Number of frames by the mask they got from the topic."""
         return self._processor.masks.counts
 
     def put(self, frame: Frame) -> Frame | None:
-        """Gives it a frame; returns the one that it replaces in the queue."""
+        """Queues a frame; returns the frame that it replaces, if any."""
         return self._queue.put(frame)
 
     def change(self, change: Callable[[Frontend], None]) -> None:
-        """Has the front-end changed between two frames, in the order of the calls; at once where no thread runs."""
+        """Queues a change of the front-end, applied between two frames in call order; at once if no thread runs."""
         self._changes.append(change)
         if self._thread is None:
             self._apply_changes()
 
     def use_mask_file(self, path: str, mask: npt.NDArray[np.uint8] | None) -> None:
-        """Has the mask of `mask_path` used from the next frame on; it has been read already."""
+        """Uses `mask`, read from the file `path`, from the next frame on."""
         self.change(lambda _frontend: self._processor.masks.use_file(path, mask))
 
     def remark(self, text: str) -> None:
-        """Puts `text` into the status of the next frame processed that has nothing else to say."""
+        """Puts `text` into the status of the next processed frame whose reason is otherwise empty."""
 
         def put_down(_frontend: Frontend) -> None:
             self._processor.remark = text
@@ -131,7 +131,7 @@ class FrameWorker:
             try:
                 change(self._processor.frontend)
             except Exception as error:
-                # Such as a GPU that is gone: the frames that follow say what they can and cannot do.
+                # Such as a GPU that has disappeared: the next frames report what fails.
                 self._note_failure("a change between two frames", error)
 
     def _work(self, queue: FrameQueue[Frame]) -> None:
@@ -141,17 +141,17 @@ class FrameWorker:
                 if not self._process_or_refuse(frame):
                     return
                 extractor = self._processor.frontend.extractor
-                # On a GPU the maps are not in this heap, and a Jetson's memory is the GPU's, too.
+                # On a GPU the maps are not in this heap, and a Jetson shares its memory with the GPU.
                 if extractor.device.type == "cpu":
                     slack.note((extractor.identity, extractor.execution), self.image_size)
             except Exception as error:
-                # Not even a refusal could be published; the frames that follow may be luckier.
+                # Not even a refusal could be published; the next frame may succeed.
                 if not self._is_ros_up():
                     return
                 self._note_failure("the thread of the frames", error)
 
     def _process_or_refuse(self, frame: Frame) -> bool:
-        """False where there is nobody left to tell what became of the frame."""
+        """Processes or refuses a frame; False if its status can no longer be published."""
         try:
             self._process(frame)
         except Exception as error:
@@ -165,7 +165,7 @@ class FrameWorker:
         header = frame.message.header
         start_s = time.monotonic()
         if header.stamp.nanosec >= _NS_PER_S:
-            msg = f"its stamp has {header.stamp.nanosec} ns beside the seconds; expected less than a second"
+            msg = f"its stamp has {header.stamp.nanosec} ns in addition to the seconds; expected less than a second"
             raise ImageError(msg)
         settings = self._processor.frontend.settings
         max_decoding_ms = live_decoding_ms(settings.max_image_pixels)

@@ -1,4 +1,4 @@
-"""A managed node of which nothing that a callback raises is the end."""
+"""A lifecycle node that survives exceptions in its callbacks."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ __all__ = ["GuardedNode"]
 
 
 class GuardedNode(LifecycleNode):
-    """Everything that rclpy is given to call, by this node or by rclpy itself, goes through `guard`.
+    """Every callback, including those that rclpy registers itself, goes through `guard`.
 
     Args:
         name: Of the node.
-        options: As rclpy's.
+        options: As in rclpy.
 
     Attributes:
-        guard: Goes around the callbacks.
+        guard: Wraps the callbacks.
     """
 
     def __init__(self, name: str, **options: Any) -> None:
-        # rclpy makes the services of parameters in its own constructor.
+        # rclpy creates the parameter services in its constructor.
         self.guard = CallbackGuard(self)
         super().__init__(name, **options)
         for service in self.services:
             if service.srv_type is ChangeState:
                 service.callback = partial(self._on_change_state, service.callback)
-            # Those of the lifecycle are not made by `create_service`.
+            # Lifecycle services do not go through `create_service`.
             if not hasattr(service.callback, "__wrapped__"):
                 service.callback = self._around_service(service.srv_name, service.callback)
 
     def destroy_node(self) -> None:
-        """Frees all that ROS holds for the node."""
+        """Frees the node's ROS resources."""
         destroy_state_machine(self)
         LifecycleNode.destroy_node(self)
 
@@ -58,21 +58,21 @@ class GuardedNode(LifecycleNode):
         answer: Callable[[str, Any], None] | None = None,
         **options: Any,
     ) -> Subscription:
-        """As rclpy's.
+        """As in rclpy.
 
         Args:
-            msg_type: As rclpy's.
-            topic: As rclpy's.
-            callback: As rclpy's.
-            qos_profile: As rclpy's.
-            answer: Takes the reason and the message where the callback raised.
-            options: As rclpy's.
+            msg_type: As in rclpy.
+            topic: As in rclpy.
+            callback: As in rclpy.
+            qos_profile: As in rclpy.
+            answer: Receives the reason and the message if the callback raises.
+            options: As in rclpy.
         """
         guarded = self.guard.around(f"the callback of topic {topic}", callback, answer)
         return super().create_subscription(msg_type, topic, guarded, qos_profile, **options)
 
     def create_service(self, srv_type: Any, srv_name: str, callback: Callable[..., Any], **options: Any) -> Service:
-        """As rclpy's; where the callback raises, the answer says so as far as its type has words for it."""
+        """As in rclpy; if the callback raises, the response reports it as far as its fields allow."""
         return super().create_service(srv_type, srv_name, self._around_service(srv_name, callback), **options)
 
     def create_timer(self, timer_period_sec: float, callback: Callable[[], None], *args: Any, **options: Any) -> Timer:
@@ -86,14 +86,14 @@ class GuardedNode(LifecycleNode):
         return super().create_guard_condition(guarded, *args, **options)
 
     def add_on_set_parameters_callback(self, callback: Callable[..., SetParametersResult]) -> None:
-        """As rclpy's; where the callback raises, the change is refused with the reason."""
+        """As in rclpy; if the callback raises, the change is refused with the reason."""
         super().add_on_set_parameters_callback(self.guard.around("the check of parameters", callback, _refusal))
 
     def _around_service(self, name: str, callback: Callable[..., Any]) -> Callable[..., Any]:
         return self.guard.around(f"service {name}", callback, _failed_response)
 
     def _on_change_state(self, change_state: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
-        """Refuses a transition that the present state does not have; rclpy would end the process for it."""
+        """Refuses a transition that is invalid in the current state; rclpy would end the process."""
         try:
             return change_state(request, response)
         except Exception as error:
@@ -109,10 +109,10 @@ class GuardedNode(LifecycleNode):
 
 
 def _failed_response(reason: str, request: Any, response: Any) -> Any:
-    """What is left to say to the caller of a service whose callback raised."""
+    """The response of a service whose callback raised."""
     refusal = _refusal(reason)
     if hasattr(response, "results"):
-        # Of set_parameters: those before the one that raised are set.
+        # set_parameters: the parameters before the failing one are set.
         missing = len(request.parameters) - len(response.results)
         response.results.extend([refusal] * missing)
     elif isinstance(getattr(response, "result", None), SetParametersResult):

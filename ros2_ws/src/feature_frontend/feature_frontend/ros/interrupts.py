@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM in a program with a ROS node: a quiet end in time, whatever the program does just then."""
+"""SIGINT and SIGTERM in a program with a ROS node: a quiet, timely exit, whatever the program is doing."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 __all__ = ["OrderlyEnd", "end_at_once", "end_process", "interrupt_waits"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# An orderly end takes less. FastDDS gives its shared memory back in a few ms; on a machine with too much to do, later.
+# An orderly exit takes less. FastDDS frees its shared memory in a few ms, later on an overloaded machine.
 _GRACE_S, _GIVE_BACK_S = 1.5, 3.0
 _CLOSED = 0
 
 
 def end_at_once() -> None:
-    """Lets SIGINT and SIGTERM end the process silently, as long as it holds nothing that outlives it.
+    """Makes SIGINT and SIGTERM end the process silently; use while it holds nothing that outlives it.
 
-    Python's own handler for SIGINT raises KeyboardInterrupt, in the middle of an import for one, and a process that was
-    started in the background has SIGINT ignored. In the main thread only.
+    Python's default SIGINT handler raises KeyboardInterrupt, even during imports, and a process started in the
+    background ignores SIGINT. Main thread only.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
@@ -36,9 +36,9 @@ def end_at_once() -> None:
 
 @contextmanager
 def interrupt_waits() -> Iterator[None]:
-    """Holds SIGINT back until the end of the block, also if another program takes this one's place in it.
+    """Blocks SIGINT until the end of the block, also across an `exec`.
 
-    For Python itself starting anew, which handles SIGINT before it runs a line of ours.
+    For restarting Python, which handles SIGINT before it runs our code.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
@@ -48,14 +48,14 @@ def interrupt_waits() -> Iterator[None]:
 
 
 class OrderlyEnd:
-    """While it is entered, SIGINT and SIGTERM end the process with status 0 and without the node's shared memory.
+    """Within this context, SIGINT and SIGTERM end the process with status 0 and free the node's shared memory.
 
-    Not by rclpy's handlers, which make the context invalid at once, so that whatever is being made with it fails; and
-    not by an exception, which leaves half an object in the middle of rclpy. A thread waits for the signal instead:
-    `spin` returns, and the caller has 1.5 s to end in an orderly way. If it is in `outside_ros`, or not done in time,
-    the thread destroys the node and ends the process.
+    rclpy's handlers would invalidate the context at once, so that whatever is being created with it fails; an exception
+    would leave rclpy objects half constructed. Instead, a thread waits for the signal: `spin` returns, and the caller
+    has 1.5 s for an orderly exit. If the caller is in `outside_ros` or needs longer, the thread destroys the node and
+    ends the process.
 
-    To be entered by the main thread, after `rclpy.init` without handlers of its own and before the node is made.
+    Enter it in the main thread, after `rclpy.init` without signal handlers and before creating the node.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class OrderlyEnd:
         self._in_ros.acquire()
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
-        # Python's handlers run in the main thread, when it is back from whatever it is in; this is written at once.
+        # Python's handlers run in the main thread, after a blocking call returns; the wakeup fd is written at once.
         self._wakeup_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, _note) for number in SIGNALS}
         self._thread = threading.Thread(target=self._watch, name="signals", daemon=True)
@@ -80,7 +80,7 @@ class OrderlyEnd:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Held for good by the thread once it ends the process: an error that follows from that is not to be seen.
+        # The thread never releases this lock once it ends the process, which hides the errors that follow from that.
         with self._ending:
             self._is_over = True
         for number, handler in self._before.items():
@@ -92,18 +92,18 @@ class OrderlyEnd:
 
     @property
     def is_requested(self) -> bool:
-        """Whether a signal has come."""
+        """Whether a signal has arrived."""
         return self._requested.is_set()
 
     def owns(self, node: Node) -> None:
-        """Names the node that is to be destroyed; it need not have been initialised yet."""
+        """Sets the node to destroy; it need not be initialised yet."""
         self._node = node
 
     @contextmanager
     def outside_ros(self) -> Iterator[None]:
-        """A block of the main thread that may take long and makes nothing of rclpy's: a signal ends the process there.
+        """A block of long work that creates no rclpy objects: a signal ends the process immediately.
 
-        In other threads it is without effect.
+        Only in the main thread; no effect in others.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -115,7 +115,7 @@ class OrderlyEnd:
             self._in_ros.acquire()
 
     def spin(self, node: Node, executor: Executor) -> None:
-        """`rclpy.spin`, until a signal comes; it returns at once if one has come before. Shuts the executor down.
+        """Spins until a signal arrives, or returns at once if one already has. Shuts the executor down.
 
         Raises:
             ExternalShutdownException: Something else has shut rclpy down.
@@ -123,7 +123,7 @@ class OrderlyEnd:
         from rclpy.executors import ExternalShutdownException
 
         executor.add_node(node)
-        # `executor.wake` does not end a wait of Humble's.
+        # On Humble, `executor.wake` does not interrupt a wait.
         self._wakes = node.create_guard_condition(_nothing)
         try:
             while not self.is_requested:
@@ -146,7 +146,7 @@ class OrderlyEnd:
         self._requested.set()
         guard_condition = self._wakes
         if guard_condition is not None:
-            # As it may be gone by now.
+            # It may be gone already.
             with suppress(Exception):
                 guard_condition.trigger()
         self._in_ros.acquire(timeout=_GRACE_S)
@@ -161,28 +161,28 @@ class OrderlyEnd:
 
 
 def end_process(status: int) -> None:
-    """Ends the process here and now.
+    """Ends the process immediately.
 
-    Tearing down an interpreter with torch in it takes up to seconds, and a thread may be inside a network's run, which
-    cannot be interrupted.
+    Tearing down an interpreter with torch can take seconds, and a thread may be running a network, which cannot be
+    interrupted.
     """
     for stream in (sys.stdout, sys.stderr):
-        # The other end of a pipe may be gone.
+        # The reader of a pipe may be gone.
         with suppress(Exception):
             stream.flush()
     os._exit(status)
 
 
 def _give_back(node: Node | None) -> None:
-    # Of a node that is only half made, there may be nothing yet.
+    # A partly constructed node may have nothing to destroy.
     with suppress(Exception):
         if node is not None:
             node.destroy_node()
 
 
 def _nothing() -> None:
-    """The callback of what is only to end the executor's wait."""
+    """Empty callback that only wakes the executor."""
 
 
 def _note(number: int, frame: FrameType | None) -> None:
-    """Python's part of the handler: what is to be done is done by the thread."""
+    """Empty Python signal handler: the thread does the work."""

@@ -1,6 +1,6 @@
 """Runs the node: `ros2 run feature_frontend frontend`, or `feature_frontend frontend`."""
 
-# What is imported here, above `main`, is what Ctrl-C can still interrupt with a traceback: as little as there can be.
+# During imports above `main`, Ctrl-C still prints a traceback: keep them to a minimum.
 from __future__ import annotations
 
 import sys
@@ -18,7 +18,7 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs until SIGINT or SIGTERM; 1 if the node cannot start. A program, not a function: it may end the process."""
+    """Runs until SIGINT or SIGTERM; returns 1 if the node cannot start. May end the process."""
     end_at_once()
     from feature_frontend.runtime.heap import keep_freed_memory, restart_without_thread_caches
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    # Here, not above: importing torch takes seconds, in which the process is to end as quietly as later.
+    # Imported here: torch takes seconds to import, during which a signal must end the process quietly too.
     import rclpy
     from rclpy.executors import ExternalShutdownException
     from rclpy.signals import SignalHandlerOptions
@@ -45,11 +45,11 @@ def _run(arguments: list[str]) -> int:
     try:
         with readable_start():
             given = [readable_name(argument) for argument in arguments]
-            # Before this process takes its own: a node that is killed and started again, for months, fills /dev/shm.
+            # Before allocating its own: a node that is killed and restarted for months would fill /dev/shm.
             removed = remove_abandoned()
             rclpy.init(args=given, signal_handler_options=SignalHandlerOptions.NO)
         with OrderlyEnd() as end:
-            # The object first: it is to be destroyed even while it is still being made.
+            # Allocate first: a signal must be able to destroy the node while it is being constructed.
             node = FrontendNode.__new__(FrontendNode)
             end.owns(node)
             with readable_start():
@@ -59,7 +59,7 @@ def _run(arguments: list[str]) -> int:
             with suppress(ExternalShutdownException):
                 end.spin(node, GuardedExecutor(node.guard))
             node.stop()
-            # FastDDS removes its shared memory, 67 MB of /dev/shm, only with the last node.
+            # FastDDS frees its shared memory, 67 MB in /dev/shm, only with the last node.
             node.destroy_node()
             end_process(0)
     except FeatureFrontendError as error:
@@ -76,8 +76,8 @@ def _load(settings: Settings) -> Frontend:
     from feature_frontend.pipeline.frontend import Frontend
 
     frontend = Frontend.from_pretrained(settings)
-    # What is loaded with the first model stays: the collector need not walk through all of torch in the middle of a
-    # frame. Not later: between the node's subscriptions and its first spin this pause would lose images.
+    # Objects loaded with the first model stay: spare the collector from traversing all of torch during a frame. Not
+    # later: a pause between the node's subscriptions and its first spin would lose images.
     if not gc.get_freeze_count():
         gc.collect()
         gc.freeze()

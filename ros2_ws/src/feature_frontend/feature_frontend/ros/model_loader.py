@@ -1,4 +1,4 @@
-"""Loads, verifies and warms models and matchers in a thread beside the stream, so that a change costs no frame."""
+"""Loads, verifies and warms up models and matchers in a background thread, so that a change costs no frame."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ __all__ = [
 
 _MOST_CHARACTERS = 500
 MODEL_PARAMETERS = tuple(record.name for record in PARAMETERS.values() if record.reloads)
-# The others are the matcher's: the extractor stays.
+# The other model parameters are the matcher's and keep the extractor.
 EXTRACTOR_PARAMETERS = tuple(name for name, record in ExtractionSettings.records().items() if record.reloads)
 
 
 def is_same_model(settings0: Settings, settings1: Settings, names: Sequence[str] = MODEL_PARAMETERS) -> bool:
-    """Whether both name the same model, run in the same way, as far as the parameters of these names say."""
+    """Whether both settings have equal values for these parameters: the same model, run in the same way."""
     return all(getattr(settings0, name) == getattr(settings1, name) for name in names)
 
 
 def with_model_of(settings: Settings, model: Settings) -> Settings:
-    """`settings` with those parameters that name the model taken from `model`; all of `model` where these do not fit.
+    """`settings` with the model parameters taken from `model`; all of `model` if they do not fit together.
 
-    A tracker or a matcher for the model that is being loaded has to wait for it.
+    For example, a tracker or matcher for the model being loaded has to wait for it.
     """
     try:
         return replace(settings, **{name: getattr(model, name) for name in MODEL_PARAMETERS})
@@ -52,10 +52,10 @@ def with_model_of(settings: Settings, model: Settings) -> Settings:
 
 
 def check_model(settings: Settings) -> None:
-    """Accepts settings whose model may exist, as far as that can be told without loading it.
+    """Checks as far as possible without loading it that the model exists.
 
     Raises:
-        SettingsError: There is no such device, or no such file that can be read.
+        SettingsError: The device does not exist, or a file cannot be read.
     """
     resolve_device(settings.device)
     if settings.weights_path:
@@ -63,18 +63,18 @@ def check_model(settings: Settings) -> None:
 
 
 def names_left_weights(settings: Settings, model: Settings) -> bool:
-    """Whether `settings` want another extractor than `model`, but name the file of weights that was meant for that."""
+    """Whether `settings` request another extractor than `model` but still name the weights file of `model`."""
     return settings.extractor != model.extractor and settings.weights_path == model.weights_path != ""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What came of a wish.
+    """The result of a request.
 
     Attributes:
-        settings: What was wished for.
-        frontend: Holds the model, warm; None where the extractor stays, or the model cannot be had.
-        problem: Why not, in one line; empty where it can.
+        settings: Requested.
+        frontend: Holds the warmed-up model; None if the extractor stays, or the model cannot be loaded.
+        problem: Why it cannot be loaded, in one line; empty otherwise.
     """
 
     settings: Settings
@@ -83,14 +83,14 @@ class LoadedModel:
 
 
 class ModelLoader(BackgroundLoader[tuple[Settings, tuple[int, int], Extractor | None], LoadedModel]):
-    """Loads one model after another; only the latest wish counts. Its methods are called by one thread.
+    """Loads one model at a time; only the latest request counts. Call its methods from one thread only.
 
-    A wish is the settings that name the model, (height, width) px of the images to warm it for, and the extractor that
-    stays, as only the matcher is another one; None to load it.
+    A request holds the settings that name the model, the (height, width) px of the images to warm it up for, and the
+    extractor to keep if only the matcher changes, else None.
 
     Args:
-        load: Makes a front-end with the model that settings name.
-        on_done: Called in the loading thread when there is something to `take`.
+        load: Creates a front-end with the model that the settings name.
+        on_done: Called in the loading thread when a result is ready for `take`.
     """
 
     def __init__(self, load: Callable[[Settings], Frontend], on_done: Callable[[], object]) -> None:
@@ -99,32 +99,32 @@ class ModelLoader(BackgroundLoader[tuple[Settings, tuple[int, int], Extractor | 
 
     @property
     def wanted(self) -> Settings | None:
-        """What is being loaded or waits to be taken; None for nothing."""
+        """The settings being loaded or ready to take; None if there are none."""
         wish = self.wish
         return wish[0] if wish is not None else None
 
     def _attempt(self, wish: tuple[Settings, tuple[int, int], Extractor | None]) -> LoadedModel:
         wanted, image_size, extractor = wish
-        # What the user asked for or nothing: while another model runs, a fallback would only surprise.
+        # No fallback: while another model runs, it would only surprise the user.
         settings = replace(wanted, fallback_extractor="")
         try:
             if extractor is not None:
-                # Its weights stay in memory for the one that the worker makes.
+                # Its weights stay cached for the matcher that the worker creates.
                 features = _made_up(extractor, image_size)
                 make_matcher(settings).match(features, features)
                 return LoadedModel(wanted, None)
             frontend = self._make(settings)
             frontend.warm_up(*image_size)
         except Exception as error:
-            # Out of memory, a kernel that this device lacks: whatever it is, the stream goes on with the old model.
+            # Out of memory, a kernel that this device lacks, ...: the stream continues with the old model.
             text = str(error) if isinstance(error, FeatureFrontendError) else f"{type(error).__name__}: {error}"
-            # PyTorch lists every tensor that does not fit, a line each.
+            # PyTorch lists every mismatched tensor, one per line.
             return LoadedModel(wanted, None, textwrap.shorten(text, _MOST_CHARACTERS, placeholder=" ..."))
         return LoadedModel(wanted, frontend)
 
 
 def _made_up(extractor: Extractor, image_size: tuple[int, int]) -> Features:
-    """Features that match, of a model."""
+    """Synthetic features of a model, to warm up a matcher."""
     none = extractor.nothing(*image_size)
     count, like = extractor.descriptor_dim, none.descriptors
     keypoints = torch.arange(2 * count, dtype=torch.float32, device=like.device).reshape(count, 2) % min(image_size)

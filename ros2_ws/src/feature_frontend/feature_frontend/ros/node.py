@@ -1,4 +1,4 @@
-"""The node `frontend`: images in; features, matches, tracks and a status for each frame out."""
+"""The node `frontend`: subscribes to images; publishes features, matches, tracks and a status for each frame."""
 
 from __future__ import annotations
 
@@ -75,22 +75,22 @@ _Load = Callable[[Settings], Frontend]
 
 
 class FrontendNode(GuardedNode):
-    """Receives in the executor's thread, processes in a worker thread, one frame at a time.
+    """Receives images in the executor's thread and processes them in a worker thread, one frame at a time.
 
-    A managed node: configuring loads and warms the model, activating subscribes to the images. All transitions,
-    parameters and services are handled in the executor's thread.
+    A lifecycle node: configuring loads and warms up the model, activating subscribes to the images. The executor's
+    thread handles all transitions, parameters and services.
 
     Args:
-        load: Makes the front-end from the parameters; replaceable, so that a program can bring its own network.
-        arguments: ROS's command line; parameters in it that have no effect are warned of.
-        long_work: Entered around what takes long and makes nothing of rclpy's: loading and warming the model.
+        load: Creates the front-end from the parameters; replace it to use your own network.
+        arguments: ROS command line; the node warns of parameters in it that have no effect.
+        long_work: Context for long work that creates no rclpy objects: loading and warming up the model.
 
     Raises:
         SettingsError: A parameter has a wrong type or is out of range.
-        WeightsError: The node starts by itself (`autostart`), and the weights cannot be had.
+        WeightsError: The node starts by itself (`autostart`), and the weights are unavailable.
     """
 
-    _is_destroyed = False  # here: a node that is only half made may be destroyed, too
+    _is_destroyed = False  # class attribute: a partly constructed node may be destroyed too
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class FrontendNode(GuardedNode):
         self._settings = declare_parameters(self, arguments)
         self._load = load
         self._long_work = long_work
-        self._model = self._settings  # in force: those of the model name the one in use
+        self._model = self._settings  # in force; its model parameters name the model in use
         self._extractor: Extractor | None = None
         self._notice = ""
         self._mask_path = ""  # of the mask in use
@@ -122,7 +122,7 @@ class FrontendNode(GuardedNode):
         self._image_subscription: Subscription | None = None
         self._camera_info_topic: CameraInfoTopic | None = None
         self._name_watch = NameWatch(self)
-        # rclpy calls it from the executor, once the parameters are set: Humble has no callback for that moment.
+        # The executor calls it after the parameters are set: Humble has no post-set callback.
         self._parameters_set = self.create_guard_condition(self._take_over)
         self._loader = ModelLoader(load, self._parameters_set.trigger)
         self._mask_loader = MaskLoader(self._parameters_set.trigger, self._max_pixels)
@@ -133,7 +133,7 @@ class FrontendNode(GuardedNode):
             self._start()
 
     def stop(self) -> bool:
-        """Stops the worker after the frame in hand; False if that frame is still running after a second."""
+        """Stops the worker after the current frame; False if that frame is still running after a second."""
         self._loader.cancel()
         self._mask_loader.cancel()
         self._match_service.close()
@@ -145,47 +145,47 @@ class FrontendNode(GuardedNode):
         return not self._worker.is_running
 
     def destroy_node(self) -> None:
-        """Frees all that ROS holds for the node."""
+        """Frees the node's ROS resources."""
         self._is_destroyed = True
         super().destroy_node()
 
     def _can_publish(self) -> bool:
-        # A frame that takes longer than `stop` waits is still being processed while the node is destroyed.
+        # A frame that outlasts the timeout of `stop` is still being processed while the node is destroyed.
         return self.context.ok() and not self._is_destroyed
 
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
-        """Sets parameters, as the services do: takes whole numbers for floats, and read-only values as they are."""
+        """Sets parameters as the services do; accepts integers for floats, and unchanged read-only values."""
         changes = settable(self, parameter_list)
         if parameter_list and not changes:
             return SetParametersResult(successful=True)
         return super().set_parameters_atomically(changes)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Loads and warms the model; without its weights the node stays unconfigured."""
+        """Loads and warms up the model; without its weights the node stays unconfigured."""
         return self._transition("configure", self._configure)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Begins to receive, to process and to publish."""
+        """Starts receiving, processing and publishing."""
         return self._transition("activate", self._activate)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Ends that, after the frame in hand; frames that wait are dropped."""
+        """Stops after the current frame; drops waiting frames."""
         return self._transition("deactivate", self._deactivate)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Frees the model, and the GPU's memory."""
+        """Frees the model and the GPU memory."""
         return self._transition("clean up", self._release)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Ends whatever runs and frees the model; the process goes on, for others to ask what became of the node."""
+        """Stops and frees the model; the process keeps running, so that the node's state can still be queried."""
         return self._transition("shut down", self._release)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Leaves nothing half made after a transition that crashed: the node is unconfigured then."""
+        """Cleans up after a failed transition; the node is then unconfigured."""
         return self._transition("recover", self._release)
 
     def _transition(self, name: str, work: Callable[[], None]) -> TransitionCallbackReturn:
-        """Does a transition's work. rclpy drops what such a callback raises, so it is logged here or kept."""
+        """Runs a transition. rclpy swallows exceptions of such callbacks, so log or keep them here."""
         try:
             work()
         except Exception as error:
@@ -211,7 +211,7 @@ class FrontendNode(GuardedNode):
             mask = read_mask_file(mask_path, self._settings.max_image_pixels) if mask_path else None
             frontend = self._load(self._settings)
             frontend.warm_up(*WARM_UP_SIZE)
-        # The front-end is another one, whose track ids begin anew.
+        # A new front-end starts its track ids at 1: new publishers and a new run_id.
         self._result_publishers = Publishers(self, self._settings)
         self._topics = ResultTopics(self._result_publishers.publish, self._statistics, new_run_id(), self._on_status)
         self._stereo = StereoPairs(self._calibrations) if self._settings.camera_type == "stereo" else None
@@ -296,7 +296,7 @@ class FrontendNode(GuardedNode):
         self._worker, self._extractor = None, None
         self._result_publishers.destroy()
         self._store.clear()
-        # The model's objects may refer to each other in circles.
+        # The model may contain reference cycles.
         gc.collect()
         return_device_memory()
         give_back_freed_memory()
@@ -314,13 +314,13 @@ class FrontendNode(GuardedNode):
         return SetParametersResult(successful=True)
 
     def _take_over(self) -> None:
-        """Brings the parameters as they are now, and a model or a mask that has been loaded, into force."""
+        """Applies the current parameters, and a model or mask that has finished loading."""
         self._settings = read_settings(self)
         self._store.configure(self._settings)
         if self._worker is None:
             return
         if names_left_weights(self._settings, self._model):
-            # Else `ros2 param set`, which sets one parameter at a time, could not leave a network with own weights.
+            # `ros2 param set` sets one parameter at a time, so it could not leave a network with custom weights.
             self.set_parameters([Parameter("weights_path", value="")])
             self._settings = read_settings(self)
         wanted = self._loader.wanted
@@ -392,7 +392,7 @@ class FrontendNode(GuardedNode):
         return f"{self._extractor.identity} on {self._extractor.device}, {self._model.precision}"
 
     def _tell_model_in_use(self) -> None:
-        """Sets the parameters that name the model to those of the model in use, and what does not fit it."""
+        """Sets the parameters that name the model to the model in use, and resets those that do not fit it."""
         in_use = asdict(with_model_of(self._settings, self._model))
         changes = [
             Parameter(name, value=value) for name, value in in_use.items() if value != getattr(self._settings, name)
@@ -456,7 +456,7 @@ class FrontendNode(GuardedNode):
         return Frame(message, received_s, runs=(self._calibrations.arrived(stamp_ns), 0))
 
     def _hold(self, frame: Frame) -> None:
-        """Has a frame processed, once its mask is there where it gets one."""
+        """Queues a frame; with a mask topic, only after its mask has arrived or timed out."""
         if self._mask_topic is None:
             self._put(frame)
         else:

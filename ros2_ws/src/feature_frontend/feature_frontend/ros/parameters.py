@@ -22,7 +22,7 @@ __all__ = ["changed_settings", "check_file", "declare_parameters", "describe", "
 
 
 def describe(record: ParameterRecord) -> ParameterDescriptor:
-    """What `ros2 param describe` shows of a parameter, when a change acts included. Not live means read-only."""
+    """The text for `ros2 param describe`, including when a change takes effect. Not live means read-only."""
     descriptor = ParameterDescriptor()
     descriptor.name = record.name
     unit = f" Unit: {record.unit}." if record.unit else ""
@@ -41,10 +41,10 @@ def describe(record: ParameterRecord) -> ParameterDescriptor:
 
 
 def check_file(name: str, path: str, expected: str) -> None:
-    """Accepts a parameter that names a file which can be opened; what is in it, only reading tells.
+    """Checks that a parameter names a file that can be opened, without checking its content.
 
     Raises:
-        SettingsError: It cannot, or is no regular file; `expected` is what belongs there.
+        SettingsError: It cannot be opened or is not a regular file; `expected` describes a valid value.
     """
     try:
         open_regular_file(user_path(path)).close()
@@ -56,11 +56,11 @@ def check_file(name: str, path: str, expected: str) -> None:
 
 
 def declare_parameters(node: Node, arguments: Sequence[str] = ()) -> Settings:
-    """Declares every parameter on `node` and returns their values. A whole number is taken for a float, too.
+    """Declares every parameter on `node` and returns their values. Accepts an integer for a float.
 
     Args:
         node: The node.
-        arguments: ROS's command line; parameters in it that have no effect are warned of.
+        arguments: ROS command line; warns of parameters in it that have no effect.
 
     Raises:
         SettingsError: A value given on the command line or in a file has a wrong type or is out of range.
@@ -85,15 +85,15 @@ def declare_parameters(node: Node, arguments: Sequence[str] = ()) -> Settings:
 def _warn_of_unused(node: Node, arguments: Sequence[str]) -> None:
     """Warns of parameters given to `node` that it does not have, and of files without a section for it.
 
-    rclpy itself says nothing of them. What may be meant for other nodes (names under "/**" that resemble none of ours)
-    is passed over.
+    rclpy ignores them silently. Parameters that may be meant for other nodes (under "/**", with names unlike ours) are
+    skipped.
     """
     in_files: set[str] = set()
     for path in _parameter_files(arguments):
         try:
             sections = parameter_sections(path)
         except SettingsError as error:
-            # ROS has read it, so that this is a difference between the two readers.
+            # ROS accepted the file, so only our reader rejects it.
             node.get_logger().debug(str(error))
             continue
         in_files.update(name for _, values in sections for name in values)
@@ -106,7 +106,7 @@ def _warn_of_unused(node: Node, arguments: Sequence[str]) -> None:
 
 
 def _parameter_files(arguments: Sequence[str]) -> Iterator[Path]:
-    """The files that ROS takes parameters from: those between --ros-args and --."""
+    """The parameter files that ROS reads: those between --ros-args and --."""
     is_ros, is_file = False, False
     for argument in arguments:
         if is_file:
@@ -119,15 +119,15 @@ def _parameter_files(arguments: Sequence[str]) -> Iterator[Path]:
 
 
 def read_settings(node: Node) -> Settings:
-    """What the parameters of `node` say now."""
+    """The current parameters of `node`."""
     return Settings.from_mapping({name: node.get_parameter(name).value for name in PARAMETERS})
 
 
 def settable(node: Node, changes: Iterable[Parameter]) -> list[Parameter]:
-    """`changes` as rclpy takes them: whole numbers for floats as floats; read-only ones that change nothing left out.
+    """`changes` as rclpy accepts them: integers for floats converted, unchanged read-only parameters removed.
 
-    rclpy checks types and what is read-only before it asks any callback: `ratio_threshold 1` would be refused, and so
-    would most of the file when a node loads its own `ros2 param dump`.
+    rclpy checks types and read-only parameters before it calls any callback: it would refuse `ratio_threshold 1`, and
+    most of the file when a node loads its own `ros2 param dump`.
     """
     return [_in_own_type(change) for change in changes if not _repeats_read_only(node, change)]
 
@@ -147,7 +147,7 @@ def _repeats_read_only(node: Node, change: Parameter) -> bool:
 
 
 def changed_settings(settings: Settings, changes: Iterable[Parameter]) -> Settings:
-    """`settings` with the changes that concern them; parameters of others (use_sim_time) are passed over.
+    """`settings` with the changes applied; skips parameters of others (use_sim_time).
 
     Raises:
         SettingsError: A new value has a wrong type or is out of range.

@@ -1,4 +1,4 @@
-"""Named QoS profiles, so that a parameter can choose one, and how topics are named."""
+"""Named QoS profiles that a parameter can choose, and topic names."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def qos_profile(name: str, depth: int) -> QoSProfile:
 
 
 def is_best_effort(name: str) -> bool:
-    """Whether a subscription of the profile called `name` lets messages be lost, whatever its publisher offers."""
+    """Whether a subscription with the profile `name` may lose messages even from a reliable publisher."""
     return QOS_PROFILES[name][0] is ReliabilityPolicy.BEST_EFFORT
 
 
@@ -41,5 +41,5 @@ COMPRESSED_SUFFIX = "/compressed"
 
 
 def compressed_topic(base_topic: str) -> str:
-    """The topic of the compressed images that belong to `base_topic`; one that is compressed already stays as it is."""
+    """The topic of the compressed images that belong to `base_topic`; returns a compressed topic unchanged."""
     return base_topic if base_topic.endswith(COMPRESSED_SUFFIX) else base_topic + COMPRESSED_SUFFIX

@@ -1,4 +1,4 @@
-"""`~/reset`: a service where `std_srvs` is installed, else a topic."""
+"""`~/reset`: a service if `std_srvs` is installed, else a topic."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _TOPIC_DEPTH = 1
 
 
 def offer_reset(node: Node, reset: Callable[[], None]) -> str:
-    """Has `reset` called on request; the request's type, such as "std_srvs/srv/Empty"."""
+    """Calls `reset` on request; returns the request's type, such as "std_srvs/srv/Empty"."""
     try:
-        # Here, not above: the wheels of ROS 2 lack it.
+        # Imported here: the ROS 2 wheels lack it.
         from std_srvs.srv import Empty as EmptyService
     except ImportError:
         node.create_subscription(Empty, "~/reset", lambda _message: reset(), _TOPIC_DEPTH)

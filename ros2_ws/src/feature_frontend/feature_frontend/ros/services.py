@@ -1,4 +1,4 @@
-"""The service `~/match_frames`: two earlier frames matched on request, beside the stream."""
+"""The service `~/match_frames`: matches two stored frames on request, in parallel to the stream."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from feature_frontend.system.text import short_text
 __all__ = ["MOST_WAITING", "MatchService"]
 
 MOST_WAITING = 50
-"""Requests that wait for an answer; the executor looks after each of them, between any two messages."""
-# The 10 of a service by default would be overwritten before the executor takes them.
+"""Maximum number of waiting requests; the executor checks all of them after each message."""
+# With the default of 10, requests would be overwritten before the executor takes them.
 _DEPTH = 1000
 
 
 class MatchService:
-    """Answers requests one after another in a thread of its own; the executor goes on receiving meanwhile.
+    """Answers requests one by one in a separate thread; the executor keeps receiving meanwhile.
 
-    All requests are taken as they come. Where `MOST_WAITING` of them wait, the next is refused at once.
+    If `MOST_WAITING` requests wait, the next one is refused at once.
 
     Args:
-        node: That offers the service.
-        store: Where the frames are.
-        settings: Asked for the settings in force, those of the matcher.
+        node: Offers the service.
+        store: Holds the frames.
+        settings: Returns the settings in force, for the matcher.
     """
 
     def __init__(self, node: GuardedNode, store: FrameStore, settings: Callable[[], Settings]) -> None:
@@ -44,7 +44,7 @@ class MatchService:
         self._store = store
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, "match-frames")
-        # Changed in the executor's thread alone.
+        # Changed in the executor's thread only.
         self._waiting = 0
         node.create_service(
             MatchFrames,
@@ -55,7 +55,7 @@ class MatchService:
         )
 
     def close(self) -> None:
-        """Takes no further request."""
+        """Stops accepting requests."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _on_request(self, request: MatchFrames.Request, response: MatchFrames.Response) -> MatchFrames.Response:
@@ -63,7 +63,7 @@ class MatchService:
             response.reason = f"busy: {self._waiting} requests wait for their answer; ask again once some have theirs"
             return response
         executor = self._node.executor
-        # It is what calls this.
+        # This callback runs in it.
         assert executor is not None
         answer = Future(executor=executor)
 

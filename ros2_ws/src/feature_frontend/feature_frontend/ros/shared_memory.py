@@ -1,4 +1,4 @@
-"""FastDDS's segments of shared memory that processes have left which were killed."""
+"""Removes FastDDS shared-memory segments left by killed processes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 __all__ = ["FOLDER", "remove_abandoned"]
 
 FOLDER = Path("/dev/shm")
-# Version 2 (Humble, Jazzy) and 3 (Kilted and later). The owner of a segment holds this file's lock as long as it lives.
+# FastDDS 2 (Humble, Jazzy) and 3 (Kilted and later). The owner of a segment holds this file's lock while it lives.
 _LOCK = re.compile(r"fast(?:rtps|dds)_[0-9a-f]{16}_el")
-# A process makes the file first and locks it then.
+# A process creates the file before it locks it.
 _LEAST_AGE_S = 10.0
 
 
 def remove_abandoned(folder: Path = FOLDER) -> str:
-    """Removes the segments that no process owns; what was removed, in words, empty for nothing.
+    """Removes the segments that no process owns; returns a text that says what was removed, empty for nothing.
 
-    As `fastdds shm clean` does: what SIGKILL has left, 70 MB for each process with this package's profile, FastDDS
-    removes only where another process has received from it and lives on. Whoever still reads such a segment keeps its
-    memory. Files of other users are left alone.
+    Works like `fastdds shm clean`. A process killed by SIGKILL leaves 70 MB with this package's profile; FastDDS itself
+    removes them only if a process that has received from it is still alive. Processes that still read such a segment
+    keep its memory. Files of other users are not touched.
     """
     removed, size = 0, 0
     with suppress(OSError):
@@ -37,7 +37,7 @@ def remove_abandoned(folder: Path = FOLDER) -> str:
 
 
 def _remove(lock: Path) -> int:
-    """Bytes of a segment that is removed; raises OSError where it is not abandoned."""
+    """Removes a segment and returns its bytes; raises OSError if it is in use."""
     segment = lock.with_name(lock.name.removesuffix("_el"))
     with lock.open("rb") as file:
         if time.time() - lock.stat().st_mtime < _LEAST_AGE_S:

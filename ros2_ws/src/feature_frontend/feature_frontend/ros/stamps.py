@@ -16,5 +16,5 @@ def stamp_to_ns(stamp: Time) -> int:
 
 
 def stamp_from_ns(stamp_ns: int) -> Time:
-    """The stamp of a time in ns."""
+    """The stamp for a time in ns."""
     return Time(sec=stamp_ns // _NS_PER_S, nanosec=stamp_ns % _NS_PER_S)

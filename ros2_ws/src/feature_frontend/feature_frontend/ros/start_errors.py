@@ -1,4 +1,4 @@
-"""Why ROS 2 cannot start, in one line, with what to do about it: rclpy's own errors name places in its sources."""
+"""One-line explanations of why ROS 2 cannot start, and what to do; rclpy's errors name places in its sources."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from feature_frontend.system.text import short_text
 __all__ = ["check_domain", "check_ros_arguments", "readable_start"]
 
 _HIGHEST_DOMAIN = 232
-# Where in rcl's sources; what stands before it is empty now and then.
+# The place in rcl's sources; the text before it is sometimes empty.
 _PLACE = re.compile(r"(\. Error: error not set)?,? at /\S+:\d+")
 _WITHOUT_SECURITY = "doesn't have the security libraries"
 
 
 @contextmanager
 def readable_start() -> Iterator[None]:
-    """Around `rclpy.init` and the making of a node.
+    """Context for `rclpy.init` and the creation of a node.
 
     Raises:
-        SettingsError: The environment, the arguments or the machine keep ROS 2 from starting.
+        SettingsError: The environment, the arguments or the machine prevent ROS 2 from starting.
     """
     from feature_frontend.ros.rclpy_private import start_errors
 
     check_domain()
     try:
         with warnings.catch_warnings():
-            # Of what rclpy could not undo either, beside the error itself.
+            # rclpy's further warnings about its cleanup; the error itself is enough.
             warnings.filterwarnings("ignore", message="Failed to fini")
             yield
     except start_errors() as error:
@@ -41,20 +41,20 @@ def readable_start() -> Iterator[None]:
 
 
 def check_ros_arguments(arguments: Sequence[str]) -> None:
-    """Accepts what stands behind `--ros-args` before anything is begun; rcl itself would print besides.
+    """Checks the arguments after `--ros-args` in advance; rcl itself would also print.
 
     Raises:
-        SettingsError: rcl cannot read it.
+        SettingsError: rcl cannot parse them.
     """
     from rclpy.utilities import remove_ros_args
 
     with readable_start():
-        # What it returns is of no use: it takes no name of a file that is no UTF-8.
+        # The result is not used: it cannot represent file names that are not UTF-8.
         remove_ros_args(["", *map(readable_name, arguments)])
 
 
 def check_domain() -> None:
-    """Accepts the environment's ROS domain; FastDDS ends the process for one that it has no ports for.
+    """Checks the environment's ROS domain; FastDDS ends the process if it has no ports for it.
 
     Raises:
         SettingsError: It is out of range.

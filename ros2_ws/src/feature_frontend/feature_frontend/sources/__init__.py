@@ -1,4 +1,4 @@
-"""Image sources that can be played: folders of images, video files, bags, webcams. No ROS needed."""
+"""Image sources: folders of images, video files, bags, webcams. No ROS needed."""
 
 from feature_frontend.sources.base import Frame, Source, SourceOptions
 from feature_frontend.sources.playback import PlaybackSettings, ScheduledFrame, schedule

@@ -35,14 +35,14 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class BagImage:
-    """An image message as it is in a bag.
+    """An image message of a bag.
 
     Attributes:
         index: Position among the images of its topic, from 0.
-        name: What to call it in messages to the user.
+        name: Its name in messages to the user.
         type_name: "sensor_msgs/msg/Image" or "sensor_msgs/msg/CompressedImage".
         message: The message, with the fields of its type.
-        stamp_ns: Of its header, ns; the time of recording where all headers of the topic have 0.
+        stamp_ns: Of its header, ns; the recording time if all stamps of the topic are 0.
     """
 
     index: int
@@ -53,10 +53,10 @@ class BagImage:
 
 
 def camera_info_topic(image_topic: str, candidates: list[str]) -> str | None:
-    """The one of the CameraInfo topics `candidates` that belongs to an image topic.
+    """The CameraInfo topic among `candidates` that belongs to an image topic.
 
-    The sibling called `camera_info`, as image_transport has it: "/cam/image_raw", and also "/cam/image_raw/compressed",
-    go with "/cam/camera_info".
+    The sibling `camera_info`, as in image_transport: "/cam/image_raw" and "/cam/image_raw/compressed" belong to
+    "/cam/camera_info".
     """
     parent = image_topic.rpartition("/")[0]
     for namespace in (parent, parent.rpartition("/")[0]):
@@ -66,14 +66,14 @@ def camera_info_topic(image_topic: str, candidates: list[str]) -> str | None:
 
 
 class BagSource:
-    """One image topic of a bag, stamped with the message headers (with the time of recording where all those are 0).
+    """One image topic of a bag, stamped by the message headers (by the recording times if all those are 0).
 
-    The CameraInfo topic that belongs to it, if there is one, gives the calibration: the first one of the bag from the
-    first image on, later ones from where they were recorded. Of a bag that is damaged, or whose recorder was killed,
-    what is whole is read; what is lost is said in warnings.
+    Its CameraInfo topic, if any, provides the calibration: the bag's first message applies from the first image on,
+    later ones from where they were recorded. Reads the intact parts of a damaged bag, or of one whose recorder was
+    killed, and warns of losses.
 
     Attributes:
-        lost: Images of `frames` that are damaged, as far as they have been read.
+        lost: Damaged images of `frames` read so far.
     """
 
     stamp_origin: StampOrigin = "message header"
@@ -84,7 +84,7 @@ class BagSource:
 
         Args:
             path: A rosbag2 folder, or a .mcap, .db3 or .bag file.
-            topic: The image topic to read; needed where there are several.
+            topic: The image topic to read; required if there are several.
 
         Raises:
             SourceError: The bag cannot be read, or it has no images, no such topic, or several and none was chosen.
@@ -122,19 +122,19 @@ class BagSource:
 
     @property
     def images_of(self) -> str:
-        """What the images are of, for messages to the user: the topic."""
+        """The topic, for messages to the user."""
         return self._topic
 
     @property
     def storage_missing(self) -> list[str]:
-        """What is known to be lost of the bag's files, a sentence each; all of it once the images have been read."""
+        """Known losses in the bag's files, one sentence each; complete once all images have been read."""
         return self._bag.losses.missing
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
         """The images from position `start` on, in the order of recording.
 
         Raises:
-            SourceError: None of them can be read, or they are in an encoding that cannot be played.
+            SourceError: None of them can be read, or their encoding is not supported.
         """
         self._say_losses()
         camera = self._first_camera()
@@ -163,15 +163,14 @@ class BagSource:
     def messages(
         self, start: int = 0, *, with_earlier_infos: bool = True
     ) -> Iterator[tuple[BagImage | UnreadableFrame, list[Any]]]:
-        """The images from position `start` on, undecoded, each with the CameraInfo messages that came with it.
+        """The images from position `start` on, undecoded, each with its CameraInfo messages.
 
-        These are the ones recorded between it and the next image. A message that is damaged is in its place among the
-        images.
+        These are the ones recorded between it and the next image. A damaged message keeps its position.
 
         Args:
             start: Position of the first image.
-            with_earlier_infos: Whether that one comes with all CameraInfo messages recorded before it, too, or, where
-                there are none, with the first one of the bag.
+            with_earlier_infos: Whether to return all CameraInfo messages recorded before the first image with it, or,
+                if there are none, the first one of the bag.
 
         Raises:
             SourceError: The bag cannot be read any further.
@@ -212,7 +211,7 @@ class BagSource:
         return BagImage(index, name, message.topic.type_name, read, taken_ns)
 
     def _stamp_of_damaged(self, message: BagMessage) -> int:
-        """That of its header, as its neighbours have theirs; the time of recording where no header can be read."""
+        """The stamp of its header, as for its neighbours; the recording time if the header cannot be read."""
         if not message.problem and not self._takes_recording_times():
             with suppress(ValueError):
                 return header_stamp_ns(message.data, message.topic.encoding)
@@ -225,7 +224,7 @@ class BagSource:
 
     def _header_stamps(self) -> Iterator[int]:
         for message in self._bag.messages({self._topic}):
-            # One that is too short to hold a stamp is damaged, which is said in its place.
+            # A message too short for a stamp is damaged, which is reported at its position.
             with suppress(ValueError):
                 yield header_stamp_ns(message.data, message.topic.encoding)
 

@@ -1,4 +1,4 @@
-"""One image of a source, with what the source knows about it."""
+"""The interface of image sources, and their frames."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Frame:
     """One image.
 
     Attributes:
-        samples: (H, W) grey or (H, W, 3) RGB as the source stores them: uint8, or deeper integers or floats.
-        index: Position in the source, from 0; positions of unreadable images stay empty.
-        name: What to call the image in messages to the user, such as its file name.
-        stamp_ns: The source's own time in ns, `None` where it has none.
-        frame_id: The source's own coordinate frame, empty where it has none.
-        camera: The calibration that came with the image, `None` where none did.
+        samples: (H, W) grey or (H, W, 3) RGB as stored in the source: uint8, or deeper integers or floats.
+        index: Position in the source, from 0; unreadable images keep their positions.
+        name: Name of the image in messages to the user, such as its file name.
+        stamp_ns: Time in the source in ns; None if it has none.
+        frame_id: Coordinate frame in the source; empty if it has none.
+        camera: The calibration that belongs to the image; None without one.
     """
 
     samples: npt.NDArray[Any]
@@ -39,21 +39,21 @@ class Frame:
 
     @cached_property
     def image(self) -> npt.NDArray[np.uint8]:
-        """The samples as grey levels, uint8 in their shape: deeper ones as parameter `intensity_range` has it."""
+        """The samples as uint8 of the same shape; deeper ones are converted by the default `intensity_range`."""
         return DEFAULT_INTENSITY.to_grey_levels(self.samples)
 
 
 @dataclass(frozen=True)
 class UnreadableFrame:
-    """What is known of an image that cannot be read.
+    """An image that cannot be read.
 
     Attributes:
         index: Its position in the source, from 0.
-        name: What to call it in messages to the user.
+        name: Its name in messages to the user.
         reason: Why it cannot be read, in one line.
-        stamp_ns: The source's own time in ns, `None` where it has none.
-        frame_id: The source's own coordinate frame, empty where it has none.
-        is_lost: Whether it was whole once; else it is of a kind that is not taken.
+        stamp_ns: Time in the source in ns; None if it has none.
+        frame_id: Coordinate frame in the source; empty if it has none.
+        is_lost: Whether it was once intact; False if its kind is not supported.
     """
 
     index: int
@@ -66,10 +66,10 @@ class UnreadableFrame:
 
 @dataclass
 class LostImages:
-    """Images that were whole once and cannot be read.
+    """Images that were once intact and cannot be read.
 
     Attributes:
-        count: How many.
+        count: Their number.
         reason: Why the first of them cannot be read.
     """
 
@@ -77,12 +77,12 @@ class LostImages:
     reason: str = ""
 
     def note(self, reason: str) -> None:
-        """Counts one more."""
+        """Counts one more image."""
         self.count += 1
         self.reason = self.reason or reason
 
     def told(self, where: str) -> list[str]:
-        """It in a sentence, without any in no sentence; `where` names the topic or the folder."""
+        """One sentence about the images, or none if no image is lost; `where` names the topic or the folder."""
         if not self.count:
             return []
         return [f"{self.count} image{'' if self.count == 1 else 's'} of {where} cannot be read: {self.reason}"]
@@ -92,27 +92,27 @@ StampOrigin = Literal["file name", "file of times", "message header", "container
 
 
 class Source(Protocol):
-    """A sequence of images that can be read from the start any number of times, one image in memory at a time."""
+    """A sequence of images, read one at a time; can be read from the start any number of times."""
 
     @property
     def description(self) -> str:
-        """What is played, for messages to the user."""
+        """Description for messages to the user."""
 
     @property
     def frame_count(self) -> int | None:
-        """Number of images, unreadable ones included; `None` where it is not known beforehand."""
+        """Number of images, including unreadable ones; None if not known in advance."""
 
     @property
     def stamp_origin(self) -> StampOrigin:
-        """Where the stamps of the frames come from, if they have any."""
+        """Origin of the frames' stamps, if they have any."""
 
     @property
     def has_camera(self) -> bool:
-        """Whether a calibration comes with the images."""
+        """Whether the source contains a calibration."""
 
     @property
     def is_live(self) -> bool:
-        """Whether the images are taken now: such a source sets the pace itself and cannot be repeated."""
+        """Whether the source is a live camera, which sets the pace and cannot be repeated."""
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
         """The images from position `start` on."""
@@ -120,12 +120,12 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What the user may say about a source.
+    """User options of a source.
 
     Attributes:
-        topic: The image topic to read from a bag; `None` where there is only one.
-        rate_hz: Upper bound of the rate of a webcam; `None` or 0 for the camera's own.
-        max_image_pixels: Most pixels of an image file that is accepted.
+        topic: The image topic of a bag; None if there is only one.
+        rate_hz: Maximum rate of a webcam; None or 0 for the camera's own.
+        max_image_pixels: Maximum number of pixels of an accepted image file.
     """
 
     topic: str | None = None

@@ -29,28 +29,28 @@ UNREAD_SUFFIXES = (
     *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".gif", ".exr", ".hdr", ".pfm", ".npy"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".raw"),
 )
-"""Images that no version of OpenCV is sure to read."""
+"""Image formats that OpenCV may not be able to read."""
 
 _WORD = re.compile(r"[a-z]+")
-# What cameras and data sets call their images that are no pictures, or those of another sensor, beside the pictures.
+# Names that cameras and data sets give to images of other kinds or sensors in the same folder.
 _OTHERS = {
     "depth": ["depth", "depths", "depthmap", "disparity", "disparities", "disp"],
     "infrared": ["infrared", "infra", "ir", "thermal"],
     "mask": ["mask", "masks"],
 }
-# "left_0.png", "img_R_0.png", "cam1_000.png"; in "cam7.png" the number may be the image's.
+# "left_0.png", "img_R_0.png", "cam1_000.png"; in "cam7.png" the number may belong to the image.
 _CAMERA = re.compile(r"(?<![a-z])(?:left|right|l|r)(?![a-z])|(?<![a-z])(?:cam|camera)[_-]?\d+(?=\D+\d)")
 _SHOWN = 2
 
 
 def one_stream(folder: Path, files: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """The pictures among the image files of a folder, and what to tell the user of the files that are left out.
+    """Selects the image files of one camera in a folder, and returns notes for the user about excluded files.
 
-    Left out are depth images and others that their names tell from the pictures, and, between files of 8 bits, grey
-    ones of more: they would follow each other as if one camera had taken them all.
+    Excludes depth images and other kinds recognised by name, and, among 8-bit files, deeper grey files: they would
+    otherwise be mixed into the camera's sequence.
 
     Raises:
-        SourceError: By their names there are pictures of several cameras.
+        SourceError: The names belong to several cameras.
     """
     kept, notices = list(files), []
     for kind, words in _OTHERS.items():
@@ -75,7 +75,7 @@ def one_stream(folder: Path, files: Sequence[Path]) -> tuple[list[Path], list[st
 
 
 def _camera(file: Path) -> str:
-    """Which camera's a file is by its name; empty where that does not say."""
+    """The camera that a file name contains; empty if none."""
     found = _CAMERA.search(file.stem.lower())
     return found[0] if found else ""
 
@@ -88,7 +88,7 @@ def _left_out(folder: Path, files: Sequence[Path], what: str) -> str:
     names = ", ".join(readable_name(file.name) for file in files[:_SHOWN])
     more = ", ..." if len(files) > _SHOWN else ""
     return (
-        f"{len(files)} of the image files in {readable_name(folder)} are left out, being {what} ({names}{more}); "
+        f"{len(files)} of the image files in {readable_name(folder)} are left out: they are {what} ({names}{more}); "
         "to have them, move or link them into a folder of their own"
     )
 
@@ -96,9 +96,9 @@ def _left_out(folder: Path, files: Sequence[Path], what: str) -> str:
 _logger = logging.getLogger(__name__)
 
 # Seconds with a decimal point, or an integer whose number of digits tells its unit; shorter integers are frame numbers.
-# A prefix such as "left_" may come before, but no hours and minutes: the seconds of a date begin anew each minute.
+# A prefix such as "left_" is allowed, but no hours and minutes: the seconds of a date restart each minute.
 _STAMP = re.compile(r"(?!.*\d\d[-_.:hH]\d\d[-_.:mM]\d\d\.\d+$)(?:.*[^\d.])?(?P<number>\d+\.\d+|\d{19}|\d{16}|\d{13})")
-# Seconds and nanoseconds as a message has them, the latter with or without leading zeros.
+# Seconds and nanoseconds as in a message, the latter with or without leading zeros.
 _SECONDS_AND_NANOSECONDS = re.compile(r"(?:.*\D)?(?P<seconds>\d{10})[_-](?P<nanoseconds>\d{1,9})")
 _NS_PER_S = 1_000_000_000
 
@@ -109,7 +109,7 @@ def is_image_folder(path: Path) -> bool:
 
 
 def stamp_from_name(stem: str) -> int | None:
-    """The time in ns that a file name without its suffix carries, `None` where it carries none.
+    """The time in ns in a file name without its suffix; None if there is none.
 
     Seconds with a decimal point ("1311868169.163498"), an integer of 19 (ns), 16 (us) or 13 (ms) digits, or seconds and
     nanoseconds of 10 and 9 digits ("1311868169_163498000").
@@ -123,9 +123,9 @@ def stamp_from_name(stem: str) -> int | None:
 
 
 def stamps_from_names(stems: Sequence[str]) -> list[int] | None:
-    """The times in ns of all files of a folder, `None` where not every name carries one, and no two the same.
+    """The times in ns of all files of a folder; None unless every name contains one and all are different.
 
-    Besides those of `stamp_from_name`, nanoseconds without their leading zeros are known by the names beside them.
+    In addition to `stamp_from_name`, recognises nanoseconds without leading zeros by comparison with other names.
     """
     pairs = [_SECONDS_AND_NANOSECONDS.fullmatch(stem) for stem in stems]
     lengths = [len(pair["nanoseconds"]) for pair in pairs if pair is not None]
@@ -142,21 +142,21 @@ def _stamp(pair: re.Match[str]) -> int | None:
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sort key that puts "frame2" before "frame10"."""
+    """Sort key that orders "frame2" before "frame10"."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
 
 
 class ImageFolderSource:
-    """The image files of one folder (not of those below it), or one image file.
+    """The image files of one folder, without subfolders, or one image file.
 
-    Where every name carries a time and no two the same, these are the stamps and the order; otherwise those that a file
-    beside the images has for them (`times_file`), or else there are no stamps and the order is the natural one of the
-    names. Grey files give (H, W), colour files (H, W, 3) samples of the file's depth, as they are stored: an
-    orientation in the metadata is not applied. A file that cannot be decoded is skipped with a warning.
+    If every name contains a different time, these times are the stamps and define the order; otherwise those in a file
+    next to the images (`times_file`); otherwise there are no stamps and names are in natural order. Grey files give
+    (H, W), colour files (H, W, 3) samples of the file's depth, as stored: an orientation in the metadata is not
+    applied. A file that cannot be decoded is skipped with a warning.
 
     Attributes:
-        times_file: Where the stamps come from, if not from the names.
-        lost: Images of `frames` that are cut off or damaged, as far as they have been read.
+        times_file: Source of the stamps, if not the names.
+        lost: Truncated or damaged images of `frames` read so far.
     """
 
     has_camera = False
@@ -167,10 +167,10 @@ class ImageFolderSource:
 
         Args:
             path: A folder or a file.
-            max_pixels: Most pixels of an image that is accepted.
+            max_pixels: Maximum number of pixels of an accepted image.
 
         Raises:
-            SourceError: There is no image in the folder, or those of two cameras.
+            SourceError: There is no image in the folder, or there are images of two cameras.
         """
         self._path = path
         self._max_pixels = max_pixels
@@ -195,7 +195,7 @@ class ImageFolderSource:
 
     @property
     def stamp_origin(self) -> StampOrigin:
-        """The names, unless a file has the times."""
+        """The names, unless a file contains the times."""
         return "file name" if self.times_file is None else "file of times"
 
     @property
@@ -206,7 +206,7 @@ class ImageFolderSource:
 
     @property
     def images_of(self) -> str:
-        """What the images are of, for messages to the user."""
+        """What the images belong to, for messages to the user."""
         return readable_name(self._path)
 
     @property
@@ -218,7 +218,7 @@ class ImageFolderSource:
         """The images from position `start` on.
 
         Raises:
-            SourceError: Not one of them can be decoded.
+            SourceError: None of them can be decoded.
         """
         readable = 0
         reason = ""
@@ -237,7 +237,7 @@ class ImageFolderSource:
             raise SourceError(msg)
 
     def attempts(self, start: int = 0) -> Iterator[Frame | UnreadableFrame]:
-        """The images from position `start` on, those that cannot be decoded in their places."""
+        """The images from position `start` on, including those that cannot be decoded."""
         for notice in self._notices:
             self._tell_once(notice, notice)
         for index, file in enumerate(self._files[start:], start):
@@ -260,10 +260,10 @@ class ImageFolderSource:
         except OSError as error:
             msg = f"folder {readable_name(folder)} cannot be read: {error.strerror or error}"
             raise SourceError(msg) from error
-        # macOS leaves "._name.png" files, which are no images, beside the real ones on foreign disks.
+        # macOS writes "._name.png" files, which are no images, to foreign disks.
         images = [file for file in listed if file.suffix.lower() in IMAGE_SUFFIXES and not file.is_dir()]
         others = [file for file in listed if file.suffix.lower() in UNREAD_SUFFIXES]
-        # Phones and their clouds leave JPEG files under the name of what they have been converted from.
+        # Phones and cloud services store converted JPEG files under the original's name.
         disguised = {file for file in others if begins_as_image(file)}
         images += disguised
         unread = Counter(file.suffix.lower() for file in others if file not in disguised)

@@ -1,4 +1,4 @@
-"""When each frame of a source is due, and with which stamp: order, repetition and pace, without a clock or ROS."""
+"""Playback schedule: order, repetition, pace and stamps of a source's frames, without a clock or ROS."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 _logger = logging.getLogger(__name__)
 
 DEFAULT_RATE_HZ = 10.0
-"""Rate of a source whose frames have no times."""
+"""Rate of a source without frame times."""
 
 StampPolicy = Literal["auto", "name", "source", "index", "clock"]
 STAMP_POLICIES: tuple[StampPolicy, ...] = ("auto", "name", "source", "index", "clock")
@@ -39,13 +39,12 @@ class PlaybackSettings:
     """How to play a source.
 
     Attributes:
-        rate_hz: Frames a second; 0 for no pace at all, `None` for the times of the source, or `DEFAULT_RATE_HZ`.
-        loop: Start again after the last frame, without end.
-        start: Frames to leave out at the beginning.
-        count: Frames to play from there on (in each round of a loop); `None` for all.
-        stamps: "source": the source's own times; "name": the same, and only file names will do; "index": position
-            divided by the rate, from 0; "clock": the time of publishing; "auto": "source" where it has times, else
-            "index".
+        rate_hz: Frames per second; 0 for as fast as possible, None for the times of the source or `DEFAULT_RATE_HZ`.
+        loop: Repeat endlessly.
+        start: Number of frames to skip at the beginning.
+        count: Number of frames to play from there (in each round of a loop); None for all.
+        stamps: "source": the source's times; "name": the same, but only from file names; "index": position divided by
+            the rate, from 0; "clock": the time of publishing; "auto": "source" if it has times, else "index".
     """
 
     rate_hz: float | None = None
@@ -57,12 +56,12 @@ class PlaybackSettings:
 
 @dataclass(frozen=True, eq=False)
 class ScheduledFrame:
-    """A frame with its place in time.
+    """A frame with its schedule.
 
     Attributes:
         frame: The frame.
-        due_s: Seconds after the first frame at which to publish it; never decreases.
-        stamp_ns: Its stamp in ns; `None` for the time of publishing.
+        due_s: When to publish it, s after the first frame; never decreases.
+        stamp_ns: Its stamp in ns; None for the time of publishing.
     """
 
     frame: Frame
@@ -71,14 +70,14 @@ class ScheduledFrame:
 
 
 def schedule(source: Source, settings: PlaybackSettings) -> Iterator[ScheduledFrame]:
-    """The frames of `source` in the order of play; reads ahead of the caller by no more than the one it yields.
+    """The frames of `source` in playback order; does not read ahead of the frame that it yields.
 
-    In a loop the stamps of each round go on where the last one ended, one mean frame interval later, so that they
-    always increase.
+    In a loop, the stamps of each round continue one mean frame interval after the last one, so that they always
+    increase.
 
     Raises:
-        SourceError: The frames have no stamps of the kind asked for, there is no frame after `start`, or a live source
-            is to be repeated.
+        SourceError: The frames have no stamps of the requested kind, there is no frame after `start`, or `loop` is set
+            for a live source.
     """
     _check(source, settings)
     index_rate_hz = settings.rate_hz or DEFAULT_RATE_HZ
@@ -115,7 +114,7 @@ def schedule(source: Source, settings: PlaybackSettings) -> Iterator[ScheduledFr
 
 
 class Stamps:
-    """The stamps of the frames of `source`; says once where a rate is assumed for them."""
+    """The stamps of the frames of `source`; logs once if it assumes a rate for them."""
 
     def __init__(self, source: Source, settings: PlaybackSettings) -> None:
         self._source = source
@@ -123,10 +122,10 @@ class Stamps:
         self._has_told = settings.rate_hz is not None or settings.stamps != "auto" or source.frame_count == 1
 
     def of(self, frame: BagImage | Frame | UnreadableFrame) -> int:
-        """The stamp in ns of a frame, but for the stamps "clock".
+        """The stamp of a frame in ns; not for the stamps "clock".
 
         Raises:
-            SourceError: The frame has no stamp of the kind asked for.
+            SourceError: The frame has no stamp of the requested kind.
         """
         settings = self._settings
         if frame.stamp_ns is not None and settings.stamps != "index":
@@ -141,7 +140,7 @@ class Stamps:
             self._has_told = True
             _logger.warning(
                 "%s: no times are known, so %g Hz are assumed; give --rate HZ, names that are times such as "
-                "1311868169.163498.png, or a times.txt beside the images with the seconds of each",
+                "1311868169.163498.png, or a times.txt next to the images with the seconds of each",
                 self._source.description,
                 DEFAULT_RATE_HZ,
             )

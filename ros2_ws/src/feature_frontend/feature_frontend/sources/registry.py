@@ -1,4 +1,4 @@
-"""What every image source offers, and the table of the kinds there are."""
+"""The table of source kinds, and how to open a source."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class SourceKind:
     """A row of `SOURCE_KINDS`.
 
     Attributes:
-        name: What to call the kind.
-        expects: What the user types for it.
+        name: Name of the kind.
+        expects: What the user enters for it.
         matches: Whether a location is of this kind.
         open: Opens a location of this kind.
     """
@@ -34,7 +34,7 @@ class SourceKind:
     open: Callable[[str, SourceOptions], Source]
 
 
-# In order of precedence: a folder with bag storage in it is a bag, also where pictures lie beside it.
+# In order of precedence: a folder with bag files is a bag, even if it also contains images.
 SOURCE_KINDS = (
     SourceKind(
         "webcam",
@@ -64,16 +64,16 @@ SOURCE_KINDS = (
 
 
 def open_source(location: str, options: SourceOptions | None = None) -> Source:
-    """Opens what `location` names: a folder, a file or a camera.
+    """Opens a folder, a file or a camera.
 
     Raises:
-        SourceError: There is nothing at that location, it is of no known kind, or it cannot be read.
+        SourceError: There is nothing at that location, its kind is unknown, or it cannot be read.
     """
     path = Path(location)
     try:
         found = next((kind for kind in SOURCE_KINDS if kind.matches(location)), None)
     except (OSError, ValueError) as error:
-        # A name too long, a folder that may not be entered, a zero byte.
+        # A name that is too long, a folder without permission, a zero byte.
         msg = f"{quoted(location)} cannot be looked at: {getattr(error, 'strerror', None) or error}"
         raise SourceError(msg) from error
     if found is not None:
@@ -86,11 +86,11 @@ def open_source(location: str, options: SourceOptions | None = None) -> Source:
 
 
 def missing_of(source: Source, lost: LostImages | None = None) -> list[str]:
-    """What is known to be lost of a source, a sentence each; all of it once its images have been read.
+    """What is known to be lost from a source, one sentence each; complete once all images have been read.
 
     Args:
         source: Of any kind.
-        lost: Its images that are lost, where somebody else has counted them; None for its own count.
+        lost: Its lost images if counted elsewhere; None for its own count.
     """
     if not isinstance(source, (bag.BagSource, image_folder.ImageFolderSource, video.VideoSource)):
         return []

@@ -1,4 +1,4 @@
-"""Times of images in a file beside them: KITTI's times.txt and timestamps.txt, TUM's rgb.txt, EuRoC's data.csv."""
+"""Files of image times next to the images: KITTI's times.txt and timestamps.txt, TUM's rgb.txt, EuRoC's data.csv."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ Row = tuple[list[str], int]
 
 @dataclass(frozen=True)
 class TimesFile:
-    """Times that a file has for the images beside it.
+    """The image times read from a file.
 
     Attributes:
         path: Of the file.
-        stamps_ns: One for each image, in the order of the images.
+        stamps_ns: One per image, in the order of the images.
     """
 
     path: Path
@@ -42,14 +42,14 @@ class TimesFile:
 
 
 def time_from_number(number: str) -> int | None:
-    """The time in ns that a number stands for, `None` where it is none that a stamp can hold.
+    """Converts a number to a time in ns; None if a stamp cannot represent it.
 
     Seconds, or an integer part of 19 (ns), 16 (us) or 13 (ms) digits.
     """
     unit_ns = _UNITS_NS.get(len(number.partition(".")[0]), _NS_PER_S)
     try:
         value = Decimal(number)
-        # Before anything is computed with it: "1e999999" is an integer of a million digits.
+        # Check before computing: "1e999999" is an integer of a million digits.
         if not 0 <= value < STAMP_LIMIT_NS:
             return None
         stamp_ns = int(value * unit_ns)
@@ -59,14 +59,14 @@ def time_from_number(number: str) -> int | None:
 
 
 def find_times(folder: Path, names: Sequence[str]) -> tuple[TimesFile | None, str]:
-    """Looks for a file of times in the folder of the images and in the one above it.
+    """Looks for a file of times in the folder of the images and in its parent.
 
     Args:
         folder: Of the images.
-        names: Of the images, in their natural order.
+        names: Of the images, in natural order.
 
     Returns:
-        The times, and what to tell the user where a file is there and cannot be used.
+        The times, and a note for the user if a file exists but cannot be used.
     """
     problem = ""
     candidates = [folder / name for name in _NAMES]
@@ -81,16 +81,16 @@ def find_times(folder: Path, names: Sequence[str]) -> tuple[TimesFile | None, st
 
 
 def read_times(path: Path, names: Sequence[str]) -> list[int]:
-    """The time in ns of each of the images `names`, which are all different.
+    """The time in ns of each of the images `names`, which must be unique.
 
     Args:
-        path: A file with a time a line, or with a time and the name of an image, in any order and with others between
-            them. Seconds, integers of 19, 16 or 13 digits (ns, us, ms), or dates as KITTI has them; "#" begins a
-            comment.
-        names: Of the images, in their natural order.
+        path: A file with one time per line, optionally with the name of an image; lines and columns in any order,
+            further columns allowed. Seconds, integers of 19, 16 or 13 digits (ns, us, ms), or dates as in KITTI; "#"
+            starts a comment.
+        names: Of the images, in natural order.
 
     Raises:
-        SourceError: The file cannot be read, holds something else, or has no time for each image.
+        SourceError: The file cannot be read, has another format, or lacks the time of an image.
     """
     rows = _rows(path)
     stems = {PurePosixPath(name).stem: name for name in names}
@@ -126,7 +126,7 @@ def _rows(path: Path) -> list[list[str]]:
 
 
 def _seconds(date: re.Match[str]) -> str:
-    """A date as a number of seconds with its digits; one that the calendar does not have stays as it is."""
+    """Converts a date to a number of seconds, without rounding; returns an invalid date unchanged."""
     try:
         whole = datetime.fromisoformat(f"{date[1]} {date[2]}").replace(tzinfo=timezone.utc)
     except ValueError:
@@ -135,10 +135,10 @@ def _seconds(date: re.Match[str]) -> str:
 
 
 def _named(words: list[str], names: set[str], stems: dict[str, str]) -> tuple[str, int | None]:
-    """The image that a line names, empty for none, and its time."""
+    """The image that a line names, empty for none, and its time in ns."""
     if len(words) < 2:
         return "", None
-    # From behind: what looks like a name and a time both is the time where it comes first.
+    # From the end: of two words that look like both a name and a time, the first is the time.
     for place in reversed(range(len(words))):
         word = words[place].replace("\\", "/").rpartition("/")[2]
         name = word if word in names else stems.get(word, "")
@@ -149,7 +149,7 @@ def _named(words: list[str], names: set[str], stems: dict[str, str]) -> tuple[st
 
 
 def _by_position(path: Path, rows: list[list[str]], names: Sequence[str]) -> list[int | None]:
-    """Line n is for image n, or for the image of that number where there are fewer images than lines."""
+    """Assigns line n to image n, or, with fewer images than lines, to the image whose name is the number n."""
     if any(len(words) != 1 for words in rows):
         msg = f"{readable_name(path)} names none of the images; expected a time and a name on each line, or a time only"
         raise SourceError(msg)

@@ -1,4 +1,4 @@
-"""A video file, with the times of its container."""
+"""Video files, with the times of their container."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ __all__ = ["VIDEO_SUFFIXES", "VideoSource", "is_video"]
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".mjpeg")
 
-# For a raw stream, which says nothing about its rate.
+# For a raw stream, which does not contain its rate.
 _FALLBACK_RATE_HZ = 25.0
-# FFmpeg's code for one channel of 16 bits, which OpenCV hands out as it is when asked not to convert to colour.
+# FFmpeg's code for one channel of 16 bits, which OpenCV returns unchanged if asked not to convert to colour.
 _GREY_16 = int.from_bytes(b"Y1\0\x10", "little")
 
 _logger = logging.getLogger(__name__)
 
 
 def is_video(path: Path) -> bool:
-    """Whether `path` is a file with the suffix of a video."""
+    """Whether `path` is a file with a video suffix."""
     return path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES
 
 
 class VideoSource:
     """The frames of a video file, stamped with their presentation time from the start of the file.
 
-    (H, W, 3) RGB of 8 bits, or (H, W) of 16 bits where the video has one such channel. Pixels are taken as stored: a
-    rotation in the metadata is not applied.
+    8-bit (H, W, 3) RGB, or 16-bit (H, W) if the video has one such channel. Pixels are read as stored: a rotation in
+    the metadata is not applied.
 
     Attributes:
-        lost: Frames of `frames` that are damaged, as far as they have been read.
-        storage_missing: What is known to be lost of the file, a sentence; known once the frames have been read.
+        lost: Damaged frames of `frames` read so far.
+        storage_missing: What is lost from the file, in one sentence; known once all frames have been read.
     """
 
     stamp_origin: StampOrigin = "container"
@@ -47,7 +47,7 @@ class VideoSource:
     is_live = False
 
     def __init__(self, path: Path) -> None:
-        """Opens the file once, to see that it can be decoded.
+        """Opens the file once, to check that it can be decoded.
 
         Raises:
             SourceError: No frame of it can be decoded.
@@ -59,7 +59,7 @@ class VideoSource:
         self.storage_missing: list[str] = []
         capture = self._open()
         try:
-            # Some containers do not know it and report zero or less.
+            # Some containers do not know their length and report zero or less.
             count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
             self._frame_count = count if count > 0 else None
             rate_hz = float(capture.get(cv2.CAP_PROP_FPS))
@@ -80,16 +80,16 @@ class VideoSource:
 
     @property
     def images_of(self) -> str:
-        """What the images are of, for messages to the user."""
+        """What the images belong to, for messages to the user."""
         return readable_name(self._path)
 
     @property
     def frame_count(self) -> int | None:
-        """Number of frames as the container says, which may be an estimate."""
+        """Number of frames according to the container; may be an estimate."""
         return self._frame_count
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
-        """The frames from position `start` on; those before are passed over without being converted."""
+        """The frames from position `start` on; earlier ones are skipped without conversion."""
         for frame in self.attempts(start):
             if isinstance(frame, UnreadableFrame):
                 self.lost.note(f"{frame.name}: {frame.reason}")
@@ -98,11 +98,11 @@ class VideoSource:
                 yield frame
 
     def attempts(self, start: int = 0) -> Iterator[Frame | UnreadableFrame]:
-        """The frames from position `start` on, those that cannot be decoded in their places."""
+        """The frames from position `start` on, including those that cannot be decoded."""
         if self._rotation_deg and not self._has_told:
             self._has_told = True
             _logger.warning(
-                "%s is to be shown turned by %d degrees, which is not applied: pixels are taken as stored, as "
+                "%s has a rotation of %d degrees in its metadata, which is not applied: pixels are taken as stored, as "
                 "calibrations are of the sensor",
                 readable_name(self._path.name),
                 self._rotation_deg,
@@ -128,9 +128,9 @@ class VideoSource:
             capture.release()
 
     def _note_end(self, count: int, last_ns: int) -> None:
-        """Whether the file ends before what its container announces, as one that is cut off does.
+        """Checks whether the file ends before the length in its container, as a truncated one does.
 
-        The number alone may be an estimate, from the duration and a rate that changes; the last frame is in time then.
+        The frame count alone may be an estimate from duration and a variable rate; then the last frame is on time.
         """
         if self._frame_count is None or self._rate_hz is None or self.storage_missing:
             return
@@ -146,7 +146,7 @@ class VideoSource:
         stamp_ns = max(round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6), 0)
         if previous_ns is None or stamp_ns > previous_ns:
             return stamp_ns
-        # Raw streams carry no times, or the same for all frames; the nominal rate is what is left.
+        # Raw streams have no times, or the same for all frames: fall back to the nominal rate.
         return previous_ns + round(1e9 / (self._rate_hz or _FALLBACK_RATE_HZ))
 
     def _open(self) -> cv2.VideoCapture:

@@ -1,4 +1,4 @@
-"""A camera that OpenCV can open, such as a V4L2 device."""
+"""Cameras that OpenCV can open, such as V4L2 devices."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def is_webcam(location: str) -> bool:
 
 
 class WebcamSource:
-    """The pictures of a camera as (H, W, 3) RGB (or (H, W) from a grey camera), stamped when they arrive."""
+    """The images of a camera as (H, W, 3) RGB (or (H, W) from a grey camera), stamped on arrival."""
 
     stamp_origin: StampOrigin = "capture"
     has_camera = False
@@ -33,11 +33,11 @@ class WebcamSource:
     frame_count = None
 
     def __init__(self, location: str, max_rate_hz: float = 0.0) -> None:
-        """Opens the camera once, to see that it is there.
+        """Opens the camera once, to check that it exists.
 
         Args:
             location: "webcam:N" for camera number N, or a device path.
-            max_rate_hz: Pictures that come sooner than this rate allows are dropped; 0 keeps all.
+            max_rate_hz: Images that arrive faster than this are dropped; 0 keeps all.
 
         Raises:
             SourceError: The location is malformed, or the camera cannot be opened.
@@ -57,7 +57,7 @@ class WebcamSource:
         return f"camera {self._location}"
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
-        """Pictures without end; the first `start` of them, while the exposure settles for instance, are dropped.
+        """An endless stream of images, without the first `start`, such as while the exposure settles.
 
         Raises:
             SourceError: The camera stops delivering.
@@ -72,7 +72,7 @@ class WebcamSource:
                 if not arrived:
                     msg = f"camera {self._location} delivers no more pictures after {index}; is it still connected?"
                     raise SourceError(msg)
-                # A tenth of the period is what cameras jitter; without it a 30 Hz camera asked for 30 Hz gives 15.
+                # Cameras jitter by a tenth of the period; without this tolerance, 30 Hz from a 30 Hz camera becomes 15.
                 due_ns = stamp_ns if due_ns is None else due_ns
                 if index >= start and stamp_ns >= due_ns - self._period_ns // 10:
                     due_ns = max(due_ns, stamp_ns - self._period_ns) + self._period_ns

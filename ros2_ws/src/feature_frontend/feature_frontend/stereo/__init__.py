@@ -1,1 +1,1 @@
-"""Two cameras side by side: matches along the rows of rectified images, and points in space from them."""
+"""Stereo: matches along the rows of rectified images, and 3-D points from them."""

@@ -1,4 +1,4 @@
-"""From the features of two images to their stereo matches and to points in space."""
+"""Stereo matching: from the features of two images to matches and 3-D points."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ __all__ = [
 
 Uint8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
-# Small enough to lie on one surface mostly; larger windows make depth worse at edges.
+# Small enough to lie mostly on one surface; larger windows degrade depth at edges.
 _WINDOW = (9, 9)
 _STEPS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.01)
-# Keypoints of a true match are off by less; what moves further has lost its corner.
+# Keypoints of a correct match are off by less; a point that moves further has lost its corner.
 _MOST_PX = 1.5
 
 
 def refine_right_points(left: Uint8Array, right: Uint8Array, points0: FloatArray, points1: FloatArray) -> FloatArray:
-    """(M, 2) float32, the right points moved to where the left ones' surroundings fit best, by Lucas-Kanade.
+    """(M, 2) float32, the right points refined to sub-pixel positions by Lucas-Kanade.
 
-    A point that would move by more than 1.5 px, or out of the image, stays.
+    A point that would move by more than 1.5 px, or out of the image, is not changed.
 
     Args:
         left: (H, W) grey or (H, W, 3) RGB.
-        right: Of the same kind and size.
+        right: Of the same type and size.
         points0: (M, 2) (x, y) px in the left image.
         points1: (M, 2) px in the right image, at most about a pixel off.
     """
@@ -68,14 +68,14 @@ def _grey(image: Uint8Array) -> Uint8Array:
 
 ROW_MATCHER = "mnn-rows"
 _BLOCK_ROWS = 256
-# 64 MiB of float32 similarities, for images whose keypoints all lie on a few rows.
+# 64 MiB of float32 similarities, for images with all keypoints on a few rows.
 _BLOCK_ELEMENTS = 16 * 1024 * 1024
 _NO_SIMILARITY = -1.0
 
 
 @dataclass(frozen=True)
 class RowOptions:
-    """Who is a candidate, and the matcher's gates; the meaning of each is that of the parameter of the same name."""
+    """Candidate selection and gates of the matcher; each has the meaning of the parameter of the same name."""
 
     row_tolerance_px: float
     min_disparity_px: float
@@ -93,19 +93,19 @@ def match_rows(
     options: RowOptions,
     block_elements: int = _BLOCK_ELEMENTS,
 ) -> Matches:
-    """Pairs of keypoints that are each other's most similar candidates and pass the gates, in the order of `indices0`.
+    """Matches keypoints that are mutually the most similar candidates and pass the gates, sorted by `indices0`.
 
-    Two keypoints are candidates if their rows differ by at most the tolerance and their disparity, x0 - x1, lies in the
-    range. The ratio test and the margin compare with the second best candidate. Of equals the upper one counts, on one
-    row the first.
+    Two keypoints are candidates if their rows differ by at most the tolerance and their disparity, x0 - x1, is in the
+    range. The ratio test and the margin compare with the second best candidate. Of equal candidates the upper one wins,
+    on one row the first.
 
     Args:
         features0: Of the left image.
         features1: Of the right image, by the same extractor, on the same device.
-        points0: (N0, 2) float64, (x, y) px of the left keypoints in the rectified image; NaN for one to leave out.
+        points0: (N0, 2) float64, (x, y) px of the left keypoints in the rectified image; NaN to exclude one.
         points1: (N1, 2) float64, of the right ones.
-        options: Who is a candidate, and the gates.
-        block_elements: Most similarities held at once; the result does not depend on it.
+        options: Candidate selection and gates.
+        block_elements: Maximum number of similarities in memory; the result does not depend on it.
 
     Raises:
         MatchingError: The features come from different extractors.
@@ -117,7 +117,7 @@ def match_rows(
     sorted0, sorted1 = points0[order0], points1[order1]
     descriptors0, descriptors1 = features0.descriptors[order0].float(), features1.descriptors[order1].float()
     rows1 = sorted1[:, 1].contiguous()
-    # The band of each left keypoint, as positions among the sorted right ones.
+    # The row band of each left keypoint, as positions among the sorted right ones.
     begin = torch.searchsorted(rows1, sorted0[:, 1] - options.row_tolerance_px)
     end = torch.searchsorted(rows1, sorted0[:, 1] + options.row_tolerance_px, right=True)
     begins, ends = begin.tolist(), end.tolist()
@@ -156,23 +156,23 @@ def match_rows(
 
 
 def _by_row(points: torch.Tensor) -> torch.Tensor:
-    """Indices of the finite points, from the top down, of one row in their order."""
+    """Indices of the finite points, sorted by row; stable within a row."""
     finite = points.isfinite().all(dim=1).nonzero()[:, 0]
     return finite[points[finite, 1].argsort(stable=True)]
 
 
-# The tolerance also covers the keypoints' own scatter, which refined points do not have: what is off now is wrong.
-_REFINED_ROW_SHARE = 0.5
+# The row tolerance includes the scatter of keypoints, which refined points do not have: a fraction is enough for them.
+_REFINED_ROW_FRACTION = 0.5
 
 
 @dataclass(frozen=True)
 class Disparities:
-    """How far the left image's keypoints lie from their matches in the right one.
+    """The disparities of the left image's keypoints.
 
     Attributes:
-        px: (N,) float32, between the columns of both in the rectified left image; NaN where there is no match.
-        focal_baseline: Focal length in px times baseline in m, of the rectified cameras; 0 without a rig. By the
-            disparity, it is the depth along the rectified optical axis in m.
+        px: (N,) float32, difference of the columns of both in the rectified left image; NaN without a match.
+        focal_baseline: Focal length in px times baseline in m, of the rectified cameras; 0 without a rig. Divided by
+            the disparity, it is the depth along the rectified optical axis in m.
     """
 
     px: npt.NDArray[np.float32]
@@ -181,12 +181,11 @@ class Disparities:
 
 @dataclass(frozen=True)
 class StereoResult:
-    """What a pair of images gave.
+    """The result of matching a stereo pair.
 
     Attributes:
         matches: From the left image (0) to the right one (1), on the CPU.
-        points: (P, 3) float32, (x, y, z) m, as `StereoRig.triangulate` gives them; those that are finite. Empty
-            without a rig.
+        points: (P, 3) float32, (x, y, z) m, the finite points of `StereoRig.triangulate`. Empty without a rig.
         indices: (P,) uint32, rows of the left features.
         disparities: Of the left features.
     """
@@ -204,18 +203,18 @@ def match_stereo(
     settings: Settings,
     images: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]] | None = None,
 ) -> StereoResult:
-    """Matches two images that were taken at one time.
+    """Matches two images that were taken at the same time.
 
     Args:
         left: Of the left image, on the CPU.
         right: Of the right image, by the same extractor, on the CPU.
-        rig: The calibrated cameras; None for none, which does for matches of rectified images of one size.
-        settings: Those that begin with `stereo_`, `min_similarity`, `ratio_threshold` and `rectified`.
-        images: The left and the right one, for `stereo_subpixel`; None does without.
+        rig: The calibrated cameras; None is enough to match rectified images of equal size.
+        settings: Uses `stereo_*`, `min_similarity`, `ratio_threshold` and `rectified`.
+        images: The left and the right one, for `stereo_subpixel`; None to skip refinement.
 
     Raises:
-        CalibrationError: There is no rig and the rows of the two images have nothing to do with each other, or an
-            image has another size than its calibration.
+        CalibrationError: There is no rig and the rows of the two images do not correspond, or an image differs in size
+            from its calibration.
         MatchingError: The features come from different extractors.
     """
     if rig is None:
@@ -244,7 +243,7 @@ def match_stereo(
     if images is not None and settings.stereo_subpixel:
         of_left, of_right = left.keypoints[matches.indices0].numpy(), right.keypoints[matches.indices1].numpy()
         matched1 = rig.right_on_rows(refine_right_points(*images, of_left, of_right))
-        is_off_row = np.abs(points0[indices0, 1] - matched1[:, 1]) > _REFINED_ROW_SHARE * options.row_tolerance_px
+        is_off_row = np.abs(points0[indices0, 1] - matched1[:, 1]) > _REFINED_ROW_FRACTION * options.row_tolerance_px
         matched1[is_off_row] = np.nan
     disparities_px[indices0] = points0[indices0, 0] - matched1[:, 0]
     points = rig.triangulate(points0[indices0], matched1)

@@ -1,7 +1,7 @@
-"""Two calibrated cameras: their keypoints on common rows, and points in space from pairs of them.
+"""A calibrated stereo camera: rectifies keypoints and triangulates pairs of them.
 
-The convention is that of `sensor_msgs/CameraInfo`: R turns a camera's own frame into the rectified one, P projects from
-there, and the right camera's P[0, 3] is -fx times the baseline. Everything is computed in float64.
+The convention is that of `sensor_msgs/CameraInfo`: R rotates a camera's own frame to the rectified one, P projects from
+there, and the right camera's P[0, 3] is -fx times the baseline. All computations are in float64.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ __all__ = ["StereoRig"]
 
 FloatArray = npt.NDArray[np.float64]
 _ROTATION_TOLERANCE = 1e-3
-# Of the baseline; what a calibration leaves there is rounding.
-_MOST_VERTICAL_SHARE = 0.01
+# Maximum vertical offset as a fraction of the baseline; calibrations leave rounding errors.
+_MAX_VERTICAL_FRACTION = 0.01
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class StereoRig:
 
     Attributes:
         left: Its P is that of the first camera of the pair.
-        right: Its P holds the baseline.
-        rectified: Whether the images are rectified already (`image_rect`). Else keypoints are: by K, d, R and P.
+        right: Its P contains the baseline.
+        rectified: Whether the images are rectified (`image_rect`). If not, keypoints are rectified by K, d, R and P.
 
     Raises:
-        CalibrationError: The two are not one stereo calibration: a P or R is missing, the baseline is not above 0, or
-            one camera stands above the other.
+        CalibrationError: The two are not one stereo calibration: a P or R is missing, the baseline is not positive, or
+            one camera is above the other.
     """
 
     left: CameraCalibration
@@ -42,7 +42,7 @@ class StereoRig:
     rectified: bool
 
     def __post_init__(self) -> None:
-        """Checks that depth follows from the two."""
+        """Checks that the calibrations allow triangulation."""
         for name, camera in (("left", self.left), ("right", self.right)):
             try:
                 camera.check_rectified()
@@ -72,13 +72,13 @@ class StereoRig:
             )
             raise CalibrationError(msg)
         above_m = _position(self.right, 1) - _position(self.left, 1)
-        if abs(above_m) > _MOST_VERTICAL_SHARE * baseline_m:
+        if abs(above_m) > _MAX_VERTICAL_FRACTION * baseline_m:
             msg = f"one camera is {above_m:g} m above the other by P[1, 3]; expected the two side by side"
             raise CalibrationError(msg)
 
     @property
     def baseline_m(self) -> float:
-        """How far right of the left camera the right one is, m."""
+        """Distance of the right camera from the left one, m."""
         return _position(self.right, 0) - _position(self.left, 0)
 
     @property
@@ -87,25 +87,25 @@ class StereoRig:
         return _intrinsics(self.left)[0] * self.baseline_m
 
     def left_on_rows(self, points: npt.NDArray[np.floating]) -> FloatArray:
-        """(N, 2) keypoints (x, y) px of the left image, in the rectified left image; NaN where the lens has no ray."""
+        """(N, 2) keypoints (x, y) px of the left image, rectified; NaN where the lens model has no ray."""
         return self._on_rows(self.left, points)
 
     def right_on_rows(self, points: npt.NDArray[np.floating]) -> FloatArray:
-        """The same of the right image, with the left camera's focal lengths and principal point.
+        """As `left_on_rows` for the right image, with the left camera's focal lengths and principal point.
 
-        So a pair differs in x only, by a disparity of 0 for what is infinitely far, whatever the principal points are.
+        So a pair differs in x only, with disparity 0 at infinity, whatever the principal points are.
         """
         return self._on_rows(self.right, points)
 
     def triangulate(self, points0: FloatArray, points1: FloatArray) -> FloatArray:
-        """(M, 3) points (x, y, z), m, on the rays of the left keypoints; NaN where the disparity is not above 0.
+        """(M, 3) points (x, y, z), m, on the rays of the left keypoints; NaN unless the disparity is positive.
 
-        In the frame to which the left image's normalised keypoints belong: the rectified camera's for rectified images,
-        else the camera's own.
+        In the frame of the left image's normalised keypoints: the rectified camera's for rectified images, else the
+        camera's own.
 
         Args:
             points0: (M, 2), from `left_on_rows`.
-            points1: (M, 2), from `right_on_rows`, of the same points in space.
+            points1: (M, 2), from `right_on_rows`, of the same scene points.
         """
         fx, fy, cx, cy = _intrinsics(self.left)
         disparity = points0[:, 0] - points1[:, 0]
@@ -132,7 +132,7 @@ def _intrinsics(camera: CameraCalibration) -> tuple[float, float, float, float]:
 
 
 def _position(camera: CameraCalibration, axis: int) -> float:
-    """Where the camera is along x (0) or y (1) of the rectified frame, m."""
+    """Position of the camera along x (0) or y (1) of the rectified frame, m."""
     return -camera.projection_matrix[4 * axis + 3] / camera.projection_matrix[5 * axis]
 
 

@@ -1,1 +1,1 @@
-"""Command-line tools: what `ros2 run feature_frontend TOOL` and `feature_frontend TOOL` run."""
+"""Command-line tools, run by `ros2 run feature_frontend TOOL` and `feature_frontend TOOL`."""

@@ -25,7 +25,7 @@ _GROUPS: dict[str, type[SettingsGroup]] = {
     "Node": NodeSettings,
     "Stereo": StereoSettings,
 }
-# More choices than these stand below the meaning, not in a column of their own.
+# More choices than this are listed below the meaning, not in a separate column.
 _FEW_CHOICES = 6
 
 
@@ -43,7 +43,7 @@ def _parser() -> Parser:
 
 
 def markdown_tables() -> str:
-    """A table for each group of parameters: name, default, range, whether it is live, meaning."""
+    """One table per group of parameters: name, default, range, whether it is live, meaning."""
     lines, seen = [], set[str]()
     for title, group in _GROUPS.items():
         records = [record for name, record in group.records().items() if name not in seen]
@@ -68,7 +68,7 @@ def markdown_tables() -> str:
 
 
 def yaml_file() -> str:
-    """A parameter file that holds every parameter at its default, each with its meaning."""
+    """A parameter file with every parameter at its default and its meaning."""
     lines = ["/**:", "  ros__parameters:"]
     for record in PARAMETERS.values():
         lines.append(f"    # {record.description}")

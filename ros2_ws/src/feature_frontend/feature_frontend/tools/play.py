@@ -50,21 +50,21 @@ from feature_frontend.tools.common.arguments import (
 
 __all__ = ["main"]
 
-# Whoever takes the images has a bound of his own; this one is OpenCV's.
+# Subscribers have their own limits; this one is OpenCV's.
 _MOST_PIXELS = 2**30
 _EPILOG = """\
-Publishes sensor_msgs/Image on `image` and, where there is a calibration, sensor_msgs/CameraInfo on `camera_info` with
+Publishes sensor_msgs/Image on `image` and, with a calibration, sensor_msgs/CameraInfo on `camera_info` with
 the same header; remap as usual: --ros-args -r image:=/camera/image_raw -r __ns:=/robot.
 
-Nothing is lost: images are reliable, and no more than --backlog of them are under way. A subscriber that is slower than
-the player still overwrites its own history if that is shallow: give it a KEEP_ALL history, or let the player wait for
-its answers, such as: play SOURCE --rate 0 --in-step-with status.
+Nothing is lost: images are reliable, and at most --backlog of them are unacknowledged. A subscriber slower than the
+player still overwrites its own history if that is shallow: give it a KEEP_ALL history, or make the player wait for its
+answers, such as: play SOURCE --rate 0 --in-step-with status.
 
-In a loop, the stamps of each round go on where those of the last one ended, one mean interval later."""
+In a loop, the stamps of each round continue one mean interval after the last one."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool; 0 also when it is interrupted, 1 for an error that is told in one line, or `INCOMPLETE`."""
+    """Runs the tool; returns 0, also if interrupted, 1 for an error (printed in one line), or `INCOMPLETE`."""
     print_any_name()
     arguments = list(sys.argv[1:] if argv is None else argv)
     _log_to_stderr()
@@ -90,11 +90,11 @@ def _parser() -> argparse.ArgumentParser:
         "--rate",
         type=non_negative,
         metavar="HZ",
-        help="images a second, 0: as fast as the subscribers take them "
-        f"(default: the times of the source, or {DEFAULT_RATE_HZ:g} where it has none)",
+        help="images per second, 0: as fast as the subscribers accept them "
+        f"(default: the times of the source, or {DEFAULT_RATE_HZ:g} if it has none)",
     )
-    add("--loop", action="store_true", help="start again after the last image")
-    add("--start", type=natural, default=0, metavar="N", help="leave out the first N images")
+    add("--loop", action="store_true", help="repeat after the last image")
+    add("--start", type=natural, default=0, metavar="N", help="skip the first N images")
     add("--count", type=positive, metavar="N", help="play N images (of each round in a loop; default: all)")
     add(
         "--stamps",
@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
         help="give up waiting for a subscriber, an acknowledgement or an answer after S seconds, 0: never (default 30)",
     )
     add("--frame-id", type=text, metavar="NAME", help="frame of the headers (default: that of the bag, or camera)")
-    add("--topic", type=text, metavar="NAME", help="image topic of a bag that has several")
+    add("--topic", type=text, metavar="NAME", help="image topic of a bag with several")
     encoding = parser.add_mutually_exclusive_group()
     encoding.add_argument(
         "--encoding",
@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         type=positive,
         default=8,
         metavar="N",
-        help="images that may be under way, unacknowledged or unanswered (default 8)",
+        help="maximum number of unacknowledged or unanswered images (default 8)",
     )
     add(
         "--in-step-with",
@@ -154,7 +154,7 @@ def _play(options: argparse.Namespace, arguments: list[str]) -> int:
         clock=options.clock,
         camera_info=calibration is not None or source.has_camera,
     )
-    # Before anybody is waited for: a source that cannot be read is told at once.
+    # Before waiting for subscribers: report an unreadable source at once.
     first = next(frames)
     if calibration is not None:
         _with_camera(first, calibration)
@@ -193,7 +193,7 @@ def _publish(
             player.drain()
     finally:
         took_s = time.monotonic() - started
-        # n images span n - 1 intervals.
+        # n images have n - 1 intervals.
         rate = f", {(player.published - 1) / took_s:.1f} Hz" if player.published > 1 and took_s > 0 else ""
         print(f"published {player.published} images on {player.topic} in {took_s:.2f} s{rate}", flush=True)
 
@@ -206,7 +206,7 @@ def _with_camera(scheduled: ScheduledFrame, calibration: CameraCalibration) -> S
 
 @contextmanager
 def _spinning_node(arguments: list[str]) -> Iterator[Node]:
-    # rclpy's own handlers would end the context under a publisher in use; an interrupt ends it here, in order.
+    # rclpy's own handlers would shut down the context under an active publisher; shut it down in order instead.
     with readable_start():
         rclpy.init(
             args=[readable_name(argument) for argument in arguments], signal_handler_options=SignalHandlerOptions.NO
@@ -234,7 +234,7 @@ def _spin(executor: SingleThreadedExecutor) -> None:
 
 
 class _StderrHandler(logging.Handler):
-    """One line a record, above the progress bar."""
+    """Prints one line per record, above the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`record`: writes the front-end's topics into a rosbag2, on any machine with rclpy, without rosbag2 installed."""
+"""`record`: writes the front-end's topics to a rosbag2, on any machine with rclpy; rosbag2 is not required."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from feature_frontend.tools.common.bag_writer import (
 
 __all__ = ["TOPICS", "main"]
 
-# Every one of them begins with a std_msgs/Header: the times in the bag are read from it.
+# Each type begins with a std_msgs/Header, which provides the times in the bag.
 TOPICS: dict[str, type] = {
     "image": Image,
     "image/compressed": CompressedImage,
@@ -52,24 +52,24 @@ TOPICS: dict[str, type] = {
 }
 _OF_THE_NODE = ("features", "matches", "tracks", "status")
 _OF_THE_CAMERA = ("image", "image/compressed", "camera_info")
-# Of the two forms of the images, only one is published as a rule.
+# Usually only one of the two image topics is published.
 _DEFAULT_TOPICS = [name for name in TOPICS if name != "image/compressed"]
 
 _DEPTH = 1000
-_REMEMBERED = 64  # of the camera_info that came by one subscription, until they come by the other
+_REMEMBERED = 64  # maximum number of camera_info messages received by one subscription and not yet by the other
 _SETTLE_S = 0.5
 _PROGRESS_PERIOD_S = 0.25
-_KEEP_PERIOD_S = 1.0  # what a kill or a full disk may cost
-_NOTHING_ARRIVED = "no message arrived; are the node and a camera or player running, and the topics remapped as theirs?"
+_KEEP_PERIOD_S = 1.0  # maximum loss by a kill or a full disk
+_NOTHING_ARRIVED = "no message arrived; are the node and a camera or player running, and the topics remapped to theirs?"
 _EPILOG = """\
-Topics are recorded by their relative names; remap and put into a namespace as usual:
---ros-args -r image:=/camera/image_raw -r __ns:=/robot. The messages are written as they arrived, byte by byte.
+Topics are recorded by their relative names; remap them or set a namespace as usual:
+--ros-args -r image:=/camera/image_raw -r __ns:=/robot. The messages are written unchanged, byte by byte.
 
 Ctrl-C ends the recording and completes the bag. The last line of the output is a JSON object with the counts."""
 
 
 class Recorder:
-    """Subscribes to the topics and writes what arrives."""
+    """Subscribes to the topics and writes their messages."""
 
     def __init__(self, node: Node, bag: BagWriter, topics: Sequence[str], image_qos: str, by_header: bool) -> None:
         self._node = node
@@ -111,7 +111,7 @@ class Recorder:
 
 
 def _once_of_two(write: Callable[[bytes], None]) -> Callable[[bytes, bool], None]:
-    """Writes what comes by one of two subscriptions, and what comes by both once."""
+    """Writes messages of two subscriptions, and only once if they arrive by both."""
     written: deque[tuple[bytes, bool]] = deque(maxlen=_REMEMBERED)
 
     def take(data: bytes, is_second: bool) -> None:
@@ -126,7 +126,7 @@ def _once_of_two(write: Callable[[bytes], None]) -> Callable[[bytes, bool], None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool; returns 0 also when it is interrupted, 1 for an error that is told in one line."""
+    """Runs the tool; returns 0, also if interrupted, or 1 for an error (printed in one line)."""
     print_any_name()
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(without_ros_arguments(arguments))
@@ -152,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="record", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("output", type=Path, metavar="BAG", help="folder of the bag, which must not exist yet")
+    add("output", type=Path, metavar="BAG", help="folder of the bag; must not exist")
     add("--storage", choices=tuple(STORAGES), default="sqlite3", help="file format (default sqlite3)")
     add(
         "--topics",
@@ -167,14 +167,14 @@ def _parser() -> argparse.ArgumentParser:
         "--idle-timeout",
         type=above_zero,
         metavar="S",
-        help="end when none has come for S seconds after the first",
+        help="end when none has arrived for S seconds after the first",
     )
     add(
         "--times",
         choices=("header", "received"),
         default="header",
         help="times in the bag: the stamps of the headers (default), or when the messages arrived, for a camera that "
-        "leaves its stamps at 0",
+        "does not set its stamps",
     )
     add(
         "--image-qos",
@@ -187,7 +187,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """What can be told before ROS is started."""
+    """Checks the options before ROS is started."""
     if options.frames is not None and "status" not in options.topics:
         msg = f"--frames counts status messages, but the topics are {' '.join(options.topics)}; expected status too"
         raise SettingsError(msg)
@@ -233,7 +233,7 @@ def _is_over(recorder: Recorder, options: argparse.Namespace) -> bool:
 
 
 def _drain(recorder: Recorder, executor: SingleThreadedExecutor) -> None:
-    """Takes what is still under way: topics do not arrive in the order in which they were published."""
+    """Receives messages still in transit: topics may arrive in another order than published."""
     quiet_since = time.monotonic()
     deadline = quiet_since + 10 * _SETTLE_S
     while time.monotonic() < min(quiet_since + _SETTLE_S, deadline):
@@ -242,7 +242,7 @@ def _drain(recorder: Recorder, executor: SingleThreadedExecutor) -> None:
 
 
 class _Events:
-    """Tells another program by JSON lines how far the recording is."""
+    """Reports the progress of the recording to another program as JSON lines."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -251,7 +251,7 @@ class _Events:
         self._next_s = 0.0
 
     def tell(self) -> None:
-        """Prints what is new."""
+        """Prints new events."""
         if time.monotonic() < self._next_s:
             return
         self._next_s = time.monotonic() + _PROGRESS_PERIOD_S
@@ -268,7 +268,7 @@ class _Events:
 def _node(arguments: list[str]) -> Iterator[tuple[Node, SingleThreadedExecutor]]:
     arguments = [readable_name(argument) for argument in arguments]
     with readable_start():
-        # rclpy's own handlers would end the context before the last messages are taken and the bag is complete.
+        # rclpy's own handlers would shut down the context before the last messages are received and the bag is closed.
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     try:
         with readable_start():
@@ -285,7 +285,7 @@ def _node(arguments: list[str]) -> Iterator[tuple[Node, SingleThreadedExecutor]]
 
 
 def _set_on(event: threading.Event, *signals: signal.Signals) -> None:
-    # Explicitly, as a shell starts background processes with SIGINT ignored.
+    # Set explicitly: a shell starts background processes with SIGINT ignored.
     if threading.current_thread() is threading.main_thread():
         for number in signals:
             signal.signal(number, lambda *_: event.set())

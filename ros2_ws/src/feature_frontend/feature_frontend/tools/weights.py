@@ -17,7 +17,7 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool; 0 if all that was asked for is in order."""
+    """Runs the tool; returns 0 if all requested weights are in order."""
     arguments = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
     return guarded(lambda: int(arguments.run(arguments)))
 

@@ -1,1 +1,1 @@
-"""The persistent tracker: points are predicted, found again on the score map, and checked; docs/tracking.md."""
+"""The persistent tracker: predicts points, re-localises them on the score map, and checks them; docs/tracking.md."""

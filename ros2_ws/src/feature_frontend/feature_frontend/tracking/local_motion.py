@@ -1,6 +1,6 @@
-"""Where points go, from how the points around them went: affine motion of a neighbourhood, fitted robustly.
+"""Predicts the motion of points from that of their neighbours: a local affine motion, fitted robustly.
 
-Nothing here waits for the device, and shapes do not depend on values.
+Nothing here waits for the device, and no shape depends on values.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from feature_frontend.runtime.cuda_graphs import constants
 __all__ = ["LocalMotion", "local_motion"]
 
 NUM_NEIGHBOURS = 16
-WIDEST_PX = 8.0  # half of a point's neighbours within this of their median
-# Points closer together see the same pixels: they are matched to the same wrong place and are no witnesses.
+WIDEST_PX = 8.0  # half of a point's neighbours must be within this of their median
+# Closer points see the same pixels and share the same wrong matches: they are not independent.
 CLOSEST_PX = 8.0
-FEWEST_NEIGHBOURS = 3  # of one mind, for a motion to be known
-# A true pair is within this of its neighbours' median in 98 % of the cases, at 10 Hz from a car and by hand.
+FEWEST_NEIGHBOURS = 3  # that must agree, for a motion to be known
+# A correct match is within this of its neighbours' median in 98 % of the cases, at 10 Hz from a car and hand-held.
 TOLERANCE_PX = 4.0
-_SCALE_PX = 50.0  # of the slopes: a ridge of one observation says that motion changes little over this distance
+_SCALE_PX = 50.0  # of the slopes: a ridge of one observation assumes that motion varies little over this distance
 _RIDGE = (1e-3, 0.3, 0.3)
 _NOISE_PX = 0.3
 _BLOCK_ELEMENTS = 4 * 1024 * 1024
-_FAR_PX = 1e5  # larger than any image; where those are put that are no witnesses
+_FAR_PX = 1e5  # larger than any image; position given to points that are no valid neighbours
 # PyTorch finds the k smallest of n numbers five times as fast where n is at least 64 k.
 _FEWEST_SORTED = 64
 
 
 @dataclass(frozen=True)
 class LocalMotion:
-    """What the neighbours say of each of C points.
+    """The motion of each of C points as predicted by its neighbours.
 
     Attributes:
-        flow: (C, 2) px, how far the point should have moved; 0 where it is not known.
-        slopes: (C, 2, 2), how it changes with the place, px a px: at (C, 2) offsets o it is flow + o @ slopes.
+        flow: (C, 2) px, expected displacement; 0 if unknown.
+        slopes: (C, 2, 2), its gradient, px per px: at (C, 2) offsets o the displacement is flow + o @ slopes.
         is_known: (C,) bool, whether enough neighbours agree.
-        agrees: (C,) bool, whether the point's own match moves as its neighbours do; False for points without a match.
+        agrees: (C,) bool, whether the point's own match moves like its neighbours; False for points without a match.
     """
 
     flow: torch.Tensor
@@ -51,13 +51,13 @@ class LocalMotion:
 def local_motion(
     points: torch.Tensor, shifts: torch.Tensor, is_matched: torch.Tensor, *, is_padded: bool = False
 ) -> LocalMotion:
-    """The motion around each point, by the matches of its nearest neighbours.
+    """Estimates the motion around each point from the matches of its nearest neighbours.
 
     Args:
-        points: (C, 2) px, where the points were.
-        shifts: (C, 2) px, how far their matches are from there.
-        is_matched: (C,) bool; the shifts of the others mean nothing.
-        is_padded: Whether no shape may depend on how many are matched, and a GPU must not be waited for.
+        points: (C, 2) px, previous positions.
+        shifts: (C, 2) px, displacements of their matches.
+        is_matched: (C,) bool; the shifts of the others are ignored.
+        is_padded: Whether shapes must not depend on the number of matches, and nothing may wait for a GPU.
     """
     candidates = torch.arange(len(points), device=points.device)
     if not is_padded:
@@ -65,14 +65,14 @@ def local_motion(
         candidates = (~is_matched).to(torch.uint8).argsort(stable=True)[:number]
     neighbours, is_valid = _nearest(points, is_matched, candidates)
     of_neighbours = _of(shifts, neighbours)
-    # A vote first, because most of the neighbours may be wrong: wrong ones hardly ever agree with each other.
+    # Vote first, because most neighbours may be wrong: wrong ones hardly ever agree with each other.
     supporters = (of_neighbours - shifts[:, None]).norm(dim=2) <= TOLERANCE_PX
     agrees = is_matched & ((supporters & is_valid).sum(dim=1) >= FEWEST_NEIGHBOURS)
     is_valid = is_valid & _of(agrees, neighbours)
     median = _median(of_neighbours, is_valid[:, :, None])
     residuals = (of_neighbours - median[:, None]).norm(dim=2)
-    # Where the neighbours move differently, as at the edge of something near, a point may be more different, too; where
-    # they are of no mind at all, nothing agrees with them.
+    # If the neighbours differ, as at the edge of a near object, allow a point to differ more; if they do not agree at
+    # all, reject every point.
     spread = _median(residuals, is_valid)
     is_known = (is_valid.sum(dim=1) >= FEWEST_NEIGHBOURS) & (spread <= WIDEST_PX)
     agrees = is_matched & is_known & ((shifts - median).norm(dim=1) <= TOLERANCE_PX + spread)
@@ -87,11 +87,11 @@ def local_motion(
 def _nearest(
     points: torch.Tensor, is_matched: torch.Tensor, candidates: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(C, k) rows of each point's nearest witnesses among the candidates, and whether there are so many."""
+    """(C, k) rows of each point's nearest valid neighbours among the candidates, and whether each exists."""
     number = min(NUM_NEIGHBOURS, len(candidates))
     rows = max(1, _BLOCK_ELEMENTS // len(candidates))
     witnesses = torch.where(is_matched[candidates, None], points[candidates], _FAR_PX)
-    # Squares, as products of (x, y, x^2 + y^2, 1): their roots have the same order and take as long again.
+    # Squared distances as one matrix product of (x, y, x^2 + y^2, 1); the roots would double the time.
     ones, ones_of_witnesses = torch.ones_like(points[:, :1]), torch.ones_like(witnesses[:, :1])
     lifted = torch.cat([points, points.square().sum(dim=1, keepdim=True), ones], dim=1)
     lengths = witnesses.square().sum(dim=1, keepdim=True)
@@ -100,7 +100,7 @@ def _nearest(
     for start in range(0, len(points), rows):
         block = lifted[start : start + rows] @ lifted_witnesses
         block = functional.threshold(block, CLOSEST_PX**2, _FAR_PX**2, inplace=True)
-        # Floats that are not negative are ordered as their bits are, which PyTorch compares faster: they are never NaN.
+        # Non-negative floats, never NaN here, have the order of their bits, which PyTorch compares faster.
         nearest = block.view(torch.int32).topk(number, dim=1, largest=False)
         squares.append(nearest.values.view(torch.float32))
         neighbours.append(candidates[nearest.indices])
@@ -108,19 +108,19 @@ def _nearest(
 
 
 def _of(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """(C, k, ...) the values (C, ...) of (C, k) rows; faster than indexing on a CPU."""
+    """(C, k, ...) the values (C, ...) at (C, k) rows; faster than indexing on a CPU."""
     return values.index_select(0, rows.flatten()).reshape(*rows.shape, *values.shape[1:])
 
 
 def _median(values: torch.Tensor, is_valid: torch.Tensor) -> torch.Tensor:
-    """Of the valid ones of (C, k[, 2]) values, over k; 0 where there is none."""
+    """Median over k of the valid ones of (C, k[, 2]) values; 0 if none is valid."""
     return torch.where(is_valid, values, torch.nan).nanmedian(dim=1).values.nan_to_num(0.0)
 
 
 def _fit(offsets: torch.Tensor, shifts: torch.Tensor, weights: torch.Tensor, *, is_padded: bool) -> torch.Tensor:
     """(C, 3, 2) affine motion that fits (C, k, 2) shifts at (C, k, 2) px offsets with (C, k) weights.
 
-    Its first row is the shift at offset 0, the others are how it changes over `_SCALE_PX` along x and along y.
+    The first row is the shift at offset 0, the others its change over `_SCALE_PX` along x and along y.
     """
     design = torch.cat([torch.ones_like(offsets[:, :, :1]), offsets / _SCALE_PX], dim=2)
     weighted = (design * weights[:, :, None]).transpose(1, 2)

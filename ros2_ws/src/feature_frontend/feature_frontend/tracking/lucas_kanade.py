@@ -1,13 +1,13 @@
-"""Where the surroundings of points went, to a fraction of a pixel: Lucas-Kanade at one scale, all points at once.
+"""Sub-pixel template alignment: Lucas-Kanade at one scale, all points at once.
 
-Gradients are those of the earlier image, as in Bouguet's form (2001) of Lucas and Kanade (1981), and brightness may
-change by a constant. What the pixels do not tell, as along an edge, stays what the detector says.
+Uses the gradients of the earlier image, as in Bouguet's form (2001) of Lucas and Kanade (1981), and allows a constant
+change of brightness. Where pixels give no information, as along an edge, the detector's position prevails.
 
-Compared is with one image of the past, a point's anchor. The image before would be nearer, but then each image's error
-is added to those of all images before. So a point keeps its anchor as long as what is seen is still much like it, and
-is anchored anew where it lies when it no longer is.
+The template comes from one earlier image, the point's anchor. The previous image would be more similar, but errors
+would accumulate from image to image. So a point keeps its anchor while the image still resembles it, and then gets a
+new one at its current position.
 
-Nothing here waits for the device, and shapes do not depend on values.
+Nothing here waits for the device, and no shape depends on values.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import torch
 
 from feature_frontend.tracking.state import KEPT_IMAGES, TrackState, Views
 
-__all__ = ["DETECTION_SHARE", "Alignment", "TemplateMatch", "align_patches", "match_templates"]
+__all__ = ["DETECTION_FRACTION", "Alignment", "TemplateMatch", "align_patches", "match_templates"]
 
 RADIUS_PX = 6
-# What a detection or a prediction weighs at least: as much as squared gradients of this size, in the mean over the
-# window (grey levels in [0, 1] a px).
+# Minimum weight of a detection or a prediction: equals a mean squared gradient of this size over the window (grey
+# levels in [0, 1] per px).
 _PRIOR_WEIGHT = 2e-5
 _ITERATIONS = 4
 _LARGEST_STEP_PX = 1.0
-_LAST_STEP_PX = 0.3  # larger, and it has not settled
-# Farther from its detection, a point has lost its surroundings or the detector its point.
+_LAST_STEP_PX = 0.3  # a larger last step has not converged
+# Farther from its detection, either the template or the detection is wrong.
 _FARTHEST_PX = 2.5
 _LEAST_CORRELATION = 0.6
 _LARGEST_SLOPE = 0.3
@@ -36,12 +36,12 @@ _SMALLEST = 1e-12
 
 @dataclass(frozen=True)
 class Alignment:
-    """Where (C,) points lie in the current image.
+    """Positions of (C,) points in the current image.
 
     Attributes:
         points: (C, 2) float32 px.
-        is_found: (C,) bool, whether the surroundings are found there; the other rows mean nothing.
-        correlation: (C,) float32 in [-1, 1], how alike they are.
+        is_found: (C,) bool, whether the template was found; ignore the other rows.
+        correlation: (C,) float32 in [-1, 1], of template and image.
     """
 
     points: torch.Tensor
@@ -55,25 +55,25 @@ def align_patches(
     rows0: torch.Tensor,
     points0: torch.Tensor,
     points1: torch.Tensor,
-    share: torch.Tensor,
+    fraction: torch.Tensor,
     slopes: torch.Tensor,
 ) -> Alignment:
-    """Positions in the current image from those in earlier ones and what the detector says of the current one.
+    """Aligns templates of earlier images with the current one, starting from detections or predictions.
 
     Args:
         images0: (N, H, W) float32 grey in [0, 1], earlier images.
         image1: (H, W) of the current image.
-        rows0: (C,) int64, which of the earlier images each point is compared with.
+        rows0: (C,) int64, the earlier image of each point.
         points0: (C, 2) px in that image.
-        points1: (C, 2) px in image 1, where the points are detected there, or predicted.
-        share: (C,), what `points1` weighs as a share of what the window's own gradients weigh.
-        slopes: (C, 2, 2), how the shift of a point changes with its place, px a px: the shift of what lies at (C, 2)
-            offsets o is that of the point plus o @ slopes.
+        points1: (C, 2) px in image 1, detected or predicted.
+        fraction: (C,), weight of `points1` as a fraction of the weight of the window's own gradients.
+        slopes: (C, 2, 2), gradient of the displacement, px per px: at (C, 2) offsets o from the point, the
+            displacement is that of the point plus o @ slopes.
     """
     template = _windows(images0, rows0, points0, RADIUS_PX + 1)
     along_x = ((template[:, 1:-1, 2:] - template[:, 1:-1, :-2]) / 2.0).flatten(1)
     along_y = ((template[:, 2:, 1:-1] - template[:, :-2, 1:-1]) / 2.0).flatten(1)
-    # To first order, what lies at an offset o in image 1 came from o - o @ slopes.
+    # To first order, offset o in image 1 corresponds to o - o @ slopes in image 0.
     reach = torch.arange(-RADIUS_PX, RADIUS_PX + 1, device=points0.device, dtype=points0.dtype)
     x, y = (side.flatten() for side in torch.meshgrid(reach, reach, indexing="xy"))
     bent = slopes.clamp(-_LARGEST_SLOPE, _LARGEST_SLOPE)[..., None]
@@ -83,7 +83,7 @@ def align_patches(
 
     along_x, along_y = _centred(along_x), _centred(along_y)
     xx, xy, yy = (along_x.square().mean(dim=1), (along_x * along_y).mean(dim=1), along_y.square().mean(dim=1))
-    weight = _PRIOR_WEIGHT + share * (xx + yy) / 2.0
+    weight = _PRIOR_WEIGHT + fraction * (xx + yy) / 2.0
     xx, yy = xx + weight, yy + weight
     determinant = (xx * yy - xy.square()).clamp(min=_SMALLEST)
     points, only = points1, torch.zeros_like(rows0)
@@ -95,7 +95,7 @@ def align_patches(
         step = torch.stack([yy * pull_x - xy * pull_y, xx * pull_y - xy * pull_x], dim=1) / determinant[:, None]
         length = step.norm(dim=1)
         points = points + step * (_LARGEST_STEP_PX / length.clamp(min=_LARGEST_STEP_PX))[:, None]
-    # As it was before the last step, which is a fraction of a pixel where a point has settled.
+    # The window from before the last step, which is a fraction of a pixel if the point has converged.
     window = _centred(window)
     norms = template.square().sum(dim=1) * window.square().sum(dim=1)
     correlation = (template * window).sum(dim=1) / norms.sqrt().clamp(min=_SMALLEST)
@@ -106,7 +106,7 @@ def align_patches(
 
 
 def _windows(images: torch.Tensor, rows: torch.Tensor, centres: torch.Tensor, radius: int) -> torch.Tensor:
-    """(C, S, S) values of the windows around (C, 2) points; of those that leave the image, of windows nearby.
+    """(C, S, S) windows around (C, 2) points; windows that leave the image are moved inside.
 
     Args:
         images: (N, H, W).
@@ -117,14 +117,14 @@ def _windows(images: torch.Tensor, rows: torch.Tensor, centres: torch.Tensor, ra
     height, width = images.shape[1:]
     side = 2 * radius + 2
     corner = centres.floor()
-    share = (centres - corner)[:, :, None, None]
+    fraction = (centres - corner)[:, :, None, None]
     x, y = (corner.long() - radius).unbind(1)
     first = (rows * height + y.clamp(0, height - side)) * width + x.clamp(0, width - side)
-    # All pixels of a window are equally far from the grid: whole rows of it are read, and mixed with two weights.
+    # All pixels of a window have the same sub-pixel offset: read whole rows and interpolate with two weights.
     starts = first[:, None] + width * torch.arange(side, device=images.device)
     pixels = images.flatten().unfold(0, side, 1).index_select(0, starts.flatten()).reshape(-1, side, side)
-    mixed = torch.lerp(pixels[:, :, :-1], pixels[:, :, 1:], share[:, 0])
-    return torch.lerp(mixed[:, :-1], mixed[:, 1:], share[:, 1])
+    mixed = torch.lerp(pixels[:, :, :-1], pixels[:, :, 1:], fraction[:, 0])
+    return torch.lerp(mixed[:, :-1], mixed[:, 1:], fraction[:, 1])
 
 
 def _centred(windows: torch.Tensor) -> torch.Tensor:
@@ -138,24 +138,24 @@ def _has_window(points: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
     return (x >= margin) & (y >= margin) & (x <= width - 1 - margin) & (y <= height - 1 - margin)
 
 
-# Of what a window's own gradients weigh, a detection weighs this share: what adds up from anchor to anchor is forgotten
-# after a few of them.
-DETECTION_SHARE = 0.15
+# Weight of a detection as a fraction of the weight of the window's own gradients: it stops drift that accumulates from
+# anchor to anchor.
+DETECTION_FRACTION = 0.15
 _ANCHORED_CORRELATION = 0.8
-# Bending is true to first order only: by more than this, px a px, the anchor is no longer what should be seen.
+# The first-order warp holds only for small slopes: beyond this, px per px, the anchor no longer fits.
 _ANCHORED_SLOPE = 0.05
 
 
 @dataclass(frozen=True)
 class TemplateMatch:
-    """What became of the surroundings of (C,) points.
+    """The result of matching the templates of (C,) points.
 
     Attributes:
         points: (C, 2) float32 px in the current image.
-        is_found: (C,) bool; the points of the others are where they were thought to be.
-        slopes: (C, 2, 2), how the shift since the anchor changes with the place, px a px.
-        keeps_anchor: (C,) bool, whether the next image can be compared with the same anchor.
-        correlation: (C,) float32 in [-1, 1], how alike they are; NaN where they are not found.
+        is_found: (C,) bool; the others keep their detected or predicted position.
+        slopes: (C, 2, 2), gradient of the displacement since the anchor, px per px.
+        keeps_anchor: (C,) bool, whether the next image can use the same anchor.
+        correlation: (C,) float32 in [-1, 1], of template and image; NaN if not found.
     """
 
     points: torch.Tensor
@@ -165,7 +165,7 @@ class TemplateMatch:
     correlation: torch.Tensor
 
     def anchored(self, state: TrackState, points: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The anchors of the next state: those of `state`, or where the (C, 2) points are now."""
+        """The anchors of the next state: those of `state`, or the current (C, 2) points."""
         return {
             "anchors": torch.where(self.keeps_anchor[:, None], state.anchors, points),
             "anchor_ages": torch.where(self.keeps_anchor, state.anchor_ages + 1, 0),
@@ -183,26 +183,26 @@ def match_templates(
     *,
     is_padded: bool,
 ) -> TemplateMatch:
-    """Looks for the surroundings of the points that were seen in the image before.
+    """Matches the templates of the points that were seen in the previous image.
 
     Args:
-        state: Of the image before.
-        views: What that image showed, where there was one, and the current one.
-        is_wanted: (C,) bool, the points to look for.
-        is_detected: (C,) bool, whether `points` are detections, which are a second opinion; a prediction only says
-            where to begin.
-        points: (C, 2) px, where the points are detected in the current image, or predicted.
-        slopes: (C, 2, 2), how the shift since the image before changes with the place, px a px.
-        is_padded: Whether no shape may depend on how many are wanted.
+        state: After the previous image.
+        views: The earlier images, if any, and the current one.
+        is_wanted: (C,) bool, the points to match.
+        is_detected: (C,) bool, whether `points` are detections, which also count as measurements; a prediction is only
+            the start value.
+        points: (C, 2) px in the current image, detected or predicted.
+        slopes: (C, 2, 2), gradient of the displacement since the previous image, px per px.
+        is_padded: Whether shapes must not depend on the number of wanted points.
     """
     none = torch.zeros_like(is_wanted)
-    # What lies at an offset o from the anchor lay at o + o @ A in the image before, and is moved from there.
+    # Offset o from the anchor was at o + o @ A in the previous image: compose both warps.
     bent = state.anchor_slopes + slopes + state.anchor_slopes @ slopes
     if not views.compare:
         return TemplateMatch(points, none, bent, none, torch.full_like(points[:, 0], torch.nan))
     wanted = is_wanted & (state.missed == 0)
-    share = torch.where(is_detected, DETECTION_SHARE, 0.0)
-    of_points = (views.rows_before(state.anchor_ages), state.anchors, points, share, bent)
+    fraction = torch.where(is_detected, DETECTION_FRACTION, 0.0)
+    of_points = (views.rows_before(state.anchor_ages), state.anchors, points, fraction, bent)
     if is_padded:
         found = align_patches(views.latest.images, views.image, *of_points)
         is_found, correlation = found.is_found & wanted, found.correlation
@@ -214,6 +214,6 @@ def match_templates(
         correlation = torch.zeros_like(points[:, 0]).index_copy(0, rows, found.correlation)
         places = points.index_copy(0, rows, torch.where(found.is_found[:, None], found.points, points[rows]))
     keeps_anchor = is_found & (correlation >= _ANCHORED_CORRELATION) & (bent.abs().amax(dim=(1, 2)) <= _ANCHORED_SLOPE)
-    # The image after this one takes the place of the oldest.
+    # The next image overwrites the oldest.
     keeps_anchor &= state.anchor_ages + 2 < KEPT_IMAGES
     return TemplateMatch(places, is_found, bent, keeps_anchor, torch.where(is_found, correlation, torch.nan))

@@ -1,8 +1,8 @@
-"""Points found again where they should be, on the score map near the prediction, picked by the budget or not.
+"""Re-localisation: finds missed points on the score map near their predictions, even if not among the detections.
 
-The candidates are maxima of the score map in a small window. Those that the detector picked are known already; the
-others are refined to a fraction of a pixel and described as the detector would have done, so that a point that is found
-again lies where a detection of it would lie, and nothing drifts.
+The candidates are maxima of the score map in a small window. Detections are used as they are; other maxima are refined
+to sub-pixel positions and described as the detector would do it, so that a re-localised point lies where its detection
+would lie, without drift.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ __all__ = ["Candidates", "PixelIndex", "Places", "describe_places", "find_places
 WINDOW_RADIUS_PX = 3
 FARTHEST_PX = 2.5  # from the prediction, in the network's image
 _PRIOR_PX = 0.8  # how far from the prediction a maximum loses 39 % of its weight
-_SMALLEST_NMS_RADIUS = 2  # for networks that suppress nothing: each of a point's pixels would be a candidate
+_SMALLEST_NMS_RADIUS = 2  # for networks without non-maximum suppression: every pixel of a point would be a candidate
 
 
 class PixelIndex:
-    """Which point lies on which pixel.
+    """Index from pixels to points.
 
     Args:
         points: (K, 2) px.
-        is_point: (K,) bool; the others are nowhere.
+        is_point: (K,) bool; the other rows are ignored.
         height: Of the image, px.
         width: Of the image, px.
     """
@@ -37,14 +37,14 @@ class PixelIndex:
     def __init__(self, points: torch.Tensor, is_point: torch.Tensor, height: int, width: int) -> None:
         self._size = height, width
         self._rows = torch.full((height * width + 1,), -1, dtype=torch.int64, device=points.device)
-        # What is no point goes to the place behind the last pixel, which is then cleared.
+        # Rows that are no points go to an extra element behind the last pixel, which is then cleared.
         places = torch.where(is_point, self.pixels_of(points), height * width)
         rows = torch.arange(len(points), device=points.device)
         self._rows.scatter_reduce_(0, places, rows, "amax")
         self._rows[-1:].fill_(-1)
 
     def pixels_of(self, points: torch.Tensor) -> torch.Tensor:
-        """(...) int64, the number of the pixel on which each of (..., 2) points lies."""
+        """(...) int64, the index of the pixel on which each of (..., 2) points lies."""
         height, width = self._size
         x, y = points.round().long().unbind(-1)
         return y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
@@ -62,7 +62,7 @@ class PixelIndex:
         return self.rows_at(points[:, None] + window)
 
     def one_each(self, points: torch.Tensor, values: torch.Tensor, is_point: torch.Tensor) -> torch.Tensor:
-        """(R,) bool: of the (R, 2) points on one pixel the one with the highest value, of equals the first."""
+        """(R,) bool: for each pixel, keeps the one of its (R, 2) points with the highest value, of equals the first."""
         pixels = self.pixels_of(points)
         rows = torch.arange(len(points), device=points.device)
         highest = torch.full(self._rows.shape, -torch.inf, device=points.device)
@@ -75,12 +75,12 @@ class PixelIndex:
 
 @dataclass(frozen=True)
 class Places:
-    """For each of R points the strongest maximum near its prediction.
+    """The strongest maximum near the prediction of each of R points.
 
     Attributes:
-        is_maximum: (R,) bool, whether there is one at all; the other rows mean nothing.
+        is_maximum: (R,) bool, whether there is one; ignore the other rows.
         keypoints: (R, 2) float32 px in the network's image.
-        detections: (R,) int64, row of the detection that it is; -1 where the detector did not pick it.
+        detections: (R,) int64, row of the detection at this maximum; -1 if it was not detected.
     """
 
     is_maximum: torch.Tensor
@@ -90,14 +90,14 @@ class Places:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What is seen at R places.
+    """The features at R places.
 
     Attributes:
         keypoints: (R, 2) float32 px in the network's image.
         scores: (R,) float32.
         descriptors: (R, D), L2-normalised.
         similarity: (R,) float32, cosine to the point's own descriptor.
-        detections: (R,) int64, row of the detection that it is; -1 where the detector did not pick it.
+        detections: (R,) int64, row of the detection at this place; -1 if it was not detected.
     """
 
     keypoints: torch.Tensor
@@ -108,13 +108,13 @@ class Candidates:
 
 
 def find_places(maps: FrameMaps, expected: torch.Tensor, detections: PixelIndex, is_taken: torch.Tensor) -> Places:
-    """Where each of R points may be.
+    """Finds a candidate place for each of R points.
 
     Args:
         maps: Of the current image.
-        expected: (R, 2) px, where the points should be in the network's image.
-        detections: Of `maps.features`.
-        is_taken: (K + 1,) bool, which of those are another point's already; the last is for no detection.
+        expected: (R, 2) px, predicted positions in the network's image.
+        detections: Index of `maps.features`.
+        is_taken: (K + 1,) bool, which detections belong to another point already; the last entry means no detection.
     """
     pixels, is_maximum = _strongest(maps, expected, detections, is_taken)
     keypoints = _located(maps, maps.network.score_maps(maps.dense)[0, 0], pixels)
@@ -125,12 +125,12 @@ def find_places(maps: FrameMaps, expected: torch.Tensor, detections: PixelIndex,
 
 
 def describe_places(maps: FrameMaps, places: Places, is_wanted: torch.Tensor, recent: torch.Tensor) -> Candidates:
-    """What is at the places: of detections what is known of them, of the others anew.
+    """Describes the places: reuses the features of detections and computes those of the others.
 
     Args:
         maps: Of the current image.
         places: From `find_places`.
-        is_wanted: (R,) bool; what is said of the others means nothing.
+        is_wanted: (R,) bool; ignore the results of the others.
         recent: (R, D) float32, the points' own descriptors.
     """
     found = maps.features
@@ -152,14 +152,14 @@ def describe_places(maps: FrameMaps, places: Places, is_wanted: torch.Tensor, re
 
 
 def smallest_distance(maps: FrameMaps) -> int:
-    """How close together points that are followed may be at most, px in the network's image."""
+    """Minimum distance between tracked points, px in the network's image."""
     return max(maps.options.nms_radius, _SMALLEST_NMS_RADIUS)
 
 
 def _strongest(
     maps: FrameMaps, expected: torch.Tensor, detections: PixelIndex, is_taken: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(R, 2) int64 pixels of the strongest maximum near each prediction, and (R,) bool whether there is one."""
+    """(R, 2) int64 pixel of the strongest maximum near each prediction, and (R,) bool whether there is one."""
     options = maps.options
     maxima = maps.maxima
     if maxima is None or options.nms_radius < smallest_distance(maps):
@@ -182,7 +182,7 @@ def _strongest(
 
 
 def _located(maps: FrameMaps, score_map: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-    """(Q, 2) float32 positions of (Q, 2) maxima as the detector gives them; what lies in the border may be anywhere."""
+    """(Q, 2) float32 positions of (Q, 2) maxima, refined as by the detector; undefined inside the border."""
     height, width = score_map.shape
     radius = maps.options.nms_radius
     if not maps.network.refines_keypoints or radius == 0:

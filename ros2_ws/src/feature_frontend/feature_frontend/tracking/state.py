@@ -1,4 +1,4 @@
-"""What is remembered of the points that are followed."""
+"""The state of the persistent tracker."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ KEPT_IMAGES = 7
 
 @dataclass(frozen=True)
 class TrackState:
-    """Points with their descriptors, C rows, at least one, on the device. Those that are valid come first.
+    """Tracked points with their descriptors, C >= 1 rows, on the device. Valid rows come first.
 
     Attributes:
-        is_valid: (C,) bool; the other rows mean nothing.
-        points: (C, 2) float32 px of the image as published: where they were seen last, or should be since.
-        recent: (C, D) float32, their descriptors when they were seen last.
-        first: (C, D) float32, their descriptors when they were seen first.
-        ages: (C,) int64, images in which they were seen.
-        missed: (C,) int64, images since they were seen last; 0 for those seen in the latest image.
-        rows: (C,) int64, their rows in the features of the latest image; -1 where they were missed.
-        anchors: (C, 2) float32 px of the network's image, where they lay in the image with which their surroundings are
-            compared.
-        anchor_ages: (C,) int64, how many images before the latest that one was.
-        anchor_slopes: (C, 2, 2) float32, how their shifts since then change with the place, px a px, as in
+        is_valid: (C,) bool; ignore the other rows.
+        points: (C, 2) float32 px of the image as published: last seen or, if missed, predicted position.
+        recent: (C, D) float32, descriptors of the last sighting.
+        first: (C, D) float32, descriptors of the first sighting.
+        ages: (C,) int64, number of images in which they were seen.
+        missed: (C,) int64, number of images since the last sighting; 0 if seen in the latest image.
+        rows: (C,) int64, rows in the features of the latest image; -1 if missed.
+        anchors: (C, 2) float32 px of the network's image, positions of the templates in their anchor images.
+        anchor_ages: (C,) int64, how many images before the latest one the anchor image was.
+        anchor_slopes: (C, 2, 2) float32, gradient of the displacement since the anchor image, px per px, as in
             `LocalMotion.slopes`.
     """
 
@@ -67,17 +66,16 @@ class TrackState:
         return TrackState(*(getattr(self, field.name).index_select(0, rows) for field in fields(self)))
 
     def followed_by(self, other: TrackState) -> TrackState:
-        """The rows of both."""
+        """The rows of both states."""
         return TrackState(*(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
 
 
 @dataclass(frozen=True)
 class View:
-    """What points were seen in: the latest image and the ones before it, as far as they are as large.
+    """The latest images of one size.
 
     Attributes:
-        images: (`KEPT_IMAGES`, H, W) float32 grey in [0, 1], as the network saw them, each in turn in the place of the
-            oldest.
+        images: (`KEPT_IMAGES`, H, W) float32 grey in [0, 1], as the network saw them; a ring buffer.
         latest: () int64, row of the latest image.
         resize: From the image as published to the network's.
     """
@@ -89,11 +87,11 @@ class View:
 
 @dataclass(frozen=True)
 class Views:
-    """What points were seen in before, and where they are looked for.
+    """The images before the step, and the current one.
 
     Attributes:
-        earlier: With the image before; None for the first image.
-        latest: With the current one.
+        earlier: Up to the previous image; None for the first image.
+        latest: Up to the current image.
         image: (H, W) float32, the current image itself.
     """
 
@@ -103,7 +101,7 @@ class Views:
 
     @staticmethod
     def of(image: torch.Tensor, resize: Resize, earlier: View | None) -> Views:
-        """With an (H, W) grey image that was resized so. Writes into the memory of `earlier`, over its oldest image."""
+        """Adds an (H, W) grey image resized by `resize`. Overwrites the oldest image of `earlier` in place."""
         before = earlier
         if before is None or before.resize != resize:
             none = torch.full((), -1, dtype=torch.int64, device=image.device)
@@ -114,28 +112,28 @@ class Views:
 
     @property
     def compare(self) -> bool:
-        """Whether a px is the same in both: the network's image may change where frames are late."""
+        """Whether both have the same scale: the size of the network's image may change to meet a deadline."""
         return self.earlier is not None and self.earlier.resize == self.latest.resize
 
     def rows_before(self, ages: torch.Tensor) -> torch.Tensor:
-        """Rows of the images so many images before the one before."""
+        """Rows of the images `ages` images before the previous one."""
         return (self.latest.latest - 1 - ages) % KEPT_IMAGES
 
 
 @dataclass(frozen=True, eq=False)
 class Past:
-    """What is remembered from one image to the next."""
+    """What the tracker remembers from one image to the next."""
 
     state: TrackState
     view: View
 
     @property
     def capacity(self) -> int:
-        """How many points it has room for."""
+        """Maximum number of points."""
         return len(self.state.is_valid)
 
     def check(self) -> None:
-        """Checks that the rows of all tensors belong together, of a past that was read from somewhere.
+        """Checks that the shapes of a restored state agree.
 
         Raises:
             SnapshotError: They do not.
@@ -146,18 +144,18 @@ class Past:
         like = TrackState.empty(len(descriptors), descriptors.shape[1], torch.device("cpu"))
         for field in fields(like):
             found, expected = getattr(self.state, field.name), getattr(like, field.name)
-            require((found.shape, found.dtype) == (expected.shape, expected.dtype), "as much of each point")
+            require((found.shape, found.dtype) == (expected.shape, expected.dtype), "arrays of equal length")
 
     def copied(self) -> Past:
-        """The same in memory of its own."""
+        """A deep copy."""
         state = TrackState(*(getattr(self.state, field.name).clone() for field in fields(self.state)))
         return Past(state, replace(self.view, images=self.view.images.clone(), latest=self.view.latest.clone()))
 
     def take_over(self, state: TrackState, view: View) -> None:
-        """Remembers these, which are as large, where it is."""
+        """Copies a state and view of the same size into this memory."""
         for field in fields(state):
             getattr(self.state, field.name).copy_(getattr(state, field.name))
-        # What has been written into the memory of this view is there already.
+        # `view` may share this memory already.
         if view.images is not self.view.images:
             self.view.images.copy_(view.images)
         self.view.latest.copy_(view.latest)

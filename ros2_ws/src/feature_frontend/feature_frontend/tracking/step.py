@@ -1,6 +1,6 @@
-"""One image further: which points are seen again, where, and what takes the places that are left.
+"""One step of the persistent tracker: which points are seen again, where, and which detections start new tracks.
 
-Where the maps are padded, all shapes are those of the budget, and nothing here waits for a GPU: it can be captured.
+With padded maps, all shapes depend on the budget only and nothing here waits for a GPU, so it can be captured.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from feature_frontend.image.resize import Resize
 from feature_frontend.matchers.nearest_neighbors import Nearest, SimilaritySearch
 from feature_frontend.runtime.cuda_graphs import constants
 from feature_frontend.tracking.local_motion import LocalMotion, local_motion
-from feature_frontend.tracking.lucas_kanade import DETECTION_SHARE, TemplateMatch, match_templates
+from feature_frontend.tracking.lucas_kanade import DETECTION_FRACTION, TemplateMatch, match_templates
 from feature_frontend.tracking.relocalization import (
     Candidates,
     PixelIndex,
@@ -30,7 +30,7 @@ from feature_frontend.tracking.state import TrackState, View, Views
 __all__ = ["Step", "TrackingOptions", "advance", "capacity", "miss_all", "start"]
 
 _BLOCK_ELEMENTS = 16 * 1024 * 1024
-# The first descriptor may be from far away and long ago: so many times the distance to the latest one is allowed.
+# The first descriptor may be from far away and long ago: allow this many times the distance allowed to the latest one.
 _FIRST_DISTANCE = 2.0
 _FEWEST_SIGHTINGS = 2
 _FEWEST_FOR_GEOMETRY = 16  # pairs; twice what the eight-point algorithm needs
@@ -38,9 +38,9 @@ _FEWEST_FOR_GEOMETRY = 16  # pairs; twice what the eight-point algorithm needs
 
 @dataclass(frozen=True)
 class TrackingOptions:
-    """How points are followed; the meaning of each is that of the parameter `track_...` of the same name.
+    """Options of the persistent tracker; each has the meaning of the parameter `track_...` of the same name.
 
-    `grid_rows` and `grid_columns` are the parameters of these names: the cells in which fresh points come first.
+    `grid_rows` and `grid_columns` are the parameters of these names: new points go to empty grid cells first.
     """
 
     min_similarity: float
@@ -52,29 +52,28 @@ class TrackingOptions:
 
     @property
     def first_similarity(self) -> float:
-        """Least cosine similarity of a point to its first descriptor."""
+        """Minimum cosine similarity of a point to its first descriptor."""
         return 1.0 - _FIRST_DISTANCE * (1.0 - self.min_similarity)
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one image gave.
+    """The result of tracking into one image. C0: rows of the previous state.
 
     Attributes:
-        state: Of the points that are followed from here on.
+        state: The tracked points, for the next step.
         view: The image, for the next step.
-        origins: (C,) int64, for each row of `state` its row in the state before; -1 for a new point.
+        origins: (C,) int64, row in the previous state of each row of `state`; -1 for a new point.
         keypoints: (B, 2) float32 px in the network's image; detections first, best first, then re-localised points.
         scores: (B,) float32.
         descriptors: (B, D).
-        count: () int64, how many of the B rows are there.
-        previous_rows: (C0,) int64, for each row of the state before its row in the features of the image before; -1
-            where it was missed there.
-        current_rows: (C0,) int64, its row in the features of this image; -1 where it is missed.
-        similarity: (C0,) float32, cosine of its descriptors in both.
-        margin: (C0,) float32, how much that exceeds the best other detection's; negative where another one is more
-            similar, but not where the point should be.
-        correlation: (C0,) float32, how alike its surroundings are; NaN where they were not found.
+        count: () int64, how many of the B rows are valid.
+        previous_rows: (C0,) int64, row of each point in the features of the previous image; -1 if it was missed.
+        current_rows: (C0,) int64, its row in the features of this image; -1 if it is missed.
+        similarity: (C0,) float32, cosine similarity of its descriptors in both images.
+        margin: (C0,) float32, `similarity` minus that of the best other detection; negative if a detection elsewhere
+            is more similar.
+        correlation: (C0,) float32, correlation of its template; NaN if the template was not found.
     """
 
     state: TrackState
@@ -93,7 +92,7 @@ class Step:
 
 @dataclass(frozen=True)
 class _Matched:
-    """What descriptors alone say of (C,) points, and the motion of the image that follows from it."""
+    """Descriptor matches of (C,) points, and the image motion estimated from them."""
 
     points: torch.Tensor
     detected: torch.Tensor
@@ -105,13 +104,13 @@ class _Matched:
     epipolar_px: float
 
     def fits(self, points0: torch.Tensor, points1: torch.Tensor) -> torch.Tensor:
-        """Whether pairs agree with the epipolar geometry; all do where there is none."""
+        """Whether pairs agree with the epipolar geometry; all True if there is none."""
         return ~self.has_geometry | (epipolar_residuals(points0, points1, self.fundamental) <= self.epipolar_px)
 
 
 @dataclass(frozen=True)
 class _Sightings:
-    """Where (C,) points are seen: `sources` are rows of detections, then of candidates; -1 where they are not."""
+    """Where (C,) points are seen: `sources` are rows of detections, then of candidates; -1 if a point is not seen."""
 
     sources: torch.Tensor
     positions: torch.Tensor
@@ -123,14 +122,14 @@ class _Sightings:
 
 
 def start(maps: FrameMaps) -> TrackState:
-    """A state without points, for images such as this one."""
+    """An empty state for images of this kind."""
     descriptors = maps.features.descriptors
     rows = capacity(maps.options) if maps.is_padded else 1
     return TrackState.empty(rows, descriptors.shape[2], descriptors.device)
 
 
 def miss_all(state: TrackState, max_gap: int) -> tuple[TrackState, torch.Tensor]:
-    """The state behind an image that shows nothing, and the rows (C,) that its own were."""
+    """The state after an image without keypoints, and the row (C,) in `state` of each of its rows."""
     missed = replace(state, missed=state.missed + 1, rows=torch.full_like(state.rows, -1))
     missed = replace(missed, is_valid=missed.is_valid & (missed.missed <= max_gap))
     order = torch.argsort((~missed.is_valid).to(torch.uint8), stable=True)
@@ -138,13 +137,13 @@ def miss_all(state: TrackState, max_gap: int) -> tuple[TrackState, torch.Tensor]
 
 
 def advance(state: TrackState, maps: FrameMaps, options: TrackingOptions, earlier: View | None) -> Step:
-    """Follows the points of `state` into the image of `maps`, in which at least one keypoint was detected or padded.
+    """Tracks the points of `state` into the image of `maps`, which holds at least one keypoint, detected or padded.
 
     Args:
-        state: From `start`, or of the step before.
+        state: From `start` or the previous step.
         maps: Of the image.
-        options: How they are followed.
-        earlier: What `state` was seen in, where it was; None for the first image.
+        options: Of the tracker.
+        earlier: The images in which `state` was seen; None for the first image.
     """
     found = maps.features
     height, width = maps.resize.height1, maps.resize.width1
@@ -186,7 +185,7 @@ def _follow(
     matched: _Matched,
     views: Views,
 ) -> tuple[Candidates, _Sightings]:
-    """The points that have a match, and those that are found again without one."""
+    """Locates matched points, and re-localises points without a match."""
     keypoints, is_matched, nearest, points = (
         maps.features.keypoints[0],
         matched.is_matched,
@@ -196,7 +195,7 @@ def _follow(
     expected = points + matched.motion.flow
     is_in_image = _is_inside(expected, maps.resize)
 
-    # The ones seen last come first, of these the oldest.
+    # The most recently seen points first; among these, the oldest.
     eligible = state.is_valid & ~is_matched & matched.motion.is_known & is_in_image
     urgency = torch.where(eligible, 1e6 * state.missed - state.ages.clamp(max=100_000), torch.inf)
     number = min(math.ceil(options.survival_fraction * maps.options.max_num_keypoints), len(urgency))
@@ -215,12 +214,12 @@ def _follow(
     is_taken.index_fill_(0, torch.where(is_matched, nearest.index, len(keypoints)), value=True)
     is_taken[-1:].fill_(value=False)
     places = find_places(maps, settled[tried], index, is_taken)
-    pulled = torch.lerp(settled[tried], places.keypoints, DETECTION_SHARE)
+    pulled = torch.lerp(settled[tried], places.keypoints, DETECTION_FRACTION)
     found_at = torch.where((is_settled[tried] & _may_lie(maps, pulled))[:, None], pulled, places.keypoints)
     accepted = places.is_maximum & eligible[tried] & ~is_taken[places.detections]
     accepted &= matched.fits(points[tried], found_at)
     if views.compare:
-        # TemplateMatch that are not found again are the first sign that something else is looked at.
+        # A lost template is the first sign that a point has jumped to something else.
         accepted &= (surroundings.is_found | ~was_seen)[tried]
     candidates = describe_places(maps, places, accepted, state.recent.index_select(0, tried))
     accepted &= candidates.similarity >= options.min_similarity
@@ -249,7 +248,7 @@ def _follow(
 
 
 def _may_lie(maps: FrameMaps, points: torch.Tensor) -> torch.Tensor:
-    """(R,) whether keypoints may lie at (R, 2) points, as far as the mask and the border go."""
+    """(R,) whether mask and border allow keypoints at (R, 2) points."""
     may = _is_inside(points, maps.resize, maps.options.border)
     return may if maps.allowed is None else may & lie_on_allowed(maps.allowed, points[None])[0]
 
@@ -264,13 +263,13 @@ def _compose(
     sightings: _Sightings,
     view: View,
 ) -> Step:
-    """The features and the state that follow from what is seen."""
+    """Assembles the features and the next state."""
     found = maps.features
     num_detections, num_candidates = len(is_detected), len(candidates.keypoints)
     device = is_detected.device
     is_seen = sightings.sources >= 0
     is_kept = torch.zeros(num_detections + num_candidates + 1, dtype=torch.bool, device=device)
-    # Those that are not seen write to a place behind the last one.
+    # Points that are not seen write to the extra last element.
     is_kept = is_kept.index_fill(0, torch.where(is_seen, sightings.sources, len(is_kept) - 1), value=True)[:-1]
     is_fresh = _fresh(maps, options, is_detected, is_kept, candidates, index)
     is_kept = torch.cat([is_kept[:num_detections] | is_fresh, is_kept[num_detections:]])
@@ -278,14 +277,14 @@ def _compose(
     rows = torch.where(is_kept, is_kept.cumsum(0) - 1, -1)
 
     keypoints = torch.cat([found.keypoints[0], candidates.keypoints, found.keypoints[0, :1]])
-    # Those that are not seen write to a place behind the last one.
+    # Points that are not seen write to the extra last element.
     keypoints = keypoints.index_copy(0, torch.where(is_seen, sightings.sources, len(rows)), sightings.positions)[:-1]
     descriptors = torch.cat([found.descriptors[0], candidates.descriptors])
     of_seen = descriptors.index_select(0, sightings.sources.clamp(min=0))
     current_rows = torch.where(is_seen, rows[sightings.sources], -1)
     missed = torch.where(is_seen, 0, state.missed + 1)
     positions = torch.where(is_seen[:, None], sightings.positions, sightings.expected)
-    # A point that was seen once and not again was mostly noise: only those with a past are waited for.
+    # A point seen only once was mostly noise: keep missed points only if they were seen more often.
     is_awaited = sightings.is_in_image & (missed <= options.max_gap) & (state.ages >= _FEWEST_SIGHTINGS)
     old = TrackState(
         is_valid=state.is_valid & (is_seen | is_awaited),
@@ -340,13 +339,13 @@ def _fresh(
     candidates: Candidates,
     index: PixelIndex,
 ) -> torch.Tensor:
-    """(K,) bool: which of the detections that no track has taken get the places left.
+    """(K,) bool: the detections without a track that fill the remaining budget.
 
-    The best one of each cell in which no track is seen comes first, then the best of all.
+    The best detection of each cell without a visible track comes first, then the best of all.
     """
     found, num_detections = maps.features, len(is_detected)
     height, width = maps.resize.height1, maps.resize.width1
-    # One pixel beside a point that is followed there is nothing new, also where the network suppresses nothing.
+    # A detection next to a tracked point is not new, even if the network has no non-maximum suppression.
     near = index.near(torch.cat([found.keypoints[0], candidates.keypoints]), smallest_distance(maps))
     is_near = torch.zeros(num_detections + 1, dtype=torch.bool, device=is_kept.device)
     is_near.index_fill_(0, torch.where(is_kept[:, None] & (near >= 0), near, num_detections).flatten(), value=True)
@@ -373,13 +372,13 @@ def _fresh(
 
 
 def _grey(images: torch.Tensor) -> torch.Tensor:
-    """(H, W) of (1, C, H, W) images; colours count alike."""
+    """(H, W) grey of (1, C, H, W) images; equal weights for all channels."""
     weights = images.new_full((images.shape[1],), 1.0 / images.shape[1])
     return images[0].permute(1, 2, 0) @ weights
 
 
 def capacity(options: DetectionOptions) -> int:
-    """Most points that are followed: all that one image showed may wait behind all that another one shows."""
+    """Maximum number of tracked points: a full budget of visible points and one of missed points."""
     return 2 * options.max_num_keypoints
 
 

@@ -1,4 +1,4 @@
-"""Who is who over time: persistent ids for the points of a sequence, from what each frame says of the one before."""
+"""Track ids: assigns persistent ids to the points of a sequence from frame-to-frame associations."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _NS_PER_S = 1e9
 
 @dataclass(frozen=True)
 class TrackAssociation:
-    """The points that are followed from an image on, (P,), seen in it or waiting to be seen again.
+    """The (P,) tracked points after an image, visible in it or missed.
 
     Attributes:
-        origins: (P,) int64, which point of the continuation before each of them is; -1 for a new one.
-        rows: (P,) int64, its row in the image's features; -1 where it is not seen.
-        quality: (P,) float32, as in `Tracks`, of those that go on and are seen.
+        origins: (P,) int64, row of each point in the previous association; -1 for a new point.
+        rows: (P,) int64, its row in the image's features; -1 if it is not seen.
+        quality: (P,) float32, as in `Tracks`, of points that continue and are seen.
     """
 
     origins: npt.NDArray[np.int64]
@@ -51,7 +51,7 @@ def compare_tracks(before: Tracks, now: Tracks) -> TrackChange:
 
 @dataclass(frozen=True)
 class _Points:
-    """What is known of the points that are followed, (P,) rows; keypoints and stamps are those of the last sighting."""
+    """The tracked points, (P,) rows; keypoints and stamps are those of the last sighting."""
 
     ids: npt.NDArray[np.uint64]
     ages: npt.NDArray[np.uint32]
@@ -74,10 +74,10 @@ def _no_points() -> _Points:
 
 
 class TrackTable:
-    """Gives every keypoint an id that lives as long as it is found again.
+    """Assigns every keypoint an id that it keeps as long as it is tracked.
 
-    Every keypoint of a frame has a track, a new one of age 1 where it continues none, so row i of `Tracks` is row i of
-    `Features`. Ids start at 1 and are never reused, also across `reset`.
+    Every keypoint of a frame has a track (a new one of age 1 if it continues none), so row i of `Tracks` is row i of
+    `Features`. Ids start at 1 and are never reused, not even after `reset`.
     """
 
     def __init__(self) -> None:
@@ -85,32 +85,32 @@ class TrackTable:
         self._points = _no_points()
 
     def reset(self) -> None:
-        """Forgets all tracks; ids go on."""
+        """Discards all tracks; ids continue."""
         self._points = _no_points()
 
     def get_state(self) -> TrackerState:
-        """What another one needs to go on; the arrays are this one's own."""
+        """The state that another instance needs to continue; the arrays are not copied."""
         return TrackerState(self._next_id, self._points)
 
     def set_state(self, state: TrackerState) -> None:
-        """Goes on from the state of another one.
+        """Continues from the state of another instance.
 
         Raises:
-            SnapshotError: It is the state of none.
+            SnapshotError: The state is invalid.
         """
         points, rows = state.points, state.points.ids.shape[:1]
         is_whole = all(array.shape == rows for array in (points.ids, points.ages, points.gaps, points.stamps_ns))
         is_whole = is_whole and points.keypoints.shape == (*rows, 2)
-        require(is_whole and state.next_id > 0, "as much of each point")
+        require(is_whole and state.next_id > 0, "arrays of equal length")
         self._next_id, self._points = state.next_id, points
 
     def update(self, features: Features, matches: Matches, stamp_ns: int) -> Tracks:
-        """Tracks of the current image, which end where its matches end.
+        """Tracks of the current image; a track without a match ends.
 
         Args:
             features: Of the current image.
-            matches: From the previous image given to `update` to this one; empty for the first.
-            stamp_ns: The image's time in ns. Where it does not advance, velocities are zero.
+            matches: From the image of the previous call to this one; empty for the first.
+            stamp_ns: The image's time in ns. If it does not advance, velocities are zero.
         """
         origins = np.full(len(features), -1, np.int64)
         quality = np.full(len(features), np.nan, np.float32)
@@ -121,12 +121,12 @@ class TrackTable:
         return self.follow(features, continuation, stamp_ns)
 
     def follow(self, features: Features, continuation: TrackAssociation, stamp_ns: int) -> Tracks:
-        """Tracks of the current image, where points may be missed and seen again.
+        """Tracks of the current image; points may be missed and seen again later.
 
         Args:
             features: Of the current image.
-            continuation: Its origins are those of the latest call; every row of the features is in it, once.
-            stamp_ns: The image's time in ns. Where it does not advance, velocities are zero.
+            continuation: Origins refer to the previous call; contains every row of the features exactly once.
+            stamp_ns: The image's time in ns. If it does not advance, velocities are zero.
         """
         before, origins, rows = self._points, continuation.origins, continuation.rows
         keypoints = features.keypoints.detach().cpu().numpy().astype(np.float32, copy=False)

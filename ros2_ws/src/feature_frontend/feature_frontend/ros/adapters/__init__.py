@@ -1,1 +1,1 @@
-"""Topics in the formats of other systems."""
+"""Adapters that publish topics in the formats of other systems."""

@@ -1,7 +1,7 @@
-"""Which tracks go to a receiver that takes an id's sightings for those of consecutive images, and under which ids.
+"""Chooses tracks and ids for a receiver that assumes an id's sightings to be in consecutive images.
 
-Such a receiver puts every sighting behind a gap into the wrong image. So a track that is sent stays as long as it is
-seen, and one that was missing in a single message comes back as another one.
+Such a receiver assigns every sighting after a gap to the wrong image. So a chosen track is sent as long as it is seen,
+and a track that was missing from a single message returns under a new id.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import numpy.typing as npt
 __all__ = ["IDS", "Choice", "StickyChoice"]
 
 IDS = 1 << 24
-"""Ids run from 0 up to here, then begin again: a float32 holds these whole numbers exactly."""
+"""Ids wrap around to 0 here: a float32 represents these integers exactly."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The tracks of one message that are sent, (K,), and how many are not, each for the first reason that holds.
+    """The (K,) tracks of one message that are sent; the others are counted, each by the first reason that applies.
 
     Attributes:
         rows: (K,) int64, rows of the message.
-        ids: (K,) int64 in [0, `IDS`), under which they are sent.
-        without_ray: Whose ray or keypoint is not finite.
+        ids: (K,) int64 in [0, `IDS`), the published ids.
+        without_ray: Ray or keypoint not finite.
         too_young: Younger than `min_age`.
-        too_close: Closer than `min_distance_px` to one that is sent.
+        too_close: Closer than `min_distance_px` to a sent track.
         too_many: Beyond `max_tracks`.
     """
 
@@ -39,17 +39,17 @@ class Choice:
 
 
 class StickyChoice:
-    """Chooses tracks of one message after another.
+    """Chooses tracks from successive messages.
 
-    Free places go to the oldest tracks that keep the distance. Two that are sent may come closer later: that ends none.
+    Free places go to the oldest tracks that keep the distance. Chosen tracks that come closer later are both kept.
 
     Args:
-        max_tracks: Most that are sent, 1 or more.
-        min_age: Sightings that a track needs to be chosen.
-        min_distance_px: px, to all others that are sent when it is chosen.
+        max_tracks: Maximum number of tracks sent, 1 or more.
+        min_age: Minimum number of sightings to be chosen.
+        min_distance_px: Minimum distance to all other sent tracks when chosen, px.
 
     Attributes:
-        next_id: Where the next new id is looked for.
+        next_id: Where the search for the next new id starts.
     """
 
     def __init__(self, max_tracks: int, min_age: int = 1, min_distance_px: float = 0.0) -> None:
@@ -61,7 +61,7 @@ class StickyChoice:
         self.restart()
 
     def restart(self) -> None:
-        """Takes all tracks for ended: those to come are others, whatever their ids."""
+        """Ends all tracks: future tracks get new ids, whatever their ids in the messages."""
         self._tracks = np.zeros(0, np.uint64)
 
     def update(
@@ -74,8 +74,8 @@ class StickyChoice:
         """Chooses among the tracks seen in an image.
 
         Args:
-            tracks: (T,) ids, each once.
-            ages: (T,) sightings.
+            tracks: (T,) unique ids.
+            ages: (T,) number of sightings.
             keypoints: (T, 2) px.
             rays: (T, 2) on the normalised plane. A track without one counts as not seen.
         """
@@ -86,7 +86,7 @@ class StickyChoice:
         is_candidate = is_usable & (ages >= self._min_age)
         is_candidate[kept] = False
         candidates = np.flatnonzero(is_candidate)
-        # The sort is stable: of the same age, the first row wins, which has the better score.
+        # Stable sort: of equal age, the first row wins, which has the better score.
         candidates = candidates[np.argsort(-ages[candidates].astype(np.int64), kind="stable")]
         points = keypoints.astype(np.float64)
         new, too_close = self._spread(points[candidates], points[kept])
@@ -105,7 +105,7 @@ class StickyChoice:
     def _spread(
         self, points: npt.NDArray[np.float64], taken: npt.NDArray[np.float64]
     ) -> tuple[npt.NDArray[np.int64], int]:
-        """Which of `points` get the free places beside `taken`, the first ones first; how many others are too close."""
+        """Which of `points`, in order, get the free places beside `taken`; and how many others are too close."""
         is_open = np.ones(len(points), np.bool_)
         for point in taken:
             is_open &= self._keeps_distance(points, point)
@@ -122,7 +122,7 @@ class StickyChoice:
         return distances >= self._min_distance_px
 
     def _new_ids(self, count: int) -> npt.NDArray[np.int64]:
-        """Ids that none of the latest message has: the count has been round once when it meets one of them again."""
+        """Ids not in the latest message; the counter wraps around."""
         in_use, new = set(self._sent.tolist()), list[int]()
         while len(new) < count:
             if self.next_id not in in_use:

@@ -1,10 +1,10 @@
-"""`vins`: republishes `tracks` as the feature topic that VINS-Fusion takes from a front-end outside of it.
+"""`vins`: republishes `tracks` as the feature topic that VINS-Fusion accepts from an external front-end.
 
-`sensor_msgs/PointCloud` with the image's header: points are (x, y, 1) on the normalised plane, and nine channels hold,
-in this order, id, camera, u, v (px), velocity of x and y (normalised plane a second), and the true position gx, gy, gz.
-The receiver reads channels 6 to 8 of any message with more than five, so they are always there; they are 0, as nothing
-here knows a true position. It takes the clouds for consecutive images and an id's n-th sighting for that of the n-th
-image from its first one on, whatever the stamps say: an id is in consecutive clouds, or it is another one.
+`sensor_msgs/PointCloud` with the image's header: points are (x, y, 1) on the normalised plane; the nine channels are
+id, camera, u, v (px), velocity of x and y (normalised plane per second), and ground truth gx, gy, gz. The receiver
+reads channels 6 to 8 of any message with more than five, so they are always sent, as 0. It treats the clouds as
+consecutive images and assigns an id's n-th sighting to the n-th image after its first, whatever the stamps: an id
+appears in consecutive clouds only.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = ["CHANNELS", "TOPIC", "Encoded", "VinsAdapter", "VinsEncoder", "main"]
 
 CHANNELS = ("id_of_point", "camera_id", "u_of_point", "v_of_point", "velocity_x", "velocity_y", "gx", "gy", "gz")
 TOPIC = "feature_tracker/feature"
-# What VINS asks of its own front-end (max_cnt, min_dist); it has room for 1000 points in its window.
+# The defaults of VINS' own front-end (max_cnt, min_dist); its window holds 1000 points.
 _MAX_TRACKS, _MIN_AGE, _MIN_DISTANCE_PX = 150, 1, 30.0
 _DEPTH = 100
 _LOG_PERIOD_S, _SUMMARY_PERIOD_S = 5.0, 60.0
@@ -53,12 +53,12 @@ min_distance_px ({_MIN_DISTANCE_PX:g}), to all others when a track is chosen; mi
 
 @dataclass(frozen=True)
 class Encoded:
-    """A cloud and what there is to say about it.
+    """A cloud with its report.
 
     Attributes:
         cloud: To publish.
-        choice: Which tracks are in it.
-        restart: Why none of the tracks before goes on in it; mostly empty.
+        choice: The tracks in it.
+        restart: Why no earlier track continues in it; mostly empty.
     """
 
     cloud: PointCloud
@@ -67,7 +67,7 @@ class Encoded:
 
 
 class VinsEncoder:
-    """Turns one `Tracks` message after another into a point cloud.
+    """Converts successive `Tracks` messages to point clouds.
 
     Args:
         choice: Chooses the tracks and their ids.
@@ -79,7 +79,7 @@ class VinsEncoder:
         self._run = (0, 0)
 
     def problem(self, message: Tracks) -> str:
-        """Why nothing can be made of a message; empty where it can."""
+        """Why a message cannot be converted; empty if it can."""
         points, coordinates = {len(message.ids), len(message.ages)}, {len(message.keypoints)}
         coordinates |= {len(message.normalized_keypoints), len(message.normalized_velocities)}
         if points != {message.count} or coordinates != {2 * message.count}:
@@ -94,7 +94,7 @@ class VinsEncoder:
         return ""
 
     def convert(self, message: Tracks) -> Encoded:
-        """The cloud of a message without a problem. Velocities are 0 at age 1 and where they are not known."""
+        """Converts a message without a `problem`. Velocities are 0 at age 1 and if unknown."""
         restart = self._restart(message)
         if restart:
             self._choice.restart()
@@ -127,15 +127,15 @@ class VinsEncoder:
         return Encoded(cloud, choice, restart)
 
     def _restart(self, message: Tracks) -> str:
-        """Why none of the tracks of before goes on in a message; empty if they may."""
+        """Why no earlier track continues in a message; empty if they may."""
         if self._stamp_ns is None:
             return ""
         back_s = (self._stamp_ns - stamp_to_ns(message.header.stamp)) / 1e9
         if back_s > 0:
-            return f"the stamp went back by {back_s:.3f} s: start VINS-Fusion anew too (topic vins_restart)"
+            return f"the stamp went back by {back_s:.3f} s: restart VINS-Fusion too (topic vins_restart)"
         run_id, resets = self._run
         if message.run_id != run_id:
-            return "the front-end was started anew"
+            return "the front-end was restarted"
         return "the front-end was reset" if message.resets != resets else ""
 
 
@@ -148,17 +148,17 @@ class VinsAdapter(Node):
 
     def __init__(self) -> None:
         super().__init__("vins_adapter")
-        self._max_tracks = int(self._declare("max_tracks", _MAX_TRACKS, 1, "most tracks of a cloud"))
-        self._min_age = int(self._declare("min_age", _MIN_AGE, 1, "sightings that a track needs to be chosen"))
+        self._max_tracks = int(self._declare("max_tracks", _MAX_TRACKS, 1, "maximum number of tracks in a cloud"))
+        self._min_age = int(self._declare("min_age", _MIN_AGE, 1, "minimum number of sightings of a track"))
         self._min_distance_px = self._declare(
-            "min_distance_px", _MIN_DISTANCE_PX, 0, "px to all others that are sent, when a track is chosen"
+            "min_distance_px", _MIN_DISTANCE_PX, 0, "minimum distance to other sent tracks when chosen, px"
         )
         self._encoder = VinsEncoder(StickyChoice(self._max_tracks, self._min_age, self._min_distance_px))
         self._publisher = self.create_publisher(PointCloud, TOPIC, qos_profile("reliable", _DEPTH))
         self.create_subscription(Tracks, "tracks", self._take, qos_profile("reliable", _DEPTH))
 
     def _declare(self, name: str, default: float, least: int, description: str) -> float:
-        # Of any type, so that a whole number is taken for a float and the check is ours; they act from the start only.
+        # Dynamically typed, so that an integer is accepted for a float and we check it; effective at start only.
         descriptor = ParameterDescriptor(description=description, dynamic_typing=True, read_only=True)
         value = self.declare_parameter(name, default, descriptor).value
         kind: type = int if isinstance(default, int) else float
@@ -207,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             end.owns(node)
             with suppress(ExternalShutdownException):
                 end.spin(node, GuardedExecutor(CallbackGuard(node)))
-            # Left to the interpreter's end, it may wait for ever for the middleware's threads.
+            # At interpreter exit it may wait for ever for the middleware's threads.
             node.destroy_node()
     except FeatureFrontendError as error:
         print(f"error: {error}", file=sys.stderr)

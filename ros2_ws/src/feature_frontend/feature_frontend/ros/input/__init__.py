@@ -1,1 +1,1 @@
-"""What the node subscribes to: images, calibrations, masks."""
+"""The node's subscriptions: images, calibrations, masks."""

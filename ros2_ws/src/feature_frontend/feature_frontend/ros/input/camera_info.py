@@ -11,7 +11,7 @@ __all__ = ["camera_info_message"]
 
 
 def camera_info_message(calibration: CameraCalibration, stamp: Time, frame_id: str) -> CameraInfo:
-    """The message for `calibration`; its header must be that of the image it goes with."""
+    """The message for `calibration`; the header must match that of its image."""
     message = CameraInfo()
     message.header.stamp = stamp
     message.header.frame_id = frame_id

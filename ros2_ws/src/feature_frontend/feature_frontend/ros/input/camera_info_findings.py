@@ -1,4 +1,4 @@
-"""What there is to tell of a camera's `camera_info`: missing, in use, not usable, changed, no longer sent."""
+"""Findings about a camera's `camera_info`: missing, in use, not usable, changed, no longer sent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from feature_frontend.runtime.health import SILENCE_S, Finding, Level
 __all__ = ["CameraInfoFindings"]
 
 _MISSING_S = 3.0
-# A stream is regular once it has come in so many different seconds; one that is latched comes now and then.
+# A stream is regular once it has arrived in this many different seconds; a latched one arrives now and then.
 _SECONDS, _SECOND_S = 5, 1.0
 _STOPPED_S, _STOPPED_INTERVALS = 5.0, 5
 
@@ -21,8 +21,8 @@ class CameraInfoFindings:
     """Compares when images and `camera_info` arrive; times are s on the monotonic clock. Not thread-safe.
 
     Args:
-        calibrations: Takes the messages.
-        topic: Of the messages, in full.
+        calibrations: Receives the messages.
+        topic: Full name.
         side: A value of `SIDES` in stereo; empty for the only camera.
     """
 
@@ -37,22 +37,22 @@ class CameraInfoFindings:
         self._seconds: deque[float] = deque(maxlen=_SECONDS)
 
     def note_image(self, now_s: float) -> None:
-        """Takes note of an image that arrived."""
+        """Records the arrival of an image."""
         if self._first_image_s is None:
             self._first_image_s = now_s
         if now_s - self._last_image_s > SILENCE_S:
-            # A camera that comes back shall have the time to send both.
+            # Give a camera that has returned time to send both.
             self._run_s = now_s
         self._last_image_s = now_s
 
     def note_info(self, now_s: float) -> None:
-        """Takes note of a `camera_info` that arrived."""
+        """Records the arrival of a `camera_info`."""
         self._last_info_s, self._has_stopped = now_s, False
         if not self._seconds or now_s - self._seconds[-1] >= _SECOND_S:
             self._seconds.append(now_s)
 
     def findings(self, now_s: float) -> list[Finding]:
-        """What there is to tell now."""
+        """The current findings."""
         level, text = self._state(now_s)
         text = f"{self._camera}{text}" if text else ""
         return [Finding(self._name, level, text), self._stopped()]

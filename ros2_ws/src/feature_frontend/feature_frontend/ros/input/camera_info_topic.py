@@ -1,4 +1,4 @@
-"""A topic of camera_info: what its publishers send, and what a latched one has sent before anybody listened."""
+"""Subscription to camera_info, including the last message of a latched (transient local) publisher."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _LATCHED = "transient_local"
 
 
 class CameraInfoTopic:
-    """Subscribes to a topic of CameraInfo, volatile, and a second time, transient local, while a publisher is that.
+    """Subscribes to CameraInfo as volatile, and also as transient local while a publisher offers that.
 
-    A volatile subscription gets nothing of what was sent before it. A transient-local one gets nothing from a volatile
-    publisher, whose log would warn of it: so there is none where all publishers are volatile. Both get what a
-    transient-local publisher sends from then on.
+    A volatile subscription misses what was sent before it. A transient-local one gets nothing from a volatile
+    publisher, which would log a warning: so it exists only while a publisher is transient local. Both receive what a
+    transient-local publisher sends later.
 
     Args:
         node: The subscriber.
         name: Of the topic before remapping.
-        take: Takes each message, and whether it came by the second subscription, in the executor's thread.
-        qos: Name of the profile; of `transient_local`, the first subscription takes the reliability only.
+        take: Called in the executor's thread with each message and whether it came by the second subscription.
+        qos: Name of the profile; for `transient_local`, the first subscription uses only its reliability.
         depth: Of the first subscription.
-        raw: Whether messages are taken as bytes.
+        raw: Whether to receive messages as bytes.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class CameraInfoTopic:
             CameraInfo, name, lambda message: take(message, False), qos_profile(first, depth), raw=raw
         )
         self._second: Subscription | None = None
-        # Not the node's clock, which stands still with a paused simulation.
+        # Not the node's clock, which stops in a paused simulation.
         self._timer = node.create_timer(
             _PERIOD_S, self._follow_publishers, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
@@ -62,7 +62,7 @@ class CameraInfoTopic:
         self._end_second()
 
     def _follow_publishers(self) -> None:
-        """Has the second subscription while a publisher offers what it asks for: they come and go."""
+        """Creates or removes the second subscription as transient-local publishers come and go."""
         offers = self._node.get_publishers_info_by_topic(self._subscription.topic_name)
         if not any(offer.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for offer in offers):
             self._end_second()
@@ -73,7 +73,7 @@ class CameraInfoTopic:
                 lambda message: self._take(message, True),
                 qos_profile(_LATCHED, 1),
                 raw=self._raw,
-                # A volatile publisher beside the other one is no fault: the first subscription serves it.
+                # A volatile publisher on the same topic is no error: the first subscription receives from it.
                 event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
             )
 

@@ -1,4 +1,4 @@
-"""What travels from a subscription to the worker."""
+"""The frame passed from the subscriptions to the worker."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Frame"]
 
 @dataclass(frozen=True)
 class Frame:
-    """An image on its way.
+    """An image, or a stereo pair, waiting to be processed.
 
     Attributes:
-        message: As it came.
-        received_s: When, on the monotonic clock, s.
-        mask: What the topic `mask` has.
+        message: As received.
+        received_s: Arrival time on the monotonic clock, s.
+        mask: From the topic `mask`.
         right: The right image of a pair.
-        runs: Of time, of the image and of the right one, from `CalibrationWatch.arrived`.
+        runs: Time segments of the image and of the right one, from `CalibrationWatch.arrived`.
     """
 
     message: Image | CompressedImage

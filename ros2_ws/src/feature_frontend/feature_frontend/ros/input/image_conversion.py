@@ -1,6 +1,6 @@
-"""`sensor_msgs/Image` and `CompressedImage` to NumPy and back, without a per-pixel copy where the layout allows it.
+"""Conversion of `sensor_msgs/Image` and `CompressedImage` to NumPy and back, without a copy where possible.
 
-`encodings.py` knows most encodings; any other goes through cv_bridge where that is installed.
+`encodings.py` handles most encodings; cv_bridge, if installed, handles the others.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def image_to_array(
 
     Args:
         message: A raw image, or a JPEG or PNG file in a message.
-        intensity: How samples of more than 8 bits become grey levels.
-        max_pixels: Most pixels of an image that is accepted.
-        max_decoding_ms: As of `decode_compressed_image`; of a node `live_decoding_ms(max_pixels)`.
+        intensity: Conversion of samples of more than 8 bits to grey levels.
+        max_pixels: Maximum number of pixels of an accepted image.
+        max_decoding_ms: As in `decode_compressed_image`; in a node `live_decoding_ms(max_pixels)`.
 
     Raises:
-        ImageError: As `decode_image` and `decode_compressed_image`; or the encoding is not supported here and cv_bridge
-            is missing or refuses it.
+        ImageError: As `decode_image` and `decode_compressed_image`; or the encoding is not supported and cv_bridge is
+            missing or refuses it.
     """
     if isinstance(message, CompressedImage):
         return decode_compressed_image(message, intensity, max_pixels, max_decoding_ms)
@@ -55,16 +55,16 @@ def image_to_array(
 
 
 def array_to_image(pixels: npt.NDArray[Any], encoding: str, stamp: Time, frame_id: str) -> Image:
-    """An image message that holds `pixels` as they are; nothing is converted.
+    """An image message that holds `pixels` without conversion.
 
     Args:
-        pixels: (H, W) or (H, W, C), its channels in the order and its samples of the type that `encoding` says.
-        encoding: A key of `ENCODINGS`, but not one that keeps colour in a plane of its own.
+        pixels: (H, W) or (H, W, C), with the channel order and sample type of `encoding`.
+        encoding: A key of `ENCODINGS`, but not one with a separate chroma plane.
         stamp: The header's stamp.
         frame_id: The header's frame.
 
     Raises:
-        ImageError: The encoding is unknown, or the array does not have its type and number of channels.
+        ImageError: The encoding is unknown, or type or number of channels of the array do not match it.
     """
     layout = ENCODINGS.get(encoding)
     if layout is None or layout.has_chroma_plane:
@@ -84,7 +84,7 @@ def array_to_image(pixels: npt.NDArray[Any], encoding: str, stamp: Time, frame_i
     message.encoding = encoding
     message.is_bigendian = int(sys.byteorder == "big")
     message.step = message.width * layout.channels * sample.itemsize
-    # Into the message's own array: assigning one to the field would copy it again.
+    # Fill the message's own array: assigning to the field would copy once more.
     message.data.frombytes(np.ascontiguousarray(pixels).view(np.uint8).data)
     return message
 
@@ -101,7 +101,7 @@ def _through_cv_bridge(message: Image) -> Uint8Array:
     try:
         pixels = bridge.CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8")
     except Exception as error:
-        # cv_bridge raises its own, OpenCV's and plain TypeErrors for a message it cannot convert.
+        # For a message that it cannot convert, cv_bridge raises its own errors, OpenCV's or TypeError.
         msg = f"cv_bridge cannot convert image encoding {quoted(message.encoding)} to rgb8: {short_text(error)}"
         raise ImageError(msg) from error
     return np.asarray(pixels, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Where the node's images come from: raw or compressed topics, named as image_transport names them."""
+"""The node's image subscriptions: raw or compressed topics, named as in image_transport."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def subscribe_to_images(
     name: str = "image",
     answer: Callable[[str, Image | CompressedImage], None] | None = None,
 ) -> Subscription:
-    """Subscribes to the topic `name`, or to the compressed images beside it.
+    """Subscribes to the topic `name`, or to its compressed images.
 
-    The base topic is resolved first, as image_transport does: remapping `image` to `/camera/image_raw` moves also the
-    compressed topic, to `/camera/image_raw/compressed`. A rule for `image/compressed` itself holds too.
+    As in image_transport, the base topic is resolved first: remapping `image` to `/camera/image_raw` also moves the
+    compressed topic to `/camera/image_raw/compressed`. A rule for `image/compressed` itself applies too.
 
     Args:
         node: The subscriber.
         transport: The parameter `image_transport`, raw or compressed.
-        callback: Takes each message as it is, in the executor's thread.
+        callback: Receives each message, in the executor's thread.
         qos: Of the subscription.
         name: Of the topic before remapping.
-        answer: Takes the reason and the message where the callback raised.
+        answer: Receives the reason and the message if the callback raises.
     """
     base_topic = node.resolve_topic_name(name)
     kind, topic = (CompressedImage, compressed_topic(base_topic)) if transport == "compressed" else (Image, name)
@@ -56,18 +56,18 @@ def subscribe_to_images(
 
 
 def offers(node: Node, topic: str) -> str:
-    """Who publishes a topic, by reliability, such as "1 best effort publisher"; empty for nobody."""
+    """The publishers of a topic by reliability, such as "1 best effort publisher"; empty for none."""
     infos = node.get_publishers_info_by_topic(topic)
     counts = Counter(info.qos_profile.reliability.name.lower().replace("_", " ") for info in infos)
     return ", ".join(f"{count} {kind} publisher{'s' if count > 1 else ''}" for kind, count in counts.items())
 
 
 def why_silent(node: Node, topic: str, image_qos: str) -> str:
-    """Why no image comes from a topic, as far as the graph shows it, and what to do.
+    """Why no image arrives on a topic, as far as the graph shows, and what to do.
 
     Args:
         node: The subscriber.
-        topic: In full.
+        topic: Full name.
         image_qos: The parameter.
     """
     seen = offers(node, topic)
@@ -83,12 +83,12 @@ def why_silent(node: Node, topic: str, image_qos: str) -> str:
 def pixels_of(
     message: Image | CompressedImage, settings: NodeSettings, max_decoding_ms: float = math.inf
 ) -> npt.NDArray[np.uint8]:
-    """The pixels of `message`, (H, W) grey or (H, W, 3) RGB, as the parameters want them.
+    """The pixels of `message`, (H, W) grey or (H, W, 3) RGB uint8, converted as the parameters say.
 
     Args:
-        message: As it came.
-        settings: The limits and the intensity.
-        max_decoding_ms: As of `image_to_array`.
+        message: As received.
+        settings: Limits and intensity conversion.
+        max_decoding_ms: As in `image_to_array`.
 
     Raises:
         ImageError: As `image_to_array`.
@@ -97,7 +97,7 @@ def pixels_of(
 
 
 def cut_frame_id(header: Header) -> bool:
-    """Cuts a `frame_id` that no camera has, which all results would carry on; whether there was one."""
+    """Truncates an absurdly long `frame_id`, which all results would repeat; returns whether it did."""
     is_endless = len(header.frame_id) > _FRAME_ID_CHARACTERS
     if is_endless:
         header.frame_id = f"{header.frame_id[:_FRAME_ID_CHARACTERS]}..."

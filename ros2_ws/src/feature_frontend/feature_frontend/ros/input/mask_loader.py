@@ -1,4 +1,4 @@
-"""The mask of `mask_path`, read beside the stream: a slow disk or a large picture holds up neither it nor a service."""
+"""Reads the mask of `mask_path` in a background thread: a slow disk or a large file delays no frame or service."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["LoadedMask", "MaskLoader"]
 
 @dataclass(frozen=True, eq=False)
 class LoadedMask:
-    """What came of a path.
+    """The result of reading a mask file.
 
     Attributes:
-        path: As `mask_path` has it.
-        mask: (H, W) uint8, 0 = do not use; None where it cannot be had.
-        problem: Why not; empty where it can.
+        path: Value of `mask_path`.
+        mask: (H, W) uint8, 0 = do not use; None if it cannot be read.
+        problem: Why it cannot be read; empty otherwise.
     """
 
     path: str
@@ -32,11 +32,11 @@ class LoadedMask:
 
 
 class MaskLoader(BackgroundLoader[str, LoadedMask]):
-    """Reads one file after another; a wish is a path. Its methods are called by one thread.
+    """Reads one file at a time; a request is a path. Call its methods from one thread only.
 
     Args:
-        on_done: Called in the loading thread when there is something to `take`.
-        max_pixels: What to ask, in the loading thread, how many pixels a mask may have.
+        on_done: Called in the loading thread when a result is ready for `take`.
+        max_pixels: Called in the loading thread; returns the maximum number of pixels of a mask.
     """
 
     def __init__(self, on_done: Callable[[], object], max_pixels: Callable[[], int]) -> None:
@@ -49,5 +49,5 @@ def _load(path: str, max_pixels: int) -> LoadedMask:
     except FeatureFrontendError as error:
         return LoadedMask(path, None, str(error))
     except Exception as error:
-        # Out of memory: whatever it is, the stream goes on with the mask that it has.
+        # Such as out of memory: the stream continues with the current mask.
         return LoadedMask(path, None, f"{type(error).__name__}: {short_text(error)}")

@@ -1,4 +1,4 @@
-"""The topic `mask`: each frame waits for the mask of its stamp, and masks that none waits for take bounded memory."""
+"""The topic `mask`: each frame waits for the mask with its stamp; unclaimed masks take bounded memory."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from feature_frontend.system.text import quoted
 __all__ = ["MaskTopic", "mask_from_message"]
 
 F = TypeVar("F")
-# A second of an ordinary camera; ten of one whose frames are all kept.
+# One second of a typical camera; ten if all frames are kept.
 _MOST_WAITING = {"newest": 32, "every_frame": 300}
-# A hundred of 640x480 px, sixteen of full HD.
+# A hundred masks of 640x480 px, sixteen of full HD.
 _MOST_BYTES = 32 << 20
 _ENCODINGS = ("mono8", "8UC1")
 _LOG_S = 10.0
@@ -32,7 +32,7 @@ _NS_PER_S = 1e9
 
 
 def mask_from_message(message: Image, max_pixels: int) -> TopicMask:
-    """The mask in a message of at most `max_pixels`; nothing of the message is kept."""
+    """Copies the mask out of a message of at most `max_pixels`."""
     if message.encoding not in _ENCODINGS:
         encoding = quoted(message.encoding)
         return TopicMask(None, f"the mask on topic mask has encoding {encoding}; expected mono8, 0 = do not use")
@@ -43,17 +43,17 @@ def mask_from_message(message: Image, max_pixels: int) -> TopicMask:
 
 
 class MaskTopic(Generic[F]):
-    """Subscribes to `mask` and lets each frame wait for its own.
+    """Subscribes to `mask` and makes each frame wait for its own.
 
-    With the queue policy newest, a frame that may go on replaces those before it that still waited.
+    With the queue policy newest, a frame that is ready replaces earlier frames that still wait.
 
     Args:
-        node: Where the topic is.
+        node: The subscriber.
         queue_policy: The parameter of this name.
         qos: Of the subscription.
-        release: Takes a frame whose waiting is over, with its mask.
-        drop: Takes a frame that a newer one replaced.
-        max_pixels: Asked for the largest mask that is taken, px.
+        release: Receives a frame that need not wait any longer, with its mask.
+        drop: Receives a frame that a newer one has replaced.
+        max_pixels: Returns the maximum number of pixels of an accepted mask.
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class MaskTopic(Generic[F]):
         self._lock = threading.Lock()
         self._node = node
         self._subscription = node.create_subscription(Image, "mask", self._on_mask, qos)
-        # Not the node's clock, which stands still with a paused simulation.
+        # Not the node's clock, which stops in a paused simulation.
         self._timer = node.create_timer(1.0, self._release_ready, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._timer.cancel()
 
     def hold(self, frame: F, stamp_ns: int, received_s: float, timeout_ms: float) -> None:
-        """Takes a frame that arrived at `received_s` on the monotonic clock and waits until `timeout_ms` later."""
+        """Holds a frame that arrived at `received_s` (monotonic clock, s) for at most `timeout_ms`."""
         with self._lock:
             self._frame_matcher.add_image(frame, stamp_ns, received_s, timeout_ms)
         self._release_ready()
@@ -95,7 +95,7 @@ class MaskTopic(Generic[F]):
     def _on_mask(self, message: Image) -> None:
         mask, stamp_ns = mask_from_message(message, self._max_pixels()), stamp_to_ns(message.header.stamp)
         if mask.problem:
-            # Said of its image, too, in case that comes.
+            # The status of its image, if that arrives, says so too.
             self._node.get_logger().warning(f"mask refused: {mask.problem}", throttle_duration_sec=_LOG_S)
             with self._lock:
                 self._frame_matcher.refuse_mask(mask, stamp_ns)

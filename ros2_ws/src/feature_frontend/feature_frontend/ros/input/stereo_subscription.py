@@ -1,4 +1,4 @@
-"""Pairs of images: two topics, joined by stamp through message_filters, and what becomes of those without a partner."""
+"""Stereo pairs: two image topics, synchronised by message_filters; images without a partner are dropped."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NS_PER_S = 1e9
 
 
 def import_message_filters() -> ModuleType:
-    """The module message_filters.
+    """Imports message_filters.
 
     Raises:
         SettingsError: It is not installed; the text says what to install.
@@ -53,21 +53,21 @@ def import_message_filters() -> ModuleType:
 
 
 class StereoInput:
-    """Subscribes to `left/image` and `right/image` and hands on pairs. All calls come from the executor's thread.
+    """Subscribes to `left/image` and `right/image` and releases pairs. Call it from the executor's thread only.
 
-    Every left image either is handed on with a right one, or is given up: when a later left image has been paired, when
-    `stereo_queue_size` later ones wait, or when the stamps go back. Until then it waits.
+    Every left image waits until it is released with a right one, or dropped: when a later left image has been paired,
+    when `stereo_queue_size` later ones wait, or when the stamps go back.
 
     Args:
-        node: Where the topics are.
-        settings: Those that begin with `stereo_`, `image_transport` and `image_qos`.
+        node: The subscriber.
+        settings: Uses `stereo_*`, `image_transport` and `image_qos`.
         qos: Of the subscriptions.
-        right: Takes the messages of `right/camera_info`.
-        outcome: A warning (empty for none) and the state of what the pairs give, for `/diagnostics`.
-        arrived: Takes each left image as it comes and makes a frame of it.
-        release: Takes a frame with its right image.
-        drop: Takes a frame that is given up, with the reason.
-        refuse: Takes the reason and a left image's message whose arrival raised.
+        right: Receives the messages of `right/camera_info`.
+        outcome: Returns a warning (empty for none) and the state of stereo matching, for `/diagnostics`.
+        arrived: Turns each left image into a frame on arrival.
+        release: Receives a frame with its right image.
+        drop: Receives a dropped frame and the reason.
+        refuse: Receives the reason and the left image if its arrival raises.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class StereoInput:
         self._slop_ms, self._queue_size = settings.stereo_slop_ms, settings.stereo_queue_size
         self._statistics = SyncStatistics(settings.stereo_slop_ms, time.monotonic())
         self._right_loss = InputLoss()
-        # By stamp in ns, as the synchroniser keeps them.
+        # By stamp in ns, as in the synchroniser.
         self._waiting: tuple[dict[int, Frame], dict[int, tuple[Image | CompressedImage, int]]] = ({}, {})
         self._newest_ns = [0, 0]
         self._pairs: list[tuple[int, int]] = []
@@ -162,11 +162,11 @@ class StereoInput:
             self._camera_info.note_image(now_s)
             self._right_loss.arrived(stamp_ns, now_s, len(message.data))
         if stamp_ns < 0:
-            # rclpy has no such time, and message_filters would raise.
+            # rclpy has no negative time, and message_filters would raise.
             self._give_up(side, item, f"its stamp is {stamp_ns / _NS_PER_S:g} s; a pair needs stamps from 0 on")
             return
         if stamp_ns < self._newest_ns[side]:
-            # The other side's images may be of the new time already.
+            # The other side's images may belong to the new time segment already.
             for later_ns in list(waiting):
                 self._withdraw(side, later_ns, "the stamps went back before its right image came")
         self._newest_ns[side] = stamp_ns
@@ -178,23 +178,23 @@ class StereoInput:
         self._give_up_lost()
 
     def _note_pair(self, left: Image | CompressedImage, right: Image | CompressedImage) -> None:
-        # The synchroniser holds its lock here, and would never let go of it if this raised.
+        # The synchroniser holds its lock here, and would never release it if this raised.
         self._pairs.append((stamp_to_ns(left.header.stamp), stamp_to_ns(right.header.stamp)))
 
     def _release(self) -> None:
         lefts, rights = self._waiting
-        # Taken out first: a pair that raised would raise again with every image that follows.
+        # Clear first: a pair that raises would raise again with every further image.
         pairs, self._pairs = self._pairs, []
         for left_ns, right_ns in pairs:
             frame, (right, run) = lefts.pop(left_ns), rights.pop(right_ns)
-            # An image that came out later than the one after it would make time go back.
+            # An image released after a later one would make time go back.
             for stamp_ns in [earlier_ns for earlier_ns in lefts if earlier_ns < left_ns]:
                 self._withdraw(_LEFT, stamp_ns, "no right image came for it, but one for a later left image")
             self._statistics.paired(left_ns, right_ns, time.monotonic())
             self._release_frame(replace(frame, right=right, runs=(frame.runs[0], run)))
 
     def _give_up_lost(self) -> None:
-        """Gives up the images that the synchroniser does not hold any more."""
+        """Drops the images that the synchroniser has discarded."""
         for side in (_LEFT, _RIGHT):
             held = self._held(side)
             for stamp_ns in [stamp_ns for stamp_ns in self._waiting[side] if stamp_ns not in held]:
@@ -205,7 +205,7 @@ class StereoInput:
                 )
 
     def _held(self, side: int) -> dict[int, Any]:
-        """The images that wait in the synchroniser, by stamp in ns; message_filters does not document it."""
+        """The images waiting in the synchroniser, by stamp in ns; undocumented in message_filters."""
         held: dict[int, Any] = self._synchronizer.queues[side]
         return held
 
@@ -220,7 +220,7 @@ class StereoInput:
             self._drop(item, reason)
 
     def _offers(self) -> str:
-        """Who offers the images of each side, and by which QoS."""
+        """The publishers of each side's images, by reliability."""
         topics = [self._subscriptions[side].topic_name for side in (_LEFT, _RIGHT)]
         seen = [f"{topic}: {offers(self._node, topic) or 'nobody publishes it'}" for topic in topics]
         return f"{'; '.join(seen)}; image_qos is {self._qos_name}"

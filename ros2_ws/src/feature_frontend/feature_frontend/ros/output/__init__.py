@@ -1,1 +1,1 @@
-"""What the node publishes."""
+"""The node's publishers."""

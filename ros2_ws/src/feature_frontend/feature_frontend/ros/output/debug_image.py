@@ -1,4 +1,4 @@
-"""`debug_image`: tracks drawn on the images, while somebody looks."""
+"""`debug_image`: tracks drawn on the images, while there are subscribers."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class _Shot:
 
 
 class DebugImage:
-    """Draws in a thread of its own, the newest frame only: publishing the features never waits for a picture.
+    """Draws the newest frame in a separate thread: publishing features never waits for drawing.
 
     Args:
-        node: Gets the publisher.
+        node: The publisher.
     """
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        # Reliable, which both kinds of subscribers accept; of a picture that is late, nobody wants the one before.
+        # Reliable publishers suit all subscribers; depth 1, because only the newest image is of interest.
         self._publisher = node.create_publisher(Image, "debug_image", qos_profile("reliable", 1))
         self._queue: FrameQueue[_Shot] = FrameQueue(1)
         self._trails = TrackTrails()
@@ -47,18 +47,18 @@ class DebugImage:
         self._worker.start()
 
     def show(self, header: Header, image: npt.NDArray[np.uint8], result: FrameResult) -> None:
-        """Draws a processed frame if anybody subscribes; returns at once.
+        """Draws a processed frame if there are subscribers; returns at once.
 
         Args:
-            header: The image's.
-            image: (H, W) grey or (H, W, 3) RGB, uint8; must not change any more.
-            result: What it gave.
+            header: Of the image.
+            image: (H, W) grey or (H, W, 3) RGB, uint8; must not change afterwards.
+            result: Of the image.
         """
         if self._publisher.get_subscription_count():
             self._queue.put(_Shot(header, image, result))
 
     def destroy(self) -> None:
-        """Ends the thread after the picture in hand, and the topic."""
+        """Ends the thread after the current image, and the topic."""
         self._queue.close()
         self._worker.join(_STOP_TIMEOUT_S)
         self._node.destroy_publisher(self._publisher)
@@ -71,17 +71,17 @@ class DebugImage:
             except Exception as error:
                 if not self._node.context.ok():
                     return
-                # A picture is not worth more than a line; the next one may well succeed.
+                # Log one line only; the next image may succeed.
                 self._node.get_logger().error(f"no debug_image: {type(error).__name__}: {error}", once=True)
 
 
 def draw_result(image: npt.NDArray[np.uint8], result: FrameResult, trails: TrackTrails) -> npt.NDArray[np.uint8]:
-    """A frame's tracks with their trails and a line of numbers, at most `MAX_WIDTH_PX` wide, RGB.
+    """Draws a frame's tracks with their trails and a line of figures, at most `MAX_WIDTH_PX` wide, RGB.
 
     Args:
         image: (H, W) grey or (H, W, 3) RGB, uint8.
-        result: What it gave.
-        trails: Of the frames before; takes this one in.
+        result: Of the image.
+        trails: Of earlier frames; this one is added.
     """
     tracks = result.tracks
     scale = min(1.0, MAX_WIDTH_PX / image.shape[1])

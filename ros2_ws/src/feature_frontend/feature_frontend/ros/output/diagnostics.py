@@ -1,4 +1,4 @@
-"""How the node is doing, once a second: on `/diagnostics`, for monitors, and in the log, where that changes."""
+"""The node's health, once a second: on `/diagnostics`, and in the log when it changes."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Facts:
-    """What the node says of itself beside its frames.
+    """The state of the node apart from its frames.
 
     Attributes:
         model: Identity of the extractor.
-        device: Where it runs.
-        execution: How it runs: plainly, compiled, as a CUDA graph.
-        precision: Its number format.
+        device: Device of the extractor.
+        execution: Eager, compiled, or as a CUDA graph.
+        precision: Number format of the extractor.
         calibration: State of the calibration, in one line.
-        why_silent: Says why no image arrives, as far as can be seen, and what to do.
-        warnings: What else was found; without a text where all is well.
-        further: Keys and values of what only some nodes have.
+        why_silent: Explains why no image arrives, as far as known, and what to do.
+        warnings: Further findings; empty text if all is well.
+        further: Keys and values that only some nodes have.
     """
 
     model: str
@@ -63,11 +63,11 @@ class Facts:
 
 
 class Diagnostics:
-    """Sums up the statuses that the node publishes, and logs what changes in that. Any thread may call it.
+    """Summarises the published statuses and logs changes of health. Thread-safe.
 
     Args:
-        node: Gets a publisher and a timer.
-        facts: Asked once a second, in the executor's thread; None while the node is not active.
+        node: Owner of the publisher and the timer.
+        facts: Called once a second in the executor's thread; returns None while the node is not active.
     """
 
     def __init__(self, node: Node, facts: Callable[[], Facts | None]) -> None:
@@ -79,17 +79,17 @@ class Diagnostics:
         self._state_log = StateLog(self._log)
         self._name = f"{node.get_fully_qualified_name().lstrip('/')}: frontend"
         self._publisher = node.create_publisher(DiagnosticArray, _TOPIC, _DEPTH)
-        # Of the steady clock: with use_sim_time a paused simulation would silence the diagnostics, too.
+        # Steady clock: with use_sim_time, a paused simulation would stop the diagnostics too.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = node.create_timer(_PERIOD_S, self._publish, clock=clock)
 
     def arrived(self, received_s: float) -> None:
-        """Takes note of an image that arrived at `received_s` on the monotonic clock."""
+        """Records an image that arrived at `received_s` on the monotonic clock, s."""
         with self._lock:
             self._window.arrived(received_s)
 
     def note(self, status: FrameStatus) -> None:
-        """Takes note of a frame's status."""
+        """Records a frame's status."""
         frame = FrameFacts(
             time_s=time.monotonic(),
             state=FrameState(status.state),
@@ -107,7 +107,7 @@ class Diagnostics:
         facts, now_s = self._facts(), time.monotonic()
         with self._lock:
             if facts is None:
-                # Silence counts from when it is active again.
+                # Silence counts from the next activation.
                 self._window = HealthWindow(now_s)
             health, last = self._window.summary(now_s), self._last_status
         level, message, values = Level.OK, "the node is not active", []
@@ -122,7 +122,7 @@ class Diagnostics:
             level=bytes([level]),
             name=self._name,
             message=message,
-            # Of the machine: what runs there is in the name.
+            # Identifies the machine; the node is in the name.
             hardware_id=platform.node(),
             values=[KeyValue(key=key, value=value) for key, value in values],
         )
@@ -131,13 +131,13 @@ class Diagnostics:
         try:
             self._publisher.publish(array)
         except Exception:
-            # Ctrl-C may end the context at any moment.
+            # Ctrl-C may shut down the context at any moment.
             if self._node.context.ok():
                 raise
 
     def _log(self, level: Level, text: str) -> None:
         logger = self._node.get_logger()
-        # One line for each: rclpy allows none to log by more than one level.
+        # One call site per level: rclpy does not allow a call site to change its level.
         if level == Level.ERROR:
             logger.error(text)
         elif level == Level.OK:
@@ -188,5 +188,5 @@ def _values_of_facts(facts: Facts) -> list[tuple[str, str]]:
 
 
 def _number(value: float, decimals: int = 1) -> str:
-    """A number, or "unknown" for NaN, which monitors would sort and plot as if it were one."""
+    """A number, or "unknown" for NaN, which monitors would treat as a number."""
     return "unknown" if math.isnan(value) else f"{value:.{decimals}f}"

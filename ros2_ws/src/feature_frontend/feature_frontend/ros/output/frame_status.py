@@ -1,4 +1,4 @@
-"""What became of each frame: counters, input rate and the status message."""
+"""The status of each frame: counters, input rate and the message."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from feature_frontend.types import FrameState
 
 __all__ = ["FrameStatistics", "StatisticsState", "fate"]
 
-_RATE_WINDOW = 30  # images; a second of an ordinary camera
+_RATE_WINDOW = 30  # images; one second of a typical camera
 _MS_PER_S = 1e3
 
 
 @dataclass(frozen=True)
 class StatisticsState:
-    """What a `FrameStatistics` holds; arrivals in s on the clock of the frames."""
+    """The state of `FrameStatistics`; arrivals in s on the clock of the frames."""
 
     processed: int
     dropped: int
@@ -30,7 +30,7 @@ class StatisticsState:
 
 
 def fate(status: FrameStatus) -> str:
-    """What became of a frame, in a line for the log: its stamp, its state, what came out and how long it took."""
+    """A log line for a frame: its stamp, its state, its results and how long it took."""
     stamp, state = status.header.stamp, FrameState(status.state)
     text = f"image {stamp.sec}.{stamp.nanosec:09d}: {state.name}"
     if state not in {FrameState.DROPPED, FrameState.ERROR}:
@@ -39,7 +39,7 @@ def fate(status: FrameStatus) -> str:
 
 
 class FrameStatistics:
-    """Counts frames by what became of them and writes their status. A frame counts once its fate is known.
+    """Counts frames by outcome and creates their status messages. A frame counts once its outcome is known.
 
     Not thread-safe: the node calls it under its lock.
     """
@@ -51,20 +51,20 @@ class FrameStatistics:
         self._arrivals: deque[float] = deque(maxlen=_RATE_WINDOW)
 
     def get_state(self) -> StatisticsState:
-        """What another one needs to go on."""
+        """The state that another instance needs to continue."""
         return StatisticsState(self._processed, self._dropped, self._refused, tuple(self._arrivals))
 
     def set_state(self, state: StatisticsState) -> None:
-        """Goes on from the state of another one."""
+        """Continues from the state of another instance."""
         self._processed, self._dropped, self._refused = state.processed, state.dropped, state.refused
         self._arrivals = deque(state.arrivals, maxlen=_RATE_WINDOW)
 
     def note_arrival(self, received_s: float) -> None:
-        """Takes note of an image that arrived at `received_s` on the monotonic clock, s."""
+        """Records an image that arrived at `received_s` on the monotonic clock, s."""
         self._arrivals.append(received_s)
 
     def processed(self, header: Header, received_s: float, report: FrameReport, conversion_ms: float) -> FrameStatus:
-        """The status of a frame whose results were published; `conversion_ms`: from its message to pixels."""
+        """The status of a frame whose results were published; `conversion_ms` is the time from message to pixels."""
         self._processed += 1
         result, intrinsics = report.result, report.intrinsics
         reason = "; ".join(part for part in (result.reason, report.news) if part)
@@ -87,7 +87,7 @@ class FrameStatistics:
         return message
 
     def dropped(self, header: Header, received_s: float, reason: str) -> FrameStatus:
-        """The status of a frame that was given up while it waited."""
+        """The status of a frame that was dropped while it waited."""
         self._dropped += 1
         return self._status(header, received_s, FrameState.DROPPED, reason)
 

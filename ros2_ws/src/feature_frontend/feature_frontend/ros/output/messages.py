@@ -1,6 +1,6 @@
-"""Results to messages. Each array is copied once, from the tensor into the message's own `array.array`.
+"""Encodes results as messages. Each array is copied once, from the tensor into the message's own `array.array`.
 
-Assigning an array to a field would copy it again (Jazzy's setters make a new one), and a list would be far slower.
+Assigning an array to a field would copy it again (Jazzy's setters create a new one), and a list would be far slower.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Origin:
-    """Which image a message is about, of which run.
+    """The image and the run that a message belongs to.
 
     Attributes:
-        header: The image's.
-        run_id: As in the messages; 0 for no image at all.
+        header: Of the image.
+        run_id: As in the messages; 0 for no image.
         resets: As in the messages.
     """
 
@@ -68,7 +68,7 @@ def encode_features(
         origin: The image.
         features: With its tensors on the CPU.
         normalized_keypoints: (N, 2) undistorted (x/z, y/z); None without a calibration.
-        descriptor_type: "float32" or "float16", the format of the published descriptors; None for none.
+        descriptor_type: "float32" or "float16", the format of the published descriptors; None to publish none.
     """
     message = FeaturesMessage()
     _begin(message, origin)
@@ -93,7 +93,7 @@ def encode_features(
 
 
 def encode_matches(origin: Origin, result: FrameResult, rays: MatchRays) -> MatchesMessage:
-    """The message of a frame's matches with the one before, none for a first frame."""
+    """The message of a frame's matches with the previous one; empty for a first frame."""
     origin0 = Origin(origin.header)
     if result.stamp0_ns is not None:
         origin0 = Origin(Header(stamp=stamp_from_ns(result.stamp0_ns)), origin.run_id)
@@ -116,7 +116,7 @@ def encode_pair(
         origin0: Image 0.
         origin1: Image 1.
         matches: On the CPU.
-        keypoints: (M, 2) (x, y) px each, in image 0 and in image 1.
+        keypoints: Two arrays (M, 2) of (x, y) px, in image 0 and in image 1.
         rays: Of the matches.
     """
     message = MatchesMessage()
@@ -174,7 +174,7 @@ def encode_points(header: Header, found: StereoResult) -> PointCloud2:
     """The message of a pair's points: x y z float32, m, and `index` uint32 into the left features.
 
     Args:
-        header: The left image's.
+        header: Of the left image.
         found: Of the pair.
     """
     rows = np.empty(len(found.points), _POINT)
@@ -192,7 +192,7 @@ def _begin(message: Any, origin: Origin) -> None:
 
 
 def _fill(field: Any, values: torch.Tensor | npt.NDArray[Any]) -> None:
-    """Appends `values`, row after row, to an empty array field of a new message."""
+    """Appends `values`, row by row, to an empty array field of a new message."""
     numbers = values.numpy() if isinstance(values, torch.Tensor) else values
     if numbers.size:  # a memoryview without elements cannot be cast
         field.frombytes(np.ascontiguousarray(numbers, dtype=np.dtype(field.typecode)).data.cast("B"))

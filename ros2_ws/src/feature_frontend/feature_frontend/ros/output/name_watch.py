@@ -1,4 +1,4 @@
-"""Whether nodes share a name, so that parameters and services reach any of them."""
+"""Detects nodes that share a name, so that parameters and services reach any of them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _FEATURES_TYPE = "feature_frontend_msgs/msg/Features"
 
 
 class NameWatch:
-    """Looks for others of a node's name. Asked in the executor's thread.
+    """Looks for other nodes with the same name. Call it in the executor's thread.
 
     Args:
-        node: Whose name it is.
+        node: The node with this name.
     """
 
     def __init__(self, node: Node) -> None:
@@ -26,7 +26,7 @@ class NameWatch:
         self._since_s: float | None = None
 
     def finding(self, now_s: float) -> Finding:
-        """What is wrong at `now_s`, s on the monotonic clock, once it outlasts what a killed node leaves behind."""
+        """The finding at `now_s` (monotonic clock, s), reported once it outlasts the traces of a killed node."""
         name = self._node.get_fully_qualified_name()
         text = namesakes(self._node, name)
         if not text:
@@ -39,11 +39,11 @@ class NameWatch:
 
 
 def namesakes(node: Node, name: str) -> str:
-    """What follows from several nodes being named `name`, in one line; empty where it is one or none.
+    """The consequences of several nodes being named `name`, in one line; empty if at most one is.
 
     Args:
-        node: Sees the graph.
-        name: With the namespace.
+        node: Reads the graph.
+        name: Including the namespace.
     """
     namespace, _, own = name.rpartition("/")
     namespace = namespace or "/"

@@ -1,4 +1,4 @@
-"""What is published of frames: the parts of their results, and a status for each."""
+"""Publishes the results of frames, and a status for each."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _Publish = Callable[[str, Any], None]
 
 
 def result_topics(camera_type: str) -> dict[str, type]:
-    """The topics of results and their types; `camera_type` is the parameter."""
+    """The result topics and their types; `camera_type` is the parameter."""
     if camera_type == "mono":
         return {"features": Features, "matches": Matches, "tracks": Tracks, "status": FrameStatus}
     left = {"left/features": Features, "matches": Matches, "tracks": Tracks, "status": FrameStatus}
@@ -45,11 +45,11 @@ def result_topics(camera_type: str) -> dict[str, type]:
 
 
 class Publishers:
-    """The topics of results in the graph of ROS.
+    """The publishers of the result topics.
 
     Args:
-        node: That publishes.
-        settings: Name the QoS.
+        node: The publisher.
+        settings: Contain the QoS.
     """
 
     def __init__(self, node: Node, settings: Settings) -> None:
@@ -65,7 +65,7 @@ class Publishers:
         self._publishers[name].publish(message)
 
     def destroy(self) -> None:
-        """Ends the topics."""
+        """Destroys the publishers."""
         for publisher in self._publishers.values():
             self._node.destroy_publisher(publisher)
         self._debug_image.destroy()
@@ -73,14 +73,14 @@ class Publishers:
 
 @dataclass(frozen=True)
 class FrameMessages:
-    """Makes messages of what a frame gives; see `FrameOutput`.
+    """Encodes the results of a frame as messages; see `FrameOutput`.
 
     Attributes:
-        publish: Takes each of them, with its topic of `result_topics`.
-        header: The image's.
-        right_header: The right image's; None for one camera.
+        publish: Receives each message, with its topic of `result_topics`.
+        header: Of the image.
+        right_header: Of the right image; None for one camera.
         run_id: Of the messages.
-        descriptor_type: As `encode_features` takes it.
+        descriptor_type: As for `encode_features`.
     """
 
     publish: _Publish
@@ -90,7 +90,7 @@ class FrameMessages:
     descriptor_type: str | None
 
     def origin(self, result: FrameResult) -> Origin:
-        """What the messages about the image begin with."""
+        """The origin of the messages about the image."""
         return Origin(self.header, self.run_id, result.resets)
 
     def features(self, result: FrameResult, rays: npt.NDArray[np.float32] | None) -> None:
@@ -130,16 +130,16 @@ class FrameMessages:
 
 
 class ResultTopics:
-    """Publishes results and keeps the account of the frames. Any thread may report what became of a frame.
+    """Publishes results and keeps the statistics of the frames. Any thread may report the outcome of a frame.
 
     Args:
-        publish: Takes each message, with its topic of `result_topics`.
-        book: The account; it outlives the topics.
+        publish: Receives each message, with its topic of `result_topics`.
+        book: The statistics; they outlive the topics.
         run_id: Of all messages.
-        note: Is told of every status.
+        note: Receives every status.
 
     Attributes:
-        resets: Of the latest frame processed, as in its messages.
+        resets: Of the latest processed frame, as in its messages.
     """
 
     def __init__(
@@ -157,18 +157,18 @@ class ResultTopics:
         self._lock = threading.Lock()
 
     def of_frame(self, header: Header, settings: Settings, right_header: Header | None = None) -> FrameMessages:
-        """Takes what a frame gives.
+        """The receiver of a frame's results.
 
         Args:
-            header: The image's.
-            settings: Name whether and in which number format descriptors are published.
-            right_header: The right image's; None for one camera.
+            header: Of the image.
+            settings: Say whether, and in which number format, descriptors are published.
+            right_header: Of the right image; None for one camera.
         """
         descriptor_type = settings.descriptor_type if settings.publish_descriptors else None
         return FrameMessages(self._publish, header, right_header, self._run_id, descriptor_type)
 
     def note_arrival(self, received_s: float) -> None:
-        """Takes note of an image that arrived at `received_s` on the monotonic clock, s."""
+        """Records an image that arrived at `received_s` on the monotonic clock, s."""
         with self._lock:
             self._book.note_arrival(received_s)
 
@@ -179,7 +179,7 @@ class ResultTopics:
             self._publish_status(self._book.processed(header, received_s, report, conversion_ms))
 
     def dropped(self, header: Header, received_s: float, reason: str) -> None:
-        """Publishes the status of a frame that was given up while it waited."""
+        """Publishes the status of a frame that was dropped while it waited."""
         with self._lock:
             self._publish_status(self._book.dropped(header, received_s, reason))
 

@@ -1,1 +1,1 @@
-"""Publishing images at their pace, and launching a front-end for them."""
+"""Publishing images at a given rate, and launching a front-end for them."""

@@ -1,8 +1,8 @@
-"""Which of the published images have been answered: flow control from the application, where DDS has none.
+"""Application-level flow control: tracks which published images have been answered.
 
-A DDS acknowledgement says that an image has reached the subscriber's history, not that the subscriber took it from
-there: a history of 10 overwrites what a slow subscriber has not taken yet, acknowledged or not (measured: 100 images of
-0.5 MB at full speed into a subscription of depth 10 that needs 20 ms for each: 14 to 20 arrive).
+A DDS acknowledgement means that an image has reached the subscriber's history, not that the subscriber has read it: a
+history of depth 10 overwrites what a slow subscriber has not read yet, acknowledged or not (measured: of 100 images of
+0.5 MB at full speed into a subscription of depth 10 that needs 20 ms per image, 14 to 20 arrive).
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _POLL_S = 0.02
 
 
 class Answers:
-    """Listens to a topic of any type with a header; a message with an image's stamp answers it and all before it."""
+    """Listens to a topic whose type has a header; a message with an image's stamp answers it and all earlier images."""
 
     def __init__(self, node: Node, topic: str, timeout_s: float) -> None:
         """Waits until the topic has a publisher and subscribes to it.
 
         Raises:
-            SourceError: There is none after `timeout_s` (0: waits for ever), or its type cannot be used.
+            SourceError: There is no publisher after `timeout_s` (0: no timeout), or its type cannot be used.
         """
         self._topic = node.resolve_topic_name(topic)
         self._changed = threading.Condition()
@@ -49,7 +49,7 @@ class Answers:
         )
 
     def expect(self, stamp_ns: int) -> None:
-        """Says that an image is about to be published."""
+        """Announces an image that is about to be published."""
         with self._changed:
             self._expected.append(stamp_ns)
 
@@ -57,7 +57,7 @@ class Answers:
         """Waits until no more than `count` images are unanswered.
 
         Raises:
-            SourceError: No answer at all came for `timeout_s` (0: waits for ever).
+            SourceError: No answer arrived for `timeout_s` (0: no timeout).
         """
         with self._changed:
             while (before := len(self._expected)) > count:

@@ -1,7 +1,7 @@
-"""The arguments of the launch files: what there are, and which were given to the file that is being launched.
+"""The arguments of the launch files, and which of them were given to the file being launched.
 
-Launch keeps the arguments of all files in one table: an included file finds in it whatever the files above it and the
-includes before it left there. So the values are not taken from that table for being there, but for having been given.
+Launch keeps the arguments of all files in one table: an included file also sees what parent files and earlier includes
+have set. So a value counts only if it was given to this file.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ from feature_frontend.system.text import nearest_name
 
 __all__ = ["Argument", "Launched", "launch_description"]
 
-# Arguments that mean something else than the parameter of their name.
+# Arguments whose meaning differs from the parameter of the same name.
 _NOT_PARAMETERS = {"mask_topic"}
-# Of launch itself; `ros2 launch --launch-prefix` gives the first two.
+# Arguments of launch itself; `ros2 launch --launch-prefix` sets the first two.
 _OF_LAUNCH = {"launch-prefix", "launch-prefix-filter", "emulate_tty", "sigterm_timeout", "sigkill_timeout"}
-# What may stand beside the one file that is launched: `ros2 launch --secure` puts it there.
+# Actions allowed next to the only launched file: `ros2 launch --secure` adds them.
 _ONLY_SETS = (DeclareLaunchArgument, SetEnvironmentVariable, SetLaunchConfiguration)
 _LIKENESS = 0.6
 
 
 class Argument(DeclareLaunchArgument):
-    """Says to `--show-args` that there is an argument. Launch's table stays as it is: `Launched` has the values."""
+    """Declares an argument for `--show-args` without changing launch's table: `Launched` holds the values."""
 
     def execute(self, context: LaunchContext) -> None:
-        """Does nothing: a value that a file above set under the same name is neither checked nor taken."""
+        """Does nothing: a value of the same name set by a parent file is neither checked nor used."""
 
 
 @dataclass(frozen=True)
 class Launched:
-    """A launch file of this package while it is being launched.
+    """A launch file of this package being launched.
 
     Attributes:
-        context: Launch's.
-        arguments: The value of every argument; where none was given, or an empty one, its default.
-        given: Names of those that were given, and not empty.
-        is_alone: Whether the file is all that was launched, not one part of something larger.
+        context: Of launch.
+        arguments: The value of every argument; the default if it was not given or is empty.
+        given: Names of the non-empty arguments given.
+        is_alone: Whether only this file was launched, not as part of a larger launch.
     """
 
     context: LaunchContext
@@ -65,12 +65,12 @@ class Launched:
     is_alone: bool
 
     def parameters(self) -> list[Parameter]:
-        """The front-end's parameters that were given as arguments of their name.
+        """The front-end's parameters that were given as arguments of the same name.
 
         Raises:
             SettingsError: A value has a wrong type or is out of range.
         """
-        # Not as a dictionary: launch_ros would write that to a file in /tmp and leave it there.
+        # Not as a dictionary: launch_ros would write it to a file in /tmp and leave it there.
         return [
             Parameter(record.name, value, value_type=str) if isinstance(value, str) else Parameter(record.name, value)
             for record in PARAMETERS.values()
@@ -80,11 +80,11 @@ class Launched:
 
 
 def launch_description(arguments: Iterable[Argument], start: Callable[[Launched], list[Action]]) -> LaunchDescription:
-    """What a launch file returns.
+    """Creates the launch description that a launch file returns.
 
     Args:
-        arguments: Those of the file; every parameter is one, too.
-        start: Makes what the arguments ask for.
+        arguments: Of the file; every parameter is added as an argument.
+        start: Creates the actions for the given arguments.
     """
     own = list(arguments)
     names = {argument.name for argument in own}
@@ -111,7 +111,7 @@ def _launched(context: LaunchContext, description: LaunchDescription) -> Launche
     include = _include_of(description)
     is_alone = _is_alone(context, description, include)
     table = context.launch_configurations
-    # Without an include, the description was taken into another by hand: the table is all that there is to go by.
+    # Without an include, the description was added to another by hand: only the table is available.
     names = (*declared, *FORMER_NAMES) if include is None else _names_given(context, include)
     warn = get_logger("feature_frontend").warning
     table = with_present_names({name: table[name] for name in names if name in table}, PARAMETERS.values(), warn)
@@ -127,10 +127,10 @@ def _launched(context: LaunchContext, description: LaunchDescription) -> Launche
 
 
 def _include_of(description: LaunchDescription) -> IncludeLaunchDescription | None:
-    """The action that is including `description`; None where none is.
+    """The action that includes `description`; None if there is none.
 
-    Launch tells an included file nothing of what included it. But it visits a file within the call that visits the
-    include, which is a variable of some caller of ours.
+    Launch does not tell a file what included it. But it visits a file within the call that visits the include, so the
+    action is a local variable in one of our callers.
     """
     frame = inspect.currentframe()
     while frame is not None:
@@ -144,10 +144,10 @@ def _include_of(description: LaunchDescription) -> IncludeLaunchDescription | No
 
 
 def _is_alone(context: LaunchContext, description: LaunchDescription, include: IncludeLaunchDescription | None) -> bool:
-    """Whether `ros2 launch`, or a program in its way, launches this file and nothing else.
+    """Whether `ros2 launch`, or a program like it, launches only this file.
 
-    That is an event whose description holds the include and nothing that acts. An include in a file of a robot stands
-    further down, or comes with another event (a timer's).
+    Then the event's description holds the include and no other actions. An include in a robot's launch file is nested
+    deeper, or comes with another event (such as a timer's).
     """
     event = context.get_locals_as_dict().get("event")
     if not isinstance(event, IncludeEvent):
@@ -172,7 +172,7 @@ def _names_given(context: LaunchContext, include: IncludeLaunchDescription) -> l
 
 
 def _tell_unknown(unknown: list[str], declared: Iterable[str], is_alone: bool) -> None:
-    """Refuses arguments that there are not. Within something larger, which would not start then, it warns."""
+    """Refuses unknown arguments. As part of a larger launch, which would then not start, only warns."""
     told = []
     for name in unknown:
         if name not in _OF_LAUNCH:

@@ -1,6 +1,6 @@
-"""What the launch files share: arguments, topics, the front-end's process and what its end does to the launch.
+"""Common parts of the launch files: arguments, topics, the front-end's process, and what happens when it ends.
 
-Only launch files import this module: it needs `launch` and `launch_ros`, which the node and the tools do without.
+Only launch files import this module: it needs `launch` and `launch_ros`, which node and tools do not.
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ PACKAGE = "feature_frontend"
 SIDES = ("left", "right")
 DEFAULT_COMPOSITION = "aliked-n16+mnn.yaml"
 _MOST_DELAY_S = 3600.0
-# Ended by Ctrl-C, which the terminal also sends to the processes, perhaps before launch itself has seen it, or by kill.
+# Ended by kill, or by Ctrl-C, which the terminal also sends to the processes, perhaps before launch has seen it.
 STOPPED_BY_USER = (0, -2, 130, -15, 143)
 
 
 def config_file(name: str) -> Path:
-    """A file of the package's installed `config/`."""
+    """A file in the package's installed `config/`."""
     return Path(get_package_share_directory(PACKAGE)) / "config" / name
 
 
 def common_arguments() -> list[Argument]:
-    """The arguments that every launch file of this package takes."""
+    """The arguments of all launch files of this package."""
     return [
         Argument(
             "params_file",
             default_value=str(config_file(DEFAULT_COMPOSITION)),
-            description="Parameter file of the front-end: a path, or the name of a file of the package's config folder "
+            description="Parameter file of the front-end: a path, or the name of a file in the package's config folder "
             "(aliked-n32+mnn.yaml)",
         ),
         Argument(
@@ -77,27 +77,27 @@ def common_arguments() -> list[Argument]:
             "log_level",
             default_value="info",
             choices=["debug", "info", "warn", "error", "fatal"],
-            description="Least severity of the front-end's log; debug: a line for each frame",
+            description="Minimum severity of the front-end's log; debug: one line per frame",
         ),
         Argument(
             "shared_memory",
             default_value="true",
             choices=["true", "false"],
             description="Start the processes with the package's FastDDS profile, whose shared memory holds images of "
-            "1 MB and more; a profile named in the environment goes first, false leaves FastDDS's defaults",
+            "1 MB and more; a profile named in the environment has priority; false keeps FastDDS's defaults",
         ),
         Argument(
             "end_launch",
             default_value="",
             choices=["", "true", "false"],
-            description="Whether the end of one of the processes ends the whole launch; empty: true where this file is "
-            "launched by itself, without respawn",
+            description="Whether the end of one of the processes ends the whole launch; empty: true if this file is "
+            "launched alone, without respawn",
         ),
     ]
 
 
 def topic_arguments(side: str = "") -> list[Argument]:
-    """The arguments that name a camera's topics; those of the left and the right of two begin with `left_`, `right_`.
+    """The arguments that name a camera's topics; with the prefix `left_` or `right_` for a stereo camera.
 
     Args:
         side: "left" or "right"; empty for the only camera.
@@ -107,54 +107,54 @@ def topic_arguments(side: str = "") -> list[Argument]:
         Argument(
             f"{prefix}image_topic",
             default_value=f"{side}/image" if side else "image",
-            description=f"Topic of the {whose}images (sensor_msgs/Image); for compressed ones without its ending "
-            "/compressed",
+            description=f"Topic of the {whose}images (sensor_msgs/Image); for compressed images, without the "
+            "suffix /compressed",
         ),
         Argument(
             f"{prefix}camera_info_topic",
             default_value="",
-            description=f"Topic of the {whose}calibration (sensor_msgs/CameraInfo); empty: camera_info beside the "
+            description=f"Topic of the {whose}calibration (sensor_msgs/CameraInfo); empty: camera_info next to the "
             f"{whose}image topic",
         ),
     ]
 
 
 def stereo_params_file() -> Argument:
-    """The argument that names what has the node take pairs."""
+    """The argument that names the parameter file for stereo."""
     return Argument(
         "stereo_params_file",
         default_value=str(config_file("stereo.yaml")),
-        description="Parameter file whose values take the place of params_file's: has the node take pairs",
+        description="Parameter file that overrides params_file: enables stereo",
     )
 
 
 def live_arguments() -> list[Argument]:
-    """The arguments of the launch files that take images from running cameras."""
+    """The arguments of the launch files for live cameras."""
     return [
         Argument(
             "use_sim_time",
             default_value="",
             choices=["", "true", "false"],
-            description="true: take the time from /clock, for simulators; empty: as params_file says",
+            description="true: use the time from /clock, for simulators; empty: as in params_file",
         ),
         Argument(
             "mask_topic",
             default_value="",
             description="Topic of the masks (sensor_msgs/Image, mono8), for which each image then waits; empty: as "
-            "params_file says, on `mask`",
+            "in params_file, on `mask`",
         ),
         Argument(
             "respawn",
             default_value="false",
             choices=["true", "false"],
-            description="true: start a process again whenever it ends, until the launch does",
+            description="true: restart a process whenever it ends, until the launch ends",
         ),
-        Argument("respawn_delay", default_value="1.0", description="How long that waits, s"),
+        Argument("respawn_delay", default_value="1.0", description="Delay before a restart, s"),
     ]
 
 
 def live_parameters(launched: Launched) -> list[Parameter]:
-    """What the live arguments set that are no parameters of the front-end by name."""
+    """Parameters set by live arguments whose names differ from the parameters'."""
     parameters = []
     if launched.arguments["use_sim_time"]:
         parameters.append(Parameter("use_sim_time", launched.arguments["use_sim_time"] == "true"))
@@ -164,7 +164,7 @@ def live_parameters(launched: Launched) -> list[Parameter]:
 
 
 def mask_remappings(launched: Launched) -> list[tuple[str, str]]:
-    """The rule that brings the front-end to the chosen masks."""
+    """The remapping to the chosen mask topic."""
     topic = launched.arguments["mask_topic"]
     return [("mask", topic)] if topic else []
 
@@ -176,13 +176,13 @@ def frontend_node(
     further_params_files: tuple[str, ...] = (),
     parameters: Sequence[Parameter] = (),
 ) -> Node:
-    """The process of the front-end, as the common arguments and those that name parameters describe it.
+    """The process of the front-end, configured by the common arguments and the parameter arguments.
 
     Args:
         launched: Holds the values of the arguments.
-        remappings: The rules that bring it to its topics.
-        further_params_files: Parameter files whose values take the place of `params_file`'s.
-        parameters: Single parameters, which take the place of the files'.
+        remappings: Of its topics.
+        further_params_files: Parameter files whose values override those of `params_file`.
+        parameters: Single parameters, which override the files.
 
     Raises:
         SettingsError: A parameter file does not exist, or a parameter's value is wrong.
@@ -196,25 +196,25 @@ def frontend_node(
         namespace=arguments["namespace"],
         parameters=[*files, *launched.parameters(), *parameters],
         remappings=remappings,
-        # With its name: without one, it is the severity of all that ROS itself logs in the process, too.
+        # With the logger's name: without one, the level would also apply to ROS's own log messages in the process.
         ros_arguments=["--log-level", f"{_logger_name(launched)}:={arguments['log_level']}"],
         **process_options(launched, "the front-end"),
     )
 
 
 def _logger_name(launched: Launched) -> str:
-    """That of the node `frontend` in the namespace that it gets, of files above included: robot.frontend."""
+    """Logger name of the node `frontend`, including the namespaces of parent launch files: robot.frontend."""
     above = launched.context.launch_configurations.get("ros_namespace")
     namespace = make_namespace_absolute(prefix_namespace(above, launched.arguments["namespace"])) or ""
     return f"{namespace}/frontend".strip("/").replace("/", ".")
 
 
 def process_options(launched: Launched, what: str) -> dict[str, Any]:
-    """What every process of the launch files is started with, as keyword arguments.
+    """Keyword arguments common to all processes of the launch files.
 
     Args:
         launched: Holds the values of the arguments.
-        what: What the process is called in messages.
+        what: Name of the process in messages.
     """
     options: dict[str, Any] = {
         "additional_env": dds_environment(launched),
@@ -239,7 +239,7 @@ def _respawn_delay_s(launched: Launched) -> float:
 
 
 def respawns(launched: Launched) -> bool:
-    """Whether processes that end are started again."""
+    """Whether processes that end are restarted."""
     return launched.arguments.get("respawn") == "true"
 
 
@@ -247,22 +247,22 @@ def ends_launch(launched: Launched) -> bool:
     """Whether the end of a process ends the launch.
 
     Raises:
-        SettingsError: That was asked for, and to start processes again, too.
+        SettingsError: Both ending the launch and restarting processes were requested.
     """
     asked = launched.arguments["end_launch"]
     if asked == "true" and respawns(launched):
-        msg = "arguments end_launch and respawn are both true; expected one of them: what is started again ends nothing"
+        msg = "arguments end_launch and respawn are both true; expected at most one of them"
         raise SettingsError(msg)
     return asked == "true" or (not asked and launched.is_alone and not respawns(launched))
 
 
 def find_params_file(name: str) -> str:
-    """The parameter file `name`, as it is or in the package's `config/`.
+    """The parameter file `name`, as a path or in the package's `config/`.
 
-    launch_ros itself only warns of a missing one and starts the node with its defaults.
+    launch_ros itself only warns of a missing file and starts the node with its defaults.
     """
     for path in (user_path(name), config_file(name)):
-        # Not `Path.is_file`, which raises for names that no file can have.
+        # Not `Path.is_file`, which raises for invalid file names.
         if os.path.isfile(path):
             return str(path)
     shipped = sorted(path.name for path in config_file("").glob("*.yaml"))
@@ -271,14 +271,14 @@ def find_params_file(name: str) -> str:
 
 
 def topic_remappings(launched: Launched, *, image: str = "image", side: str = "") -> list[tuple[str, str]]:
-    """The rules that bring a process to the chosen topics.
+    """The remappings of a process to the chosen topics.
 
-    The calibration goes beside the image unless told otherwise: that is where image_transport's camera publishers
-    and subscribers look for it.
+    By default, `camera_info` is in the namespace of the image, where image_transport's camera publishers and
+    subscribers look for it.
 
     Args:
         launched: Holds the values of the arguments.
-        image: What the process itself calls its image topic.
+        image: Name of the image topic in the process.
         side: "left" or "right" of two cameras; empty for the only one.
     """
     prefix, own_namespace = (f"{side}_", f"{side}/") if side else ("", "")
@@ -289,18 +289,18 @@ def topic_remappings(launched: Launched, *, image: str = "image", side: str = ""
 
 
 def dds_environment(launched: Launched) -> dict[str, str]:
-    """The variable that gives a process the package's FastDDS profile; empty where the user decided otherwise."""
+    """The variable that gives a process the package's FastDDS profile; empty if the user has chosen another."""
     return dds_profile(config_file(DDS_PROFILE)) if launched.arguments["shared_memory"] == "true" else {}
 
 
 def on_exit_of(launched: Launched, what: str) -> Callable[[ProcessExited, LaunchContext], list[Action]]:
-    """What to do when a process ends: as `ends_launch` says, end the launch, which fails if the process did.
+    """Returns the handler for the end of a process: ends the launch if `ends_launch`; fails if the process failed.
 
-    Launch's own `Shutdown` action would leave exit status 0, which scripts and service managers read as success.
+    Launch's own `Shutdown` action would exit with status 0, which scripts and service managers read as success.
 
     Args:
         launched: Holds the values of the arguments.
-        what: What the process is called in messages.
+        what: Name of the process in messages.
     """
     ends = ends_launch(launched)
 
@@ -323,7 +323,7 @@ def required_package(name: str, *, wanted_by: str, instead: str) -> str:
     """Returns `name` if that ROS package is installed.
 
     Raises:
-        SettingsError: It is not; the text says what to install or to type instead.
+        SettingsError: It is not; the text says what to install or to use instead.
     """
     try:
         get_package_prefix(name)

@@ -1,4 +1,4 @@
-"""The publishing side of `play`: waits for those who take the images, keeps the pace, and loses none of them."""
+"""The publishing side of `play`: waits for subscribers, keeps the rate, and loses no image."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ENCODINGS = ("mono8", "rgb8", "bgr8")
 _CLOCK_PERIOD_S = 1 / 40
 _POLL_S = 0.02
 _ACKNOWLEDGEMENT_SLICE_S = 0.1
-# How long a subscription that the graph knows may take until it is matched; it is less than a tenth of that.
+# Timeout for matching a subscription known to the graph; typical is less than a tenth of it.
 _MATCH_GRACE_S = 2.0
 
 _CONVERSIONS = {
@@ -48,13 +48,13 @@ class PlayerOptions:
 
     Attributes:
         qos: QoS profile of the image and camera_info publishers, a name of `QOS_PROFILES`.
-        encoding: One of `ENCODINGS`, of 8 bits; `None` for the one that keeps the samples as they are, such as mono8,
-            rgb8, mono16 and 32FC1.
-        frame_id: Frame of all headers; `None` for the source's own, or "camera".
-        backlog: Images that may be under way, published but not acknowledged (or not answered), and depth of the
+        encoding: One of `ENCODINGS`, of 8 bits; None for the one that keeps the samples unchanged, such as mono8, rgb8,
+            mono16 and 32FC1.
+        frame_id: Frame of all headers; None for the source's own, or "camera".
+        backlog: Maximum number of images published but not acknowledged (or not answered), and depth of the
             publisher's history.
-        wait_timeout_s: How long to wait for subscribers, acknowledgements and answers; 0 for as long as it takes.
-        in_step_with: Topic on which the consumer answers each image; `None` not to wait for answers.
+        wait_timeout_s: Timeout for subscribers, acknowledgements and answers; 0 for none.
+        in_step_with: Topic on which the consumer answers each image; None not to wait for answers.
         clock: Whether to publish `/clock`.
         camera_info: Whether to publish `camera_info`.
     """
@@ -70,9 +70,9 @@ class PlayerOptions:
 
 
 class Player:
-    """Publishes scheduled frames on `image`, with `camera_info` and `/clock` where wanted.
+    """Publishes scheduled frames on `image`, optionally with `camera_info` and `/clock`.
 
-    Needs its node to be spun in another thread.
+    Spin its node in another thread.
     """
 
     def __init__(self, node: Node, options: PlayerOptions) -> None:
@@ -96,15 +96,15 @@ class Player:
 
     @property
     def has_best_effort_subscriber(self) -> bool:
-        """Whether a subscription of the images asks for no acknowledgements, so that it can lose some."""
+        """Whether an image subscription is best effort, so that it can lose images."""
         endpoints = self._node.get_subscriptions_info_by_topic(self.topic)
         return any(endpoint.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT for endpoint in endpoints)
 
     def wait_for_subscribers(self, count: int) -> None:
-        """Waits until `count` subscriptions of the images are matched, and those of camera_info that are known.
+        """Waits until `count` image subscriptions are matched, and all known camera_info subscriptions.
 
         Raises:
-            SourceError: They are not after `wait_timeout_s`; the text says what was found instead.
+            SourceError: They are not matched after `wait_timeout_s`; the text says what was found instead.
         """
         if self._options.in_step_with is not None:
             self._answers = Answers(self._node, self._options.in_step_with, self._options.wait_timeout_s)
@@ -113,17 +113,17 @@ class Player:
             if deadline.passed:
                 raise SourceError(self._why_nobody_listens(count))
             time.sleep(_POLL_S)
-        # The same node's other subscriptions are matched one after the other; a first image without its calibration
-        # would be the price of not waiting. A subscription with an incompatible QoS never matches: hence the limit.
+        # A node's subscriptions are matched one by one; without waiting, the first image could lack its calibration. A
+        # subscription with an incompatible QoS never matches: hence the timeout.
         grace = _Deadline(_MATCH_GRACE_S)
         while count and not grace.passed and not all(map(self._all_matched, (self._images, self._infos))):
             time.sleep(_POLL_S)
 
     def publish(self, scheduled: ScheduledFrame) -> None:
-        """Publishes one frame when it is due and when there is room for it.
+        """Publishes one frame when it is due and the backlog has room.
 
         Raises:
-            SourceError: Subscribers do not take the images within `wait_timeout_s`.
+            SourceError: Subscribers do not accept the images within `wait_timeout_s`.
         """
         self._wait_until_due(scheduled)
         self._wait_for_room()
@@ -145,10 +145,10 @@ class Player:
         self.published += 1
 
     def drain(self) -> None:
-        """Waits until every image is acknowledged, and answered where answers are expected.
+        """Waits until every image is acknowledged, and answered if answers are expected.
 
         Raises:
-            SourceError: It is not after `wait_timeout_s`.
+            SourceError: An image is not after `wait_timeout_s`.
         """
         self._wait_for_acknowledgements()
         if self._answers is not None:
@@ -160,7 +160,7 @@ class Player:
             self._zero_s = now - scheduled.due_s
         due = self._zero_s + scheduled.due_s
         if now > due:
-            # A source or consumer slower than the pace shifts what follows; catching up would be a burst.
+            # If source or consumer are too slow, delay all later frames; catching up would cause a burst.
             self._zero_s += now - due
             return
         if self._clocks is None or self._previous is None or scheduled.stamp_ns is None:

@@ -1,4 +1,4 @@
-"""Watches a running front-end from outside: when it listens, and when it has worked off its queue.
+"""Watches a running front-end from outside: when it has subscribed, and when its queue is empty.
 
 `replay.launch.py` runs it inside launch's event loop, hence coroutines instead of a spinning thread.
 """
@@ -22,27 +22,27 @@ from feature_frontend.ros.qos import compressed_topic, qos_profile
 __all__ = ["ReplayWatch"]
 
 POLL_PERIOD_S = 0.05
-# The last report may still be under way.
+# The last status may still be in transit.
 DELIVERY_S = 0.5
-# Far above the delivery of the last image and the gap between two frames of a quick network.
+# Far above the delivery time of the last image and the frame interval of a fast network.
 LEAST_SILENCE_S = 3.0
-# The frames after the slowest one seen may be slower still.
+# Later frames may be slower than the slowest one so far.
 SILENCE_PER_SLOWEST_FRAME = 4.0
-# The first frame pays for the start of CUDA and of the thread pools.
+# The first frame includes the start of CUDA and of the thread pools.
 FIRST_FRAME_S = 30.0
 
 
 class ReplayWatch(AbstractContextManager["ReplayWatch"]):
-    """A hidden node beside a front-end; a context manager.
+    """A hidden node that watches a front-end; a context manager.
 
     Args:
         namespace: Namespace of the front-end, absolute.
-        image_topic: The topic it was told to take images from, absolute or relative to `namespace`.
+        image_topic: Its configured image topic, absolute or relative to `namespace`.
         node_name: Its name.
     """
 
     def __init__(self, namespace: str, image_topic: str, node_name: str = "frontend") -> None:
-        """Joins the ROS graph in a context of its own, so that launch_ros's stays as it is."""
+        """Joins the ROS graph in a separate context, to leave launch_ros's unchanged."""
         self._context = Context()
         rclpy.init(args=[], context=self._context, signal_handler_options=SignalHandlerOptions.NO)
         self._node = rclpy.create_node(
@@ -82,25 +82,25 @@ class ReplayWatch(AbstractContextManager["ReplayWatch"]):
         return self._frontend in {(end.node_name, end.node_namespace) for end in subscriptions}
 
     async def until(self, done: Callable[[], bool]) -> None:
-        """Returns when `done()` is true; the front-end's reports are taken in meanwhile."""
+        """Receives the front-end's statuses until `done()` is true."""
         while not done():
             self._executor.spin_once(timeout_sec=0)
             await asyncio.sleep(POLL_PERIOD_S)
 
     async def until_listening(self) -> None:
-        """Returns when the front-end has subscribed to its images, which it does with its network loaded."""
+        """Returns when the front-end has subscribed to its images, which it does after loading its network."""
         await self.until(self._is_listening)
 
     async def until_idle(self, *, every_image_is_answered: bool = False) -> FrameStatus:
-        """Returns the last report when the front-end has been silent so long that no frame can be left in its queue.
+        """Returns the last status once the front-end has been silent so long that its queue must be empty.
 
-        The messages do not say how long the queue is; how long a frame takes they do.
+        The messages do not contain the queue's length, but how long a frame takes.
 
         Args:
-            every_image_is_answered: The player itself has waited for a report on each image, so that none is left.
+            every_image_is_answered: The player has waited for the status of each image, so none is left.
 
         Raises:
-            SourceError: The front-end has not reported a single frame.
+            SourceError: The front-end has not reported any frame.
         """
         called_s = time.monotonic()
 

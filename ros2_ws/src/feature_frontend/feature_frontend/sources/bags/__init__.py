@@ -1,1 +1,1 @@
-"""What sources of images share: bags in each storage, whole or damaged, and the rule for stamps."""
+"""Readers of bags in each storage, intact or damaged, and the rule for stamps."""

@@ -1,4 +1,4 @@
-"""Which files a bag consists of, and what its `metadata.yaml` says of them, which is less trusted than the files."""
+"""Finds the files of a bag and reads its `metadata.yaml`, which is trusted less than the files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from feature_frontend.system.text import listed
 __all__ = ["BAG_SUFFIXES", "BagFiles", "find_bag_files", "is_bag"]
 
 BAG_SUFFIXES = (".mcap", ".db3", ".bag")
-# What recorders append while they write, and what compression appends.
+# Suffixes appended by recorders while writing, and by compression.
 _APPENDED = (".active", ".zstd", ".zst")
 _METADATA = "metadata.yaml"
 _KEY = "rosbag2_bagfile_information"
@@ -27,13 +27,13 @@ _SPLIT = re.compile(r"(?P<base>.*)_(?P<number>\d{1,5})")
 
 @dataclass
 class BagFiles:
-    """The files of a bag, in their order.
+    """The files of a bag, in order.
 
     Attributes:
-        files: All that are there.
-        types: Type of each topic by the metadata; empty without.
-        counts: Number of messages of each topic by the metadata; empty without.
-        losses: What of the bag is not there.
+        files: All existing files.
+        types: Type of each topic according to the metadata; empty without metadata.
+        counts: Number of messages of each topic according to the metadata; empty without metadata.
+        losses: Missing parts of the bag.
     """
 
     files: list[Path]
@@ -50,7 +50,7 @@ class _Metadata:
 
 
 def is_bag(path: Path) -> bool:
-    """Whether `path` is a file of a bag, or a folder with such files or the metadata of a rosbag2 in it."""
+    """Whether `path` is a bag file, or a folder with bag files or the metadata of a rosbag2."""
     if not path.is_dir():
         return path.is_file() and _is_storage(path)
     return bool(_storage_files(path)) or _KEY in _metadata_text(path)
@@ -60,7 +60,7 @@ def find_bag_files(path: Path) -> BagFiles:
     """The files of the bag at `path`.
 
     Raises:
-        SourceError: There are none, or they are of several bags.
+        SourceError: There are none, or they belong to several bags.
     """
     if not path.is_dir():
         return BagFiles([path])
@@ -97,7 +97,7 @@ def find_bag_files(path: Path) -> BagFiles:
 
 
 def _is_storage(file: Path) -> bool:
-    # macOS leaves "._name" files beside the real ones on foreign disks.
+    # macOS writes "._name" files to foreign disks.
     return not file.name.startswith(".") and _plain(file).suffix.lower() in BAG_SUFFIXES
 
 
@@ -113,9 +113,9 @@ def _storage_files(folder: Path) -> list[Path]:
     except OSError as error:
         msg = f"folder {folder} cannot be read: {error}"
         raise SourceError(msg) from error
-    # ROS 1 has no folders: a folder with bags of it holds so many recordings.
+    # ROS 1 has no bag folders: each .bag file in a folder is a separate bag.
     files = [file for file in files if _plain(file).suffix.lower() != ".bag"]
-    # Players and recorders leave a file beside what it is compressed: one of them is enough.
+    # Players and recorders keep a file next to its compressed version: one of them is enough.
     unique = {_plain(file): file for file in sorted(files, key=lambda file: len(file.name), reverse=True)}
     return sorted(unique.values(), key=_key)
 
@@ -136,13 +136,13 @@ def _key(file: Path) -> tuple[str, int, str]:
 
 
 def _found(file: Path) -> Path | None:
-    """The file, or the same one compressed since, or decompressed."""
+    """The file, or its compressed or decompressed version; None if there is neither."""
     candidates = [file, _plain(file), *(file.with_name(file.name + suffix) for suffix in _APPENDED)]
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def _splits(folder: Path, files: list[Path], losses: Losses) -> list[Path]:
-    """The files that one recording was split into, in their order, without a list of them."""
+    """The split files of one bag, in order, found without metadata."""
     if not files:
         msg = f"bag {folder} has no files {' '.join(BAG_SUFFIXES[:2])}"
         raise SourceError(msg)

@@ -1,6 +1,6 @@
-"""MCAP files, by their index where it is whole, else from the front as far as they are whole.
+"""MCAP files, read by their index if it is intact, else from the front as far as they are intact.
 
-rosbags reads whole files of the profile "ros2" only. The format is that of https://mcap.dev/spec.
+rosbags reads only intact files of the profile "ros2". Format: https://mcap.dev/spec.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MCAP_MAGIC = b"\x89MCAP0\r\n"
 
 _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _MESSAGE_INDEX, _CHUNK_INDEX = range(2, 9)
 _STATISTICS, _DATA_END = 0x0B, 0x0F
-# From here on kinds of records are private; between the highest of the format and this there are none.
+# Record kinds from here on are private; there are none between the highest of the format and this.
 _FIRST_PRIVATE = 0x80
 _RECORD = struct.Struct("<BQ")
 _MESSAGE_HEAD = struct.Struct("<HIQQ")
@@ -38,7 +38,7 @@ _DATA_END_BYTES = _RECORD.size + 4
 
 
 class _Fields:
-    """The fields of a record, one after another; ValueError where it ends too soon."""
+    """Reads the fields of a record one by one; raises ValueError if it ends too early."""
 
     def __init__(self, record: memoryview) -> None:
         self._rest = record
@@ -66,7 +66,7 @@ class _Fields:
 
 @dataclass
 class _Contents:
-    """What a file or its index says."""
+    """The contents according to a file or its index."""
 
     schemas: dict[int, tuple[str, str, str]] = field(default_factory=dict)
     # Schema, topic, encoding of the messages.
@@ -76,7 +76,7 @@ class _Contents:
     chunk_count: int = 0
 
     def take(self, kind: int, record: memoryview) -> None:
-        """Takes what a record says; ValueError where it is damaged."""
+        """Adds a record; raises ValueError if it is damaged."""
         fields = _Fields(record)
         if kind == _SCHEMA:
             (number,) = fields.unpack("<H")
@@ -92,7 +92,7 @@ class _Contents:
             indices = sorted((position, channel) for channel, position in _pairs("<HQ", fields.sized()))
             (bytes_of_indices,) = fields.unpack("<Q")
             ends = [position for position, _ in indices[1:]] + [offset + size + bytes_of_indices] * bool(indices)
-            # An index of messages is a record of the channel and, for each message, its time and position.
+            # A message index holds the channel and, for each message, its time and position.
             counts = Counter(
                 {
                     channel: max(end - begin - _RECORD.size - 6, 0) // 16
@@ -102,7 +102,7 @@ class _Contents:
             self.chunks.append(Chunk(offset, earliest_ns, counts if indices else None, size))
 
     def indexed(self) -> Counter[int] | None:
-        """Messages of each channel by the index; None where it does not say."""
+        """Number of messages of each channel according to the index; None if unknown."""
         total: Counter[int] = Counter()
         for chunk in self.chunks:
             if chunk.counts is None:
@@ -116,17 +116,17 @@ class McapStorage(ChunkedStorage):
 
     Args:
         path: The file.
-        name: What to call it in messages to the user.
-        known_types: Types of topics, from elsewhere, for channels without a schema.
+        name: Its name in messages to the user.
+        known_types: Topic types from the metadata, for channels without a schema.
 
     Raises:
-        SourceError: It is no MCAP file.
+        SourceError: It is not an MCAP file.
     """
 
     def __init__(self, path: Path, name: str, known_types: Mapping[str, str]) -> None:
         self._known_types = known_types
         self._contents = _Contents()
-        # Of a file that says how much it should hold.
+        # Expected number of messages, if the file contains it.
         self._statistics: Counter[int] | None = None
         self._data_end: int | None = None
         super().__init__(path, name, MCAP_MAGIC, "MCAP file")
@@ -148,7 +148,7 @@ class McapStorage(ChunkedStorage):
         self.topics = counted_topics(self._by_number, counts, self.name, self.losses)
 
     def _take_index(self) -> bool:
-        """Whether the file has an index that fits itself; what it says is taken then."""
+        """Reads the index; returns whether it exists and matches the file."""
         record = _FOOTER_RECORD.size + len(MCAP_MAGIC)
         end = self._read(max(self._size - record, 0), record)
         if len(end) < record or not end.endswith(MCAP_MAGIC):
@@ -184,7 +184,7 @@ class McapStorage(ChunkedStorage):
         return True
 
     def _scan(self) -> None:
-        """Goes through the file from the front and notes what is where."""
+        """Scans the file from the front and indexes its contents."""
         position = len(MCAP_MAGIC)
         while True:
             head = self._read(position, _RECORD.size)
@@ -258,7 +258,7 @@ class McapStorage(ChunkedStorage):
 
 
 def _records(content: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Kind and content of the records that fill `content`; ValueError behind the last that is whole."""
+    """Kind and content of the records in `content`; raises ValueError after the last intact one."""
     position = 0
     while position < len(content):
         if position + _RECORD.size > len(content):

@@ -1,6 +1,6 @@
-"""Serialized messages to objects with the fields of their types.
+"""Deserializes messages to objects with the fields of their types.
 
-Only the types of topics in use are looked at, and those of sensor_msgs are known, whatever a bag says of them.
+Parses only the types of topics in use; uses known definitions for sensor_msgs, whatever a bag contains.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["ENCODINGS", "MessageReader"]
 
 ENCODINGS = ("cdr", "ros1")
-"""Serializations that can be read."""
+"""Supported serializations."""
 
 
 class MessageReader:
-    """Reads messages of any topics.
+    """Deserializes messages of any topic.
 
     Args:
-        installed: Gives the definitions of types that neither are standard nor come with a bag; None for none.
+        installed: Returns the definitions of types that are neither standard nor stored in a bag; None for none.
     """
 
     def __init__(self, installed: Callable[[str], Typestore | None] | None = None) -> None:
@@ -34,10 +34,10 @@ class MessageReader:
         self._stores: dict[tuple[str, str, str], Typestore] = {}
 
     def read(self, message: BagMessage) -> Any:
-        """The message.
+        """Deserializes a message.
 
         Raises:
-            ValueError: It is damaged, or its type is not known.
+            ValueError: It is damaged, or its type is unknown.
             SourceError: The package rosbags is not installed.
         """
         if message.problem:
@@ -53,7 +53,7 @@ class MessageReader:
 
             return deserialize_cdr(self._stores[key], message.data, topic.type_name)
         except Exception as error:
-            # Damaged messages make the deserializer raise anything from struct.error to IndexError and AssertionError.
+            # For damaged messages, the deserializer raises anything from struct.error to IndexError and AssertionError.
             msg = f"the message is damaged: {type(error).__name__}: {short_text(error)}"
             raise ValueError(msg) from error
 
@@ -82,12 +82,12 @@ def _known(encoding: str) -> Typestore:
     except ImportError as error:
         msg = "reading bags needs the Python package rosbags: pip install rosbags"
         raise SourceError(msg) from error
-    # The messages of sensor_msgs that are read here are the same from Foxy to Rolling.
+    # The sensor_msgs types read here are identical from Foxy to Rolling.
     return get_typestore(Stores.ROS1_NOETIC if encoding == "ros1" else Stores.ROS2_HUMBLE)
 
 
 def _defined(topic: BagTopic) -> Typestore | None:
-    """The definitions that a bag brings; None where they cannot be used."""
+    """The definitions stored in a bag; None if they cannot be used."""
     from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
     parse = {"ros2msg": get_types_from_msg, "ros1msg": get_types_from_msg}.get(topic.definition_format)
@@ -95,7 +95,7 @@ def _defined(topic: BagTopic) -> Typestore | None:
         if parse is not None:
             types = parse(topic.definition, topic.type_name)
         elif topic.definition_format == "ros2idl":
-            # Several files in one text, each under a line of "=" and one with its name.
+            # Several files in one text, each after a line of "=" and a line with its name.
             separator = "=" * 80 + "\n"
             parts = topic.definition.split(separator)
             types = {}

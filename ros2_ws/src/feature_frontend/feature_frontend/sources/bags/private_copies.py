@@ -1,4 +1,4 @@
-"""Copies of a user's files in a folder of our own, for what cannot be read without writing beside it."""
+"""Temporary copies of user files that cannot be read without writing next to them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from feature_frontend.system.text import short_text
 __all__ = ["PrivateCopies"]
 
 _PIECE_BYTES = 1 << 20
-# What a recorder that is still at work changes between two looks at its files.
+# An active recorder may change its files while they are copied.
 _ATTEMPTS = 3
 
 
 class PrivateCopies:
-    """A temporary folder, made with the first copy and deleted by `close`, at the latest with this object.
+    """A temporary folder, created with the first copy and deleted by `close`, at the latest with this object.
 
-    It lies where Python's `tempfile` puts it; the environment variable TMPDIR chooses another place.
+    Created by Python's `tempfile`; the environment variable TMPDIR sets another location.
     """
 
     def __init__(self) -> None:
@@ -29,16 +29,16 @@ class PrivateCopies:
         self._count = 0
 
     def copy(self, files: Sequence[Path]) -> Path:
-        """Copies files that belong together, all as they were at one time.
+        """Copies a consistent snapshot of files that belong together.
 
         Args:
-            files: Files of one folder, those first that change more often.
+            files: Files of one folder, the more frequently changing ones first.
 
         Returns:
             Folder of the copies, which keep their names.
 
         Raises:
-            SourceError: There is no room, a file cannot be read, or another program is writing to them.
+            SourceError: The disk is full, a file cannot be read, or another program is writing to them.
         """
         folder = self._new_folder(sum(file.stat().st_size for file in files), files[-1])
         try:
@@ -55,13 +55,13 @@ class PrivateCopies:
         raise SourceError(msg)
 
     def decompressed(self, file: Path) -> tuple[Path, str]:
-        """A file that zstd has compressed, decompressed as far as it can be.
+        """Decompresses a zstd file as far as possible.
 
         Returns:
-            The decompressed file, and why it is not whole; empty where it is.
+            The decompressed file, and why it is incomplete; empty if it is complete.
 
         Raises:
-            SourceError: There is no room, or the file cannot be read.
+            SourceError: The disk is full, or the file cannot be read.
         """
         folder = self._new_folder(file.stat().st_size, file)
         copy = folder / file.stem
@@ -70,7 +70,7 @@ class PrivateCopies:
             with file.open("rb") as source, copy.open("wb") as target:
                 decompressor = zstd_decompressor()
                 while piece := source.read(_PIECE_BYTES):
-                    # A file may consist of several frames.
+                    # A file may contain several zstd frames.
                     while piece:
                         if decompressor.eof:
                             decompressor = zstd_decompressor()
@@ -78,7 +78,7 @@ class PrivateCopies:
                             target.write(decompressor.decompress(piece))
                         except OSError:
                             raise
-                        except Exception as error:  # each library has errors of its own
+                        except Exception as error:  # each library raises different errors
                             return copy, f"it cannot be decompressed further: {short_text(error)}"
                         piece = decompressor.unused_data if decompressor.eof else b""
                 if not decompressor.eof:

@@ -1,6 +1,6 @@
-"""Bags of ROS 1, by their index where it is whole, else from the front, such as those whose recorder was killed.
+"""ROS 1 bags, read by their index if it is intact, else from the front, such as after the recorder was killed.
 
-rosbags refuses a bag without an index. The format is that of http://wiki.ros.org/Bags/Format/2.0.
+rosbags refuses a bag without an index. Format: http://wiki.ros.org/Bags/Format/2.0.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Ros1Storage(ChunkedStorage):
 
     Args:
         path: The file.
-        name: What to call it in messages to the user.
+        name: Its name in messages to the user.
 
     Raises:
-        SourceError: It is no bag of ROS 1 of version 2.0, or it is encrypted.
+        SourceError: It is not a ROS 1 bag of version 2.0, or it is encrypted.
     """
 
     def __init__(self, path: Path, name: str) -> None:
@@ -55,7 +55,7 @@ class Ros1Storage(ChunkedStorage):
         self.topics = counted_topics(self._by_number, self._counted(), self.name, self.losses)
 
     def _record(self, position: int) -> tuple[_Header, int, int]:
-        """Header of the record at `position`, and position and length of its data; ValueError where it is damaged."""
+        """Header of the record at `position`, and position and length of its data; raises ValueError if damaged."""
         start = self._read(position, _UINT32.size)
         if len(start) < _UINT32.size:
             msg = "it ends within a record"
@@ -72,7 +72,7 @@ class Ros1Storage(ChunkedStorage):
         return _header(rest[:size]), position + 2 * _UINT32.size + size, data_size
 
     def _take_index(self) -> bool:
-        """Whether the bag has an index that fits itself; what it says is taken then."""
+        """Reads the index; returns whether it exists and matches the bag."""
         try:
             header, _, _ = self._record(len(ROS1_MAGIC))
             if header.get("encryptor"):
@@ -119,7 +119,7 @@ class Ros1Storage(ChunkedStorage):
                 if operation == _CHUNK:
                     self._scan_chunk(position)
                 elif operation == _MESSAGE and begin + size <= self._size:
-                    # The recorder does not say how long the chunk is that it was working on.
+                    # The length of the chunk being written when the recorder stopped is unknown.
                     self._loose.append((_time_ns(header, "time"), _number(header, "conn"), begin, size))
                 elif operation == _CONNECTION:
                     self._take_connection(header, self._whole(begin, size))
@@ -162,14 +162,14 @@ class Ros1Storage(ChunkedStorage):
         except KeyError as error:
             msg = f"a topic has no {error}"
             raise ValueError(msg) from error
-        # rosbag normalises the names of topics likewise: "//a" and "/a/" are "/a".
+        # rosbag normalises topic names the same way: "//a" and "/a/" are "/a".
         name = f"{'/' * name.startswith('/')}{'/'.join(part for part in name.split('/') if part)}"
         topic = BagTopic(name, ros2_type_name(type_name), "ros1", definition, "ros1msg")
         self._by_number.setdefault(_number(header, "conn"), topic)
 
 
 def _records(content: memoryview) -> Iterator[tuple[_Header, memoryview]]:
-    """Header and data of the records that fill `content`; ValueError behind the last that is whole."""
+    """Header and data of the records in `content`; raises ValueError after the last intact one."""
     position = 0
     while position < len(content):
         spans = []

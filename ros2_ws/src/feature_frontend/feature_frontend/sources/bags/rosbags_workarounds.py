@@ -1,6 +1,6 @@
-"""What stands in the way of reading and writing bags by the library rosbags, each with how it is got round.
+"""Workarounds for bugs and limits of the library rosbags.
 
-`tests/core/test_rosbags_workarounds.py` fails for each of them once a version of rosbags needs it no longer.
+`tests/core/test_rosbags_workarounds.py` fails for each of them once a version of rosbags no longer needs it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from rosbags.typesys.store import Typestore
 __all__ = ["deserialize_cdr"]
 
 _ENCAPSULATION_BYTES = 4
-# rclpy's buffer has room for the padding before elements of 8 bytes even where the sequence is empty and nothing is
-# padded: 4 bytes more than the message, which are as they were in memory. Where a number of 8 bytes follows, it counts
-# the padding before that from the wrong place: another 4. Up to 3 more make it a multiple of 4.
+# rclpy's buffer reserves the padding before 8-byte elements even for an empty sequence, which has none: 4 uninitialised
+# bytes more than the message. If an 8-byte number follows, its padding is counted from the wrong offset: another 4. Up
+# to 3 more round it up to a multiple of 4.
 _SLACK_BYTES = 4 + 4 + 3
 
 
 def deserialize_cdr(store: Typestore, data: bytes | memoryview, type_name: str) -> Any:
-    """`store.deserialize_cdr`, but for two kinds of messages that it refuses.
+    """As `store.deserialize_cdr`, but also accepts two kinds of messages that it refuses.
 
-    Those of rclpy whose sequences of 8-byte elements are empty: rosbags allows 3 bytes behind the last field, they have
-    up to 11. And those whose `header.frame_id` is no UTF-8 (drivers with Latin-1 names), which rclpy reads with U+FFFD.
+    First, rclpy's messages with empty sequences of 8-byte elements: up to 11 bytes after the last field; rosbags allows
+    3. Second, a `header.frame_id` that is not UTF-8 (drivers with Latin-1 names), read with U+FFFD as in rclpy.
 
     Raises:
         SerdeError: The message is damaged.
@@ -54,7 +54,7 @@ def deserialize_cdr(store: Typestore, data: bytes | memoryview, type_name: str) 
 
 
 def _without_frame_id(content: memoryview, *, is_little: bool) -> tuple[str, memoryview]:
-    """The frame of a message that begins with a header, and the content with "?" in place of its letters."""
+    """The `frame_id` of a message that begins with a header, and the content with "?" in place of its letters."""
     begin = 12
     (length,) = struct.unpack_from("<I" if is_little else ">I", content, begin - 4)
     end = begin + max(length - 1, 0)

@@ -1,4 +1,4 @@
-"""A bag as one sequence of messages, whichever files it consists of and in which state they are."""
+"""A bag as one sequence of messages, for any number and state of its files."""
 
 from __future__ import annotations
 
@@ -31,20 +31,19 @@ _LONGEST_MAGIC = max(map(len, (SQLITE_MAGIC, MCAP_MAGIC, ROS1_MAGIC)))
 
 
 class Bag:
-    """An open rosbag2 (sqlite3 or MCAP, in one file or several, also compressed) or bag of ROS 1.
+    """An open rosbag2 (sqlite3 or MCAP, one or more files, also compressed) or ROS 1 bag.
 
-    What is whole is read, and `losses` says what is not. The files are never changed, nor is anything written beside
-    them. Files that cannot be read where they are, those that are compressed or have a log of SQLite beside them, are
-    copied for as long as the bag is open.
+    Reads the intact parts; `losses` describes the rest. Never changes the files or writes next to them. Files that
+    cannot be read in place (compressed, or with an SQLite log) are copied while the bag is open.
 
     Args:
         path: A file, or the folder of a rosbag2.
 
     Attributes:
-        topics: All of the bag, with the numbers of their messages.
+        topics: All topics of the bag, with their message counts.
 
     Raises:
-        SourceError: There is nothing in it that can be read.
+        SourceError: Nothing in it can be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,7 +51,7 @@ class Bag:
         self._storages: list[Storage] = []
         self._losses = Losses()
         self.close = weakref.finalize(self, _close, self._storages, self._copies)
-        """Lets go of the files; happens by itself with the last use of the bag."""
+        """Closes the files; called automatically when the bag is garbage-collected."""
         try:
             found = find_bag_files(path)
             self._losses = found.losses
@@ -65,22 +64,20 @@ class Bag:
 
     @property
     def losses(self) -> Losses:
-        """What is known by now to be lost; what can only be found by reading is known when all has been read."""
+        """Losses known so far; complete once all messages have been read."""
         every = [self._losses, *(storage.losses for storage in self._storages)]
         return Losses([text for one in every for text in one.missing], [text for one in every for text in one.notes])
 
     def messages(self, names: Collection[str]) -> Iterator[BagMessage]:
-        """The messages of the topics of these names, file after file in the order of their recording.
+        """The messages of the named topics, file by file in recording order.
 
-        A message that is known to be damaged is in its place, with its `problem`.
+        A message known to be damaged keeps its position and has a `problem`.
         """
         for storage in self._storages:
             try:
                 for message in storage.messages(names):
                     yield _decompressed(message)
-            except (
-                Exception
-            ) as error:  # a disk that fails, or whatever damaged contents make of the code that reads them
+            except Exception as error:  # a failing disk, or any error caused by damaged contents
                 storage.losses.lose(
                     f"{storage.name} cannot be read any further: {type(error).__name__}: {short_text(error)}"
                 )
@@ -92,7 +89,7 @@ class Bag:
                 self._storages.append(_open_storage(file, types, self._copies, self._losses))
             except (SourceError, OSError) as error:
                 problems.append(short_text(error))
-            except Exception as error:  # whatever damaged contents make of the code that reads them
+            except Exception as error:  # any error caused by damaged contents
                 problems.append(f"{file} is damaged: {type(error).__name__}: {short_text(error)}")
         if not self._storages:
             msg = f"bag {path} cannot be read: {listed(problems, '; ')}"
@@ -118,10 +115,10 @@ def _close(storages: list[Storage], copies: PrivateCopies) -> None:
 
 
 def _open_storage(file: Path, types: dict[str, str], copies: PrivateCopies, losses: Losses) -> Storage:
-    """Opens a file as what its first bytes say, whatever its name is.
+    """Opens a file according to its first bytes, whatever its name.
 
     Raises:
-        SourceError: It is no file of a bag, or too little of it is there.
+        SourceError: It is not a bag file, or too little of it is present.
         OSError: It cannot be read.
     """
     path = file
@@ -141,7 +138,7 @@ def _open_storage(file: Path, types: dict[str, str], copies: PrivateCopies, loss
             return opener()
     shown = " ".join(f"{byte:02x}" for byte in begin[:8])
     what = f"it begins with {shown}" if begin else "it is empty"
-    msg = f"{file} is no bag: {what}; expected a file of sqlite3, MCAP or ROS 1"
+    msg = f"{file} is not a bag: {what}; expected a file of sqlite3, MCAP or ROS 1"
     raise SourceError(msg)
 
 
@@ -151,7 +148,7 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _decompressed(message: BagMessage) -> BagMessage:
-    # CDR begins with a byte of 0, so this is told apart, also where no metadata say that messages are compressed.
+    # CDR begins with a zero byte, so compressed messages are recognised even without metadata.
     if message.topic.encoding != "cdr" or not message.data.startswith(ZSTD_MAGIC):
         return message
     data, problem = decompress(message.data, "zstd")

@@ -1,6 +1,6 @@
-"""Files of rosbag2's storage sqlite3, also those that a killed recorder has left with a log or a journal beside them.
+"""Files of rosbag2's storage sqlite3, including those left by a killed recorder with a log or a journal.
 
-rosbags reads them "immutable", which leaves out what is in the log, and gives up at the first damaged page.
+rosbags opens them as "immutable", which ignores the log, and stops at the first damaged page.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SQLITE_MAGIC = b"SQLite format 3\0"
 _WAL, _JOURNAL = "-wal", "-journal"
 _WAL_HEADER_BYTES, _FRAME_HEADER_BYTES = 32, 24
 _JOURNAL_MAGIC = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
-# Of a message in the database, with its header and what the row says of it; an empty one has no fewer.
+# Minimum size of a message's row in the database, even for an empty message.
 _LEAST_ROW_BYTES = 16
 _ROW_PROBLEM = "its row in the database is damaged"
 
@@ -42,22 +42,21 @@ class _Row:
 class SqliteStorage:
     """See `Storage`.
 
-    The rows are listed once, then fetched one by one: neither a damaged index nor a damaged page costs more than what
-    lies there.
+    Lists the rows once, then fetches them one by one: a damaged index or page costs no more than its own rows.
 
     Args:
         path: The file.
-        name: What to call it in messages to the user.
-        copies: Where it is copied to, if it has a log or a journal beside it.
+        name: Its name in messages to the user.
+        copies: Where to copy it if it has a log or a journal.
 
     Raises:
-        SourceError: It is no rosbag2.
+        SourceError: It is not a rosbag2.
     """
 
     def __init__(self, path: Path, name: str, copies: PrivateCopies) -> None:
         self.losses = Losses()
         self.name = name
-        # Recorders count from 1: a higher number is a damaged one, up to which nobody could ask for every row.
+        # Recorders count from 1: a higher number is damaged, and trying every row up to it would take for ever.
         self._highest_number = _bytes_with_log(path) // _LEAST_ROW_BYTES
         self._database = self._open(path, copies)
         try:
@@ -65,7 +64,7 @@ class SqliteStorage:
             try:
                 self._topics = self._read_topics()
             except sqlite3.Error as error:
-                msg = f"{name} is no rosbag2 that can be read: {short_text(error)}"
+                msg = f"{name} is not a readable rosbag2: {short_text(error)}"
                 raise SourceError(msg) from error
             self._rows = self._list_rows()
         except BaseException:
@@ -93,12 +92,12 @@ class SqliteStorage:
         self._database.close()
 
     def _open(self, path: Path, copies: PrivateCopies) -> sqlite3.Connection:
-        # Log and journal are beside the file that a link leads to.
+        # Log and journal are next to the target of a link.
         path = path.resolve()
         wal, journal = (path.with_name(path.name + suffix) for suffix in (_WAL, _JOURNAL))
         beside = [file for file in (wal, journal) if file.is_file() and _is_in_use(file)]
         if not beside:
-            # Nothing is written beside the file then, whatever it says of itself.
+            # In this mode SQLite writes nothing next to the file, whatever its header says.
             return _connect(path, "mode=ro&immutable=1")
         folder = copies.copy([*beside, path])
         database = _connect(folder / path.name, "mode=rw")
@@ -109,13 +108,13 @@ class SqliteStorage:
         return database
 
     def _apply_log(self, database: sqlite3.Connection, wal: Path) -> None:
-        """Has SQLite take over the log, in the copy, and compares how much of it that was with how much there is."""
+        """Makes SQLite apply the log in the copy, and compares the applied pages with those present."""
         there = _frames(wal)
         try:
             (_, _, taken) = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error:
             taken = 0
-        self.losses.note(f"the recorder of {self.name} was stopped; {wal.name} holds what came last, and is read too")
+        self.losses.note(f"the recorder of {self.name} was stopped; its latest messages are read from {wal.name}")
         if there is None or max(taken, 0) < there:
             self.losses.lose(
                 f"the end of {wal.name} is damaged, or was not written to its end: messages in it are lost"
@@ -143,7 +142,7 @@ class SqliteStorage:
             ):
                 definitions[_text(name)] = (_text(kind), _text(text))
         except sqlite3.Error:
-            # Bags from before Iron have none.
+            # Bags from before Iron have no such table.
             pass
         topics = {}
         for number, name, kind, serialized in self._database.execute(f"SELECT id, name, type, {encoding} FROM topics"):
@@ -172,7 +171,7 @@ class SqliteStorage:
         return list(rows.values())
 
     def _rescue_rows(self, rows: dict[int, _Row]) -> int:
-        """Asks for each row by its number, beyond the damage too; returns how many are known to be lost."""
+        """Requests each row by its number, also beyond the damage; returns how many are known to be lost."""
         known = {*rows, *self._indexed_rows()}
         with suppress(sqlite3.Error):
             known.update(self._database.execute("SELECT max(id) FROM messages").fetchone())
@@ -193,13 +192,13 @@ class SqliteStorage:
         return lost
 
     def _indexed_rows(self) -> set[int]:
-        """Numbers of the rows by the index of their times, as far as it can be read."""
+        """Row numbers from the index of times, as far as it can be read."""
         numbers = set()
         try:
             for (number,) in self._database.execute("SELECT id FROM messages INDEXED BY timestamp_idx"):
                 numbers.add(number)
         except sqlite3.Error:
-            # It may be damaged, or not there.
+            # The index may be damaged or missing.
             pass
         return numbers
 
@@ -207,7 +206,7 @@ class SqliteStorage:
 def _connect(path: Path, options: str) -> sqlite3.Connection:
     database = sqlite3.connect(f"file:{quote(os.fsencode(path))}?{options}", uri=True)
     database.text_factory = lambda data: data.decode("utf-8", "replace")
-    # SQLite refuses a file that is shorter than it says, unless the schema may be written; nothing is written.
+    # SQLite refuses a truncated file unless the schema is writable; nothing is written.
     database.execute("PRAGMA writable_schema = ON")
     return database
 
@@ -219,17 +218,17 @@ def _bytes_with_log(path: Path) -> int:
 
 
 def _integer(value: object) -> int:
-    """What a damaged row has in the place of a number is 0."""
+    """An integer; 0 for any other value of a damaged row."""
     return value if isinstance(value, int) else 0
 
 
 def _text(value: object) -> str:
-    """What a damaged row has in the place of a text is empty."""
+    """A text; empty for any other value of a damaged row."""
     return value if isinstance(value, str) else ""
 
 
 def _is_in_use(file: Path) -> bool:
-    """Whether a log or a journal holds anything."""
+    """Whether the file has a non-empty log or journal."""
     with file.open("rb") as opened:
         begin = opened.read(_WAL_HEADER_BYTES + 1)
     if file.name.endswith(_JOURNAL):
@@ -238,7 +237,7 @@ def _is_in_use(file: Path) -> bool:
 
 
 def _frames(wal: Path) -> int | None:
-    """Pages in a log since it was begun last, the last one perhaps half; None where it is damaged."""
+    """Number of pages in a log since its last restart, the last one possibly incomplete; None if it is damaged."""
     with wal.open("rb") as file:
         header = file.read(_WAL_HEADER_BYTES)
         magic, _, page, _ = struct.unpack_from(">IIII", header)
@@ -249,5 +248,5 @@ def _frames(wal: Path) -> int | None:
         while len(frame := file.read(_FRAME_HEADER_BYTES)) == _FRAME_HEADER_BYTES and frame[8:16] == salts:
             frames += 1
             file.seek(page, os.SEEK_CUR)
-        # Those that are left from an earlier round have other salts; at the front there can be none of them.
+        # Pages of an earlier round have other salts; they cannot be at the front.
         return None if frames == 0 else frames + (0 < len(frame) < _FRAME_HEADER_BYTES)

@@ -1,4 +1,4 @@
-"""Which time an image of a bag has: that of its header, or that of its recording."""
+"""The stamp of an image in a bag: from its header, or its recording time."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 __all__ = ["header_stamp_ns", "stamp_ns", "uses_recording_times"]
 
 _NS_PER_S = 1_000_000_000
-# The encapsulation of CDR, whose second byte is odd for little endian; ROS 1 has the counter `seq` in its place.
+# The CDR encapsulation header, whose second byte is odd for little endian; ROS 1 has the counter `seq` instead.
 _BYTES_BEFORE = 4
 
 
 def uses_recording_times(stamps_ns: Iterable[int]) -> bool:
-    """Whether the images of a topic take the time of their recording, since nobody has set the stamps of their headers.
+    """Whether to use the recording times of a topic's images because their header stamps were never set.
 
-    That is so where all of them are 0. A 0 among others is a time: a simulator's first image has it.
+    True if all stamps are 0. A single 0 is a valid time: a simulator's first image has it.
 
     Args:
         stamps_ns: Of all headers of the topic; read up to the first that is not 0.
@@ -25,7 +25,7 @@ def uses_recording_times(stamps_ns: Iterable[int]) -> bool:
 
 
 def stamp_ns(header: Any) -> int:
-    """The stamp in ns of a `std_msgs/Header`, of whichever library."""
+    """The stamp in ns of a `std_msgs/Header` of any library."""
     return int(header.stamp.sec) * _NS_PER_S + int(header.stamp.nanosec)
 
 
@@ -37,7 +37,7 @@ def header_stamp_ns(data: bytes | memoryview, encoding: str = "cdr") -> int:
         encoding: "cdr", or "ros1".
 
     Raises:
-        ValueError: The message is too short to hold one.
+        ValueError: The message is too short to contain one.
     """
     if len(data) < _BYTES_BEFORE + 8:
         msg = f"a message of {len(data)} bytes holds no header; expected at least {_BYTES_BEFORE + 8}"

@@ -1,4 +1,4 @@
-"""What a file of a bag holds, whatever its format, and what of it is lost."""
+"""The format-independent contents of a bag file, and its losses."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class BagTopic:
 
     Attributes:
         name: Such as "/camera/image_raw".
-        type_name: Such as "sensor_msgs/msg/Image"; empty where the file does not say.
-        encoding: Of the messages: "cdr", "ros1", or what other programs write ("json", "protobuf").
-        definition: Text of the type's definition; empty where the file has none.
-        definition_format: "ros2msg", "ros2idl", "ros1msg", or what other programs write.
-        count: Number of messages that can be found.
+        type_name: Such as "sensor_msgs/msg/Image"; empty if the file does not contain it.
+        encoding: Of the messages: "cdr", "ros1", or those of other programs ("json", "protobuf").
+        definition: Text of the type's definition; empty if the file has none.
+        definition_format: "ros2msg", "ros2idl", "ros1msg", or those of other programs.
+        count: Number of messages found.
     """
 
     name: str
@@ -61,13 +61,13 @@ class BagTopic:
 
 @dataclass(frozen=True)
 class BagMessage:
-    """A message as it is in a bag.
+    """A serialized message of a bag.
 
     Attributes:
-        topic: Its topic, as the file has it that holds the message.
-        time_ns: When it was recorded.
-        data: As it was serialized; empty where it cannot be read.
-        problem: Why it cannot be read; empty where it can.
+        topic: Its topic, as in the file that contains the message.
+        time_ns: Recording time in ns.
+        data: The serialized message; empty if it cannot be read.
+        problem: Why it cannot be read; empty otherwise.
     """
 
     topic: BagTopic
@@ -78,13 +78,13 @@ class BagMessage:
 
 @dataclass
 class Losses:
-    """What is known to be lost of a bag, a sentence each, and what a user should know beside that.
+    """Known losses of a bag, one sentence each, and further notes for the user.
 
-    Sentences are short and printable, whatever names and words of damaged files are in them.
+    Sentences are short and printable, even with names and words from damaged files.
 
     Attributes:
-        missing: What cannot be read although it was recorded, or may be missing because the recording has no end.
-        notes: What is unusual, and costs nothing.
+        missing: Recorded data that cannot be read, or may be missing because the bag was not finished.
+        notes: Peculiarities without loss.
     """
 
     missing: list[str] = field(default_factory=list)
@@ -109,9 +109,9 @@ class Storage(Protocol):
     """An open file of a bag.
 
     Attributes:
-        name: What to call it in messages to the user.
-        topics: All that it names.
-        losses: What is lost of it; more may be found while messages are read.
+        name: Its name in messages to the user.
+        topics: All topics in it.
+        losses: Known losses; more may be found while reading messages.
     """
 
     name: str
@@ -119,23 +119,23 @@ class Storage(Protocol):
     losses: Losses
 
     def messages(self, names: Collection[str]) -> Iterator[BagMessage]:
-        """The messages of the topics of these names, in the order of their recording."""
+        """The messages of the named topics, in recording order."""
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
 
 
 def in_order(parts: Iterable[tuple[int, Callable[[], Iterable[BagMessage]]]]) -> Iterator[BagMessage]:
-    """The messages of parts of a file by their times, each part loaded only when its first message is due.
+    """Merges the messages of parts of a file by time, loading each part only when its first message is due.
 
     Args:
-        parts: The time of its earliest message in ns, and what loads the part's messages, in their order in the file.
+        parts: Time of the earliest message in ns and a function that loads the messages of each part, in file order.
     """
 
     def messages_of(
         index: int, earliest_ns: int, load: Callable[[], Iterable[BagMessage]]
     ) -> Iterator[tuple[int, int, int, BagMessage | None]]:
-        # heapq.merge asks each part for its first element at once, and for the second when that one is the smallest.
+        # heapq.merge requests each part's first element at once, but the second only when the first is the smallest.
         yield earliest_ns, index, -1, None
         loaded = sorted(load(), key=lambda message: message.time_ns)
         for number, message in enumerate(loaded):
@@ -148,9 +148,9 @@ def in_order(parts: Iterable[tuple[int, Callable[[], Iterable[BagMessage]]]]) ->
 
 @dataclass
 class Chunk:
-    """Where a chunk is, its earliest time, and how many messages of each topic's number it holds; None: nobody knows.
+    """Position and earliest time of a chunk, and its number of messages by topic number; None if unknown.
 
-    `is_scanned`: what is wrong with it has been said.
+    `is_scanned`: its damage has been reported.
     """
 
     position: int
@@ -161,18 +161,18 @@ class Chunk:
 
 
 class ChunkedStorage:
-    """What the formats have in common that hold chunks of compressed records: see `Storage`.
+    """Base class of formats with chunks of compressed records: see `Storage`.
 
-    A format fills `_by_number`, `_chunks` and `_loose`, and says what is in a chunk.
+    A subclass fills `_by_number`, `_chunks` and `_loose`, and parses the contents of a chunk.
 
     Args:
-        path: The file, which is to be begun with `magic`.
-        name: What to call it in messages to the user.
+        path: The file, which must begin with `magic`.
+        name: Its name in messages to the user.
         magic: Its first bytes.
-        what: What they make it.
+        what: Name of the format.
 
     Raises:
-        SourceError: It begins with others.
+        SourceError: It begins with other bytes.
     """
 
     topics: list[BagTopic]
@@ -196,15 +196,15 @@ class ChunkedStorage:
             raise
 
     def _take_contents(self) -> None:
-        """Learns what the file holds."""
+        """Reads the list of contents."""
         raise NotImplementedError
 
     def _content(self, chunk: Chunk) -> tuple[memoryview, str]:
-        """The records of a chunk as far as they can be had, and what is wrong with it."""
+        """The records of a chunk as far as readable, and a description of its damage."""
         raise NotImplementedError
 
     def _messages_in(self, content: memoryview, *, learns: bool) -> Iterator[tuple[int, int, memoryview]]:
-        """Topic's number, time and data of the messages; whether it `learns` of topics. ValueError behind the last."""
+        """Topic number, time and data of messages; `learns`: adds new topics. ValueError after the last intact one."""
         raise NotImplementedError
 
     def messages(self, names: Collection[str]) -> Iterator[BagMessage]:
@@ -231,7 +231,7 @@ class ChunkedStorage:
         return self._file.read(size)
 
     def _counted(self) -> Counter[int]:
-        """Messages by their topics' numbers, as far as chunks know."""
+        """Number of messages by topic number, as far as known from the chunks."""
         counts = Counter(number for _, number, _, _ in self._loose)
         for chunk in self._chunks:
             counts += chunk.counts or Counter()
@@ -252,7 +252,7 @@ class ChunkedStorage:
         self._chunks.append(chunk)
 
     def _check_index(self, number: int, count: int) -> None:
-        """Compares what an index behind the latest chunk says of a topic with what is in the chunk."""
+        """Compares the count of a topic in the index after the latest chunk with the chunk's contents."""
         lost = count - (self._chunks[-1].counts or Counter())[number]
         if lost > 0:
             self._lose_of_chunk(self._chunks[-1], f"{plural(lost, 'message')} cannot be read")
@@ -288,7 +288,7 @@ class ChunkedStorage:
 
 
 def counted_topics(topics: Mapping[int, BagTopic], counts: Counter[int], name: str, losses: Losses) -> list[BagTopic]:
-    """The topics of the file `name` with the numbers of their messages; those of no topic are lost."""
+    """The topics of the file `name` with their message counts; messages without a topic are lost."""
     homeless = sum(count for number, count in counts.items() if number not in topics)
     if homeless:
         losses.lose(f"{plural(homeless, 'message')} of {name} belong to no topic that is known")
@@ -296,7 +296,7 @@ def counted_topics(topics: Mapping[int, BagTopic], counts: Counter[int], name: s
 
 
 def merged_topics(topics: Iterable[BagTopic]) -> list[BagTopic]:
-    """One topic for those of the same name, type and encoding, with the sum of their messages."""
+    """Merges topics of the same name, type and encoding, and adds their message counts."""
     merged: dict[tuple[str, str, str], BagTopic] = {}
     for topic in topics:
         key = (topic.name, topic.type_name, topic.encoding)
@@ -306,7 +306,7 @@ def merged_topics(topics: Iterable[BagTopic]) -> list[BagTopic]:
 
 
 def ros2_type_name(name: str) -> str:
-    """The name of a type as ROS 2 has it: "sensor_msgs/msg/Image" for ROS 1's "sensor_msgs/Image"."""
+    """The ROS 2 name of a type: "sensor_msgs/msg/Image" for ROS 1's "sensor_msgs/Image"."""
     package, slash, rest = name.partition("/")
     return f"{package}/msg/{rest}" if slash and "/" not in rest else name
 
@@ -317,7 +317,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def difference(expected: Counter[str], found: Counter[str]) -> str:
-    """What of `expected` is not in `found`, such as "2 of 10 messages of /image"; empty where nothing is."""
+    """The part of `expected` missing from `found`, such as "2 of 10 messages of /image"; empty if complete."""
     lost = {name: (count - found[name], count) for name, count in expected.items() if count > found[name]}
     return listed(
         f"{few} of {plural(count, 'message')} of {printable(name, _SHOWN_CHARACTERS)}"
@@ -326,16 +326,16 @@ def difference(expected: Counter[str], found: Counter[str]) -> str:
 
 
 def zstd_decompressor() -> Any:
-    """An object whose `decompress(data)` gives what can be decompressed so far.
+    """An object whose `decompress(data)` returns what can be decompressed so far.
 
     Raises:
-        SourceError: No library for it is installed.
+        SourceError: No zstd library is installed.
     """
     if sys.version_info >= (3, 14):
         from compression.zstd import ZstdDecompressor
 
         return ZstdDecompressor()
-    # Which of the two is there depends on the version of rosbags.
+    # The version of rosbags determines which of the two is installed.
     try:
         from backports.zstd import ZstdDecompressor as BackportsDecompressor
 
@@ -351,7 +351,7 @@ def zstd_decompressor() -> Any:
 
 
 def decompress(data: bytes | memoryview, compression: str) -> tuple[bytes | memoryview, str]:
-    """What `data` is decompressed, as far as it can be, and why not further; empty where all of it can.
+    """Decompresses `data` as far as possible; also returns why not further, empty if complete.
 
     Args:
         data: One frame.
@@ -366,13 +366,13 @@ def decompress(data: bytes | memoryview, compression: str) -> tuple[bytes | memo
         whole = bytes(decompressor.decompress(data))
     except SourceError:
         raise
-    except Exception as error:  # each library has errors of its own
+    except Exception as error:  # each library raises different errors
         return _beginning(data, compression), f"it cannot be decompressed: {short_text(error)}"
     return whole, "" if decompressor.eof else "its compressed data have no end"
 
 
 def _beginning(data: bytes | memoryview, compression: str) -> bytes:
-    """What damaged data are decompressed, up to the damage."""
+    """Decompresses damaged data up to the damage."""
     decompressor = _DECOMPRESSORS[compression]()
     beginning = bytearray()
     piece_bytes = 1 << 12

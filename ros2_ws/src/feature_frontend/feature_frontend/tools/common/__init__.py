@@ -1,1 +1,1 @@
-"""What the tools share."""
+"""Common code of the tools."""

@@ -1,6 +1,6 @@
-"""The parser of all tools, types of arguments that several of them take, and an exit status that they share.
+"""The argument parser of all tools, and common argument types and exit status.
 
-argparse turns the errors of the types into usage messages.
+argparse turns errors of the types into usage messages.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ __all__ = [
 ]
 
 INCOMPLETE = 3
-"""Exit status where all that is whole was read, but something is known to be lost; 2 is argparse's for wrong usage."""
+"""Exit status if all intact data was read but something is lost; 2 is argparse's for wrong usage."""
 
-# More images, keypoints or steps than any machine sees; every library takes it.
+# More images, keypoints or steps than anyone needs; accepted by every library.
 _MOST = 2**31 - 1
 _MOST_KEYPOINTS = 1_000_000
 _LEAST_SIZE, _MOST_SIZE = 1e-9, 1e9
@@ -41,7 +41,7 @@ _MOST_TOPIC_CHARACTERS = 200
 
 
 class Parser(argparse.ArgumentParser):
-    """Tells wrong usage in two short lines; the usage of `process` alone would have sixty."""
+    """Reports wrong usage in two short lines; the usage of `process` alone would take sixty."""
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with status 2."""
@@ -49,9 +49,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def without_ros_arguments(arguments: Sequence[str]) -> list[str]:
-    """Arguments without ROS's own, which begin with "--ros-args" and end at a "--"; `ros2 run` may add them.
+    """Removes ROS arguments, from "--ros-args" to "--"; `ros2 run` may add them.
 
-    rclpy's own function takes no name of a file that is no UTF-8.
+    rclpy's own function fails for file names that are not UTF-8.
     """
     rest = list(arguments)
     while "--ros-args" in rest:
@@ -62,17 +62,17 @@ def without_ros_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def positive(text: str) -> int:
-    """A whole number from 1 up."""
+    """An integer >= 1."""
     return _whole(text, 1)
 
 
 def natural(text: str) -> int:
-    """A whole number from 0 up."""
+    """An integer >= 0."""
     return _whole(text, 0)
 
 
 def keypoints(text: str) -> int:
-    """A budget of keypoints: more than any image has, and OpenCV makes room for as many."""
+    """A keypoint budget; limited, because OpenCV allocates memory for all of them."""
     return _whole(text, 1, _MOST_KEYPOINTS)
 
 
@@ -82,17 +82,17 @@ def finite(text: str) -> float:
 
 
 def non_negative(text: str) -> float:
-    """A finite number from 0 up."""
+    """A finite number >= 0."""
     return _number(text, "a number from 0 up", lambda value: value >= 0)
 
 
 def above_zero(text: str) -> float:
-    """A finite number above 0."""
+    """A finite number > 0."""
     return _number(text, "a number above 0", lambda value: value > 0)
 
 
 def text(words: str) -> str:
-    """What goes into messages: UTF-8, printable, and not empty, which would be as good as not given."""
+    """Text for messages: UTF-8, printable, and not empty (the same as not given)."""
     if not words or readable_name(words) != words or printable(words) != words:
         msg = f"{quoted(words)} is no text that messages can hold; expected UTF-8, not empty"
         raise argparse.ArgumentTypeError(msg)
@@ -112,7 +112,7 @@ def _number(text: str, expected: str, admits: Callable[[float], bool]) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    # Beyond these, a number of seconds or Hz is no number of nanoseconds any more.
+    # Beyond these limits, seconds or Hz cannot be converted to nanoseconds.
     if not (value == 0 or _LEAST_SIZE <= abs(value) <= _MOST_SIZE) or not admits(value):
         msg = f"{quoted(text)} is not {expected}, {_LEAST_SIZE:g} to {_MOST_SIZE:g} in size"
         raise argparse.ArgumentTypeError(msg)

@@ -1,4 +1,4 @@
-"""Writes serialized messages into a rosbag2 that says by itself what its messages are."""
+"""Writes serialized messages to a rosbag2 that contains the definitions of their types."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = [
 
 STORAGES = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
 
-# What rosbag2's own player offers when it plays the topic again.
+# QoS with which rosbag2's own player will publish the topic.
 _UNLIMITED = QosTime(0, 0)
 _OFFERED = Qos(
     history=QosHistory.KEEP_LAST,
@@ -60,7 +60,7 @@ def message_type_name(message: type) -> str:
 
 
 def typestore_with(types: set[str], share_folder: Callable[[str], str]) -> Typestore:
-    """The definitions of the standard messages and of `types`, the latter read from their packages' `.msg` files.
+    """The definitions of standard messages and of `types`, the latter read from their packages' `.msg` files.
 
     Args:
         types: Names such as "feature_frontend_msgs/msg/Features".
@@ -69,7 +69,7 @@ def typestore_with(types: set[str], share_folder: Callable[[str], str]) -> Types
     Raises:
         FeatureFrontendError: A package has no definition of the message.
     """
-    # Header, Image and CameraInfo are the same from Humble to Rolling.
+    # Header, Image and CameraInfo are identical from Humble to Rolling.
     store = get_typestore(Stores.ROS2_JAZZY)
     for name in sorted(types - set(store.fielddefs)):
         package, _, message = name.split("/")
@@ -84,10 +84,10 @@ def typestore_with(types: set[str], share_folder: Callable[[str], str]) -> Types
 
 
 def check_new_folder(path: Path) -> None:
-    """Checks that a bag can be made at `path`.
+    """Checks that `path` is free for a new bag.
 
     Raises:
-        SettingsError: Something is there already.
+        SettingsError: It exists.
     """
     if path.exists():
         msg = f"{path} exists already; delete it, or choose another folder for the bag"
@@ -95,10 +95,10 @@ def check_new_folder(path: Path) -> None:
 
 
 def check_path(path: Path, storage: str) -> None:
-    """Checks that a bag of a storage can be written to a path of this name.
+    """Checks that a bag of this storage can be written to this path.
 
     Raises:
-        SettingsError: It cannot: rosbags hands SQLite a URI, in which some letters of a path mean something.
+        SettingsError: It cannot: rosbags passes a URI to SQLite, in which some characters have a special meaning.
     """
     found = sorted(set(str(path.absolute())) & set("?#%"))
     if storage == "sqlite3" and found:
@@ -108,7 +108,7 @@ def check_path(path: Path, storage: str) -> None:
 
 
 class BagContent:
-    """Tells whether two bags hold the same messages, in whatever order readers give those of one time."""
+    """Compares the messages of two bags, ignoring the order of messages with equal times."""
 
     def __init__(self) -> None:
         self._sum = 0
@@ -130,16 +130,16 @@ class BagWriter(AbstractContextManager["BagWriter"]):
     """An open rosbag2; leaving the context writes its index and metadata.
 
     Raises:
-        FeatureFrontendError: From all methods: it cannot be written, such as to a full disk.
+        FeatureFrontendError: The bag cannot be written, such as to a full disk. All methods may raise it.
     """
 
     def __init__(self, path: Path, storage: str, typestore: Typestore) -> None:
         """Creates the bag.
 
         Args:
-            path: Folder of the bag, which must not exist.
+            path: Folder of the bag; must not exist.
             storage: A key of `STORAGES`.
-            typestore: Definitions of all messages that will be written.
+            typestore: Definitions of all messages to write.
 
         Raises:
             SettingsError: The storage is unknown, or the folder exists.
@@ -178,8 +178,8 @@ class BagWriter(AbstractContextManager["BagWriter"]):
         self._counts[topic] += 1
 
     def keep(self) -> None:
-        """Sees to it that what has been written survives the end of this process, and a disk that is full later."""
-        # Of SQLite the library makes a single transaction; of MCAP it writes a chunk when it is full.
+        """Commits the written messages, so that they survive the end of this process or a disk that fills up later."""
+        # For SQLite, the library uses a single transaction; for MCAP, it writes a chunk when it is full.
         database = getattr(self._writer.storage, "conn", None)
         if database is not None:
             with self._readable_errors():
@@ -188,7 +188,7 @@ class BagWriter(AbstractContextManager["BagWriter"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Closes the bag, also after an error: what arrived until then can be read, if it can still be written."""
+        """Closes the bag, also after an error, so that the messages so far can be read, if the disk allows."""
         if error is not None:
             with suppress(Exception):
                 self._writer.close()
@@ -205,7 +205,7 @@ class BagWriter(AbstractContextManager["BagWriter"]):
             self._writer.close()
 
     def holds(self, content: BagContent) -> bool:
-        """Whether the closed bag, as a reader finds it, has the topics that were added, and these messages."""
+        """Reads the closed bag and returns whether it contains the added topics and these messages."""
         try:
             with Reader(self._path) as reader:
                 found = BagContent()
@@ -213,7 +213,7 @@ class BagWriter(AbstractContextManager["BagWriter"]):
                     found.add(connection.topic, time_ns, data)
                 topics = [_described(connection, connection.msgcount) for connection in reader.connections]
             (metadata,) = yaml.safe_load((self._path / "metadata.yaml").read_text(encoding="utf-8")).values()
-        except Exception:  # a damaged bag makes it raise anything
+        except Exception:  # a damaged bag can raise any error
             return False
         added = [_described(connection, self._counts[topic]) for topic, connection in self._connections.items()]
         is_same = found == content and sorted(topics) == sorted(added)
@@ -225,7 +225,7 @@ class BagWriter(AbstractContextManager["BagWriter"]):
             yield
         except (OSError, sqlite3.Error, WriterError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            msg = f"the bag {self._path} cannot be written: {reason}; free space or see to the disk"
+            msg = f"the bag {self._path} cannot be written: {reason}; free space or check the disk"
             raise FeatureFrontendError(msg) from error
 
 

@@ -1,4 +1,4 @@
-"""What ends a tool is told in one line, whatever it was: the one place that every tool is started through."""
+"""Entry point of all tools: reports whatever ends a tool in one line."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from feature_frontend.tools.common.limits import LEAST_FILES
 __all__ = ["FAULT", "OUTPUT_CLOSED", "TRACEBACK_VARIABLE", "guarded", "open_standard_streams"]
 
 OUTPUT_CLOSED = 141
-"""Exit status where nobody reads the output any more, as in `... | head`: 128 + SIGPIPE, as of other programs."""
+"""Exit status if the reader of the output is gone, as in `... | head`: 128 + SIGPIPE, as in other programs."""
 
 FAULT = 70
-"""Exit status after an error that nothing here foresees: a fault of ours (EX_SOFTWARE of sysexits.h)."""
+"""Exit status after an unexpected error: a bug of this package (EX_SOFTWARE of sysexits.h)."""
 
 TRACEBACK_VARIABLE = "FEATURE_FRONTEND_TRACEBACK"
 
@@ -31,7 +31,7 @@ _STANDARD_STREAMS = 3
 _FILES = f"too many open files; expected a limit (`ulimit -n`) of at least {LEAST_FILES}: type ulimit -n 1024"
 _MEMORY = "memory ran out; end other programs, raise the limit (`ulimit -v`), or ask for less"
 _THREADS = "no thread can be started; raise the limits on processes and memory (`ulimit -u`, `ulimit -v`)"
-# What libraries say, in errors of no type of its own, of what this machine lacks.
+# Words in generic library errors that tell what this machine lacks.
 _WORDS = {
     os.strerror(errno.EMFILE): _FILES,
     "can't allocate memory": _MEMORY,
@@ -44,15 +44,15 @@ _WORDS = {
 
 
 def guarded(run: Callable[[], int]) -> int:
-    """What `run` returns, or the exit status for what it raised, which is told in one line on stderr.
+    """Calls `run` and returns its exit status, or prints an exception in one line on stderr and returns its status.
 
-    SystemExit passes. With the variable `FEATURE_FRONTEND_TRACEBACK` set, tracebacks are printed besides.
+    SystemExit passes through. If the variable `FEATURE_FRONTEND_TRACEBACK` is set, also prints tracebacks.
     """
     try:
         try:
             return run()
         finally:
-            # Here, not at the end of the interpreter, where a closed pipe would print words of its own.
+            # Flush here, not at interpreter exit, where Python would print its own message for a closed pipe.
             for stream in (sys.stdout, sys.stderr):
                 if stream is not None:
                     stream.flush()
@@ -72,9 +72,9 @@ def guarded(run: Callable[[], int]) -> int:
 
 
 def open_standard_streams() -> None:
-    """Has this process's stdin, stdout and stderr go nowhere where they are closed (`>&-`), and print any name.
+    """Redirects closed stdin, stdout and stderr (`>&-`) to the null device, and makes them print any file name.
 
-    Else the next file that is opened would be number 1, and get what libraries print.
+    Otherwise the next opened file could get descriptor 1 and receive the output of libraries.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) < _STANDARD_STREAMS:
         pass
@@ -86,18 +86,18 @@ def open_standard_streams() -> None:
 
 
 def _let_go_of_closed_streams() -> bool:
-    """Whether stdout or stderr is a pipe that nobody reads; it goes nowhere from now on."""
+    """Redirects stdout and stderr to the null device if they are closed pipes; returns whether one was."""
     are_closed = False
     for stream in (sys.stdout, sys.stderr):
         try:
             descriptor = stream.fileno()
         except (AttributeError, OSError):
-            continue  # something that a Python caller has put there
+            continue  # replaced by a Python caller
         poll = select.poll()
         poll.register(descriptor, 0)
         if poll.poll(0):
             are_closed = True
-            # Not to raise again where the interpreter writes what is left.
+            # Prevents another exception when the interpreter flushes.
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, descriptor)
             os.close(nowhere)
@@ -105,7 +105,7 @@ def _let_go_of_closed_streams() -> bool:
 
 
 def _told(error: Exception) -> tuple[int, str]:
-    """Exit status, and what to say."""
+    """Exit status and message."""
     if isinstance(error, FeatureFrontendError):
         return 1, str(error)
     said = "; ".join(str(cause) for cause in _causes(error))
@@ -129,7 +129,7 @@ def _told(error: Exception) -> tuple[int, str]:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and what it came from."""
+    """The error and its causes."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause
@@ -137,7 +137,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _place(error: Exception) -> str:
-    """The last line of ours on the way to the error."""
+    """The innermost line of this package in the error's traceback."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames[1:] if _PACKAGES & set(Path(frame.filename).parts)] or frames
     return f"{Path(own[-1].filename).name}:{own[-1].lineno}"

@@ -1,4 +1,4 @@
-"""Limits of this process under which torch, OpenCV and the middleware end or hang without a word of their own."""
+"""Process limits under which torch, OpenCV and the middleware crash or hang without a message."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from feature_frontend.errors import FeatureFrontendError
 
 __all__ = ["LEAST_FILES", "address_space_problem", "files_problem", "require"]
 
-# A node alone has 23 open, and some more for each process that it hears of.
+# A node alone has 23 open files, and some more for each process that it discovers.
 LEAST_FILES = 64
 _MIB = 1 << 20
-# On two cores they end by a segmentation fault, or wait for threads that never start, up to 1.3 GiB. Each further core
-# takes the stack of a thread and the address space that the C library reserves for it.
+# On two cores, processes with up to 1.3 GiB crash or wait for threads that never start. Each further core needs a
+# thread's stack and the address space that the C library reserves for it.
 _LEAST_ADDRESS_SPACE = 2048 * _MIB
 
 
 def address_space_problem() -> str:
-    """What is wrong with the limit on address space (`ulimit -v`); empty for nothing."""
+    """Why the limit on address space (`ulimit -v`) is too low; empty if it is not."""
     limit = _limit("RLIMIT_AS")
     if limit is None or limit >= _LEAST_ADDRESS_SPACE:
         return ""
@@ -29,7 +29,7 @@ def address_space_problem() -> str:
 
 
 def files_problem() -> str:
-    """What is wrong with the limit on open files (`ulimit -n`); empty for nothing."""
+    """Why the limit on open files (`ulimit -n`) is too low; empty if it is not."""
     limit = _limit("RLIMIT_NOFILE")
     if limit is None or limit >= LEAST_FILES:
         return ""
@@ -37,7 +37,7 @@ def files_problem() -> str:
 
 
 def require(problem: str) -> None:
-    """Ends what would crash or hang.
+    """Stops the program before it crashes or hangs.
 
     Raises:
         FeatureFrontendError: There is a problem.
@@ -47,7 +47,7 @@ def require(problem: str) -> None:
 
 
 def _limit(name: str) -> int | None:
-    """A limit in force; None where there is none."""
+    """A limit in force; None for unlimited."""
     if sys.platform == "win32":
         return None
     import resource

@@ -50,15 +50,15 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def settings_from(options: argparse.Namespace, node: str = "/frontend") -> Settings:
-    """What the options of `add_settings_arguments` say.
+    """The settings from the options of `add_settings_arguments`.
 
     Args:
         options: The parsed arguments.
-        node: Full name of the node whose sections of the files count.
+        node: Full name of the node whose sections of the files apply.
 
     Raises:
         SettingsError: A file cannot be read, a value has a wrong type or is out of range, or the file of `mask_path`
-            holds no mask.
+            contains no mask.
     """
     values = read_parameter_files([_find(name) for name in options.params_file], node)
     given = {name.removeprefix(_PREFIX): value for name, value in vars(options).items() if name.startswith(_PREFIX)}

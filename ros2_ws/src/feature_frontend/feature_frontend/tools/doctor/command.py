@@ -1,4 +1,4 @@
-"""The command line of `doctor`: which checks are made, and how they are told."""
+"""The command line of `doctor`: selects the checks and prints their findings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_CAMERAS = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool; 1 if anything does not work."""
+    """Runs the tool; returns 1 if anything does not work."""
     parser = _parser()
     options = parser.parse_args(sys.argv[1:] if argv is None else list(argv))
     for name in ("image_topic", "camera_info_topic"):
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="TOPIC",
-        help="of the camera, or of the left and the right one (default: where a running front-end takes images from, "
+        help="of the camera, or of the left and the right one (default: the topics of a running front-end, "
         "else image, or left/image and right/image)",
     )
     add(
@@ -70,11 +70,11 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="TOPIC",
-        help="of its calibration, or of both (default: as a running front-end, else camera_info beside the images)",
+        help="of its calibration, or of both (default: as a running front-end, else camera_info next to the images)",
     )
     add("--params-file", type=Path, metavar="YAML", help="parameters of the node (default: its defaults)")
-    add("--timeout", type=above_zero, default=3.0, metavar="S", help="longest wait for each thing (default 3)")
-    add("--no-graph", action="store_true", help="leave the running ROS graph alone")
+    add("--timeout", type=above_zero, default=3.0, metavar="S", help="timeout of each check (default 3)")
+    add("--no-graph", action="store_true", help="do not check the running ROS graph")
     add("--json", action="store_true", help="as JSON")
     return parser
 
@@ -87,7 +87,7 @@ def _examine(options: argparse.Namespace) -> Iterator[Finding]:
     by_subject = {finding.subject: finding.verdict for finding in told}
     if by_subject.get("torch") is Verdict.FAIL or by_subject.get("numpy") is Verdict.FAIL:
         return
-    # Here, not above: what the settings stand on may be what is missing.
+    # Imported here: a dependency of the settings may be missing.
     from feature_frontend.settings import Settings
     from feature_frontend.settings.parameter_file import read_parameter_files
 

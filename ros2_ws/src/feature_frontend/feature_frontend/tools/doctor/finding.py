@@ -1,4 +1,4 @@
-"""What a check has found."""
+"""The findings of checks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Finding", "Verdict", "fail", "ok", "warn"]
 
 
 class Verdict(enum.Enum):
-    """OK: as it should be. WARN: works, but worse than it could, or not checked. FAIL: does not work."""
+    """OK: works. WARN: works, but could be better, or was not checked. FAIL: does not work."""
 
     OK = "OK"
     WARN = "WARN"
@@ -21,8 +21,8 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        verdict: How it stands.
-        subject: What was looked at, in a word.
+        verdict: OK, WARN or FAIL.
+        subject: What was checked, in a word.
         text: What was found.
         advice: What to do; empty for OK.
     """
@@ -34,15 +34,15 @@ class Finding:
 
 
 def ok(subject: str, text: str) -> Finding:
-    """All is well with `subject`."""
+    """A finding that `subject` works."""
     return Finding(Verdict.OK, subject, text)
 
 
 def warn(subject: str, text: str, advice: str) -> Finding:
-    """It works, but."""
+    """A finding that `subject` works with limitations."""
     return Finding(Verdict.WARN, subject, text, advice)
 
 
 def fail(subject: str, text: str, advice: str) -> Finding:
-    """It does not work."""
+    """A finding that `subject` does not work."""
     return Finding(Verdict.FAIL, subject, text, advice)

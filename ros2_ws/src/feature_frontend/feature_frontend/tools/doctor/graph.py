@@ -1,6 +1,6 @@
-"""Checks against the running ROS graph: the chosen topics, their QoS, an image, its calibration, and the clock.
+"""Checks of the running ROS graph: the chosen topics, their QoS, an image, its calibration, and the clock.
 
-Of two cameras, each by itself, and then how they go together.
+For stereo, checks each camera separately, then both together.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ __all__ = ["GraphOptions", "check_graph"]
 IMAGE_TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
 CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 STATUS_TYPE = "feature_frontend_msgs/msg/FrameStatus"
-_UNKNOWN_NAME = "_NODE_NAME_UNKNOWN_"  # of an end that was found before its node was
+_UNKNOWN_NAME = "_NODE_NAME_UNKNOWN_"  # of an endpoint discovered before its node
 _POLL_S = 0.05
 _NS_PER_S = 1_000_000_000
 _S_PER_DAY = 86_400
-# A camera, a driver and a network delay images by less; clocks that were never set differ by more.
+# Camera, driver and network delay images by less; unsynchronised clocks differ by more.
 _FAR_S = 5.0
 _ENOUGH_IMAGES = 30
 _ASKED = ("use_sim_time", "camera_type", "stereo_slop_ms", "rectified")
@@ -54,15 +54,15 @@ _VERDICTS = {b"\x00": Verdict.OK, b"\x01": Verdict.WARN, b"\x02": Verdict.FAIL, 
 
 @dataclass(frozen=True)
 class GraphOptions:
-    """What is looked at.
+    """What to check.
 
     Attributes:
-        image_topics: Of the camera, or of the left and the right one; empty: those that a running front-end takes
-            images from, else `image`, or `left/image` and `right/image`.
-        camera_info_topics: Of their calibrations, in the same order; empty: as above, else beside the images.
-        settings: Of the node, where none runs that says its own.
-        timeout_s: Longest wait for the graph, for an image, and for each other thing.
-        has_room: Whether the middleware has been found to carry large images.
+        image_topics: Of the camera, or of the left and the right one; empty: those of a running front-end, else
+            `image`, or `left/image` and `right/image`.
+        camera_info_topics: Of their calibrations, in the same order; empty: as above, else next to the images.
+        settings: Of the node, unless a running one reports its own.
+        timeout_s: Timeout for the graph, for an image, and for each other wait.
+        has_room: Whether the middleware was found to support large images.
     """
 
     image_topics: Sequence[str]
@@ -73,7 +73,7 @@ class GraphOptions:
 
 
 def check_graph(options: GraphOptions) -> Iterator[Finding]:
-    """Joins the graph as a hidden node and looks around."""
+    """Joins the graph as a hidden node and runs the checks."""
     context = Context()
     rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
     try:
@@ -92,7 +92,7 @@ def check_graph(options: GraphOptions) -> Iterator[Finding]:
 
 @dataclass(frozen=True)
 class _Camera:
-    """Where a camera's messages are.
+    """The topics of a camera.
 
     Attributes:
         side: A value of `SIDES`; empty for the only camera.
@@ -105,7 +105,7 @@ class _Camera:
     info_topic: str
 
     def name(self, finding: Finding) -> Finding:
-        """The finding, with the side that it is of."""
+        """The finding, with the camera's side in its subject."""
         return replace(finding, text=f"{self.side}: {finding.text}") if self.side else finding
 
 
@@ -136,7 +136,7 @@ class _Examination:
                 yield warn("front-end", alike, NAME_ADVICE)
 
     def _check_camera(self, camera: _Camera) -> Generator[Finding, None, CameraCalibration | None]:
-        """All that concerns one camera; returns its calibration, where that fits."""
+        """Checks one camera; returns its calibration if it is valid."""
         publishers = self._node.get_publishers_info_by_topic(camera.topic)
         if not publishers:
             yield self._no_publisher(camera.topic)
@@ -176,7 +176,7 @@ class _Examination:
         yield check_rig(calibrations, rectified=self._value("rectified"))
 
     def _value(self, parameter: str) -> Any:
-        """Of the first front-end that says it, else of the node's settings."""
+        """The value in the first front-end that reports it, else in the settings."""
         values = (asked[parameter] for asked in self._asked.values() if parameter in asked)
         return next(values, getattr(self._options.settings, parameter))
 
@@ -191,7 +191,7 @@ class _Examination:
         wanted: Sequence[tuple[type, str]],
         is_enough: Callable[[Sequence[Any]], bool] = lambda messages: len(messages) >= _ENOUGH_IMAGES,
     ) -> list[list[Any]]:
-        """Messages of topics, until there are enough or time is up; best effort, which every publisher serves."""
+        """Receives messages until there are enough or time is up; best effort, compatible with every publisher."""
         received: list[list[Any]] = [[] for _ in wanted]
         qos = qos_profile("sensor_data", 5)
         subscriptions = [
@@ -204,11 +204,11 @@ class _Examination:
         return received
 
     def _cameras(self) -> list[_Camera]:
-        """Where images are expected: as told, else where a running front-end takes them from, else by its defaults."""
+        """The cameras: from the options, else from a running front-end, else from the default topics."""
         images, infos = self._taken()
         given = list(self._options.image_topics)
         if given:
-            infos = []  # of a front-end that may look elsewhere
+            infos = []  # a front-end may use other topics
         is_stereo = len(given) > 1 or (not given and self._value("camera_type") == "stereo")
         sides = SIDES if is_stereo else ("",)
         images = given or images
@@ -224,11 +224,11 @@ class _Examination:
         return cameras
 
     def _taken(self) -> tuple[list[str], list[str]]:
-        """Topics of images and of calibrations that the first front-end has subscribed to, the left one's first."""
+        """Image and calibration topics that the first front-end has subscribed to, the left camera's first."""
         for name in self._asked:
             namespace, _, node_name = name.rpartition("/")
             ends = self._node.get_subscriber_names_and_types_by_node(node_name, namespace or "/")
-            # Masks are images, too.
+            # Masks are images too.
             images = [topic for topic, types in ends if set(types) & set(IMAGE_TYPES) and not topic.endswith("mask")]
             if images:
                 infos = [topic for topic, types in ends if CAMERA_INFO_TYPE in types]
@@ -236,7 +236,7 @@ class _Examination:
         return [], []
 
     def _frontends(self) -> list[str]:
-        """Full names of the nodes that publish a status of frames; without those whose names are not yet known."""
+        """Full names of the nodes that publish a frame status, except nodes whose names are not yet known."""
         found = []
         for topic, types in self._node.get_topic_names_and_types():
             if STATUS_TYPE in types:
@@ -264,8 +264,8 @@ class _Examination:
         yield from self._read_diagnostics(names)
 
     def _ask(self, name: str) -> dict[str, Any]:
-        """What matters here of a node's parameters; nothing where it does not answer."""
-        # Not rclpy's AsyncParameterClient, which Humble has not.
+        """The relevant parameters of a node; empty if it does not answer."""
+        # Not rclpy's AsyncParameterClient, which Humble lacks.
         client = self._node.create_client(GetParameters, f"{name}/get_parameters")
         if not self._until(client.service_is_ready):
             return {}
@@ -279,7 +279,7 @@ class _Examination:
         heard: dict[str, Any] = {}
 
         def has_heard_all(arrays: Sequence[Any]) -> bool:
-            # Other nodes, too, publish on this topic.
+            # Other nodes also publish on this topic.
             heard.update((status.name, status) for array in arrays for status in array.status if status.name in wanted)
             return wanted <= set(heard)
 
@@ -313,7 +313,7 @@ class _Examination:
             subscriptions = [(f"image_qos:={image_qos}", qos_profile(image_qos, 5))]
         for publisher in publishers:
             for name, subscription in subscriptions:
-                # As seen from outside, a history may be of unknown depth, which has no part in the matter.
+                # From outside, the history depth may be unknown; it does not affect compatibility.
                 compatibility, reason = qos_check_compatible(publisher.qos_profile, subscription)
                 offered = publisher.qos_profile.reliability.name.lower().replace("_", " ")
                 if compatibility == QoSCompatibility.ERROR:
@@ -337,7 +337,7 @@ class _Examination:
         if len(image.data) > LARGE_IMAGE_BYTES and not self._options.has_room:
             text = f"{len(image.data) / 1e6:.2f} MB an image is more than the middleware's default shared memory takes"
             yield warn("image", text, "see `middleware` above")
-        # A running node has looked for longer.
+        # A running node has observed for longer.
         lost = "" if self._asked else check_stamps_for_loss(images, is_best_effort=True)
         if lost:
             yield warn("image", lost, advice_on(lost))
@@ -392,10 +392,10 @@ class _Examination:
 
 
 def _by_side(topic: str) -> tuple[bool, str]:
-    """Sorts the left camera's topics first, where their names say which they are."""
+    """Sort key: the left camera's topics first, if their names tell."""
     return SIDES[1] in topic, topic
 
 
 def _full_name(end: TopicEndpointInfo) -> str:
-    """Of the node that a publisher or subscription belongs to."""
+    """Full name of the node that a publisher or subscription belongs to."""
     return f"{end.node_namespace.rstrip('/')}/{end.node_name}"

@@ -1,4 +1,4 @@
-"""Images that are lost between the camera's driver and the node, and the line that the driver needs."""
+"""Images lost between the camera driver and the node, and the setting that the driver needs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["advice_on", "check_stamps_for_loss"]
 
 
 def check_stamps_for_loss(images: Sequence[Image | CompressedImage], *, is_best_effort: bool) -> str:
-    """What to say of images that the doctor itself did not get, by the stamps of those it got; empty for nothing.
+    """Detects images that the doctor itself missed, by the stamps of those it received; empty text for none.
 
     Args:
-        images: Messages, in the order of their arrival.
-        is_best_effort: Whether they were asked for so.
+        images: Messages in order of arrival.
+        is_best_effort: Whether the subscription was best effort.
     """
     loss, now_s = InputLoss(), time.monotonic()
     for image in images:
@@ -30,7 +30,7 @@ def check_stamps_for_loss(images: Sequence[Image | CompressedImage], *, is_best_
 
 
 def advice_on(warning: str) -> str:
-    """What to do, in full, about a warning that images are missing; empty for a text that does not say so."""
+    """Complete advice for a warning about missing images; empty for other texts."""
     if ARE_MISSING not in warning:
         return ""
     if PROFILE_ADVICE not in warning:
@@ -43,7 +43,7 @@ def advice_on(warning: str) -> str:
 
 
 def _profile() -> str:
-    """The file that this process uses, which suits the node, else the one of the package."""
+    """The DDS profile that this process uses, which also suits the node, else the package's."""
     named = named_dds_profile()
     if named:
         return os.path.abspath(named)

@@ -24,14 +24,14 @@ __all__ = ["MACHINE_CHECKS", "check_dds", "check_weights", "segment_bytes"]
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 12)
 OLDEST_TORCH, OLDEST_NUMPY, OLDEST_OPENCV = (2, 4), (1, 21), (4, 5)
 COMPILERS = ("g++", "clang++", "c++")
-# An image of 1280x720 in colour, twice.
+# Two colour images of 1280x720.
 LEAST_SEGMENT_BYTES = 8 << 20
 FASTDDS = "rmw_fastrtps_cpp"
 SHARED_MEMORY = Path("/dev/shm")
 
 
 def check_python() -> Iterator[Finding]:
-    """Whether this Python is one that the project is made for."""
+    """Checks whether the project supports this Python."""
     text = f"{platform.python_version()} ({sys.executable})"
     if sys.version_info[:2] < OLDEST_PYTHON:
         yield fail("Python", text, "use Python 3.10, 3.11 or 3.12")
@@ -42,14 +42,14 @@ def check_python() -> Iterator[Finding]:
 
 
 def check_limits() -> Iterator[Finding]:
-    """Whether the shell allows what torch and the middleware need."""
+    """Checks the shell's limits against the needs of torch and the middleware."""
     for problem, name in ((address_space_problem(), "-v unlimited"), (files_problem(), "-n 1024")):
         if problem:
             yield fail("limits", problem, f"ulimit {name}")
 
 
 def check_torch() -> Iterator[Finding]:
-    """Whether torch is there, new enough, and fits the GPU and its driver."""
+    """Checks that torch is installed, new enough, and fits the GPU and its driver."""
     torch, finding = _imported("torch", OLDEST_TORCH, "make setup, or: pip install torch")
     yield finding
     if torch is None:
@@ -64,7 +64,7 @@ def check_torch() -> Iterator[Finding]:
     try:
         torch.cuda.init()
         name = torch.cuda.get_device_name()
-        # A torch that was not built for this GPU says so only when it computes.
+        # A torch that was not built for this GPU fails only when it computes.
         torch.ones(8, device="cuda").sum().item()
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -78,7 +78,7 @@ def check_torch() -> Iterator[Finding]:
 
 
 def check_arrays() -> Iterator[Finding]:
-    """Whether NumPy, OpenCV and torch were built for one another."""
+    """Checks that NumPy, OpenCV and torch are binary compatible."""
     numpy, finding = _imported("numpy", OLDEST_NUMPY, "pip install 'numpy>=1.26'")
     yield finding
     if numpy is None:
@@ -94,13 +94,13 @@ def check_arrays() -> Iterator[Finding]:
     try:
         importlib.import_module("torch").from_numpy(array)
     except ImportError:
-        return  # said already
+        return  # reported already
     except Exception as error:
         yield fail("torch", f"does not take NumPy {numpy.__version__}: {error}", "install a torch for this NumPy")
 
 
 def check_compiler() -> Iterator[Finding]:
-    """Whether the CPU's networks can be compiled."""
+    """Checks whether networks can be compiled for the CPU."""
     found = next((path for name in COMPILERS if (path := shutil.which(name))), None)
     if found:
         yield ok("compiler", found)
@@ -109,7 +109,7 @@ def check_compiler() -> Iterator[Finding]:
 
 
 def check_messages() -> Iterator[Finding]:
-    """Whether rclpy and the project's messages work in this shell."""
+    """Checks whether rclpy and the project's messages work in this shell."""
     try:
         importlib.import_module("rclpy")
         serialize = importlib.import_module("rclpy.serialization").serialize_message
@@ -129,12 +129,12 @@ def check_messages() -> Iterator[Finding]:
 
 
 def check_weights(extractor: str, weights_dir: str, weights_path: str, fallback: str) -> Iterator[Finding]:
-    """Whether the weights of the chosen network are there and are the published ones."""
+    """Checks that the weights of the chosen network exist and are the published ones."""
     try:
         registry = importlib.import_module("feature_frontend.extractors.registry")
         weights = importlib.import_module("feature_frontend.models.weights")
     except ImportError:
-        return  # torch is missing, which its own check says
+        return  # torch is missing, reported by its own check
     try:
         if registry.EXTRACTORS[extractor].library:
             yield ok("weights", f"{extractor} has none: {registry.EXTRACTORS[extractor].library} computes it")
@@ -166,7 +166,7 @@ def check_weights(extractor: str, weights_dir: str, weights_path: str, fallback:
 
 
 def check_dds(environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
-    """Whether images over 0.5 MB get through the middleware's shared memory."""
+    """Checks whether images over 0.5 MB fit through the middleware's shared memory."""
     middleware = environment.get("RMW_IMPLEMENTATION") or FASTDDS
     where = f"domain {environment.get('ROS_DOMAIN_ID') or 0}"
     if "fastrtps" not in middleware:
@@ -196,7 +196,7 @@ def check_dds(environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
 
 
 def segment_bytes(profile: Path) -> int:
-    """Shared memory that a Fast DDS profile gives to a process, bytes; 0 where it says nothing of it."""
+    """Shared-memory segment size in a Fast DDS profile, bytes; 0 if it is not set."""
     sizes = [
         int(element.text or 0)
         for element in ElementTree.parse(profile).getroot().iter()
@@ -209,7 +209,7 @@ MACHINE_CHECKS = (check_python, check_limits, check_torch, check_arrays, check_c
 
 
 def _imported(name: str, oldest: tuple[int, int], advice: str) -> tuple[ModuleType | None, Finding]:
-    """A module and what is to be said of it; None where it cannot be used at all."""
+    """A module and the finding about it; None if it cannot be used at all."""
     try:
         module = importlib.import_module(name)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What two cameras must have in common, for `camera_type: stereo`."""
+"""Checks of two cameras for `camera_type: stereo`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from feature_frontend.tools.doctor.finding import Finding, fail, ok, warn
 __all__ = ["check_message_filters", "check_rig", "check_stamps"]
 
 _NS_PER_MS = 1e6
-_MOST_UNPAIRED_SHARE = 0.1
+_MAX_UNPAIRED_FRACTION = 0.1
 
 
 def check_message_filters() -> Finding:
-    """Whether the package is there that joins the images of two cameras."""
+    """Checks that message_filters, which synchronises two cameras, is installed."""
     try:
         import_message_filters()
     except SettingsError as error:
@@ -28,11 +28,11 @@ def check_message_filters() -> Finding:
 
 
 def check_stamps(left_ns: Sequence[int], right_ns: Sequence[int], slop_ms: float) -> Finding:
-    """Whether the images of both sides meet.
+    """Checks that the images of both sides can be paired.
 
     Args:
-        left_ns: Stamps of left images that came in some time.
-        right_ns: Stamps of right images that came in the same time.
+        left_ns: Stamps of left images received in some period.
+        right_ns: Stamps of right images received in the same period.
         slop_ms: The parameter `stereo_slop_ms`.
     """
     nearest_ms = [min(abs(left - right) for right in right_ns) / _NS_PER_MS for left in left_ns]
@@ -42,15 +42,15 @@ def check_stamps(left_ns: Sequence[int], right_ns: Sequence[int], slop_ms: float
         advice = "trigger the cameras together and set their clocks alike; else raise stereo_slop_ms"
         return fail("stereo", text, advice)
     text = f"{len(paired)} of {len(left_ns)} left images have a right one, stamps {max(paired):.3f} ms apart at most"
-    # The outermost ones of the time looked at may have theirs outside of it.
-    if len(left_ns) - len(paired) > 2 + _MOST_UNPAIRED_SHARE * len(left_ns):
+    # The partners of the first and last images may be outside the period.
+    if len(left_ns) - len(paired) > 2 + _MAX_UNPAIRED_FRACTION * len(left_ns):
         usual = f"half of them are {statistics.median(nearest_ms):.3f} ms or more from the next"
         return warn("stereo", f"{text}; {usual}", "the others are dropped: are both cameras' rates the same?")
     return ok("stereo", text)
 
 
 def check_rig(calibrations: Sequence[CameraCalibration | None], *, rectified: bool) -> Finding:
-    """Whether depth follows from the calibrations of left and right; None for one that is missing or wrong."""
+    """Checks that left and right calibrations allow triangulation; None for a missing or invalid one."""
     left, right = calibrations
     try:
         if left is None or right is None:

@@ -1,4 +1,4 @@
-"""`process`: every image of bags, videos and folders through the front-end, into a rosbag2; without DDS or a clock."""
+"""`process`: runs the front-end on every image of bags, videos and folders, into a rosbag2; without DDS or a clock."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool as a program; see `command.main`."""
     code = command.main(argv)
     if code == command.INTERRUPTED:
-        # Where a KeyboardInterrupt has passed through exec(), as bag libraries use it, CPython ends the process by the
-        # signal instead of with this status, handled or not.
+        # If a KeyboardInterrupt has passed through exec(), as in bag libraries, CPython ends the process by the signal
+        # instead of with this status, even if it was handled.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

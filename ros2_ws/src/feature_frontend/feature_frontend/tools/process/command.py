@@ -32,7 +32,7 @@ __all__ = ["INTERRUPTED", "main"]
 
 INTERRUPTED = 130
 
-# Another order of stamps than that of the images would not be told from a bag that begins anew.
+# Stamps in another order than the images could not be told from a bag that restarts.
 _STAMPS = ("auto", "name", "source", "index")
 _EPILOG = """\
 examples:
@@ -40,16 +40,16 @@ examples:
   process drive.mp4 --output features --storage mcap --camera-info camera.yaml --extractor aliked-t16
   process bags/* --output features --jobs 4          (one bag in features/ for each input)
 
-Every image is processed; one that cannot be gets a status with state ERROR. The same input, options and machine give
-the same files, byte for byte: times in ms are written as zero, times in the bag are the stamps of the headers.
-The same command goes on with a run that was ended at any moment, and ends with the same files (docs/offline.md).
+Every image is processed; an image that cannot be gets a status with state ERROR. The same input, options and machine
+give the same files, byte for byte: times in ms are written as zero, times in the bag are the stamps of the headers.
+The same command resumes a run interrupted at any moment, and produces the same files (docs/offline.md).
 
-Exit status: 0; 1 if anything failed; 3 if all that is whole was processed, but something is lost, such as of a bag
+Exit status: 0; 1 if anything failed; 3 if all intact data was processed but something is lost, such as from a bag
 whose recorder was killed or a half-copied image; 130 after Ctrl-C."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool; 1 for errors that are told in a line each, `INCOMPLETE`, or `INTERRUPTED` when interrupted."""
+    """Runs the tool; returns 1 for errors (printed in one line each), `INCOMPLETE`, or `INTERRUPTED`."""
     print_any_name()
     keep_freed_memory()
     options = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
@@ -83,15 +83,13 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="BAG",
-        help="folder of the bag; with several sources, the folder that gets a bag for each, named after it",
+        help="folder of the bag; with several sources, the parent folder of one bag per source, named after it",
     )
     add("--storage", choices=tuple(STORAGES), default="sqlite3", help="file format of the bag (default sqlite3)")
-    add(
-        "--overwrite", action="store_true", help="replace a bag that exists, and forget the unfinished output of others"
-    )
-    add("--jobs", type=positive, default=1, metavar="N", help="sources processed at a time (default 1)")
-    add("--threads", type=positive, metavar="N", help="of each job (default: all that torch would use, divided)")
-    add("--topic", metavar="NAME", help="image topic of a bag that has several")
+    add("--overwrite", action="store_true", help="replace an existing bag and the unfinished output of other requests")
+    add("--jobs", type=positive, default=1, metavar="N", help="sources processed in parallel (default 1)")
+    add("--threads", type=positive, metavar="N", help="threads per job (default: torch's, divided by the jobs)")
+    add("--topic", metavar="NAME", help="image topic of a bag with several")
     add(
         "--namespace",
         type=text,
@@ -101,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--camera-info", type=Path, metavar="YAML", help="calibration for all images (default: the bag's camera_info)")
     add("--frame-id", type=text, metavar="NAME", help="frame of the headers (default: that of the bag, or camera)")
-    add("--start", type=natural, default=0, metavar="N", help="leave out the first N images")
+    add("--start", type=natural, default=0, metavar="N", help="skip the first N images")
     add("--count", type=positive, metavar="N", help="process N images (default: all)")
     add(
         "--stamps",
@@ -142,10 +140,10 @@ def _requests(options: argparse.Namespace) -> list[Request]:
 
 
 def _outputs(options: argparse.Namespace) -> list[Path]:
-    """Where the bag of each source goes.
+    """The output path for each source.
 
     Raises:
-        SettingsError: Two sources would have the same one.
+        SettingsError: Two sources would have the same output.
     """
     if len(options.sources) == 1:
         return [options.output]
@@ -184,7 +182,7 @@ def _process(requests: Sequence[Request], jobs: int) -> int:
 
 
 def _count(request: Request) -> int | None:
-    """Number of images; a source that cannot be opened says so in its turn, and has none."""
+    """Number of images; 0 for a source that cannot be opened, which is reported when its turn comes."""
     try:
         source = open_input(request.source, request.topic)
     except FeatureFrontendError:
@@ -204,11 +202,11 @@ def _tell_how_to_go_on(options: argparse.Namespace) -> None:
     outputs = [Output(path) for path in _outputs(options)]
     kept = [str(output.unfinished) for output in outputs if output.unfinished.exists()]
     where = f"what is done is kept in {', '.join(kept)}; " if kept else ""
-    print(f"interrupted; {where}the same command goes on from there", file=sys.stderr)
+    print(f"interrupted; {where}the same command resumes from there", file=sys.stderr)
 
 
 class _StderrHandler(logging.Handler):
-    """One line a record, above the progress bar."""
+    """Prints one line per record, above the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)

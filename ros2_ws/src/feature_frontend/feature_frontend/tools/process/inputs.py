@@ -1,4 +1,4 @@
-"""The images of a bag, a video or a folder, each with the header that its results get."""
+"""The images of a bag, a video or a folder, each with the header for its results."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class InputFrame:
     """One image of an input.
 
     Attributes:
-        found: As its source has it.
-        stamp_ns: Its time.
-        header: What its results get as their header.
-        camera_infos: CameraInfo messages that came with it, in their order.
+        found: As in its source.
+        stamp_ns: Its time in ns.
+        header: The header for its results.
+        camera_infos: CameraInfo messages recorded with it, in order.
     """
 
     found: BagImage | Frame | UnreadableFrame
@@ -54,10 +54,10 @@ class InputFrame:
     camera_infos: list[Any]
 
     def pixels(self, settings: Settings) -> npt.NDArray[np.uint8]:
-        """(H, W) grey or (H, W, 3) RGB, as the node makes them of a message.
+        """(H, W) grey or (H, W, 3) RGB uint8, decoded as in the node.
 
         Raises:
-            ImageError: They cannot be had; a `DamagedImageError` where that is no kind that is not taken.
+            ImageError: The image cannot be decoded; a `DamagedImageError` unless its kind is not supported.
         """
         found, max_pixels = self.found, settings.max_image_pixels
         if isinstance(found, UnreadableFrame):
@@ -76,7 +76,7 @@ def open_input(location: str, topic: str | None, max_image_pixels: int = MAX_IMA
     """Opens a bag, a video or a folder of images, these of at most `max_image_pixels` each.
 
     Raises:
-        SourceError: There is none at that location, or it is a camera.
+        SourceError: There is no such input at that location, or it is a camera.
     """
     if is_webcam(location):
         msg = f"{location} is a camera; expected a bag, a video or a folder of images (the node processes cameras)"
@@ -85,7 +85,7 @@ def open_input(location: str, topic: str | None, max_image_pixels: int = MAX_IMA
 
 
 def image_count(source: Source, playback: PlaybackSettings) -> int | None:
-    """How many images `playback` chooses; None where a video does not say how long it is."""
+    """How many images `playback` selects; None if a video does not know its length."""
     if source.frame_count is None:
         return None
     rest = max(source.frame_count - playback.start, 0)
@@ -95,16 +95,16 @@ def image_count(source: Source, playback: PlaybackSettings) -> int | None:
 def input_frames(
     source: Source, playback: PlaybackSettings, frame_id: str | None, next_index: int | None
 ) -> Iterator[InputFrame]:
-    """The images that `playback` chooses, in the order of the source.
+    """The images that `playback` selects, in the order of the source.
 
     Args:
-        source: Of `open_input`.
-        playback: Says which images, and which stamps they get.
+        source: From `open_input`.
+        playback: Selects images and stamps.
         frame_id: Frame of the headers; None for the source's own, or "camera".
-        next_index: Position of the first image, where those before have been processed; None for the beginning.
+        next_index: Position of the first image to process when resuming; None for the beginning.
 
     Raises:
-        SourceError: The source is damaged, or its images have no stamps of the kind asked for.
+        SourceError: The source is damaged, or its images have no stamps of the requested kind.
     """
     start = playback.start if next_index is None else next_index
     stamps = Stamps(source, playback)
@@ -119,7 +119,7 @@ def input_frames(
 
 
 def describe_files(location: str) -> dict[str, object]:
-    """What tells an input from another, or from itself after a change: path, number of files, their names and times."""
+    """Identifies an input and its version: path, number of files, their names and times."""
     path, files = _files(location)
     listing = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return {
@@ -130,7 +130,7 @@ def describe_files(location: str) -> dict[str, object]:
 
 
 def describe_content(location: str) -> str:
-    """What an input has in common with its copies elsewhere, and hardly with another: names, sizes, how it begins."""
+    """Identifies the content of an input, equal for copies elsewhere: names, sizes, and the first bytes."""
     _, files = _files(location)
     digest = hashlib.sha256(json.dumps([(file.name, file.stat().st_size) for file in files]).encode())
     for file in files[:1]:

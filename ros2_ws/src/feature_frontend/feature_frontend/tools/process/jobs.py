@@ -1,4 +1,4 @@
-"""Several inputs at a time, each in a process of its own that ends with this one, however this one ends."""
+"""Processes several inputs in parallel, each in a child process that ends whenever this process ends."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from feature_frontend.tools.process.run import Outcome, Reporter, Request, proce
 
 __all__ = ["process_inputs"]
 
-# Not by -m: the package imports this module first.
+# Not with -m: the package imports this module first.
 _CHILD = f"import sys; from {__name__} import child; sys.exit(child())"
 
 
 def process_inputs(requests: Sequence[Request], jobs: int, reporter: Reporter) -> list[Outcome | FeatureFrontendError]:
-    """What came of each request, in their order; one that fails does not keep the others from being processed.
+    """Processes all requests and returns their outcomes in order; a failed request does not stop the others.
 
     Args:
-        requests: With outputs of their own.
-        jobs: How many processes at a time; 1 does all in this one.
-        reporter: Is told of all of them.
+        requests: With distinct outputs.
+        jobs: Number of parallel processes; 1 runs everything in this process.
+        reporter: Receives the progress of all requests.
     """
     if jobs == 1 or len(requests) == 1:
         return [_attempt(request, reporter) for request in requests]
@@ -50,7 +50,7 @@ def _attempt(request: Request, reporter: Reporter) -> Outcome | FeatureFrontendE
 def _end(started: Sequence[subprocess.Popen[str]]) -> None:
     for process in started:
         if process.poll() is None:
-            # What is done is safe at any moment.
+            # Progress is safe at any moment.
             process.kill()
     for process in started:
         process.wait()
@@ -59,7 +59,7 @@ def _end(started: Sequence[subprocess.Popen[str]]) -> None:
 def _in_process(
     request: Request, reporter: Reporter, started: list[subprocess.Popen[str]]
 ) -> Outcome | FeatureFrontendError:
-    # Set before torch is loaded there, so that no pool of threads is made too large.
+    # Set before torch is loaded there, so that no thread pool becomes too large.
     environment = {**os.environ, "OMP_NUM_THREADS": str(request.threads)}
     process = subprocess.Popen(
         [sys.executable, "-c", _CHILD],
@@ -67,13 +67,13 @@ def _in_process(
         stdout=subprocess.PIPE,
         text=True,
         env=environment,
-        # Ctrl-C is this process's to deal with.
+        # This process handles Ctrl-C.
         start_new_session=True,
     )
     started.append(process)
     assert process.stdin is not None
     assert process.stdout is not None
-    # The pipe stays open: its end tells the process that this one has ended.
+    # Keep the pipe open: its end tells the child that this process has ended.
     process.stdin.write(json.dumps(dataclasses.asdict(request)) + "\n")
     process.stdin.flush()
     result: Outcome | FeatureFrontendError | None = None
@@ -89,12 +89,12 @@ def _in_process(
             reporter.done(event["done"], earlier=event["earlier"])
     code = process.wait()
     return result or FeatureFrontendError(
-        f"{request.source}: its process ended with exit status {code}; the same command goes on from where it was"
+        f"{request.source}: its process ended with exit status {code}; the same command resumes from there"
     )
 
 
 class _Lines:
-    """A `Reporter` that another process reads; whatever else prints to stdout comes out at stderr."""
+    """A `Reporter` that writes JSON lines for another process; all other output to stdout is redirected to stderr."""
 
     def __init__(self) -> None:
         self._file = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -112,7 +112,7 @@ class _Lines:
 
 
 def _end_with_parent() -> None:
-    # Not through sys.stdin: a thread that waits inside it makes the interpreter abort at its own end.
+    # Not through sys.stdin: a thread blocked in it makes the interpreter abort at exit.
     while os.read(0, 1):
         pass
     os._exit(1)
@@ -129,7 +129,7 @@ def _read_request() -> Request:
 
 
 def child() -> int:
-    """Does one request in a process of its own: it comes by stdin, what there is to tell goes to stdout, as JSON."""
+    """Runs one request in a child process: reads it from stdin and reports to stdout, both as JSON."""
     keep_freed_memory()
     request = _read_request()
     threading.Thread(target=_end_with_parent, daemon=True).start()

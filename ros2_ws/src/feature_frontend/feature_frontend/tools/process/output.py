@@ -1,4 +1,4 @@
-"""Messages as a bag holds them; the finished bag and the record beside it; the unfinished folder both come from."""
+"""The output of a run: serialized messages, the unfinished folder, and the finished bag with its record."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from feature_frontend.tools.process.progress_store import FILE_NAME, ProgressSto
 __all__ = ["RECORD_NAME", "BagMessages", "Output"]
 
 RECORD_NAME = "process.json"
-# Not the output's name: the bag's files are then the same wherever they lie.
+# Not the output's name: so the bag's files are the same wherever they are written.
 _BAG_NAME = "frontend"
 _UNFINISHED = ".unfinished"
-# What must be in the record.
+# Required entries of the record.
 _KINDS = {"sha256": str, "images": dict, "missing": list}
 
 
 class BagMessages:
-    """Collects messages as a bag holds them.
+    """Serializes and collects messages for a bag.
 
     Args:
         namespace: Of the topics, absolute.
-        types: Of the messages, by topic below the namespace.
+        types: Message types by topic relative to the namespace.
 
     Attributes:
         topics: Type of each topic, by its full name.
@@ -53,10 +53,10 @@ class BagMessages:
         return typestore_with(set(self.topics.values()), get_package_share_directory)
 
     def publish(self, name: str, message: Any) -> None:
-        """Collects a message, its times in ms as zero.
+        """Collects a message, with its durations in ms set to zero.
 
-        Not as ROS's serializer leaves it: that does not set the bytes between two fields, which then differ from run to
-        run. The bag library's sets them to zero.
+        Uses the bag library's serializer: ROS's leaves padding bytes uninitialised, so they differ from run to run; the
+        library sets them to zero.
         """
         topic = f"{self._namespace}/{name}"
         for field in message.get_fields_and_field_types():
@@ -66,27 +66,27 @@ class BagMessages:
         self._collected.append((topic, bytes(self.typestore.serialize_cdr(read, self.topics[topic]))))
 
     def take(self) -> list[tuple[str, bytes]]:
-        """Topic and content of each message since the last call."""
+        """Returns and clears the messages collected since the last call: topic and content of each."""
         taken, self._collected = self._collected, []
         return taken
 
 
 @dataclass(frozen=True)
 class Output:
-    """A bag that is to be made at `path`."""
+    """The bag to be written at `path`."""
 
     path: Path
 
     @property
     def unfinished(self) -> Path:
-        """The folder of what has been made so far."""
+        """The folder of the progress so far."""
         return self.path.with_name(self.path.name + _UNFINISHED)
 
     def check(self, *, overwrite: bool) -> None:
-        """Checks that nothing of others is in the way.
+        """Checks that no foreign file is at the output path.
 
         Raises:
-            SettingsError: Something is.
+            SettingsError: There is one.
         """
         if self.unfinished.exists() and not (self.unfinished / FILE_NAME).is_file():
             msg = f"{self.unfinished} is in the way: it holds no unfinished output of this tool; delete or rename it"
@@ -101,7 +101,7 @@ class Output:
             raise SettingsError(msg)
 
     def record(self) -> dict[str, Any]:
-        """What stands beside a finished bag; empty where there is none of this tool."""
+        """The record of a finished bag; empty if there is none of this tool."""
         try:
             found = json.loads((self.path / RECORD_NAME).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -112,19 +112,19 @@ class Output:
     def complete(
         self, store: ProgressStore, messages: BagMessages, storage: str, record: Mapping[str, object]
     ) -> dict[str, object]:
-        """Writes the bag from all that is in `store`, and puts it into its place when it is whole.
+        """Writes the bag from the contents of `store`, and moves it into place when complete.
 
         Args:
-            store: Of the run, at its end.
-            messages: Knows topics and types.
+            store: Of the finished run.
+            messages: Defines topics and types.
             storage: A key of `STORAGES`.
-            record: What to put beside the bag, for those who ask later how it was made.
+            record: Stored next to the bag; documents how it was made.
 
         Returns:
-            `record` with the number of messages of each topic, and the hash of them all.
+            `record` with the number of messages of each topic, and the hash of all messages.
 
         Raises:
-            FeatureFrontendError: It cannot be written, such as to a full disk.
+            FeatureFrontendError: The bag cannot be written, such as to a full disk.
         """
         try:
             folder = self.unfinished / _BAG_NAME
@@ -145,8 +145,8 @@ class Output:
             text = json.dumps(complete, indent=2) + "\n"
             (folder / RECORD_NAME).write_text(text, encoding="utf-8")
             if (folder / RECORD_NAME).read_bytes() != text.encode() or not bag.holds(written):
-                msg = f"the bag {folder} does not hold what was written into it; see to the disk, and run the same "
-                msg += "command again, it writes it anew"
+                msg = f"the bag {folder} does not hold what was written into it; check the disk, and run the same "
+                msg += "command again to rewrite it"
                 raise FeatureFrontendError(msg)
             if self.path.exists():
                 overwritten = self.unfinished / "overwritten"
@@ -155,10 +155,10 @@ class Output:
             folder.rename(self.path)
             return complete
         except OSError as error:
-            msg = f"{self.path} cannot be written: {error.strerror or error}; free space or see to the disk, and run "
-            msg += "the same command again, it goes on from there"
+            msg = f"{self.path} cannot be written: {error.strerror or error}; free space or check the disk, and run "
+            msg += "the same command again to resume"
             raise FeatureFrontendError(msg) from error
 
     def clear(self) -> None:
-        """Removes what the run has left beside the finished bag."""
+        """Removes the temporary files of the run next to the finished bag."""
         shutil.rmtree(self.unfinished, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""How far it is: a bar on a terminal, else a line now and then."""
+"""Progress display: a bar on a terminal, else an occasional line."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LINE_PERIOD_S = 10.0
 
 
 class Progress(AbstractContextManager["Progress"]):
-    """A `Reporter` of all inputs together, on stderr. Any thread may report.
+    """A `Reporter` for all inputs together, on stderr. Thread-safe.
 
     Args:
-        total: Images of all inputs; None where a video does not say how long it is.
+        total: Number of images of all inputs; None if a video does not know its length.
     """
 
     def __init__(self, total: int | None) -> None:
@@ -36,7 +36,7 @@ class Progress(AbstractContextManager["Progress"]):
             if earlier:
                 self._earlier += images
             elif self._here == 0:
-                # What came before the first image, such as compiling, says nothing about the pace.
+                # Work before the first image, such as compiling, must not affect the estimated rate.
                 self._first_s = time.monotonic()
                 self._here = images
             else:
@@ -44,7 +44,7 @@ class Progress(AbstractContextManager["Progress"]):
             if self._bar is None:
                 self._tell()
             elif earlier:
-                # Not to be taken for this run's pace.
+                # Must not count towards this run's rate.
                 self._bar.initial += images
                 self._bar.n += images
                 self._bar.refresh()
@@ -68,6 +68,6 @@ class Progress(AbstractContextManager["Progress"]):
         print(f"{done}{rest} images, {rate_hz:.1f} a second{left}", file=sys.stderr, flush=True)
 
     def __exit__(self, *_error: object) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         if self._bar is not None:
             self._bar.close()

@@ -1,7 +1,7 @@
-"""What a run has made so far, in an SQLite file: SQLite sees to it that a run killed at any moment leaves whole steps.
+"""The progress of a run in an SQLite file: a run killed at any moment leaves only complete steps.
 
-A step is the messages of some frames together with the state behind the last of them. A seal over all of them tells
-whether they are still as they were written.
+A step consists of the messages of some frames and the state after the last of them. A hash over all steps detects
+changes.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from feature_frontend.runtime.snapshot import Snapshot
 __all__ = ["ProgressStore"]
 
 FILE_NAME = "progress.db"
-# How long another process, such as one just killed, may take to let go of the file.
+# How long another process, such as one just killed, may take to release the file.
 _LOCK_TIMEOUT_S = 5.0
-# Of the tables; kept in SQLite's user_version.
+# Version of the tables; stored in SQLite's user_version.
 _VERSION = 2
 _SCHEMA = f"""
 CREATE TABLE run(job TEXT NOT NULL, state TEXT NOT NULL, is_last INTEGER NOT NULL, messages INTEGER NOT NULL,
@@ -35,14 +35,14 @@ _NO_STATE = ""
 
 
 class ProgressStore(AbstractContextManager["ProgressStore"]):
-    """The messages and the state of one run; leaving the context drops what has not been committed.
+    """The messages and the state of one run; leaving the context discards uncommitted messages.
 
     Args:
-        folder: Where the file is; made where it does not exist.
+        folder: Folder of the file; created if missing.
 
     Raises:
-        FeatureFrontendError: Another process works on it, or the file cannot be made or read, or is damaged, or of
-            another version of this program. So do all methods.
+        FeatureFrontendError: Another process uses the file, or it cannot be created or read, is damaged, or was written
+            by another version of this program. All methods may raise it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,7 +58,7 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
             self._database = sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT_S, isolation_level=None)
         try:
             with self._readable_errors():
-                # Held until the end: two processes must not work on one output.
+                # Locked until the end: two processes must not write one output.
                 self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
                 self._database.execute("BEGIN EXCLUSIVE")
                 self._make_or_check_tables()
@@ -67,24 +67,24 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
             raise
 
     def job(self) -> dict[str, object] | None:
-        """What the run is that was begun here; None where none was."""
+        """The job of the run stored here; None if there is none."""
         row = self._run()
         try:
             return None if row is None else dict(json.loads(row[0]))
         except (TypeError, ValueError, RecursionError):
-            self.refuse("what it is of cannot be read")
+            self.refuse("its job cannot be read")
 
     def begin(self, job: Mapping[str, object]) -> None:
-        """Forgets what is there and begins a run."""
+        """Deletes the contents and starts a run."""
         self._messages, self._job = _Messages(), json.dumps(job)
         with self._readable_errors():
             self._database.execute("DELETE FROM messages")
         self.commit(Snapshot(_NO_STATE, ()))
 
     def state(self) -> tuple[Snapshot, bool] | None:
-        """The state behind the latest step, and whether that was the last one; None before the first step.
+        """The state after the latest step, and whether that was the last one; None before the first step.
 
-        Reads all messages before it believes them: from here on more are added.
+        First verifies all stored messages, because more will be appended.
         """
         row = self._run()
         if row is None:
@@ -98,7 +98,7 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
         return None if document == _NO_STATE else (Snapshot(document, self._arrays()), bool(is_last))
 
     def add(self, topic: str, time_ns: int, data: bytes) -> None:
-        """Adds a message to the present step."""
+        """Adds a message to the current step."""
         with self._readable_errors():
             self._database.execute(
                 "INSERT INTO messages(topic, time_ns, data) VALUES (?, ?, ?)", (topic, time_ns, data)
@@ -106,7 +106,7 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
         self._messages.add(topic, time_ns, data)
 
     def commit(self, snapshot: Snapshot, *, is_last: bool = False) -> None:
-        """Ends the present step, with the state behind it."""
+        """Ends the current step and stores the state after it."""
         row = (self._job, snapshot.document, int(is_last), *self._messages.seal)
         with self._readable_errors():
             self._database.execute("DELETE FROM run")
@@ -117,7 +117,7 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
             self._database.execute("BEGIN EXCLUSIVE")
 
     def messages(self) -> Iterator[tuple[str, int, bytes]]:
-        """Topic, time in ns and content of all messages, in their order; at the end, whether they are as added."""
+        """Topic, time in ns and content of all messages, in order; verifies the hash at the end."""
         found = _Messages()
         for message in self._rows():
             found.add(*message)
@@ -126,8 +126,8 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
             self.refuse(f"{self._messages.count} messages were written, and others came back")
 
     def refuse(self, why: str) -> NoReturn:
-        """Says that something in the file is not as it was written, and what to do."""
-        msg = f"{self._path} is damaged: {why}; delete {self._path.parent} to begin anew"
+        """Raises the error for a damaged file, with advice."""
+        msg = f"{self._path} is damaged: {why}; delete {self._path.parent} to start over"
         raise FeatureFrontendError(msg)
 
     def _make_or_check_tables(self) -> None:
@@ -140,12 +140,12 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
         if version != _VERSION:
             msg = (
                 f"{self._path} is of another version of this program (its tables are of version {version}, expected "
-                f"{_VERSION}); go on with that one, or delete {self._path.parent} to begin anew"
+                f"{_VERSION}); use that version, or delete {self._path.parent} to start over"
             )
             raise SettingsError(msg)
 
     def _run(self) -> tuple[Any, ...] | None:
-        """Job, state, whether it is the last, number and hash of the messages; None in a new file."""
+        """Job, state, whether it is final, number and hash of the messages; None in a new file."""
         rows = self._read("SELECT job, state, is_last, messages, messages_sha256, sha256 FROM run")
         if not rows and not self._read("SELECT 1 FROM messages LIMIT 1"):
             return None
@@ -159,14 +159,14 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
     def _arrays(self) -> list[bytes]:
         arrays = [data for (data,) in self._read("SELECT data FROM arrays ORDER BY id")]
         if not all(isinstance(data, bytes) for data in arrays):
-            self.refuse("an array of the state is none")
+            self.refuse("an array of the state is invalid")
         return arrays
 
     def _rows(self) -> Iterator[tuple[str, int, bytes]]:
         with self._readable_errors():
             for row in self._database.execute("SELECT topic, time_ns, data FROM messages ORDER BY id"):
                 if tuple(map(type, row)) != (str, int, bytes):
-                    self.refuse("a message in it is none")
+                    self.refuse("a message in it is invalid")
                 yield row
 
     def _read(self, query: str) -> list[tuple[Any, ...]]:
@@ -178,18 +178,18 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
         try:
             yield
         except UnicodeDecodeError:
-            # sqlite3's, of a name or a text that is damaged.
-            self.refuse("a text in it is none")
+            # Raised by sqlite3 for a damaged name or text.
+            self.refuse("a text in it is invalid")
         except sqlite3.Error as error:
             text = str(error)
             if "locked" in text:
                 msg = f"another process works on {self._path.parent}; wait for it, or end it"
             elif "disk is full" in text:
-                msg = f"{self._path} cannot be written: no space is left; free some and run the same command again, it "
-                msg += "goes on from there"
+                msg = f"{self._path} cannot be written: no space is left; free some and run the same command again "
+                msg += "to resume"
             elif any(words in text for words in ("disk I/O", "unable to open", "readonly")):
-                msg = f"{self._path} cannot be read or written: {text}; see to the disk, its quota and permissions, "
-                msg += "and run the same command again, it goes on from there"
+                msg = f"{self._path} cannot be read or written: {text}; check the disk, its quota and permissions, "
+                msg += "and run the same command again to resume"
             else:
                 self.refuse(text)
             raise FeatureFrontendError(msg) from error

@@ -1,4 +1,4 @@
-"""One input through the front-end into one bag, from where an earlier run of the same was ended."""
+"""Processes one input into one bag; resumes an interrupted run."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ from feature_frontend.tools.process.progress_store import ProgressStore
 
 __all__ = ["Outcome", "Reporter", "Request", "process_input"]
 
-# Compiling takes 35 s of a processor and saves a quarter of a second in ten images.
+# Compiling takes 35 s of CPU time and saves 0.25 s per ten images.
 COMPILE_FROM_IMAGES = 1000
 COMMIT_PERIOD_S = 2.0
 _NS_PER_S = 1e9
@@ -61,20 +61,20 @@ _LIBRARIES = ("torch", "numpy", "opencv-python-headless", "opencv-python", "korn
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be done; all of it can be written as JSON.
+    """A job; can be serialized as JSON.
 
     Attributes:
         source: A bag, a video or a folder of images.
-        output: Folder of the bag to be made.
+        output: Folder of the output bag.
         settings: Of the front-end, by name.
         storage: A key of `STORAGES`.
         namespace: Of the topics, absolute.
-        topic: Image topic of a bag; None where it has one only.
-        camera_info: File of a calibration that holds for all images; None for the CameraInfo of the bag.
+        topic: Image topic of a bag; None if it has only one.
+        camera_info: Calibration file for all images; None for the CameraInfo of the bag.
         frame_id: Frame of the headers; None for the source's own, or "camera".
         playback: Fields of `PlaybackSettings`.
-        threads: Of torch and OpenCV.
-        overwrite: Whether a bag at `output` is replaced.
+        threads: Number of threads of torch and OpenCV.
+        overwrite: Whether to replace a bag at `output`.
     """
 
     source: str
@@ -92,14 +92,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a request.
+    """The result of a request.
 
     Attributes:
         output: The bag.
         sha256: Of topic, type, time and content of all its messages.
-        images: Number of images by what became of them: received, processed, refused.
-        was_finished: Whether the bag was there already, by the same request.
-        missing: What is lost of the source, a sentence each.
+        images: Number of images by outcome: received, processed, refused.
+        was_finished: Whether the same request had already finished the bag.
+        missing: What is lost from the source, one sentence each.
     """
 
     output: str
@@ -110,23 +110,23 @@ class Outcome:
 
 
 class Reporter(Protocol):
-    """Is told how far it is."""
+    """Receives progress."""
 
     def done(self, images: int, *, earlier: bool = False) -> None:
-        """So many more images are done; `earlier`: by a run before this one."""
+        """Adds a number of processed images; `earlier`: processed by an earlier run."""
 
     def say(self, text: str) -> None:
-        """A line for the user."""
+        """Prints a line for the user."""
 
 
 @dataclass
 class _Position:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
         next_index: Position of the next image in the source.
-        compiled_for: (H, W[, 3]), shape of the images that the network was to be compiled for; None before the first.
-        is_compiled: Whether it was.
+        compiled_for: (H, W[, 3]), image shape that compilation was requested for; None before the first image.
+        is_compiled: Whether compilation succeeded.
         missing: As in `Outcome`, once no image is left.
     """
 
@@ -138,7 +138,7 @@ class _Position:
 
 @dataclass(frozen=True)
 class _State:
-    """All that the next image's results depend on beside the image and the job."""
+    """Everything that the next image's results depend on, apart from the image and the job."""
 
     position: _Position
     processor: ProcessorState
@@ -148,10 +148,10 @@ class _State:
 
 
 def process_input(request: Request, reporter: Reporter) -> Outcome:
-    """Makes the bag that `request` asks for, or goes on making it.
+    """Processes a request, or resumes it.
 
     Raises:
-        FeatureFrontendError: It cannot be made; what has been made so far stays, unless it was of another request.
+        FeatureFrontendError: It failed; the progress is kept, unless it belongs to another request.
     """
     output = Output(Path(request.output))
     output.check(overwrite=request.overwrite)
@@ -165,7 +165,7 @@ def process_input(request: Request, reporter: Reporter) -> Outcome:
 
 @contextmanager
 def _computing_the_same_again(threads: int) -> Iterator[None]:
-    """With so many threads and deterministic kernels; the process that called goes on with its own."""
+    """Context with this number of threads and deterministic kernels; restores the caller's options afterwards."""
     before = torch.get_num_threads(), cv2.getNumThreads(), torch.backends.cudnn.deterministic
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
@@ -222,13 +222,13 @@ def _process(request: Request, reporter: Reporter, output: Output) -> Outcome:
 
 
 class _Run:
-    """One image after another, between an input and a store.
+    """Processes images one by one, from an input into a store.
 
     Attributes:
-        position: How far it is.
+        position: The progress.
         messages: Collects results.
         is_over: Whether no image is left.
-        lost: Images that are cut off or damaged, those of runs before this one too.
+        lost: Truncated or damaged images, including those of earlier runs.
     """
 
     def __init__(
@@ -253,7 +253,7 @@ class _Run:
         self._next_commit_s = time.monotonic() + COMMIT_PERIOD_S
 
     def go_on(self) -> None:
-        """Takes over the state that an earlier run has left, if one has."""
+        """Restores the state of an earlier run, if there is one."""
         state = self._store.state()
         if state is None:
             return
@@ -266,7 +266,7 @@ class _Run:
         if compiled_for and extractor.compile_only_for(compiled_for) != self.position.is_compiled:
             msg = (
                 "the network can be compiled now and could not when this run was begun, or the other way round, so the "
-                "results would differ; give --overwrite to begin anew, with --compile false to do without"
+                "results would differ; give --overwrite to start over, with --compile false to do without"
             )
             raise SettingsError(msg)
         self._reporter.done(self.images["received"], earlier=True)
@@ -278,11 +278,11 @@ class _Run:
         return {"received": book.processed + book.refused, "processed": book.processed, "refused": book.refused}
 
     def process(self, image: InputFrame) -> None:
-        """Puts what an image gives into the store."""
+        """Processes an image and stores its results."""
         if self._request.camera_info is None:
             for info in image.camera_infos:
                 self._calibrations.take(info)
-        # The clock of this run is the images'.
+        # Image stamps are the clock of this run.
         self._topics.note_arrival(image.stamp_ns / _NS_PER_S)
         _begin_random_numbers_anew()
         self._where = f"{self._request.source}, image {image.found.index}"
@@ -307,7 +307,7 @@ class _Run:
     def _refuse(self, header: Header, refusal: Refusal) -> None:
         if refusal.is_lost:
             self.lost.note(refusal.reason)
-        # An input with one bad image mostly has thousands.
+        # An input with one bad image often has thousands: report a reason only when it changes.
         if refusal.reason != self._told_of_image:
             self._warn(f"image refused: {refusal.reason}")
             self._told_of_image = refusal.reason
@@ -333,7 +333,7 @@ class _Run:
         self._told_of_calibration = warning
 
     def end(self) -> None:
-        """Says that no image is left."""
+        """Ends the run: no image is left."""
         self._frontend.close()
         self._commit(is_last=True)
 
@@ -342,23 +342,23 @@ class _Run:
         self._next_commit_s = time.monotonic() + COMMIT_PERIOD_S
 
     def _compile_for_first(self, shape: tuple[int, ...]) -> None:
-        """Compiles before the first good image: code that is swapped in later gives other results from then on."""
+        """Compiles before the first good image: code swapped in later would change the results from then on."""
         if self.position.compiled_for is not None or not self._frontend.settings.compile:
             return
-        # Where this fails, the front-end says what is wrong with the image.
+        # If this fails, the front-end reports what is wrong with the image.
         with suppress(Exception):
             self.position.is_compiled = self._frontend.extractor.compile_only_for(shape)
             self.position.compiled_for = shape
 
 
 def _begin_random_numbers_anew() -> None:
-    """For each image the same ones, so that a run that goes on draws what an undisturbed one draws."""
+    """Seeds all generators before each image, so that a resumed run draws the same numbers as an uninterrupted one."""
     cv2.setRNGSeed(0)
     torch.manual_seed(0)
 
 
 def _offline(settings: Settings, images: int | None) -> Settings:
-    """`settings` without what depends on time."""
+    """`settings` without features that depend on time."""
     if settings.mask_topic:
         msg = "parameter mask_topic is True, which is for the node; expected a mask for all images in mask_path"
         raise SettingsError(msg)
@@ -384,7 +384,7 @@ def _begin_or_go_on(store: ProgressStore, job: dict[str, object], output: Output
 
 
 def _differences(earlier: Mapping[str, Any], job: Mapping[str, Any]) -> list[str]:
-    """Names of what differs, of nested mappings "name.inner"."""
+    """Names of the entries that differ; "name.inner" for nested mappings."""
     names = []
     for name in dict.fromkeys([*earlier, *job]):
         one, other = earlier.get(name), job.get(name)
@@ -396,7 +396,7 @@ def _differences(earlier: Mapping[str, Any], job: Mapping[str, Any]) -> list[str
 
 
 def _job(request: Request, frontend: Frontend, source: Source) -> dict[str, object]:
-    """All that the output depends on, as JSON reads it back."""
+    """Everything that the output depends on, normalised by a JSON round trip."""
     settings = frontend.settings
     files = {"mask_path": settings.mask_path}
     if request.camera_info is not None:
@@ -426,7 +426,7 @@ def _job(request: Request, frontend: Frontend, source: Source) -> dict[str, obje
 
 
 def _run_id(job: Mapping[str, object], source: str) -> int:
-    """The `run_id` of the messages: wherever the input lies and whatever computes it."""
+    """The `run_id` of the messages, independent of the input's location and the machine."""
     named_by = {name: job[name] for name in ("topic", "playback", "settings", "extractor", "files_sha256")}
     return run_id_of(json.dumps({**named_by, "input": describe_content(source)}, sort_keys=True))
 

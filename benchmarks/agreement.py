@@ -13,7 +13,7 @@ from feature_frontend.errors import FeatureFrontendError
 __all__ = ["POSITION_PX", "Agreement", "DisagreementError", "compare_found"]
 
 POSITION_PX = 0.5
-_LEAST_SHARE, _LEAST_COSINE = 0.98, 0.99
+_LEAST_FRACTION, _LEAST_COSINE = 0.98, 0.99
 
 
 class DisagreementError(FeatureFrontendError):
@@ -43,11 +43,11 @@ class Agreement:
         Raises:
             DisagreementError: It is not.
         """
-        if not (self.strongest_share >= _LEAST_SHARE and self.median_cosine >= _LEAST_COSINE):
+        if not (self.strongest_share >= _LEAST_FRACTION and self.median_cosine >= _LEAST_COSINE):
             msg = (
                 f"of the better half of what {name} finds, the reference has {self.strongest_share:.1%} within "
-                f"{POSITION_PX} px, median cosine {self.median_cosine:.4f}; expected at least {_LEAST_SHARE:.0%} and "
-                f"{_LEAST_COSINE}: it does not compute the same, so its time compares with nothing; check its weights "
+                f"{POSITION_PX} px, median cosine {self.median_cosine:.4f}; expected at least {_LEAST_FRACTION:.0%}, "
+                f"{_LEAST_COSINE}: its results differ, so its time cannot be compared; check its weights "
                 "and version, or leave it out by --engines"
             )
             raise DisagreementError(msg)

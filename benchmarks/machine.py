@@ -31,7 +31,7 @@ class CpuWatch:
         self._busy_s, self._idle_s = _busy_and_idle_s()
         self._own_s = _own_s()
 
-    def others_share(self) -> float | None:
+    def others_fraction(self) -> float | None:
         """Share of all cores' time, 0 to 1, that neither this process and its children used nor lay idle."""
         busy_s, idle_s = _busy_and_idle_s()
         passed_s = busy_s + idle_s - self._busy_s - self._idle_s

@@ -41,7 +41,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _RESULTS = {"features": Features, "matches": Matches, "tracks": Tracks, "status": FrameStatus}
 # The first images of a best-effort subscription can be lost while the two sides still find each other.
 _RETRY_S = 5.0
-_IDLE_SHARE = 0.05
+_IDLE_FRACTION = 0.05
 _IDLE_WINDOW_S = 1.0
 
 
@@ -124,7 +124,7 @@ class NodeProcess:
         while time.monotonic() < deadline_s:
             before_s = self.cpu_s()
             time.sleep(_IDLE_WINDOW_S)
-            if self.cpu_s() - before_s < _IDLE_SHARE * _IDLE_WINDOW_S:
+            if self.cpu_s() - before_s < _IDLE_FRACTION * _IDLE_WINDOW_S:
                 return
 
     def stop(self) -> None:

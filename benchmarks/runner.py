@@ -31,7 +31,7 @@ from feature_frontend.tools.common.arguments import above_zero, natural, positiv
 
 __all__ = ["SuiteModule", "load_suite", "main"]
 
-_BUSY_SHARE = 0.05  # of all cores, used by other processes, from which on a run warns
+_BUSY_FRACTION = 0.05  # of all cores, used by other processes, from which on a run warns
 
 
 class SuiteModule(Protocol):
@@ -94,12 +94,12 @@ def _run_suite(name: str, module: SuiteModule, request: _Request, command: str) 
     _log(f"{name}: {module.HELP}")
     watch = CpuWatch()
     result = module.run(request.options, _log)
-    others = watch.others_share()
+    others = watch.others_fraction()
     machine["others_cpu_share_during"] = None if others is None else round(others, 3)
     _log(
         f"{name}: {time.perf_counter() - start:.0f} s; other processes used {(others or 0):.1%} of the cores meanwhile"
     )
-    if (others or 0) > _BUSY_SHARE:
+    if (others or 0) > _BUSY_FRACTION:
         _log("that is not a quiet machine: times are too long, and rounds differ; end what else runs and measure again")
     run = Run(command, began, machine, request.options, result)
     print("\n\n".join(render(table) for table in result.tables), flush=True)

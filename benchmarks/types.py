@@ -70,9 +70,9 @@ class Timing:
             msg = f"timing {self.name!r} has no samples; expected at least one: measure at least one round"
             raise ValueError(msg)
 
-    def quantile(self, share: float) -> float:
-        """The duration in ms that `share` (0 to 1) of the samples do not exceed, linear between samples."""
-        return float(np.quantile(self.samples_ms, share))
+    def quantile(self, fraction: float) -> float:
+        """The duration in ms that `fraction` (0 to 1) of the samples do not exceed, linear between samples."""
+        return float(np.quantile(self.samples_ms, fraction))
 
     @property
     def median(self) -> float:

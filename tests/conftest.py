@@ -134,8 +134,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    share = "whole" if config.option.campaign else "a tenth"
-    return f"campaign: {share}, seed {config.option.campaign_seed}"
+    extent = "whole" if config.option.campaign else "a tenth"
+    return f"campaign: {extent}, seed {config.option.campaign_seed}"
 
 
 def _reported(reporter: pytest.TerminalReporter, section: str) -> Iterator[str]:

@@ -33,7 +33,7 @@ _FRAME_COUNT = 8
 _ROUNDS, _QUICK_ROUNDS = 30, 5
 _FEWEST_ROUNDS = 3
 # Fewer of them where cost grows with size or budget: one round there takes several of the headline's.
-_GROWTH_SHARE = 5
+_GROWTH_DIVISOR = 5
 
 Log = Callable[[str], None]
 
@@ -187,7 +187,7 @@ class _Suite:
     def _growth(self, part: str, settings: Sequence[tuple[Size, int]]) -> None:
         if len(settings) < 2:
             return
-        rounds = max(_FEWEST_ROUNDS, self._rounds // _GROWTH_SHARE)
+        rounds = max(_FEWEST_ROUNDS, self._rounds // _GROWTH_DIVISOR)
         measured = []
         # Curves go from left to right.
         for size, budget in sorted(set(settings), key=lambda setting: (setting[0][0] * setting[0][1], setting)):

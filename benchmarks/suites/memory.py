@@ -112,6 +112,6 @@ def growth_of_memory(title: str, memories: Mapping[str, Sequence[float]], note: 
 
 def _row(name: str, values: Sequence[float]) -> tuple[str, ...]:
     second, last = _tenths(values)
-    share = growth(values)
-    verdict = "met" if share < BAR else "MISSED"
-    return name, f"{values[0]:.1f}", f"{second:.1f}", f"{last:.1f}", f"{max(values):.1f}", f"{share:+.2%}", verdict
+    fraction = growth(values)
+    verdict = "met" if fraction < BAR else "MISSED"
+    return name, f"{values[0]:.1f}", f"{second:.1f}", f"{last:.1f}", f"{max(values):.1f}", f"{fraction:+.2%}", verdict

@@ -53,14 +53,14 @@ def run(options: Options, log: Log) -> SuiteResult:
         for name, own in measured.items()
         for engine, (timing, points) in own.engines.items()
     )
-    shares = tuple((name, *own.cost_cells()) for name, own in measured.items())
+    fractions = tuple((name, *own.cost_cells()) for name, own in measured.items())
     meaning = f"Persistent less chain, over the extraction of chain, round by round. Aim: at most {BAR:.0%}."
     tables = (
         Table(f"Whole frame with tracks, {where}", ("engine", "points", *TIMING_COLUMNS), rows, note),
         Table(
             "What persistent costs",
             ("network", "median share", f"{CONFIDENCE:.0%} interval", "aim"),
-            shares,
+            fractions,
             meaning,
         ),
     )
@@ -79,19 +79,19 @@ class _Measured:
     def __init__(self, engines: dict[str, tuple[Timing, list[int]]], extraction_ms: list[float]) -> None:
         self.engines = engines
         chain, persistent = (np.array(engines[name][0].samples_ms) for name in _TRACKERS)
-        self.shares: list[float] = ((persistent - chain) / np.array(extraction_ms)).tolist()
+        self.fractions: list[float] = ((persistent - chain) / np.array(extraction_ms)).tolist()
         self.extraction = Timing("extraction", tuple(extraction_ms))
 
     def cost_cells(self) -> tuple[str, str, str]:
         """Median of the share, its interval, and whether the aim is met."""
-        median, interval = float(np.median(self.shares)), median_interval(self.shares)
+        median, interval = float(np.median(self.fractions)), median_interval(self.fractions)
         between = "-" if interval is None else f"{interval[0]:.1%} to {interval[1]:.1%}"
         return f"{median:.1%}", between, "met" if median <= BAR else "MISSED"
 
     def as_json(self) -> dict[str, Any]:
         """Every sample."""
         engines = {name: {**timing.as_json(), "points": points} for name, (timing, points) in self.engines.items()}
-        return {"engines": engines, "extraction": self.extraction.as_json(), "shares": self.shares}
+        return {"engines": engines, "extraction": self.extraction.as_json(), "shares": self.fractions}
 
 
 def _measure(name: str, frames: Frames, budget: int, rounds: int, options: Options, log: Log) -> _Measured:

@@ -71,12 +71,12 @@ class TimeBox:
 
 @dataclass(frozen=True)
 class Piece:
-    """A step that has a share of the part's time.
+    """A step that has a fraction of the part's time.
 
     Attributes:
         name: Of the step.
         run: Does it within the box.
-        weight: Of the time that is left when it begins, it has this share of its own and all later weights.
+        weight: Of the time that is left when it begins, it has this fraction of its own and all later weights.
         limit_s: As `Step.limit_s`.
     """
 
@@ -87,7 +87,7 @@ class Piece:
 
 
 def as_steps(pieces: Sequence[Piece]) -> list[Step]:
-    """The pieces as steps, each with its share of what is left of the part's time when it begins."""
+    """The pieces as steps, each with its fraction of what is left of the part's time when it begins."""
     weights = [piece.weight for piece in pieces]
     return [
         Step(
@@ -99,11 +99,11 @@ def as_steps(pieces: Sequence[Piece]) -> list[Step]:
     ]
 
 
-def _run(run: Callable[[Context, TimeBox], Outcome], share: float, context: Context) -> Outcome:
+def _run(run: Callable[[Context, TimeBox], Outcome], fraction: float, context: Context) -> Outcome:
     if context.is_rehearsal:
         # On a CPU that others use too, threads that wait for each other take several times as long as one.
         torch.set_num_threads(1)
-    box = TimeBox(share * context.left_s)
+    box = TimeBox(fraction * context.left_s)
     try:
         outcome = run(context, box)
     except LeftOutError:

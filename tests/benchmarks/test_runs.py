@@ -226,12 +226,12 @@ def test_a_machine_has_a_name_for_files() -> None:
     assert machine_slug({**named, "gpu": "NVIDIA H200"}) == "nvidia-h200"
 
 
-def test_the_share_of_other_processes_is_a_share() -> None:
+def test_the_fraction_used_by_other_processes_is_from_0_to_1() -> None:
     watch = CpuWatch()
     sum(number * number for number in range(3_000_000))
-    share = watch.others_share()
-    assert share is not None
-    assert 0 <= share <= 1
+    fraction = watch.others_fraction()
+    assert fraction is not None
+    assert 0 <= fraction <= 1
 
 
 def test_a_curve_without_points_is_refused() -> None:

@@ -195,7 +195,7 @@ def test_a_device_that_is_full_makes_images_smaller_and_is_recovered_from(contex
 
 
 def test_a_limit_that_never_binds_is_no_check(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(full_memory, "_SHARES", (50.0,))
+    monkeypatch.setattr(full_memory, "_FRACTIONS", (50.0,))
     outcome = full_memory.full_memory(context, TimeBox(_BRIEFLY))
     assert not outcome.passed
     assert "nothing was checked" in outcome.text

@@ -48,7 +48,7 @@ class ParityResult:
     def passes(self) -> bool:
         """Whether every bar is met."""
         return (
-            self.share >= PARITY.share
+            self.share >= PARITY.fraction
             and self.worst_score <= PARITY.score
             and self.worst_cosine >= PARITY.cosine
             and self.set_difference <= PARITY.set_difference

@@ -41,5 +41,5 @@ def measure_precision(
     distance, nearest = torch.cdist(full.keypoints.double(), half.keypoints.double()).min(dim=1)
     found = distance <= bars.position_px
     cosines = (full.descriptors * half.descriptors.float()[nearest]).sum(dim=1)[found]
-    share, cosine = float(found.double().mean()), float(cosines.median())
-    return PrecisionResult(share, cosine, share >= bars.share and cosine >= bars.cosine)
+    fraction, cosine = float(found.double().mean()), float(cosines.median())
+    return PrecisionResult(fraction, cosine, fraction >= bars.fraction and cosine >= bars.cosine)

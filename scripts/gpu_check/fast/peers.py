@@ -29,7 +29,7 @@ from scripts.gpu_check.timebox import TimeBox
 __all__ = ["beside_compiled", "beside_kornia", "beside_kornia_half"]
 
 # Of a step's time: what is left goes to making and recording.
-_TIMED_SHARE = 0.7
+_TIMED_FRACTION = 0.7
 # kornia suppresses non-maxima in one round: its points near stronger ones are others.
 _LEAST_STRONGEST, _LEAST_COSINE = 0.95, 0.98
 
@@ -109,7 +109,7 @@ class _Measured:
             return engine(at_turn(self._frames, number))
 
         calls: dict[str, Callable[[int], Any]] = {name: partial(call, engine) for name, engine in by_name.items()}
-        self.rounds = rounds_within(context, _TIMED_SHARE * box.left_s, lambda: [each(0) for each in calls.values()])
+        self.rounds = rounds_within(context, _TIMED_FRACTION * box.left_s, lambda: [each(0) for each in calls.values()])
         self.timings = interleave(
             calls,
             self.rounds,

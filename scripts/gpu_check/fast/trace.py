@@ -46,7 +46,7 @@ class Kernel:
 
 
 def longest(kernels: Iterable[Kernel], count: int = _LONGEST) -> list[tuple[Kernel, float]]:
-    """The `count` that took the most time, each with its share of the time of all."""
+    """The `count` that took the most time, each with its fraction of the time of all."""
     ordered = sorted(kernels, key=lambda kernel: -kernel.ms)
     whole = sum(kernel.ms for kernel in ordered)
     return [(kernel, kernel.ms / whole if whole else 0.0) for kernel in ordered[:count]]
@@ -63,8 +63,8 @@ def one_frame(context: Context, box: TimeBox) -> Outcome:
             found, kernels = _profile(context, timed, trace)
             top = longest(kernels)
             rows = tuple(
-                (_short(kernel.name), str(kernel.calls), milliseconds(kernel.ms), f"{share:.1%}")
-                for kernel, share in top
+                (_short(kernel.name), str(kernel.calls), milliseconds(kernel.ms), f"{fraction:.1%}")
+                for kernel, fraction in top
             )
             others = len(kernels) - len(top)
             rest = found["busy_ms"] - sum(kernel.ms for kernel, _ in top)
@@ -79,7 +79,7 @@ def one_frame(context: Context, box: TimeBox) -> Outcome:
             data[timed.name] = {**found, "kernels": [vars(kernel) for kernel in kernels]}
             if trace is not None:
                 files.append(_zipped(trace))
-                named = ", ".join(f"{_short(kernel.name)} {share:.0%}" for kernel, share in top)
+                named = ", ".join(f"{_short(kernel.name)} {fraction:.0%}" for kernel, fraction in top)
                 busy = f"device busy {found['busy_ms']:.2f} of {found['frame_ms']:.2f} ms"
                 texts.append(f"{timed.name}: {busy}; longest: {named}")
     if context.is_rehearsal:

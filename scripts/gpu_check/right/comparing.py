@@ -61,25 +61,25 @@ def compare_features(reference: Features, other: Features, bars: DeviceAgreement
     reference, other = reference.to("cpu"), other.to("cpu")
     count0, count1 = len(reference), len(other)
     if count0 == 0 or count1 == 0:
-        share = float(count0 == count1)
-        return FeatureAgreement(count0, count1, share, share, share, 0.0, 0.0, 1.0, share == 1.0)
+        fraction = float(count0 == count1)
+        return FeatureAgreement(count0, count1, fraction, fraction, fraction, 0.0, 0.0, 1.0, fraction == 1.0)
     distances = torch.cdist(reference.keypoints.double(), other.keypoints.double())
     near = distances <= bars.position_px
     scores = (reference.scores[:, None] - other.scores[None]).abs()
     cosines = reference.descriptors.float() @ other.descriptors.float().T
     same = near & (scores <= bars.score) & (cosines >= bars.cosine)
-    share = _smaller_share(same)
+    fraction = _smaller_fraction(same)
     return FeatureAgreement(
         count0=count0,
         count1=count1,
-        share=share,
-        share_near=_smaller_share(near),
-        share_coarse=_smaller_share(distances <= _COARSE_PX),
+        share=fraction,
+        share_near=_smaller_fraction(near),
+        share_coarse=_smaller_fraction(distances <= _COARSE_PX),
         median_px=float(distances.amin(dim=1).median()),
         worst_score=float(scores[near].max()) if near.any() else 1.0,
         least_cosine=float(cosines[near].min()) if near.any() else -1.0,
         # Not below a bar: what is not a number meets none.
-        passes=share >= bars.share and bool(torch.isfinite(other.descriptors.float()).all()),
+        passes=fraction >= bars.fraction and bool(torch.isfinite(other.descriptors.float()).all()),
     )
 
 
@@ -119,10 +119,10 @@ def compare_matches(reference: Matches, other: Matches, bars: DeviceAgreement = 
         for matches in (reference.to("cpu"), other.to("cpu"))
     ]
     both, either = sides[0].keys() & sides[1].keys(), sides[0].keys() | sides[1].keys()
-    share = len(both) / len(either) if either else 1.0
+    fraction = len(both) / len(either) if either else 1.0
     worst = max((abs(sides[0][pair] - sides[1][pair]) for pair in both), default=0.0)
-    passes = share >= bars.pair_share and worst <= bars.similarity
-    return MatchAgreement(len(reference), len(other), share, worst, passes)
+    passes = fraction >= bars.pair_fraction and worst <= bars.similarity
+    return MatchAgreement(len(reference), len(other), fraction, worst, passes)
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def fingerprint(*tensors: torch.Tensor) -> str:
     return digest.hexdigest()
 
 
-def _smaller_share(same: torch.Tensor) -> float:
+def _smaller_fraction(same: torch.Tensor) -> float:
     """(N0, N1) bool, which are the same: the share of rows or of columns that have one, whichever is the smaller."""
     if 0 in same.shape:
         return float(same.shape[0] == same.shape[1])
@@ -199,7 +199,7 @@ def _ends(result: FrameResult) -> torch.Tensor:
 
 def _points_in_common(one: FrameResult, two: FrameResult, within_px: float) -> float:
     keypoints = one.features.keypoints.double(), two.features.keypoints.double()
-    return _smaller_share(torch.cdist(*keypoints) <= within_px)
+    return _smaller_fraction(torch.cdist(*keypoints) <= within_px)
 
 
 def _links_in_common(one: FrameResult, two: FrameResult, within_px: float) -> tuple[int, int]:

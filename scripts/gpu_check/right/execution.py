@@ -129,7 +129,7 @@ class Findings:
         missed = [name for name, own in self._agreements.items() if not all(one.passes for one in own)]
         rows = tuple((name, *_cells(own)) for name, own in self._agreements.items())
         note = (
-            f"The worst of a setting's images. Bar: {DEVICE.share:.0%} of either side's keypoints the same: within "
+            f"The worst of a setting's images. Bar: {DEVICE.fraction:.0%} of either side's keypoints the same: within "
             f"{DEVICE.position_px} px, score within {DEVICE.score:g}, cosine at least {DEVICE.cosine}."
         )
         data: dict[str, Any] = {name: [one.as_json() for one in own] for name, own in self._agreements.items()}

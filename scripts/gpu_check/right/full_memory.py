@@ -29,7 +29,7 @@ T = TypeVar("T")
 _MIB = 2**20
 _SAMPLE_S = 0.002
 # Of what a frame needs beyond what is held between frames, how much there is.
-_SHARES = (0.6, 0.9, 0.3, 0.75, 0.45)
+_FRACTIONS = (0.6, 0.9, 0.3, 0.75, 0.45)
 _RECOVERY_S = 61.0  # behind the keeper's own minute
 _SIZE, _REHEARSED_SIZE = (1920, 1080), (480, 360)
 _LATE_MS, _DEADLINE_MS = 50.0, 20.0
@@ -117,12 +117,15 @@ def full_memory(context: Context, box: TimeBox) -> Outcome:
     data: dict[str, Any] = {}
     missed: list[str] = []
     settings = [
-        (network, tracker, share) for share in _SHARES for tracker in ("chain", "persistent") for network in networks
+        (network, tracker, fraction)
+        for fraction in _FRACTIONS
+        for tracker in ("chain", "persistent")
+        for network in networks
     ]
-    for network, tracker, share in box.each(settings, lambda each: f"{each[0]} {each[1]}, {each[2]:.0%}"):
-        with box.attempt(f"{network} {tracker}, {share:.0%}"):
-            found = _squeeze(context, network, tracker, share, image)
-            name = f"{network} {tracker}, {share:.0%}"
+    for network, tracker, fraction in box.each(settings, lambda each: f"{each[0]} {each[1]}, {each[2]:.0%}"):
+        with box.attempt(f"{network} {tracker}, {fraction:.0%}"):
+            found = _squeeze(context, network, tracker, fraction, image)
+            name = f"{network} {tracker}, {fraction:.0%}"
             passes = not found["wrong"]
             figures = (
                 f"{found['needed_mib']:.0f}",
@@ -136,8 +139,8 @@ def full_memory(context: Context, box: TimeBox) -> Outcome:
     if rows and all(found["share"] == 1 for found in data.values()):
         missed.append("no limit made memory run out, so that nothing was checked")
     note = (
-        f"{width}x{height}; memory for a frame, of which there is the given share; how many of its pixels the network "
-        "then saw, keypoints in that frame, and, with the memory back, how many are those of before."
+        f"{width}x{height}; memory needed for a frame and the fraction of it that is available; the fraction of pixels "
+        "that the network then processed, the keypoints of that frame, and how many are unchanged with all memory back."
     )
     columns = ("network, tracker, there is", "needs MiB", "pixels", "points", "as before", "")
     table = Table("A device that is nearly full", columns, tuple(rows), note)
@@ -147,7 +150,7 @@ def full_memory(context: Context, box: TimeBox) -> Outcome:
     return Outcome(not missed, text, [table], {"results": data, "missing": missing})
 
 
-def _squeeze(context: Context, network: str, tracker: str, share: float, image: Canvas) -> dict[str, Any]:
+def _squeeze(context: Context, network: str, tracker: str, fraction: float, image: Canvas) -> dict[str, Any]:
     settings = settings_for(context, network, tracker=tracker)
     node = _Node(Frontend(on_device(settings), settings))
     memory = Memory(context.device)
@@ -161,7 +164,7 @@ def _squeeze(context: Context, network: str, tracker: str, share: float, image: 
     needed = most - before
     node.frontend.reset()
     node.frontend.free_memory()
-    limit = before + int(share * needed)
+    limit = before + int(fraction * needed)
     refused = 0
     note = ""
     small: FrameResult | None = None

@@ -38,7 +38,7 @@ def aliked_parity(context: Context, box: TimeBox) -> Outcome:
     with tensor_float32(convolutions=False, products=False):
         rows, left_out = _aliked(context, box)
     note = (
-        f"Bars: {PARITY.share:.1%} of 500 keypoints within {PARITY.position_px} px, scores within {PARITY.score:g}, "
+        f"Bars: {PARITY.fraction:.1%} of 500 keypoints within {PARITY.position_px} px, scores within {PARITY.score:g}, "
         f"cosine at least {PARITY.cosine}; at threshold 0.2 at most {PARITY.set_difference} keypoints differ."
     )
     table = Table(
@@ -107,7 +107,7 @@ def silk_seeded(context: Context, box: TimeBox) -> Outcome:
             data[setting] = {"worst_logit": worst, **agreement.as_json(), "passes": passes}
             missed += [] if passes else [setting]
     note = (
-        f"Bars: logits within {DEVICE.logit:g}; {DEVICE.share:.0%} of the keypoints the same, within "
+        f"Bars: logits within {DEVICE.logit:g}; {DEVICE.fraction:.0%} of the keypoints the same, within "
         f"{DEVICE.position_px} px."
     )
     columns = ("network", "worst logit", "the same", "least cosine", "")
@@ -133,7 +133,7 @@ def half_precision(context: Context, box: TimeBox) -> Outcome:
                 data[setting] = asdict(result)
                 missed += [] if result.passes else [setting]
     bars = "; ".join(
-        f"{_short(dtype)} {bar.share:.0%} within {bar.position_px} px, median cosine {bar.cosine}"
+        f"{_short(dtype)} {bar.fraction:.0%} within {bar.position_px} px, median cosine {bar.cosine}"
         for dtype, bar in REDUCED_PRECISION.items()
     )
     columns = ("network", "found", "median cosine", "")

@@ -51,8 +51,8 @@ def device_trackers(context: Context, box: TimeBox) -> Outcome:
     networks, missing = available(context, _NETWORKS[1:] if context.is_rehearsal else _NETWORKS)
     frames = sequences(context, _REHEARSED_FRAMES if context.is_rehearsal else _FRAMES, (160, 128))
     rows, data, missed = [], {}, []
-    followed = TRACKING.share_same_when_padded if context.is_rehearsal else DEVICE.followed_share
-    bars = {"chain": (DEVICE.share, DEVICE.linked_share), "persistent": (followed, followed)}
+    followed = TRACKING.fraction_same_when_padded if context.is_rehearsal else DEVICE.followed_fraction
+    bars = {"chain": (DEVICE.fraction, DEVICE.linked_fraction), "persistent": (followed, followed)}
     settings = [
         (tracker, network, name, is_masked)
         for is_masked, network, name, tracker in product((False, True), networks, frames, ("persistent", "chain"))
@@ -110,8 +110,8 @@ def device_matchers(context: Context, box: TimeBox) -> Outcome:
                     data[setting] = agreement.as_json()
                     missed += [] if agreement.passes else [setting]
     note = (
-        f"The same features on both sides. Bars: {DEVICE.pair_share:.0%} of the pairs in common, similarities within "
-        f"{DEVICE.similarity:g}. Captured: as a graph of fixed shapes."
+        f"The same features on both sides. Bars: {DEVICE.pair_fraction:.0%} of the pairs in common, "
+        f"similarities within {DEVICE.similarity:g}. Captured: as a graph of fixed shapes."
     )
     columns = ("matcher", "pairs", "pairs there", "in common", "worst similarity", "")
     table = Table(f"Matchers: {sides(context)}; float32 without TF32", columns, tuple(rows), note)

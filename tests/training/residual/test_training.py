@@ -155,7 +155,7 @@ def test_settings_out_of_range_are_refused(capsys: pytest.CaptureFixture[str]) -
     for values, expected in (
         ({"margin": 0.0}, "margin is 0.0; expected a number above 0"),
         ({"keypoints": 0}, "keypoints is 0; expected at least 1"),
-        ({"mean_negative_share": 1.5}, "mean_negative_share is 1.5; expected a share from 0 to 1"),
+        ({"mean_negative_share": 1.5}, "mean_negative_share is 1.5; expected a fraction from 0 to 1"),
         ({"positive_radius_px": 9.0}, "positive_radius_px is 9.0 and negative_radius_px 8.0"),
         ({"model": "sift"}, "model is 'sift'; expected one of residual-sift"),
     ):

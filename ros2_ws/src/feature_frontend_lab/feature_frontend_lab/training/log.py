@@ -1,4 +1,4 @@
-"""The run's log: one JSON object a line, its curves as a picture, and TensorBoard's files where that is installed."""
+"""The run's log: JSON lines, a picture of the curves, and TensorBoard files if it is installed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["RunLog", "draw_curves", "read_log", "save_curves"]
 
 
 class RunLog:
-    """Appends numbers to `log.jsonl`; in a resumed run, lines after the checkpoint's step go first.
+    """Appends numbers to `log.jsonl`; a resumed run first removes lines after the checkpoint's step.
 
     Args:
-        folder: Of the run; exists.
-        step: The step from which the run goes on.
+        folder: Folder of the run; must exist.
+        step: Step at which the run continues.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -58,7 +58,7 @@ class RunLog:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log; those that are damaged, such as a last one that an interruption cut off, are left out."""
+    """Reads the lines of a log, skipping damaged ones, such as a last line cut off by an interruption."""
     if not path.is_file():
         return []
     lines = []
@@ -83,7 +83,7 @@ _PANELS = (
     ("training", "share of correspondences that match", ("success",)),
     _VALIDATION,
 )
-# The weighted sum would press the other losses of ALIKED down to its axis.
+# In ALIKED's weighted sum, the other losses would be too small to see.
 _ALIKED_PANELS = (
     ("training", "loss", ("loss",)),
     ("training", "its parts", ("descriptor_loss", "reprojection_loss", "peak_loss", "reliability_loss")),
@@ -96,14 +96,14 @@ _RESIDUAL_PANELS = (
     ("training", "share of true matches that are found", ("success",)),
     _VALIDATION,
 )
-# By a part of the loss that no other network has.
+# Panels by a part of the loss that is specific to the network.
 _PANELS_OF = {"keypoint_loss": _PANELS, "peak_loss": _ALIKED_PANELS, "positive_distance": _RESIDUAL_PANELS}
 
 Points = Sequence[tuple[float, float]]
 
 
 def save_curves(path: Path, log: Sequence[Mapping[str, Any]]) -> None:
-    """Draws the lines of a run's log into a PNG."""
+    """Plots the log of a run to a PNG."""
     write_atomically(path, png(draw_curves(log)))
 
 
@@ -123,7 +123,7 @@ def draw_curves(log: Sequence[Mapping[str, Any]]) -> Canvas:
 
 
 def _smooth(curve: Points) -> Points:
-    """At most 150 points, each the mean of as many neighbours."""
+    """At most 150 points, each the mean of equally many neighbours."""
     size = max(1, -(-len(curve) // _SMOOTHED_POINTS))
     groups = [np.mean(curve[start : start + size], axis=0) for start in range(0, len(curve), size)]
     return [(float(step), float(value)) for step, value in groups]

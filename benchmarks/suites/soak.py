@@ -101,7 +101,7 @@ def run(options: Options, log: Log) -> SuiteResult:
 def _tables(account: _Account, latency: Timing, rss_mib: list[float], what: str) -> tuple[Table, ...]:
     fates = Table(
         f"What became of {account.offered} images at {_HZ} Hz, {what}",
-        ("fate", "images", "share"),
+        ("fate", "images", "fraction"),
         tuple(
             (name, str(number), f"{number / account.offered:.2%}")
             for name, number in (

@@ -54,12 +54,12 @@ def run(options: Options, log: Log) -> SuiteResult:
         for engine, (timing, points) in own.engines.items()
     )
     fractions = tuple((name, *own.cost_cells()) for name, own in measured.items())
-    meaning = f"Persistent less chain, over the extraction of chain, round by round. Aim: at most {BAR:.0%}."
+    meaning = f"Extra time of persistent over chain, as a fraction of the extraction of chain, per round. Aim: at most {BAR:.0%}."
     tables = (
         Table(f"Whole frame with tracks, {where}", ("engine", "points", *TIMING_COLUMNS), rows, note),
         Table(
             "What persistent costs",
-            ("network", "median share", f"{CONFIDENCE:.0%} interval", "aim"),
+            ("network", "median", f"{CONFIDENCE:.0%} interval", "aim"),
             fractions,
             meaning,
         ),
@@ -83,7 +83,7 @@ class _Measured:
         self.extraction = Timing("extraction", tuple(extraction_ms))
 
     def cost_cells(self) -> tuple[str, str, str]:
-        """Median of the share, its interval, and whether the aim is met."""
+        """Median of the fractions, its interval, and whether the aim is met."""
         median, interval = float(np.median(self.fractions)), median_interval(self.fractions)
         between = "-" if interval is None else f"{interval[0]:.1%} to {interval[1]:.1%}"
         return f"{median:.1%}", between, "met" if median <= BAR else "MISSED"

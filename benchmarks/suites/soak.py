@@ -1,4 +1,4 @@
-"""Suite `soak`: the node under a camera for minutes: what became of every image, latency, and memory."""
+"""Suite `soak`: the node with a camera stream for minutes: every image's outcome, latency, and memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class _Account:
-    """What became of the images."""
+    """Outcome of the images."""
 
     offered: int
     processed: int
@@ -44,15 +44,15 @@ class _Account:
 
     @property
     def lost(self) -> int:
-        """Images of which the node never heard: the stream is best effort."""
+        """Images that the node never received: the stream is best effort."""
         return self.offered - self.processed - self.dropped - self.refused
 
 
 def run(options: Options, log: Log) -> SuiteResult:
-    """Sends images at a camera's pace, whether the node keeps up or not.
+    """Sends images at a camera's rate, regardless of the node's speed.
 
     Raises:
-        FeatureFrontendError: The node does not start, or ends on the way.
+        FeatureFrontendError: The node does not start, or ends early.
     """
     size = options.sizes[0] if options.sizes else _SIZE
     frames = resized(load_frames(options.images, _FRAME_COUNT), size)

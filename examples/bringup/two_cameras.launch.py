@@ -16,9 +16,7 @@ CAMERAS = {"front": "/camera/front/image_raw", "rear": "/camera/rear/image_raw"}
 
 
 def frontend(name: str, image_topic: str) -> IncludeLaunchDescription:
-    """The front-end of a camera. Arguments not set here keep their defaults, even if other launch files set
-    `device`.
-    """
+    """The front-end of a camera. Arguments not set here have their defaults, even if the robot's files set `device`."""
     launch_file = PathJoinSubstitution([FindPackageShare("feature_frontend"), "launch", "camera.launch.py"])
     arguments = {
         "namespace": name,

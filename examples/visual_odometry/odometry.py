@@ -253,9 +253,7 @@ def _shift(rays0: FloatArray, rays1: FloatArray) -> float:
 
 
 def _distances(pose: FloatArray, points: FloatArray, rays: FloatArray) -> FloatArray:
-    """(N,) error of `points` (N, 3) projected into a camera at `pose` against `rays`; infinite if not in front of
-    it.
-    """
+    """(N,) error of `points` (N, 3), seen from `pose`, against `rays`; infinite for points not in front of it."""
     local = points @ _inverse(pose)[:3, :3].T + _inverse(pose)[:3, 3]
     is_ahead = local[:, 2] > 0
     depth = np.where(is_ahead, local[:, 2], 1.0)[:, None]

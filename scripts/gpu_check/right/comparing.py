@@ -1,4 +1,4 @@
-"""How much of what one side finds the other one finds too, and whether that is enough."""
+"""Compares the results of two sides and checks whether they agree sufficiently."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ _COARSE_PX = 0.1
 
 @dataclass(frozen=True)
 class FeatureAgreement:
-    """Two sets of features of one image.
+    """Agreement of two sets of features of one image.
 
     Attributes:
-        count0: Keypoints of the reference.
-        count1: Keypoints of the other side.
-        share: Of the side with the smaller share, the keypoints that the other has: position, score, descriptor.
+        count0: Number of the reference's keypoints.
+        count1: Number of the other side's keypoints.
+        share: Fraction of one side's keypoints that the other has, by position, score and descriptor; the smaller of
+            both.
         share_near: The same by position alone, within `position_px`.
         share_coarse: The same within 0.1 px.
         median_px: Median distance from a reference keypoint to the other side's nearest.
-        worst_score: Largest difference of scores among those within `position_px`.
-        least_cosine: Least cosine similarity of descriptors among them.
-        passes: Whether the share is enough.
+        worst_score: Maximum difference of scores among those within `position_px`.
+        least_cosine: Minimum cosine similarity of descriptors among them.
+        passes: Whether the fraction is sufficient.
     """
 
     count0: int
@@ -52,12 +53,12 @@ class FeatureAgreement:
     passes: bool
 
     def as_json(self) -> dict[str, Any]:
-        """Every field."""
+        """All fields."""
         return asdict(self)
 
 
 def compare_features(reference: Features, other: Features, bars: DeviceAgreement = DEVICE) -> FeatureAgreement:
-    """How much two sets of features have in common; nothing on one side only is no agreement."""
+    """Compares two sets of features; an empty set on one side only counts as no agreement."""
     reference, other = reference.to("cpu"), other.to("cpu")
     count0, count1 = len(reference), len(other)
     if count0 == 0 or count1 == 0:
@@ -78,21 +79,21 @@ def compare_features(reference: Features, other: Features, bars: DeviceAgreement
         median_px=float(distances.amin(dim=1).median()),
         worst_score=float(scores[near].max()) if near.any() else 1.0,
         least_cosine=float(cosines[near].min()) if near.any() else -1.0,
-        # Not below a bar: what is not a number meets none.
+        # NaN fails every comparison.
         passes=fraction >= bars.fraction and bool(torch.isfinite(other.descriptors.float()).all()),
     )
 
 
 @dataclass(frozen=True)
 class MatchAgreement:
-    """Two matchers' pairs of the same features.
+    """Agreement of two matchers' pairs for the same features.
 
     Attributes:
-        count0: Pairs of the reference.
-        count1: Pairs of the other side.
-        share: Of the pairs that either has, those that both have.
-        worst_similarity: Largest difference of the similarity among those.
-        passes: Whether both are in their bars.
+        count0: Number of the reference's pairs.
+        count1: Number of the other side's pairs.
+        share: Fraction of all pairs that both have.
+        worst_similarity: Maximum difference of the similarity among those.
+        passes: Whether both are within tolerance.
     """
 
     count0: int
@@ -102,12 +103,12 @@ class MatchAgreement:
     passes: bool
 
     def as_json(self) -> dict[str, Any]:
-        """Every field."""
+        """All fields."""
         return asdict(self)
 
 
 def compare_matches(reference: Matches, other: Matches, bars: DeviceAgreement = DEVICE) -> MatchAgreement:
-    """How much two sets of pairs of the same rows have in common."""
+    """Compares two sets of pairs of the same rows."""
     sides = [
         dict(
             zip(
@@ -127,14 +128,14 @@ def compare_matches(reference: Matches, other: Matches, bars: DeviceAgreement = 
 
 @dataclass(frozen=True)
 class SequenceAgreement:
-    """Two runs of a whole front-end over the same images.
+    """Agreement of two runs of a whole front-end over the same images.
 
     Attributes:
-        images: How many.
-        points: Least share over the images of the points that both have.
-        links: Share of the matches that both have, both ends by position; 1 where neither has any.
-        ages: Largest difference of an image's mean age of tracks, as a share of it.
-        passes: Whether all are in their bars.
+        images: Number of images.
+        points: Minimum over the images of the fraction of points that both have.
+        links: Fraction of the matches that both have, by the position of both ends; 1 if neither has any.
+        ages: Maximum relative difference of an image's mean track age.
+        passes: Whether all are within tolerance.
     """
 
     images: int
@@ -144,7 +145,7 @@ class SequenceAgreement:
     passes: bool
 
     def as_json(self) -> dict[str, Any]:
-        """Every field."""
+        """All fields."""
         return asdict(self)
 
 
@@ -156,14 +157,14 @@ def compare_sequences(
     least_links: float,
     bars: DeviceAgreement = DEVICE,
 ) -> SequenceAgreement:
-    """How much two runs have in common.
+    """Compares two runs.
 
     Args:
-        reference: One result an image.
-        other: The other side's, of the same images.
-        least_points: Bar of the points.
-        least_links: Bar of the matches.
-        bars: Which points count as the same, and the bar of the ages.
+        reference: One result per image.
+        other: The other side's results for the same images.
+        least_points: Minimum for the points.
+        least_links: Minimum for the matches.
+        bars: When points count as the same, and the tolerance of the ages.
     """
     pairs = list(zip(reference, other, strict=True))
     points = min(_points_in_common(one, two, bars.followed_px) for one, two in pairs)
@@ -176,7 +177,7 @@ def compare_sequences(
 
 
 def fingerprint(*tensors: torch.Tensor) -> str:
-    """Of shapes, types and bytes: equal for the same results and for no others."""
+    """A fingerprint of shapes, dtypes and bytes: equal only for equal results."""
     digest = hashlib.sha256()
     for tensor in tensors:
         on_host = tensor.detach().to("cpu").contiguous()
@@ -186,14 +187,14 @@ def fingerprint(*tensors: torch.Tensor) -> str:
 
 
 def _smaller_fraction(same: torch.Tensor) -> float:
-    """(N0, N1) bool, which are the same: the share of rows or of columns that have one, whichever is the smaller."""
+    """(N0, N1) bool, which are the same: the fraction of rows or of columns with a partner, whichever is smaller."""
     if 0 in same.shape:
         return float(same.shape[0] == same.shape[1])
     return min(float(same.any(dim=dim).double().mean()) for dim in (0, 1))
 
 
 def _ends(result: FrameResult) -> torch.Tensor:
-    """(M, 4): where each match began and where it ends, px."""
+    """(M, 4): start and end point of each match, px."""
     return torch.cat([result.keypoints0, result.features.keypoints[result.matches.indices1]], dim=1).double()
 
 
@@ -203,12 +204,12 @@ def _points_in_common(one: FrameResult, two: FrameResult, within_px: float) -> f
 
 
 def _links_in_common(one: FrameResult, two: FrameResult, within_px: float) -> tuple[int, int]:
-    """Matches that both have, and how many the one with the more has."""
+    """Number of matches that both have, and the larger of the two totals."""
     ends0, ends1 = _ends(one), _ends(two)
     most = max(len(ends0), len(ends1))
     if 0 in (len(ends0), len(ends1)):
         return 0, most
-    # The largest difference of a coordinate: both ends at once.
+    # The maximum coordinate difference covers both ends at once.
     near = (ends0[:, None] - ends1[None]).abs().amax(dim=2) <= within_px
     return min(int(near.any(dim=dim).sum()) for dim in (0, 1)), most
 

@@ -1,4 +1,4 @@
-"""What tests share: where real data lies, tolerances, and reasons to skip."""
+"""Common fixtures: location of real data, and reasons to skip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real runs of the suites, small, and what they leave on the disk."""
+"""Small real runs of the suites, and the files they write."""
 
 from __future__ import annotations
 

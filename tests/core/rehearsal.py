@@ -1,4 +1,4 @@
-"""What a CUDA graph forbids and does, on a CPU: captured work is checked operation by operation, and replayed as one.
+"""Emulates the restrictions and behaviour of CUDA graphs on a CPU: checks captured operations and replays them.
 
 A graph holds kernels and copies with the addresses and numbers that they had when it was captured. So during a capture
 

@@ -1,4 +1,4 @@
-"""The persistent tracker, recorded, against the same padded work done operation by operation."""
+"""The captured persistent tracker compared with the same padded computation run eagerly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The extractor as its user meets it: images in, features out."""
+"""The extractor's public behaviour: images in, features out."""
 
 from __future__ import annotations
 

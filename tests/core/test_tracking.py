@@ -1,4 +1,4 @@
-"""The persistent tracker: the shipped network on windows that move over photographs, so that all motion is known."""
+"""The persistent tracker: the shipped network on windows that move over photographs, with known motion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures of tracks on sequences that are made up, so that each answer is known."""
+"""Track metrics on synthetic sequences with known answers."""
 
 from __future__ import annotations
 

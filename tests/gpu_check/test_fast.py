@@ -1,4 +1,4 @@
-"""The steps of the part `fast`: what they time, in which order, and that their checks can fail."""
+"""The steps of the part `fast`: what they time, their order, and that their checks can fail."""
 
 from __future__ import annotations
 

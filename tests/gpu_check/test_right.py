@@ -1,4 +1,4 @@
-"""The steps of the part `right` fail where something is broken: each is run on a network or keeper that is."""
+"""The steps of the part `right` fail on broken code: each runs with a broken network or guard."""
 
 from __future__ import annotations
 

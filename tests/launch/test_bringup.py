@@ -1,4 +1,4 @@
-"""The launch files by themselves and as parts of a robot, with real processes that stand in for the node.
+"""The launch files alone and included in a robot's, with stand-ins for the node as real processes.
 
 Each stand-in leaves its command line in a file named after its process, and sleeps.
 """

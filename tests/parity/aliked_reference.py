@@ -1,4 +1,4 @@
-"""Measures our ALIKED against what the authors' code returned for the same images."""
+"""Compares our ALIKED with the authors' outputs for the same images."""
 
 from __future__ import annotations
 

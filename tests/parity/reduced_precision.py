@@ -1,4 +1,4 @@
-"""Half precision beside this project's own float32, with the published weights."""
+"""Half precision compared with this project's own float32, with the published weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make parity`: prints how close every network comes to its reference outputs, and fails if one does not."""
+"""`make parity`: prints each network's agreement with its reference outputs, and fails if one is insufficient."""
 
 from __future__ import annotations
 

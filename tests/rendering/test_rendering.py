@@ -1,4 +1,4 @@
-"""The renderer against closed forms: what a pinhole camera sees of flat surfaces can be worked out by hand."""
+"""The renderer compared with closed forms of a pinhole camera's view of flat surfaces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One photograph from every kind of source: the same size, stamps and keypoints, as docs/image_input.md has it."""
+"""One photograph from every kind of source: the same size, stamps and keypoints, as in docs/image_input.md."""
 
 from __future__ import annotations
 

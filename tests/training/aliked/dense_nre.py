@@ -1,4 +1,4 @@
-"""The dense neural reprojection error, which the paper's sparse one replaces: what Table VIII compares it with.
+"""The dense neural reprojection error, which the paper's sparse one replaces: the comparison of Table VIII.
 
 ALIKED has no dense descriptor map and is not trained by this; it is here to be measured.
 """

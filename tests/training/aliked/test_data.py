@@ -1,4 +1,4 @@
-"""Pairs for ALIKED: images, TUM RGB-D and MegaDepth, mixed and repeatable."""
+"""Training pairs for ALIKED: images, TUM RGB-D and MegaDepth, mixed and reproducible."""
 
 from __future__ import annotations
 

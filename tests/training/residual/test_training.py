@@ -1,4 +1,4 @@
-"""Residual descriptors in training: the loss, its pairs, and steps that learn."""
+"""Training of residual descriptors: the loss, its pairs, and steps that learn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Output of a run: a JSON file with every sample, the tables in Markdown, and one picture."""
+"""What a run leaves: a JSON file with every sample, the tables as Markdown, one picture."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def _parse(words: Sequence[str]) -> _Request:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure this project beside its peers in one run (benchmarks/README.md).",
+        description="Measure this project and its peers in one run (benchmarks/README.md).",
     )
     defaults = Options()
     option = parser.add_argument

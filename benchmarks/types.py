@@ -130,9 +130,9 @@ class SuiteResult:
 
     Attributes:
         name: The suite's name in `SUITES`.
-        tables: Tables in printed order.
-        data: The same with all samples, in JSON types.
-        plots: Functions that draw one picture each, (H, W, 3) RGB.
+        tables: In the order in which they are printed.
+        data: The same and every sample, of types that JSON has.
+        plots: Each draws one picture, (H, W, 3) RGB.
     """
 
     name: str

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 torch_cpu_index=$(sed -n 's/^torch_cpu_index=//p' scripts/setup/torch.sh)
 tools=$PWD/.setup/lock-tool
-# These files are complete lists; the others name direct requirements, and their lock adds the dependencies.
+# Files whose entries are all there is; the others name what they want, and the lock has what that needs.
 complete=(ros-jazzy-wheels ros-kilted-wheels ros-tools ros-tools-sources runtime dev benchmark fuzz)
 
 say() { printf 'lock: %s\n' "$*"; }

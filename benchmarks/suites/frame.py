@@ -71,7 +71,7 @@ def run(options: Options, log: Log) -> SuiteResult:
     )
     where = f"{size[0]}x{size[1]}, at most {budget} keypoints, {options.device}"
     rows = tuple((name, str(int(np.median(matches[name]))), *timing_cells(timing)) for name, timing in timings.items())
-    note = f"{rounds} interleaved rounds over {frames.description}; each frame is matched with the one before."
+    note = f"{rounds} interleaved rounds over {frames.description}; each frame is matched with the previous one."
     tables = [Table(f"Whole frame, {where}", ("engine", "matches", *TIMING_COLUMNS), rows, note)]
     ratios = ratios_of_variants(timings)
     if ratios:

@@ -115,7 +115,7 @@ def _tables(account: _Account, latency: Timing, rss_mib: list[float], what: str)
         "From before publish() of the image to the features in a subscriber's callback",
         ("", *TIMING_COLUMNS),
         ((latency.name, *timing_cells(latency)),),
-        "Of the images processed. An image waits for the one before it at most; a newer one replaces it.",
+        "Only processed images. An image waits at most for the previous one; a newer one replaces it.",
     )
     memory = growth_of_memory("Memory of the node", {"resident": rss_mib}, "A sample a second.")
     return fates, times, memory

@@ -5,7 +5,7 @@ pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
 
 make_venv() {
   local options=()
-  # A venv with access to system packages, so that Python for rclpy, numpy and OpenCV are the distribution's.
+  # A venv with access to system packages, so that rclpy, numpy and OpenCV come from the distribution.
   [[ $mode == wheels ]] || options=(--system-site-packages)
   say "making .venv with Python $("$python" -c 'import platform; print(platform.python_version())') ($python)"
   required "making .venv" "$python" -m venv --clear "${options[@]}" "$venv"

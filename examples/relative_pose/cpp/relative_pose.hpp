@@ -47,7 +47,7 @@ inline Matrix transposed(const Matrix& m) {
 
 inline Vector unit(const Vector& v) { return plus({0, 0, 0}, 1 / std::sqrt(dot(v, v)), v); }
 
-// The turn about v by |v| rad, and then what `matrix` was before it.
+// Rotation about v by |v| rad, multiplied by `matrix`.
 inline Matrix turned(const Vector& v, const Matrix& matrix) {
   const double angle = std::max(std::sqrt(dot(v, v)), 1e-300);
   const Vector axis = plus({0, 0, 0}, 1 / angle, v);

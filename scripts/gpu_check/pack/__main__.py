@@ -169,7 +169,7 @@ def _own_size(output: Path) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gpu-pack", description="Pack what a bare machine with a card lacks.")
+    parser = argparse.ArgumentParser(prog="gpu-pack", description="Pack what a bare GPU machine lacks.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"pack for these alone, of {', '.join(PARTS)}")
     parser.add_argument("--python", default="3.12", metavar="X.Y", help="of that machine (default: %(default)s)")
     parser.add_argument(

@@ -88,7 +88,7 @@ def captured_graphs(context: Context, box: TimeBox) -> Outcome:
                     expected = [plain.extract(image) for image in own.images]
                     findings.note(f"{network} on {name}", expected, found)
                     findings.note(f"{network} on {name}, after another size", expected[:1], [again])
-    title = "Recorded graphs against the plain network on the device, float32 without TF32"
+    title = "Captured graphs against the plain network on the device, float32 without TF32"
     return findings.outcome(title, missing)
 
 

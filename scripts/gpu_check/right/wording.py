@@ -12,7 +12,7 @@ __all__ = ["mark", "sides", "verdict"]
 def sides(context: Context) -> str:
     """Which two sides are compared; states whether it is a rehearsal."""
     if context.is_rehearsal:
-        return "a rehearsal: on the CPU, the recorded path against the plain one"
+        return "a rehearsal: on the CPU, the captured path against the plain one"
     return "the device against the CPU"
 
 

@@ -129,9 +129,9 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--source",
         metavar="PATH",
-        help="a folder of images, a video or a bag of yours instead of the rendered sequence",
+        help="folder of images, video or bag to play instead of the rendered sequence",
     )
-    add("--camera-info", type=Path, metavar="YAML", help="calibration of --source, where there is one")
+    add("--camera-info", type=Path, metavar="YAML", help="calibration of --source")
     add("--topic", metavar="NAME", help="image topic of a bag that has several")
     add("--frames", type=positive, metavar="N", help=f"play N frames (default: {DEFAULT_FRAMES} rendered ones, or all)")
     for name in ("extractor", "device", "max_num_keypoints"):

@@ -69,7 +69,7 @@ class RenderedSequence:
         keypoints0: npt.NDArray[np.float32],
         keypoints1: npt.NDArray[np.float32],
     ) -> FloatArray:
-        """(M,) px: distance of each match from its true position; infinite where there is none.
+        """(M,) px: distance of each match from its true position; infinite if there is none.
 
         Raises:
             DemoError: No image has this stamp.

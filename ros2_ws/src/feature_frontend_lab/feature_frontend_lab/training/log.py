@@ -1,4 +1,4 @@
-"""The run's log: JSON lines, a picture of the curves, and TensorBoard files if it is installed."""
+"""The run's log: one JSON object a line, its curves as a picture, and TensorBoard's files where that is installed."""
 
 from __future__ import annotations
 
@@ -80,20 +80,20 @@ _VALIDATION = (
 )
 _PANELS = (
     ("training", "loss", ("loss", "descriptor_loss", "keypoint_loss")),
-    ("training", "share of correspondences that match", ("success",)),
+    ("training", "fraction of correspondences that match", ("success",)),
     _VALIDATION,
 )
 # In ALIKED's weighted sum, the other losses would be too small to see.
 _ALIKED_PANELS = (
     ("training", "loss", ("loss",)),
     ("training", "its parts", ("descriptor_loss", "reprojection_loss", "peak_loss", "reliability_loss")),
-    ("training", "share of true matches that are found", ("success",)),
+    ("training", "fraction of true matches that are found", ("success",)),
     _VALIDATION,
 )
 _RESIDUAL_PANELS = (
     ("training", "loss", ("loss",)),
     ("training", "distance of descriptors", ("positive_distance", "negative_distance")),
-    ("training", "share of true matches that are found", ("success",)),
+    ("training", "fraction of true matches that are found", ("success",)),
     _VALIDATION,
 )
 # Panels by a part of the loss that is specific to the network.
@@ -103,7 +103,7 @@ Points = Sequence[tuple[float, float]]
 
 
 def save_curves(path: Path, log: Sequence[Mapping[str, Any]]) -> None:
-    """Plots the log of a run to a PNG."""
+    """Draws the lines of a run's log into a PNG."""
     write_atomically(path, png(draw_curves(log)))
 
 
@@ -123,7 +123,7 @@ def draw_curves(log: Sequence[Mapping[str, Any]]) -> Canvas:
 
 
 def _smooth(curve: Points) -> Points:
-    """At most 150 points, each the mean of equally many neighbours."""
+    """At most 150 points, each the mean of as many neighbours."""
     size = max(1, -(-len(curve) // _SMOOTHED_POINTS))
     groups = [np.mean(curve[start : start + size], axis=0) for start in range(0, len(curve), size)]
     return [(float(step), float(value)) for step, value in groups]

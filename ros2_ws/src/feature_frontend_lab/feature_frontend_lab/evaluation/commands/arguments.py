@@ -87,7 +87,7 @@ def methods_of(arguments: argparse.Namespace) -> Mapping[str, MethodProtocol]:
 
 @contextmanager
 def pairs_progress(total: int | None, name: str = "pairs", unit: str = " pairs") -> Iterator[Callable[[str], None]]:
-    """Progress bar over pairs (or `unit`); yields a function to call after each with the name of its method."""
+    """A bar over so many pairs, or what `unit` says; what to call after each, with the name of its method."""
     with tqdm(total=total, desc=name, unit=unit, disable=None, leave=False, file=sys.stderr) as progress:
 
         def advance(method: str) -> None:

@@ -24,7 +24,7 @@ from xml.etree import ElementTree
 REPOSITORY = Path(__file__).resolve().parent.parent
 _OUTPUT = REPOSITORY / "audit_output"
 _TOOLS = REPOSITORY / ".setup" / "audit"
-# In order of preference. PyPI also serves OSV's records of its packages, but index mirrors answer "unknown" always.
+# In order of preference. PyPI also serves OSV's records of its packages, but index mirrors always answer "unknown".
 SERVICES = ("osv", "pypi")
 _COPYLEFT = re.compile(
     r"\b(A?GPL|GNU (Affero )?General Public|LGPL|GNU Lesser|MPL|Mozilla|EPL|CDDL|EUPL)", re.IGNORECASE

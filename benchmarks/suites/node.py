@@ -30,7 +30,7 @@ _ROUNDS, _QUICK_ROUNDS = 150, 10
 _RATES_HZ = (10, 30, 60)
 _QUICK_DURATION_S = 2.0
 _TIMEOUT_S = 60.0
-# Pause between an answer and the next image; random, so that it does not synchronise with timers.
+# Range of random pauses before the next image: the machine becomes idle, and images do not synchronise with timers.
 _PAUSE_S = (0.05, 0.15)
 
 _MS_PER_S = 1e3

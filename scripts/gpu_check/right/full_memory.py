@@ -30,7 +30,7 @@ _MIB = 2**20
 _SAMPLE_S = 0.002
 # Available fraction of what a frame needs beyond the memory held between frames.
 _FRACTIONS = (0.6, 0.9, 0.3, 0.75, 0.45)
-_RECOVERY_S = 61.0  # longer than the guard's own minute
+_RECOVERY_S = 61.0  # longer than the guard's retry interval of one minute
 _SIZE, _REHEARSED_SIZE = (1920, 1080), (480, 360)
 _LATE_MS, _DEADLINE_MS = 50.0, 20.0
 

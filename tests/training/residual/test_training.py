@@ -129,7 +129,7 @@ def test_two_pairs_are_learned_by_heart(model: str, report_figure: Callable[[str
     reports = [trainer.train_step() for _ in range(15)]
     first, last = reports[0], reports[-1]
     report_figure(
-        f"{model} on two pairs, 15 steps: loss {first.loss:.2f} to {last.loss:.2f}, share of true matches found "
+        f"{model} on two pairs, 15 steps: loss {first.loss:.2f} to {last.loss:.2f}, fraction of true matches found "
         f"{first.success:.2f} to {last.success:.2f}"
     )
     assert list(first.parts) == list(ResidualRecipe.PARTS)

@@ -195,7 +195,7 @@ def _data(options: argparse.Namespace, settings: CommonSettings, images: Images 
         photographs: list[PosedPhotographs] = [read_tum_sequence(folder) for folder in options.rgbd]
         photographs += [scene for folder in options.megadepth for scene in read_megadepth(folder)]
         return AlikedPairs(images, photographs, settings)
-    # Only ALIKED accepts photographs with depth, and so no images.
+    # Only ALIKED can train without images, on photographs with depth.
     assert images is not None
     return ResidualPairs(images, settings) if isinstance(settings, ResidualSettings) else images
 

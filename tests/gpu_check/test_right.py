@@ -89,7 +89,7 @@ def test_a_matcher_that_computes_something_else_is_seen(context: Context, monkey
     monkeypatch.setattr(sequences, "why_no_lightglue", lambda _: "not wanted")
     outcome = sequences.device_matchers(context, TimeBox(_BRIEFLY))
     assert not outcome.passed
-    assert "recorded" in outcome.text
+    assert "captured" in outcome.text
 
 
 def test_random_weights_that_differ_are_seen(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +250,7 @@ def test_tensor_float32_is_as_before_behind_the_block() -> None:
     assert now() == before
 
 
-def test_a_rehearsal_takes_the_recorded_path(context: Context) -> None:
+def test_a_rehearsal_takes_the_captured_path(context: Context) -> None:
     extractor = on_device(settings_for(context, "silk-vggnp-mu"))
-    assert extractor.recorder is not None
+    assert extractor.graph_device is not None
     assert extractor.settings.max_num_keypoints < 1000

@@ -1,4 +1,4 @@
-"""Whether two engines compute the same thing: only then does it mean something which is the faster."""
+"""Checks that two engines compute the same: only then can their speeds be compared."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from feature_frontend.errors import FeatureFrontendError
 __all__ = ["POSITION_PX", "Agreement", "DisagreementError", "compare_found"]
 
 POSITION_PX = 0.5
-_LEAST_SHARE, _LEAST_COSINE = 0.98, 0.99
+_LEAST_FRACTION, _LEAST_COSINE = 0.98, 0.99
 
 
 class DisagreementError(FeatureFrontendError):
-    """Two engines that should compute the same do not."""
+    """Two engines that should compute the same results differ."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How much two results on one image have in common.
+    """Agreement of two results on one image.
 
     Attributes:
-        strongest_share: Of the better half of the other engine's keypoints, those that the reference has too, within
-            `POSITION_PX`. Near 1 where both rank the same candidates, whatever the budget cuts off.
-        share: Of all of the reference's keypoints, those that the other engine has too.
-        median_distance_px: Median distance of those.
+        strongest_share: Fraction of the better half of the other engine's keypoints that the reference also has, within
+            `POSITION_PX`. Near 1 if both rank the same candidates, whatever the budget cuts off.
+        share: Fraction of all of the reference's keypoints that the other engine also has.
+        median_distance_px: Median distance of those keypoints.
         median_cosine: Median cosine similarity of their descriptors.
     """
 
@@ -38,27 +38,27 @@ class Agreement:
     median_cosine: float
 
     def check(self, name: str) -> None:
-        """Accepts what can only be the same network on the same image.
+        """Accepts only results of the same network on the same image.
 
         Raises:
-            DisagreementError: It is not.
+            DisagreementError: The results differ too much.
         """
-        if not (self.strongest_share >= _LEAST_SHARE and self.median_cosine >= _LEAST_COSINE):
+        if not (self.strongest_share >= _LEAST_FRACTION and self.median_cosine >= _LEAST_COSINE):
             msg = (
                 f"of the better half of what {name} finds, the reference has {self.strongest_share:.1%} within "
-                f"{POSITION_PX} px, median cosine {self.median_cosine:.4f}; expected at least {_LEAST_SHARE:.0%} and "
-                f"{_LEAST_COSINE}: it does not compute the same, so its time compares with nothing; check its weights "
+                f"{POSITION_PX} px, median cosine {self.median_cosine:.4f}; expected at least {_LEAST_FRACTION:.0%}, "
+                f"{_LEAST_COSINE}: its results differ, so its time cannot be compared; check its weights "
                 "and version, or leave it out by --engines"
             )
             raise DisagreementError(msg)
 
     def as_json(self) -> dict[str, Any]:
-        """Every field."""
+        """All fields."""
         return asdict(self)
 
 
 def compare_found(reference: Found, other: Found) -> Agreement:
-    """The agreement of two results, each best keypoint first, with L2-normalised descriptors.
+    """The agreement of two results, each sorted by score, with L2-normalised descriptors.
 
     Raises:
         DisagreementError: One of them is empty.
@@ -71,7 +71,7 @@ def compare_found(reference: Found, other: Found) -> Agreement:
     nearest, distance = distances.argmin(axis=1), distances.min(axis=1)
     better_half = distances.min(axis=0)[: max(1, len(other.keypoints) // 2)]
     near = distance <= POSITION_PX
-    # Row by row: of the keypoints that both have, the two descriptors' cosine.
+    # Row by row: the cosine of the two descriptors of each common keypoint.
     cosine = np.sum(reference.descriptors[near] * other.descriptors[nearest[near]], axis=1)
     return Agreement(
         strongest_share=float((better_half <= POSITION_PX).mean()),

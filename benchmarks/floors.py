@@ -1,4 +1,4 @@
-"""What a frame cannot do without, bytes to move and operations to do, and how fast the device does these."""
+"""Lower bounds for a frame: the bytes to move, the operations to compute, and the device's speed for these."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _MS_PER_S = 1e3
 
 @dataclass(frozen=True)
 class Floor:
-    """An amount of work, and the best rate that this device showed at work of that kind.
+    """An amount of work and the best rate measured on this device for such work.
 
     Attributes:
-        what: The work, for a table.
-        amount: How much of it.
-        unit: Of the amount: "B" or "FLOP".
-        rate: Amount a second.
+        what: Description for a table.
+        amount: Amount of work.
+        unit: Unit of the amount: "B" or "FLOP".
+        rate: Amount per second.
     """
 
     what: str
@@ -35,12 +35,12 @@ class Floor:
 
     @property
     def milliseconds(self) -> float:
-        """How long it takes at that rate."""
+        """Duration at that rate."""
         return self.amount / self.rate * _MS_PER_S
 
 
 def copying_floor(what: str, count: int, device: torch.device, *, to_device: bool) -> Floor:
-    """`count` bytes between the host's pinned memory and a GPU, copied in one piece."""
+    """`count` bytes copied in one piece between the host's pinned memory and a GPU."""
     host = torch.zeros(count, dtype=torch.uint8, pin_memory=True)
     on_device = torch.zeros(count, dtype=torch.uint8, device=device)
     source, target = (host, on_device) if to_device else (on_device, host)
@@ -49,7 +49,7 @@ def copying_floor(what: str, count: int, device: torch.device, *, to_device: boo
 
 
 def product_floor(what: str, operations: int, device: torch.device, dtype: torch.dtype) -> Floor:
-    """`operations` at the rate of one large matrix product, as the current settings of torch have it computed."""
+    """`operations` at the rate of one large matrix product, with torch's current settings."""
     side = _SIDE[device.type]
     matrix = torch.randn((side, side), device=device, dtype=dtype)
     seconds = _fastest(lambda: matrix @ matrix, device)
@@ -57,14 +57,14 @@ def product_floor(what: str, operations: int, device: torch.device, dtype: torch
 
 
 def count_operations(work: Callable[[], object]) -> int:
-    """Floating-point operations of the convolutions and matrix products in `work`: additions count too."""
+    """Counts the floating-point operations of the convolutions and matrix products in `work`, including additions."""
     with FlopCounterMode(display=False) as counter:
         work()
     return int(counter.get_total_flops())
 
 
 def _fastest(work: Callable[[], object], device: torch.device) -> float:
-    """The shortest time in s of several runs."""
+    """Minimum time in s over several runs."""
     wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     durations = []
     for _ in range(_REPETITIONS[device.type]):

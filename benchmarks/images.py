@@ -1,4 +1,4 @@
-"""The images that the suites run on: real frames, in any size."""
+"""Images for the suites: real frames, in any size."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SEQUENCE = "tum_fr2_desk"
 
 @dataclass(frozen=True)
 class Frames:
-    """Images in the order of the camera.
+    """Images in recording order.
 
     Attributes:
-        description: Where they come from, for the report.
+        description: Source of the images, for the report.
         images: (H, W, 3) RGB each, all of one size.
     """
 
@@ -37,20 +37,20 @@ class Frames:
         return len(self.images)
 
     def at(self, number: int) -> Canvas:
-        """The image for a round; they repeat."""
+        """The image of a round; the images repeat."""
         return self.images[number % len(self.images)]
 
 
 def load_frames(source: Path | None, count: int) -> Frames:
-    """The first `count` images, or as many as there are.
+    """Loads the first `count` images, or all if there are fewer.
 
     Args:
-        source: Folder, video or bag; None for TUM freiburg2_desk from the shared data, or where that is absent the
-            three of its frames that the tests have.
-        count: Most images.
+        source: Folder, video or bag; None for TUM freiburg2_desk from the shared data, or, if that is missing, its
+            three frames that the tests include.
+        count: Maximum number of images.
 
     Raises:
-        SourceError: The source cannot be read, is empty, or its images have different sizes.
+        SourceError: The source cannot be read, is empty, or its images differ in size.
     """
     path = _default_source() if source is None else source
     opened = open_source(str(path))
@@ -68,7 +68,7 @@ def load_frames(source: Path | None, count: int) -> Frames:
 
 
 def resized(frames: Frames, size: Size) -> Frames:
-    """The frames cut in the middle to the aspect of `size` and resized to it."""
+    """The frames centre-cropped to the aspect ratio of `size` and resized to it."""
     width, height = size
     return Frames(f"{frames.description}, as {width}x{height}", tuple(_fit(image, size) for image in frames.images))
 

@@ -1,4 +1,4 @@
-"""What a run must say of the machine and the software, for its figures to mean anything later."""
+"""Describes the machine and the software, so that figures stay meaningful later."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ __all__ = ["CpuWatch", "describe_machine", "describe_versions", "machine_slug", 
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Number of cores available to this process."""
     return len(os.sched_getaffinity(0))
 
 
 class CpuWatch:
-    """Tells how much of the machine other processes used since it was made; only Linux says so."""
+    """Measures the CPU use of other processes since its creation; Linux only."""
 
     def __init__(self) -> None:
         self._busy_s, self._idle_s = _busy_and_idle_s()
         self._own_s = _own_s()
 
-    def others_share(self) -> float | None:
-        """Share of all cores' time, 0 to 1, that neither this process and its children used nor lay idle."""
+    def others_fraction(self) -> float | None:
+        """Fraction of all cores' time, 0 to 1, used by processes other than this one and its children."""
         busy_s, idle_s = _busy_and_idle_s()
         passed_s = busy_s + idle_s - self._busy_s - self._idle_s
         if passed_s <= 0:
             return None
-        # The two counters tick at different moments: a little below zero is zero.
+        # The two counters are not updated simultaneously: slightly negative values are zero.
         return max(0.0, (busy_s - self._busy_s - (_own_s() - self._own_s)) / passed_s)
 
 
 def describe_machine(device: str) -> dict[str, Any]:
-    """CPU, cores, memory, how busy the machine is now, and the GPU where `device` is one."""
+    """CPU, cores, memory, current load, and the GPU if `device` is one."""
     machine: dict[str, Any] = {
         "cpu": _cpu_model(),
         "architecture": platform.machine(),
@@ -61,7 +61,7 @@ def describe_machine(device: str) -> dict[str, Any]:
 
 
 def describe_versions() -> dict[str, Any]:
-    """Versions of what runs; kornia is None where it is not installed."""
+    """Software versions; kornia is None if it is not installed."""
     return {
         **describe_source(),
         "python": platform.python_version(),
@@ -74,14 +74,14 @@ def describe_versions() -> dict[str, Any]:
 
 
 def machine_slug(machine: dict[str, Any]) -> str:
-    """Name of a machine in a file name, such as "amd-epyc-2-cores"."""
+    """Name of a machine for file names, such as "amd-epyc-2-cores"."""
     name = machine["gpu"] or f"{machine['cpu']} {machine['cores_usable']} cores"
     name = re.sub(r"\((r|tm)\)|@.*?ghz", " ", name.lower())
     return re.sub(r"[^a-z0-9]+", "-", name).strip("-")
 
 
 def _cpu_model() -> str:
-    """As the system calls it: in /proc/cpuinfo on x86, in the device tree on most Arm boards."""
+    """CPU name from the system: /proc/cpuinfo on x86, the device tree on most Arm boards."""
     for path, pattern in (
         (Path("/proc/cpuinfo"), r"^model name\s*:\s*(.+)$"),
         (Path("/proc/device-tree/model"), r"^([^\0]+)"),
@@ -99,18 +99,18 @@ def _own_s() -> float:
 
 
 def _busy_and_idle_s() -> tuple[float, float]:
-    """Seconds of all cores together since the start of the system; zeros where it does not say."""
+    """Seconds of all cores together since system start; zeros if not available."""
     path = Path("/proc/stat")
     if not path.is_file():
         return 0.0, 0.0
     ticks = [int(word) for word in path.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
-    idle = ticks[3] + ticks[4]  # and waiting for disks
+    idle = ticks[3] + ticks[4]  # idle and iowait
     per_second = os.sysconf("SC_CLK_TCK")
     return (sum(ticks) - idle) / per_second, idle / per_second
 
 
 def _gpu_driver() -> str | None:
-    """The driver's version; None where nvidia-smi is not there to ask, as on a Jetson."""
+    """The driver's version; None without nvidia-smi, as on a Jetson."""
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         result = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)

@@ -1,4 +1,4 @@
-"""Times several engines in one process, in turns, so that what changes on the machine meanwhile strikes all of them."""
+"""Times several engines in one process in alternation, so that changes on the machine affect all of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Call = Callable[[int], object]
 
 
 def synchronizer(device: str) -> Callable[[], None]:
-    """What waits until all work given to `device` is done; nothing on the CPU, which returns when it is."""
+    """A function that waits until `device` has finished all work; does nothing on the CPU."""
     return torch.cuda.synchronize if device.startswith("cuda") else lambda: None
 
 
@@ -31,18 +31,18 @@ def interleave(
     inspect: Callable[[str, Any], None] = lambda _name, _result: None,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
 ) -> dict[str, Timing]:
-    """Runs every engine once a round, always in the order of `calls`: A B C, A B C.
+    """Runs every engine once per round, always in the order of `calls`: A B C, A B C.
 
     Args:
-        calls: Engines by name. Each is given the number of the round, for all to take the same input in one round.
-        rounds: Timed rounds, at least 1.
-        warmup: Rounds before these that are not timed; they too are numbered from 0.
-        synchronize: Waits for a device; called before a duration begins and before it ends.
-        inspect: Takes an engine's name and what it returned in a timed round, after the clock was read.
+        calls: Engines by name. Each receives the round number, so that all use the same input in a round.
+        rounds: Number of timed rounds, at least 1.
+        warmup: Number of untimed rounds before these, also numbered from 0.
+        synchronize: Waits for a device; called before each start and end of a duration.
+        inspect: Receives an engine's name and result after each timed round, outside the duration.
         clock_ns: Monotonic time in ns.
 
     Raises:
-        ValueError: There is no round.
+        ValueError: The number of rounds is 0.
     """
     if rounds < 1:
         msg = f"{rounds} rounds cannot be timed; expected at least 1"
@@ -60,7 +60,7 @@ def interleave(
                 synchronize()
                 samples[name].append((clock_ns() - start) / 1e6)
                 inspect(name, result)
-                # Freed here, outside every duration, as a user frees it when the next frame's is there.
+                # Freed here, outside the durations: users also free a result only after the next frame.
                 del result
             gc.collect()
     return {name: Timing(name, tuple(durations)) for name, durations in samples.items()}
@@ -68,7 +68,7 @@ def interleave(
 
 @contextmanager
 def _collector_off() -> Iterator[None]:
-    """No garbage collection on its own; what exists by now is set aside, so that collecting by hand is quick."""
+    """Disables automatic garbage collection; existing objects are frozen so that manual collection is fast."""
     was_on = gc.isenabled()
     gc.collect()
     gc.freeze()

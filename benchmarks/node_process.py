@@ -1,4 +1,4 @@
-"""The node `frontend` in a process of its own, and a client beside it that sends images and takes the results."""
+"""Runs the node `frontend` as a separate process, with a client that sends images and receives the results."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _STOP_TIMEOUT_S = 20.0
 _POLL_S = 0.02
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _RESULTS = {"features": Features, "matches": Matches, "tracks": Tracks, "status": FrameStatus}
-# The first images of a best-effort subscription can be lost while the two sides still find each other.
+# A best-effort subscription can lose its first images during discovery.
 _RETRY_S = 5.0
-_IDLE_SHARE = 0.05
+_IDLE_FRACTION = 0.05
 _IDLE_WINDOW_S = 1.0
 
 
 def ros_environment() -> dict[str, str]:
-    """Variables for all processes of a run: a ROS domain for themselves, the shared-memory profile loaded."""
+    """Environment of all processes of a run: a separate ROS domain and the shared-memory profile."""
     return {
         "ROS_DOMAIN_ID": str(own_domain()),
         **localhost_only(),
@@ -55,12 +55,12 @@ def ros_environment() -> dict[str, str]:
 
 
 class NodeProcess:
-    """The executable `frontend`, or the same node with timestamps inside; ends with the block, by Ctrl-C.
+    """The executable `frontend`, or the same node with internal timestamps; leaving the context sends Ctrl-C.
 
     Args:
         parameters: `name:=value` each.
-        threads: For the network.
-        traced: Whether the node notes when a frame passes which point (`benchmarks.node_traced`).
+        threads: Number of threads of the network.
+        traced: Whether the node records when each frame passes each trace point (`benchmarks.node_traced`).
     """
 
     def __init__(self, parameters: Sequence[str], threads: int, *, traced: bool = False) -> None:
@@ -68,7 +68,7 @@ class NodeProcess:
         module = ["benchmarks.node_traced"] if traced else ["feature_frontend", "frontend"]
         self._folder = tempfile.TemporaryDirectory(prefix="feature_frontend_benchmark_")
         self._trace = Path(self._folder.name) / "trace.json"
-        # A name of its own: it may be all that is left of a step that was killed.
+        # A unique name: the folder may be all that remains of a killed step.
         folder = Path(self._folder.name)
         self._log = (folder / f"node_{folder.name.rpartition('_')[2]}.log").open("w+", encoding="utf-8")
         environment = {**os.environ, **ros_environment(), "OMP_NUM_THREADS": str(threads)}
@@ -92,16 +92,16 @@ class NodeProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process has not ended."""
+        """Whether the process is still running."""
         return self._process.poll() is None
 
     @property
     def output(self) -> str:
-        """What the node has printed."""
+        """The node's output."""
         return Path(self._log.name).read_text(encoding="utf-8")
 
     def cpu_s(self) -> float:
-        """CPU time so far of the node and of the processes that it has waited for, s."""
+        """CPU time used by the node and its terminated children, s."""
         text = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii", errors="replace")
         fields = text.rpartition(")")[2].split()
         return sum(int(ticks) for ticks in fields[11:15]) / _TICKS_PER_S
@@ -112,23 +112,23 @@ class NodeProcess:
         return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
     def gpu_mib(self) -> float | None:
-        """Memory of the GPU that is taken, by all processes, MiB; None without one."""
+        """GPU memory used by all processes, MiB; None without a GPU."""
         if not torch.cuda.is_available():
             return None
         free, total = torch.cuda.mem_get_info()
         return (total - free) / 2**20
 
     def wait_until_idle(self) -> None:
-        """Returns when the node has nothing to do: for one, when it has compiled what it compiles in the background."""
+        """Waits until the node is idle, for example after background compilation."""
         deadline_s = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline_s:
             before_s = self.cpu_s()
             time.sleep(_IDLE_WINDOW_S)
-            if self.cpu_s() - before_s < _IDLE_SHARE * _IDLE_WINDOW_S:
+            if self.cpu_s() - before_s < _IDLE_FRACTION * _IDLE_WINDOW_S:
                 return
 
     def stop(self) -> None:
-        """Presses Ctrl-C, and kills a node that does not end by it."""
+        """Sends SIGINT, and kills the node if it does not end."""
         if self.is_running:
             self._process.send_signal(signal.SIGINT)
         try:
@@ -138,21 +138,21 @@ class NodeProcess:
             self._process.wait()
 
     def trace(self) -> dict[int, dict[str, int]]:
-        """By the image's stamp, monotonic ns at which each point was passed; of a traced node that has ended."""
+        """Monotonic ns of each trace point, by the image's stamp; requires a traced node that has ended."""
         read: dict[str, dict[str, int]] = json.loads(self._trace.read_text(encoding="utf-8"))
         return {int(stamp_ns): points for stamp_ns, points in read.items()}
 
 
 class Client(SpinningNode):
-    """Publishes images as a camera does and takes all results as a consumer does, in another process than the node.
+    """Publishes images like a camera and receives all results like a consumer, in a process other than the node.
 
-    An image's stamp is the monotonic clock when its publishing began; all processes of a machine share that clock.
+    An image's stamp is the monotonic clock at the start of its publishing; all processes of a machine share that clock.
     """
 
     def __init__(self, images: Sequence[Canvas], image_qos: str = "sensor_data") -> None:
         super().__init__("benchmark_client", int(ros_environment()["ROS_DOMAIN_ID"]))
         self._publisher = self.node.create_publisher(Image, "image", qos_profile(image_qos, 10))
-        # A camera driver has its message ready; what it costs to fill one is not the front-end's.
+        # A camera driver has its message ready; filling one is not part of the front-end's time.
         self._messages = [array_to_image(image, "mono8", stamp_from_ns(0), "camera") for image in images]
         self.arrivals_ns: dict[str, dict[int, int]] = {topic: {} for topic in _RESULTS}
         self.statuses: dict[int, FrameStatus] = {}
@@ -163,10 +163,10 @@ class Client(SpinningNode):
         self.start()
 
     def wait_for_node(self, process: NodeProcess) -> None:
-        """Returns when a first image has come back through all topics.
+        """Waits until a first image has returned through all topics.
 
         Raises:
-            FeatureFrontendError: The node ended, or nothing came back in time.
+            FeatureFrontendError: The node ended, or nothing was received in time.
         """
         deadline_s = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline_s and process.is_running:
@@ -178,7 +178,7 @@ class Client(SpinningNode):
         raise FeatureFrontendError(msg)
 
     def publish(self) -> int:
-        """Publishes the next image; its stamp."""
+        """Publishes the next image and returns its stamp."""
         message = self._messages[len(self.sent) % len(self._messages)]
         stamp_ns = time.monotonic_ns()
         message.header.stamp = stamp_from_ns(stamp_ns)
@@ -187,7 +187,7 @@ class Client(SpinningNode):
         return stamp_ns
 
     def round_trip(self, timeout_s: float) -> int | None:
-        """Publishes an image and waits for its status; its stamp, or None if there is no answer in time."""
+        """Publishes an image and waits for its status; returns its stamp, or None on timeout."""
         self._done.clear()
         stamp_ns = self.publish()
         deadline_s = time.monotonic() + timeout_s
@@ -198,17 +198,17 @@ class Client(SpinningNode):
         return stamp_ns
 
     def settle(self, quiet_s: float = 1.0) -> None:
-        """Returns when no status has come for `quiet_s`."""
+        """Waits until no status has arrived for `quiet_s`."""
         count = -1
         while count != len(self.statuses):
             count = len(self.statuses)
             time.sleep(quiet_s)
 
     def wait_for_results(self, stamps: Sequence[int], timeout_s: float) -> None:
-        """Returns when features and tracks of all frames are there: large ones may come after their frame's status.
+        """Waits for features and tracks of all frames: large messages may arrive after their frame's status.
 
         Raises:
-            FeatureFrontendError: They do not come in time.
+            FeatureFrontendError: They do not arrive in time.
         """
         deadline_s = time.monotonic() + timeout_s
         for topic in ("features", "tracks"):

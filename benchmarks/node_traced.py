@@ -1,6 +1,6 @@
-"""The node `frontend` with a note of when each frame passes which point, for the parts of the suite `node`.
+"""The node `frontend` with timestamps at trace points of each frame, for the breakdown of the suite `node`.
 
-The class is the shipped one; what is added takes microseconds. `FEATURE_FRONTEND_TRACE` names the file that it writes.
+It subclasses the shipped node; the overhead is microseconds. `FEATURE_FRONTEND_TRACE` names the output file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How many times as fast one engine is as another, and how sure that is."""
+"""Speed ratios of engines with confidence intervals."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Ratio:
-    """A peer's duration over ours; above 1 ours is the faster.
+    """A peer's duration divided by ours; above 1, ours is faster.
 
     Attributes:
-        of_rounds: Median over the rounds of the two durations' ratio in one round.
-        low: Lower end of the interval of `of_rounds`; None where there are too few rounds for one.
-        high: Its upper end.
+        of_rounds: Median over the rounds of the ratio of the two durations in a round.
+        low: Lower end of the interval of `of_rounds`; None if there are too few rounds.
+        high: Upper end of the interval.
         of_medians: Ratio of the two medians.
     """
 
@@ -38,15 +38,15 @@ class Ratio:
         return f"{self.of_rounds:.2f}{interval}"
 
     def as_json(self) -> dict[str, Any]:
-        """Every field, and the interval's confidence."""
+        """All fields and the confidence level."""
         return {**asdict(self), "confidence": CONFIDENCE}
 
 
 def compare(peer: Timing, ours: Timing) -> Ratio:
-    """The ratio of two engines that ran in the same rounds.
+    """The ratio of two engines measured in the same rounds.
 
     Raises:
-        ValueError: They did not.
+        ValueError: The numbers of rounds differ.
     """
     if len(peer.samples_ms) != len(ours.samples_ms):
         counts = f"{len(peer.samples_ms)} of {peer.name} and {len(ours.samples_ms)} of {ours.name}"
@@ -59,13 +59,13 @@ def compare(peer: Timing, ours: Timing) -> Ratio:
 
 
 def median_interval(samples: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
-    """Between which two samples the median lies, by the sign test; None where there are too few samples.
+    """Indices of the two samples that bound the median, by the sign test; None if there are too few samples.
 
-    It assumes nothing of the samples' distribution but that they are independent, and uses no random numbers.
+    Assumes only that the samples are independent, and uses no random numbers.
     """
     ordered, count = sorted(samples), len(samples)
     tail, left_out = 0.0, 0
-    # Chance that at most `left_out` of `count` samples lie below the median.
+    # Probability that at most `left_out` of `count` samples lie below the median.
     while left_out < count // 2:
         tail += math.comb(count, left_out) / 2**count
         if tail > (1 - confidence) / 2:

@@ -36,14 +36,14 @@ _VARIABLES = (
 
 @dataclass(frozen=True)
 class Run:
-    """A suite's result and how it came about.
+    """A suite's result and its conditions.
 
     Attributes:
-        command: What was typed.
-        began: When, with its time zone.
-        machine: As `describe_machine` gives it.
-        options: What was asked for.
-        result: What was measured.
+        command: Command line.
+        began: Start time with time zone.
+        machine: From `describe_machine`.
+        options: Options of the run.
+        result: Results of the suite.
     """
 
     command: str
@@ -54,13 +54,13 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of its files, as in "2026-11-21-amd-epyc-2-cores-extract"."""
+        """Base name of the files, such as "2026-11-21-amd-epyc-2-cores-extract"."""
         words = [f"{self.began:%Y-%m-%d}", machine_slug(self.machine), self.result.name]
         return "-".join([*words, "quick"] if self.options.quick else words)
 
 
 def as_document(run: Run) -> dict[str, Any]:
-    """Everything, of types that JSON has."""
+    """All fields, in JSON types."""
     return {
         "schema": SCHEMA,
         "suite": run.result.name,
@@ -77,7 +77,7 @@ def as_document(run: Run) -> dict[str, Any]:
 
 
 def write_report(folder: Path, run: Run) -> list[Path]:
-    """Writes the files of a run and returns their paths; a second run of a day gets a number.
+    """Writes the files of a run and returns their paths; later runs on the same day get a number.
 
     Raises:
         SourceError: A file cannot be written.

@@ -1,4 +1,4 @@
-"""Runs suites one after another, prints their tables and writes what they measured."""
+"""Runs suites one after another, prints their tables and writes the results."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from feature_frontend.tools.common.arguments import above_zero, natural, positiv
 
 __all__ = ["SuiteModule", "load_suite", "main"]
 
-_BUSY_SHARE = 0.05  # of all cores, used by other processes, from which on a run warns
+_BUSY_FRACTION = 0.05  # of all cores, used by other processes; above it, a run warns
 
 
 class SuiteModule(Protocol):
-    """What a module in `SUITES` offers; optionally also `ENGINES` and `PARTS`, the names that it knows."""
+    """Interface of the modules in `SUITES`; `ENGINES` and `PARTS`, lists of valid names, are optional."""
 
     HELP: str
 
     def run(self, options: Options, log: Callable[[str], None]) -> SuiteResult:
-        """Measures; `log` takes lines on the progress."""
+        """Runs the suite; `log` receives progress lines."""
 
 
 @dataclass(frozen=True)
 class _Request:
-    """What the command line asked for."""
+    """The command-line arguments."""
 
     suites: tuple[str, ...]
     options: Options
@@ -53,9 +53,9 @@ class _Request:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the suites that the arguments name; 0 if all of them ended well."""
+    """Runs the requested suites; returns 0 if all were successful."""
     words = sys.argv[1:] if argv is None else list(argv)
-    # As the node does; it holds for every engine in this process.
+    # As in the node; applies to every engine in this process.
     keep_freed_memory()
     request = _parse(words)
     try:
@@ -75,10 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def load_suite(name: str) -> SuiteModule:
-    """The module of a suite.
+    """Imports the module of a suite.
 
     Raises:
-        SettingsError: Something that it imports is not installed.
+        SettingsError: A dependency of the suite is not installed.
     """
     try:
         return cast(SuiteModule, importlib.import_module(SUITES[name]))
@@ -94,12 +94,12 @@ def _run_suite(name: str, module: SuiteModule, request: _Request, command: str) 
     _log(f"{name}: {module.HELP}")
     watch = CpuWatch()
     result = module.run(request.options, _log)
-    others = watch.others_share()
+    others = watch.others_fraction()
     machine["others_cpu_share_during"] = None if others is None else round(others, 3)
     _log(
         f"{name}: {time.perf_counter() - start:.0f} s; other processes used {(others or 0):.1%} of the cores meanwhile"
     )
-    if (others or 0) > _BUSY_SHARE:
+    if (others or 0) > _BUSY_FRACTION:
         _log("that is not a quiet machine: times are too long, and rounds differ; end what else runs and measure again")
     run = Run(command, began, machine, request.options, result)
     print("\n\n".join(render(table) for table in result.tables), flush=True)
@@ -127,7 +127,7 @@ def _parse(words: Sequence[str]) -> _Request:
     parser = _parser()
     arguments = parser.parse_args(words)
     suites = tuple(arguments.suites) or DEFAULT_SUITES
-    # Not by argparse's choices: some releases of Python 3.11 then refuse to be given none.
+    # Not by argparse's choices: some releases of Python 3.11 then reject an empty list.
     unknown = [name for name in suites if name not in {*SUITES, "all"}]
     if unknown:
         parser.error(f"no suite is called {', '.join(unknown)}; expected some of {', '.join(SUITES)}, or all")
@@ -155,7 +155,7 @@ def _parse(words: Sequence[str]) -> _Request:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure this project beside its peers in one run (benchmarks/README.md).",
+        description="Measure this project and its peers in one run (benchmarks/README.md).",
     )
     defaults = Options()
     option = parser.add_argument
@@ -223,7 +223,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _size(text: str) -> Size:
-    """(width, height) of "640x480"."""
+    """Parses "640x480" as (width, height)."""
     width, separator, height = text.lower().partition("x")
     if not (separator and width.isdecimal() and height.isdecimal() and int(width) > 0 and int(height) > 0):
         msg = f"{text} is not a size; expected WIDTHxHEIGHT, as in 640x480"
@@ -232,6 +232,6 @@ def _size(text: str) -> Size:
 
 
 def _shared_weights() -> str:
-    """The shared folder's weights where they are, else nothing: then the usual places are searched."""
+    """The shared folder's weights if they exist; otherwise empty, so that the usual places are searched."""
     folder = Path(os.environ.get("FEATURE_FRONTEND_SHARED", REPOSITORY.parent / "shared")) / "weights"
     return str(folder) if folder.is_dir() else ""

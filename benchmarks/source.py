@@ -1,4 +1,4 @@
-"""Which commit runs: from git, or where only files were carried to, from what `make gpu-pack` wrote down."""
+"""Determines the commit under test: from git or, where only files were copied, from `make gpu-pack`'s record."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from benchmarks.images import REPOSITORY
 
 __all__ = ["CARRIED", "describe_source"]
 
-# JSON: what `describe_source` said where it was packed, and `files`, the SHA-256 of each file beside it.
+# JSON: the result of `describe_source` on the packing machine, and `files`, the SHA-256 of each file.
 CARRIED = Path(".gpu") / "source.json"
 
 
 def describe_source(repository: Path = REPOSITORY) -> dict[str, Any]:
-    """The commit, None where nothing says it, and whether the files differ from it."""
-    # Not a repository around this one, in which it lies as a copy.
+    """The commit, None if unknown, and whether the files differ from it."""
+    # Only this repository itself, not an enclosing one that contains it as a copy.
     if (repository / ".git").exists():
         return {
             "feature_frontend": _git(repository, "rev-parse", "HEAD"),
-            # Results themselves may lie there, not yet committed.
+            # Excludes results, which may not be committed yet.
             "uncommitted_changes": bool(_git(repository, "status", "--porcelain", "--", ".", ":!benchmarks/results")),
         }
     path = repository / CARRIED
@@ -38,7 +38,7 @@ def _sha256(path: Path) -> str | None:
 
 
 def _git(repository: Path, *arguments: str) -> str | None:
-    """What git says; None where it is missing or refuses."""
+    """Output of git; None if it is missing or fails."""
     try:
         result = subprocess.run(["git", *arguments], cwd=repository, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

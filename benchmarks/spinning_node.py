@@ -1,4 +1,4 @@
-"""A ROS node in a context of its own whose callbacks run in a thread: what clients of the node under test stand on."""
+"""A ROS node in a separate context with a thread for its callbacks: the basis of clients of the node under test."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _END_TIMEOUT_S = 5.0
 
 
 class SpinningNode:
-    """Receives from `start` on until the block ends.
+    """Receives messages from `start` until the context is left.
 
     Args:
-        name: Of the node.
+        name: Name of the node.
         domain_id: Its ROS domain.
     """
 
@@ -32,7 +32,7 @@ class SpinningNode:
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
 
     def start(self) -> None:
-        """Begins to receive; to be called once the subscriptions are made."""
+        """Starts receiving; call it after creating the subscriptions."""
         self._thread.start()
 
     def __enter__(self) -> Self:

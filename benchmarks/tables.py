@@ -1,4 +1,4 @@
-"""Tables as text that is Markdown too."""
+"""Plain-text tables in Markdown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TIMING_COLUMNS = ("median ms", "IQR", "p95", "p99")
 
 
 def render(table: Table) -> str:
-    """The table with its title and note, columns aligned: the first to the left, the others to the right."""
+    """The table with its title and note; the first column is left-aligned, the others right-aligned."""
     widths = [max(len(row[column]) for row in (table.columns, *table.rows)) for column in range(len(table.columns))]
     rule = ("-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:]))
     lines = [f"### {table.title}", ""]
@@ -31,19 +31,19 @@ def timing_cells(timing: Timing) -> tuple[str, ...]:
 
 
 def milliseconds(value: float) -> str:
-    """Three significant digits, but no exponent: 0.123, 1.23, 12.3, 123, 1234."""
+    """Three significant digits without an exponent: 0.123, 1.23, 12.3, 123, 1234."""
     digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
     return f"{value:.{digits}f}"
 
 
 def growth_table(title: str, heading: str, timings: Mapping[str, Mapping[str, Timing]], note: str = "") -> Table:
-    """Medians in ms: a row for each setting, a column for each engine; "-" where an engine did not run.
+    """Medians in ms: one row per setting, one column per engine; "-" if an engine did not run.
 
     Args:
-        title: Of the table.
-        heading: Of the first column, which holds the settings.
-        timings: By setting, then by engine.
-        note: Below the table.
+        title: Title of the table.
+        heading: Heading of the first column, which contains the settings.
+        timings: Timings by setting and engine.
+        note: Note below the table.
     """
     engines = list(dict.fromkeys(name for row in timings.values() for name in row))
     rows = tuple(

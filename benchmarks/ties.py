@@ -1,4 +1,4 @@
-"""Whether matchers find the same pairs, but for ties."""
+"""Checks whether matchers find the same pairs, except for ties."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from benchmarks.engines.matching import Pairs
 
 __all__ = ["TIE", "PairDifference", "compare_pairs"]
 
-# Rivals whose similarities differ by less may be ordered either way: float32 sums of 128 products are no more exact.
+# Candidates with a smaller difference may be ordered either way: the precision of float32 sums of 128 products.
 TIE = 1e-6
 
 
 @dataclass(frozen=True)
 class PairDifference:
-    """Two matchers' pairs.
+    """Differences between two matchers' pairs.
 
     Attributes:
-        pairs: Number of the reference's.
+        pairs: Number of the reference's pairs.
         differing: Pairs that only one of the two has.
-        ties: Those of them in which a row or column has a rival within `TIE` of its best.
+        ties: Those differing pairs in which a row or column has a candidate within `TIE` of its best.
     """
 
     pairs: int
@@ -32,22 +32,22 @@ class PairDifference:
 
     @property
     def is_same(self) -> bool:
-        """Whether all that differs are ties."""
+        """Whether all differing pairs are ties."""
         return self.differing == self.ties
 
     def as_json(self) -> dict[str, Any]:
-        """Every field."""
+        """All fields."""
         return asdict(self)
 
 
 def compare_pairs(
     reference: Pairs, other: Pairs, descriptors0: npt.NDArray[np.float32], descriptors1: npt.NDArray[np.float32]
 ) -> PairDifference:
-    """Compares two matchers' pairs of the same descriptors.
+    """Compares two matchers' pairs for the same descriptors.
 
     Args:
-        reference: (M, 2).
-        other: (M', 2).
+        reference: (M, 2) indices.
+        other: (M', 2) indices.
         descriptors0: (N0, D), L2-normalised.
         descriptors1: (N1, D).
     """

@@ -1,4 +1,4 @@
-"""What the runner and the suites hand to each other."""
+"""Types passed between the runner and the suites."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ Canvas = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Options:
-    """What a run was asked for. A suite reads what concerns it.
+    """Options of a run. A suite reads those that apply to it.
 
     Attributes:
-        sizes: (width, height) px of the images; empty: the suite's own.
-        keypoints: Budgets of an extractor, or points a side for a matcher; empty: the suite's own.
-        rounds: Rounds of the headline, in each of which every engine runs once; None: the suite's own.
-        warmup: Calls of each engine that are not timed, before the first round.
+        sizes: (width, height) px of the images; empty for the suite's default.
+        keypoints: Budgets of an extractor, or points per side for a matcher; empty for the suite's default.
+        rounds: Number of rounds of the headline, each with one call per engine; None for the suite's default.
+        warmup: Number of untimed calls of each engine before the first round.
         threads: Threads for torch and OpenCV.
-        device: Where networks and matchers run: "cpu" or "cuda".
-        images: Folder of images or video that is read; None: the frames that `benchmarks.images` finds.
-        engines: Names of the engines to run, in any order; empty: all that the suite has.
-        parts: Sections of a suite that has several; empty: all.
-        extractors: Networks of this project that are measured; the first is the one a suite with one network takes.
-        weights_dir: Folder in which published weights are looked for first; empty: the usual places.
-        duration_s: How long a suite that watches a stream does so, seconds for each setting.
-        frames: How many frames a suite that looks for growth runs.
-        quick: Fewer rounds and settings: does it run, not what does it give.
+        device: Device of networks and matchers: "cpu" or "cuda".
+        images: Folder of images or video; None for the frames found by `benchmarks.images`.
+        engines: Names of the engines to run, in any order; empty for all.
+        parts: Parts of the suite to run; empty for all.
+        extractors: Networks of this project to measure; suites with one network use the first.
+        weights_dir: Folder searched first for published weights; empty for the usual places.
+        duration_s: Duration of streams, seconds per setting.
+        frames: Number of frames for the memory suite.
+        quick: Fewer rounds and settings, as a smoke test.
     """
 
     sizes: tuple[Size, ...] = ()
@@ -58,11 +58,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Timing:
-    """How long one thing took, again and again.
+    """Repeated durations of one thing.
 
     Attributes:
-        name: What was timed.
-        samples_ms: Each duration in ms, in the order in which they were measured; at least one.
+        name: Name of what was timed.
+        samples_ms: Each duration in ms, in measured order; at least one.
     """
 
     name: str
@@ -73,9 +73,9 @@ class Timing:
             msg = f"timing {self.name!r} has no samples; expected at least one: measure at least one round"
             raise ValueError(msg)
 
-    def quantile(self, share: float) -> float:
-        """The duration in ms that `share` (0 to 1) of the samples do not exceed, linear between samples."""
-        return float(np.quantile(self.samples_ms, share))
+    def quantile(self, fraction: float) -> float:
+        """The duration in ms that a `fraction` (0 to 1) of the samples does not exceed, interpolated linearly."""
+        return float(np.quantile(self.samples_ms, fraction))
 
     @property
     def median(self) -> float:
@@ -84,7 +84,7 @@ class Timing:
 
     @property
     def iqr(self) -> float:
-        """Interquartile range in ms: the width of the middle half."""
+        """Interquartile range in ms."""
         return self.quantile(0.75) - self.quantile(0.25)
 
     @property
@@ -94,11 +94,11 @@ class Timing:
 
     @property
     def p99(self) -> float:
-        """99th percentile in ms; with fewer than 100 samples it lies between the two slowest."""
+        """99th percentile in ms; with fewer than 100 samples, it lies between the two slowest."""
         return self.quantile(0.99)
 
     def as_json(self) -> dict[str, Any]:
-        """The statistics and every sample."""
+        """The statistics and all samples."""
         return {
             "name": self.name,
             "count": len(self.samples_ms),
@@ -112,13 +112,13 @@ class Timing:
 
 @dataclass(frozen=True)
 class Table:
-    """A table as it is printed.
+    """A table for printing.
 
     Attributes:
-        title: What it shows, and under which conditions.
-        columns: Headings; the first column holds names.
-        rows: Cells as text, one for each column.
-        note: What a reader must know to read it right; empty for nothing.
+        title: Content and conditions.
+        columns: Headings; the first column contains names.
+        rows: Cells as text, one per column.
+        note: Explanation for the reader; may be empty.
     """
 
     title: str
@@ -129,7 +129,7 @@ class Table:
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """What a suite measured.
+    """Results of a suite.
 
     Attributes:
         name: The suite's name in `SUITES`.

@@ -1,4 +1,4 @@
-"""The variants of one network beside each other: whether they compute the same, and which is the faster.
+"""Compares the variants of one network: whether they compute the same, and which one is faster.
 
 An engine's name is "network variant", as in "aliked-n16 fast"; a name without a space has no variants.
 """
@@ -17,24 +17,24 @@ __all__ = ["agreement_table", "agreements_of_variants", "ratio_table", "ratios_o
 
 
 class Variant(Protocol):
-    """An engine whose results can be compared."""
+    """An engine with comparable results."""
 
     @property
     def name(self) -> str:
         """Network and variant."""
 
     def __call__(self, image: Canvas) -> Any:
-        """A result."""
+        """Runs the engine."""
 
     def found(self, result: Any) -> Found:
         """The features of a result."""
 
 
 def agreements_of_variants(engines: Sequence[Variant], image: Canvas) -> dict[str, Agreement]:
-    """Each network's other variants against its plain one, or the fast one where that is not run.
+    """Compares each network's variants with its plain one, or with the fast one if the plain one is not run.
 
     Raises:
-        DisagreementError: A variant computes something else.
+        DisagreementError: A variant's results differ.
     """
     by_name = {engine.name: engine for engine in engines}
     agreements = {}
@@ -50,7 +50,7 @@ def agreements_of_variants(engines: Sequence[Variant], image: Canvas) -> dict[st
 
 
 def ratios_of_variants(timings: dict[str, Timing]) -> dict[str, Ratio]:
-    """The peer's time over ours for each network's variants, and plain over fast."""
+    """The peer's time over ours for each network's variants, and the plain one's over the fast one's."""
     pairs = (("kornia", "fast"), ("kornia", "plain"), ("plain", "fast"))
     networks = dict.fromkeys(name.rpartition(" ")[0] for name in timings if " " in name)
     return {
@@ -62,7 +62,7 @@ def ratios_of_variants(timings: dict[str, Timing]) -> dict[str, Ratio]:
 
 
 def ratio_table(title: str, ratios: dict[str, Ratio], timings: dict[str, Timing]) -> Table:
-    """The ratios, by their names, of these timings."""
+    """The named ratios of these timings."""
     rows = []
     for name, ratio in ratios.items():
         network, _, pair = name.partition(": ")
@@ -80,7 +80,7 @@ def ratio_table(title: str, ratios: dict[str, Ratio], timings: dict[str, Timing]
 
 
 def agreement_table(agreements: dict[str, Agreement]) -> Table:
-    """How much the engines of each pair agree."""
+    """Agreement of each pair of engines."""
     rows = tuple(
         (
             name,

@@ -1,1 +1,1 @@
-"""What `make` runs. A package, so that no other of this name in site-packages takes its place."""
+"""Scripts run by `make`. A package, so that another `scripts` in site-packages does not shadow it."""

@@ -1,13 +1,13 @@
-"""`make audit`: what is installed here, under which licences, and what is known against it.
+"""`make audit`: lists installed packages with their licences and known vulnerabilities.
 
 Writes into audit_output/:
 
-    sbom.json             what set-up installed, in CycloneDX's format (cyclonedx-py)
-    licences.md           package, version, licence; those that set conditions on whoever distributes them first
-    vulnerabilities.json  pip-audit's answer; only if a database answered
+    sbom.json             packages installed by set-up, in CycloneDX format (cyclonedx-py)
+    licences.md           package, version, licence; licences with conditions on redistribution first
+    vulnerabilities.json  pip-audit's result; only if a database answered
 
-Exit status: 0 nothing is known against any package; 1 something is; 3 no database could be reached, or it did not know
-a package that requirements/ names, so that the answer is incomplete; 2 a tool could not be installed or run.
+Exit status: 0 no known vulnerability; 1 at least one; 3 no database was reachable, or it does not know a package that
+requirements/ names, so the result is incomplete; 2 a tool could not be installed or run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from xml.etree import ElementTree
 REPOSITORY = Path(__file__).resolve().parent.parent
 _OUTPUT = REPOSITORY / "audit_output"
 _TOOLS = REPOSITORY / ".setup" / "audit"
-# In the order asked. PyPI has OSV's records of its packages too, but index mirrors answer "unknown" to every question.
+# In order of preference. PyPI also serves OSV's records of its packages, but index mirrors always answer "unknown".
 SERVICES = ("osv", "pypi")
 _COPYLEFT = re.compile(
     r"\b(A?GPL|GNU (Affero )?General Public|LGPL|GNU Lesser|MPL|Mozilla|EPL|CDDL|EUPL)", re.IGNORECASE
@@ -40,10 +40,10 @@ def _run(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
 
 
 def _install_tools() -> Path:
-    """The folder of the tools' executables, in an environment of their own, files as locked."""
+    """The folder of the tools' executables, in a separate environment with locked versions."""
     python = _TOOLS / "bin" / "python"
     if not python.exists():
-        # What .venv was made from, so that no package of .venv is seen.
+        # The base interpreter of .venv, so that no package of .venv is visible.
         made = _run([getattr(sys, "_base_executable", sys.executable), "-m", "venv", _TOOLS])
         if made.returncode:
             msg = f"making {_TOOLS} failed:\n{made.stderr.strip()}"
@@ -68,15 +68,15 @@ def _write_sbom(tools: Path, file: Path) -> dict[str, Any]:
 
 
 def canonical(name: str) -> str:
-    """A package's name as indexes compare it."""
+    """A package's normalised name, as compared by indexes."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def packages(sbom: dict[str, Any]) -> dict[str, str]:
-    """Public versions by canonical name of what came from an index.
+    """Public versions of packages that came from an index, by canonical name.
 
-    The wheels of ROS register their Python module a second time, under a name that is not theirs on PyPI (`rclpy` for
-    `ros-rclpy`). A local version (2.13.0+cpu) is known to the databases by its public part.
+    The wheels of ROS also register their Python module under a name that they do not have on PyPI (`rclpy` for
+    `ros-rclpy`). Databases know a local version (2.13.0+cpu) by its public part.
     """
     found = {canonical(each["name"]): each["version"].partition("+")[0] for each in sbom["components"]}
     own = {"feature-frontend", "feature-frontend-msgs"}
@@ -84,7 +84,7 @@ def packages(sbom: dict[str, Any]) -> dict[str, str]:
 
 
 def licences(sbom: dict[str, Any], share: Path) -> dict[str, tuple[str, str]]:
-    """(version, licence) by canonical name; of ROS packages, as `share/PACKAGE/package.xml` says."""
+    """(version, licence) by canonical name; for ROS packages, from `share/PACKAGE/package.xml`."""
     found = {}
     for component in sbom["components"]:
         name = canonical(component["name"])
@@ -96,13 +96,13 @@ def licences(sbom: dict[str, Any], share: Path) -> dict[str, tuple[str, str]]:
         if not given and manifest.is_file():
             given = [element.text or "" for element in ElementTree.parse(manifest).getroot().iter("license")]
         words = "; ".join(each.removeprefix("License :: ").removeprefix("OSI Approved :: ").strip() for each in given)
-        # Some packages give the whole text for a name.
+        # Some packages give the full licence text as its name.
         found[name] = (component["version"], " ".join(words.split())[:120] or "not stated")
     return found
 
 
 def licence_table(found: dict[str, tuple[str, str]]) -> str:
-    """Markdown; licences with conditions on distribution, and unknown ones, come first."""
+    """The list in Markdown; licences with conditions on redistribution, and unknown ones, come first."""
 
     def rank(item: tuple[str, tuple[str, str]]) -> tuple[int, str]:
         return (0 if is_copyleft(item[1][1]) else 1 if item[1][1] == "not stated" else 2, item[0])
@@ -112,18 +112,18 @@ def licence_table(found: dict[str, tuple[str, str]]) -> str:
 
 
 def is_copyleft(licence: str) -> bool:
-    """Whether a licence sets conditions on whoever distributes the package."""
+    """Whether a licence has conditions on redistribution."""
     return _COPYLEFT.search(licence) is not None
 
 
 def named_in_requirements(folder: Path) -> set[str]:
-    """Canonical names of what the files in requirements/ ask for."""
+    """Canonical names of the packages in requirements/."""
     text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.txt")))
     return {canonical(name) for name in re.findall(r"^([A-Za-z0-9._-]+)==", text, re.MULTILINE)}
 
 
 def vulnerabilities(answer: dict[str, Any]) -> list[str]:
-    """A line for each known vulnerability."""
+    """One line per known vulnerability."""
     return [
         f"{each['name']} {each['version']}: {known['id']}, mended in {', '.join(known['fix_versions']) or 'no version'}"
         for each in answer["dependencies"]
@@ -132,12 +132,12 @@ def vulnerabilities(answer: dict[str, Any]) -> list[str]:
 
 
 def not_audited(answer: dict[str, Any]) -> list[str]:
-    """Names that the database did not know. pip-audit counts them as "no known vulnerabilities"."""
+    """Names unknown to the database. pip-audit counts them as "no known vulnerabilities"."""
     return sorted(canonical(each["name"]) for each in answer["dependencies"] if "skip_reason" in each)
 
 
 def _ask(tools: Path, service: str, listed: Path) -> dict[str, Any] | str:
-    """pip-audit's answer, or why there is none."""
+    """pip-audit's result, or the reason why there is none."""
     options = ["--progress-spinner", "off", "--format", "json", "--no-deps", "--disable-pip", "--timeout", "15"]
     asked = _run([tools / "pip-audit", "--vulnerability-service", service, *options, "--requirement", listed])
     try:
@@ -151,7 +151,7 @@ def _ask(tools: Path, service: str, listed: Path) -> dict[str, Any] | str:
 
 
 def audit(tools: Path, found: dict[str, str]) -> int:
-    """Asks the databases in turn until one answers; prints what it says and returns the exit status."""
+    """Asks the databases in turn until one answers; prints the result and returns the exit status."""
     listed = _OUTPUT / "packages.txt"
     listed.write_text("".join(f"{name}=={version}\n" for name, version in found.items()), encoding="utf-8")
     file = _OUTPUT / "vulnerabilities.json"
@@ -178,7 +178,7 @@ def audit(tools: Path, found: dict[str, str]) -> int:
 
 
 def main() -> int:
-    """Runs all three; what does not need the network is written whatever the database does."""
+    """Runs all three steps; everything that works offline is written regardless of the database."""
     _OUTPUT.mkdir(exist_ok=True)
     try:
         tools = _install_tools()

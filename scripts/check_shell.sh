@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lints every shell script of the repository; says so where shellcheck is not installed.
+# Lints every shell script of the repository; reports if shellcheck is not installed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if ! command -v shellcheck >/dev/null; then

@@ -1,7 +1,7 @@
 """Hooks of mkdocs.yml: pages from the top of the repository, and links to files that are not part of the site.
 
-README.md becomes the start page, ARCHITECTURE.md and the like pages of their own. A link from a page to a source file
-leads nowhere on a site, so its text alone is kept; `tests/docs/test_documents.py` checks that the file is there.
+README.md becomes the start page; ARCHITECTURE.md and others become pages. A link to a source file has no target on the
+site, so only its text is kept; `tests/docs/test_documents.py` checks that the file exists.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Adds the pages that lie at the top of the repository."""
+    """Adds the pages from the top of the repository."""
     for source, page in _PAGES.items():
         files.append(File.generated(config, page, content=(_REPOSITORY / source).read_text(encoding="utf-8")))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> str:
-    """Turns links, written for the repository, into those of the site."""
+    """Converts links written for the repository to links of the site."""
     site_path = page.file.src_path
     home = {page: source for source, page in _PAGES.items()}.get(site_path, f"docs/{site_path}")
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Remakes requirements/lock/ from what is written by hand in requirements/: each version with the SHA-256 of each of its files, for
-# every platform. From Python 3.11 on what goes with the ROS wheels, from 3.10 on what an installed ROS takes too. It needs PyPI.
+# Rebuilds requirements/lock/ from the handwritten files in requirements/: all versions with the SHA-256 of each file, for all
+# platforms. From Python 3.11 for the ROS wheels, from 3.10 for an installed ROS. Requires PyPI.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -14,7 +14,7 @@ say() { printf 'lock: %s\n' "$*"; }
 install_uv() {
   local wanted options=(-r requirements/lock-tool.txt)
   wanted=$(grep '^uv==' requirements/lock-tool.txt)
-  # Another version than the lock's is being tried: its hashes are what this run finds out.
+  # A version other than the lock's is being tried: this run determines its hashes.
   if grep -q "^$wanted " requirements/lock/lock-tool.txt; then
     options=(--require-hashes --only-binary :all: -r requirements/lock/lock-tool.txt)
   fi
@@ -22,7 +22,7 @@ install_uv() {
   "$tools/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "${options[@]}"
 }
 
-# compile SOURCE NAME OPTIONS...: one lock, only replaced when it could be made.
+# compile SOURCE NAME OPTIONS...: one lock, replaced only on success.
 compile() {
   local source=$1 target=requirements/lock/$2.txt
   shift 2
@@ -35,7 +35,7 @@ compile() {
 
 lock_torch_cuda() {
   local shared
-  # What runtime.txt pins, or ROS brings, is not pinned twice.
+  # Versions pinned by runtime.txt, or provided by ROS, are not pinned again.
   mapfile -t shared < <(sed -nE 's/^([A-Za-z0-9._-]+)==.*/--no-emit-package=\1/p' requirements/runtime.txt)
   compile requirements/torch.txt torch-cuda --python-version 3.10 --no-emit-package=setuptools "${shared[@]}" --only-binary :all:
 }

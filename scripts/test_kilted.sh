@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# `make test-kilted`: a short part of the DDS tests on ROS 2 Kilted as well: an image, its results, a parameter. rclpy, Fast DDS 3 and the
-# messages are Kilted's, in .setup/kilted; all else is .venv's, which `make setup` made with Jazzy's wheels. Arguments are pytest's.
-# The whole suite on Kilted: `make setup ROS_WHEELS=kilted` in a checkout of its own, then `make test`.
+# `make test-kilted`: a short part of the DDS tests on ROS 2 Kilted, too: an image, its results, a parameter. rclpy, Fast DDS 3 and
+# the messages are Kilted's, in .setup/kilted; everything else is from .venv, made by `make setup` with Jazzy's wheels. Arguments go
+# to pytest. The whole suite on Kilted: `make setup ROS_WHEELS=kilted` in a separate checkout, then `make test`.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -16,7 +16,7 @@ if ! { grep -qx mode=wheels "$state/environment" && grep -qx ros_distro=jazzy "$
   exit 0
 fi
 
-# Kilted's packages stand before those of .venv, among which are Jazzy's.
+# Kilted's packages come before those of .venv, which include Jazzy's.
 make_environment() {
   local site
   rm -rf "$kilted"
@@ -31,7 +31,7 @@ make_environment() {
   "$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])' >"$site/of_venv.pth"
 }
 
-# As env.sh does it.
+# As in env.sh.
 enter_environment() {
   local libraries
   unset PYTHONPATH

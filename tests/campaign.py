@@ -1,4 +1,4 @@
-"""How much random tests do: all of it under `make campaign`, a tenth of it, from a fixed seed, in every other run."""
+"""The extent of random tests: everything under `make campaign`; otherwise, a tenth from a fixed seed."""
 
 from __future__ import annotations
 

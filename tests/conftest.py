@@ -1,4 +1,4 @@
-"""What tests share: where real data lies, tolerances, and reasons to skip."""
+"""Common fixtures: location of real data, and reasons to skip."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from tests.workers import is_alone, pytest_runtest_protocol, pytest_xdist_auto_n
 __all__ = ["pytest_runtest_protocol", "pytest_xdist_auto_num_workers"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# Before 2.10 torch may execute code in a .pth file, so that only published ones are read there.
+# Before 2.10, torch may execute code in a .pth file, so only published files are loaded there.
 NEEDS_TORCH_FOR_PTH = pytest.mark.skipif(
     TorchVersion(torch.__version__) < (2, 10), reason="torch before 2.10 is given no .pth files but published ones"
 )
-# Marks of a test, or of one of its parameters, that runs on a GPU.
+# Marks for tests, or their parameters, that run on a GPU.
 NEEDS_GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"))
 
 
 def shared_folder() -> Path:
-    """The folder of real sequences, weights and reference outputs; it need not exist."""
+    """The folder of real sequences, weights and reference outputs; may not exist."""
     return Path(os.environ.get("FEATURE_FRONTEND_SHARED", REPOSITORY.parent / "shared"))
 
 
 @pytest.fixture(autouse=True)
 def loggers_stay() -> Iterator[None]:
-    """A tool that runs in a test gives its warnings a way to stderr; in the next test there is none again."""
+    """Removes the handler that a tool in a test adds for its warnings, before the next test."""
     logger = logging.getLogger("feature_frontend")
     before = logger.handlers[:], logger.propagate, logger.level
     yield
@@ -48,7 +48,7 @@ def loggers_stay() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_package_index() -> Iterator[dict[str, str]]:
-    """Neither a test nor a process that it starts takes weights from a package index; the environment as it was."""
+    """Disables package indexes for weights in tests and their child processes; yields the original environment."""
     before = dict(os.environ)
     with pytest.MonkeyPatch.context() as environment:
         for name in [name for name in os.environ if name.startswith("PIP_")]:
@@ -60,7 +60,7 @@ def no_package_index() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The shared folder; skips where it is absent."""
+    """The shared folder; skips if it is missing."""
     folder = shared_folder()
     if not folder.is_dir():
         pytest.skip(f"needs the shared data, not found at {folder} (set FEATURE_FRONTEND_SHARED)")
@@ -69,7 +69,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def weights_dir(shared: Path) -> str:
-    """Folder of the published weights; skips where it is absent."""
+    """Folder of the published weights; skips if it is missing."""
     folder = shared / "weights"
     if not folder.is_dir():
         pytest.skip(f"needs the published weights, not found at {folder}")
@@ -84,19 +84,19 @@ def photographs() -> list[npt.NDArray[np.uint8]]:
 
 
 def _reporter(request: pytest.FixtureRequest, section: str) -> Callable[[str], None]:
-    # With xdist a test runs in another process than the one that prints: reports carry these properties there.
+    # With xdist, tests run in other processes than the one that prints; reports transfer these properties.
     return lambda line: request.node.user_properties.append((section, line))
 
 
 @pytest.fixture
 def report_figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Takes a line that names something measured, for the end of the run's output."""
+    """Records a line with a measured figure for the end of the run's output."""
     return _reporter(request, "measured")
 
 
 @pytest.fixture
 def campaign(request: pytest.FixtureRequest) -> Campaign:
-    """How many random examples this run makes, and from which seed; tests with it are what `make campaign` runs."""
+    """Number of random examples in this run and their seed; tests with this fixture are part of `make campaign`."""
     options = request.config.option
     report = _reporter(request, "campaign")
     return Campaign(options.campaign_seed, options.campaign, lambda line: report(f"{request.node.name}: {line}"))
@@ -111,15 +111,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # How long an example takes says more of the machine than of the code; other examples are for campaigns.
+    # Deadlines per example would depend on the machine; varying examples are for campaigns.
     settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("tests")
     spread_threads(config)
-    # A shell starts what it runs in the background with Ctrl-C ignored, and so would be every process under test.
+    # A shell starts background jobs with Ctrl-C ignored, which every process under test would inherit.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     options = config.option
-    # Workers of xdist are given the options of the process that started them, this one among them.
+    # xdist passes the options of the parent process to its workers, including this one.
     if options.campaign_seed is None:
         options.campaign_seed = random.SystemRandom().randrange(1_000_000) if options.campaign else 0
 
@@ -129,13 +129,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "campaign" in getattr(item, "fixturenames", ()):
             item.add_marker("campaign")
-    # One after the other, on one worker, which then lets the others begin.
+    # These run one after another on one worker before the others start.
     items.sort(key=lambda item: not is_alone(item))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    share = "whole" if config.option.campaign else "a tenth"
-    return f"campaign: {share}, seed {config.option.campaign_seed}"
+    extent = "whole" if config.option.campaign else "a tenth"
+    return f"campaign: {extent}, seed {config.option.campaign_seed}"
 
 
 def _reported(reporter: pytest.TerminalReporter, section: str) -> Iterator[str]:
@@ -146,7 +146,7 @@ def _reported(reporter: pytest.TerminalReporter, section: str) -> Iterator[str]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Prints what tests have measured, and how many random examples they made."""
+    """Prints measured figures and the number of random examples."""
     for section in ("measured", "campaign"):
         if lines := list(_reported(terminalreporter, section)):
             terminalreporter.section(section)
@@ -156,7 +156,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def domain_id(monkeypatch: pytest.MonkeyPatch) -> int:
-    """A ROS domain that this test process has to itself on this machine; also set in the environment."""
+    """A ROS domain reserved for this test process on this machine; also set in the environment."""
     number = own_domain()
     monkeypatch.setenv("ROS_DOMAIN_ID", str(number))
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")

@@ -1,6 +1,6 @@
-"""Commands on a failing disk: `faults.c` is built, preloaded, and told which write of which command to spoil.
+"""Commands on a failing disk: builds and preloads `faults.c`, which makes a chosen write of a command fail.
 
-Commands run in forks of one process that has imported all they need: a fault costs a tenth of a second, not four.
+Commands run in forks of one process with all imports done: a fault takes a tenth of a second, not four.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Image files as cameras and programs leave them, made byte by byte where OpenCV writes none."""
+"""Image files as cameras and programs write them, created byte by byte where OpenCV cannot."""
 
 from __future__ import annotations
 

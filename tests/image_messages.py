@@ -1,4 +1,4 @@
-"""Image messages made of arrays, without ROS: the fields of `sensor_msgs/Image` that say what the pixels are."""
+"""Image messages made from arrays without ROS, with the fields of `sensor_msgs/Image` that describe the pixels."""
 
 from __future__ import annotations
 

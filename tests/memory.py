@@ -1,4 +1,4 @@
-"""How much memory a process needs, for tests that measure one of their own."""
+"""A process's memory use, for tests that measure their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rendered stereo pairs with known depth: a rectified one, and one as two distorted and turned cameras see it."""
+"""Rendered stereo pairs with known depth: a rectified one, and one from two distorted and rotated cameras."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests' own machinery promises: domains, turns and counts."""
+"""The tests' own infrastructure: domains, turns and counts."""
 
 from __future__ import annotations
 

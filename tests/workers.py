@@ -1,4 +1,4 @@
-"""Tests beside each other, by pytest-xdist: how many at a time, and how one gets the machine to itself."""
+"""Parallel tests by pytest-xdist: how many run at a time, and how a test gets the machine to itself."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the suites time: this project and its peers, each called as a user would call it."""
+"""The engines under test: this project and its peers, each called as a user would call it."""

@@ -1,4 +1,4 @@
-"""Engines of the suite `extract`: a uint8 image in, keypoints and descriptors out."""
+"""Engines of the suite `extract`: uint8 image in, keypoints and descriptors out."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ __all__ = [
 
 ENGINES = ("fast", "plain", "kornia", "silk", "orb", "sift")
 SHIPPED_EXTRACTOR = "silk-vggnp-mu"
-# Names that kornia has a configuration for; it knows no other network of this project.
+# Networks that kornia supports; it has no other network of this project.
 _KORNIA_PREFIX = "aliked-"
-# An extractor compiles for a size only once it has come so often.
+# An extractor compiles for an image size only after this many calls.
 _CALLS_BEFORE_COMPILING = 10
-# What a checkpoint does not hold: a constant that kornia's constructor computes.
+# Not part of a checkpoint: a constant computed by kornia's constructor.
 _KORNIA_CONSTANTS = {"dkd.hw_grid"}
 
 
 @dataclass(frozen=True)
 class Found:
-    """What an engine has found in an image, brought to the CPU for comparing; never part of a duration.
+    """Keypoints and descriptors of an image on the CPU, for comparison; the conversion is not timed.
 
     Attributes:
         keypoints: (N, 2) float32, (x, y) px.
@@ -55,35 +55,35 @@ class Found:
 
 
 class ExtractionEngine(Protocol):
-    """A way to find and describe points."""
+    """A method that detects and describes points."""
 
     @property
     def name(self) -> str:
-        """For tables: network and variant, or the algorithm."""
+        """Name in tables: network and variant, or the algorithm."""
 
     def prepare(self, image: Canvas, budget: int) -> None:
-        """Does once what an image of that size with that budget needs, compiling for instance."""
+        """One-time preparation for images of this size and this budget, such as compilation."""
 
     @property
     def mode(self) -> str:
-        """How the latest call ran: "uncompiled", "compiled", "CUDA graph" or "native"."""
+        """Execution mode of the latest call: "uncompiled", "compiled", "CUDA graph" or "native"."""
 
     def __call__(self, image: Canvas) -> Any:
-        """What is timed: (H, W, 3) RGB in; keypoints and descriptors out, as the engine gives them."""
+        """The timed call: (H, W, 3) RGB in; keypoints and descriptors out, in the engine's own types."""
 
     def count(self, result: Any) -> int:
-        """Number of keypoints in what a call has returned."""
+        """Number of keypoints in the result of a call."""
 
     def found(self, result: Any) -> Found:
-        """What a call has returned, in one form for all engines."""
+        """Converts the result of a call to a common form."""
 
 
 class NetworkEngine:
     """One of this project's extractors.
 
     Args:
-        name: For tables.
-        extractor: With its weights.
+        name: Name in tables.
+        extractor: The extractor with its weights.
     """
 
     def __init__(self, name: str, extractor: Extractor) -> None:
@@ -91,9 +91,9 @@ class NetworkEngine:
         self.extractor = extractor
 
     def prepare(self, image: Canvas, budget: int) -> None:
-        """Sets the budget, and waits for code that is compiled in the background after a first call."""
+        """Sets the budget and waits for background compilation after a first call."""
         settings = self.extractor.settings
-        pixels = max(settings.max_pixels, image.shape[0] * image.shape[1])  # never shrunk: the peers do not
+        pixels = max(settings.max_pixels, image.shape[0] * image.shape[1])  # no downscaling, as in the peers
         self.extractor.settings = replace(settings, max_num_keypoints=budget, max_pixels=pixels)
         for _ in range(_CALLS_BEFORE_COMPILING if self.extractor._compiler else 1):
             self.extractor.extract(image)
@@ -102,7 +102,7 @@ class NetworkEngine:
 
     @property
     def mode(self) -> str:
-        """What executed the network."""
+        """How the network was executed."""
         return self.extractor.execution
 
     def __call__(self, image: Canvas) -> Any:
@@ -119,12 +119,12 @@ class NetworkEngine:
 
 
 class KorniaEngine:
-    """kornia's ALIKED with the same published weights, called as its documentation does.
+    """kornia's ALIKED with the same published weights, called as in its documentation.
 
     Args:
         network: "aliked-t16", "aliked-n16", "aliked-n16rot" or "aliked-n32".
-        weights: The published ones.
-        device: Where it runs.
+        weights: The published weights.
+        device: Device of the network.
     """
 
     def __init__(self, network: str, weights: FoundWeights, device: torch.device) -> None:
@@ -136,12 +136,12 @@ class KorniaEngine:
         self._model: Any = None
 
     def prepare(self, image: Canvas, budget: int) -> None:
-        """Makes the network anew: kornia takes the budget in the constructor.
+        """Creates a new network, as kornia sets the budget in the constructor.
 
         Raises:
-            WeightsError: The weights do not fill the network.
+            WeightsError: The weights do not cover all parameters.
         """
-        # Threshold 0 is its top-k mode: the best `budget` maxima, whatever their score.
+        # Threshold 0 selects its top-k mode: the best `budget` maxima of any score.
         aliked = importlib.import_module("kornia.feature").ALIKED
         model = aliked(self._network, max_num_keypoints=budget, detection_threshold=0.0)
         keys = model.load_state_dict(self._state, strict=False)
@@ -155,13 +155,13 @@ class KorniaEngine:
 
     @property
     def mode(self) -> str:
-        """One operation after another."""
+        """Eager execution."""
         return "uncompiled"
 
     def __call__(self, image: Canvas) -> Any:
-        """Its features of one image, on the device."""
+        """Features of one image, on the device."""
         with torch.inference_mode():
-            # The bytes go up and become floats there, the cheapest way for a GPU.
+            # Uploads bytes and converts them to floats there, which is fastest on a GPU.
             images = self._to_tensor(image, keepdim=False).to(self._device).float() / 255.0
             return self._model(images)[0]
 
@@ -175,11 +175,11 @@ class KorniaEngine:
 
 
 class OpencvEngine:
-    """A detector of OpenCV, which works on grey images, on the CPU.
+    """An OpenCV detector for grey images, on the CPU.
 
     Args:
-        name: For tables.
-        create: Makes the detector for a budget.
+        name: Name in tables.
+        create: Creates the detector for a budget.
     """
 
     def __init__(self, name: str, create: Callable[[int], cv2.Feature2D]) -> None:
@@ -188,17 +188,17 @@ class OpencvEngine:
         self._detector: cv2.Feature2D | None = None
 
     def prepare(self, image: Canvas, budget: int) -> None:
-        """Makes the detector for that budget."""
+        """Creates the detector for this budget."""
         self._detector = self._create(budget)
         self(image)
 
     @property
     def mode(self) -> str:
-        """Machine code."""
+        """Native code."""
         return "native"
 
     def __call__(self, image: Canvas) -> Any:
-        """OpenCV's keypoints and its array of descriptors."""
+        """OpenCV's keypoints and descriptor array."""
         assert self._detector is not None, "prepare() comes first"
         return self._detector.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
 
@@ -207,7 +207,7 @@ class OpencvEngine:
         return len(result[0])
 
     def found(self, result: Any) -> Found:
-        """Positions and descriptors; OpenCV gives None for no descriptors."""
+        """Positions and descriptors; OpenCV returns None if there are no descriptors."""
         keypoints, descriptors = result
         positions = np.array([keypoint.pt for keypoint in keypoints], np.float32).reshape(-1, 2)
         return Found(positions, np.zeros((0, 0), np.uint8) if descriptors is None else descriptors)
@@ -219,12 +219,12 @@ def has_kornia() -> bool:
 
 
 def load_engines(options: Options, log: Callable[[str], None]) -> list[ExtractionEngine]:
-    """The engines asked for that this machine has; `log` hears which it lacks and why.
+    """The requested engines that are available on this machine; reports missing ones and the reason to `log`.
 
-    The order is that in which they run: the variants of one network follow each other.
+    They run in this order: the variants of one network are adjacent.
 
     Raises:
-        FeatureFrontendError: Weights are damaged or do not fit, or there is no such device.
+        FeatureFrontendError: Weights are damaged or do not fit, or the device does not exist.
     """
     wanted = [name for name in ENGINES if name in options.engines] or list(ENGINES)
     variants: list[str] = [name for name in ("fast", "plain", "kornia") if name in wanted]
@@ -248,7 +248,7 @@ def load_engines(options: Options, log: Callable[[str], None]) -> list[Extractio
 
 
 def plain_extractor(settings: ExtractionSettings, weights: FoundWeights) -> Extractor:
-    """The network as the paper draws it, with nothing folded, fused or compiled: the reference of the parity tests."""
+    """The network as in the paper, without folding, fusion or compilation: the reference of the parity tests."""
     record = EXTRACTORS[settings.extractor]
     network = record.build()
     network.load_state_dict(record.rename(weights.load()), strict=True)

@@ -1,4 +1,4 @@
-"""Engines of the suite `frame`: one uint8 image after another in; features, and matches with the one before, out."""
+"""Engines of the suite `frame`: consecutive uint8 images in; features, and matches with the previous image, out."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class FrameEngine(Protocol):
 
     @property
     def name(self) -> str:
-        """For tables: network and variant."""
+        """Name in tables: network and variant."""
 
     def prepare(self, image: Canvas, budget: int) -> None:
-        """Does once what an image of that size with that budget needs."""
+        """One-time preparation for images of this size and this budget."""
 
     def __call__(self, image: Canvas) -> Any:
-        """What is timed: (H, W, 3) RGB in; keypoints, scores, descriptors and matches on the CPU out."""
+        """The timed call: (H, W, 3) RGB in; keypoints, scores, descriptors and matches on the CPU out."""
 
     def found(self, result: Any) -> Found:
-        """The features of what a call has returned."""
+        """The features in the result of a call."""
 
     def pairs(self, result: Any) -> Pairs:
-        """Its matches."""
+        """The matches in the result of a call."""
 
 
 class OwnFrames:
-    """This project's extraction and matching, as `Frontend` has them."""
+    """This project's extraction and matching, as used by `Frontend`."""
 
     def __init__(self, engine: NetworkEngine) -> None:
         self.name = engine.name
@@ -48,7 +48,7 @@ class OwnFrames:
         self._frame_matcher = make_frame_matcher(engine.extractor, load_matcher("mnn"))
 
     def prepare(self, image: Canvas, budget: int) -> None:
-        """Waits for what is compiled or recorded once."""
+        """Waits for one-time compilation or graph capture."""
         self.engine.prepare(image, budget)
         for _ in range(2):
             self(image)
@@ -58,16 +58,16 @@ class OwnFrames:
         return self._frame_matcher.run(image)
 
     def found(self, result: Pair) -> Found:
-        """Its features."""
+        """The features."""
         return self.engine.found(result.features)
 
     def pairs(self, result: Pair) -> Pairs:
-        """The indices of its matches."""
+        """The match indices."""
         return torch.stack([result.matches.indices0, result.matches.indices1], dim=1).numpy().astype(np.int64)
 
 
 class KorniaFrames:
-    """kornia's ALIKED and `match_mnn`, the results brought to the CPU."""
+    """kornia's ALIKED and `match_mnn`, with the results copied to the CPU."""
 
     def __init__(self, engine: KorniaEngine) -> None:
         self.name = engine.name
@@ -76,7 +76,7 @@ class KorniaFrames:
         self._previous: torch.Tensor | None = None
 
     def prepare(self, image: Canvas, budget: int) -> None:
-        """Makes the network."""
+        """Creates the network."""
         self._engine.prepare(image, budget)
         for _ in range(2):
             self(image)
@@ -92,9 +92,9 @@ class KorniaFrames:
             return tuple(part.cpu() for part in parts)
 
     def found(self, result: Any) -> Found:
-        """The first and third of the four tensors."""
+        """The first and third of the four tensors: keypoints and descriptors."""
         return Found(result[0].float().numpy(), result[2].float().numpy())
 
     def pairs(self, result: Any) -> Pairs:
-        """The last of the four tensors."""
+        """The last of the four tensors: the pairs."""
         return np.asarray(result[3].numpy(), np.int64)

@@ -27,12 +27,12 @@ Pairs = npt.NDArray[np.int64]  # (M, 2): rows of the earlier and of the current 
 
 @dataclass(frozen=True)
 class MatchingInput:
-    """Two sets of L2-normalised float32 descriptors, in the form in which each engine's user has them.
+    """Two sets of L2-normalised float32 descriptors, in the form that each engine expects.
 
     Attributes:
-        features0: Of the earlier image, on the device.
-        features1: Of the current image, on the device.
-        descriptors0: (N, D), the same numbers for OpenCV.
+        features0: Features of the earlier image, on the device.
+        features1: Features of the current image, on the device.
+        descriptors0: (N, D), the same values for OpenCV.
         descriptors1: (N, D).
     """
 
@@ -43,7 +43,7 @@ class MatchingInput:
 
     @classmethod
     def of(cls, features0: Features, features1: Features, device: torch.device) -> MatchingInput:
-        """From two images' features."""
+        """Creates the inputs from two images' features."""
         on_device = [
             replace(features.to(device), descriptors=features.descriptors.float().to(device).contiguous())
             for features in (features0, features1)
@@ -53,17 +53,17 @@ class MatchingInput:
 
 
 class MatchingEngine(Protocol):
-    """A way to find mutual nearest neighbours."""
+    """A method that finds mutual nearest neighbours."""
 
     @property
     def name(self) -> str:
-        """For tables."""
+        """Name in tables."""
 
     def __call__(self, descriptors: MatchingInput) -> Any:
-        """What is timed: the user's input to the user's output, on the CPU."""
+        """The timed call: from the user's input to the output on the CPU."""
 
     def pairs(self, result: Any) -> Pairs:
-        """What a call has returned, in one form for all engines; never part of a duration."""
+        """Converts the result of a call to a common form; not timed."""
 
 
 class OwnMatcher:
@@ -79,12 +79,12 @@ class OwnMatcher:
         return self._matcher.match(descriptors.features0, descriptors.features1).to("cpu")
 
     def pairs(self, result: Any) -> Pairs:
-        """The indices of `Matches`."""
+        """The match indices."""
         return torch.stack([result.indices0, result.indices1], dim=1).numpy().astype(np.int64)
 
 
 class OpencvMatcher:
-    """OpenCV's brute force with cross-check: arrays in, a list of DMatch out."""
+    """OpenCV's brute-force matcher with cross-check: arrays in, a list of DMatch out."""
 
     name = "opencv"
 
@@ -92,7 +92,7 @@ class OpencvMatcher:
         self._matcher = cv2.BFMatcher(cv2.NORM_L2, crossCheck=True)
 
     def __call__(self, descriptors: MatchingInput) -> Any:
-        """One DMatch a pair."""
+        """One DMatch per pair."""
         return self._matcher.match(descriptors.descriptors0, descriptors.descriptors1)
 
     def pairs(self, result: Any) -> Pairs:
@@ -101,7 +101,7 @@ class OpencvMatcher:
 
 
 class OpencvArrays(OpencvMatcher):
-    """The same, and the list turned into an array of indices, as is needed to compute with the pairs."""
+    """The same, including the conversion of the list to an index array, which computing with the pairs requires."""
 
     name = "opencv arrays"
 
@@ -115,7 +115,7 @@ class OpencvArrays(OpencvMatcher):
 
 
 class KorniaMatcher:
-    """kornia's `match_mnn`: tensors in, distances and pairs out, brought to the CPU."""
+    """kornia's `match_mnn`: tensors in, distances and pairs out, copied to the CPU."""
 
     name = "kornia"
 
@@ -129,15 +129,15 @@ class KorniaMatcher:
             return tuple(tensor.cpu() for tensor in found)
 
     def pairs(self, result: Any) -> Pairs:
-        """The second of the two tensors."""
+        """The second tensor: the indices."""
         return np.asarray(result[1].numpy(), np.int64)
 
 
 def load_engines(options: Options, log: Callable[[str], None]) -> list[MatchingEngine]:
-    """The engines asked for that this machine has; `log` hears which it lacks and why.
+    """The requested engines that are available on this machine; reports missing ones and the reason to `log`.
 
     Raises:
-        SettingsError: There is no such device.
+        SettingsError: The device does not exist.
     """
     resolve_device(options.device)
     wanted = [name for name in ENGINES if name in options.engines] or list(ENGINES)

@@ -1,4 +1,4 @@
-"""One of this project's extractors taken apart into stages that can be timed one by one."""
+"""Splits one of this project's extractors into stages that can be timed separately."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ STAGES = ("preprocess", "dense network", "detection", "description")
 
 
 def stage_calls(engine: NetworkEngine, image: Callable[[int], Canvas]) -> dict[str, Callable[[int], object]] | None:
-    """The stages as calls for `interleave`, each working on what the one before left; None where there are none.
+    """The stages as calls for `interleave`, each using the previous stage's output; None if there are no stages.
 
-    A network has stages if it is the plain ALIKED or the fast one; compiled code is used where there is such for the
-    size. On a GPU the fast one's stages run one by one, which its CUDA graph does not.
+    Only the plain and the fast ALIKED have stages; compiled code is used if available for the size. On a GPU, the
+    stages of the fast network run one by one, unlike in its CUDA graph.
 
     Args:
-        engine: Prepared for the images.
-        image: Gives the image of a round.
+        engine: An engine prepared for the images.
+        image: Returns the image of a round.
     """
     extractor = engine.extractor
     network: Any = extractor._network
@@ -45,7 +45,7 @@ def stage_calls(engine: NetworkEngine, image: Callable[[int], Canvas]) -> dict[s
         )
     else:
         return None
-    # What each stage left, by its name.
+    # Output of each stage, by name.
     left: dict[str, Any] = {}
 
     def preprocess(number: int) -> None:

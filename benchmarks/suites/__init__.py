@@ -1,10 +1,10 @@
-"""The suites by name: modules with `HELP`, one line, and `run(options, log)`, which gives a `SuiteResult`."""
+"""The suites by name: modules with a one-line `HELP` and `run(options, log)`, which returns a `SuiteResult`."""
 
 from __future__ import annotations
 
 __all__ = ["DEFAULT_SUITES", "SUITES"]
 
-# Module paths, imported when a suite runs: `node` needs ROS, `extract` kornia.
+# Module paths, imported only when a suite runs: `node` requires ROS, `extract` kornia.
 SUITES: dict[str, str] = {
     "extract": "benchmarks.suites.extract",
     "match": "benchmarks.suites.match",

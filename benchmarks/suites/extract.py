@@ -1,4 +1,4 @@
-"""Suite `extract`: a uint8 image in, keypoints and descriptors out, ours beside kornia and OpenCV."""
+"""Suite `extract`: uint8 image in, keypoints and descriptors out; ours compared with kornia and OpenCV."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ _BUDGETS = (256, 512, 1000, 2048, 4096)
 _FRAME_COUNT = 8
 _ROUNDS, _QUICK_ROUNDS = 30, 5
 _FEWEST_ROUNDS = 3
-# Fewer of them where cost grows with size or budget: one round there takes several of the headline's.
-_GROWTH_SHARE = 5
+# Divides the rounds where cost grows with size or budget: one such round takes as long as several of the headline's.
+_GROWTH_DIVISOR = 5
 
 Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class _Measurement:
-    """Every engine in the same rounds at one size and budget."""
+    """All engines in the same rounds at one size and budget."""
 
     size: Size
     budget: int
@@ -61,11 +61,11 @@ class _Measurement:
 
 
 def run(options: Options, log: Log) -> SuiteResult:
-    """Measures the parts asked for.
+    """Measures the requested parts.
 
     Raises:
-        FeatureFrontendError: No engine is left, images or weights cannot be read, or two engines that should compute
-            the same do not.
+        FeatureFrontendError: No engine is left, images or weights cannot be read, or engines that should compute the
+            same results differ.
     """
     frames = load_frames(options.images, _FRAME_COUNT)
     engines = load_engines(options, log)
@@ -190,16 +190,16 @@ class _Suite:
     def _growth(self, part: str, settings: Sequence[tuple[Size, int]]) -> None:
         if len(settings) < 2:
             return
-        rounds = max(_FEWEST_ROUNDS, self._rounds // _GROWTH_SHARE)
+        rounds = max(_FEWEST_ROUNDS, self._rounds // _GROWTH_DIVISOR)
         measured = []
-        # Curves go from left to right.
+        # Sorted, so that curves run from left to right.
         for size, budget in sorted(set(settings), key=lambda setting: (setting[0][0] * setting[0][1], setting)):
             self._log(f"{part}: {_conditions(size, budget)}, {rounds} rounds")
             measured.append(self._measure(size, budget, rounds))
         self._data[part] = [measurement.as_json() for measurement in measured]
         by_size = part == "sizes"
         fixed = f"at most {self._budget} keypoints" if by_size else f"{self._size[0]}x{self._size[1]}"
-        # What grows: megapixels, or the budget.
+        # The x axis: megapixels or budget.
         amounts = [row.size[0] * row.size[1] / 1e6 if by_size else row.budget for row in measured]
         labels = [f"{row.size[0]}x{row.size[1]}" if by_size else str(row.budget) for row in measured]
         by_setting = {label: row.timings for label, row in zip(labels, measured, strict=True)}
@@ -234,7 +234,7 @@ def _growth_note(measured: Sequence[_Measurement], *, by_size: bool) -> str:
 
 
 def _colors(timings: dict[str, Timing]) -> dict[str, int]:
-    """One colour for ours, one for kornia, one for OpenCV."""
+    """One colour each for ours, kornia and OpenCV."""
     return {name: 1 if name.endswith("kornia") else 0 if " " in name else 2 for name in timings}
 
 

@@ -1,4 +1,4 @@
-"""Suite `frame`: a whole frame, from a uint8 image to features and matches on the CPU, ours beside kornia's."""
+"""Suite `frame`: a whole frame, from uint8 image to features and matches on the CPU; ours compared with kornia."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENGINES = ("fast", "plain", "kornia")
 _SIZE: Size = (640, 480)
 _BUDGET = 1000
 _FRAME_COUNT = 8
-# Enough on a GPU for a 99th percentile.
+# On a GPU, enough for a 99th percentile.
 _ROUNDS = {"cpu": 30, "cuda": 1000}
 _QUICK_ROUNDS = 5
 
@@ -40,8 +40,8 @@ def run(options: Options, log: Log) -> SuiteResult:
     """Measures each network's variants.
 
     Raises:
-        FeatureFrontendError: No engine is left, images or weights cannot be read, or two engines that should compute
-            the same do not.
+        FeatureFrontendError: No engine is left, images or weights cannot be read, or engines that should compute the
+            same results differ.
     """
     size = options.sizes[0] if options.sizes else _SIZE
     budget = options.keypoints[0] if options.keypoints else _BUDGET
@@ -71,7 +71,7 @@ def run(options: Options, log: Log) -> SuiteResult:
     )
     where = f"{size[0]}x{size[1]}, at most {budget} keypoints, {options.device}"
     rows = tuple((name, str(int(np.median(matches[name]))), *timing_cells(timing)) for name, timing in timings.items())
-    note = f"{rounds} interleaved rounds over {frames.description}; each frame is matched with the one before."
+    note = f"{rounds} interleaved rounds over {frames.description}; each frame is matched with the previous one."
     tables = [Table(f"Whole frame, {where}", ("engine", "matches", *TIMING_COLUMNS), rows, note)]
     ratios = ratios_of_variants(timings)
     if ratios:
@@ -118,7 +118,7 @@ def _floors(extractor: Extractor, image: Canvas, device: torch.device) -> list[F
     matching = 2 * capacity * capacity * dim
     floors = [product_floor("convolutions and products", operations + matching, device, features.descriptors.dtype)]
     if device.type == "cuda":
-        # Positions, scores and descriptors; a match is an index, a similarity and a margin.
+        # Positions, scores and descriptors; a match has an index, a similarity and a margin.
         down = capacity * (3 * 4 + dim * features.descriptors.element_size() + 16)
         floors.append(copying_floor("image up", image.size, device, to_device=True))
         floors.append(copying_floor("results down", down, device, to_device=False))

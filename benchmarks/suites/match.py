@@ -1,4 +1,4 @@
-"""Suite `match`: mutual nearest neighbours of descriptors, ours beside OpenCV's brute force and kornia's."""
+"""Suite `match`: mutual nearest neighbours of descriptors; ours compared with OpenCV's brute force and kornia."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _POINTS = (256, 512, 1024, 2048, 4096, 10_000)
 _SIZE = (1280, 960)
 _FRAME_COUNT = 4
 _ROUNDS, _QUICK_ROUNDS, _FEWEST_ROUNDS = 30, 5, 5
-# Rounds shrink beyond this many similarities, which OpenCV takes about 0.1 s for.
+# Above this number of similarities, for which OpenCV takes about 0.1 s, the number of rounds decreases.
 _FULL_ROUNDS_UP_TO = 2048 * 2048
-_NOISE = 0.02  # standard deviation of each of the components that top up an image's descriptors
+_NOISE = 0.02  # standard deviation of each component of the descriptors added to an image's
 
 Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class _Measurement:
-    """Every engine in the same rounds, with `points` descriptors a side."""
+    """All engines in the same rounds, with `points` descriptors per side."""
 
     points: int
     timings: dict[str, Timing]
@@ -62,14 +62,14 @@ class _Measurement:
 
 
 class PairsDifferError(FeatureFrontendError):
-    """A peer finds pairs that ours does not, or the other way round, and they are no ties."""
+    """A peer's pairs differ from ours by more than ties."""
 
 
 def run(options: Options, log: Log) -> SuiteResult:
     """Measures each number of points.
 
     Raises:
-        FeatureFrontendError: Images or weights cannot be read, or engines find different pairs that are no ties.
+        FeatureFrontendError: Images or weights cannot be read, or engines find different pairs that are not ties.
     """
     points = options.keypoints or (_POINTS[:4] if options.quick else _POINTS)
     engines = load_engines(options, log)
@@ -92,7 +92,7 @@ def _rounds(options: Options, points: int) -> int:
 
 
 def _real_features(options: Options, points: int, log: Log) -> tuple[list[Features], str]:
-    """Features of successive frames, each of at most `points`, and where they come from."""
+    """Features of successive frames, each with at most `points`, and their source."""
     settings = ExtractionSettings(
         extractor=options.extractors[0],
         device=options.device,
@@ -115,7 +115,7 @@ def _real_features(options: Options, points: int, log: Log) -> tuple[list[Featur
 
 
 def _exactly(features: Features, count: int) -> Features:
-    """The best `count` rows, topped up with noisy copies of rows where there are fewer."""
+    """The best `count` rows, filled up with noisy copies if there are fewer."""
     missing = count - len(features)
     keypoints, scores, descriptors = features.keypoints, features.scores, features.descriptors.float()
     if missing > 0:
@@ -156,10 +156,10 @@ def _measure(
 
 
 def _check_pairs(engines: Sequence[MatchingEngine], inputs: Sequence[MatchingInput]) -> dict[str, PairDifference]:
-    """How each engine's pairs differ from ours, over all inputs.
+    """Compares each engine's pairs with ours over all inputs.
 
     Raises:
-        PairsDifferError: By more than ties.
+        PairsDifferError: They differ by more than ties.
     """
     by_name = {engine.name: engine for engine in engines}
     ours = by_name.pop("ours", None)

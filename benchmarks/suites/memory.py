@@ -1,4 +1,4 @@
-"""Suite `memory`: whether the node's memory grows while it runs."""
+"""Suite `memory`: whether the node's memory grows over time."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class _Sample:
 
 
 def run(options: Options, log: Log) -> SuiteResult:
-    """Sends frames one after another and reads the node's memory after each.
+    """Sends frames one by one and reads the node's memory after each.
 
     Raises:
-        FeatureFrontendError: Too few frames were asked for, the node does not start, or a frame gets no answer.
+        FeatureFrontendError: Too few frames were requested, the node does not start, or a frame is not answered.
     """
     count = min(options.frames, _QUICK_FRAMES) if options.quick else options.frames
     if count < _FEWEST_FRAMES:
@@ -86,7 +86,7 @@ def run(options: Options, log: Log) -> SuiteResult:
 
 
 def growth(values: Sequence[float]) -> float:
-    """By what share the median of the last tenth exceeds that of the second; the first tenth is warm-up."""
+    """Relative growth of the last tenth's median over the second tenth's; the first tenth is warm-up."""
     second, last = _tenths(values)
     return last / second - 1
 
@@ -97,12 +97,12 @@ def _tenths(values: Sequence[float]) -> tuple[float, float]:
 
 
 def growth_of_memory(title: str, memories: Mapping[str, Sequence[float]], note: str) -> Table:
-    """Whether memories have grown, with their bar.
+    """A table of memory growth with its limit.
 
     Args:
-        title: Of the table.
+        title: Title of the table.
         memories: Samples in MiB, by name.
-        note: How they were taken.
+        note: How the samples were taken.
     """
     columns = ("memory", "first MiB", "second tenth MiB", "last tenth MiB", "largest MiB", "growth", "bar")
     rows = tuple(_row(name, values) for name, values in memories.items())
@@ -112,6 +112,6 @@ def growth_of_memory(title: str, memories: Mapping[str, Sequence[float]], note: 
 
 def _row(name: str, values: Sequence[float]) -> tuple[str, ...]:
     second, last = _tenths(values)
-    share = growth(values)
-    verdict = "met" if share < BAR else "MISSED"
-    return name, f"{values[0]:.1f}", f"{second:.1f}", f"{last:.1f}", f"{max(values):.1f}", f"{share:+.2%}", verdict
+    fraction = growth(values)
+    verdict = "met" if fraction < BAR else "MISSED"
+    return name, f"{values[0]:.1f}", f"{second:.1f}", f"{last:.1f}", f"{max(values):.1f}", f"{fraction:+.2%}", verdict

@@ -1,4 +1,4 @@
-"""Suite `node`: what ROS adds to a frame, from the image message's publishing to the features' callback."""
+"""Suite `node`: ROS overhead per frame, from publishing the image message to the features' callback."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ROUNDS, _QUICK_ROUNDS = 150, 10
 _RATES_HZ = (10, 30, 60)
 _QUICK_DURATION_S = 2.0
 _TIMEOUT_S = 60.0
-# Between an answer and the next image: the machine comes to rest, and no beat with its timers is hit.
+# Range of random pauses before the next image: the machine becomes idle, and images do not synchronise with timers.
 _PAUSE_S = (0.05, 0.15)
 
 _MS_PER_S = 1e3
@@ -52,7 +52,7 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class _Rate:
-    """What became of the images offered at one rate."""
+    """Outcome of the images offered at one rate."""
 
     hz: int
     offered: int
@@ -64,7 +64,7 @@ class _Rate:
 
 @dataclass(frozen=True)
 class _Latency:
-    """Frames sent one at a time: what ROS adds until the features, and until all results, have arrived."""
+    """Frames sent one at a time: ROS overhead until the features, and until all results, have arrived."""
 
     until_features: Timing
     until_all: Timing
@@ -83,15 +83,15 @@ class _Latency:
 
 
 def network_of(options: Options) -> str:
-    """The network asked for; by default the one that ships with its weights, so that the suite runs anywhere."""
+    """The requested network; by default the shipped one, so that the suite runs anywhere."""
     return "silk-vggnp-mu" if options.extractors == Options().extractors else options.extractors[0]
 
 
 def node_parameters(options: Options, budget: int) -> list[str]:
-    """What the node is started with, `name:=value` each; `budget` keypoints unless the options say how many."""
+    """The node's parameters, `name:=value` each; `budget` keypoints unless the options override it."""
     return [
         f"extractor:={network_of(options)}",
-        # Compiling in the background happens once, and would take the cores from what is measured.
+        # Background compilation happens once and would distort the measurement.
         "compile:=false",
         f"max_num_keypoints:={options.keypoints[0] if options.keypoints else budget}",
         f"device:={options.device}",
@@ -100,10 +100,10 @@ def node_parameters(options: Options, budget: int) -> list[str]:
 
 
 def run(options: Options, log: Log) -> SuiteResult:
-    """Measures latency with the executable, its parts with a traced node, and what happens at fixed rates.
+    """Measures the executable's latency, its breakdown with a traced node, and drops at fixed rates.
 
     Raises:
-        FeatureFrontendError: The node does not start or does not answer, or the images cannot be read.
+        FeatureFrontendError: The node does not start or answer, or the images cannot be read.
     """
     size = options.sizes[0] if options.sizes else _SIZE
     budget = options.keypoints[0] if options.keypoints else _BUDGET
@@ -238,7 +238,7 @@ def _rate_table(rates: list[_Rate]) -> Table:
         )
         for rate in rates
     )
-    columns = ("offered rate", "images", "lost on the way", "processed", "dropped", "share dropped", "CPU cores")
+    columns = ("offered rate", "images", "lost on the way", "processed", "dropped", "drop rate", "CPU cores")
     note = (
         "Dropped: the node was busy and a newer image replaced the one that waited (`queue_policy: newest`), by "
         "status. CPU cores: the node's CPU time by wall-clock time."

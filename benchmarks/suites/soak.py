@@ -1,4 +1,4 @@
-"""Suite `soak`: the node under a camera for minutes: what became of every image, latency, and memory."""
+"""Suite `soak`: the node with a camera stream for minutes: every image's outcome, latency, and memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class _Account:
-    """What became of the images."""
+    """Outcome of the images."""
 
     offered: int
     processed: int
@@ -44,15 +44,15 @@ class _Account:
 
     @property
     def lost(self) -> int:
-        """Images of which the node never heard: the stream is best effort."""
+        """Images that the node never received: the stream is best effort."""
         return self.offered - self.processed - self.dropped - self.refused
 
 
 def run(options: Options, log: Log) -> SuiteResult:
-    """Sends images at a camera's pace, whether the node keeps up or not.
+    """Sends images at a camera's rate, regardless of the node's speed.
 
     Raises:
-        FeatureFrontendError: The node does not start, or ends on the way.
+        FeatureFrontendError: The node does not start, or ends early.
     """
     size = options.sizes[0] if options.sizes else _SIZE
     frames = resized(load_frames(options.images, _FRAME_COUNT), size)
@@ -101,7 +101,7 @@ def run(options: Options, log: Log) -> SuiteResult:
 def _tables(account: _Account, latency: Timing, rss_mib: list[float], what: str) -> tuple[Table, ...]:
     fates = Table(
         f"What became of {account.offered} images at {_HZ} Hz, {what}",
-        ("fate", "images", "share"),
+        ("fate", "images", "fraction"),
         tuple(
             (name, str(number), f"{number / account.offered:.2%}")
             for name, number in (
@@ -115,7 +115,7 @@ def _tables(account: _Account, latency: Timing, rss_mib: list[float], what: str)
         "From before publish() of the image to the features in a subscriber's callback",
         ("", *TIMING_COLUMNS),
         ((latency.name, *timing_cells(latency)),),
-        "Of the images processed. An image waits for the one before it at most; a newer one replaces it.",
+        "Only processed images. An image waits at most for the previous one; a newer one replaces it.",
     )
     memory = growth_of_memory("Memory of the node", {"resident": rss_mib}, "A sample a second.")
     return fates, times, memory

@@ -1,4 +1,4 @@
-"""Suite `tracks`: what following points costs, `tracker:=persistent` beside `chain` and OpenCV's Lucas-Kanade."""
+"""Suite `tracks`: the cost of tracking, `tracker:=persistent` compared with `chain` and OpenCV's Lucas-Kanade."""
 
 from __future__ import annotations
 
@@ -53,14 +53,16 @@ def run(options: Options, log: Log) -> SuiteResult:
         for name, own in measured.items()
         for engine, (timing, points) in own.engines.items()
     )
-    shares = tuple((name, *own.cost_cells()) for name, own in measured.items())
-    meaning = f"Persistent less chain, over the extraction of chain, round by round. Aim: at most {BAR:.0%}."
+    fractions = tuple((name, *own.cost_cells()) for name, own in measured.items())
+    meaning = (
+        f"Persistent minus chain, as a fraction of the extraction of chain, round by round. Aim: at most {BAR:.0%}."
+    )
     tables = (
         Table(f"Whole frame with tracks, {where}", ("engine", "points", *TIMING_COLUMNS), rows, note),
         Table(
             "What persistent costs",
-            ("network", "median share", f"{CONFIDENCE:.0%} interval", "aim"),
-            shares,
+            ("network", "median", f"{CONFIDENCE:.0%} interval", "aim"),
+            fractions,
             meaning,
         ),
     )
@@ -72,26 +74,26 @@ class _Measured:
     """One network's timings.
 
     Args:
-        engines: By tracker, its timing and how many points each frame had.
-        extraction_ms: Of `chain`, one a round.
+        engines: Timing and number of points per frame, by tracker.
+        extraction_ms: Extraction time of `chain`, one per round.
     """
 
     def __init__(self, engines: dict[str, tuple[Timing, list[int]]], extraction_ms: list[float]) -> None:
         self.engines = engines
         chain, persistent = (np.array(engines[name][0].samples_ms) for name in _TRACKERS)
-        self.shares: list[float] = ((persistent - chain) / np.array(extraction_ms)).tolist()
+        self.fractions: list[float] = ((persistent - chain) / np.array(extraction_ms)).tolist()
         self.extraction = Timing("extraction", tuple(extraction_ms))
 
     def cost_cells(self) -> tuple[str, str, str]:
-        """Median of the share, its interval, and whether the aim is met."""
-        median, interval = float(np.median(self.shares)), median_interval(self.shares)
+        """Median of the fractions, its interval, and whether the aim is met."""
+        median, interval = float(np.median(self.fractions)), median_interval(self.fractions)
         between = "-" if interval is None else f"{interval[0]:.1%} to {interval[1]:.1%}"
         return f"{median:.1%}", between, "met" if median <= BAR else "MISSED"
 
     def as_json(self) -> dict[str, Any]:
         """Every sample."""
         engines = {name: {**timing.as_json(), "points": points} for name, (timing, points) in self.engines.items()}
-        return {"engines": engines, "extraction": self.extraction.as_json(), "shares": self.shares}
+        return {"engines": engines, "extraction": self.extraction.as_json(), "shares": self.fractions}
 
 
 def _measure(name: str, frames: Frames, budget: int, rounds: int, options: Options, log: Log) -> _Measured:
@@ -123,7 +125,7 @@ def _measure(name: str, frames: Frames, budget: int, rounds: int, options: Optio
     try:
         calls = {tracker: partial(call, frontend.process) for tracker, frontend in frontends.items()}
         calls[_LUCAS_KANADE] = partial(call, lucas_kanade.process)
-        interleave(calls, 2 if options.quick else 2 * len(frames))  # enough of them to be compiled for
+        interleave(calls, 2 if options.quick else 2 * len(frames))  # enough calls to trigger compilation
         for frontend in frontends.values():
             frontend.extractor.wait_until_fast()
             frontend.reset()
@@ -138,6 +140,6 @@ def _measure(name: str, frames: Frames, budget: int, rounds: int, options: Optio
 
 
 def _there_and_back(number: int, count: int) -> int:
-    """0, 1 ... count - 1, count - 2 ... 0, 1 ...: a sequence without an end in which nothing jumps."""
+    """0, 1 ... count - 1, count - 2 ... 0, 1 ...: an endless sequence without jumps."""
     place = number % max(2 * count - 2, 1)
     return min(place, 2 * count - 2 - place) if count > 1 else 0

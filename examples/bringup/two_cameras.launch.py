@@ -1,6 +1,6 @@
-"""Two cameras with a front-end each, as a part of a robot: `ros2 launch examples/bringup/two_cameras.launch.py`.
+"""Two cameras with one front-end each, as part of a robot: `ros2 launch examples/bringup/two_cameras.launch.py`.
 
-A front-end that dies is started again after two seconds; whatever else the robot's launch runs goes on meanwhile.
+A front-end that dies is restarted after two seconds; other nodes of the robot's launch keep running.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
-# Name and namespace of each: its results are on /front/features, /front/tracks and so on.
+# Name and namespace of each camera: its results are on /front/features, /front/tracks and so on.
 CAMERAS = {"front": "/camera/front/image_raw", "rear": "/camera/rear/image_raw"}
 
 
 def frontend(name: str, image_topic: str) -> IncludeLaunchDescription:
-    """The front-end of a camera. What is not named here has its default, whatever the robot's files call `device`."""
+    """The front-end of a camera. Arguments not set here have their defaults, even if the robot's files set `device`."""
     launch_file = PathJoinSubstitution([FindPackageShare("feature_frontend"), "launch", "camera.launch.py"])
     arguments = {
         "namespace": name,
@@ -32,7 +32,7 @@ def frontend(name: str, image_topic: str) -> IncludeLaunchDescription:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch` starts; add your drivers and the rest of the robot."""
+    """The launch description; add your drivers and the rest of the robot."""
     return LaunchDescription(
         [
             DeclareLaunchArgument("frontend_device", default_value="auto", description="Where the networks run"),

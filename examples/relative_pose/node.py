@@ -3,9 +3,9 @@
 
     python examples/relative_pose/node.py --ros-args -r matches:=/front/matches
 
-`relative_pose` is the pose of image 0's camera in the frame of image 1's, with a translation of length 1, under the
-header of image 1. It needs `camera_info` for the front-end, and is best with `epipolar_check:=true`. All that is needed
-is in one message: nothing is joined, nothing is kept, so a restart or a reset of the front-end needs no care.
+`relative_pose` is the pose of image 0's camera in the frame of image 1's, with a translation of length 1, and the
+header of image 1. It requires `camera_info` for the front-end and works best with `epipolar_check:=true`. One message
+contains everything needed: the node has no state, so restarts and resets of the front-end need no handling.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rclpy.qos import QoSProfile
 
 
 class RelativePoseNode(Node):
-    """Answers each message with matches that say how the camera moved."""
+    """Publishes the relative pose for each message whose matches determine it."""
 
     def __init__(self) -> None:
         super().__init__("relative_pose")
@@ -33,7 +33,7 @@ class RelativePoseNode(Node):
         if found is None:
             return
         (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = found[0]
-        w = np.sqrt(max(1 + xx + yy + zz, 1e-12)) / 2  # turns are far from half a circle
+        w = np.sqrt(max(1 + xx + yy + zz, 1e-12)) / 2  # rotations are far from 180 degrees
         pose = PoseStamped(header=message.header)
         pose.pose.orientation = Quaternion(x=(zy - yz) / 4 / w, y=(xz - zx) / 4 / w, z=(yx - xy) / 4 / w, w=w)
         pose.pose.position = Point(**dict(zip("xyz", map(float, found[1]), strict=True)))
@@ -51,7 +51,7 @@ def main() -> None:
         pass
     finally:
         if node is not None:
-            # Left to the interpreter's end, it may wait for ever for the middleware's threads.
+            # At interpreter exit, this may block forever on the middleware's threads.
             node.destroy_node()
         rclpy.try_shutdown()
 

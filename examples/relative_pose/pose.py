@@ -1,7 +1,7 @@
-"""The motion of the camera between two images, from one `feature_frontend_msgs/Matches` message; cpp/ has it in C++.
+"""The camera's motion between two images, from one `feature_frontend_msgs/Matches` message; C++ version in cpp/.
 
-Robust least squares over the distances from the epipolar lines, from seven directions of motion, the best of which
-stays. It is for images one after another, which a camera has not turned by more than some 20 degrees in between.
+Robust least squares on the distances to the epipolar lines, started from seven directions of motion; the best result
+is kept. It is designed for consecutive images, between which the camera rotates by at most about 20 degrees.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 __all__ = ["relative_pose"]
 
 FloatArray = npt.NDArray[np.float64]
-_TOLERANCES_PX = (32, 16, 8, 4, 2, 1, 1, 1, 1)  # of a step each: first the coarse motion, then its details
+_TOLERANCES_PX = (32, 16, 8, 4, 2, 1, 1, 1, 1)  # one per step, from coarse to fine
 _STARTS = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [1, 1, -1], [1, -1, 1], [-1, 1, 1]], np.float64)
 _STEP = 1e-6
 
@@ -22,14 +22,14 @@ _STEP = 1e-6
 def relative_pose(message: Any) -> tuple[FloatArray, FloatArray] | None:
     """Rotation (3, 3) and direction (3,) of length 1 with x1 ~ rotation @ x0 + s * direction, s > 0; None if unknown.
 
-    x0 and x1 are a point in the optical frames of image 0 and 1. One camera tells no s.
+    x0 and x1 are a point in the optical frames of image 0 and 1. A single camera does not determine s.
     """
     rays0, rays1, points1 = (
         np.asarray(flat, np.float64).reshape(-1, 2)
         for flat in (message.normalized_keypoints0, message.normalized_keypoints1, message.keypoints1)
     )
     if message.run_id0 == 0 or not message.count == len(rays0) == len(rays1):
-        return None  # there is no image 0, or no calibration
+        return None  # there is no image 0 or no calibration
     is_good = np.isfinite(rays0).all(axis=1) & np.isfinite(rays1).all(axis=1)
     is_good &= np.asarray(message.inlier, bool) if len(message.inlier) else True
     if np.count_nonzero(is_good) < 8:
@@ -42,7 +42,7 @@ def relative_pose(message: Any) -> tuple[FloatArray, FloatArray] | None:
 
 
 def _refined(t: FloatArray, rays0: FloatArray, rays1: FloatArray, px: float) -> tuple[float, FloatArray, FloatArray]:
-    """How badly the motion fits, and the motion, from direction `t` on and no turn."""
+    """Cost and motion after optimisation, started from direction `t` without rotation."""
     turn, t = np.eye(3), t / np.linalg.norm(t)
     for tolerance_px in _TOLERANCES_PX:
         unit = tolerance_px * px

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Compares the `path` of a visual odometry with the truth: takes it from the topic, aligns, prints, draws.
+"""Compares the `path` of a visual odometry with ground truth: subscribes to it, aligns, prints, draws.
 
     python examples/visual_odometry/compare.py --truth poses.txt --rate 10 --picture path.png
 
-Ends when no path has come for a while after the first one. The truth is a file as KITTI's: for each image one line with
-the 3x4 camera-to-world matrix; an image is found by its stamp and the rate. The alignment is a similarity (Umeyama
-1991): one camera tells no lengths.
+Ends when no path has arrived for a while after the first one. The truth is a file in KITTI's format: one line per image
+with the 3x4 camera-to-world matrix; images are identified by stamp and rate. The alignment is a similarity (Umeyama
+1991), as a single camera does not determine scale.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ import numpy.typing as npt
 __all__ = ["Comparison", "align", "compare", "draw"]
 
 FloatArray = npt.NDArray[np.float64]
-# ROS's axes (x forward, y left, z up) in optical ones (x right, y down, z forward).
+# From ROS axes (x forward, y left, z up) to optical axes (x right, y down, z forward).
 _TO_OPTICAL = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
 _WHITE, _INK, _FAINT, _TRUTH, _ESTIMATE = (255, 255, 255), (52, 44, 40), (210, 206, 202), (120, 120, 120), (200, 90, 20)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far an estimated path is from the true one.
+    """Errors of an estimated path.
 
     Attributes:
         truth: (N, 3) true positions, m.
-        estimate: (N, 3) estimated positions after the alignment, m.
+        estimate: (N, 3) estimated positions after alignment, m.
         ate_m: Root mean square distance between the two.
         length_m: Length of the true path.
-        rotation_deg: (N - 1,) angle by which the rotation since the first pose is off, of each later pose.
-        step_rotation_deg: (N - 1,) the same, of the rotation since the pose before.
+        rotation_deg: (N - 1,) error of each later pose's rotation relative to the first pose.
+        step_rotation_deg: (N - 1,) the same relative to the previous pose.
     """
 
     truth: FloatArray
@@ -49,7 +49,7 @@ class Comparison:
     step_rotation_deg: FloatArray
 
     def __str__(self) -> str:
-        """In two lines."""
+        """A summary in two lines."""
         return (
             f"{len(self.truth)} poses over {self.length_m:.2f} m: ATE {self.ate_m:.3f} m, "
             f"{100 * self.ate_m / self.length_m:.2f} % of the path\n"
@@ -59,7 +59,7 @@ class Comparison:
 
 
 def align(source: FloatArray, target: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-    """Scale, rotation (3, 3) and translation (3,) that bring points (N, 3) closest to others, row by row."""
+    """Scale, rotation (3, 3) and translation (3,) that align points (N, 3) with others, row by row."""
     mean0, mean1 = source.mean(axis=0), target.mean(axis=0)
     u, strengths, vt = np.linalg.svd((target - mean1).T @ (source - mean0) / len(source))
     mirror = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
@@ -90,7 +90,7 @@ def _turn_off(pair: FloatArray, true_pair: FloatArray) -> float:
 
 
 def draw(comparison: Comparison, title: str) -> npt.NDArray[np.uint8]:
-    """Both paths seen from above (x to the right, z up) and from the side, as a BGR picture."""
+    """Both paths from above (x right, z up) and from the side, as a BGR picture."""
     views = (("from above", 0, 2, 1), ("from the side", 2, 1, -1))
     panels = [_panel(comparison, name, right, up, sign) for name, right, up, sign in views]
     picture = np.full((panels[0].shape[0] + 120, sum(panel.shape[1] for panel in panels), 3), _WHITE, np.uint8)
@@ -138,7 +138,7 @@ def _text(picture: npt.NDArray[np.uint8], text: str, place: tuple[int, int], siz
 
 
 def _receive(idle_s: float) -> list[tuple[int, FloatArray]]:
-    """Stamps in ns and poses of the latest path, once none has come for `idle_s` after the first."""
+    """Stamps in ns and poses of the latest path, after `idle_s` without a new one."""
     import rclpy
     from nav_msgs.msg import Path as PathMessage
 

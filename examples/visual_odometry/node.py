@@ -3,9 +3,9 @@
 
     python examples/visual_odometry/node.py --ros-args -p baseline:=0.5 -r tracks:=/front/tracks
 
-It needs `normalized_keypoints`, that is a `camera_info` for the front-end. The frame `odom` is the first camera's,
-turned to ROS's axes (x forward, y left, z up); the child frame is the camera's own optical frame. Lengths are in units
-of which the first motion has `baseline`.
+It requires `normalized_keypoints`, that is, `camera_info` for the front-end. The frame `odom` is the first camera pose,
+rotated to ROS axes (x forward, y left, z up); the child frame is the camera's optical frame. Lengths are scaled so that
+the first motion has length `baseline`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
 
-# Optical axes (x right, y down, z forward) in ROS's (x forward, y left, z up).
+# From optical axes (x right, y down, z forward) to ROS axes (x forward, y left, z up).
 _TO_ROS = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
-_DEPTH = 1000  # messages that may wait: odometry wants every view
+_DEPTH = 1000  # queue depth: odometry needs every view
 _LOG_PERIOD_S = 1.0
 
 
 class VisualOdometryNode(Node):
-    """Every field of `Options` is a parameter, read at the start; so are `odom_frame` and `max_path_poses`."""
+    """Each field of `Options` is a parameter, read at start-up; so are `odom_frame` and `max_path_poses`."""
 
     def __init__(self) -> None:
         super().__init__("visual_odometry")
@@ -100,13 +100,13 @@ class VisualOdometryNode(Node):
 
 
 def _points(values: object) -> npt.NDArray[np.float64]:
-    """(N, 2) of a flat array of a message; an odd last element is left out."""
+    """A message's flat array as (N, 2); an odd last element is dropped."""
     flat = np.asarray(values, np.float64)
     return flat[: len(flat) // 2 * 2].reshape(-1, 2)
 
 
 def _pixel_size(keypoints: FloatArray, rays: FloatArray) -> float:
-    """Size of a pixel on the plane of the rays: how far the rays spread for how far the keypoints do."""
+    """Size of a pixel on the normalised plane: ratio of the spread of rays and keypoints."""
     is_known = np.isfinite(rays).all(axis=1) & np.isfinite(keypoints).all(axis=1)
     if not is_known.any():
         return 1e-3
@@ -136,7 +136,7 @@ def main() -> None:
         pass
     finally:
         if node is not None:
-            # Left to the interpreter's end, it may wait for ever for the middleware's threads.
+            # At interpreter exit, this may block forever on the middleware's threads.
             node.destroy_node()
         rclpy.try_shutdown()
 

@@ -1,11 +1,11 @@
 """Monocular visual odometry from tracks alone. NumPy and OpenCV only, no ROS.
 
-Two views give the first motion (essential matrix) and the first points (triangulation); every later view is placed by
-those of its tracks that are points already (PnP), and each keyframe makes points of further tracks. There is no bundle
-adjustment and no loop closure: an example of how tracks are used, not a SLAM system.
+Two views give the first motion (essential matrix) and the first points (triangulation). Each later view is localised by
+its tracks with known points (PnP), and each keyframe triangulates further tracks. There is no bundle adjustment and no
+loop closure: this is an example of using tracks, not a SLAM system.
 
-Poses are 4x4 camera-to-world, the world being the first camera's optical frame (x right, y down, z forward). One camera
-does not tell lengths: the first baseline is given, and all others follow from it.
+Poses are 4x4 camera-to-world; the world frame is the first camera's optical frame (x right, y down, z forward). A
+single camera does not determine scale: the first baseline is given, and all other lengths follow from it.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _EYE = np.eye(3)
 
 @dataclass(frozen=True)
 class Options:
-    """How strict it is.
+    """Thresholds of the odometry.
 
     Attributes:
         baseline: Length given to the first motion.
-        threshold_px: Largest distance between where a point is seen and where it should be.
-        min_points: Fewest points that a pose may rest on.
-        start_points: Fewest points that the first two views must make.
+        threshold_px: Maximum reprojection error.
+        min_points: Minimum number of points for a pose.
+        start_points: Minimum number of points triangulated from the first two views.
         start_shift_px: Median movement of the tracks before the first motion is computed.
-        keyframe_shift_px: Median movement of the tracks after which a view becomes a keyframe.
-        min_parallax_deg: Smallest angle between two rays that make a point.
-        keyframes: Latest keyframes that are kept.
-        patience: Views in a row without a pose before it starts anew.
-        start_patience: As `patience`, of views that have moved enough for the first motion and give none.
+        keyframe_shift_px: Median movement of the tracks that makes a view a keyframe.
+        min_parallax_deg: Minimum angle between two rays for triangulation.
+        keyframes: Number of latest keyframes kept.
+        patience: Number of consecutive views without a pose before restarting.
+        start_patience: Like `patience`, for views with enough movement for the first motion that give none.
     """
 
     baseline: float = 1.0
@@ -59,7 +59,7 @@ class View:
     Attributes:
         ids: (T,) their ids.
         rays: (T, 2) undistorted (x/z, y/z).
-        pose: (4, 4) camera-to-world; the identity while it is not known.
+        pose: (4, 4) camera-to-world; the identity if unknown.
     """
 
     ids: IntArray
@@ -68,25 +68,25 @@ class View:
 
     @staticmethod
     def of(ids: npt.NDArray[np.integer], rays: npt.NDArray[np.floating]) -> View:
-        """A view whose pose is not known, of the tracks that have a ray; an id counts once."""
+        """Creates a view with unknown pose from the tracks that have a ray; removes duplicate ids."""
         has_ray = np.isfinite(rays).all(axis=1)
         unique, rows = np.unique(np.asarray(ids, np.int64)[has_ray], return_index=True)
         return View(unique, np.asarray(rays, np.float64)[has_ray][rows], np.eye(4))
 
     def at(self, pose: FloatArray) -> View:
-        """The same view, taken from `pose`."""
+        """A copy of the view with `pose`."""
         return View(self.ids, self.rays, pose)
 
 
 @dataclass(frozen=True)
 class Step:
-    """What became of one view.
+    """Result for one view.
 
     Attributes:
-        pose: (4, 4) camera-to-world; None while it is not known.
-        begins: Whether this view is one that a first motion will count from.
-        first_pose: With the first `pose` after that, the pose of the view that began; else None.
-        note: What the user should know, in one line; mostly empty.
+        pose: (4, 4) camera-to-world; None if unknown.
+        begins: Whether this view starts a new initialisation.
+        first_pose: Only with the first `pose` after that: the pose of the view that started it; else None.
+        note: One line for the user; usually empty.
     """
 
     pose: FloatArray | None
@@ -96,7 +96,7 @@ class Step:
 
 
 class VisualOdometry:
-    """Takes one view after another."""
+    """Processes one view after another."""
 
     def __init__(self, options: Options | None = None) -> None:
         self._options = options or Options()
@@ -109,10 +109,10 @@ class VisualOdometry:
         self._failures = 0
 
     def update(self, view: View, px: float) -> Step:
-        """The next view.
+        """Processes the next view.
 
         Args:
-            view: Its tracks; its pose is ignored.
+            view: The view; its pose is ignored.
             px: Size of a pixel on the plane of `rays`: 1 / focal length.
         """
         if self._start is None:
@@ -121,12 +121,12 @@ class VisualOdometry:
         return self._follow(view, px) if self._keyframes else self._initialise(view, px)
 
     def forget_tracks(self) -> None:
-        """Takes the next view for the first of new tracks; scale and course stay."""
+        """Restarts with the next view as the first of new tracks; keeps scale and heading."""
         self._start = None
         self._points, self._keyframes = {}, []
 
     def _begin(self, view: View, note: str) -> Step:
-        """Waits for a second view; where there was motion before, it is assumed to have gone on."""
+        """Waits for a second view; earlier motion, if any, is extrapolated."""
         self._start = view.at(self._last)
         self._views_since_start = self._failures = 0
         self._points, self._keyframes = {}, []
@@ -157,7 +157,7 @@ class VisualOdometry:
             baseline = max(self._views_since_start * float(np.linalg.norm(self._motion[:3, 3])), 1e-9)
         view = view.at(start.pose @ _inverse(_pose(rotation, baseline * direction)))
         self._make_points(start, view, px)
-        if len(self._points) < options.start_points:  # a turn without a baseline has hardly any
+        if len(self._points) < options.start_points:  # pure rotation without a baseline gives hardly any
             self._points = {}
             return self._fail(view, options.start_patience, "")
         self._keyframes, self._failures = [start, view], 0
@@ -187,13 +187,13 @@ class VisualOdometry:
         return Step(view.pose)
 
     def _place(self, view: View, known: npt.NDArray[np.bool_], px: float) -> tuple[View, npt.NDArray[np.bool_]] | None:
-        """The view at its pose, and which of its known points fit it; None where too few do."""
+        """The view at its pose, and which of its known points fit it; None if too few do."""
         options = self._options
         if np.count_nonzero(known) < options.min_points:
             return None
         points = np.array([self._points[number] for number in view.ids[known].tolist()])
         rays, threshold = view.rays[known], options.threshold_px * px
-        # P3P: the default takes samples of five for EPnP, which finds no pose among wrong tracks in older OpenCV.
+        # P3P: the default samples five points for EPnP, which older OpenCV fails to solve with outliers.
         cv2.setRNGSeed(0)
         ok, turn, shift, inliers = cv2.solvePnPRansac(
             points,
@@ -216,7 +216,7 @@ class VisualOdometry:
         return (view.at(pose), fits) if np.count_nonzero(fits) >= options.min_points else None
 
     def _add_keyframe(self, view: View, px: float) -> None:
-        # The oldest first: the longest baseline makes the best points, also of tracks that are points already.
+        # Oldest first: the longest baseline gives the best points, which also replace existing ones.
         for keyframe in reversed(self._keyframes):
             self._make_points(keyframe, view, px)
         self._keyframes = [*self._keyframes[1 - self._options.keyframes :], view]
@@ -224,7 +224,7 @@ class VisualOdometry:
         self._points = {number: point for number, point in self._points.items() if number in seen}
 
     def _make_points(self, view0: View, view1: View, px: float) -> None:
-        """Triangulates the tracks of two views and keeps the points that are in front of both and well determined."""
+        """Triangulates the tracks of two views; keeps well-determined points in front of both."""
         rows0, rows1 = _common(view0, view1)
         if not len(rows0):
             return
@@ -243,7 +243,7 @@ class VisualOdometry:
 
 
 def _common(view0: View, view1: View) -> tuple[IntArray, IntArray]:
-    """Rows of the tracks that both views have."""
+    """Rows of the tracks that both views contain."""
     _, rows0, rows1 = np.intersect1d(view0.ids, view1.ids, assume_unique=True, return_indices=True)
     return rows0, rows1
 
@@ -253,7 +253,7 @@ def _shift(rays0: FloatArray, rays1: FloatArray) -> float:
 
 
 def _distances(pose: FloatArray, points: FloatArray, rays: FloatArray) -> FloatArray:
-    """(N,) how far from `rays` a camera at `pose` sees `points` (N, 3); infinite for those not in front of it."""
+    """(N,) error of `points` (N, 3), seen from `pose`, against `rays`; infinite for points not in front of it."""
     local = points @ _inverse(pose)[:3, :3].T + _inverse(pose)[:3, 3]
     is_ahead = local[:, 2] > 0
     depth = np.where(is_ahead, local[:, 2], 1.0)[:, None]
@@ -273,6 +273,6 @@ def _inverse(pose: FloatArray) -> FloatArray:
 
 
 def _root(motion: FloatArray, count: int) -> FloatArray:
-    """About the motion that leads to `motion` when it is made `count` times."""
+    """Approximately the motion that gives `motion` when applied `count` times."""
     turn = cv2.Rodrigues(motion[:3, :3])[0]
     return _pose(cv2.Rodrigues(turn / count)[0], motion[:3, 3] / count)

@@ -1,1 +1,1 @@
-"""`make gpu-check`: what a machine with a CUDA card is asked, most valuable first, in a few minutes."""
+"""`make gpu-check`: tests and measurements on a machine with a CUDA GPU, most valuable first, in a few minutes."""

@@ -1,4 +1,4 @@
-"""A part's archive: all that it has found so far in one file, replaced as a whole after each step."""
+"""A part's archive: all results so far in one file, replaced atomically after each step."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from scripts.gpu_check.step import Outcome
 
 __all__ = ["count_records", "read_records", "save_record", "write_archive"]
 
-_MAX_FILE_BYTES = 15 << 20  # what comes back from the machine with the card is at most 16 MiB a file
+_MAX_FILE_BYTES = 15 << 20  # the GPU machine returns files of at most 16 MiB
 
 
 def save_record(folder: Path, index: int, name: str, outcome: str, seconds: float, result: Outcome) -> None:
-    """Notes in `folder`, for `write_archive`, what became of step `index`: "passed", "failed" or "left out"."""
+    """Saves the outcome of step `index` in `folder` for `write_archive`: "passed", "failed" or "left out"."""
     document = {
         "step": name,
         "outcome": outcome,
@@ -35,20 +35,20 @@ def save_record(folder: Path, index: int, name: str, outcome: str, seconds: floa
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """What `save_record` noted, in the order of the steps."""
+    """The records saved by `save_record`, in the order of the steps."""
     return [json.loads(path.read_text(encoding="utf-8")) for path in _record_files(folder)]
 
 
 def count_records(folder: Path) -> int:
-    """How many steps have ended: the index of the one under way."""
+    """The number of completed steps, which is the index of the current one."""
     return len(_record_files(folder))
 
 
 def write_archive(path: Path, part: str, title: str, folder: Path) -> None:
-    """Packs the records of `folder` as report.json and report.md, and the files that they name, into `path`.
+    """Packs the records of `folder` as report.json and report.md, with the files they name, into `path`.
 
-    `path`, a .tar.gz, is replaced at once: whoever kills this finds the old one or the new one. A file that would make
-    it larger than what comes back is named in the report instead.
+    `path`, a .tar.gz, is replaced atomically: after a kill, the old or the new file is there. Files that would exceed
+    the size limit are only named in the report.
     """
     records = read_records(folder)
     attached, left_out = _attachments(records)
@@ -67,11 +67,11 @@ def _record_files(folder: Path) -> list[Path]:
 
 
 def _attachments(records: Sequence[dict[str, Any]]) -> tuple[list[Path], list[str]]:
-    """Files that come along, and a line for each that does not."""
+    """Files to include, and one line for each that is left out."""
     attached: list[Path] = []
     left_out: list[str] = []
     room = _MAX_FILE_BYTES
-    # A log may belong to several steps.
+    # Several steps may name the same log.
     for file in dict.fromkeys(Path(name) for record in records for name in record["files"]):
         size = file.stat().st_size if file.is_file() else None
         if size is None:

@@ -1,4 +1,4 @@
-"""What `make gpu-pack` made, laid out where it was carried to, and the environment in which it is found.
+"""Unpacks the output of `make gpu-pack` on the target machine and prepares its environment.
 
 Standard library only: it runs before anything is installed.
 """
@@ -22,10 +22,10 @@ _PROFILE = REPOSITORY / "config" / "fastdds_shared_memory.xml"
 
 
 def prepare(carried: Path, folder: Path) -> tuple[dict[str, str], list[str]]:
-    """Unpacks `carried` into `folder` and has the messages compiled where they do not work as they are.
+    """Unpacks `carried` into `folder`, and compiles the messages if the packed ones do not work.
 
     Returns:
-        The environment for the check, and a line for each thing that is wrong, in spite of which the rest can run.
+        The environment for the check, and one line per problem; the rest can run in spite of problems.
     """
     problems = unpack(carried, folder)
     version = json.loads((carried / "pack.json").read_text(encoding="utf-8"))["python"]
@@ -37,7 +37,7 @@ def prepare(carried: Path, folder: Path) -> tuple[dict[str, str], list[str]]:
         try:
             compile_messages(folder / "ros", own, own_include_folders())
         except Exception as error:
-            # Whatever is missing here costs the part that needs ROS, and no other.
+            # Missing files affect only the part that requires ROS.
             problems.append(f"the messages cannot be compiled: {type(error).__name__}: {error}")
         if why := messages_work(environment):
             problems.append(f"the node cannot run: {why}")
@@ -45,13 +45,13 @@ def prepare(carried: Path, folder: Path) -> tuple[dict[str, str], list[str]]:
 
 
 def unpack(carried: Path, folder: Path) -> list[str]:
-    """Lays the archives of `carried` into python/, ros/ and shared/ of a new `folder`; a line for each broken one."""
+    """Unpacks the archives of `carried` into python/, ros/ and shared/ of a new `folder`; one line per broken one."""
 
     def one(archive: Path) -> str:
         target = folder / archive.name.partition("-")[0]
         try:
             with tarfile.open(archive) as tar:
-                # Python has a filter for this since 3.10.12 and 3.11.4 only.
+                # tarfile has a filter for this only since Python 3.10.12 and 3.11.4.
                 names = [name for entry in tar for name in (entry.name, entry.linkname)]
                 if outside := [name for name in names if name.startswith("/") or ".." in PurePosixPath(name).parts]:
                     return f"{archive.name} is broken: {outside[0]} would lie outside its folder"
@@ -65,7 +65,7 @@ def unpack(carried: Path, folder: Path) -> list[str]:
 
 
 def carried_environment(folder: Path, base: Mapping[str, str]) -> dict[str, str]:
-    """`base` with what lies below `folder`, and this repository, found first; the variables are those of env.sh."""
+    """`base` with the contents of `folder`, and this repository, first in the search paths; variables as in env.sh."""
     site = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
     ros = folder / "ros"
     packages = [REPOSITORY / "ros2_ws" / "src" / name for name in ("feature_frontend", "feature_frontend_lab")]

@@ -1,4 +1,4 @@
-"""What a report says of an error: all that is needed to mend it from afar."""
+"""Describes errors in enough detail to fix them remotely."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from benchmarks.images import REPOSITORY
 
 __all__ = ["describe_error", "first_line"]
 
-_MOST_FRAMES = 6  # of the innermost, whose tensors are told
+_MOST_FRAMES = 6  # innermost frames whose tensors are listed
 
 
 def first_line(error: BaseException) -> str:
-    """Its type, and what it says first."""
+    """Its type and first line."""
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no text'}"
 
 
 def describe_error(error: BaseException) -> list[str]:
-    """Lines: the whole traceback, then what tensors and arrays the innermost calls in this repository had."""
+    """Lines: the full traceback, then the tensors and arrays in the innermost calls within this repository."""
     lines = "".join(traceback.format_exception(error)).splitlines()
     frames = [
         (frame, line)
@@ -28,7 +28,7 @@ def describe_error(error: BaseException) -> list[str]:
         if frame.f_code.co_filename.startswith(str(REPOSITORY))
     ]
     for frame, line in frames[-_MOST_FRAMES:]:
-        # No values: where a device answers no more, they cannot be read.
+        # Without values: they cannot be read from a device that no longer answers.
         held = [
             f"{name} {value.dtype} {tuple(value.shape)} {getattr(value, 'device', 'host')}"
             for name, value in frame.f_locals.items()

@@ -1,4 +1,4 @@
-"""How busy the card is while something runs, as nvidia-smi sees it."""
+"""GPU load during a measurement, from nvidia-smi."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _STOP_S = 2.0
 
 @dataclass(frozen=True)
 class CardLoad:
-    """What was seen in a while.
+    """Load over a period.
 
     Attributes:
-        busy: Median fraction of the time in which a kernel ran, [0, 1].
-        memory_mib: Most memory of the card in use, by all processes.
+        busy: Median utilisation, [0, 1].
+        memory_mib: Maximum GPU memory used by all processes.
     """
 
     busy: float
@@ -34,7 +34,7 @@ class CardLoad:
 
 
 class CardWatch:
-    """Samples from entering the block to leaving it; `load` is None where there is no card to ask."""
+    """Samples while the context is active; `load` is None without a GPU."""
 
     def __init__(self, device: str) -> None:
         self._is_on = device != "cpu"

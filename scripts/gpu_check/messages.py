@@ -1,4 +1,4 @@
-"""The messages of feature_frontend_msgs for this Python: few C files, compiled where nobody has done it yet.
+"""The messages of feature_frontend_msgs for this Python: a few C files, compiled unless already done.
 
 Standard library only: it runs before anything is installed.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 __all__ = ["PACKAGE", "SOURCES", "compile_messages", "messages_work", "own_include_folders"]
 
 PACKAGE = "feature_frontend_msgs"
-# Under the prefix: the generated C files that stand on Python, and the headers they include.
+# Under the prefix: the generated C files of the Python bindings, and the headers they include.
 SOURCES = f"src/{PACKAGE}"
 _TYPE_SUPPORTS = ("rosidl_typesupport_c", "rosidl_typesupport_fastrtps_c", "rosidl_typesupport_introspection_c")
 _DEPENDENCIES = ("std_msgs", "service_msgs", "builtin_interfaces")
@@ -37,7 +37,7 @@ rclpy.type_support.check_for_type_support(MatchFrames)
 
 
 def messages_work(environment: dict[str, str]) -> str:
-    """Empty if this Python serialises the messages in `environment`, else what it says."""
+    """Empty if this Python can serialise the messages in `environment`; otherwise the error."""
     try:
         result = subprocess.run(
             [sys.executable, "-c", _TRY],
@@ -55,16 +55,16 @@ def messages_work(environment: dict[str, str]) -> str:
 
 
 def compile_messages(prefix: Path, python: str, include_folders: Sequence[str]) -> None:
-    """Compiles the part of the messages that belongs to one Python into `prefix`.
+    """Compiles the Python-specific part of the messages into `prefix`.
 
     Args:
         prefix: Folder with `SOURCES`, and with the libraries of ROS 2 and of the messages in lib/.
-        python: Such as "3.12".
-        include_folders: Where Python.h and NumPy's headers are.
+        python: Version, for example "3.12".
+        include_folders: Folders of Python.h and NumPy's headers.
 
     Raises:
         OSError: There is no compiler.
-        subprocess.SubprocessError: It fails; its output is in the error.
+        subprocess.SubprocessError: The compiler fails; its output is in the error.
     """
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or "cc"
     sources = prefix / SOURCES
@@ -100,7 +100,7 @@ def compile_messages(prefix: Path, python: str, include_folders: Sequence[str]) 
 
 
 def own_include_folders() -> list[str]:
-    """Where the headers of this Python and of its NumPy are."""
+    """Folders of the headers of this Python and its NumPy."""
     import numpy
 
     return [sysconfig.get_paths()["include"], numpy.get_include()]
@@ -112,7 +112,7 @@ def _libraries(prefix: Path, package: str, *kinds: str) -> list[str]:
 
 
 def _link(compiler: str, objects: Sequence[Path], target: Path, needs: Sequence[str], *options: str) -> None:
-    # What the libraries themselves need is found when Python loads them, by LD_LIBRARY_PATH.
+    # The libraries' own dependencies are resolved when Python loads them, by LD_LIBRARY_PATH.
     always = ["-shared", "-Wl,--no-as-needed", "-Wl,--allow-shlib-undefined"]
     _run([compiler, *always, *options, "-o", str(target), *map(str, objects), *needs])
 

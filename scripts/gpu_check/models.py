@@ -1,4 +1,4 @@
-"""The networks as the steps need them: on the device as users run them, plainly, and on the CPU to compare with."""
+"""The networks for the steps: on the device as users run them, in plain form, and on the CPU for comparison."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _REHEARSED_POINTS = 200
 
 
 def settings_for(context: Context, extractor: str, **changes: bool | float | str) -> Settings:
-    """Settings on the check's device, without what happens in the background; in a rehearsal of few points."""
+    """Settings on the check's device, without background work; with few points in a rehearsal."""
     own = {"device": context.device, "weights_dir": str(context.shared / "weights"), "compile": False}
     if _carried_lightglue(context).is_file():
         own["lightglue_weights_path"] = str(_carried_lightglue(context))
@@ -47,7 +47,7 @@ def settings_for(context: Context, extractor: str, **changes: bool | float | str
 
 
 def on_device(settings: Settings) -> Extractor:
-    """As users have it on a GPU, its work captured; on a CPU, in a rehearsal, captured too."""
+    """As users have it on a GPU, captured; in a rehearsal, captured on the CPU, too."""
     extractor = Extractor.from_pretrained(settings)
     if extractor.graph_device is not None or not extractor.has_maps:
         return extractor
@@ -55,7 +55,7 @@ def on_device(settings: Settings) -> Extractor:
 
 
 def captured(extractor: Extractor, settings: ExtractionSettings) -> Extractor:
-    """The same network on the CPU, its work captured."""
+    """The same network on the CPU, captured."""
     network: torch.nn.Module = extractor._network  # type: ignore[assignment]
     return Extractor(
         network, extractor.identity, settings, extractor.device, EagerGraphDevice(extractor.device), has_maps=True
@@ -63,20 +63,20 @@ def captured(extractor: Extractor, settings: ExtractionSettings) -> Extractor:
 
 
 def on_cpu(context: Context, extractor: str, **changes: bool | float | str) -> Extractor:
-    """As users have it on a CPU, nothing captured."""
+    """As users have it on a CPU, not captured."""
     return Extractor.from_pretrained(settings_for(context, extractor, **{**changes, "device": "cpu"}))
 
 
 def plain_on_device(settings: Settings) -> Extractor:
-    """The network as the paper draws it, on the check's device: nothing folded, fused or captured."""
+    """The network as in the paper, on the check's device: nothing folded, fused or captured."""
     return plain_extractor(settings, weights_of(settings.extractor, settings.weights_dir))
 
 
 def weights_of(extractor: str, weights_dir: str) -> FoundWeights:
-    """Weights that are on this machine.
+    """Weights available on this machine.
 
     Raises:
-        LeftOutError: They are not.
+        LeftOutError: They are not available.
     """
     capture = EXTRACTORS[extractor].weights
     found = None if capture is None else find_weights(capture, weights_dir)
@@ -87,10 +87,10 @@ def weights_of(extractor: str, weights_dir: str) -> FoundWeights:
 
 
 def available(context: Context, extractors: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Those whose weights are on this machine, and those whose are not.
+    """Networks with and without weights on this machine.
 
     Raises:
-        LeftOutError: None is.
+        LeftOutError: None has weights.
     """
     weights_dir = str(context.shared / "weights")
     there: list[str] = []
@@ -106,7 +106,7 @@ def available(context: Context, extractors: Sequence[str]) -> tuple[list[str], l
 
 
 def why_no_lightglue(context: Context) -> str:
-    """What LightGlue lacks on this machine; empty where it is all there."""
+    """What LightGlue lacks on this machine; empty if nothing."""
     if not has_kornia():
         return "kornia is not installed"
     folder = context.shared / "weights"
@@ -115,15 +115,15 @@ def why_no_lightglue(context: Context) -> str:
 
 
 def _carried_lightglue(context: Context) -> Path:
-    """LightGlue's weights as `make gpu-pack` rounds them, so that they can be carried."""
+    """LightGlue's weights, rounded as by `make gpu-pack` to reduce their size."""
     return context.shared / "weights" / f"{LIGHTGLUE}_float16.safetensors"
 
 
 @contextmanager
 def tensor_float32(*, convolutions: bool, products: bool) -> Iterator[None]:
-    """Whether float32 convolutions and matrix products on a GPU may use the 10-bit mantissa of TF32, in this block.
+    """Sets whether float32 convolutions and matrix products on a GPU may use TF32's 10-bit mantissa in this block.
 
-    What is captured or compiled in it stays so: networks for it are to be made in it.
+    Captured or compiled code keeps the setting: create its networks inside the block.
     """
     cudnn, cublas = torch.backends.cudnn, torch.backends.cuda.matmul
     before = cudnn.allow_tf32, cublas.allow_tf32

@@ -1,4 +1,4 @@
-"""Runs the steps of one part in a process of its own; started, watched and ended by `runner.py`."""
+"""Runs the steps of one part as a separate process; started, monitored and stopped by `runner.py`."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from scripts.gpu_check.step import Context, LeftOutError, Outcome, PartModule, S
 
 __all__ = ["ASK_WHERE", "POISONED", "load_part", "main", "started_file"]
 
-# Exit status: the device may answer no more in this process, or not as it should: further steps need another one.
+# Exit status: the device may have failed in this process; further steps need a new one.
 POISONED = 3
-# Signal on which the process writes where each of its threads is; so it does, unasked, when it crashes.
+# Signal on which the process prints the stack of each thread; it also does so on a crash.
 ASK_WHERE = signal.SIGUSR1
 _STACKS = "stacks.log"
 
 
 def load_part(name: str) -> PartModule:
-    """The module of a part."""
+    """Imports the module of a part."""
     return cast(PartModule, importlib.import_module(PARTS[name]))
 
 
 def started_file(folder: Path) -> Path:
-    """Says when the step under way began, as `time.monotonic()`; those before it have left their records."""
+    """Records when the current step began, as `time.monotonic()`; earlier steps have written their records."""
     return folder / "started"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the steps from a given one on: part, first step, device, shared, folder, archive, keep, deadline."""
+    """Runs the steps from a given one: part, first step, device, shared, folder, archive, keep, deadline."""
     part, first, device, shared, folder, archive, keep, deadline = sys.argv[1:] if argv is None else argv
     context = Context(device, Path(shared), Path(folder), Path(keep), float(deadline))
-    # Handlers in C: they answer while Python waits for a device. The file stays open as long as the process.
+    # C-level handlers: they work while Python waits for a device. The file must stay open until the process ends.
     stacks = (context.scratch / _STACKS).open("a", encoding="utf-8")
     faulthandler.enable(stacks)
     faulthandler.register(ASK_WHERE, stacks)
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         save_record(context.scratch, index, step.name, outcome, time.monotonic() - start_s, result)
         write_archive(Path(archive), part, module.TITLE, context.scratch)
         print(f"gpu-check: {part}/{step.name}: {outcome}: {result.text}", flush=True)
-        # A recording that an error has ended also leaves torch's allocator in the midst of it.
+        # A CUDA graph capture interrupted by an error also leaves torch's allocator in an inconsistent state.
         if device != "cpu" and ("traceback" in result.data or not _device_answers()):
             return POISONED
     return 0
@@ -69,17 +69,17 @@ def _run(step: Step, context: Context) -> tuple[str, Outcome]:
     except LeftOutError as reason:
         return "left out", Outcome(passed=False, text=str(reason))
     except Exception as error:
-        # One broken step must not take the others along, whatever it is that broke.
+        # An error in one step must not affect the others.
         return "failed", Outcome(passed=False, text=first_line(error), data={"traceback": describe_error(error)})
     return "passed" if result.passed else "failed", result
 
 
 def _device_answers() -> bool:
-    """Whether the device still works: after an illegal access every call in a process fails."""
+    """Whether the device still works: after an illegal access, every call in the process fails."""
     try:
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
-    except (RuntimeError, AssertionError):  # the latter where torch has no CUDA
+    except (RuntimeError, AssertionError):  # AssertionError if torch lacks CUDA
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""Frames of real sequences, in sizes that the device can do in the time there is."""
+"""Frames of real sequences, in sizes suited to the device."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ SEQUENCES = {"tum": "tum_fr2_desk", "kitti": "kitti00"}
 
 
 def frames_of(context: Context, name: str, count: int, size: Size | None = None) -> Frames | None:
-    """The first `count` frames of TUM or KITTI, or as many as there are; None where the sequence is not there.
+    """The first `count` frames of TUM or KITTI, or all if there are fewer; None if the sequence is missing.
 
-    Of TUM the tests have three frames of their own.
+    The tests include three frames of TUM.
     """
     folder = context.shared / "data" / SEQUENCES[name]
     if not folder.is_dir():
@@ -26,7 +26,7 @@ def frames_of(context: Context, name: str, count: int, size: Size | None = None)
 
 
 def sequences(context: Context, count: int, rehearsal_size: Size = (320, 240)) -> dict[str, Frames]:
-    """The sequences that are there, by name; in a rehearsal small."""
+    """The available sequences by name; downscaled in a rehearsal."""
     size = rehearsal_size if context.is_rehearsal else None
     found = {name: frames_of(context, name, count, size) for name in SEQUENCES}
     return {name: frames for name, frames in found.items() if frames is not None}

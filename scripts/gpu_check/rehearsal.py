@@ -1,8 +1,8 @@
-"""`make gpu-check DEVICE=cpu`: the check on the CPU, where nothing is at hand but what the machine with the card has.
+"""`make gpu-check DEVICE=cpu`: runs the check on the CPU with only what the GPU machine has.
 
-The files that travel, and no others, are copied to a folder of their own; the check runs there with the packages of
-target_packages.txt and with what `make gpu-pack` packs, for the Python of this environment. What is packed for the
-other machine's Python is unpacked and imported too, where such a Python is here: torch for it is not.
+Only the transferred files are copied to a separate folder. The check runs there with the packages of
+target_packages.txt and the output of `make gpu-pack` for this environment's Python. If the GPU machine's Python is
+installed here, its packages are also unpacked and imported, except for torch, which is not available for it.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from scripts.gpu_check.parts import PARTS
 __all__ = ["main", "rehearse"]
 
 _PYTHON_THERE = "3.12"
-# What the wheels for that Python import, besides torch.
+# Imports of the wheels for that Python, besides torch.
 _NEEDED_TO_IMPORT = ("numpy", "opencv-python-headless", "pyyaml", "tqdm", "typing-extensions")
-# Run by that Python, in the copied tree: the folder to unpack into is its argument.
+# Run by that Python in the copied tree; the argument is the folder to unpack into.
 _IMPORT_ALL = """
 import subprocess, sys
 from pathlib import Path
@@ -48,13 +48,13 @@ sys.exit(status or bool(problems))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Rehearses; the exit status is the check's, 1 too where the wheels for the other Python do not import."""
+    """Rehearses; returns the check's exit status, or 1 if the wheels for the other Python cannot be imported."""
     arguments = _parser().parse_args(argv)
     return rehearse(arguments.cache, arguments.shared, arguments.output, arguments.minutes, arguments.parts)
 
 
 def rehearse(cache: Path, shared: Path, output: Path, minutes: float, parts: Sequence[str]) -> int:
-    """Packs, checks the wheels for the other Python, and runs `parts` (all where empty) for `minutes`."""
+    """Packs, checks the wheels for the other Python, and runs `parts` (all if empty) for `minutes`."""
     begun_s = time.monotonic()
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     work = cache / "rehearsal"
@@ -76,7 +76,7 @@ def rehearse(cache: Path, shared: Path, output: Path, minutes: float, parts: Seq
 
 
 def copy_tree(carried: Path, tree: Path) -> Path:
-    """What travels, as it lies on the other machine: the repository's files without .git, and `carried` as .gpu."""
+    """The transferred files as on the GPU machine: the repository's files without .git, and `carried` as .gpu."""
     for name in travelling_files():
         target = tree / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def copy_tree(carried: Path, tree: Path) -> Path:
 
 
 def machine(folder: Path) -> Path:
-    """The Python of an environment with what is installed here of target_packages.txt, as hard links, and no more."""
+    """The Python of an environment that contains only the packages of target_packages.txt, as hard links."""
     there = target_packages()
     installed: dict[str, importlib.metadata.Distribution] = {}
     for distribution in importlib.metadata.distributions():
@@ -119,7 +119,7 @@ def machine(folder: Path) -> Path:
 
 
 def bare_environment(python: Path, work: Path) -> dict[str, str]:
-    """Variables of a machine that nobody has set up; what would reach the network fails at once."""
+    """Environment of an unconfigured machine; network access fails immediately."""
     home = work / "home"
     home.mkdir(parents=True, exist_ok=True)
     nowhere = "http://127.0.0.1:9"
@@ -133,7 +133,7 @@ def bare_environment(python: Path, work: Path) -> dict[str, str]:
 
 
 def _import_wheels(carried: Path, cache: Path, work: Path) -> int:
-    """Whether what is packed for the other Python imports there; 0 with a word where no such Python is here."""
+    """Imports the packed wheels for the other Python; returns 0 with a message if it is not installed here."""
     found = find_python(_PYTHON_THERE)
     if found is None:
         print(f"gpu-check: there is no Python {_PYTHON_THERE} here: its wheels were not imported", flush=True)
@@ -145,7 +145,7 @@ def _import_wheels(carried: Path, cache: Path, work: Path) -> int:
     python = folder / "bin" / "python3"
     if not stamp.is_file() or stamp.read_text(encoding="ascii") != key:
         _make_venv(found[0], folder)
-        # By this Python's pip, which may be too old to run in the other: wheels only have to be unpacked.
+        # Uses this Python's pip, which may be too old for the other one: wheels only need to be unpacked.
         for wheel in fetch(requirements, _PYTHON_THERE, cache / f"wheels-{_PYTHON_THERE}"):
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(folder / "lib" / f"python{_PYTHON_THERE}" / "site-packages")

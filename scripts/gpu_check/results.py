@@ -1,4 +1,4 @@
-"""Puts the archives of a check that ran on a card where results are published: benchmarks/results/gpu/DATE-CARD/."""
+"""Publishes the archives of a check on a GPU to benchmarks/results/gpu/DATE-CARD/."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from scripts.gpu_check.parts import PARTS
 __all__ = ["main", "publish"]
 
 _RESULTS = REPOSITORY / "benchmarks" / "results" / "gpu"
-# What belongs into a repository; traces, logs and checkpoints stay with whoever has the archives.
+# File types committed to the repository; traces, logs and checkpoints stay in the archives.
 _PUBLISHED = (".png",)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Publishes; 1 with a line that says why not."""
+    """Publishes the results; returns 1 with a one-line reason on failure."""
     parser = argparse.ArgumentParser(prog="gpu-results", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="where the archives are that came back")
     parser.add_argument("--to", type=Path, default=_RESULTS, metavar="DIR", help="default: %(default)s")
@@ -36,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def publish(folder: Path, results: Path) -> Path:
-    """Writes report.md, report.json and the pictures of all archives in `folder`; the new folder.
+    """Writes report.md, report.json and the pictures of all archives in `folder`; returns the new folder.
 
     Raises:
-        ValueError: There are no archives, or what they hold was a rehearsal, which is no result.
+        ValueError: There are no archives, or they are from a rehearsal, which is not a result.
     """
     reports: dict[str, dict[str, Any]] = {}
     texts: list[str] = []
@@ -76,7 +76,7 @@ def publish(folder: Path, results: Path) -> Path:
 
 
 def _new_folder(path: Path) -> Path:
-    """`path`, or it with a number where there was a check that day already; made."""
+    """Creates `path`, with a number appended if there was already a check on that day."""
     number = 1
     while (candidate := path if number == 1 else path.with_name(f"{path.name}-{number}")).exists():
         number += 1

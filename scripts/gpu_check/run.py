@@ -1,8 +1,8 @@
-"""The check where only files were carried to: unpacks what `make gpu-pack` made, and runs the parts.
+"""Runs the check on a machine with only the transferred files: unpacks `make gpu-pack`'s output and runs the parts.
 
     python3 -m scripts.gpu_check.run --minutes 8 --output DIR [PART ...]
 
-with the Python that has torch, in the repository's folder. Nothing is installed; what is unpacked goes when it ends.
+with the Python that has torch, in the repository's folder. Nothing is installed; unpacked files are removed at the end.
 Standard library only.
 """
 
@@ -20,12 +20,12 @@ from scripts.gpu_check.carried import REPOSITORY, prepare
 
 __all__ = ["main", "misfits"]
 
-# What comes back from that machine.
+# Limits of the GPU machine on returned files.
 _MAX_FILES, _MAX_BYTES, _MAX_DEPTH = 8, 16 << 20, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the check within the minutes, unpacking counted in; 1 if a step failed or a result cannot come back."""
+    """Runs the check within the minutes, including unpacking; returns 1 if a step failed or a result is too large."""
     begun_s = time.monotonic()
     arguments = _parser().parse_args(argv)
     if not (arguments.carried / "pack.json").is_file():
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"gpu-check: {line}", flush=True)
         print(f"gpu-check: unpacked in {time.monotonic() - begun_s:.1f} s", flush=True)
         command = [sys.executable, "-m", "scripts.gpu_check.runner", *arguments.parts, "--device", arguments.device]
-        # The clock is the machine's: so the runner's own start counts, too, which may first have to read torch.
+        # The clock is shared by all processes: the runner's start-up, which may have to load torch, counts, too.
         command += ["--minutes", f"{arguments.minutes}", "--begun", f"{begun_s}"]
         command += ["--output", str(arguments.output.resolve())]
         status = subprocess.run(command, cwd=REPOSITORY, env=environment, check=False).returncode
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def misfits(output: Path) -> list[str]:
-    """What of the results is too many, too large or too deep to come back."""
+    """Results that exceed the limits in number, size or depth."""
     files = sorted(path for path in output.rglob("*") if path.is_file())
     lines = [f"{path}: {path.stat().st_size} bytes" for path in files if path.stat().st_size > _MAX_BYTES]
     lines += [f"{path}: too deep" for path in files if len(path.relative_to(output).parts) > _MAX_DEPTH + 1]

@@ -1,4 +1,4 @@
-"""Runs the parts one after another within the minutes given, each in a process that can be killed."""
+"""Runs the parts one after another within the given minutes, each in a process that can be killed."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from scripts.gpu_check.step import Context, Outcome, Step
 
 __all__ = ["main", "run_parts"]
 
-# Of the time that is left when a part begins, how much it may use; what it does not use falls to the ones behind it.
-# Enough for `machine` where libraries are read for the first time: without it no other figure means anything.
+# Maximum fraction of the remaining time for each part; unused time goes to later parts. `machine` gets enough to load
+# libraries for the first time: without it, the other figures mean nothing.
 _TIME_FRACTION = {"machine": 0.3, "right": 0.3, "fast": 0.38, "node": 0.55, "train": 1.0}
-# In the environment of a part's process and of all that it starts: by it they are found.
+# Environment variable that identifies a part's process and all its children.
 _MARKER = "FEATURE_FRONTEND_GPU_CHECK_PART"
 _POLL_S = 0.2
 _GRACE_S = 3.0
-# A process that hangs is asked where, and one that is killed may be stuck in the driver for good.
+# A hanging process is asked for its stacks; a killed one may stay stuck in the driver.
 _ANSWER_S, _END_S = 1.0, 5.0
-# At the end: writing the summary.
+# For writing the summary at the end.
 _RESERVE_S = 3.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the check; 0 if no step failed (steps without time are named, and no failure)."""
+    """Runs the check; returns 0 if no step failed (steps without time are listed but do not count as failures)."""
     arguments = _parser().parse_args(argv)
     unknown = [name for name in arguments.parts if name not in PARTS]
     if unknown:
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_parts(device: str, minutes: float, shared: Path, output: Path, parts: Sequence[str]) -> int:
-    """Runs `parts`, leaving PART.tar.gz for each and summary.md in `output`; 1 if a step failed."""
+    """Runs `parts`, writing PART.tar.gz for each and summary.md to `output`; returns 1 if a step failed."""
     end_s = time.monotonic() + 60 * minutes - _RESERVE_S
     output.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
@@ -63,7 +63,7 @@ def run_parts(device: str, minutes: float, shared: Path, output: Path, parts: Se
             try:
                 _run_part(part, context, output / f"{part}.tar.gz")
             except Exception as error:
-                # A part that cannot even be imported here leaves the others their time.
+                # A part that cannot be imported leaves its time to the others.
                 failures += 1
                 lines.append(f"- {part}: failed. {type(error).__name__}: {error}")
             for record in read_records(folder):
@@ -76,7 +76,7 @@ def run_parts(device: str, minutes: float, shared: Path, output: Path, parts: Se
 
 
 def _run_part(part: str, context: Context, archive: Path) -> None:
-    """Starts the part's process, and another one behind each step that hangs, kills it or poisons the device."""
+    """Starts the part's process, and a new one after each step that hangs, crashes or breaks the device."""
     module = load_part(part)
     steps = module.steps(context)
     while (first := count_records(context.scratch)) < len(steps):
@@ -91,7 +91,7 @@ def _run_part(part: str, context: Context, archive: Path) -> None:
 
 
 def _note(part: str, context: Context, archive: Path, step: Step, outcome: str, seconds: float, why: str) -> None:
-    # Of a step that was killed, its logs say most.
+    # The logs of a killed step are the most informative.
     result = Outcome(passed=False, text=why, files=sorted(context.scratch.rglob("*.log")))
     save_record(context.scratch, count_records(context.scratch), step.name, outcome, seconds, result)
     write_archive(archive, part, load_part(part).TITLE, context.scratch)
@@ -99,7 +99,7 @@ def _note(part: str, context: Context, archive: Path, step: Step, outcome: str, 
 
 
 def _watch(part: str, steps: Sequence[Step], context: Context, archive: Path) -> tuple[int | None, float]:
-    """Exit status of the part's process, None if it was killed here, and how long the step under way had run, s."""
+    """Exit status of the part's process, None if it was killed here, and the running time of the current step, s."""
     started = started_file(context.scratch)
     started.write_text(f"{time.monotonic()}", encoding="ascii")
     first = count_records(context.scratch)
@@ -107,7 +107,7 @@ def _watch(part: str, steps: Sequence[Step], context: Context, archive: Path) ->
     process = subprocess.Popen(
         [sys.executable, "-m", "scripts.gpu_check.part_process", *map(str, words)],
         cwd=REPOSITORY,
-        # Temporary files lie where the logs of a step that is killed are looked for, such as those of a node.
+        # Temporary files, such as a node's, are kept where the logs of a killed step are collected.
         env={**os.environ, _MARKER: str(context.scratch), "TMPDIR": str(context.scratch)},
     )
     try:
@@ -124,13 +124,13 @@ def _watch(part: str, steps: Sequence[Step], context: Context, archive: Path) ->
                 return None, seconds
     finally:
         _kill_marked(str(context.scratch))
-        process.kill()  # also where /proc does not tell its environment
+        process.kill()  # also if /proc does not show its environment
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_END_S)
 
 
 def _kill_marked(mark: str) -> None:
-    """Kills the part's process and all that it started, such as nodes and players in sessions of their own."""
+    """Kills the part's process and all its children, such as nodes and players in separate sessions."""
     wanted = f"{_MARKER}={mark}".encode()
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -139,7 +139,7 @@ def _kill_marked(mark: str) -> None:
 
 
 def _seconds_since(started: Path) -> float:
-    # Empty for the moment in which it is written.
+    # Empty while being written.
     text = started.read_text(encoding="ascii")
     return time.monotonic() - float(text) if text else 0.0
 

@@ -1,4 +1,4 @@
-"""How much memory processes can share here: ROS's messages and prepared training pairs pass through it."""
+"""Free shared memory, which ROS messages and prepared training pairs use."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ _FOLDER = Path("/dev/shm")
 
 
 def shared_memory_bytes() -> int:
-    """What is free of it; 0 where there is none."""
+    """Free bytes; 0 if there is no shared memory."""
     return shutil.disk_usage(_FOLDER).free if _FOLDER.is_dir() else 0

@@ -1,4 +1,4 @@
-"""What a part of the check is made of: steps, their outcomes, and what they are given."""
+"""The elements of a part: steps, their outcomes and their context."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ __all__ = ["Context", "LeftOutError", "Outcome", "PartModule", "Step"]
 
 
 class LeftOutError(Exception):
-    """Raised by a step for which something is missing here that is no fault of what it checks; the text says what."""
+    """Raised by a step if something unrelated to its check is missing; the text names it."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What every step is given.
+    """The input of every step.
 
     Attributes:
         device: "cuda", or "cpu" in a rehearsal.
-        shared: Weights, sequences and reference outputs, laid out as in `../shared`; not all of it need be there.
-        scratch: Folder of the part for files of its own; what is to come back is named in `Outcome.files`.
-        keep: Folder whose files come back even if everything is killed; for checkpoints alone.
-        deadline_s: `time.monotonic()` at which the part must have ended.
+        shared: Weights, sequences and reference outputs, laid out as in `../shared`; may be incomplete.
+        scratch: Working folder of the part; files to return are listed in `Outcome.files`.
+        keep: Folder whose files are returned even after a kill; for checkpoints only.
+        deadline_s: `time.monotonic()` by which the part must have ended.
     """
 
     device: str
@@ -37,7 +37,7 @@ class Context:
 
     @property
     def is_rehearsal(self) -> bool:
-        """Whether there is no card: the same code, with sizes and counts that a CPU can do."""
+        """Whether there is no GPU: the same code, with sizes and counts for a CPU."""
         return self.device == "cpu"
 
     @property
@@ -48,14 +48,14 @@ class Context:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step found.
+    """Result of a step.
 
     Attributes:
-        passed: Whether every bar is met; a step that only measures passes by measuring.
-        text: A line for the summary: the figures that matter, or what is wrong.
-        tables: For the report.
-        data: The same and every sample, of types that JSON has.
-        files: Further files for the part's archive, in `Context.scratch`.
+        passed: Whether all tolerances are met; a pure measurement passes when complete.
+        text: Summary line: the main figures, or what is wrong.
+        tables: Tables for the report.
+        data: The same and all samples, in JSON types.
+        files: Additional files for the part's archive, in `Context.scratch`.
     """
 
     passed: bool
@@ -67,13 +67,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Step:
-    """A piece of a part that stands by itself.
+    """An independent unit of a part.
 
     Attributes:
         name: Letters, digits and "_".
-        run: Does it. An exception fails this step and no other; a `LeftOutError` leaves it out.
-        needs_s: Seconds without which it is not begun.
-        limit_s: Seconds after which its process is killed, so that a hang costs this step and no other.
+        run: Function of the step. An exception fails only this step; a `LeftOutError` skips it.
+        needs_s: Minimum time to start it, seconds.
+        limit_s: Time after which its process is killed, so that a hang costs only this step, seconds.
     """
 
     name: str
@@ -83,9 +83,9 @@ class Step:
 
 
 class PartModule(Protocol):
-    """What a module in `PARTS` offers."""
+    """Interface of the modules in `PARTS`."""
 
     TITLE: str
 
     def steps(self, context: Context) -> Sequence[Step]:
-        """The steps in the order in which they run; making the list is quick and touches no device."""
+        """The steps in order of execution; creating the list is fast and does not use the device."""

@@ -1,4 +1,4 @@
-"""Two cameras and a consumer of what the node makes of them, in another process than the node."""
+"""A stereo camera and a consumer of the node's results, in a process other than the node."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _START_TIMEOUT_S = 60.0
 
 
 class StereoClient(SpinningNode):
-    """Publishes rectified pairs with their calibrations, and takes `status` and `points`.
+    """Publishes rectified pairs with their calibrations, and receives `status` and `points`.
 
-    A pair's stamp is the monotonic clock when its publishing began; all processes of a machine share that clock.
+    A pair's stamp is the monotonic clock at the start of its publishing; all processes of a machine share that clock.
 
     Args:
         pairs: Left and right image, (H, W) uint8 each, all of one size.
-        focal_px: Of both cameras.
-        baseline_m: Between them.
+        focal_px: Focal length of both cameras.
+        baseline_m: Distance between them.
     """
 
     def __init__(self, pairs: Sequence[tuple[Canvas, Canvas]], focal_px: float, baseline_m: float) -> None:
@@ -61,7 +61,7 @@ class StereoClient(SpinningNode):
         self.start()
 
     def publish(self) -> int:
-        """Publishes the next pair; its stamp."""
+        """Publishes the next pair and returns its stamp."""
         messages = self._pairs[len(self.sent) % len(self._pairs)]
         stamp_ns = time.monotonic_ns()
         stamp = stamp_from_ns(stamp_ns)
@@ -72,10 +72,10 @@ class StereoClient(SpinningNode):
         return stamp_ns
 
     def wait_for_node(self, process: NodeProcess) -> None:
-        """Returns when a first pair has come back as points.
+        """Waits until a first pair has been returned as points.
 
         Raises:
-            FeatureFrontendError: The node ended, or nothing came back in time.
+            FeatureFrontendError: The node ended, or nothing was received in time.
         """
         deadline_s = time.monotonic() + _START_TIMEOUT_S
         publishers = (*self._images, *self._infos)

@@ -1,4 +1,4 @@
-"""How a part's time is dealt out to its steps, and a step's to its settings, so that the first ones have it."""
+"""Distributes a part's time over its steps, and a step's time over its settings, earlier ones first."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from scripts.gpu_check.step import Context, LeftOutError, Outcome, Step
 __all__ = ["Piece", "TimeBox", "as_steps"]
 
 T = TypeVar("T")
-# A setting may take somewhat longer than the longest one before it.
+# A setting may take somewhat longer than the longest so far.
 _CAUTION = 1.2
-_MOST_NAMES = 3  # in a line of text; the data name all
+_MOST_NAMES = 3  # listed in a text line; the data lists all
 
 
 class TimeBox:
-    """The time that one step has, in which it does as many of its settings as fit.
+    """The time of one step, in which it processes as many settings as fit.
 
     Args:
-        seconds: From now on.
+        seconds: Duration from now.
 
     Attributes:
         left_out: Names of the settings that did not fit.
-        errors: What was raised by settings, each with its name, in one line.
+        errors: Exceptions raised by settings, each with its name, in one line.
         traceback: The same in full, in lines.
     """
 
@@ -42,11 +42,11 @@ class TimeBox:
 
     @property
     def left_s(self) -> float:
-        """Seconds that are left, at least 0."""
+        """Remaining seconds, at least 0."""
         return max(self._end_s - time.monotonic(), 0.0)
 
     def each(self, settings: Iterable[T], name: Callable[[T], str] = str) -> Iterator[T]:
-        """The settings in their order, the first one in any case, while the longest so far would still fit."""
+        """The settings in order while the longest so far would still fit; the first one always."""
         longest_s = 0.0
         waiting = list(settings)
         for number, setting in enumerate(waiting):
@@ -59,7 +59,7 @@ class TimeBox:
 
     @contextmanager
     def attempt(self, name: str) -> Iterator[None]:
-        """Takes note of what is raised in its block, and goes on: one setting must not hide what the others say."""
+        """Records an exception in its block and continues: one setting must not hide the others' results."""
         try:
             yield
         except LeftOutError:
@@ -71,13 +71,13 @@ class TimeBox:
 
 @dataclass(frozen=True)
 class Piece:
-    """A step that has a share of the part's time.
+    """A step with a fraction of the part's time.
 
     Attributes:
-        name: Of the step.
-        run: Does it within the box.
-        weight: Of the time that is left when it begins, it has this share of its own and all later weights.
-        limit_s: As `Step.limit_s`.
+        name: Name of the step.
+        run: Runs it within the box.
+        weight: Its fraction of the remaining time is its weight divided by the sum of its own and all later weights.
+        limit_s: Like `Step.limit_s`.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Piece:
 
 
 def as_steps(pieces: Sequence[Piece]) -> list[Step]:
-    """The pieces as steps, each with its share of what is left of the part's time when it begins."""
+    """Converts the pieces to steps, each with its fraction of the part's remaining time at its start."""
     weights = [piece.weight for piece in pieces]
     return [
         Step(
@@ -99,11 +99,11 @@ def as_steps(pieces: Sequence[Piece]) -> list[Step]:
     ]
 
 
-def _run(run: Callable[[Context, TimeBox], Outcome], share: float, context: Context) -> Outcome:
+def _run(run: Callable[[Context, TimeBox], Outcome], fraction: float, context: Context) -> Outcome:
     if context.is_rehearsal:
-        # On a CPU that others use too, threads that wait for each other take several times as long as one.
+        # On a shared CPU, threads waiting for each other take several times as long as one.
         torch.set_num_threads(1)
-    box = TimeBox(share * context.left_s)
+    box = TimeBox(fraction * context.left_s)
     try:
         outcome = run(context, box)
     except LeftOutError:
@@ -111,7 +111,7 @@ def _run(run: Callable[[Context, TimeBox], Outcome], share: float, context: Cont
     except Exception as error:
         if not box.errors:
             raise
-        # A step that nothing came through for.
+        # A step without any results.
         outcome = Outcome(passed=False, text=first_line(error))
     if box.errors:
         text = f"{outcome.text}; RAISED: {'; '.join(box.errors)}"

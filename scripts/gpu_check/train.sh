@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The training that brings a model home from a machine with a card. scripts/gpu_check/parts/train.py sets DEVICE, MINUTES,
-# PHOTOGRAPHS (a folder), RENDERED (RGB-D sequences, separated by colons), OUTPUT, WORKERS and PYTHON, and keeps the checkpoint.
-# To go on with one on another day: put it into OUTPUT as checkpoint.pt and add --resume.
+# The training on a GPU machine. scripts/gpu_check/parts/train.py sets DEVICE, MINUTES, PHOTOGRAPHS (a folder), RENDERED
+# (RGB-D sequences, separated by colons), OUTPUT, WORKERS and PYTHON, and keeps the checkpoint.
+# To continue a training later: put its checkpoint into OUTPUT as checkpoint.pt and add --resume.
 set -euo pipefail
 
 rgbd=()
@@ -9,7 +9,7 @@ IFS=: read -r -a sequences <<<"$RENDERED"
 for sequence in "${sequences[@]}"; do rgbd+=(--rgbd "$sequence"); done
 
 if [[ $DEVICE == cpu ]]; then
-  # A rehearsal: float16 needs a card.
+  # A rehearsal: float16 requires a GPU.
   size=(--precision bfloat16 --map-size 96 --batch-size 1 --accumulate 1 --validation-pairs 2 --validation-keypoints 200)
 else
   size=(--precision float16 --map-size 480 --batch-size 6 --accumulate 1 --warmup-steps 200 --validation-pairs 60)

@@ -1,10 +1,10 @@
-# Shared by the set-up scripts: where things are, and how they speak. Sourced, never run.
+# Paths and output functions of the set-up scripts. Sourced, never run.
 # shellcheck shell=bash
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 venv=$root/.venv
 workspace=$root/ros2_ws
-# What set-up remembers between runs: stamps, the log, and `environment`, which env.sh reads.
+# State kept between runs: stamps, the log, and `environment`, which env.sh reads.
 state=$root/.setup
 log=$state/setup.log
 constraints=$state/constraints.txt
@@ -24,7 +24,7 @@ logged() {
   "$@" >>"$log" 2>&1
 }
 
-# The same for a command that must succeed: the end of its output is shown where it does not.
+# The same for a command that must succeed: on failure, prints the end of its output.
 required() {
   local what=$1 start
   shift
@@ -34,14 +34,14 @@ required() {
   fail "$what failed; the lines above are the end of $log" "$(refused_files)"
 }
 
-# What to do where a file was not the one in requirements/lock/, if one was; pip's own words end with a wrong advice.
+# Instructions if a file did not match requirements/lock/; pip's own advice is wrong here.
 refused_files() {
   grep -q 'DO NOT MATCH THE HASHES' "$log" || return 0
   printf '%s' "A file is not the one that requirements/lock/ names ('Expected sha256' in $log). It was not installed. The index or folder
        that it came from (pip config list; PIP_FIND_LINKS) was tampered with, is damaged, or repacks wheels: use another."
 }
 
-# A hash of files' names and contents, of a list of names, of anything on standard input.
+# Hashes of files' names and contents, of a list of names, of standard input.
 hash_files() { (cd "$root" && sha256sum -- "$@") | hash_input; }
 hash_input() { sha256sum | cut -c 1-16; }
 stamp_is() { [[ -r $state/$1.stamp && $(<"$state/$1.stamp") == "$2" ]]; }

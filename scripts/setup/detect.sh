@@ -1,13 +1,13 @@
-# Finds out what this machine has: ROS 2, a Python, an NVIDIA driver. Sourced after common.sh.
+# Detects ROS 2, Python and the NVIDIA driver of this machine. Sourced after common.sh.
 # shellcheck shell=bash
 
 ros_root=${FEATURE_FRONTEND_ROS_ROOT:-/opt/ros}
 tried_distributions=(jazzy humble kilted rolling)
-# Those that PyPI has as wheels, the usual one first.
+# Distributions available as wheels on PyPI, the default first.
 wheel_distributions=(jazzy kilted)
 
 # Sets mode (ros or wheels), ros_distro, ros_setup (the file to source; empty in mode wheels) and wheels_asked: the distribution
-# whose wheels ROS_WHEELS asks for, or asked for when this tree was set up. They are taken even where a ROS is installed.
+# of wheels requested by ROS_WHEELS, now or in an earlier set-up of this tree. It takes precedence over an installed ROS.
 detect_ros() {
   wheels_asked=${ROS_WHEELS-$(cat "$state/wheels_asked" 2>/dev/null || true)}
   if [[ -n $wheels_asked && " ${wheel_distributions[*]} " != *" $wheels_asked "* ]]; then
@@ -24,7 +24,7 @@ detect_installed_ros() {
     local IFS=:
     for prefix in $AMENT_PREFIX_PATH; do
       [[ -e $prefix/share/rclpy/package.xml ]] || continue
-      # In an isolated source build rclpy has a prefix of its own, one level below the set-up file.
+      # In an isolated source build, rclpy has a separate prefix one level below the set-up file.
       for ros_setup in "$prefix/setup.bash" "$(dirname "$prefix")/setup.bash"; do
         if [[ -e $ros_setup ]]; then
           mode=ros ros_distro=$ROS_DISTRO
@@ -50,13 +50,13 @@ source_ros() {
   set -u
 }
 
-# What .venv was made for; with anything else it has to be made anew.
+# The properties for which .venv was created; if they change, it is recreated.
 venv_kind() { printf '%s' "$mode $ros_distro $ros_setup ${PYTHON:-} $root"; }
 venv_is_usable() { stamp_is venv "$(venv_kind)" && "$venv/bin/python" -c '' 2>/dev/null; }
 
 python_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
-# Which of a Python's parts are missing, one word each: venv, headers.
+# Missing parts of a Python, one word each: venv, headers.
 python_missing_parts() {
   "$1" - <<'PY'
 import os
@@ -71,7 +71,7 @@ if not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")
 PY
 }
 
-# Asks a Python rather than its name: pyenv leaves names behind that only print an error.
+# Verified by running it, not by name: pyenv leaves stubs behind that only print an error.
 python_fits() {
   if [[ $mode == ros ]]; then
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10)); import rclpy' && "$1" -c 'import rclpy'
@@ -80,8 +80,8 @@ python_fits() {
   fi >/dev/null 2>&1
 }
 
-# Sets python, to the first that fits and is whole, else to the first that fits, else to nothing. In a virtual environment
-# (this project's own, where env.sh was sourced) python is what the environment was made from.
+# Sets python to the first suitable and complete one, otherwise to the first suitable one, otherwise to nothing. In a virtual
+# environment (this project's, if env.sh was sourced), python is the environment's base interpreter.
 detect_python() {
   local candidate candidates first=''
   if venv_is_usable; then

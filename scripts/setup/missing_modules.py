@@ -1,6 +1,6 @@
-"""Prints which requirements of a table are not met by what this Python can import, one per line.
+"""Prints the requirements of a table that this Python cannot import, one per line.
 
-Modules are looked for by import, not by package name: apt's python3-opencv, for one, has no package metadata.
+Modules are searched by import, not by package name: apt's python3-opencv, for example, has no package metadata.
 """
 
 import importlib.metadata
@@ -11,12 +11,12 @@ from pathlib import Path
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version: "7.4.0rc1" is (7, 4, 0)."""
+    """The leading numbers of a version: "7.4.0rc1" gives (7, 4, 0)."""
     return tuple(int(part) for part in re.split(r"[^\d.]", version)[0].split(".") if part)
 
 
 def is_met(module: str, requirement: str) -> bool:
-    """Whether the module is there, and not older than the requirement's lower bound where its version is known."""
+    """Whether the module exists and, if its version is known, is not older than the requirement's lower bound."""
     if importlib.util.find_spec(module) is None:
         return False
     name, *bounds = re.split(r"[>=]=|,", requirement)

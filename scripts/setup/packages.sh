@@ -1,17 +1,17 @@
-# Makes .venv and fills it. Sourced after detect.sh, before torch.sh.
+# Creates and fills .venv. Sourced after detect.sh, before torch.sh.
 # shellcheck shell=bash
 
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
 
 make_venv() {
   local options=()
-  # A venv that sees the system's packages, so that rclpy's Python, numpy and OpenCV are the distribution's.
+  # A venv with access to system packages, so that rclpy, numpy and OpenCV come from the distribution.
   [[ $mode == wheels ]] || options=(--system-site-packages)
   say "making .venv with Python $("$python" -c 'import platform; print(platform.python_version())') ($python)"
   required "making .venv" "$python" -m venv --clear "${options[@]}" "$venv"
 }
 
-# Files are believed by their hash, wherever pip found them, and nothing is built that could fetch something else meanwhile.
+# Files are verified by hash, whatever their source; nothing is built, since a build could download other files.
 locked=(--no-deps --require-hashes)
 locked_wheels=("${locked[@]}" --only-binary :all:)
 lock=requirements/lock
@@ -23,10 +23,10 @@ install_wheels() {
   required "building $lock/ros-tools-sources.txt" pip install "${locked[@]}" --no-build-isolation --use-pep517 -r $lock/ros-tools-sources.txt
 }
 
-# What every pip install has to leave as it is.
+# Packages that no pip install may change.
 write_constraints() {
   local numpy_major
-  # From 80 on, setuptools lacks the `develop` that colcon's --symlink-install uses; torch would bring the newest.
+  # Since version 80, setuptools lacks `develop`, which colcon's --symlink-install uses; torch would install the newest.
   echo 'setuptools<80'
   [[ $mode == ros ]] || return 0
   numpy_major=$("$venv/bin/python" -c 'import numpy; print(numpy.__version__.split(".")[0])' 2>/dev/null) || return 0

@@ -1,8 +1,8 @@
-# Names everything that is missing at once, before anything is changed. Sourced after detect.sh.
+# Lists all missing prerequisites at once, before changing anything. Sourced after detect.sh.
 # shellcheck shell=bash
 
-missing=()     # what, in words
-apt=()         # the packages that bring it
+missing=()     # descriptions
+apt=()         # the packages that provide them
 
 lacks() {
   missing+=("$1")
@@ -47,7 +47,7 @@ check_python() {
   fi
 }
 
-# What the build and the node need of an installed ROS; the rest (cv_bridge, rosbag2) is used where it is there.
+# Requirements of the build and the node for an installed ROS; others (cv_bridge, rosbag2) are optional.
 check_ros_packages() {
   local package prefix found
   for package in rclpy ament_cmake rosidl_default_generators sensor_msgs std_msgs builtin_interfaces rosgraph_msgs; do

@@ -1,5 +1,5 @@
-# Chooses and installs torch: the one that is there where it fits, else the CPU build where there is no NVIDIA driver and the
-# CUDA build where there is one. TORCH_BUILD=cpu|cuda|none overrides the choice. Sourced after packages.sh.
+# Selects and installs torch: keeps a suitable installed one; otherwise installs the CPU build without an NVIDIA driver, and the
+# CUDA build with one. TORCH_BUILD=cpu|cuda|none overrides the choice. Sourced after packages.sh.
 # shellcheck shell=bash
 
 torch_cpu_index=https://download.pytorch.org/whl/cpu
@@ -16,7 +16,7 @@ wanted_torch_build() {
   fi
 }
 
-# Prints "<version> <cpu|cuda>" of an installed torch >= 2.4, else nothing.
+# Prints "<version> <cpu|cuda>" of an installed torch >= 2.4, otherwise nothing.
 installed_torch() {
   "$venv/bin/python" - 2>/dev/null <<'PY' || true
 import re
@@ -27,21 +27,21 @@ if tuple(map(int, re.match(r"(\d+)\.(\d+)", torch.__version__).groups())) >= (2,
 PY
 }
 
-# What torch imports besides numpy; in mode wheels, requirements/runtime.txt has it.
+# Dependencies of torch besides numpy; in mode wheels, requirements/runtime.txt contains them.
 install_torch_dependencies() {
   [[ $mode == ros ]] || return 0
   logged pip install --constraint "$constraints" filelock fsspec jinja2 networkx setuptools 'sympy>=1.13.3' 'typing_extensions>=4.10'
 }
 
-# Whether this version, such as 2.13.0+cpu, is installed; pip succeeds as well where the lock has no file for this Python.
+# Whether this version, such as 2.13.0+cpu, is installed; pip also succeeds if the lock has no file for this Python.
 torch_is() { [[ $("$venv/bin/python" -c 'import importlib.metadata as m; print(m.version("torch"))' 2>/dev/null) == "$1" ]]; }
 
-# A wheel at hand (pip's find-links) needs no network.
+# A local wheel (pip's find-links) needs no network.
 install_from_find_links_or_index() {
   logged pip install "$@" --no-index || logged pip install "$@" --retries 1 --timeout 20 --index-url "$torch_cpu_index"
 }
 
-# Never from PyPI: there, torch for x86-64 is the CUDA build, several GB with what it needs.
+# Never from PyPI: its torch for x86-64 is the CUDA build, several GB with its dependencies.
 install_torch_cpu() {
   install_torch_dependencies
   install_from_find_links_or_index "${locked_wheels[@]}" -r $lock/torch-cpu.txt || return

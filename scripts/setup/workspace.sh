@@ -1,7 +1,7 @@
 # Builds ros2_ws with colcon. Sourced after detect.sh.
 # shellcheck shell=bash
 
-# In this shell, what env.sh sets up for an interactive one, less the workspace that is about to be built.
+# Sets up this shell as env.sh does for an interactive one, except for the workspace that is about to be built.
 enter_build_environment() {
   unset COLCON_PREFIX_PATH COLCON_CURRENT_PREFIX
   export VIRTUAL_ENV=$venv PATH=$venv/bin:$PATH
@@ -13,7 +13,7 @@ enter_build_environment() {
   fi
 }
 
-# The wheels' libraries: setting the path once here spares every Python a second start by ros_wheels_bootstrapper.
+# Setting the path to the wheels' libraries here avoids a second start of every Python by ros_wheels_bootstrapper.
 wheel_library_path() {
   printf '%s' "$1/lib"
   find "$1/lib" -maxdepth 3 -name 'ros_*.libs' -printf ':%p'
@@ -25,11 +25,11 @@ build_workspace() {
     cmake_options+=("-DCMAKE_PROJECT_INCLUDE=$root/cmake/build_with_wheels.cmake")
   fi
   say "building ros2_ws with colcon"
-  # A launch file or configuration that is gone leaves a dead link behind, at which the next build would fail.
+  # Removed launch files and configurations leave dead links behind, on which the next build would fail.
   find "$workspace/build" "$workspace/install" -xtype l -delete 2>/dev/null || true
   (
     cd "$workspace" || exit
-    # By the venv's Python, so that the executables colcon writes start with it and find torch.
+    # With the venv's Python, so that the executables created by colcon use it and find torch.
     required "colcon build" "$venv/bin/python" -m colcon --log-level error build --symlink-install \
       --event-handlers console_direct+ console_cohesion- --cmake-args "${cmake_options[@]}"
   )

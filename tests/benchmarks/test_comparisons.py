@@ -1,4 +1,4 @@
-"""Whether engines compute the same: keypoints, descriptors, pairs."""
+"""Checks that engines compute the same: keypoints, descriptors, pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which order engines run, and what counts as their time."""
+"""The order in which engines run, and what counts as their time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real runs of the suites, small, and what they leave on the disk."""
+"""Small real runs of the suites, and the files they write."""
 
 from __future__ import annotations
 
@@ -227,12 +227,12 @@ def test_a_machine_has_a_name_for_files() -> None:
     assert machine_slug({**named, "gpu": "NVIDIA H200"}) == "nvidia-h200"
 
 
-def test_the_share_of_other_processes_is_a_share() -> None:
+def test_the_fraction_used_by_other_processes_is_from_0_to_1() -> None:
     watch = CpuWatch()
     sum(number * number for number in range(3_000_000))
-    share = watch.others_share()
-    assert share is not None
-    assert 0 <= share <= 1
+    fraction = watch.others_fraction()
+    assert fraction is not None
+    assert 0 <= fraction <= 1
 
 
 def test_a_curve_without_points_is_refused() -> None:

@@ -1,6 +1,6 @@
-"""Bags and what can happen to them, and an oracle that knows nothing of any format: which images are whole in a file.
+"""Bags and ways to damage them, with a format-independent oracle: which images in a file are intact.
 
-An image is whole where its bytes, and those right before them, which say whose they are, are where they were.
+An image is intact if its bytes, and those directly before them, which identify it, are at their original place.
 """
 
 from __future__ import annotations

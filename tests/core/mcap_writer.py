@@ -1,4 +1,4 @@
-"""A writer of MCAP files of the kinds that the library rosbags does not write, after https://mcap.dev/spec."""
+"""Writes kinds of MCAP files that the library rosbags does not, after https://mcap.dev/spec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A package index on this machine that serves one small wheel, and misbehaves as it is told."""
+"""A local package index that serves one small wheel and misbehaves on request."""
 
 from __future__ import annotations
 

@@ -1,22 +1,22 @@
-"""What a CUDA graph forbids and does, on a CPU: captured work is checked operation by operation, and replayed as one.
+"""Emulates the restrictions and behaviour of CUDA graphs on a CPU: checks captured operations and replays them.
 
-A graph holds kernels and copies with the addresses and numbers that they had when it was captured. So during a capture
+A graph contains kernels and copies with the addresses and numbers from its capture. So during a capture
 
-- nothing may wait for the device: it would wait for work that is not done then ("CUDA Graphs" in PyTorch's "CUDA
-  semantics": "CPU <-> GPU syncs (e.g., .item() calls) are prohibited");
+- nothing may wait for the device, as the work is not executed then ("CUDA Graphs" in PyTorch's "CUDA semantics": "CPU
+  <-> GPU syncs (e.g., .item() calls) are prohibited");
 - no shape may depend on values, for which the host would have to wait;
-- nothing may be copied from pageable memory of the host, which PyTorch waits for; numbers come as arguments of kernels;
-- Python runs once: what it decided, and every number that it put in, stays as it was.
+- nothing may be copied from the host's pageable memory, which PyTorch waits for; numbers become kernel arguments;
+- Python runs once: its decisions and numbers are fixed.
 
-`RehearsalDevice` refuses what breaks the first three, and replays the operations themselves, in the same memory and
-without Python, so that what breaks the last one gives other results. It also refuses what a GPU does in an order that
-changes from run to run: the same frame shall give the same bytes ("Reproducibility" in PyTorch's notes, and
-`torch.use_deterministic_algorithms`, list those). It follows the branches that the device's type decides, as far as
-`Tensor.is_cuda` does.
+`RehearsalDevice` raises on violations of the first three rules. It replays the operations in the same memory without
+Python, so violations of the last rule change the results. It also raises on operations that a GPU executes in varying
+order: the same frame must give the same bytes ("Reproducibility" in PyTorch's notes and
+`torch.use_deterministic_algorithms` list them). It takes the CUDA branches that
+`Tensor.is_cuda` selects.
 
-Some operations wait inside PyTorch's CUDA code, which a CPU does not show: they are known by name, from its source
-(`aten/src/ATen/native/cuda`) and from the documentation of each. That a number written by an index is copied from the
-host is told in PyTorch's pull request 188267.
+Some operations wait inside PyTorch's CUDA code, which does not happen on a CPU: they are listed by name, from its
+source (`aten/src/ATen/native/cuda`) and their documentation. PyTorch's pull request 188267 states that a number
+assigned by index is copied from the host.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The deadline's rule, driven by a camera whose frames take as long as their pixels say."""
+"""The deadline's control law, with a simulated camera whose processing time is proportional to the pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fast network against the plain one, and its parts against what they replace."""
+"""The fast network compared with the plain one, and its parts with those they replace."""
 
 from __future__ import annotations
 

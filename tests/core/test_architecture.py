@@ -1,4 +1,4 @@
-"""The rules of ARCHITECTURE.md that a machine can check."""
+"""The rules of ARCHITECTURE.md that can be checked automatically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files are a bag, in the states that recorders, power cuts and other programs leave them in."""
+"""Detection of bags, in the states left by recorders, power cuts and other programs."""
 
 import random
 import shutil

@@ -1,4 +1,4 @@
-"""Calibrations: what is refused, and rays of distorted, binned, cropped and rectified images."""
+"""Calibrations: invalid ones, and rays of distorted, binned, cropped and rectified images."""
 
 from __future__ import annotations
 

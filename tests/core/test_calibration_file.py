@@ -1,4 +1,4 @@
-"""Reading ROS calibration files: values, defaults, and what each mistake says."""
+"""Reading ROS calibration files: values, defaults, and the error for each mistake."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Calibration files as ROS, OpenCV, Kalibr, EuRoC, ORB-SLAM, VINS and COLMAP write them; others are named."""
+"""Calibration files of ROS, OpenCV, Kalibr, EuRoC, ORB-SLAM, VINS and COLMAP; others are identified."""
 
 from __future__ import annotations
 

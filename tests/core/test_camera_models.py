@@ -1,4 +1,4 @@
-"""Lens models by every name and number of coefficients: what is taken has OpenCV's rays, what is refused says why."""
+"""Lens models by name and number of coefficients: accepted ones match OpenCV, refusals state the reason."""
 
 from __future__ import annotations
 

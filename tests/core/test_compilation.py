@@ -1,4 +1,4 @@
-"""Compiling beside the stream, for real, and what happens where it cannot be done."""
+"""Compilation in the background, and the behaviour if it is not possible."""
 
 from __future__ import annotations
 

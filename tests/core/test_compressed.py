@@ -1,4 +1,4 @@
-"""Compressed image messages: what compressed_image_transport writes is read, and what would harm is refused unread."""
+"""Compressed image messages: compressed_image_transport's are read, harmful ones are refused before decoding."""
 
 from __future__ import annotations
 

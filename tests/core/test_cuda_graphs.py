@@ -1,4 +1,4 @@
-"""What is captured, rehearsed: nothing that a CUDA graph cannot hold, and replays that give what plain work gives."""
+"""Captured computations in rehearsal: they respect CUDA graphs' restrictions, and replays match eager results."""
 
 from __future__ import annotations
 

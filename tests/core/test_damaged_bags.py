@@ -1,4 +1,4 @@
-"""Bags that are cut, damaged, or parts of which are gone: no image that is whole is lost without a word."""
+"""Truncated, damaged and incomplete bags: no intact image is lost without a report."""
 
 import random
 from pathlib import Path

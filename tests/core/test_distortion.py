@@ -1,4 +1,4 @@
-"""Undistortion over whole images against OpenCV: real lenses of all models, beyond their valid region, and fast."""
+"""Undistortion over whole images compared with OpenCV: real lenses of all models, beyond their valid region, fast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drawings: what must be where, and that the input is left alone."""
+"""Drawings: what they contain where, and that the input is unchanged."""
 
 from __future__ import annotations
 

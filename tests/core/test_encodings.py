@@ -1,4 +1,4 @@
-"""Every encoding of `sensor_msgs/Image`: a real picture is put into it and comes back."""
+"""Every encoding of `sensor_msgs/Image`: round trip of a real picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The epipolar check, on rendered scenes with matches that are known to be right or wrong."""
+"""The epipolar check, on rendered scenes with known correct and wrong matches."""
 
 from __future__ import annotations
 

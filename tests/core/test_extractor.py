@@ -1,4 +1,4 @@
-"""The extractor as its user meets it: images in, features out."""
+"""The extractor's public behaviour: images in, features out."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_half_precision_finds_what_float32_finds(
     strong = full.keypoints[: len(full) // 2]
     nearest = torch.cdist(strong, half.keypoints).min(dim=1)
     found = nearest.values <= bars.position_px
-    assert float(found.float().mean()) >= bars.share
+    assert float(found.float().mean()) >= bars.fraction
     cosines = (full.descriptors[: len(strong)] * half.descriptors.float()[nearest.indices]).sum(dim=1)[found]
     assert float(cosines.median()) >= bars.cosine
 

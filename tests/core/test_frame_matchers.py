@@ -1,4 +1,4 @@
-"""Captured work against the same work done one stage after the other."""
+"""Captured computations compared with the same stages run one after the other."""
 
 from __future__ import annotations
 

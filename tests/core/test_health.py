@@ -1,4 +1,4 @@
-"""The rule behind /diagnostics: which window of frames is OK, WARN, ERROR or STALE, and what it says."""
+"""The rule behind /diagnostics: which window of frames is OK, WARN, ERROR or STALE, and the message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The allocator's setting, each in a process of its own: it holds for the whole process and cannot be taken back."""
+"""The allocator's setting, in separate processes: it is process-wide and cannot be undone."""
 
 from __future__ import annotations
 

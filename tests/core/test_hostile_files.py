@@ -1,4 +1,4 @@
-"""Damaged files of weights and wrong parameter values: refused by the project's own errors, and by nothing else."""
+"""Damaged weight files and invalid parameter values: refused with the project's own errors only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image files made to cost: refused by their headers, or decoded no further than they announce, and in silence."""
+"""Decompression bombs: refused by header, or decoded only up to their announced size, without output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Downloads from servers that break the rules: each ends, in bounded memory and disk, with one kind of error."""
+"""Downloads from misbehaving servers: each ends with one kind of error, in bounded memory and disk space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image files: every depth and channel count comes back as stored, and what is not whole is refused."""
+"""Image files: every depth and channel count is read as stored, and damaged files are refused."""
 
 from __future__ import annotations
 

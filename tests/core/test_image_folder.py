@@ -1,4 +1,4 @@
-"""Folders as they come: times in files beside the images, several cameras in one, names of any bytes."""
+"""Real-world folders: stamps in files next to the images, several cameras, arbitrary file names."""
 
 from __future__ import annotations
 

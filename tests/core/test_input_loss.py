@@ -1,4 +1,4 @@
-"""The estimate of images that are lost: found in what FastDDS really lost, and never in a slow or irregular camera."""
+"""The estimate of lost images: correct for real losses of FastDDS, and silent for slow or irregular cameras."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples of more than 8 bits as grey levels: what each mode promises."""
+"""Conversion of samples of more than 8 bits to grey levels, in each mode."""
 
 from __future__ import annotations
 

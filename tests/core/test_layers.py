@@ -1,4 +1,4 @@
-"""Layers of ALIKED against slow, literal versions of the equations."""
+"""Layers of ALIKED compared with slow, literal versions of the equations."""
 
 from __future__ import annotations
 

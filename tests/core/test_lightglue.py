@@ -1,4 +1,4 @@
-"""LightGlue: the plumbing around kornia's network, with random weights; the published ones where they are."""
+"""LightGlue: the wrapper of kornia's network, with random weights and, if available, the published ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Anchors of the persistent tracker: the image with which a point's surroundings are compared."""
+"""Anchors of the persistent tracker: the image that provides a point's template."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks: no keypoint lies on a masked pixel, in any network, at any size, however it is run."""
+"""Masks: no keypoint lies on a masked pixel, with any network, size and execution mode."""
 
 from __future__ import annotations
 

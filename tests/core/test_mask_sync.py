@@ -1,4 +1,4 @@
-"""Masks and images joined by stamp, in the orders in which they come."""
+"""Pairing of masks and images by stamp, in all orders of arrival."""
 
 from __future__ import annotations
 

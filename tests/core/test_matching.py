@@ -1,4 +1,4 @@
-"""Matching against exhaustive search and against the reference outputs of SiLK's matchers."""
+"""Matching compared with exhaustive search and with the reference outputs of SiLK's matchers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several scales of one image: what each gives, what stays of it, and what it is good for."""
+"""Multi-scale extraction: keypoints of each scale, their selection, and the benefit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIFT and RootSIFT: what OpenCV finds, within the rules of every extractor."""
+"""SIFT and RootSIFT: OpenCV's keypoints, under the rules of every extractor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames for which the memory does not suffice: the rule, and a process that really runs out."""
+"""Frames that exceed the memory: the rule, and a process that really runs out of memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes from outside as a text or as a path: shown short and printable, opened or refused, never raised upon."""
+"""External text and paths: displayed short and printable, opened or refused, never an exception."""
 
 from __future__ import annotations
 

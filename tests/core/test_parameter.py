@@ -1,4 +1,4 @@
-"""Values of parameters as text, and names that were mistyped."""
+"""Parameter values as text, and misspelled names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameter files: what counts, and what is said of the rest. tests/ros/test_parameter_files.py compares with ROS."""
+"""Parameter files: which entries apply, and the warnings. tests/ros/test_parameter_files.py compares with ROS."""
 
 from __future__ import annotations
 

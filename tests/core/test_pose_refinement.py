@@ -1,4 +1,4 @@
-"""Least squares of a motion over pairs whose motion is known."""
+"""Least-squares refinement of a motion over pairs with known motion."""
 
 from __future__ import annotations
 

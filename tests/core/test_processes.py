@@ -1,4 +1,4 @@
-"""Extractors in other processes: forked from one that has computed, or sent there by `pickle`."""
+"""Extractors in other processes: forked after computing, or sent by `pickle`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two-view geometry on points whose motion is known."""
+"""Two-view geometry on points with known motion."""
 
 from __future__ import annotations
 

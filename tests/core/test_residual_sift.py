@@ -1,4 +1,4 @@
-"""Residual descriptors: hand-crafted points, and a network that looks at the image around them."""
+"""Residual descriptors: hand-crafted keypoints, and a network that looks at the image around them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conventions of coordinates, each one pinned (docs/conventions.md), and the maps with their inverses."""
+"""Coordinate conventions (docs/conventions.md), and the maps with their inverses."""
 
 from __future__ import annotations
 

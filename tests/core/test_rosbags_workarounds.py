@@ -1,4 +1,4 @@
-"""Each workaround is needed: these tests fail once rosbags does without, and the workaround can go."""
+"""Each workaround is still needed: these tests fail once rosbags is fixed and the workaround can be removed."""
 
 import numpy as np
 import pytest

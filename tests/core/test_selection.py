@@ -1,4 +1,4 @@
-"""The candidates that a mask, a grid and the budget let through, against the rule written out."""
+"""Selection by mask, grid and budget, compared with a literal version of the rule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The models that ship with the package: they load anywhere, and one stands in where no other weights can be had."""
+"""The shipped models: they load anywhere, and one is the fallback if other weights are not available."""
 
 from __future__ import annotations
 

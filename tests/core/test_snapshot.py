@@ -1,4 +1,4 @@
-"""State that was written down comes back in another object, bit by bit, and nothing else is let in."""
+"""Saved state is restored bit by bit in another object, and anything else is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image sources and their timeline, on real files that the tests write."""
+"""Image sources and their timeline, on real files written by the tests."""
 
 import logging
 from collections.abc import Iterator

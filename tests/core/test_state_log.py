@@ -1,4 +1,4 @@
-"""What the log is told of what is found once a second: begin, change, repetition, end, and flapping."""
+"""Logging of states that are checked every second: begin, change, repetition, end, flapping."""
 
 from __future__ import annotations
 

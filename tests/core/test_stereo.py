@@ -1,4 +1,4 @@
-"""Stereo: rows against a literal search, geometry against OpenCV, and depth on rendered pairs."""
+"""Stereo: rows compared with a literal search, geometry with OpenCV, and depth on rendered pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of two cameras' images that pair or do not."""
+"""Reports on stereo images with and without partners."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gaps of time between two images: nothing is matched across, and a stream that is only slow is left alone."""
+"""Time gaps between two images: nothing is matched across them, and merely slow streams are unaffected."""
 
 from __future__ import annotations
 

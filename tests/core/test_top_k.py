@@ -1,4 +1,4 @@
-"""The top-k of maps against a full sort."""
+"""The top-k of maps compared with a full sort."""
 
 from __future__ import annotations
 

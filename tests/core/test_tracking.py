@@ -1,4 +1,4 @@
-"""The persistent tracker: the shipped network on windows that move over photographs, so that all motion is known."""
+"""The persistent tracker: the shipped network on windows that move over photographs, with known motion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from feature_frontend.tracking.local_motion import local_motion
 from feature_frontend.tracking.lucas_kanade import align_patches
 from feature_frontend.tracking.track_table import TrackAssociation, TrackTable
 from feature_frontend.types import Features, FrameResult, FrameState
-from feature_frontend_lab.evaluation.tracks.metrics import pairs_at, position_drift_px, share_alive, share_seen
+from feature_frontend_lab.evaluation.tracks.metrics import fraction_alive, fraction_seen, pairs_at, position_drift_px
 from tests.tolerances import TRACKING
 
 Uint8Array = npt.NDArray[np.uint8]
@@ -87,8 +87,8 @@ def test_points_live_on_where_a_small_budget_drops_them(photographs: list[Uint8A
     _check_consistent(results, _BUDGET)
     tracks = [result.tracks for result in results]
     chain = [result.tracks for result in _run(images, replace(_SETTINGS, tracker="chain"))]
-    alive, of_chain = share_alive(tracks), share_alive(chain)
-    assert alive[5] >= TRACKING.share_alive_in_noise
+    alive, of_chain = fraction_alive(tracks), fraction_alive(chain)
+    assert alive[5] >= TRACKING.fraction_alive_in_noise
     assert alive[5] >= 1.5 * of_chain[5]
     extractor = load_extractor("silk-vggnp-mu", device="cpu", compile=False, max_num_keypoints=_BUDGET)
     detections = [extractor.extract(image).keypoints.numpy() for image in images]
@@ -110,7 +110,7 @@ def test_points_are_where_they_should_be_in_noise(photographs: list[Uint8Array])
             for tracks in of_photographs
             for _, points0, points1 in pairs_at(tracks, gap)
         ]
-        assert np.concatenate(is_true).mean() >= TRACKING.share_true_in_noise
+        assert np.concatenate(is_true).mean() >= TRACKING.fraction_true_in_noise
 
 
 def test_an_image_that_shows_nothing_of_them_is_bridged(photographs: list[Uint8Array]) -> None:
@@ -122,7 +122,7 @@ def test_an_image_that_shows_nothing_of_them_is_bridged(photographs: list[Uint8A
     assert (blank.state, len(blank.tracks), len(blank.matches)) == (FrameState.DEGENERATE, 0, 0)
     assert (after.state, len(after.matches)) == (FrameState.OK, 0)
     linked = np.isin(after.tracks.ids, before.tracks.ids)
-    assert linked.mean() >= TRACKING.share_relinked
+    assert linked.mean() >= TRACKING.fraction_relinked
     assert set(after.tracks.gaps[linked].tolist()) <= {1, 2, 3}
     assert (after.tracks.gaps[linked] == 1).mean() > 0.8
     ages = dict(zip(before.tracks.ids.tolist(), before.tracks.ages.tolist(), strict=True))
@@ -143,8 +143,8 @@ def test_no_track_is_seen_in_an_unrelated_image(photographs: list[Uint8Array]) -
     for intruder in (unrelated, noise):
         results = _run([*images[:4], intruder, images[5]])
         tracks = [result.tracks for result in results]
-        assert share_seen(tracks, 4) <= TRACKING.share_invented
-        assert np.isin(tracks[3].ids, tracks[5].ids).mean() >= TRACKING.share_relinked
+        assert fraction_seen(tracks, 4) <= TRACKING.fraction_invented
+        assert np.isin(tracks[3].ids, tracks[5].ids).mean() >= TRACKING.fraction_relinked
         _check_consistent(results, _BUDGET)
 
 
@@ -214,7 +214,7 @@ def test_padded_shapes_find_the_same_points(photographs: list[Uint8Array]) -> No
         found = frontend.process(image, number * 100_000_000)
         distances = _distances(found.features.keypoints, expected.features.keypoints)
         # Of neighbours equally far away either may count, which moves a point by hundredths of a pixel.
-        assert (distances.amin(dim=1) < TRACKING.same_point_px).float().mean() >= TRACKING.share_same_when_padded
+        assert (distances.amin(dim=1) < TRACKING.same_point_px).float().mean() >= TRACKING.fraction_same_when_padded
         assert abs(int(found.tracks.ages.sum()) - int(expected.tracks.ages.sum())) <= 0.05 * found.tracks.ages.sum()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.settings import Settings
-from feature_frontend_lab.evaluation.tracks.metrics import share_alive, share_seen
+from feature_frontend_lab.evaluation.tracks.metrics import fraction_alive, fraction_seen
 from tests.tolerances import SEQUENCE_TRACKING, TRACKING
 
 
@@ -32,16 +32,16 @@ def test_points_live_through_a_real_sequence(
     )
     results = [frontend.process(image, number * 100_000_000) for number, image in enumerate(images)]
     tracks = [result.tracks for result in results]
-    alive = share_alive(tracks)
-    shares = ", ".join(f"{share:.3f} after {gap}" for gap, share in alive.items())
-    report_figure(f"{sequence}, aliked-n16, 1000 keypoints, persistent: share of points alive {shares} frames")
-    assert alive[5] >= SEQUENCE_TRACKING[sequence].share_alive
+    alive = fraction_alive(tracks)
+    fractions = ", ".join(f"{fraction:.3f} after {gap}" for gap, fraction in alive.items())
+    report_figure(f"{sequence}, aliked-n16, 1000 keypoints, persistent: fraction of points alive {fractions} frames")
+    assert alive[5] >= SEQUENCE_TRACKING[sequence].fraction_alive
     assert max(len(result.features) for result in results) <= 1000
 
     height, width = images[0].shape[:2]
     unrelated = cv2.resize(_image(sorted((shared / "images" / "val").glob("*.jpg"))[0]), (width, height))
     claimed = frontend.process(unrelated.astype(np.uint8), len(images) * 100_000_000).tracks
     report_figure(
-        f"{sequence}, then an unrelated image: {share_seen([tracks[-1], claimed], 1):.2%} of tracks seen in it"
+        f"{sequence}, then an unrelated image: {fraction_seen([tracks[-1], claimed], 1):.2%} of tracks seen in it"
     )
-    assert share_seen([tracks[-1], claimed], 1) <= TRACKING.share_invented
+    assert fraction_seen([tracks[-1], claimed], 1) <= TRACKING.fraction_invented

@@ -1,4 +1,4 @@
-"""Weights: where they are looked for, how they are fetched, and what is refused. Downloads come from a local server."""
+"""Weights: search order, downloads from a local server, and refusals."""
 
 from __future__ import annotations
 

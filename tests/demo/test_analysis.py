@@ -1,4 +1,4 @@
-"""The demo's figures, on recordings made up from geometry that is known."""
+"""The demo's figures, on synthetic recordings with known geometry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo's processes and output folder, and the whole of it as a user runs it."""
+"""The demo's processes and output folder, and a complete run."""
 
 from __future__ import annotations
 

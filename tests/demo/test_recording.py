@@ -1,4 +1,4 @@
-"""The demo's reading and drawing of bags that are written here, without ROS."""
+"""The demo's reading and drawing of bags written here, without ROS."""
 
 from __future__ import annotations
 

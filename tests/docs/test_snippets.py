@@ -1,4 +1,4 @@
-"""What the documents tell a reader to type works."""
+"""Commands and code in the documents work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`evaluate pairs`: matching over gaps, on a rendered sequence whose poses are known."""
+"""`evaluate pairs`: matching over gaps, on a rendered sequence with known poses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`evaluate tracks`: real runs on rendered images with known poses, the report, and what is refused."""
+"""`evaluate tracks`: real runs on rendered images with known poses, the report, and refusals."""
 
 from __future__ import annotations
 

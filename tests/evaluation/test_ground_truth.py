@@ -1,4 +1,4 @@
-"""Files of known poses, and the pose at an image's time."""
+"""Pose files, and the pose at an image's stamp."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_many_points_in_one_column_are_searched_in_blocks() -> None:
     assert repeatability(column, column + 0.3, IDENTITY, SIZE, SIZE, 0.5) == 1.0
 
 
-def test_matching_accuracy_is_the_share_of_right_matches() -> None:
+def test_matching_accuracy_is_the_fraction_of_right_matches() -> None:
     right = transform_points(GRID, SHIFT)
     assert matching_accuracy(GRID, right, SHIFT, 1e-9) == 1.0
     half = right.copy()
@@ -122,7 +122,7 @@ def test_matching_accuracy_is_the_share_of_right_matches() -> None:
     assert matching_accuracy(NONE, NONE, SHIFT, 1) == 0.0
 
 
-def test_the_matching_score_is_the_share_of_the_shared_points_that_are_matched_rightly() -> None:
+def test_the_matching_score_is_the_fraction_of_the_shared_points_that_are_matched_rightly() -> None:
     # 150 of the 200 points are in both images; 120 of them are matched, 90 rightly.
     shared = (GRID[:, 0] < 150).nonzero()[0]
     matches = np.stack([shared[:120], np.arange(120)], axis=1)

@@ -1,4 +1,4 @@
-"""Names from outside in everything that writes reports: shown as they are, and nothing to a browser or a terminal."""
+"""External names in reports: displayed as they are, but harmless in a browser or terminal."""
 
 from __future__ import annotations
 

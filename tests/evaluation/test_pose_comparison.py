@@ -1,4 +1,4 @@
-"""Whether a difference between two configurations is told from chance."""
+"""Whether a difference between two configurations is distinguished from chance."""
 
 from __future__ import annotations
 

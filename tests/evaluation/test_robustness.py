@@ -1,4 +1,4 @@
-"""Turned and smaller views, and what is measured on them."""
+"""Rotated and downscaled views, and their metrics."""
 
 from __future__ import annotations
 

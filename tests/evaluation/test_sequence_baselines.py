@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from feature_frontend_lab.evaluation.tracks.baselines import LucasKanadeSequence, OrbSequence, SequenceFrontend
-from feature_frontend_lab.evaluation.tracks.metrics import pairs_at, share_alive
+from feature_frontend_lab.evaluation.tracks.metrics import fraction_alive, pairs_at
 
 Image = npt.NDArray[np.uint8]
 STEP_PX = np.array([6, 3])
@@ -41,7 +41,7 @@ def test_points_are_followed_to_where_they_went(
         np.testing.assert_allclose(np.median(later.velocities[followed], axis=0), -STEP_PX / 0.1, atol=2)
     for _, points0, points1 in pairs_at(tracks, 1):
         assert np.median(np.linalg.norm(points1 - points0 + STEP_PX, axis=1)) < error_px
-    assert share_alive(tracks, (1,))[1] > 0.6
+    assert fraction_alive(tracks, (1,))[1] > 0.6
     assert len(results[-1].found.points) == len(tracks[-1])
 
 
@@ -82,5 +82,5 @@ def test_lucas_kanade_is_as_good_as_measured_before(shared: Path, sequence: str,
     frontend = LucasKanadeSequence(1000)
     files = sorted((shared / "data" / sequence).glob("*.png"))
     images = [np.asarray(cv2.imread(str(file), cv2.IMREAD_GRAYSCALE), np.uint8) for file in files]
-    alive = share_alive([frontend.process(image, n).tracks for n, image in enumerate(images)])
+    alive = fraction_alive([frontend.process(image, n).tracks for n, image in enumerate(images)])
     np.testing.assert_allclose(list(alive.values()), expected, atol=0.015)

@@ -1,4 +1,4 @@
-"""Measures of tracks, on tracks whose measures are known."""
+"""Track metrics, on tracks with known values."""
 
 from __future__ import annotations
 

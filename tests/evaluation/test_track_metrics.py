@@ -1,4 +1,4 @@
-"""Measures of tracks on sequences that are made up, so that each answer is known."""
+"""Track metrics on synthetic sequences with known answers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from feature_frontend.camera.calibration import CameraCalibration
 from feature_frontend.types import Tracks
 from feature_frontend_lab.evaluation.tracks.metrics import (
     epipolar_precision,
+    fraction_alive,
+    fraction_seen,
     pairs_at,
     position_drift_px,
-    share_alive,
-    share_seen,
     undistorted_px,
 )
 
@@ -33,10 +33,10 @@ def _tracks(ids: list[int], points: list[tuple[float, float]] | None = None, age
     )
 
 
-def test_share_alive_counts_ids_that_are_present_at_exactly_that_gap() -> None:
+def test_fraction_alive_counts_ids_that_are_present_at_exactly_that_gap() -> None:
     sequence = [_tracks([1, 2, 3, 4]), _tracks([1, 2]), _tracks([]), _tracks([2, 3])]
-    alive = share_alive(sequence, (1, 2, 3, 4))
-    assert alive[1] == pytest.approx((0.5 + 0.0) / 2)  # the empty frame has no share of its own
+    alive = fraction_alive(sequence, (1, 2, 3, 4))
+    assert alive[1] == pytest.approx((0.5 + 0.0) / 2)  # the empty frame does not count
     assert alive[2] == pytest.approx((0.0 + 0.5) / 2)
     assert alive[3] == 0.5
     assert math.isnan(alive[4])
@@ -53,7 +53,7 @@ def _camera(*coefficients: float) -> CameraCalibration:
     return CameraCalibration(480, 640, "", "plumb_bob", (500.0, 0, 320, 0, 500.0, 240, 0, 0, 1), coefficients)
 
 
-def test_epipolar_precision_is_the_share_near_the_true_lines() -> None:
+def test_epipolar_precision_is_the_fraction_near_the_true_lines() -> None:
     poses = [np.eye(4), np.eye(4)]
     poses[1][0, 3] = 0.5  # the camera moves to the right: points keep their rows
     points0 = np.array([[100.0, 100], [200, 150], [300, 200], [400, 50]])
@@ -73,6 +73,6 @@ def test_drift_is_measured_where_a_detection_is_near() -> None:
     assert math.isnan(position_drift_px(sequence, [detections[0], detections[0]]))
 
 
-def test_share_seen_counts_what_an_image_claims_to_continue() -> None:
-    assert share_seen([_tracks([1, 2, 3, 4]), _tracks([2, 9], ages=[5, 1])], 1) == 0.25
-    assert share_seen([_tracks([]), _tracks([9])], 1) == 0.0
+def test_fraction_seen_counts_what_an_image_claims_to_continue() -> None:
+    assert fraction_seen([_tracks([1, 2, 3, 4]), _tracks([2, 9], ages=[5, 1])], 1) == 0.25
+    assert fraction_seen([_tracks([]), _tracks([9])], 1) == 0.0

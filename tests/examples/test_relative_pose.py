@@ -1,4 +1,4 @@
-"""Relative poses from `matches` alone: of made-up scenes and of KITTI live, in Python and in C++ the same."""
+"""Relative poses from `matches` alone: synthetic scenes and KITTI live, with the same results in Python and C++."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The odometry of `examples/`: on tracks of a rendered flight, when it gets lost, and as a node behind the real one."""
+"""The odometry of `examples/`: on tracks of a rendered flight, after tracking loss, and with the real node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Export to COLMAP: what the database holds, and that COLMAP reconstructs a rendered flight from it."""
+"""Export to COLMAP: the database's contents, and COLMAP's reconstruction of a rendered flight from it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Fuzzing: every parser of what comes from outside, fed with inputs that are almost right."""
+"""Fuzzing: every parser of external data, with almost valid inputs."""

@@ -1,4 +1,4 @@
-"""Fuzzes for some minutes, or executes one input again: what `make fuzz` runs."""
+"""Fuzzes for some minutes, or executes one input again, for `make fuzz`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bags in each storage, whole or damaged, and the metadata beside them."""
+"""Bags in each storage, intact or damaged, and their metadata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs that are kept: real files of each format, and what once was handled wrong."""
+"""Stored inputs: real files of each format, and inputs that were once handled wrongly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What servers answer: raw HTTP, pages of package indexes, wheels."""
+"""Server responses: raw HTTP, pages of package indexes, wheels."""
 
 from __future__ import annotations
 

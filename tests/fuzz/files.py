@@ -1,4 +1,4 @@
-"""Files beside the images: calibrations, parameters, times, settings of pip; and image files themselves."""
+"""Calibrations, parameters, stamps and pip settings, and image files."""
 
 from __future__ import annotations
 

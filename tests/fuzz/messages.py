@@ -1,4 +1,4 @@
-"""Messages: a few bytes for their fields, the rest for the data; and serialized ones, as in bags."""
+"""Messages: a few bytes for their fields, the rest for the data; and serialised ones, as in bags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of weights."""
+"""Weight files."""
 
 from __future__ import annotations
 

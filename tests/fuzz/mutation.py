@@ -1,4 +1,4 @@
-"""Inputs that are almost right: mutations of real ones."""
+"""Almost valid inputs: mutations of real ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a parser under fuzzing is, and when what it does with an input is right."""
+"""The interface of a fuzzed parser, and the criteria for correct behaviour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All parsers that are fuzzed."""
+"""All fuzzed parsers."""
 
 from __future__ import annotations
 

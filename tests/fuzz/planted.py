@@ -1,4 +1,4 @@
-"""Parsers with faults, one of each kind, to see whether fuzzing finds them."""
+"""Parsers with faults, one of each kind, to test whether fuzzing finds them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Makes the corpus's real files, by the tools that the tests have for each format: python -m tests.fuzz.seeds.
+"""Creates the corpus's real files with the tests' own writers: python -m tests.fuzz.seeds.
 
-What is there already stays. A new parser or format is a line here.
+Existing files are kept. A new parser or format takes one line here.
 """
 
 from __future__ import annotations

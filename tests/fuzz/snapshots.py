@@ -1,4 +1,4 @@
-"""What an interrupted `process` left: its file of progress, and the state of a front-end in it."""
+"""The remains of an interrupted `process`: its progress file, and the state of a front-end in it."""
 
 from __future__ import annotations
 

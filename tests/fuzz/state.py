@@ -1,4 +1,4 @@
-"""What a worker has done and is doing, where its supervisor can read it also when the worker is dead."""
+"""A worker's progress, stored where its supervisor can read it even after the worker has died."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Has workers execute parsers, and takes it for a finding, too, when one hangs or dies."""
+"""Runs parsers in workers; a hang or crash also counts as a finding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The corpus and some mutations of it, in each run; and whether fuzzing finds what there is to find."""
+"""The corpus and some of its mutations in each run; and whether fuzzing finds planted faults."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A process that executes parsers, one after the other; what it does and finds outlives it (`supervisor.py`).
+"""A process that executes parsers one after another; its progress and findings survive it (`supervisor.py`).
 
-With atheris, libFuzzer chooses the inputs by the branches that they reach in our code. Else they are mutations of the
+With atheris, libFuzzer selects inputs by the branches that they reach in our code; otherwise, they are mutations of the
 corpus.
 """
 

@@ -1,4 +1,4 @@
-"""A part whose steps go wrong in every way; `test_runner.py` has the runner run it."""
+"""A part whose steps fail in every way, run by `test_runner.py`."""
 
 from __future__ import annotations
 

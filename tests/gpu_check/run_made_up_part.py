@@ -1,4 +1,4 @@
-"""Runs the real runner with the made-up part in place of a real one, here and in the processes that it starts."""
+"""Runs the real runner with the made-up part, also in its child processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The comparisons see what differs: each of them is given something that is broken."""
+"""The comparisons detect differences: each gets a broken input."""
 
 from __future__ import annotations
 

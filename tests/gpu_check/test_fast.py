@@ -1,4 +1,4 @@
-"""The steps of the part `fast`: what they time, in which order, and that their checks can fail."""
+"""The steps of the part `fast`: what they time, their order, and that their checks can fail."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_aims_are_for_a_card(tmp_path: Path) -> None:
 
 def test_the_longest_kernels_have_shares_of_all() -> None:
     found = longest([Kernel(f"k{ms}", 1, ms) for ms in (1.0, 5.0, 2.0, 2.0)], 2)
-    assert [(kernel.ms, share) for kernel, share in found] == [(5.0, 0.5), (2.0, 0.2)]
+    assert [(kernel.ms, fraction) for kernel, fraction in found] == [(5.0, 0.5), (2.0, 0.2)]
     assert longest([], 5) == []
 
 

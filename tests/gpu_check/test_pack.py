@@ -1,4 +1,4 @@
-"""What travels to a machine with a card, and how it is found there."""
+"""The files packed for a GPU machine, and how they are found there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole way to a machine with a card, rehearsed: packed, unpacked with nothing else at hand, run, killed."""
+"""A rehearsal of the complete check on a GPU machine: packed, unpacked without other files, run, killed."""
 
 from __future__ import annotations
 

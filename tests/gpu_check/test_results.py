@@ -1,4 +1,4 @@
-"""What is published of a check, and what is not."""
+"""Which results of a check are published."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps of the part `right` fail where something is broken: each is run on a network or keeper that is."""
+"""The steps of the part `right` fail on broken code: each runs with a broken network or guard."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_a_device_that_is_full_makes_images_smaller_and_is_recovered_from(contex
 
 
 def test_a_limit_that_never_binds_is_no_check(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(full_memory, "_SHARES", (50.0,))
+    monkeypatch.setattr(full_memory, "_FRACTIONS", (50.0,))
     outcome = full_memory.full_memory(context, TimeBox(_BRIEFLY))
     assert not outcome.passed
     assert "nothing was checked" in outcome.text
@@ -250,7 +250,7 @@ def test_tensor_float32_is_as_before_behind_the_block() -> None:
     assert now() == before
 
 
-def test_a_rehearsal_takes_the_recorded_path(context: Context) -> None:
+def test_a_rehearsal_takes_the_captured_path(context: Context) -> None:
     extractor = on_device(settings_for(context, "silk-vggnp-mu"))
     assert extractor.graph_device is not None
     assert extractor.settings.max_num_keypoints < 1000

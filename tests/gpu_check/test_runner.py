@@ -1,4 +1,4 @@
-"""Whatever a step does, the others run, and what was found is there."""
+"""Whatever a step does, the others run, and all results are kept."""
 
 from __future__ import annotations
 

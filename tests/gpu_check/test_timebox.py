@@ -1,4 +1,4 @@
-"""How time is dealt out."""
+"""Distribution of time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the training is started."""
+"""Start of the training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A place where launch finds the package: the repository's launch files, with a program of the test's own."""
+"""An ament prefix with the repository's launch files and a test program in place of the node."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The launch files by themselves and as parts of a robot, with real processes that stand in for the node.
+"""The launch files alone and included in a robot's, with stand-ins for the node as real processes.
 
-Each stand-in leaves its command line in a file named after its process, and sleeps.
+Each stand-in writes its command line to a file named after its process, and sleeps.
 """
 
 from __future__ import annotations

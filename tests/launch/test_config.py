@@ -1,4 +1,4 @@
-"""The files of config/: valid, minimal, and true to the parameters. Needs no ROS, except where a test says so."""
+"""The files of config/: valid, minimal, and consistent with the parameters. Mostly without ROS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The launch files, where ROS's launch is installed: what they take, what they start, how they end."""
+"""The launch files, if ROS's launch is installed: their arguments, processes and shutdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a replay may start and is over, against a real node that answers at a known pace."""
+"""When a replay may start and has ended, with a real node that answers at a known rate."""
 
 from __future__ import annotations
 

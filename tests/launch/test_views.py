@@ -1,4 +1,4 @@
-"""The RViz and Foxglove files: well-formed, and about topics that the node has."""
+"""The RViz and Foxglove files: well-formed, and using topics that the node has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures our ALIKED against what the authors' code returned for the same images."""
+"""Compares our ALIKED with the authors' outputs for the same images."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ParityResult:
     def passes(self) -> bool:
         """Whether every bar is met."""
         return (
-            self.share >= PARITY.share
+            self.share >= PARITY.fraction
             and self.worst_score <= PARITY.score
             and self.worst_cosine >= PARITY.cosine
             and self.set_difference <= PARITY.set_difference

@@ -1,4 +1,4 @@
-"""Half precision beside this project's own float32, with the published weights."""
+"""Half precision compared with this project's own float32, with the published weights."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ def measure_precision(
     distance, nearest = torch.cdist(full.keypoints.double(), half.keypoints.double()).min(dim=1)
     found = distance <= bars.position_px
     cosines = (full.descriptors * half.descriptors.float()[nearest]).sum(dim=1)[found]
-    share, cosine = float(found.double().mean()), float(cosines.median())
-    return PrecisionResult(share, cosine, share >= bars.share and cosine >= bars.cosine)
+    fraction, cosine = float(found.double().mean()), float(cosines.median())
+    return PrecisionResult(fraction, cosine, fraction >= bars.fraction and cosine >= bars.cosine)

@@ -1,4 +1,4 @@
-"""`make parity`: prints how close every network comes to its reference outputs, and fails if one does not."""
+"""`make parity`: prints each network's agreement with its reference outputs, and fails if one is insufficient."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def main() -> int:
 def _report_aliked(shared: Path, device: str) -> list[bool]:
     print("ALIKED against the authors' outputs")
     print(
-        f"bars: {PARITY.share:.1%} of 500 keypoints within {PARITY.position_px} px, scores within {PARITY.score:g}, "
+        f"bars: {PARITY.fraction:.1%} of 500 keypoints within {PARITY.position_px} px, scores within {PARITY.score:g}, "
         f"cosine >= {PARITY.cosine}; at threshold 0.2 at most {PARITY.set_difference} keypoints differ\n"
     )
     columns = ("model", "image", "found", "worst px", "worst score", "worst cosine", "at 0.2", "differ", "")
@@ -74,7 +74,7 @@ def _report_silk(shared: Path, device: str) -> list[bool]:
 def _report_precision(shared: Path, device: str) -> list[bool]:
     print("\nReduced precision against this project's float32, 1000 keypoints")
     bars = "; ".join(
-        f"{dtype}: {bar.share:.0%} within {bar.position_px} px" for dtype, bar in REDUCED_PRECISION.items()
+        f"{dtype}: {bar.fraction:.0%} within {bar.position_px} px" for dtype, bar in REDUCED_PRECISION.items()
     )
     print(f"bars: {bars}; median cosine >= 0.99\n".replace("torch.", ""))
     layout = "{:<14}{:<10}{:<7}{:>8}{:>15}  {}"

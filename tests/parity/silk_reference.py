@@ -1,4 +1,4 @@
-"""Measures our SiLK against what the authors' code returned with the same seeded random weights."""
+"""Compares our SiLK with the authors' outputs for the same seeded random weights."""
 
 from __future__ import annotations
 

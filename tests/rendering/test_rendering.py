@@ -1,4 +1,4 @@
-"""The renderer against closed forms: what a pinhole camera sees of flat surfaces can be worked out by hand."""
+"""The renderer compared with closed forms of a pinhole camera's view of flat surfaces."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_convention_pixel_centres_are_at_integers() -> None:
     np.testing.assert_array_equal(frame.depth > 0, expected)
 
 
-def test_an_edge_within_a_pixel_gives_it_its_share() -> None:
+def test_an_edge_within_a_pixel_gives_it_its_fraction() -> None:
     left = CAMERA.rays(np.array([[100.0, 60.0]]))[0, 0] * 2.0
     frame = render(Scene((facing(2.0, left, -5, 10, 10, uniform()),)), CAMERA, np.eye(4), supersampling=4)
     np.testing.assert_allclose(frame.image[:, 100], 255 / 2, atol=1)
@@ -105,12 +105,12 @@ def test_an_edge_within_a_pixel_gives_it_its_share() -> None:
 def test_a_quad_covers_the_polygon_that_the_camera_projects() -> None:
     pose = look_at((0.4, 0.2, -1.0), (0.1, 0.0, 4.0), up=(0, -1, 0))
     quad = facing(3.0, -0.6, -0.4, 1.1, 0.9, uniform())
-    share = render(Scene((quad,)), CAMERA, pose, supersampling=4).image[..., 0] / 255
+    fraction = render(Scene((quad,)), CAMERA, pose, supersampling=4).image[..., 0] / 255
     moments = cv2.moments(CAMERA.project((quad.corners - pose[:3, 3]) @ pose[:3, :3]).astype(np.float32))
     y, x = np.mgrid[:240, :320]
-    assert share.sum() == pytest.approx(moments["m00"], rel=1e-3)
-    assert (share * x).sum() / share.sum() == pytest.approx(moments["m10"] / moments["m00"], abs=0.01)
-    assert (share * y).sum() / share.sum() == pytest.approx(moments["m01"] / moments["m00"], abs=0.01)
+    assert fraction.sum() == pytest.approx(moments["m00"], rel=1e-3)
+    assert (fraction * x).sum() / fraction.sum() == pytest.approx(moments["m10"] / moments["m00"], abs=0.01)
+    assert (fraction * y).sum() / fraction.sum() == pytest.approx(moments["m01"] / moments["m00"], abs=0.01)
 
 
 def test_a_texture_seen_at_its_own_scale_is_reproduced() -> None:

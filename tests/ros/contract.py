@@ -1,4 +1,4 @@
-"""What the messages of one camera say together, checked message by message as docs/messages.md has it."""
+"""Consistency of all messages of one camera, checked message by message as in docs/messages.md."""
 
 from __future__ import annotations
 

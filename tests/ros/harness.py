@@ -1,4 +1,4 @@
-"""A real node in a process of its own, and a client beside it that sends images and collects what comes back."""
+"""A real node as a separate process, and a client that sends images and collects the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image, CompressedImage and CameraInfo messages as a broken or hostile sender makes them, for hypothesis."""
+"""Image, CompressedImage and CameraInfo messages of a broken or hostile sender, for hypothesis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `ros2 param`, `ros2 lifecycle` and `ros2 service call` do, for tests of a node in another process."""
+"""The equivalents of `ros2 param`, `ros2 lifecycle` and `ros2 service call` for tests of a node in another process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Starts of the node that a signal ends, and what each of them left behind.
+"""Starts of the node that are interrupted by a signal, and what each leaves behind.
 
-As a program it imports torch and rclpy once and forks a process for each start: a line of JSON in, a line of JSON out.
-What is not in a fork (the interpreter's own start, imports) is in those that `Start.of_program` makes.
+As a program, it imports torch and rclpy once and forks a process for each start: one JSON line in, one JSON line out. A
+fork excludes the interpreter's start and the imports; `Start.of_program` includes them.
 """
 
 from __future__ import annotations

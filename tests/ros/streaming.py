@@ -1,4 +1,4 @@
-"""Images at a steady rate from a thread of their own, and what must be true of a node's answers to them."""
+"""Images at a steady rate from a separate thread, and invariants of a node's answers to them."""
 
 from __future__ import annotations
 

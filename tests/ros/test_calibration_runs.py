@@ -1,4 +1,4 @@
-"""Which calibration an image gets where stamps go back: random streams against a model that remembers everything."""
+"""Which calibration an image gets if stamps go back: random streams compared with a model without forgetting."""
 
 from __future__ import annotations
 

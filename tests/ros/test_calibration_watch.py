@@ -1,4 +1,4 @@
-"""Which calibration an image gets, and what is said when that changes."""
+"""Which calibration an image gets, and the reports when it changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a callback of the node raises: it is counted, told and answered, and frames go on."""
+"""Any exception in a callback of the node is counted, reported and answered, and frames continue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is found of a camera's calibration: missing, in use, not usable, changed, no longer sent."""
+"""Findings on a camera's calibration: missing, in use, unusable, changed, no longer sent."""
 
 from __future__ import annotations
 

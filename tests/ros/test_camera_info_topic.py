@@ -1,4 +1,4 @@
-"""A camera_info that was sent once, before anybody listened, and those that come all the time: each arrives."""
+"""A camera_info sent once before the node started, and continuous ones: each is received."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The epipolar check in the real node: what the messages say while it is off, on, and with a calibration."""
+"""The epipolar check in the real node: its messages with the check off, on, and with a calibration."""
 
 from __future__ import annotations
 

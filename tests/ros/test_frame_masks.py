@@ -1,4 +1,4 @@
-"""What mask a frame gets: from the file, from the topic, or in place of one that is missing."""
+"""Which mask a frame gets: from the file, from the topic, or a substitute for a missing one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store of the latest frames: its bounds, and what it says of a stamp that it does not hold."""
+"""The store of the latest frames: its limits, and its answer to an unknown stamp."""
 
 from __future__ import annotations
 

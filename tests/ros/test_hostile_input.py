@@ -1,4 +1,4 @@
-"""Thousands of generated messages of broken and hostile senders: each is taken, or refused with its reason."""
+"""Thousands of generated messages of broken and hostile senders: each is accepted, or refused with its reason."""
 
 from __future__ import annotations
 

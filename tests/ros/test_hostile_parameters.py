@@ -1,4 +1,4 @@
-"""`ros2 param set` with hostile names and values: each is answered, and the node lives."""
+"""`ros2 param set` with hostile names and values: each is answered, and the node survives."""
 
 from __future__ import annotations
 

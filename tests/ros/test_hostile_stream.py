@@ -1,4 +1,4 @@
-"""Hostile messages on every topic of a running node, among good frames: none of these is lost, none is late."""
+"""Hostile messages on every topic of a running node, among good frames: no good frame is lost or late."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Raw and compressed images: on which topics the node listens, and that both give the same features."""
+"""Raw and compressed images: the subscribed topics, and the same features from both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: a quiet end in time, at every moment, which leaves nothing behind."""
+"""SIGINT and SIGTERM: a quiet shutdown in time, at every moment, without leftovers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KITTI through the real node: what the messages alone say of the camera's motion, against ground truth."""
+"""KITTI through the real node: the camera's motion from the messages alone, compared with ground truth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The managed node: what each transition does, and what it says when it fails."""
+"""The managed node: the effect of each transition, and the message if it fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameters that change while the node runs: all or nothing, models loaded beside the stream, and the truth shown."""
+"""Parameter changes while the node runs: atomic, models loaded in the background, and the true values shown."""
 
 from __future__ import annotations
 

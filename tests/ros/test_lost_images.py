@@ -1,4 +1,4 @@
-"""Real nodes whose cameras lose images, or only look as if they did."""
+"""Real nodes with cameras that lose images, or only appear to."""
 
 from __future__ import annotations
 

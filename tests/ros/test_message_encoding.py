@@ -1,4 +1,4 @@
-"""Results to messages: every bit arrives, whatever the layout of the arrays, and messages share no memory."""
+"""Conversion of results to messages: bit-exact for any array layout, and without shared memory."""
 
 from __future__ import annotations
 

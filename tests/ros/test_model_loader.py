@@ -1,4 +1,4 @@
-"""Loading beside the stream: the latest wish wins, a failure is a result, and nobody waits."""
+"""Loading in the background: the latest request wins, a failure is a result, and nothing blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nodes that share a name: found by the node itself, and not where one was merely killed and started again."""
+"""Nodes with the same name: detected by the node itself, but not after a mere kill and restart."""
 
 from __future__ import annotations
 

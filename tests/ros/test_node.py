@@ -1,4 +1,4 @@
-"""The real node in its own process: what it publishes, counts, refuses, and how it ends."""
+"""The real node as a separate process: what it publishes, counts and refuses, and how it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks through the real node: from a file and from a topic, paired by stamp, missing, malformed, and changed live."""
+"""Masks through the real node: from a file and from a topic, paired by stamp, missing, malformed, changed live."""
 
 from __future__ import annotations
 

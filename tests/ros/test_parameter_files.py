@@ -1,4 +1,4 @@
-"""Parameter files by the node: the same values as ROS takes, and the same warnings as the tools have."""
+"""Parameter files in the node: the same values as in ROS, and the same warnings as in the tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node whose model, budget and threshold change all the time, at random, under a stream."""
+"""A node with a stream while its model, budget and threshold change continuously at random."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is used of rclpy and not public is there, and does what it is used for."""
+"""The private parts of rclpy in use exist and behave as expected."""
 
 from __future__ import annotations
 

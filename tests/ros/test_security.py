@@ -1,4 +1,4 @@
-"""SROS 2: the policy that ships against the node's graph, and what a start says where security cannot be had."""
+"""SROS 2: the shipped policy compared with the node's graph, and the error if security is not available."""
 
 from __future__ import annotations
 

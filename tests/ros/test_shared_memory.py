@@ -1,4 +1,4 @@
-"""What a node does, as it starts, to the shared memory that killed processes have left."""
+"""The node's clean-up, at start, of shared memory left by killed processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the console says of a node's life: each change of state once, in the words of the log."""
+"""The node's console output on state changes: each once, in the words of the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The account of the frames: what the reason of a processed frame holds."""
+"""Frame statuses: the contents of a processed frame's reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The node in stereo mode, fed through message_filters: pairs, images without partners, jumps back, reports."""
+"""The node in stereo mode through message_filters: pairs, images without partners, jumps back, reports."""
 
 from __future__ import annotations
 

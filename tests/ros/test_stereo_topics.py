@@ -1,4 +1,4 @@
-"""Pairs given to the worker, and what comes out on the topics; where message_filters is missing, too."""
+"""Pairs given to the worker and the resulting messages, also without message_filters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the real node lets others see of it: its health, its state of calibration, and a picture on demand."""
+"""Monitoring of the real node: its health, its calibration state, and a picture on demand."""
 
 from __future__ import annotations
 

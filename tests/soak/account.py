@@ -1,4 +1,4 @@
-"""Whether the front-ends have said of every image what became of it, as far as they can have lived to say it."""
+"""Whether the front-ends reported the outcome of every image, as far as they lived long enough."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cameras that never stop, and a log of what the front-ends say of each image."""
+"""Cameras that never stop, and a log of the front-ends' reports on each image."""
 
 from __future__ import annotations
 

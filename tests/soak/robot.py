@@ -1,4 +1,4 @@
-"""A robot's launch with front-ends that are started again whenever they end, and what becomes of their processes."""
+"""A robot's launch with front-ends that are restarted whenever they end, and the state of their processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FastDDS's files in /dev/shm: whose they are, and what `fastdds shm clean` does to those that nobody owns."""
+"""FastDDS's files in /dev/shm: their owners, and the effect of `fastdds shm clean` on orphaned ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m tests.soak.slow_subscriber NAMESPACE ...`: wants every result of some front-ends, and sleeps over each."""
+"""`python -m tests.soak.slow_subscriber NAMESPACE ...`: receives all results of front-ends, but slowly."""
 
 from __future__ import annotations
 

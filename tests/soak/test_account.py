@@ -1,4 +1,4 @@
-"""The account of a soak notices what it is there for."""
+"""The account of a soak test detects what it should."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`make campaign`: a robot with three front-ends and a slow subscriber, whose processes are killed all the time.
+"""`make campaign`: a robot with three front-ends and a slow subscriber, whose processes are killed continually.
 
-`FEATURE_FRONTEND_SOAK_MINUTES=3 pytest tests/soak` tries it for as long as that, also outside a campaign.
+`FEATURE_FRONTEND_SOAK_MINUTES=3 pytest tests/soak` runs it for that time, also outside a campaign.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Parameters that change at random in front-ends that may be dying, right ones and wrong ones."""
+"""Random valid and invalid parameter changes in front-ends that may be dying."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A subscriber in a process of its own: notes each image and camera_info as a line of JSON, answers each image.
+"""A subscriber as a separate process: writes each image and camera_info as a JSON line, and answers each image.
 
-Arguments: output file, number of images to wait for, and options as JSON: depth of its history
-(0 keeps all), delay_s that it takes for each image.
+Arguments: output file, number of images to wait for, and options as JSON: history depth
+(0 keeps all), and delay_s per image.
 """
 
 from __future__ import annotations

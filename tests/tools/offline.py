@@ -1,4 +1,4 @@
-"""Inputs for `process`, and what it makes of them."""
+"""Inputs for `process`, and their outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tool that prints as many lines as its argument says, for tests of closed outputs."""
+"""A tool that prints a given number of lines, for tests of closed outputs."""
 
 from __future__ import annotations
 

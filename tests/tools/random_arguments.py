@@ -1,4 +1,4 @@
-"""Argument lists made up from the parsers of the tools: right ones, wrong ones, and what nobody means well."""
+"""Argument lists generated from the tools' parsers: valid, invalid and nonsensical ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The writer of bags notices what is in a bag that it has closed."""
+"""The bag writer verifies the contents of a bag after closing it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The container without Docker: what it forbids, that the node lives with that, and how its base image is pinned."""
+"""The container without Docker: its restrictions, the node's operation under them, and the pinned base image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doctor's checks: of the machine alone, and of a running graph with what users get wrong."""
+"""The doctor's checks: of the machine alone, and of a running graph with typical user errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bags from before the messages had `run_id` are read as ever, with their definitions or without."""
+"""Older bags without `run_id` in the messages can still be read, with or without message definitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""However a tool ends: one readable line, the right exit status, and nothing where nobody reads."""
+"""However a tool ends: one readable line, the right exit status, and no output to a closed pipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The locks of requirements/: they agree with what is written by hand, and set-up installs nothing else."""
+"""The locks of requirements/: consistent with the handwritten files, and the only source for set-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The message files and docs/messages.md say the same: no field without a comment, none left out."""
+"""The message files and docs/messages.md agree: every field is documented and commented."""
 
 from __future__ import annotations
 

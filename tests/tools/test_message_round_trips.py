@@ -1,4 +1,4 @@
-"""Random messages of every type through rclpy, `record`, `process` and back: nothing is refused, nothing changes."""
+"""Random messages of every type through rclpy, `record`, `process` and back: none refused, none changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The player and a subscriber as separate processes over real DDS: what is sent arrives, all of it, unchanged."""
+"""The player and a subscriber as separate processes over real DDS: everything arrives unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`process` with what drivers send as CameraInfo, and with calibration files of other programs."""
+"""`process` with CameraInfo messages of drivers, and with calibration files of other programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`process` and `export` on bags of which something is lost: what is whole is done, the exit status says so."""
+"""`process` and `export` on incomplete bags: intact data is processed, and the exit status reports the loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`process` killed, and on a failing disk: the bytes of an undisturbed run, or a refusal; never exit 0 with others."""
+"""`process` killed, and on a failing disk: the same bytes as undisturbed, or an error; never exit 0 with others."""
 
 from __future__ import annotations
 

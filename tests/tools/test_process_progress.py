@@ -1,4 +1,4 @@
-"""What `process` tells of how far it is, on a terminal and elsewhere."""
+"""Progress output of `process`, on a terminal and elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`process` killed and started again: the files of an undisturbed run, and what was done is not done again.
+"""`process` killed and restarted: the same files as undisturbed, without repeating finished work.
 
 Kills at any moment are in `test_process_faults.py`.
 """

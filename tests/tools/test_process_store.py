@@ -1,4 +1,4 @@
-"""An unfinished output that somebody has damaged or planted: refused by name, with what to do; nothing is executed."""
+"""A damaged or planted unfinished output: refused by name, with instructions; nothing is executed."""
 
 from __future__ import annotations
 

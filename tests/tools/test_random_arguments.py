@@ -1,4 +1,4 @@
-"""Whatever a tool is started with: a readable line or two and an exit status that is documented, never a traceback."""
+"""Any arguments of a tool: a readable line or two and a documented exit status, never a traceback."""
 
 from __future__ import annotations
 

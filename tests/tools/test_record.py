@@ -1,4 +1,4 @@
-"""The recorder as a process of its own, fed through real DDS by publishers in this one."""
+"""The recorder as a separate process, with publishers in this process over real DDS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One photograph from every kind of source: the same size, stamps and keypoints, as docs/image_input.md has it."""
+"""One photograph from every kind of source: the same size, stamps and keypoints, as in docs/image_input.md."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def _processed(source: Path, output: Path, *options: str) -> list[FeaturesRecord
     return records
 
 
-def _share_near(expected: FeaturesRecord, found: FeaturesRecord) -> float:
+def _fraction_near(expected: FeaturesRecord, found: FeaturesRecord) -> float:
     """Of the expected keypoints, those that have been found within `WITHIN_PX`."""
     one, other = expected.features.keypoints.numpy(), found.features.keypoints.numpy()
     distances = np.linalg.norm(one[:, None] - other[None], axis=2).min(axis=1)
@@ -186,9 +186,9 @@ def test_every_source_gives_the_same(
                 np.testing.assert_array_equal(one.features.descriptors, other.features.descriptors, err_msg=kind.name)
             keypoints = "identical"
         else:
-            share = min(_share_near(one, other) for one, other in zip(expected, found, strict=True))
-            report_figure(f"{kind.name}: {share:.3f} of the keypoints of PNG within {WITHIN_PX:g} px, at least")
-            assert share >= LEAST_SHARE, kind.name
+            fraction = min(_fraction_near(one, other) for one, other in zip(expected, found, strict=True))
+            report_figure(f"{kind.name}: {fraction:.3f} of the keypoints of PNG within {WITHIN_PX:g} px, at least")
+            assert fraction >= LEAST_SHARE, kind.name
             keypoints = f"at least {LEAST_SHARE:g} within {WITHIN_PX:g} px"
         stamps = ", ".join(f"{record.stamp_ns / 1e9:.1f}" for record in found)
         rows.append(f"| {kind.name} | 640x480 | {stamps} | {keypoints} |")

@@ -1,4 +1,4 @@
-"""Set-up: what env.sh gives a shell, that repeating changes nothing, and what is said where something is missing."""
+"""Set-up: env.sh's effect on a shell, idempotence, and messages about missing parts."""
 
 from __future__ import annotations
 

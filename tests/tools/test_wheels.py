@@ -1,4 +1,4 @@
-"""Both packages as wheels, installed where there is no checkout."""
+"""Both packages as wheels, installed without a checkout."""
 
 from __future__ import annotations
 

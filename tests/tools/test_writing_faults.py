@@ -1,4 +1,4 @@
-"""`train`, `weights fetch` and what `record` writes with, on a failing disk: whole files, or a line that says so."""
+"""`train`, `weights fetch` and the writer of `record` on a failing disk: complete files, or a one-line error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Correspondences of two views against a slow, literal loop over the paper's words."""
+"""Correspondences of two views compared with a slow, literal version of the paper's text."""
 
 from __future__ import annotations
 

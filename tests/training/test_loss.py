@@ -1,4 +1,4 @@
-"""The loss in blocks against the whole matrix, as Appendix A writes it."""
+"""The blockwise loss compared with the whole matrix, as in Appendix A."""
 
 from __future__ import annotations
 

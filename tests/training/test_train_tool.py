@@ -1,4 +1,4 @@
-"""The tool `train` from its arguments to the exported model."""
+"""The tool `train`, from its arguments to the exported model."""
 
 from __future__ import annotations
 

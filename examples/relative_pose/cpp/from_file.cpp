@@ -1,5 +1,5 @@
-// Relative poses of Matches messages in a file: for each its size (uint32) and its CDR bytes, as `ros2 bag` stores them.
-// A line for each message: stamp in s, then rotation row by row and direction; "-" where nothing can be said.
+// Relative poses from a file of Matches messages: for each, its size (uint32) and its CDR bytes, as in a bag.
+// One line per message: stamp in s, then rotation row by row and direction; "-" if there is no pose.
 #include <fastcdr/Cdr.h>
 #include <fastcdr/FastBuffer.h>
 

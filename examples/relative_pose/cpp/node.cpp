@@ -1,4 +1,4 @@
-// The node of ../node.py in C++. Not built by this project's tests, which have no rclcpp: relative_pose.hpp is.
+// The node of ../node.py in C++. This project's tests have no rclcpp and build only relative_pose.hpp.
 #include <algorithm>
 #include <cmath>
 #include <memory>

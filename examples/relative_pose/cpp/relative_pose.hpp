@@ -1,4 +1,4 @@
-// The motion of the camera between two images, from one feature_frontend_msgs/Matches: what ../pose.py does, step by step.
+// The motion of the camera between two images, from one feature_frontend_msgs/Matches: the same steps as in ../pose.py.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +17,7 @@ namespace relative_pose {
 using Vector = std::array<double, 3>;
 using Matrix = std::array<Vector, 3>;
 
-// x1 ~ rotation * x0 + s * direction, s > 0, of a point in the optical frames of image 0 and 1; one camera tells no s.
+// x1 ~ rotation * x0 + s * direction, s > 0, of a point in the optical frames of image 0 and 1; a single camera does not determine s.
 struct Pose {
   Matrix rotation{{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}};
   Vector direction{};
@@ -25,7 +25,7 @@ struct Pose {
 
 struct Rays {
   std::vector<Vector> of0, of1;
-  double px = 0;  // size of a pixel on the plane of the rays: 1 / focal length
+  double px = 0;  // size of a pixel on the normalised plane: 1 / focal length
 };
 
 inline double dot(const Vector& a, const Vector& b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }
@@ -47,7 +47,7 @@ inline Matrix transposed(const Matrix& m) {
 
 inline Vector unit(const Vector& v) { return plus({0, 0, 0}, 1 / std::sqrt(dot(v, v)), v); }
 
-// The turn about v by |v| rad, and then what `matrix` was before it.
+// Rotation about v by |v| rad, multiplied by `matrix`.
 inline Matrix turned(const Vector& v, const Matrix& matrix) {
   const double angle = std::max(std::sqrt(dot(v, v)), 1e-300);
   const Vector axis = plus({0, 0, 0}, 1 / angle, v);
@@ -59,7 +59,7 @@ inline Matrix turned(const Vector& v, const Matrix& matrix) {
   return transposed(columns);
 }
 
-// The matches that the epipolar check accepts, as far as they have rays; all of these where it is off.
+// Matches with rays that the epipolar check accepts; all matches with rays if it is off.
 inline Rays rays_of(const feature_frontend_msgs::msg::Matches& message) {
   Rays rays;
   const auto &n0 = message.normalized_keypoints0, &n1 = message.normalized_keypoints1;
@@ -95,7 +95,7 @@ inline std::vector<double> distances(const Pose& pose, const Rays& rays) {
   return result;
 }
 
-// The solution of a 5x5 system by elimination; the last column is the right side.
+// Solves a 5x5 system by elimination; the last column is the right-hand side.
 inline std::array<double, 5> solved(std::array<std::array<double, 6>, 5> m) {
   for (int i = 0; i < 5; ++i) {
     int pivot = i;
@@ -112,7 +112,7 @@ inline std::array<double, 5> solved(std::array<std::array<double, 6>, 5> m) {
   return x;
 }
 
-// Robust least squares from a direction on and no turn; how badly the motion fits, and the motion.
+// Robust least squares, started from a direction without rotation; returns the cost and the motion.
 inline std::pair<double, Pose> refined(const Vector& start, const Rays& rays) {
   constexpr double step = 1e-6;
   Pose pose;
@@ -155,7 +155,7 @@ inline std::pair<double, Pose> refined(const Vector& start, const Rays& rays) {
   return {cost, pose};
 }
 
-// Nothing where there is no earlier image, no calibration, or fewer than 8 matches to go by.
+// Empty without an earlier image, without a calibration, or with fewer than 8 usable matches.
 inline std::optional<Pose> relative_pose(const feature_frontend_msgs::msg::Matches& message) {
   const Rays rays = rays_of(message);
   if (rays.of0.size() < 8) return std::nullopt;

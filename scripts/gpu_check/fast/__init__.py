@@ -1,1 +1,1 @@
-"""What the steps of the part `fast` are made of."""
+"""Implementation of the steps of the part `fast`."""

@@ -1,4 +1,4 @@
-"""What this project aims at on the card that it was promised, an H200."""
+"""This project's performance targets on an H200."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["AIMS", "Aims", "aim_text"]
 
 @dataclass(frozen=True)
 class Aims:
-    """For aliked-n16 at 640x480 with 1000 points.
+    """Targets for aliked-n16 at 640x480 with 1000 points.
 
     Attributes:
-        frame_ms: Most for a whole frame with matching, p50, float16.
-        times_kornia: Least times as fast as kornia.
-        images_per_second: Least in batches.
+        frame_ms: Maximum time for a whole frame with matching, p50, float16.
+        times_kornia: Minimum speed relative to kornia.
+        images_per_second: Minimum throughput in batches.
     """
 
     frame_ms: float = 1.0
@@ -28,7 +28,7 @@ AIMS = Aims()
 
 
 def aim_text(context: Context, is_met: bool, aim: str) -> str:
-    """What the summary says of an aim; nothing in a rehearsal, which says nothing of a card."""
+    """The summary's text on a target; empty in a rehearsal, which does not measure a GPU."""
     if context.is_rehearsal:
         return ""
     return f" ({aim}: {'met' if is_met else 'MISSED'})"

@@ -1,4 +1,4 @@
-"""Step: images a second in batches, and the peers that have the same batch."""
+"""Step: throughput in images per second in batches, with peers at the same batch size."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SECONDS = 0.8
 
 
 def batches(context: Context, box: TimeBox) -> Outcome:
-    """`Extractor.extract` on batches of 32, 8 and 1: the images go up from the host's memory each time."""
+    """`Extractor.extract` on batches of 32, 8 and 1, including the upload from host memory."""
     networks = (
         ("silk-vggnp-mu",) if context.is_rehearsal else ("aliked-n16", "aliked-t16", "silk-vggnp-mu", "aliked-n32")
     )

@@ -1,4 +1,4 @@
-"""What a frame cannot do without on this device: operations at its best rate, bytes up and down."""
+"""Lower bounds of a frame's time on this device: operations at its best rate, upload and download."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from feature_frontend.extractors.extractor import Extractor
 
 __all__ = ["Floors", "matching_operations"]
 
-_MATCH_BYTES = 16  # an index, a similarity and a margin
-_POINT_BYTES = 12  # a position and a score
+_MATCH_BYTES = 16  # index, similarity and margin
+_POINT_BYTES = 12  # position and score
 
 
 @dataclass(frozen=True)
 class _Counted:
-    """Operations of a run, and what it leaves: rows of descriptors of `dim` elements."""
+    """Operations of a run and its output: rows of descriptors with `dim` elements."""
 
     operations: int
     rows: int
@@ -30,10 +30,10 @@ class _Counted:
 
 
 class Floors:
-    """Floors by this device's own best rates, each measured once.
+    """Lower bounds from this device's best rates, each measured once.
 
     Args:
-        device: "cuda" or "cpu"; on a CPU nothing goes up or down.
+        device: "cuda" or "cpu"; on a CPU, there are no transfers.
     """
 
     def __init__(self, device: str) -> None:
@@ -44,11 +44,11 @@ class Floors:
 
     @torch.no_grad()
     def of(self, extractor: Extractor, images: Sequence[Canvas], matching: int = 0) -> dict[str, float]:
-        """Milliseconds by kind of work, and the operations counted, for one run on these images.
+        """Milliseconds by kind of work, and the operation count, for one run on these images.
 
         Args:
-            extractor: Its network works on the images' batch.
-            images: Of one size.
+            extractor: Its network processes the images as one batch.
+            images: Images of one size.
             matching: Operations of the matching.
         """
         counted = self._count(extractor, images)
@@ -68,13 +68,13 @@ class Floors:
         return floors
 
     def rate(self, dtype: torch.dtype) -> float:
-        """Operations a second of one large product, in float32 without TF32, as the networks run."""
+        """Operations per second of one large product, in float32 without TF32, as in the networks."""
         if dtype not in self._rates:
             self._rates[dtype] = product_floor("products", 1, self._device, dtype).rate
         return self._rates[dtype]
 
     def _count(self, extractor: Extractor, images: Sequence[Canvas]) -> _Counted:
-        """By one run; each kind of work is counted once."""
+        """Counts the operations in one run; each kind of work is counted once."""
         network: Any = extractor._network
         resize, options = extractor._resize(*images[0].shape[:2]), extractor._options()
         key = extractor.identity, extractor._dtype, len(images), images[0].shape, resize, options
@@ -94,5 +94,5 @@ class Floors:
 
 
 def matching_operations(capacity: int, dim: int, matcher: Callable[[], object] | None = None) -> int:
-    """Of mutual nearest neighbours one product of all descriptors; of another matcher, what it does when called."""
+    """For mutual nearest neighbours, one product of all descriptors; for other matchers, the operations of a call."""
     return 2 * capacity * capacity * dim if matcher is None else count_operations(matcher)

@@ -1,4 +1,4 @@
-"""Steps: whole frames beside kornia's ALIKED and beside the plain network with torch.compile, in turns."""
+"""Steps: whole frames compared with kornia's ALIKED and the plain network with torch.compile, in alternation."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from scripts.gpu_check.timebox import TimeBox
 
 __all__ = ["beside_compiled", "beside_kornia", "beside_kornia_half"]
 
-# Of a step's time: what is left goes to making and recording.
-_TIMED_SHARE = 0.7
-# kornia suppresses non-maxima in one round: its points near stronger ones are others.
+# Of a step's time; the rest is for setup and graph capture.
+_TIMED_FRACTION = 0.7
+# kornia suppresses non-maxima in one round, so its points near stronger ones differ.
 _LEAST_STRONGEST, _LEAST_COSINE = 0.95, 0.98
 
 
 class _KorniaHalf(KorniaFrames):
-    """kornia has no half precision of its own: torch's autocast, as its documentation of training does."""
+    """kornia has no half-precision mode: uses torch's autocast, as in its documentation of training."""
 
     def __call__(self, image: Canvas) -> Any:
         """As in float32."""
@@ -45,7 +45,7 @@ class _KorniaHalf(KorniaFrames):
 
 
 def beside_kornia(context: Context, box: TimeBox) -> Outcome:
-    """The headline: aliked-n16 in float16 and float32 beside kornia's and the plain network, both in float32."""
+    """The headline: aliked-n16 in float16 and float32, compared with kornia's and the plain network in float32."""
     timed = headline(context)
     available(context, [timed.network])
     own = [_own(context, headline(context, precision)) for precision in PRECISIONS]
@@ -67,7 +67,7 @@ def beside_kornia(context: Context, box: TimeBox) -> Outcome:
 
 
 def beside_kornia_half(context: Context, box: TimeBox) -> Outcome:
-    """float16 on both sides. A step of its own: on a CPU such a kornia has ended the process."""
+    """float16 on both sides. A separate step, as on a CPU, kornia with autocast has crashed the process."""
     if not has_kornia():
         msg = "kornia is not installed"
         raise LeftOutError(msg)
@@ -80,7 +80,7 @@ def beside_kornia_half(context: Context, box: TimeBox) -> Outcome:
 
 
 def beside_compiled(context: Context, box: TimeBox) -> Outcome:
-    """The plain network with torch.compile, mode reduce-overhead: what a user gets without this project's work."""
+    """The plain network with torch.compile, mode reduce-overhead: the speed without this project's optimisations."""
     model = "silk-vggnp-mu" if context.is_rehearsal else "aliked-n16"
     available(context, [model])
     timed = headline(context)
@@ -94,7 +94,7 @@ def beside_compiled(context: Context, box: TimeBox) -> Outcome:
 
 
 class _Measured:
-    """Engines that ran in turns on the same frames, with what they have in common."""
+    """Engines timed in alternation on the same frames, with their agreement."""
 
     def __init__(self, context: Context, box: TimeBox, timed: Timed, engines: Sequence[FrameEngine]) -> None:
         self._context, self._timed = context, timed
@@ -109,7 +109,7 @@ class _Measured:
             return engine(at_turn(self._frames, number))
 
         calls: dict[str, Callable[[int], Any]] = {name: partial(call, engine) for name, engine in by_name.items()}
-        self.rounds = rounds_within(context, _TIMED_SHARE * box.left_s, lambda: [each(0) for each in calls.values()])
+        self.rounds = rounds_within(context, _TIMED_FRACTION * box.left_s, lambda: [each(0) for each in calls.values()])
         self.timings = interleave(
             calls,
             self.rounds,
@@ -123,7 +123,7 @@ class _Measured:
         return {name: compare(self.timings[peer], timing) for name, timing in self.timings.items() if name != peer}
 
     def outcome(self, text: str, peer: str, own: Sequence[OwnFrames]) -> Outcome:
-        """Failed where two engines find other things: then their times do not compare."""
+        """Failed if two engines' results differ: then their times cannot be compared."""
         floors = Floors(self._context.device)
         dim = own[0].engine.extractor.descriptor_dim
         matching = matching_operations(self._timed.budget, dim)
@@ -178,13 +178,13 @@ def _kornia(
 
 
 def _compiled(context: Context, timed: Timed) -> OwnFrames:
-    """Compiled already, so that its failing is told apart from ours.
+    """Compiled beforehand, so that its failure can be told apart from ours.
 
     Raises:
         LeftOutError: torch.compile does not work on this machine.
     """
     extractor = plain_on_device(timed.settings(context))
-    # Any backend shows that the rehearsal's code runs; inductor takes a minute on a CPU.
+    # In a rehearsal any backend suffices; inductor takes a minute on a CPU.
     _compile(extractor, {"backend": "eager"} if context.is_rehearsal else {"mode": "reduce-overhead"})
     try:
         extractor.extract(frames_for(context, timed.size).at(0))
@@ -199,14 +199,14 @@ def _compile(extractor: Extractor, how: dict[str, str]) -> None:
     network: Any = extractor._network
     compile_: Callable[[Any], Any] = partial(torch.compile, dynamic=False, **how)
     if hasattr(network, "_encode"):
-        # SiLK's maps are made by parts; the convolutions are its work.
+        # SiLK computes its maps in parts; the convolutions dominate.
         network._encode = compile_(network._encode)
     else:
         network.forward = compile_(network.forward)
 
 
 def _disagreements(engines: Sequence[FrameEngine], frames: Frames) -> list[str]:
-    """Which engines do not find what the last one finds, in words."""
+    """Describes which engines' results differ from the last one's."""
     image = frames.at(0)
     *others, last = engines
     expected = last.found(last(image))

@@ -1,4 +1,4 @@
-"""What is timed: networks, trackers, matchers, sizes, budgets and number formats; the most telling ones first."""
+"""The timed settings: networks, trackers, matchers, sizes, budgets and number formats; most informative first."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Timed:
 
     @property
     def name(self) -> str:
-        """For tables and for what is left out."""
+        """Name in tables and lists."""
         return f"{self.model} {self.tracker} {self.where} {self.precision}"
 
     @property
     def model(self) -> str:
-        """The network, and the matcher where it is not mnn."""
+        """The network, and the matcher unless it is mnn."""
         return self.network if self.matcher == "mnn" else f"{self.network}+{self.matcher}"
 
     @property
@@ -48,7 +48,7 @@ class Timed:
         return f"{self.size[0]}x{self.size[1]} {self.budget}"
 
     def settings(self, context: Context) -> Settings:
-        """As the front-end takes them; no image is made smaller."""
+        """The front-end's settings; images are not downscaled."""
         return settings_for(
             context,
             self.network,
@@ -61,13 +61,13 @@ class Timed:
 
 
 def headline(context: Context, precision: str = "float16", tracker: str = "chain") -> Timed:
-    """aliked-n16 at 640x480 with 1000 points; in a rehearsal what a CPU does in tenths of a second."""
+    """aliked-n16 at 640x480 with 1000 points; in a rehearsal, a setting that a CPU computes in tenths of a second."""
     size, budget = sizes(context)[0], budgets(context)[0]
     return Timed("aliked-t16" if context.is_rehearsal else "aliked-n16", tracker, "mnn", size, budget, precision)
 
 
 def settings_in_order(context: Context, networks: Sequence[str], *, has_lightglue: bool) -> list[Timed]:
-    """All of them: the headline, then what differs from it in one thing, then in two, and so on."""
+    """All settings: the headline, then those that differ from it in one value, then in two, and so on."""
     known = [network for network in _NETWORKS if network in networks]
     models = [(network, tracker, "mnn") for network in known for tracker in ("chain", "persistent")]
     if has_lightglue and "aliked-n16" in known:
@@ -80,7 +80,7 @@ def settings_in_order(context: Context, networks: Sequence[str], *, has_lightglu
         [(budget,) for budget in budgets(context)],
         [(precision,) for precision in PRECISIONS],
     ]
-    # A model counts as one thing; persistent and the other format come right behind the headline.
+    # A model counts as one value; persistent and the other format directly follow the headline.
     ranked = sorted(
         product(*(list(enumerate(each)) for each in choices)), key=lambda each: sum(number > 0 for number, _ in each)
     )
@@ -88,24 +88,24 @@ def settings_in_order(context: Context, networks: Sequence[str], *, has_lightglu
 
 
 def sizes(context: Context) -> tuple[Size, ...]:
-    """The sizes that are timed, the headline's first."""
+    """The timed sizes, the headline's first."""
     return ((160, 128), (320, 192)) if context.is_rehearsal else ((640, 480), (1920, 1080))
 
 
 def budgets(context: Context) -> tuple[int, ...]:
-    """The budgets that are timed, the headline's first."""
+    """The timed budgets, the headline's first."""
     return (100, 200) if context.is_rehearsal else (1000, 4096)
 
 
 def frames_for(context: Context, size: Size) -> Frames:
-    """Real frames in that size."""
+    """Real frames of this size."""
     frames = frames_of(context, "tum", _FRAME_COUNT, size)
     assert frames is not None, "the tests' own frames are always there"
     return frames
 
 
 def at_turn(frames: Frames, number: int) -> Canvas:
-    """Forwards and backwards in turns, so that nothing jumps: 0 1 2 ... 2 1 0 1 2 ..."""
+    """Forwards and backwards in alternation, without jumps: 0 1 2 ... 2 1 0 1 2 ..."""
     count = len(frames)
     if count == 1:
         return frames.at(0)

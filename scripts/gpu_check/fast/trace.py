@@ -1,4 +1,4 @@
-"""Step: where the time of a frame goes, by torch's profiler: the longest kernels, and how long the device lay idle."""
+"""Step: time per frame from torch's profiler: the longest kernels, and the device's idle time."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _WARM_UP, _TIMED = 5, 20
 
 @dataclass(frozen=True)
 class Kernel:
-    """What ran on the device, or on a CPU an operation.
+    """A kernel on the device, or an operation on a CPU.
 
     Attributes:
-        name: As the profiler has it.
-        calls: How often in the frame.
-        ms: All of them together.
+        name: Name in the profiler.
+        calls: Number of calls in the frame.
+        ms: Total time of all calls.
     """
 
     name: str
@@ -46,14 +46,14 @@ class Kernel:
 
 
 def longest(kernels: Iterable[Kernel], count: int = _LONGEST) -> list[tuple[Kernel, float]]:
-    """The `count` that took the most time, each with its share of the time of all."""
+    """The `count` longest kernels, each with its fraction of the total time."""
     ordered = sorted(kernels, key=lambda kernel: -kernel.ms)
     whole = sum(kernel.ms for kernel in ordered)
     return [(kernel, kernel.ms / whole if whole else 0.0) for kernel in ordered[:count]]
 
 
 def one_frame(context: Context, box: TimeBox) -> Outcome:
-    """The headline's frame in float16, with the trace; and its other format and tracker without."""
+    """The headline's frame in float16, with the trace; its other format and tracker without it."""
     available(context, [headline(context).network])
     settings = [headline(context), headline(context, "float32"), headline(context, tracker="persistent")]
     tables, files, data, texts = [], [], {}, []
@@ -63,8 +63,8 @@ def one_frame(context: Context, box: TimeBox) -> Outcome:
             found, kernels = _profile(context, timed, trace)
             top = longest(kernels)
             rows = tuple(
-                (_short(kernel.name), str(kernel.calls), milliseconds(kernel.ms), f"{share:.1%}")
-                for kernel, share in top
+                (_short(kernel.name), str(kernel.calls), milliseconds(kernel.ms), f"{fraction:.1%}")
+                for kernel, fraction in top
             )
             others = len(kernels) - len(top)
             rest = found["busy_ms"] - sum(kernel.ms for kernel, _ in top)
@@ -75,11 +75,13 @@ def one_frame(context: Context, box: TimeBox) -> Outcome:
                 f"Device busy {found['busy_ms']:.3f} ms in {found['launches']} kernels and copies, of "
                 f"{found['frame_ms']:.3f} ms that a frame takes without the profiler; the rest is the host's."
             )
-            tables.append(Table(f"The longest kernels, {timed.name}", ("kernel", "calls", "ms", "share"), rows, note))
+            tables.append(
+                Table(f"The longest kernels, {timed.name}", ("kernel", "calls", "ms", "fraction"), rows, note)
+            )
             data[timed.name] = {**found, "kernels": [vars(kernel) for kernel in kernels]}
             if trace is not None:
                 files.append(_zipped(trace))
-                named = ", ".join(f"{_short(kernel.name)} {share:.0%}" for kernel, share in top)
+                named = ", ".join(f"{_short(kernel.name)} {fraction:.0%}" for kernel, fraction in top)
                 busy = f"device busy {found['busy_ms']:.2f} of {found['frame_ms']:.2f} ms"
                 texts.append(f"{timed.name}: {busy}; longest: {named}")
     if context.is_rehearsal:
@@ -104,7 +106,7 @@ def _profile(context: Context, timed: Timed, trace: Path | None) -> tuple[dict[s
     )
     activities = [ProfilerActivity.CPU] if context.is_rehearsal else [ProfilerActivity.CPU, ProfilerActivity.CUDA]
     if not context.is_rehearsal:
-        # The profiler's own start costs its first frame much.
+        # The profiler's start-up slows down its first frame.
         with profile(activities=activities):
             call(_TIMED)
             torch.cuda.synchronize()
@@ -125,7 +127,7 @@ def _profile(context: Context, timed: Timed, trace: Path | None) -> tuple[dict[s
 
 
 def _kernels(events: Sequence[Any], *, on_device: bool) -> list[Kernel]:
-    """Of the device what ran there; of a CPU the operations, without those that they call."""
+    """On a device, its kernels; on a CPU, the operations excluding nested calls."""
     durations: dict[str, list[float]] = defaultdict(list)
     for event in events:
         is_of_device = event.device_type.name == "CUDA"
@@ -139,7 +141,7 @@ def _kernels(events: Sequence[Any], *, on_device: bool) -> list[Kernel]:
 
 
 def _short(name: str) -> str:
-    """A kernel's name without its template's arguments and its parameters."""
+    """A kernel's name without template arguments and parameters."""
     plain = re.sub(r"<.*>|\(.*\)", "", name.replace("(anonymous namespace)::", "")).strip() or name
     words = plain.removeprefix("void ")
     return words if len(words) <= _NAME_LENGTH else f"{words[:_NAME_LENGTH]}..."

@@ -1,4 +1,4 @@
-"""Step: whole frames, from a uint8 image on the host to features, matches and tracks there, in every setting."""
+"""Step: whole frames, from a uint8 image on the host to features, matches and tracks there, in all settings."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ __all__ = ["COLUMNS", "PeakMemory", "percentiles", "rounds_within", "whole_frame
 COLUMNS = ("p50 ms", "p95", "p99")
 _ROUNDS, _LEAST_ROUNDS, _REHEARSED_ROUNDS = 1000, 50, 3
 _WARM_UP = 6
-# So long is timed: the first settings, each of which differs from the headline in one thing, 1,000 frames of 1.5 ms;
-# the others briefly, so that many have a turn.
+# Timed durations: long for the first settings, which differ from the headline in one value: 1,000 frames of 1.5 ms;
+# short for the others, so that many fit.
 _FIRST, _FIRST_S, _OTHER_S = 12, 1.5, 0.4
 _MIB = 2**20
 
 
 class PeakMemory:
-    """The most memory of a card that this process has held since this was made; None on a CPU."""
+    """Peak GPU memory held by this process since creation; None on a CPU."""
 
     def __init__(self, device: str) -> None:
         self._is_card = device != "cpu"
         if self._is_card:
-            gc.collect()  # graphs of a front-end before
+            gc.collect()  # graphs of earlier front-ends
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 
     def mib(self) -> float | None:
-        """MiB, what torch keeps for reuse among them."""
+        """MiB, including torch's cache."""
         return torch.cuda.max_memory_reserved() / _MIB if self._is_card else None
 
 
@@ -55,7 +55,7 @@ def percentiles(timing: Timing) -> tuple[str, ...]:
 
 
 def rounds_within(context: Context, seconds: float, once: Callable[[], object]) -> int:
-    """How many rounds to time in so many seconds, by the time of one; few in a rehearsal."""
+    """The number of rounds that fit into the given seconds, from the time of one; few in a rehearsal."""
     if context.is_rehearsal:
         return _REHEARSED_ROUNDS
     start_s = time.perf_counter()
@@ -64,7 +64,7 @@ def rounds_within(context: Context, seconds: float, once: Callable[[], object]) 
 
 
 def whole_frames(context: Context, box: TimeBox) -> Outcome:
-    """Every network, tracker, size, budget and number format, one after the other."""
+    """All networks, trackers, sizes, budgets and number formats in turn."""
     networks, missing = available(context, ("aliked-n16", "aliked-t16", "silk-vggnp-mu", "aliked-n32"))
     why_not = why_no_lightglue(context)
     missing += [f"lightglue ({why_not})"] if why_not else []

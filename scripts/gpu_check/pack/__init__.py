@@ -1,1 +1,1 @@
-"""`make gpu-pack`: what a bare machine with a card lacks, as a folder that is small enough to be carried there."""
+"""`make gpu-pack`: collects what a bare GPU machine lacks in a folder small enough for the transfer."""

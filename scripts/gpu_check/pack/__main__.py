@@ -1,4 +1,4 @@
-"""`make gpu-pack`: makes the folder, says what is in it, what does not fit, and what to run there."""
+"""`make gpu-pack`: creates the folder, reports its contents and what does not fit, and the command to run there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from scripts.gpu_check.parts import PARTS
 __all__ = ["Row", "default_shared", "main", "pack", "print_rows"]
 
 _LIMIT_BYTES = 64 << 20
-# For what changes in the working tree between packing and carrying.
+# For changes of the working tree between packing and transfer.
 _RESERVE_BYTES = 1 << 20
 _ROS_PARTS = {"right", "node"}
 _COMMAND = 'python3 -m scripts.gpu_check.run --minutes 8 --output "${OUT:-gpu_check_output}"'
@@ -33,7 +33,7 @@ _COMMAND = 'python3 -m scripts.gpu_check.run --minutes 8 --output "${OUT:-gpu_ch
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the account: what travels, bytes, what is to be said of it."""
+    """A line of the report: content, bytes, note."""
 
     what: str
     size: int
@@ -41,7 +41,7 @@ class Row:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Packs; 1 if something that was asked for could not be had or does not fit."""
+    """Packs; returns 1 if requested content is not available or does not fit."""
     arguments = _parser().parse_args(argv)
     try:
         rows, left_out = pack(
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def print_rows(rows: Sequence[Row], left_out: Sequence[str]) -> int:
-    """Says what travels and what does not; the sum in bytes."""
+    """Reports what is packed and what is left out; returns the total bytes."""
     for row in rows:
         print(f"gpu-pack: {row.size / 2**20:6.1f} MiB  {row.what}{f' ({row.note})' if row.note else ''}")
     total = sum(row.size for row in rows)
@@ -68,13 +68,13 @@ def print_rows(rows: Sequence[Row], left_out: Sequence[str]) -> int:
 
 
 def pack(output: Path, cache: Path, shared: Path, python: str, parts: Sequence[str]) -> tuple[list[Row], list[str]]:
-    """Fills `output` with what `parts` need on a machine with that Python.
+    """Packs what `parts` require on a machine with that Python into `output`.
 
     Returns:
-        What travels, and a line for each thing that does not.
+        What was packed, and one line for each thing left out.
 
     Raises:
-        subprocess.CalledProcessError: A wheel cannot be fetched.
+        subprocess.CalledProcessError: A wheel cannot be downloaded.
     """
     tree = sum((REPOSITORY / path).lstat().st_size for path in travelling_files())
     rows = [Row("the working tree", tree)]
@@ -138,7 +138,7 @@ def _python_archive(wheel_set: WheelSet, python: str, cache: Path) -> Path:
 
 
 def _ros_archive(wheel_set: WheelSet, python: str, cache: Path) -> tuple[Path, str]:
-    """The archive, and what is to be said of it."""
+    """The archive and a note for the report."""
     inputs = message_inputs()
     wheels = fetch(wheel_set.requirements, python, cache / f"wheels-{python}")
     found = find_python(python)
@@ -154,7 +154,7 @@ def _write(output: Path, archives: Sequence[Path], document: dict[str, object]) 
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     for archive in archives:
-        # Without the key that the cache puts behind the name.
+        # Without the key that the cache appends to the name.
         target = output / f"{archive.name.removesuffix('.tar.xz').rpartition('-')[0]}.tar.xz"
         try:
             os.link(archive, target)
@@ -169,7 +169,7 @@ def _own_size(output: Path) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gpu-pack", description="Pack what a bare machine with a card lacks.")
+    parser = argparse.ArgumentParser(prog="gpu-pack", description="Pack what a bare GPU machine lacks.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"pack for these alone, of {', '.join(PARTS)}")
     parser.add_argument("--python", default="3.12", metavar="X.Y", help="of that machine (default: %(default)s)")
     parser.add_argument(

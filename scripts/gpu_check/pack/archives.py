@@ -1,4 +1,4 @@
-"""Compressed archives that are the same bytes for the same content, and are made anew only for another content."""
+"""Reproducible compressed archives: same content, same bytes; rebuilt only if the content changes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 __all__ = ["cached", "file_key", "write_archive"]
 
-# The libraries of ROS resemble each other from package to package: a dictionary that holds all of them does more than a
-# higher preset, which takes minutes instead of seconds.
+# The libraries of the ROS packages are similar: a dictionary that covers all of them compresses better than a higher
+# preset, which takes minutes instead of seconds.
 _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 64 << 20}]
 
 
@@ -37,7 +37,7 @@ def write_archive(folder: Path, archive: Path) -> None:
 
 
 def cached(cache: Path, name: str, key: Iterable[str], make: Callable[[Path], object]) -> Path:
-    """The archive NAME.tar.xz of the folder that `make` fills; from `cache` where one with the same `key` lies."""
+    """The archive NAME.tar.xz of the folder filled by `make`; from `cache` if it contains one with the same `key`."""
     digest = hashlib.sha256("\n".join(key).encode()).hexdigest()[:16]
     archive = cache / f"{name}-{digest}.tar.xz"
     if not archive.is_file():
@@ -56,5 +56,5 @@ def cached(cache: Path, name: str, key: Iterable[str], make: Callable[[Path], ob
 
 
 def file_key(files: Iterable[Path]) -> list[str]:
-    """What changes when one of the files does: names, sizes and times of change; not where they lie."""
+    """A key that changes with any of the files: names, sizes and modification times, but not their location."""
     return [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in sorted(files)]

@@ -1,4 +1,4 @@
-"""What of ../shared the checks read, most needed first, and which parts of the check read it."""
+"""The files of ../shared that the checks read, most important first, and the parts that read them."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from feature_frontend.models.weights import cache_folder
 
 __all__ = ["CONTENTS", "Content"]
 
-# The shorter side of a photograph for training, px, where it is larger: as large as the pieces that training cuts out.
+# Maximum shorter side of a photograph for training, px: the size of the crops that training uses.
 _PHOTOGRAPH_SIDE = 512
 _PHOTOGRAPH_QUALITY = 80
-# The first ones of 20 each; the others show little else.
+# The first frames of 20 per sequence; the others add little.
 _KITTI_FRAMES, _TUM_FRAMES = 12, 10
 
 
 @dataclass(frozen=True)
 class Content:
-    """Files of ../shared that travel together.
+    """Files of ../shared that are packed together.
 
     Attributes:
-        name: Of its archive.
-        what: In words.
-        parts: Of the check that read it; all where empty.
+        name: Name of the archive.
+        what: Description.
+        parts: Parts of the check that read it; empty for all.
         pattern: Files below ../shared.
-        copy: Writes a file to where it belongs below the folder that is carried.
-        most_images: How many of its images; 0 for all.
+        copy: Copies a file to its place in the packed folder.
+        most_images: Maximum number of images; 0 for all.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Content:
     most_images: int = 0
 
     def files(self, shared: Path) -> list[Path]:
-        """Those that there are; weights are also looked for where `weights fetch` puts them."""
+        """The existing files; weights are also searched where `weights fetch` stores them."""
         found = sorted(path for path in shared.glob(self.pattern) if path.is_file())
         if not found and self.pattern.startswith("weights/"):
             found = sorted(cache_folder().glob(Path(self.pattern).name))
@@ -53,7 +53,7 @@ class Content:
         return [path for path in found if path not in unwanted]
 
     def fill(self, shared: Path, folder: Path) -> None:
-        """Copies them into `folder`, laid out as in `shared`."""
+        """Copies the files into `folder`, laid out as in `shared`."""
         for path in self.files(shared):
             target = folder / Path(self.pattern).parent / path.name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def _smaller(path: Path, target: Path) -> None:
 
 
 def _of_first_frames(path: Path, target: Path) -> None:
-    """Times of as many frames as are carried: a file with more fits no folder of images."""
+    """Stamps for as many frames as are packed: a file with more does not fit an image folder."""
     if path.name != "times.txt":
         shutil.copyfile(path, target)
         return

@@ -1,4 +1,4 @@
-"""ROS 2 and this project's messages for another Python, from the wheels and from what `make setup` built."""
+"""ROS 2 and this project's messages for another Python, from the wheels and the results of `make setup`."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ print(folder if os.path.exists(os.path.join(folder, "Python.h")) else "")
 
 
 def find_python(version: str) -> tuple[str, str] | None:
-    """A Python of that version on this machine with its headers: executable and folder; None where there is none."""
+    """A Python of that version on this machine with headers: executable and folder; None if there is none."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     candidates = [shutil.which(f"python{version}"), f"/usr/bin/python{version}"]
     candidates += [str(path) for path in sorted(pyenv.glob(f"{version}.*/bin/python{version}"), reverse=True)]
     for candidate in candidates:
-        # Asked rather than believed: pyenv leaves names behind that only print an error.
+        # Verified by running it: pyenv leaves stubs behind that only print an error.
         if candidate and Path(candidate).exists():
             result = subprocess.run([candidate, "-c", _HEADERS_OF], capture_output=True, text=True, check=False)
             if result.returncode == 0 and result.stdout.strip():
@@ -38,10 +38,10 @@ def find_python(version: str) -> tuple[str, str] | None:
 
 
 def message_inputs() -> list[Path]:
-    """The files of the built messages that go along.
+    """The files of the built messages to include.
 
     Raises:
-        FileNotFoundError: `make setup` has not built them with the wheels of ROS 2.
+        FileNotFoundError: `make setup` has not built them with the ROS 2 wheels.
     """
     sources = [path for path in _generated().rglob("*") if path.suffix in {".c", ".py"}]
     if not sources or not (_INCLUDE / "rosidl_runtime_c").is_dir():
@@ -54,7 +54,7 @@ def message_inputs() -> list[Path]:
 
 
 def make_ros_prefix(prefix: Path, wheels: Sequence[Path], python: str) -> str:
-    """Fills `prefix` with ROS 2 and the messages; empty, or why the messages must be compiled where they run."""
+    """Fills `prefix` with ROS 2 and the messages; returns why the messages must be compiled on the target, or empty."""
     for wheel in wheels:
         unpack(wheel, prefix, python, only_to_run=True)
     _copy_messages(prefix, python)
@@ -81,7 +81,7 @@ def _copy_messages(prefix: Path, python: str) -> None:
 
 
 def _copy_headers(sources: Path) -> None:
-    """Those that the sources include, beside Python's and NumPy's, all under one folder."""
+    """The headers included by the sources, apart from Python's and NumPy's, in one folder."""
     roots = [_build() / "rosidl_generator_c", *sorted(_INCLUDE.iterdir()), _INCLUDE]
     options = [f"-I{folder}" for folder in (*roots, *own_include_folders())]
     for source in sources.rglob("*.c"):
@@ -94,7 +94,7 @@ def _copy_headers(sources: Path) -> None:
 
 
 def _install() -> Path:
-    """The prefix of the messages that this environment uses, of which colcon's build folder is a neighbour."""
+    """The prefix of the messages in this environment, next to colcon's build folder."""
     for folder in os.environ.get("AMENT_PREFIX_PATH", "").split(":"):
         if (Path(folder) / "share" / PACKAGE / "package.xml").is_file():
             return Path(folder)
@@ -110,7 +110,7 @@ def _generated() -> Path:
 
 
 def _libraries() -> list[Path]:
-    # All but the one that stands on Python.
+    # All except the library that depends on the Python version.
     return [path for path in sorted((_install() / "lib").glob("lib*.so")) if not path.name.endswith("generator_py.so")]
 
 

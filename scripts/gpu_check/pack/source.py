@@ -1,4 +1,4 @@
-"""Which commit the folder that is carried belongs to, and every file beside it, since .git does not travel."""
+"""Records the commit and all files of the packed folder, as .git is not transferred."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["source_state", "travelling_files"]
 
 
 def travelling_files() -> list[Path]:
-    """What is carried besides: files and links that git tracks, and new ones that it does not ignore."""
+    """The other transferred files: files and links tracked by git, and new ones that are not ignored."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True).stdout.decode().split("\0")
     return sorted({Path(name) for name in listed if name and os.path.lexists(REPOSITORY / name)})

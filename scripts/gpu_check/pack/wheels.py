@@ -1,4 +1,4 @@
-"""Wheels for the Python of another machine: which it lacks, fetched with pip, and what of them is needed to run."""
+"""Wheels for another machine's Python: finds and downloads missing ones with pip, and keeps what is needed to run."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["WheelSet", "fetch", "pinned", "target_packages", "unmet_requirements
 
 _PACKAGES_THERE = REPOSITORY / "scripts" / "gpu_check" / "target_packages.txt"
 _REQUIREMENTS = REPOSITORY / "requirements"
-# pip takes these names as they are, one by one: every glibc up to that of Ubuntu 24.04.
+# pip uses these names literally, one by one: all glibc versions up to that of Ubuntu 24.04.
 _PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(39, 4, -1)] + ["manylinux2014_x86_64"]
 _PLACES = {"data": "", "headers": "include/", "scripts": "bin/"}
-# Of the ROS packages: what only compilers read, and the .pth that starts every Python twice.
+# In ROS packages: files only for compilers, and the .pth file that starts every Python twice.
 _DEAD_FOLDERS = {"include", "cmake", "bin", "src"}
 _DEAD_SUFFIXES = {".a", ".pyc", ".cmake", ".em", ".pth", ".h", ".hpp"}
 _LIVE_SHARES = {".msg", ".srv", ".action", ""}
@@ -33,10 +33,10 @@ _LIVE_SHARES = {".msg", ".srv", ".action", ""}
 
 @dataclass(frozen=True)
 class WheelSet:
-    """Wheels that are carried together, apart from the others so that a broken one harms no other set.
+    """Wheels that are packed together, separately from others so that a broken one affects only its set.
 
     Attributes:
-        name: Of its archive.
+        name: Name of the archive.
         requirements: `name==version` each.
     """
 
@@ -45,13 +45,13 @@ class WheelSet:
 
 
 def target_packages() -> set[str]:
-    """Canonical names of what the machine with the card has."""
+    """Canonical names of the packages on the GPU machine."""
     lines = _PACKAGES_THERE.read_text(encoding="utf-8").splitlines()
     return {canonicalize_name(word) for line in lines if not line.startswith("#") for word in line.split()}
 
 
 def pinned(file: str) -> dict[str, str]:
-    """Versions by canonical name of a file in requirements/."""
+    """Versions by canonical name from a file in requirements/."""
     found = re.findall(
         r"^([A-Za-z0-9._-]+)==([^\s;]+)", (_REQUIREMENTS / file).read_text(encoding="utf-8"), re.MULTILINE
     )
@@ -59,20 +59,20 @@ def pinned(file: str) -> dict[str, str]:
 
 
 def wheel_sets() -> tuple[WheelSet, WheelSet]:
-    """What the machine with the card lacks: Python packages, and ROS 2."""
+    """What the GPU machine lacks: Python packages and ROS 2."""
     there = target_packages()
     needed = {**pinned("runtime.txt"), **pinned("benchmark.txt")}
-    # Of the distribution that the messages, which travel too, were built with.
+    # For the distribution used to build the packed messages.
     file = f"ros-{os.environ.get('ROS_DISTRO')}-wheels.txt"
     ros = pinned(file if (_REQUIREMENTS / file).exists() else "ros-jazzy-wheels.txt")
     return WheelSet("python", _lines(needed, there)), WheelSet("ros", _lines(ros, there))
 
 
 def fetch(requirements: Sequence[str], python: str, folder: Path) -> list[Path]:
-    """The wheels for a Python such as "3.12" on x86-64 Linux, in `folder`; pip is asked only for those not there yet.
+    """The wheels for a Python such as "3.12" on x86-64 Linux, in `folder`; pip is only used for missing ones.
 
     Raises:
-        subprocess.CalledProcessError: pip finds one of them nowhere, or has no network.
+        subprocess.CalledProcessError: pip does not find a wheel, or there is no network.
     """
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [Requirement(each) for each in requirements]
@@ -87,7 +87,7 @@ def fetch(requirements: Sequence[str], python: str, folder: Path) -> list[Path]:
 
 
 def unmet_requirements(wheels: Sequence[Path], python: str) -> list[str]:
-    """What the wheels say they need and neither they nor the machine with the card have, a line each."""
+    """Requirements of the wheels met neither by them nor by the GPU machine, one per line."""
     versions = {name: version for name, version, *_ in (parse_wheel_filename(wheel.name) for wheel in wheels)}
     environment = {
         "python_version": python,
@@ -109,13 +109,13 @@ def unmet_requirements(wheels: Sequence[Path], python: str) -> list[str]:
 
 
 def unpack(wheel: Path, prefix: Path, python: str, *, only_to_run: bool) -> None:
-    """Lays the content of a wheel where pip would install it under `prefix`.
+    """Unpacks a wheel under `prefix`, like pip.
 
     Args:
-        wheel: The file.
+        wheel: The wheel file.
         prefix: Folder like that of a virtual environment.
-        python: Such as "3.12".
-        only_to_run: Leave out headers and all else that ROS packages bring for building others.
+        python: Version, for example "3.12".
+        only_to_run: Leave out headers and other files of ROS packages that are only needed to build others.
     """
     packages = f"lib/python{python}/site-packages/"
     with zipfile.ZipFile(wheel) as archive:

@@ -1,10 +1,10 @@
-"""The parts: modules with `TITLE`, one line, and `steps(context)`, which gives the steps in their order."""
+"""The parts: modules with a one-line `TITLE` and `steps(context)`, which returns the steps in order."""
 
 from __future__ import annotations
 
 __all__ = ["PARTS"]
 
-# In the order in which they run. Module paths: each part is imported in its own process only.
+# In the order of execution. Module paths: each part is imported in its own process only.
 PARTS: dict[str, str] = {
     "machine": "scripts.gpu_check.parts.machine",
     "right": "scripts.gpu_check.parts.right",

@@ -1,4 +1,4 @@
-"""Part `fast`: how long a frame takes, beside its peers and its floor, and where the time goes."""
+"""Part `fast`: the time per frame compared with peers and its lower bound, and its breakdown."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ TITLE = "Fast: frames beside their peers and their floor"
 
 
 def steps(context: Context) -> Sequence[Step]:
-    """Most valuable first."""
+    """The steps, most valuable first."""
     del context
     return as_steps(
         (
             Piece("beside_kornia", beside_kornia, 3.0),
             Piece("batches", batches, 2.0),
-            # A profiler that may not read the card's counters can hang.
+            # The profiler can hang without access to the GPU's counters.
             Piece("one_frame", one_frame, 1.0, limit_s=30.0),
             Piece("whole_frames", whole_frames, 5.0, limit_s=100.0),
             Piece("against_size_and_batch", speed_against_size_and_batch, 2.0),

@@ -1,4 +1,4 @@
-"""Part `machine`: which card, driver, libraries and commit the figures of the other parts belong to."""
+"""Part `machine`: the GPU, driver, libraries and commit to which the other parts' figures apply."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _ASKED_PACKAGES = (
 
 
 def steps(context: Context) -> Sequence[Step]:
-    """The card, the software."""
+    """The steps: the GPU and the software."""
     return (Step("card", _card), Step("software", _software))
 
 
 def _card(context: Context) -> Outcome:
     machine = describe_machine(context.device)
-    # Below 64 MiB a process, FastDDS says so and takes the network, where large images are lost.
+    # Below 64 MiB per process, FastDDS warns and falls back to the network, which loses large images.
     machine["shared_memory_mib"] = shared_memory_bytes() >> 20
     data: dict[str, Any] = {"date": f"{datetime.now(timezone.utc):%Y-%m-%d}", "machine": machine}
     if context.is_rehearsal:
@@ -63,7 +63,7 @@ def _card(context: Context) -> Outcome:
         "all memory by the driver GiB": round(torch.cuda.mem_get_info()[1] / 2**30, 3),
         **_nvidia_smi(),
     }
-    # A first answer of the device: a product that is known.
+    # A first test of the device: a product with a known result.
     side = 256
     ones = torch.ones((side, side), device="cuda")
     is_right = bool(((ones @ ones) == side).all())

@@ -1,4 +1,4 @@
-"""Part `node`: the node on the card between real ROS 2 processes; what became of every image, what ROS adds, load."""
+"""Part `node`: the node on the GPU between real ROS 2 processes: outcome of every image, ROS overhead, load."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from scripts.gpu_check.step import Context, LeftOutError, Outcome, Step
 __all__ = ["TITLE", "steps"]
 
 TITLE = "The node"
-# The aim on the card: from image message to feature message, less extraction, matching and tracking.
+# Target on the GPU: time from image message to feature message, minus extraction, matching and tracking.
 _ADDED_P95_MS = 3.0
 _FULL_HD: Size = (1920, 1080)
 _VGA: Size = (640, 480)
@@ -31,19 +31,19 @@ _NS_PER_MS = 1e6
 _BUDGET = 1000
 _BASELINE_M = 0.12
 _FOCAL_PX = 500.0
-# Of the right image, by which everything in it is shifted: a depth of 3 m.
+# Shift of the whole right image, which gives a depth of 3 m.
 _DISPARITY_PX = 20
 
 
 @dataclass(frozen=True)
 class _Account:
-    """What became of the images of a stream.
+    """Outcome of the images of a stream.
 
     Attributes:
-        sent: Published.
-        statuses: By state, from 0: OK, FIRST, DEGENERATE, DROPPED, ERROR.
-        is_closed: Whether received = processed + dropped + refused in the node's own count.
-        reasons: Of those that were not processed.
+        sent: Number of published images.
+        statuses: Number by state, from 0: OK, FIRST, DEGENERATE, DROPPED, ERROR.
+        is_closed: Whether received = processed + dropped + refused in the node's own counts.
+        reasons: Reasons of the images that were not processed.
     """
 
     sent: int
@@ -53,7 +53,7 @@ class _Account:
 
     @classmethod
     def of(cls, sent: int, statuses: Sequence[Any]) -> _Account:
-        """From the `FrameStatus` messages that answered `sent` images."""
+        """Counts the `FrameStatus` messages for `sent` images."""
         states = Counter(int(status.state) for status in statuses)
         closed = all(s.frames_received == s.frames_processed + s.frames_dropped + s.frames_refused for s in statuses)
         reasons = Counter(status.reason for status in statuses if status.state >= status.DROPPED)
@@ -61,7 +61,7 @@ class _Account:
 
     @property
     def lost(self) -> int:
-        """Images that no status speaks of."""
+        """Number of images without a status."""
         return self.sent - sum(self.statuses)
 
     @property
@@ -76,7 +76,7 @@ class _Account:
 
 
 def steps(context: Context) -> Sequence[Step]:
-    """Latency first: it has an aim. Then streams as robots have them."""
+    """Latency first, as it has a target; then streams typical of robots."""
     return (
         Step("added_by_ros", _added_by_ros, needs_s=15, limit_s=60),
         Step("every_frame_of_kitti", partial(_every_frame, "kitti00"), needs_s=15, limit_s=60),
@@ -87,7 +87,7 @@ def steps(context: Context) -> Sequence[Step]:
 
 
 def _options(context: Context, size: Size, images: Path | None = None) -> Options:
-    """The best network on the card; the one that ships, which a CPU can do, in a rehearsal."""
+    """The best network on the GPU; in a rehearsal the shipped one, which a CPU can run."""
     name = "silk-vggnp-mu" if context.is_rehearsal else "aliked-n16"
     weights = str(context.shared / "weights")
     cores = len(os.sched_getaffinity(0))
@@ -108,7 +108,7 @@ def _parameters(context: Context, *further: str) -> list[str]:
 
     if context.is_rehearsal:
         return [*node_parameters(_options(context, _VGA), 200), "max_pixels:=80000", *further]
-    # As many pixels as the largest image has: the network sees the whole of it.
+    # The largest image's number of pixels: the network processes full resolution.
     limits = ("precision:=float16", f"max_pixels:={_FULL_HD[0] * _FULL_HD[1]}")
     return [*node_parameters(_options(context, _VGA), _BUDGET), *limits, *further]
 
@@ -226,7 +226,7 @@ def _stream(
     arrival_ns: Callable[[int], int | None],
     what: str,
 ) -> Outcome:
-    """Publishes at 60 Hz, at 5 Hz in a rehearsal, and says what became of every image and what that took."""
+    """Publishes at 60 Hz, or 5 Hz in a rehearsal; reports the outcome of every image and the latency."""
     hz = 5 if context.is_rehearsal else 60
     count = round(hz * duration_s)
     sent: list[int] = []

@@ -1,4 +1,4 @@
-"""Part `right`: whether the device computes what the authors' code and the CPU compute, whatever happens to it."""
+"""Part `right`: whether the device's results match the authors' code and the CPU, under all conditions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TITLE = "Right: the device beside the authors' outputs and the CPU"
 
 
 def steps(context: Context) -> Sequence[Step]:
-    """Most valuable first."""
+    """The steps, most valuable first."""
     del context
     return as_steps(
         (

@@ -1,4 +1,4 @@
-"""Part `train`: with the time that is left, the training that train.sh names; its checkpoint comes back."""
+"""Part `train`: uses the remaining time for the training in train.sh; its checkpoint is returned."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ __all__ = ["TITLE", "steps", "workers"]
 TITLE = "Training"
 _SCRIPT = REPOSITORY / "scripts" / "gpu_check" / "train.sh"
 _CHECKPOINT = "checkpoint.pt"
-# What a training needs besides its minutes: to start, and to validate and export at its end.
+# Time needed besides the training itself: start-up, and validation and export at the end.
 _START_S, _END_S = 15.0, 15.0
 _STOP_S = 6.0  # to save a checkpoint after Ctrl-C
 _LEAST_S = 10.0
 _POLL_S = 1.0
 _MAX_CHECKPOINT_BYTES = 15 << 20
-# Prepared pairs pass through /dev/shm, of which a container may have 64 MiB: each worker's two batches and some room.
+# Prepared pairs use /dev/shm, which may be 64 MiB in a container: two batches per worker and a margin.
 _SHARED_BYTES_OF_WORKER = 128 << 20
-_MOST_FILES = 65_536  # open at once: one for each tensor that waits there
+_MOST_FILES = 65_536  # open files: one per queued tensor
 
 
 def steps(context: Context) -> Sequence[Step]:
-    """One step, which ends by itself; the limit is for one that does not."""
+    """One step with its own end; the limit applies if it does not end."""
     return (Step("train", _train, needs_s=_START_S if context.is_rehearsal else 60, limit_s=context.left_s + 10),)
 
 
@@ -84,12 +84,12 @@ def _train(context: Context) -> Outcome:
 
 
 def workers(cores: int, shared_bytes: int) -> int:
-    """How many processes prepare pairs: with too little shared memory they would be killed; 0 works without any."""
+    """Number of processes that prepare pairs: too little shared memory would kill them; 0 needs none."""
     return max(min(cores - 2, shared_bytes // _SHARED_BYTES_OF_WORKER), 0)
 
 
 def _render(folder: Path, is_rehearsal: bool) -> list[Path]:
-    """Flights through halls with other textures, as RGB-D sequences: exact depth and poses for perspective pairs."""
+    """Renders flights through halls with various textures as RGB-D sequences: exact depth and poses for training."""
     height, frames_each, seeds = (120, 3, (1,)) if is_rehearsal else (480, 60, (1, 2))
     camera = Camera.with_field_of_view(70, height=height, width=height * 4 // 3)
     poses = default_trajectory(frames_each)
@@ -100,7 +100,7 @@ def _render(folder: Path, is_rehearsal: bool) -> list[Path]:
     else:
         cores = len(os.sched_getaffinity(0))
         with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn")) as pool:
-            # A chunk each: making a scene takes longer than rendering a dozen images of it.
+            # One chunk per core: creating a scene takes longer than rendering a dozen images.
             frames = list(pool.map(work, jobs, chunksize=math.ceil(len(jobs) / cores)))
     folders = [folder / str(seed) for seed in seeds]
     for number, each in enumerate(folders):
@@ -121,7 +121,7 @@ def _rendered(camera: Camera, job: tuple[int, FloatArray]) -> RenderedFrame:
 
 
 def _follow(process: subprocess.Popen[bytes], checkpoint: Path, context: Context) -> int:
-    """Waits for the end; meanwhile each new checkpoint is put where it outlives a kill. The exit status."""
+    """Waits for the end and copies each new checkpoint to where it survives a kill; returns the exit status."""
     copied_ns, is_asked = 0, False
     while process.poll() is None:
         if context.left_s < _STOP_S and not is_asked:
@@ -135,7 +135,7 @@ def _follow(process: subprocess.Popen[bytes], checkpoint: Path, context: Context
 
 
 def _keep(checkpoint: Path, folder: Path, copied_ns: int) -> int:
-    """Copies a checkpoint that is newer than `copied_ns`; when the one there was written, ns."""
+    """Copies a checkpoint newer than `copied_ns`; returns the modification time of the copied one, ns."""
     if not checkpoint.is_file():
         return copied_ns
     state = checkpoint.stat()
@@ -148,7 +148,7 @@ def _keep(checkpoint: Path, folder: Path, copied_ns: int) -> int:
 
 
 def _outcome(status: int, output: Path, log: Path, context: Context, how: str) -> Outcome:
-    """What the run's own log says, and its files but for the checkpoint, which came back by itself."""
+    """The result from the run's log, and its files except the checkpoint, which is returned separately."""
     rows = [json.loads(line) for line in _lines(output / "log.jsonl")]
     training = [row for row in rows if row["kind"] == "training"]
     validations = [row for row in rows if row["kind"] == "validation"]

@@ -1,1 +1,1 @@
-"""What the steps of the part `right` are made of."""
+"""Implementation of the steps of the part `right`."""

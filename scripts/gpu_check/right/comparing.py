@@ -1,4 +1,4 @@
-"""How much of what one side finds the other one finds too, and whether that is enough."""
+"""Compares the results of two sides and checks whether they agree sufficiently."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ _COARSE_PX = 0.1
 
 @dataclass(frozen=True)
 class FeatureAgreement:
-    """Two sets of features of one image.
+    """Agreement of two sets of features of one image.
 
     Attributes:
-        count0: Keypoints of the reference.
-        count1: Keypoints of the other side.
-        share: Of the side with the smaller share, the keypoints that the other has: position, score, descriptor.
+        count0: Number of the reference's keypoints.
+        count1: Number of the other side's keypoints.
+        share: Fraction of one side's keypoints that the other has, by position, score and descriptor; the smaller of
+            both.
         share_near: The same by position alone, within `position_px`.
         share_coarse: The same within 0.1 px.
         median_px: Median distance from a reference keypoint to the other side's nearest.
-        worst_score: Largest difference of scores among those within `position_px`.
-        least_cosine: Least cosine similarity of descriptors among them.
-        passes: Whether the share is enough.
+        worst_score: Maximum difference of scores among those within `position_px`.
+        least_cosine: Minimum cosine similarity of descriptors among them.
+        passes: Whether the fraction is sufficient.
     """
 
     count0: int
@@ -52,47 +53,47 @@ class FeatureAgreement:
     passes: bool
 
     def as_json(self) -> dict[str, Any]:
-        """Every field."""
+        """All fields."""
         return asdict(self)
 
 
 def compare_features(reference: Features, other: Features, bars: DeviceAgreement = DEVICE) -> FeatureAgreement:
-    """How much two sets of features have in common; nothing on one side only is no agreement."""
+    """Compares two sets of features; an empty set on one side only counts as no agreement."""
     reference, other = reference.to("cpu"), other.to("cpu")
     count0, count1 = len(reference), len(other)
     if count0 == 0 or count1 == 0:
-        share = float(count0 == count1)
-        return FeatureAgreement(count0, count1, share, share, share, 0.0, 0.0, 1.0, share == 1.0)
+        fraction = float(count0 == count1)
+        return FeatureAgreement(count0, count1, fraction, fraction, fraction, 0.0, 0.0, 1.0, fraction == 1.0)
     distances = torch.cdist(reference.keypoints.double(), other.keypoints.double())
     near = distances <= bars.position_px
     scores = (reference.scores[:, None] - other.scores[None]).abs()
     cosines = reference.descriptors.float() @ other.descriptors.float().T
     same = near & (scores <= bars.score) & (cosines >= bars.cosine)
-    share = _smaller_share(same)
+    fraction = _smaller_fraction(same)
     return FeatureAgreement(
         count0=count0,
         count1=count1,
-        share=share,
-        share_near=_smaller_share(near),
-        share_coarse=_smaller_share(distances <= _COARSE_PX),
+        share=fraction,
+        share_near=_smaller_fraction(near),
+        share_coarse=_smaller_fraction(distances <= _COARSE_PX),
         median_px=float(distances.amin(dim=1).median()),
         worst_score=float(scores[near].max()) if near.any() else 1.0,
         least_cosine=float(cosines[near].min()) if near.any() else -1.0,
-        # Not below a bar: what is not a number meets none.
-        passes=share >= bars.share and bool(torch.isfinite(other.descriptors.float()).all()),
+        # NaN fails every comparison.
+        passes=fraction >= bars.fraction and bool(torch.isfinite(other.descriptors.float()).all()),
     )
 
 
 @dataclass(frozen=True)
 class MatchAgreement:
-    """Two matchers' pairs of the same features.
+    """Agreement of two matchers' pairs for the same features.
 
     Attributes:
-        count0: Pairs of the reference.
-        count1: Pairs of the other side.
-        share: Of the pairs that either has, those that both have.
-        worst_similarity: Largest difference of the similarity among those.
-        passes: Whether both are in their bars.
+        count0: Number of the reference's pairs.
+        count1: Number of the other side's pairs.
+        share: Fraction of all pairs that both have.
+        worst_similarity: Maximum difference of the similarity among those.
+        passes: Whether both are within tolerance.
     """
 
     count0: int
@@ -102,12 +103,12 @@ class MatchAgreement:
     passes: bool
 
     def as_json(self) -> dict[str, Any]:
-        """Every field."""
+        """All fields."""
         return asdict(self)
 
 
 def compare_matches(reference: Matches, other: Matches, bars: DeviceAgreement = DEVICE) -> MatchAgreement:
-    """How much two sets of pairs of the same rows have in common."""
+    """Compares two sets of pairs of the same rows."""
     sides = [
         dict(
             zip(
@@ -119,22 +120,22 @@ def compare_matches(reference: Matches, other: Matches, bars: DeviceAgreement = 
         for matches in (reference.to("cpu"), other.to("cpu"))
     ]
     both, either = sides[0].keys() & sides[1].keys(), sides[0].keys() | sides[1].keys()
-    share = len(both) / len(either) if either else 1.0
+    fraction = len(both) / len(either) if either else 1.0
     worst = max((abs(sides[0][pair] - sides[1][pair]) for pair in both), default=0.0)
-    passes = share >= bars.pair_share and worst <= bars.similarity
-    return MatchAgreement(len(reference), len(other), share, worst, passes)
+    passes = fraction >= bars.pair_fraction and worst <= bars.similarity
+    return MatchAgreement(len(reference), len(other), fraction, worst, passes)
 
 
 @dataclass(frozen=True)
 class SequenceAgreement:
-    """Two runs of a whole front-end over the same images.
+    """Agreement of two runs of a whole front-end over the same images.
 
     Attributes:
-        images: How many.
-        points: Least share over the images of the points that both have.
-        links: Share of the matches that both have, both ends by position; 1 where neither has any.
-        ages: Largest difference of an image's mean age of tracks, as a share of it.
-        passes: Whether all are in their bars.
+        images: Number of images.
+        points: Minimum over the images of the fraction of points that both have.
+        links: Fraction of the matches that both have, by the position of both ends; 1 if neither has any.
+        ages: Maximum relative difference of an image's mean track age.
+        passes: Whether all are within tolerance.
     """
 
     images: int
@@ -144,7 +145,7 @@ class SequenceAgreement:
     passes: bool
 
     def as_json(self) -> dict[str, Any]:
-        """Every field."""
+        """All fields."""
         return asdict(self)
 
 
@@ -156,14 +157,14 @@ def compare_sequences(
     least_links: float,
     bars: DeviceAgreement = DEVICE,
 ) -> SequenceAgreement:
-    """How much two runs have in common.
+    """Compares two runs.
 
     Args:
-        reference: One result an image.
-        other: The other side's, of the same images.
-        least_points: Bar of the points.
-        least_links: Bar of the matches.
-        bars: Which points count as the same, and the bar of the ages.
+        reference: One result per image.
+        other: The other side's results for the same images.
+        least_points: Minimum for the points.
+        least_links: Minimum for the matches.
+        bars: When points count as the same, and the tolerance of the ages.
     """
     pairs = list(zip(reference, other, strict=True))
     points = min(_points_in_common(one, two, bars.followed_px) for one, two in pairs)
@@ -176,7 +177,7 @@ def compare_sequences(
 
 
 def fingerprint(*tensors: torch.Tensor) -> str:
-    """Of shapes, types and bytes: equal for the same results and for no others."""
+    """A fingerprint of shapes, dtypes and bytes: equal only for equal results."""
     digest = hashlib.sha256()
     for tensor in tensors:
         on_host = tensor.detach().to("cpu").contiguous()
@@ -185,30 +186,30 @@ def fingerprint(*tensors: torch.Tensor) -> str:
     return digest.hexdigest()
 
 
-def _smaller_share(same: torch.Tensor) -> float:
-    """(N0, N1) bool, which are the same: the share of rows or of columns that have one, whichever is the smaller."""
+def _smaller_fraction(same: torch.Tensor) -> float:
+    """(N0, N1) bool, which are the same: the fraction of rows or of columns with a partner, whichever is smaller."""
     if 0 in same.shape:
         return float(same.shape[0] == same.shape[1])
     return min(float(same.any(dim=dim).double().mean()) for dim in (0, 1))
 
 
 def _ends(result: FrameResult) -> torch.Tensor:
-    """(M, 4): where each match began and where it ends, px."""
+    """(M, 4): start and end point of each match, px."""
     return torch.cat([result.keypoints0, result.features.keypoints[result.matches.indices1]], dim=1).double()
 
 
 def _points_in_common(one: FrameResult, two: FrameResult, within_px: float) -> float:
     keypoints = one.features.keypoints.double(), two.features.keypoints.double()
-    return _smaller_share(torch.cdist(*keypoints) <= within_px)
+    return _smaller_fraction(torch.cdist(*keypoints) <= within_px)
 
 
 def _links_in_common(one: FrameResult, two: FrameResult, within_px: float) -> tuple[int, int]:
-    """Matches that both have, and how many the one with the more has."""
+    """Number of matches that both have, and the larger of the two totals."""
     ends0, ends1 = _ends(one), _ends(two)
     most = max(len(ends0), len(ends1))
     if 0 in (len(ends0), len(ends1)):
         return 0, most
-    # The largest difference of a coordinate: both ends at once.
+    # The maximum coordinate difference covers both ends at once.
     near = (ends0[:, None] - ends1[None]).abs().amax(dim=2) <= within_px
     return min(int(near.any(dim=dim).sum()) for dim in (0, 1)), most
 

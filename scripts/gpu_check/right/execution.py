@@ -1,4 +1,4 @@
-"""Steps: recorded graphs against the plain network on the device, and the device against the CPU."""
+"""Steps: captured graphs compared with the plain network on the device, and the device compared with the CPU."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Variation:
     """A way to extract.
 
     Attributes:
-        name: For the table.
-        settings: Beside the network's name.
-        is_masked: Whether each image has a mask of its own.
-        batch: Images that go through the network together.
+        name: Name in the table.
+        settings: Settings besides the network's name.
+        is_masked: Whether each image has its own mask.
+        batch: Number of images processed together.
     """
 
     name: str
@@ -68,9 +68,9 @@ _VARIATIONS = (
 
 
 def captured_graphs(context: Context, box: TimeBox) -> Outcome:
-    """What users run, fast and recorded, against the network as the paper draws it, both on the device.
+    """The fast, captured network of users compared with the network as in the paper, both on the device.
 
-    One recording serves all images of a size; another size comes in between.
+    One graph serves all images of a size; another size is used in between.
     """
     networks, missing = available(context, _REHEARSED_NETWORKS if context.is_rehearsal else _NETWORKS)
     frames = sequences(context, 3, (160, 128))
@@ -88,16 +88,16 @@ def captured_graphs(context: Context, box: TimeBox) -> Outcome:
                     expected = [plain.extract(image) for image in own.images]
                     findings.note(f"{network} on {name}", expected, found)
                     findings.note(f"{network} on {name}, after another size", expected[:1], [again])
-    title = "Recorded graphs against the plain network on the device, float32 without TF32"
+    title = "Captured graphs against the plain network on the device, float32 without TF32"
     return findings.outcome(title, missing)
 
 
 def device_features(context: Context, box: TimeBox) -> Outcome:
-    """Masks, grid, several scales, batches of 8 and other options: the device against the CPU."""
+    """Masks, grid, multi-scale, batches of 8 and other options: the device compared with the CPU."""
     networks, missing = available(context, ("silk-vggnp-mu",) if context.is_rehearsal else _NETWORKS[:2])
     frames = sequences(context, 3, (160, 128))
     findings = Findings()
-    # Each variation has a turn on one sequence before any has on the others.
+    # Each variation runs on one sequence before any runs on a second one.
     settings = [
         (network, variation, list(frames)[(number + turn) % len(frames)])
         for network, turn in product(networks, range(len(frames)))
@@ -121,15 +121,15 @@ class Findings:
         self._agreements: dict[str, list[FeatureAgreement]] = {}
 
     def note(self, setting: str, expected: Sequence[Features], found: Sequence[Features]) -> None:
-        """Takes note of one or more images."""
+        """Records one or more images."""
         self._agreements[setting] = [self._compare(*pair) for pair in zip(expected, found, strict=True)]
 
     def outcome(self, title: str, missing: Sequence[str]) -> Outcome:
-        """Passed if every image of every setting is."""
+        """Passed if every image of every setting passed."""
         missed = [name for name, own in self._agreements.items() if not all(one.passes for one in own)]
         rows = tuple((name, *_cells(own)) for name, own in self._agreements.items())
         note = (
-            f"The worst of a setting's images. Bar: {DEVICE.share:.0%} of either side's keypoints the same: within "
+            f"The worst of a setting's images. Bar: {DEVICE.fraction:.0%} of either side's keypoints the same: within "
             f"{DEVICE.position_px} px, score within {DEVICE.score:g}, cosine at least {DEVICE.cosine}."
         )
         data: dict[str, Any] = {name: [one.as_json() for one in own] for name, own in self._agreements.items()}
@@ -139,13 +139,13 @@ class Findings:
 
 
 def speckled(height: int, width: int, seed: int) -> npt.NDArray[np.uint8]:
-    """A mask in blocks of 16 px, half of them free."""
+    """A mask of 16 px blocks, half of them free."""
     blocks = np.random.default_rng(seed).integers(0, 2, (height // 16 + 1, width // 16 + 1), dtype=np.uint8) * 255
     return np.ascontiguousarray(np.kron(blocks, np.ones((16, 16), np.uint8))[:height, :width])
 
 
 def speckled_image(height: int, width: int) -> Canvas:
-    """Blocks with corners, for an image of another size."""
+    """An image of another size, made of blocks with corners."""
     return np.repeat(speckled(height, width, 7)[..., None], 3, axis=2)
 
 

@@ -1,4 +1,4 @@
-"""Step: a device that is nearly full: the front-end goes on with a smaller image, and recovers."""
+"""Step: a nearly full device: the front-end continues with a smaller image, and recovers."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ __all__ = ["Memory", "full_memory"]
 T = TypeVar("T")
 _MIB = 2**20
 _SAMPLE_S = 0.002
-# Of what a frame needs beyond what is held between frames, how much there is.
-_SHARES = (0.6, 0.9, 0.3, 0.75, 0.45)
-_RECOVERY_S = 61.0  # behind the keeper's own minute
+# Available fraction of what a frame needs beyond the memory held between frames.
+_FRACTIONS = (0.6, 0.9, 0.3, 0.75, 0.45)
+_RECOVERY_S = 61.0  # longer than the guard's retry interval of one minute
 _SIZE, _REHEARSED_SIZE = (1920, 1080), (480, 360)
 _LATE_MS, _DEADLINE_MS = 50.0, 20.0
 
 
 class Memory:
-    """The memory that this process may use: of the card by torch's limit, in a rehearsal its address space."""
+    """The memory limit of this process: torch's limit on a GPU; in a rehearsal, its address space."""
 
     def __init__(self, device: str) -> None:
         self._is_card = device != "cpu"
 
     def held(self) -> int:
-        """Bytes that are taken now."""
+        """Bytes currently allocated."""
         if self._is_card:
             torch.cuda.synchronize()
             return int(torch.cuda.memory_reserved())
         return _virtual_size()
 
     def most_during(self, work: Callable[[], T]) -> tuple[T, int]:
-        """What the work gave, and the most bytes that were taken meanwhile."""
+        """The result of the work, and its peak allocation in bytes."""
         if self._is_card:
             torch.cuda.reset_peak_memory_stats()
             return work(), int(torch.cuda.max_memory_reserved())
-        # The system's own peak is of the process's whole life.
+        # The system's own peak covers the whole life of the process.
         sizes, is_done = [self.held()], threading.Event()
 
         def sample() -> None:
@@ -70,7 +70,7 @@ class Memory:
 
     @contextmanager
     def limited_to(self, size: int) -> Iterator[None]:
-        """No more than `size` bytes in this block."""
+        """Limits allocation to `size` bytes in this block."""
         if self._is_card:
             total = torch.cuda.get_device_properties(0).total_memory
             torch.cuda.set_per_process_memory_fraction(min(size / total, 1.0))
@@ -88,7 +88,7 @@ class Memory:
 
 
 class _Node:
-    """What the node does with a frame for which memory or time do not suffice."""
+    """The node's handling of a frame with too little memory or time."""
 
     def __init__(self, frontend: Frontend) -> None:
         self.frontend = frontend
@@ -96,7 +96,7 @@ class _Node:
         self._stamp_ns = 0
 
     def process(self, image: Canvas, now_s: float) -> tuple[FrameResult, str]:
-        """The frame's result, and what status would say."""
+        """The frame's result and its status text."""
 
         def work() -> FrameResult:
             fraction = self.latency_controller.fraction * self.out_of_memory_guard.fraction
@@ -108,7 +108,7 @@ class _Node:
 
 
 def full_memory(context: Context, box: TimeBox) -> Outcome:
-    """For several limits: frames go on, smaller, over the whole image; with the memory back they are as before."""
+    """For several limits: frames continue, downscaled, over the whole image; with all memory back, as before."""
     networks, missing = available(
         context, ("silk-vggnp-mu",) if context.is_rehearsal else ("aliked-n16", "silk-vggnp-mu")
     )
@@ -118,12 +118,15 @@ def full_memory(context: Context, box: TimeBox) -> Outcome:
     data: dict[str, Any] = {}
     missed: list[str] = []
     settings = [
-        (network, tracker, share) for share in _SHARES for tracker in ("chain", "persistent") for network in networks
+        (network, tracker, fraction)
+        for fraction in _FRACTIONS
+        for tracker in ("chain", "persistent")
+        for network in networks
     ]
-    for network, tracker, share in box.each(settings, lambda each: f"{each[0]} {each[1]}, {each[2]:.0%}"):
-        with box.attempt(f"{network} {tracker}, {share:.0%}"):
-            found = _squeeze(context, network, tracker, share, image)
-            name = f"{network} {tracker}, {share:.0%}"
+    for network, tracker, fraction in box.each(settings, lambda each: f"{each[0]} {each[1]}, {each[2]:.0%}"):
+        with box.attempt(f"{network} {tracker}, {fraction:.0%}"):
+            found = _squeeze(context, network, tracker, fraction, image)
+            name = f"{network} {tracker}, {fraction:.0%}"
             passes = not found["wrong"]
             figures = (
                 f"{found['needed_mib']:.0f}",
@@ -137,8 +140,8 @@ def full_memory(context: Context, box: TimeBox) -> Outcome:
     if rows and all(found["share"] == 1 for found in data.values()):
         missed.append("no limit made memory run out, so that nothing was checked")
     note = (
-        f"{width}x{height}; memory for a frame, of which there is the given share; how many of its pixels the network "
-        "then saw, keypoints in that frame, and, with the memory back, how many are those of before."
+        f"{width}x{height}; memory needed for a frame and the fraction of it that is available; the fraction of pixels "
+        "that the network then processed, the keypoints of that frame, and how many are unchanged with all memory back."
     )
     columns = ("network, tracker, there is", "needs MiB", "pixels", "points", "as before", "")
     table = Table("A device that is nearly full", columns, tuple(rows), note)
@@ -148,12 +151,12 @@ def full_memory(context: Context, box: TimeBox) -> Outcome:
     return Outcome(not missed, text, [table], {"results": data, "missing": missing})
 
 
-def _squeeze(context: Context, network: str, tracker: str, share: float, image: Canvas) -> dict[str, Any]:
+def _squeeze(context: Context, network: str, tracker: str, fraction: float, image: Canvas) -> dict[str, Any]:
     settings = settings_for(context, network, tracker=tracker)
     node = _Node(Frontend(on_device(settings), settings))
     memory = Memory(context.device)
     wrong: list[str] = []
-    # What stays for good, such as a library's workspace, is there behind the first frame.
+    # Permanent allocations, such as a library's workspace, are made by the first frame.
     expected, _ = node.process(image, 0.0)
     node.frontend.reset()
     node.frontend.free_memory()
@@ -162,12 +165,12 @@ def _squeeze(context: Context, network: str, tracker: str, share: float, image: 
     needed = most - before
     node.frontend.reset()
     node.frontend.free_memory()
-    limit = before + int(share * needed)
+    limit = before + int(fraction * needed)
     refused = 0
     note = ""
     small: FrameResult | None = None
     with memory.limited_to(limit):
-        # A frame that fails twice is refused, and the next one begins smaller: the node goes on.
+        # A frame that fails twice is refused and the next one starts smaller: the node continues.
         for number in range(6):
             try:
                 small, found = node.process(image, float(number))
@@ -210,7 +213,7 @@ def _squeeze(context: Context, network: str, tracker: str, share: float, image: 
 
 
 def _spans(result: FrameResult, image: Canvas) -> bool:
-    """Whether points lie all over the image as published, whatever size the network saw."""
+    """Whether points cover the image as published, whatever size the network processed."""
     spread = result.features.keypoints.amax(dim=0) - result.features.keypoints.amin(dim=0)
     return bool((spread > 0.8 * torch.tensor([image.shape[1], image.shape[0]])).all())
 
@@ -226,6 +229,6 @@ def _late(node: _Node, image: Canvas) -> list[str]:
 
 
 def _virtual_size() -> int:
-    """Bytes of address space that this process has; Linux only, as the limit is."""
+    """Address space of this process in bytes; Linux only, like the limit."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     return pages * resource.getpagesize()

@@ -1,4 +1,4 @@
-"""Step: the tests marked `gpu`, by pytest in a process of its own."""
+"""Step: the tests marked `gpu`, by pytest in a separate process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LEAST_S = 8.0
 
 @dataclass(frozen=True)
 class PytestRun:
-    """What became of the tests.
+    """Outcome of the tests.
 
     Attributes:
         passed: Names.
@@ -35,10 +35,10 @@ class PytestRun:
 
 
 def gpu_tests(context: Context, box: TimeBox) -> Outcome:
-    """Fails if one fails, or if none ran although there is a card."""
+    """Fails if a test fails, or if none ran on a GPU."""
     report = context.scratch / "gpu_tests.xml"
     files = sorted(path for path in (REPOSITORY / "tests").rglob("test_*.py") if _runs_on_a_gpu(path))
-    # Only these files: the others need packages that a machine with a card may lack.
+    # Only these files: other tests need packages that the GPU machine may lack.
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", f"--junitxml={report}"]
     command.append("--continue-on-collection-errors")
     limit_s = min(max(box.left_s, _LEAST_S), context.left_s)
@@ -62,7 +62,7 @@ def gpu_tests(context: Context, box: TimeBox) -> Outcome:
 
 
 def judge(run: PytestRun, files: list[Path], *, is_rehearsal: bool) -> Outcome:
-    """What the step says of a run of the tests."""
+    """The step's outcome for a run of the tests."""
     counts = f"{len(run.passed)} passed, {len(run.failed)} failed, {len(run.skipped)} skipped"
     texts = [counts, *(f"{name}: {why}" for name, why in run.failed.items())]
     ran = bool(run.passed or run.failed)
@@ -81,11 +81,11 @@ def judge(run: PytestRun, files: list[Path], *, is_rehearsal: bool) -> Outcome:
 
 
 def read_junit(path: Path) -> PytestRun:
-    """What pytest's report says."""
+    """Parses pytest's report."""
     passed: list[str] = []
     failed: dict[str, str] = {}
     skipped: dict[str, str] = {}
-    # Written by pytest just now, by nobody else.
+    # A trusted file, just written by pytest.
     for case in ElementTree.parse(path).iter("testcase"):
         name = f"{case.get('classname', '').rpartition('.')[2]}::{case.get('name', '')}"
         bad = case.find("failure") if case.find("failure") is not None else case.find("error")

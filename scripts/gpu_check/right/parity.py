@@ -1,4 +1,4 @@
-"""Steps: the networks on the device against the authors' outputs, in float32, and what other number formats cost."""
+"""Steps: the networks on the device compared with the authors' outputs, in float32, and the error of other formats."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.tolerances import DEVICE, PARITY, REDUCED_PRECISION, SILK_PARITY
 
 __all__ = ["aliked_parity", "half_precision", "silk_parity", "silk_seeded"]
 
-# Networks of which no reference outputs exist.
+# Networks without reference outputs.
 _WITHOUT_GOLDEN = ("silk-vggnp-3", "silk-vggnp-2")
 _SMALL = ("aliked-t16", "silk-vggnp-mu")
 _QUICKEST_FIRST = ("odd", "tum", "kitti")
@@ -34,11 +34,11 @@ _PARITY_COLUMNS = ("network", "image", "found", "worst px", "worst score", "wors
 
 
 def aliked_parity(context: Context, box: TimeBox) -> Outcome:
-    """The four ALIKED networks, float32 without TF32, against the authors' outputs, by the CPU's bars."""
+    """The four ALIKED networks, float32 without TF32, compared with the authors' outputs; the CPU's tolerances."""
     with tensor_float32(convolutions=False, products=False):
         rows, left_out = _aliked(context, box)
     note = (
-        f"Bars: {PARITY.share:.1%} of 500 keypoints within {PARITY.position_px} px, scores within {PARITY.score:g}, "
+        f"Bars: {PARITY.fraction:.1%} of 500 keypoints within {PARITY.position_px} px, scores within {PARITY.score:g}, "
         f"cosine at least {PARITY.cosine}; at threshold 0.2 at most {PARITY.set_difference} keypoints differ."
     )
     table = Table(
@@ -50,7 +50,7 @@ def aliked_parity(context: Context, box: TimeBox) -> Outcome:
 
 
 def silk_parity(context: Context, box: TimeBox) -> Outcome:
-    """SiLK -4, -1 and -mu with the seeded weights against the authors' outputs."""
+    """SiLK -4, -1 and -mu with the seeded weights compared with the authors' outputs."""
     folder = context.shared / "golden" / "silk"
     names = [
         name for name in NAMES if (folder / f"{name}.npz").is_file() and (folder / f"{name}_seeded.ckpt").is_file()
@@ -85,7 +85,7 @@ def silk_parity(context: Context, box: TimeBox) -> Outcome:
 
 
 def silk_seeded(context: Context, box: TimeBox) -> Outcome:
-    """SiLK -3 and -2, of which there are no reference outputs: the device against the CPU with the same weights."""
+    """SiLK -3 and -2, without reference outputs: the device compared with the CPU with the same weights."""
     rows, data, missed = [], {}, []
     frames = sequences(context, 1, (96, 80))
     with tensor_float32(convolutions=False, products=False):
@@ -107,7 +107,7 @@ def silk_seeded(context: Context, box: TimeBox) -> Outcome:
             data[setting] = {"worst_logit": worst, **agreement.as_json(), "passes": passes}
             missed += [] if passes else [setting]
     note = (
-        f"Bars: logits within {DEVICE.logit:g}; {DEVICE.share:.0%} of the keypoints the same, within "
+        f"Bars: logits within {DEVICE.logit:g}; {DEVICE.fraction:.0%} of the keypoints the same, within "
         f"{DEVICE.position_px} px."
     )
     columns = ("network", "worst logit", "the same", "least cosine", "")
@@ -116,7 +116,7 @@ def silk_seeded(context: Context, box: TimeBox) -> Outcome:
 
 
 def half_precision(context: Context, box: TimeBox) -> Outcome:
-    """float16 and bfloat16 against float32, all networks with weights, by `REDUCED_PRECISION`."""
+    """float16 and bfloat16 compared with float32, all networks with weights, by `REDUCED_PRECISION`."""
     networks, missing = available(context, ("aliked-n16", "aliked-t16", "silk-vggnp-mu", "aliked-n32", "aliked-n16rot"))
     there = [name for name in ("tum", "kitti") if image_path(name, context.shared).is_file()]
     _need(there, f"no frames in {context.shared / 'data'}")
@@ -133,7 +133,7 @@ def half_precision(context: Context, box: TimeBox) -> Outcome:
                 data[setting] = asdict(result)
                 missed += [] if result.passes else [setting]
     bars = "; ".join(
-        f"{_short(dtype)} {bar.share:.0%} within {bar.position_px} px, median cosine {bar.cosine}"
+        f"{_short(dtype)} {bar.fraction:.0%} within {bar.position_px} px, median cosine {bar.cosine}"
         for dtype, bar in REDUCED_PRECISION.items()
     )
     columns = ("network", "found", "median cosine", "")
@@ -142,7 +142,7 @@ def half_precision(context: Context, box: TimeBox) -> Outcome:
 
 
 def seeded_silk(name: str, seed: int = 0) -> Silk:
-    """SiLK with random weights and batch norms that do something, in evaluation mode on the CPU."""
+    """SiLK with random weights and non-trivial batch norms, in evaluation mode on the CPU."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = Silk(SILK_CONFIGS[name])
@@ -158,7 +158,7 @@ def seeded_silk(name: str, seed: int = 0) -> Silk:
 
 
 def _seeded_sides(context: Context, name: str) -> tuple[Extractor, Extractor]:
-    """The network as the paper draws it, on the CPU; and as users have it on the device, fused and captured."""
+    """The network as in the paper, on the CPU; and as users have it on the device, fused and captured."""
     settings, identity = settings_for(context, name), f"{name}@seeded00"
     plain = Extractor(seeded_silk(name), identity, settings, torch.device("cpu"))
     fused = EXTRACTORS[name].inference(seeded_silk(name))
@@ -167,7 +167,7 @@ def _seeded_sides(context: Context, name: str) -> tuple[Extractor, Extractor]:
 
 
 def _aliked(context: Context, box: TimeBox) -> tuple[list[tuple[str, str, ParityResult]], list[str]]:
-    """Every network on every image for which all is there and there is time; and what is not there."""
+    """Every network on every image for which there are files and time; and what is missing."""
     folder = context.shared / "golden" / "aliked"
     models, missing = available(context, ALIKED)
     settings = [
@@ -188,7 +188,7 @@ def _aliked(context: Context, box: TimeBox) -> tuple[list[tuple[str, str, Parity
 
 
 def _diagonally(models: Sequence[str], images: Sequence[str]) -> list[tuple[str, str]]:
-    """All pairs; each model and each image comes early."""
+    """All pairs; each model and each image occurs early."""
     return [
         (model, images[(number + turn) % len(images)])
         for turn in range(len(images))

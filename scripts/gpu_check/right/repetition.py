@@ -1,4 +1,4 @@
-"""Step: the same input again and again gives the same bytes."""
+"""Step: the same input repeatedly gives the same bytes."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _BATCH = 8
 
 @dataclass(frozen=True)
 class Repeated:
-    """What came of the same input.
+    """Results of repeated runs.
 
     Attributes:
-        times: How often.
-        distinct: How many different results, at least 1.
-        odd_ones: How many are not the most frequent one.
+        times: Number of runs.
+        distinct: Number of different results, at least 1.
+        odd_ones: Number of results that differ from the most frequent one.
     """
 
     times: int
@@ -46,7 +46,7 @@ class Repeated:
 
 @dataclass(frozen=True)
 class _Subject:
-    """Something to repeat: `run` gives the fingerprint of what must be the same each time."""
+    """A function to repeat: `run` returns the fingerprint of what must not change."""
 
     name: str
     times: int
@@ -54,7 +54,7 @@ class _Subject:
 
 
 def repeat(run: Callable[[], str], times: int) -> Repeated:
-    """Runs it and counts what comes."""
+    """Runs it repeatedly and counts the results."""
     counts = Counter(run() for _ in range(times))
     return Repeated(times, len(counts), times - max(counts.values()))
 
@@ -109,7 +109,7 @@ def _subjects(context: Context, network: str, frames: Frames) -> list[_Subject]:
 
         def run() -> str:
             results = run_sequence(frontend, frames)
-            # Ids go on from run to run; ages begin anew.
+            # Ids continue from run to run; ages start again.
             ages = [torch.from_numpy(result.tracks.ages.astype(np.int64)) for result in results]
             return "".join([*map(_of_result, results), fingerprint(*ages)])
 
@@ -125,7 +125,7 @@ def _subjects(context: Context, network: str, frames: Frames) -> list[_Subject]:
 
 
 def _chain(context: Context, network: str, frames: Frames, matcher: str = "mnn") -> _Subject:
-    """Frame and matches with the one before."""
+    """A frame and its matches with the previous one."""
 
     def make() -> Callable[[], str]:
         settings = settings_for(context, network, matcher=matcher)

@@ -1,4 +1,4 @@
-"""Steps: whole front-ends over sequences and the matchers, the device against the CPU."""
+"""Steps: whole front-ends over sequences, and the matchers, the device compared with the CPU."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ _GATES: dict[str, dict[str, float | str]] = {
 
 
 def device_trackers(context: Context, box: TimeBox) -> Outcome:
-    """`chain` and `persistent` over TUM's and KITTI's frames, also with masks: the device against the CPU."""
+    """`chain` and `persistent` over TUM's and KITTI's frames, also with masks: the device compared with the CPU."""
     networks, missing = available(context, _NETWORKS[1:] if context.is_rehearsal else _NETWORKS)
     frames = sequences(context, _REHEARSED_FRAMES if context.is_rehearsal else _FRAMES, (160, 128))
     rows, data, missed = [], {}, []
-    followed = TRACKING.share_same_when_padded if context.is_rehearsal else DEVICE.followed_share
-    bars = {"chain": (DEVICE.share, DEVICE.linked_share), "persistent": (followed, followed)}
+    followed = TRACKING.fraction_same_when_padded if context.is_rehearsal else DEVICE.followed_fraction
+    bars = {"chain": (DEVICE.fraction, DEVICE.linked_fraction), "persistent": (followed, followed)}
     settings = [
         (tracker, network, name, is_masked)
         for is_masked, network, name, tracker in product((False, True), networks, frames, ("persistent", "chain"))
@@ -82,14 +82,14 @@ def device_trackers(context: Context, box: TimeBox) -> Outcome:
 
 
 def device_matchers(context: Context, box: TimeBox) -> Outcome:
-    """Each matcher with the same features, the device against the CPU; captured ones also with padding."""
+    """Each matcher with the same features, the device compared with the CPU; captured ones also with padding."""
     why_not = why_no_lightglue(context)
     networks, missing = available(context, _NETWORKS)
     if why_not or "aliked-n16" not in networks:
         missing.append(f"lightglue ({why_not or 'no aliked-n16'})")
     rows, data, missed = [], {}, []
     frames = sequences(context, 2, (240, 176))
-    # LightGlue knows aliked-n16 alone.
+    # LightGlue supports aliked-n16 only.
     settings = [
         (gate, network, name)
         for gate, network, name in product(_GATES, networks, frames)
@@ -110,8 +110,8 @@ def device_matchers(context: Context, box: TimeBox) -> Outcome:
                     data[setting] = agreement.as_json()
                     missed += [] if agreement.passes else [setting]
     note = (
-        f"The same features on both sides. Bars: {DEVICE.pair_share:.0%} of the pairs in common, similarities within "
-        f"{DEVICE.similarity:g}. Captured: as a graph of fixed shapes."
+        f"The same features on both sides. Bars: {DEVICE.pair_fraction:.0%} of the pairs in common, "
+        f"similarities within {DEVICE.similarity:g}. Captured: as a graph of fixed shapes."
     )
     columns = ("matcher", "pairs", "pairs there", "in common", "worst similarity", "")
     table = Table(f"Matchers: {sides(context)}; float32 without TF32", columns, tuple(rows), note)
@@ -119,7 +119,7 @@ def device_matchers(context: Context, box: TimeBox) -> Outcome:
 
 
 def run_sequence(frontend: Frontend, frames: Frames, *, is_masked: bool = False) -> list[FrameResult]:
-    """Every frame, the first one as a first one; the front-end is done afterwards."""
+    """Processes every frame, starting without a previous one; closes the front-end afterwards."""
     frontend.reset()
     results = []
     for number, image in enumerate(frames.images):
@@ -130,7 +130,7 @@ def run_sequence(frontend: Frontend, frames: Frames, *, is_masked: bool = False)
 
 
 def _reference(context: Context, network: str, tracker: str) -> Extractor:
-    """On the CPU: with the device's shapes, so that its rounding alone differs; in a rehearsal plainly."""
+    """On the CPU, with the device's shapes, so that only rounding differs; in a rehearsal, in plain form."""
     extractor = on_cpu(context, network, tracker=tracker)
     return extractor if context.is_rehearsal else captured(extractor, extractor.settings)
 
@@ -144,7 +144,7 @@ def _two_images(context: Context, network: str, frames: Frames) -> tuple[Feature
 
 
 def _match(context: Context, gate: str, network: str, pair: tuple[Features, Features]) -> dict[str, MatchAgreement]:
-    """By way of matching: with as many rows as there are, and, where the matcher can, captured with padding."""
+    """By execution mode: with the exact number of rows and, if the matcher supports it, captured with padding."""
     settings = settings_for(context, network, **_GATES[gate])
     matcher = make_matcher(settings)
     expected = matcher.match(*pair)
@@ -167,7 +167,7 @@ def _recorded_matches(context: Context, matcher: Any, pair: tuple[Features, Feat
 
 
 def _padded(features: Features) -> tuple[Any, Any]:
-    """Descriptors with some rows of padding, and how many are real."""
+    """Descriptors with some rows of padding, and the number of real rows."""
     descriptors = features.descriptors
     room = descriptors.new_full((17, descriptors.shape[1]), 0.1)
     return torch.cat([descriptors, room]), torch.tensor(len(features), device=descriptors.device)

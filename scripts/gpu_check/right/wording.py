@@ -1,4 +1,4 @@
-"""How the steps of the part `right` put their findings."""
+"""Texts of the results of the part `right`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["mark", "sides", "verdict"]
 
 
 def sides(context: Context) -> str:
-    """Which two sides are compared; a rehearsal says that it is one."""
+    """Which two sides are compared; states whether it is a rehearsal."""
     if context.is_rehearsal:
-        return "a rehearsal: on the CPU, the recorded path against the plain one"
+        return "a rehearsal: on the CPU, the captured path against the plain one"
     return "the device against the CPU"
 
 
@@ -22,7 +22,7 @@ def mark(passes: bool) -> str:
 
 
 def verdict(count: int, missed: Sequence[str], missing: Sequence[str] = ()) -> str:
-    """The line for the summary: how many of `count` settings are in their bars, which are not, which could not be."""
+    """The summary line: how many of `count` settings are within tolerance, which are not, and which are missing."""
     text = f"{count - len(missed)} of {count} within their bars"
     if missed:
         text += f"; MISSED: {', '.join(missed)}"

@@ -1,6 +1,6 @@
-"""The dense neural reprojection error, which the paper's sparse one replaces: what Table VIII compares it with.
+"""The dense neural reprojection error, which the paper's sparse one replaces: the comparison of Table VIII.
 
-ALIKED has no dense descriptor map and is not trained by this; it is here to be measured.
+ALIKED has no dense descriptor map and is not trained with it; it is here for measurements only.
 """
 
 from __future__ import annotations

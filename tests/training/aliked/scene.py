@@ -1,4 +1,4 @@
-"""A small rendered scene with things that hide each other: exact depth and poses for perspective pairs."""
+"""A small rendered scene with occlusions: exact depth and poses for perspective pairs."""
 
 from __future__ import annotations
 

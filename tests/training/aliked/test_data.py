@@ -1,4 +1,4 @@
-"""Pairs for ALIKED: images, TUM RGB-D and MegaDepth, mixed and repeatable."""
+"""Training pairs for ALIKED: images, TUM RGB-D and MegaDepth, mixed and reproducible."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_perspective_pairs_move_points_as_the_renderer_says(sequence: TumSequenc
         assert float(error.quantile(0.995)) < 0.1
 
 
-def test_pairs_are_mixed_by_their_share_and_repeatable(sequence: TumSequence) -> None:
+def test_pairs_are_mixed_by_their_fraction_and_repeatable(sequence: TumSequence) -> None:
     settings = AlikedSettings(map_side=96, perspective_share=0.25, seed=1)
     pairs, again = (AlikedPairs(_images(), [sequence], settings) for _ in range(2))
     numbers = range(40)

@@ -1,4 +1,4 @@
-"""The keypoints that are trained: inference's, differentiable down to their descriptors, and random ones."""
+"""Training keypoints: those of inference, differentiable down to their descriptors, and random ones."""
 
 from __future__ import annotations
 

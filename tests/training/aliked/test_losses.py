@@ -1,4 +1,4 @@
-"""The losses of ALIKED against values computed by hand and against a slow, literal version of each equation."""
+"""The losses of ALIKED compared with hand-computed values and a slow, literal version of each equation."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_t16_learns_two_image_pairs_by_heart(report_figure: Callable[[str], None
     after = [_right_matches(trainer, pairs[number]) for number in range(2)]
     first, last = reports[0], reports[-1]
     report_figure(
-        f"ALIKED-T16 on two pairs, 40 steps: loss {first.loss:.1f} to {last.loss:.1f}, share of true matches found "
+        f"ALIKED-T16 on two pairs, 40 steps: loss {first.loss:.1f} to {last.loss:.1f}, fraction of true matches found "
         f"{first.success:.2f} to {last.success:.2f}, right matches of 80 keypoints {before} to {after}"
     )
     assert np.mean([report.loss for report in reports[-5:]]) < 0.5 * first.loss

@@ -1,4 +1,4 @@
-"""Ground truth between views, against homographies and the renderer."""
+"""Ground truth between views, compared with homographies and the renderer."""
 
 from __future__ import annotations
 

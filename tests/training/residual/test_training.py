@@ -1,4 +1,4 @@
-"""Residual descriptors in training: the loss, its pairs, and steps that learn."""
+"""Training of residual descriptors: the loss, its pairs, and steps that learn."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_two_pairs_are_learned_by_heart(model: str, report_figure: Callable[[str
     reports = [trainer.train_step() for _ in range(15)]
     first, last = reports[0], reports[-1]
     report_figure(
-        f"{model} on two pairs, 15 steps: loss {first.loss:.2f} to {last.loss:.2f}, share of true matches found "
+        f"{model} on two pairs, 15 steps: loss {first.loss:.2f} to {last.loss:.2f}, fraction of true matches found "
         f"{first.success:.2f} to {last.success:.2f}"
     )
     assert list(first.parts) == list(ResidualRecipe.PARTS)
@@ -155,7 +155,7 @@ def test_settings_out_of_range_are_refused(capsys: pytest.CaptureFixture[str]) -
     for values, expected in (
         ({"margin": 0.0}, "margin is 0.0; expected a number above 0"),
         ({"keypoints": 0}, "keypoints is 0; expected at least 1"),
-        ({"mean_negative_share": 1.5}, "mean_negative_share is 1.5; expected a share from 0 to 1"),
+        ({"mean_negative_share": 1.5}, "mean_negative_share is 1.5; expected a fraction from 0 to 1"),
         ({"positive_radius_px": 9.0}, "positive_radius_px is 9.0 and negative_radius_px 8.0"),
         ({"model": "sift"}, "model is 'sift'; expected one of residual-sift"),
     ):

@@ -1,4 +1,4 @@
-"""The workshop beside `feature_frontend`: training, evaluation, rendering, the demo and exports. No robot needs it."""
+"""The lab for `feature_frontend`: training, evaluation, rendering, demo and exports. Not needed on a robot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a recording to figures: how much was found, how much of it is right, and how long it took."""
+"""Computes figures from a bag: how many features and matches, how many inliers, and how long it took."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RANSAC_PX = 1.0
 
 @dataclass(frozen=True)
 class Distribution:
-    """How a number varies over frames, pairs or tracks; all NaN where there are none."""
+    """Distribution of a number over frames, pairs or tracks; all NaN if there are none."""
 
     count: int
     median: float
@@ -35,7 +35,7 @@ class Distribution:
 
     @staticmethod
     def of(values: Sequence[float] | npt.NDArray[np.floating]) -> Distribution:
-        """The distribution of `values`; those that are NaN do not count."""
+        """The distribution of `values`, ignoring NaN."""
         array = np.asarray(values, np.float64)
         array = array[~np.isnan(array)]
         if not len(array):
@@ -52,10 +52,10 @@ class Distribution:
 
 @dataclass(frozen=True)
 class PoseErrors:
-    """Motion between consecutive frames, estimated from the matches alone, against the known one.
+    """Errors of the motion between consecutive frames, estimated from the matches alone.
 
     Attributes:
-        rotation_deg: Angle of the rotation that is left; 180 for a pair without an estimate.
+        rotation_deg: Rotation error; 180 for a pair without an estimate.
         translation_deg: Angle between the directions of translation; 180 for a pair without an estimate.
         pairs_without_pose: Number of pairs from whose matches no motion could be estimated.
     """
@@ -67,23 +67,23 @@ class PoseErrors:
 
 @dataclass(frozen=True)
 class Summary:
-    """What came out of a run.
+    """Figures of a run.
 
     Attributes:
         frames: Number of images that the recorder received.
         features_messages: Number of `Features` messages.
         matches_messages: Number of `Matches` messages.
         states: Number of frames by state.
-        reasons: The distinct reasons that the status messages gave.
+        reasons: The distinct reasons given by the status messages.
         extractor: Name and hash of the extractor.
-        keypoints: Keypoints a frame.
-        matches: Matches a pair.
-        inlier_ratio: Share of a pair's matches that are right, in [0, 1].
-        inlier_method: How it was told which are right.
+        keypoints: Keypoints per frame.
+        matches: Matches per pair.
+        inlier_ratio: Fraction of a pair's matches that are correct, in [0, 1].
+        inlier_method: How inliers were determined.
         pose: Errors of the motion; None without known poses.
-        track_length: Frames in which a track was seen, over all tracks.
-        track_age: Age in frames of the tracks that are alive, over all frames.
-        milliseconds: By stage, over the frames that were processed.
+        track_length: Number of frames in which each track was seen, over all tracks.
+        track_age: Age in frames of the active tracks, over all frames.
+        milliseconds: Durations by stage, over the processed frames.
     """
 
     frames: int
@@ -103,7 +103,7 @@ class Summary:
 
 
 def summarize(recording: Recording, sequence: RenderedSequence | None) -> Summary:
-    """The figures of a recording, against the geometry of the rendered `sequence` where there is one."""
+    """Computes the figures of a recording, compared with the geometry of the rendered `sequence` if given."""
     states = [status.state for status in recording.status]
     reasons = dict.fromkeys(status.reason for status in recording.status if status.reason)
     extractors = dict.fromkeys(record.extractor for record in recording.features)

@@ -1,4 +1,4 @@
-"""The command line of the demo, and the order of things."""
+"""The demo's command line and sequence of steps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from feature_frontend_lab.demo.sequence import CAMERA_FILE, RenderedSequence, re
 __all__ = ["Output", "main"]
 
 MARKER = ".made_by_feature_frontend_demo"
-# What a run leaves: files, and folders with the patterns of what is in them.
+# Output of a run: files, and folders with the patterns of their contents.
 FILES = ("tracks.png", "tracks.mp4", "summary.json", "summary.txt")
 FOLDERS = {
     "sequence": ("*.png", "camera.yaml", "poses.txt"),
@@ -41,13 +41,13 @@ FOLDERS = {
 
 
 class Output:
-    """Paths of what a run leaves.
+    """Paths of a run's output.
 
     Args:
-        folder: Where; made if it does not exist.
+        folder: Output folder; created if it does not exist.
 
     Raises:
-        DemoError: The folder holds something and was not made by the demo, or cannot be made or emptied.
+        DemoError: The folder contains files and was not made by the demo, or cannot be created or emptied.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -106,7 +106,7 @@ Leaves in the output folder: tracks.png, tracks.mp4, bag/ (rosbag2 of all topics
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool; 1 where something failed or a figure is not as it must be, told in one line."""
+    """Runs the tool; returns 1 and prints one line if something failed or a figure is out of range."""
     print_any_name()
     options = _parser().parse_args(list(sys.argv[1:] if argv is None else argv))
     try:
@@ -129,9 +129,9 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--source",
         metavar="PATH",
-        help="a folder of images, a video or a bag of yours instead of the rendered sequence",
+        help="folder of images, video or bag to play instead of the rendered sequence",
     )
-    add("--camera-info", type=Path, metavar="YAML", help="calibration of --source, where there is one")
+    add("--camera-info", type=Path, metavar="YAML", help="calibration of --source")
     add("--topic", metavar="NAME", help="image topic of a bag that has several")
     add("--frames", type=positive, metavar="N", help=f"play N frames (default: {DEFAULT_FRAMES} rendered ones, or all)")
     for name in ("extractor", "device", "max_num_keypoints"):
@@ -152,9 +152,9 @@ def _demo(options: argparse.Namespace) -> int:
     expected = _check(options)
     output = Output(options.output)
     parameters = {name: getattr(options, name) for name in ("extractor", "device", "max_num_keypoints")}
-    # Reliable and without dropping: the demo is to show every frame, not to keep up with a camera.
+    # Reliable and without drops: the demo shows every frame and need not keep up with a camera.
     parameters |= {"queue_policy": "every_frame", "image_qos": "reliable", "output_depth": 0}
-    # Compiling takes longer than the demo.
+    # Compilation takes longer than the demo.
     parameters["compile"] = "false"
     sequence: RenderedSequence | None = None
     with Session(output.bag, output.logs, parameters) as session:
@@ -190,7 +190,7 @@ def _require_ros() -> None:
 
 
 def _check(options: argparse.Namespace) -> int | None:
-    """Tells what cannot work before anything is started; returns how many frames to expect, None if unknown."""
+    """Checks the preconditions before starting anything; returns the number of frames to expect, None if unknown."""
     if options.source is None:
         for name in ("camera_info", "topic"):
             if getattr(options, name) is not None:
@@ -200,7 +200,7 @@ def _check(options: argparse.Namespace) -> int | None:
     if options.camera_info is not None:
         read_calibration_file(options.camera_info)
     if is_webcam(options.source):
-        # Not opened here: a camera serves one program at a time, and that is the player.
+        # Not opened here: only one program at a time can use a camera, and the player needs it.
         if options.frames is None:
             msg = f"--source {options.source} has no end; say how many images to take with --frames N"
             raise DemoError(msg)
@@ -220,7 +220,7 @@ def _render(output: Output, session: Session, count: int) -> RenderedSequence:
 
 
 def _play(session: Session, options: PlayOptions, expected: int | None) -> tuple[str, float]:
-    """What the node said of itself, and the frames a second that went through it."""
+    """Plays the sequence; returns the node's description of itself and the throughput in frames/s."""
     counts: list[tuple[float, int]] = []
     with _progress("playing through the node", expected) as bar:
 
@@ -241,7 +241,7 @@ def _draw(output: Output, recording: Recording, summary: Summary) -> None:
 
 @contextmanager
 def _progress(what: str, total: int | None) -> Iterator[tqdm[NoReturn]]:
-    """A progress bar on a terminal, a line at the end elsewhere."""
+    """A progress bar on a terminal; otherwise, one line at the end."""
     started_s = time.monotonic()
     with tqdm(total=total, desc=what, unit=" frames", disable=None, leave=False) as bar:
         yield bar

@@ -1,4 +1,4 @@
-"""A ROS domain that no other demo, test or benchmark of this project on this machine uses."""
+"""Reserves a ROS domain that no other demo, test or benchmark of this project uses on this machine."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from feature_frontend.errors import FeatureFrontendError
 
 __all__ = ["own_domain"]
 
-# Of domains over 101, FastDDS's ports (7400 + 250 each) may be those that Linux gives to any program.
+# For domains above 101, FastDDS's ports (7400 + 250 each) may collide with Linux's ephemeral ports.
 _DOMAINS = tuple(range(1, 101))
 _kept: list[socket.socket] = []
 
 
 @functools.lru_cache(maxsize=1)
 def own_domain() -> int:
-    """The domain of this process and of those that it starts, until it ends: 1 to 100.
+    """The domain, 1 to 100, reserved for this process and its children until it ends.
 
     Raises:
-        FeatureFrontendError: All are in use.
+        FeatureFrontendError: All domains are in use.
     """
     first = os.getpid() % len(_DOMAINS)
     for domain in (*_DOMAINS[first:], *_DOMAINS[:first]):
-        # A name without a file, which one process at a time can hold and which goes with it however it ends.
+        # An abstract socket name: one process at a time can hold it, and it is released however the process ends.
         claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
             claim.bind(f"\0feature_frontend_ros_domain_{domain}")

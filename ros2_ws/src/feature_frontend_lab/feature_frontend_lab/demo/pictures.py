@@ -1,4 +1,4 @@
-"""The recording to look at: a strip of annotated frames and a video of the tracks."""
+"""Pictures of a run: a strip of annotated frames and a video of the tracks."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Image = npt.NDArray[np.uint8]
 
 STRIP_PICTURES = 6
 STRIP_WIDTH_PX = 1920
-# Three pictures side by side, two where they are wide.
+# Three pictures side by side, two if they are wide.
 WIDE = 2.0
 VIDEO_WIDTH_PX = 960
 CAPTION_UNIT_PX = 480
 TRAIL_FRAMES = 8
 OLDEST_FRAMES = 30
-# What a player can show: slower and faster sequences are shown at the nearest of these.
+# Limits of common video players; other rates are shown at the nearest of these.
 MIN_VIDEO_HZ, MAX_VIDEO_HZ = 2.0, 60.0
 
 INK: Colour = (34, 37, 43)
@@ -46,25 +46,25 @@ def draw_pictures(
     heading: tuple[str, str],
     on_frame: Callable[[], object] = lambda: None,
 ) -> None:
-    """Draws every recorded image with its tracks into a video, and some of them into a strip.
+    """Draws every recorded image with its tracks into a video, and a selection into a strip.
 
     Args:
         bag: The bag.
-        recording: What is in it.
-        strip: The picture to write (.png).
-        video: The video to write (.mp4).
+        recording: Contents of the bag.
+        strip: Path of the strip to write (.png).
+        video: Path of the video to write (.mp4).
         heading: Title and subtitle of the strip.
         on_frame: Called after each image.
 
     Raises:
         SourceError: The bag cannot be read.
-        DemoError: There are no images in it, or a file cannot be written.
+        DemoError: The bag contains no images, or a file cannot be written.
     """
     tracks = {record.stamp_ns: record for record in recording.tracks}
     matches = {record.stamp1_ns: len(record.keypoints1) for record in recording.matches}
     trails = TrackTrails(TRAIL_FRAMES)
-    # The first frames have no history to show yet.
-    chosen = {int(share * (recording.image_count - 1)) for share in np.linspace(0.2, 1, STRIP_PICTURES)}
+    # The first frames have no tracks to show yet.
+    chosen = {int(fraction * (recording.image_count - 1)) for fraction in np.linspace(0.2, 1, STRIP_PICTURES)}
     pictures: list[Image] = []
     with _Video(video, _rate_hz(recording)) as writer:
         for number, frame in enumerate(BagSource(bag, "image").frames()):
@@ -80,7 +80,7 @@ def draw_pictures(
     if not pictures:
         msg = f"the bag {bag} holds no images; expected at least 1"
         raise DemoError(msg)
-    # A source may change its size; the strip has room for one.
+    # A source may change its image size; the strip holds one size only.
     same = [picture for picture in pictures if picture.shape == pictures[0].shape]
     drawn = picture_strip(same, *heading, OLDEST_FRAMES, STRIP_WIDTH_PX // same[0].shape[1])
     try:
@@ -95,7 +95,7 @@ def _no_tracks(stamp_ns: int) -> TracksRecord:
 
 
 def _rate_hz(recording: Recording) -> float:
-    """The rate of the sequence itself, whatever the speed at which it was played."""
+    """The frame rate of the sequence itself, independent of the playback rate."""
     stamps = [status.stamp_ns for status in recording.status]
     steps = [(later - earlier) / 1e9 for earlier, later in itertools.pairwise(stamps) if later > earlier]
     return float(np.clip(1 / np.median(steps), MIN_VIDEO_HZ, MAX_VIDEO_HZ)) if steps else 10.0
@@ -103,7 +103,7 @@ def _rate_hz(recording: Recording) -> float:
 
 @dataclass(frozen=True)
 class _Annotation:
-    """An image with the trails (L, 2) of its tracks."""
+    """An image and the trails (L, 2) of its tracks."""
 
     image: Image
     tracks: TracksRecord
@@ -116,7 +116,7 @@ class _Annotation:
 
 
 class _Video:
-    """An MP4 file that takes the size of its first picture."""
+    """An MP4 file with the size of its first picture."""
 
     def __init__(self, path: Path, rate_hz: float) -> None:
         self._path = path
@@ -126,7 +126,7 @@ class _Video:
 
     def write(self, picture: Image) -> None:
         if self._writer is None:
-            # Encoders want even numbers.
+            # Encoders require even sizes.
             self._size = (picture.shape[1] // 2 * 2, picture.shape[0] // 2 * 2)
             with path_for_c_library(self._path) as path:
                 self._writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), self._rate_hz, self._size)
@@ -150,7 +150,7 @@ class _Video:
 def picture_strip(
     pictures: Sequence[Image], title: str, subtitle: str, oldest: int, columns: int = 3, gap_px: int = 8
 ) -> Image:
-    """Pictures of one size in rows of `columns`, under a title and a legend of the ages' colours.
+    """Arranges pictures of one size in rows of `columns`, under a title and a legend of the age colours.
 
     Raises:
         ValueError: There is no picture.
@@ -178,7 +178,7 @@ def picture_strip(
 
 
 def _legend(canvas: Image, corner: tuple[int, int], unit: float, oldest: int) -> None:
-    """A bar of the ages' colours with its numbers."""
+    """A colour bar of track ages with its numbers."""
     left, top = corner
     width, height = round(420 * unit), round(20 * unit)
     ages = np.round(np.linspace(1, oldest, width)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The three ROS 2 processes of the demo: started, watched, and stopped whatever happens."""
+"""Starts, monitors and reliably stops the three ROS 2 processes of the demo."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ LAST_LINES = 5
 
 
 class Process:
-    """A tool of this package in a process of its own, with its output in a log file.
+    """A tool of this package as a separate process, with its output in a log file.
 
     Attributes:
-        name: What it is called in messages.
+        name: Name in messages.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Process:
         self._events: queue.Queue[dict[str, Any]] = queue.Queue()
         command = [sys.executable, "-m", "feature_frontend", *arguments]
         with log.open("w", encoding="utf-8") as file:
-            # A session of its own: Ctrl-C in the terminal reaches the demo only, which stops all three in order.
+            # A separate session: Ctrl-C in the terminal reaches only the demo, which stops all three in order.
             self._popen = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -63,24 +63,24 @@ class Process:
 
     @property
     def exit_status(self) -> int | None:
-        """Its exit status; None while it runs."""
+        """Its exit status; None while it is running."""
         return self._popen.poll()
 
     def new_events(self) -> list[dict[str, Any]]:
-        """The JSON lines it has printed since the last call."""
+        """The JSON lines printed since the last call."""
         events = []
         while not self._events.empty():
             events.append(self._events.get())
         return events
 
     def last_words(self) -> str:
-        """The error it told, without "error:"; else the end of its log."""
+        """Its error message without "error:"; otherwise the end of its log."""
         lines = [line.strip() for line in self._log.read_text(encoding="utf-8", errors="replace").splitlines()]
         errors = [line.removeprefix(ERROR_PREFIX) for line in lines if line.startswith(ERROR_PREFIX)]
         return errors[-1] if errors else " | ".join(line for line in lines[-LAST_LINES:] if line) or "(it said nothing)"
 
     def find_in_log(self, text: str) -> str:
-        """What follows `text` in its first line in the log; empty if there is none."""
+        """The text after `text` in its first occurrence in the log; empty if there is none."""
         for line in self._log.read_text(encoding="utf-8", errors="replace").splitlines():
             _, found, rest = line.partition(text)
             if found:
@@ -88,11 +88,11 @@ class Process:
         return ""
 
     def interrupt(self) -> None:
-        """Asks it to end, as Ctrl-C does."""
+        """Sends SIGINT, as Ctrl-C does."""
         self._signal(signal.SIGINT)
 
     def wait(self, timeout_s: float) -> bool:
-        """Waits for its end, and for all it has printed; False if it still runs."""
+        """Waits until it ends and all its output has been read; False if it is still running."""
         try:
             self._popen.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -102,14 +102,14 @@ class Process:
         return True
 
     def stop(self) -> None:
-        """Ends it, in order if it listens."""
+        """Stops it, gracefully if it responds."""
         for number, patience_s in ((signal.SIGINT, INTERRUPT_S), (signal.SIGTERM, TERMINATE_S), (signal.SIGKILL, 10.0)):
             self._signal(number)
             if self.wait(patience_s):
                 return
 
     def _signal(self, number: int) -> None:
-        # Only the process that was started here, found by its handle: its id cannot have passed to another.
+        # Signals only the process started here, through its handle: its id cannot have been reused.
         if self._popen.poll() is None:
             self._popen.send_signal(number)
 
@@ -122,7 +122,7 @@ class Process:
 
 
 class ProcessGroup:
-    """Processes that end together: leaving the context stops those that still run, the last started first."""
+    """Processes that end together: leaving the context stops those still running, last started first."""
 
     def __init__(self, logs: Path, environment: Mapping[str, str]) -> None:
         self._logs = logs
@@ -130,9 +130,9 @@ class ProcessGroup:
         self._processes: list[Process] = []
 
     def start(self, name: str, arguments: Sequence[str], has_events: bool = False) -> Process:
-        """Starts `python -m feature_frontend` with `arguments`, its output in the file `<name>.log`.
+        """Starts `python -m feature_frontend` with `arguments`; its output goes to the file `<name>.log`.
 
-        With `has_events`, the JSON lines of its standard output are kept for `Process.new_events` instead.
+        With `has_events`, the JSON lines of its standard output go to `Process.new_events` instead.
         """
         # Ctrl-C between the two steps would leave a process that nobody stops.
         with uninterrupted():
@@ -141,10 +141,10 @@ class ProcessGroup:
         return process
 
     def check(self, may_have_ended: Process | None = None) -> None:
-        """Checks that all of them run; `may_have_ended` may also have ended well.
+        """Checks that all are running; `may_have_ended` may also have ended successfully.
 
         Raises:
-            DemoError: One has ended; the text holds its own error.
+            DemoError: One has ended; the message contains its error.
         """
         for process in self._processes:
             status = process.exit_status
@@ -154,17 +154,17 @@ class ProcessGroup:
             raise DemoError(msg)
 
     def pause(self) -> None:
-        """Waits a moment before the next look at them."""
+        """Waits briefly before the next check."""
         time.sleep(POLL_S)
 
     def __enter__(self) -> Self:
-        """Nothing to do: processes are started one by one."""
+        """Does nothing: processes are started individually."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stops all that still run."""
+        """Stops all processes still running."""
         running = [process for process in reversed(self._processes) if process.exit_status is None]
         for process in running:
             process.interrupt()
@@ -173,10 +173,10 @@ class ProcessGroup:
 
 
 def ros_environment(profile: Path) -> dict[str, str]:
-    """This process's environment, with a ROS domain of its own on this machine only.
+    """This process's environment with a separate ROS domain, limited to this machine.
 
     Args:
-        profile: FastDDS profile to use where the user has not named one; it need not exist.
+        profile: FastDDS profile to use unless the user has set one; need not exist.
     """
     environment = dict(os.environ)
     environment["ROS_DOMAIN_ID"] = str(own_domain())

@@ -1,4 +1,4 @@
-"""What a recorded bag holds of the front-end, as arrays."""
+"""Reads the front-end's messages from a bag as arrays."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class FeaturesRecord:
-    """One `Features` message: its stamp in ns, who made it, and keypoints (N, 2) in px."""
+    """One `Features` message: its stamp in ns, the extractor, and keypoints (N, 2) in px."""
 
     stamp_ns: int
     extractor: str
@@ -70,19 +70,19 @@ class StatusRecord:
 
     @property
     def is_processed(self) -> bool:
-        """Whether the frame went through the network."""
+        """Whether the frame was processed by the network."""
         return self.state in PROCESSED
 
 
 @dataclass
 class Recording:
-    """All that a bag holds, in the order of the stamps.
+    """Contents of a bag, in the order of the stamps.
 
     Attributes:
         image_count: Number of `Image` messages.
-        camera: The last calibration received, None without one.
+        camera: The last calibration received; None if there is none.
         features: The `Features` messages.
-        matches: The `Matches` messages, but for those of images without an earlier one.
+        matches: The `Matches` messages, except those of images without a previous one.
         tracks: The `Tracks` messages.
         status: The `FrameStatus` messages.
     """
@@ -96,7 +96,7 @@ class Recording:
 
 
 def read_recording(bag: Path) -> Recording:
-    """Reads everything but the images' pixels; topics are told by their last name.
+    """Reads everything except the images' pixels; identifies topics by the last part of their names.
 
     Raises:
         SourceError: The bag cannot be read.
@@ -124,7 +124,7 @@ def _add(recording: Recording, topic: str, message: Any) -> None:
     if topic == "features":
         recording.features.append(FeaturesRecord(stamp_ns, message.extractor, _points(message.keypoints)))
     elif topic == "matches":
-        # The first image of a sequence has none; bags from before there was a `run_id0` do not hold these messages.
+        # A sequence's first image has no previous one; bags older than `run_id0` do not contain such messages.
         if getattr(message, "run_id0", message.header) == 0:
             return
         keypoints0, keypoints1 = _points(message.keypoints0), _points(message.keypoints1)

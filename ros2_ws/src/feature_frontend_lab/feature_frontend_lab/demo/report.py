@@ -1,4 +1,4 @@
-"""The summary as a table for people and as JSON for programs, and what counts as a failure."""
+"""The summary as a readable table and as JSON, and the criteria for failure."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ LATENCY_NAMES = {
 
 
 def problems(summary: Summary, expected_frames: int | None) -> list[str]:
-    """What the run failed to show, a sentence each.
+    """Lists what failed in the run, one sentence each.
 
     Args:
-        summary: The run's figures.
-        expected_frames: How many frames were to be played; None where that is not known beforehand.
+        summary: Figures of the run.
+        expected_frames: Expected number of frames; None if unknown.
     """
     found = []
     frames = max(summary.frames, expected_frames or 0)
@@ -51,7 +51,7 @@ def problems(summary: Summary, expected_frames: int | None) -> list[str]:
 
 
 def as_json(summary: Summary, context: dict[str, str]) -> str:
-    """The summary, with `context` (what was played, with which node) first; numbers that do not exist are null."""
+    """The summary as JSON, preceded by `context` (sequence and node); missing numbers are null."""
     return json.dumps({**context, **json_value(asdict(summary))}, indent=2) + "\n"
 
 
@@ -73,7 +73,7 @@ def as_text(summary: Summary, context: dict[str, str]) -> str:
     lines.append(_figures("age of the tracks in view (frames)", summary.track_age, 0))
     lines += ["", _row("time in the node (ms)", "p50", "p95", "min", "max"), rule]
     lines += [_figures(name, summary.milliseconds[stage], 1) for stage, name in LATENCY_NAMES.items()]
-    lines += ["", f"* share of the matches that are inliers {summary.inlier_method}"]
+    lines += ["", f"* fraction of the matches that are inliers {summary.inlier_method}"]
     if summary.pose is not None:
         lines.append(
             "  pose: essential matrix from the matches of consecutive frames, RANSAC 1 px, against known poses"
@@ -84,7 +84,7 @@ def as_text(summary: Summary, context: dict[str, str]) -> str:
 
 
 def as_sentence(summary: Summary) -> str:
-    """The figures that matter most, in a line."""
+    """The most important figures in one line."""
     parts = [f"{summary.frames} frames", f"{_number(summary.matches.median, 0)} matches a pair"]
     parts.append(f"{_number(summary.inlier_ratio.median, 1, 100)} % of them inliers")
     if summary.pose is not None:

@@ -1,4 +1,4 @@
-"""One run: recorder, node and player side by side until every image has its status in the bag."""
+"""One run: recorder, node and player run side by side until the bag contains a status for every image."""
 
 from __future__ import annotations
 
@@ -22,20 +22,19 @@ START_TIMEOUT_S = 900.0
 STALL_TIMEOUT_S = 180.0
 LATE_MESSAGES_S = 5.0
 STOP_TIMEOUT_S = 30.0
-# How a line of the node begins that tells where it has got weights from; and one that tells that it uses the model that
-# ships with the package instead of the one asked for.
+# Prefixes of the node's log lines: weights were downloaded; the fallback extractor replaces the requested one.
 FETCHED, STAND_IN = "fetched ", "using "
 PROFILE = "fastdds_shared_memory.xml"
 
 
 @dataclass(frozen=True)
 class PlayOptions:
-    """What to play.
+    """Playback options.
 
     Attributes:
-        source: What `play` can play.
-        camera_info: Calibration file to play with it; None if the source brings its own or there is none.
-        count: How many images to play; None for all.
+        source: Any source accepted by `play`.
+        camera_info: Calibration file to play with it; None if the source has its own or none is needed.
+        count: Number of images to play; None for all.
         topic: Image topic of a bag that has several.
     """
 
@@ -46,11 +45,11 @@ class PlayOptions:
 
 
 class Session:
-    """Recorder and node, started on entering the context and stopped on leaving it.
+    """Recorder and node, started when the context is entered and stopped when it is left.
 
     Args:
-        bag: The bag to write, which must not exist.
-        logs: Folder for the outputs of the processes.
+        bag: The bag to write; must not exist.
+        logs: Folder for the output of the processes.
         parameters: The node's parameters by name.
     """
 
@@ -61,7 +60,7 @@ class Session:
         self._node_arguments = ["frontend", *_ros_parameters(parameters)]
 
     def __enter__(self) -> Self:
-        """Starts both; they get ready while the caller goes on."""
+        """Starts both; they initialise in the background."""
         self._recorder = self._group.start("recorder", self._recorder_arguments, has_events=True)
         self._node = self._group.start("node", self._node_arguments)
         return self
@@ -69,14 +68,14 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stops what still runs."""
+        """Stops the processes still running."""
         self._group.__exit__(kind, error, traceback)
 
     def check(self) -> None:
-        """Checks that both still run.
+        """Checks that both are still running.
 
         Raises:
-            DemoError: One has ended; the text holds its own error.
+            DemoError: One has ended; the message contains its error.
         """
         self._group.check()
 
@@ -85,13 +84,13 @@ class Session:
 
         Args:
             options: What to play.
-            on_status: Called with the number of frames that are done, whenever it has grown.
+            on_status: Called with the number of completed frames whenever it increases.
 
         Returns:
-            What the node said of itself when it was ready: extractor, device, precision, matcher.
+            The node's description of itself when ready: extractor, device, precision, matcher.
 
         Raises:
-            DemoError: A process failed, or nothing happened for too long.
+            DemoError: A process failed, or nothing was recorded for too long.
         """
         _wait_until_ready(self._group, self._recorder)
         for beginning in (FETCHED, STAND_IN):
@@ -121,7 +120,7 @@ def _wait_until_ready(group: ProcessGroup, recorder: Process) -> None:
 
 
 def _follow(group: ProcessGroup, recorder: Process, player: Process, on_status: Callable[[int], None]) -> None:
-    """Returns when the player has ended and every image recorded has a status, or no more of them come."""
+    """Returns when the player has ended and every recorded image has a status, or no more statuses arrive."""
     counts = {"image": 0, "status": 0}
     last_news_s = time.monotonic()
     while True:
@@ -146,7 +145,7 @@ def _follow(group: ProcessGroup, recorder: Process, player: Process, on_status: 
 
 
 def _player_arguments(options: PlayOptions) -> list[str]:
-    # In step with the node, one image at a time: the latency measured is then that of the work, not of a queue.
+    # In step with the node, one image at a time: this measures the latency of processing, not of a queue.
     arguments = ["play", options.source, "--rate", "0", "--in-step-with", "status", "--backlog", "1"]
     # The recorder also listens to the images.
     arguments += ["--wait-for-subscribers", "2", "--wait-timeout", f"{STALL_TIMEOUT_S:g}"]

@@ -1,4 +1,4 @@
-"""The rendered sequence: a folder of images as a camera would leave it, and what is known about it."""
+"""The rendered sequence: a folder of images as from a camera, with its ground truth."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ CAMERA_FILE = "camera.yaml"
 POSES_FILE = "poses.txt"
 HEIGHT_PX, WIDTH_PX = 480, 640
 FIELD_OF_VIEW_DEG = 70.0
-# A keypoint on a silhouette belongs to the nearer surface, also where its centre falls on the pixel beside it.
+# A keypoint on a silhouette belongs to the nearer surface, even if its centre falls on the adjacent pixel.
 SILHOUETTE_KERNEL = np.ones((3, 3), np.uint8)
 
 
 @dataclass(frozen=True)
 class RenderedSequence:
-    """Images on disk with the geometry behind them.
+    """Rendered images on disk with their geometry.
 
     Attributes:
         folder: Where the images, `CAMERA_FILE` and `POSES_FILE` are.
-        scene: What was rendered.
-        camera: The camera it was rendered with.
-        poses: By stamp in ns, the camera-to-world matrix (4, 4) of the image.
+        scene: The rendered scene.
+        camera: The camera used for rendering.
+        poses: Camera-to-world matrix (4, 4) of each image, by stamp in ns.
     """
 
     folder: Path
@@ -55,10 +55,10 @@ class RenderedSequence:
     poses: dict[int, FloatArray]
 
     def motion(self, stamp0_ns: int, stamp1_ns: int) -> FloatArray:
-        """The motion (4, 4) from the camera's frame at one image to that at the other.
+        """The motion (4, 4) from the camera frame of one image to that of the other.
 
         Raises:
-            DemoError: No image has such a stamp.
+            DemoError: No image has this stamp.
         """
         return relative_pose.relative_motion(self._pose(stamp0_ns), self._pose(stamp1_ns))
 
@@ -69,10 +69,10 @@ class RenderedSequence:
         keypoints0: npt.NDArray[np.float32],
         keypoints1: npt.NDArray[np.float32],
     ) -> FloatArray:
-        """(M,) px: how far each match ends from where the geometry puts it; infinite where it puts it nowhere.
+        """(M,) px: distance of each match from its true position; infinite if there is none.
 
         Raises:
-            DemoError: No image has such a stamp.
+            DemoError: No image has this stamp.
         """
         pose0, pose1 = self._pose(stamp0_ns), self._pose(stamp1_ns)
         depth = render_depth(self.scene, self.camera, pose0)
@@ -105,7 +105,7 @@ def render_sequence(
     Args:
         folder: Must not exist.
         count: Number of images.
-        seed: Of the scene's textures.
+        seed: Seed of the scene's textures.
         on_image: Called after each image.
 
     Raises:

@@ -1,9 +1,9 @@
-"""COLMAP's database of cameras, keypoints and matches, written without COLMAP.
+"""Writes COLMAP's database of cameras, keypoints and matches without COLMAP.
 
-The tables are those of COLMAP's documented SQLite format (https://colmap.github.io/database.html); 4.x adds what it has
-besides (rigs, frames) when it opens the file. COLMAP counts pixels from the corner of the image, so that the centre of
-the first one is (0.5, 0.5): half a pixel is added to keypoints and principal points. Descriptors are not written: its
-mapper needs none, and its matchers are made for SIFT's.
+The tables follow COLMAP's documented SQLite format (https://colmap.github.io/database.html); 4.x adds its further
+tables (rigs, frames) when it opens the file. COLMAP's pixel coordinates start at the image corner, so the centre of the
+first pixel is (0.5, 0.5): half a pixel is added to keypoints and principal points. Descriptors are not written:
+COLMAP's mapper does not need them, and its matchers expect SIFT descriptors.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _OPENCV_COUNT, _FULL_OPENCV_COUNT = 4, 8
 # Kinds of verified pairs (src/colmap/scene/two_view_geometry.h).
 CALIBRATED, UNCALIBRATED = 2, 3
 _MAX_IMAGES = 2147483647
-# What COLMAP itself assumes of a camera that it knows nothing of.
+# COLMAP's own assumption for an unknown camera.
 _GUESSED_FOCAL_LENGTH = 1.2
 _PIXEL_CENTRE = 0.5
 
@@ -67,8 +67,8 @@ class ColmapCamera:
         model: Number of the model.
         height: px.
         width: px.
-        parameters: As the model has them, px where they are lengths.
-        is_known: Whether the focal length is calibrated; COLMAP refines a guessed one more freely.
+        parameters: Parameters in the model's order; lengths in px.
+        is_known: Whether the focal length is calibrated; COLMAP refines an assumed one more freely.
     """
 
     model: int
@@ -79,14 +79,14 @@ class ColmapCamera:
 
 
 def camera_from_calibration(calibration: CameraCalibration, *, rectified: bool = False) -> ColmapCamera:
-    """The camera that took the images of a calibration, in COLMAP's terms.
+    """Converts a calibration to COLMAP's camera model.
 
     Args:
-        calibration: The camera's; its region of interest and binning are taken into account.
-        rectified: Whether the images are rectified: a pinhole camera by P, then.
+        calibration: Calibration of the camera; its region of interest and binning are taken into account.
+        rectified: Whether the images are rectified, which gives a pinhole camera with the matrix P.
 
     Raises:
-        CalibrationError: COLMAP has no such lens model, or the matrix that is needed, K or P, is 0.
+        CalibrationError: COLMAP has no such lens model, or the required matrix, K or P, is 0.
     """
     if rectified:
         calibration.check_rectified()
@@ -108,7 +108,7 @@ def camera_from_calibration(calibration: CameraCalibration, *, rectified: bool =
 
 
 def guessed_camera(height: int, width: int) -> ColmapCamera:
-    """What is assumed of a camera without a calibration: one radial coefficient, to be estimated by COLMAP."""
+    """The camera assumed without a calibration: one radial coefficient, to be estimated by COLMAP."""
     parameters = (_GUESSED_FOCAL_LENGTH * max(height, width), width / 2, height / 2, 0.0)
     return ColmapCamera(SIMPLE_RADIAL, height, width, parameters, is_known=False)
 
@@ -131,14 +131,14 @@ def _lens(calibration: CameraCalibration) -> tuple[int, tuple[float, ...]]:
 
 
 class ColmapDatabase:
-    """A new database; leaving the context without an error completes the file, with one removes it.
+    """A new database. Leaving the context completes the file, or removes it after an error.
 
     Args:
-        path: Of the file, which must not exist.
+        path: Path of the file, which must not exist.
 
     Raises:
-        OSError: The file cannot be written, here or by a method, for want of space or of a right; its `filename` is the
-            path.
+        OSError: The file cannot be written, for lack of space or permission; raised here or by a method; its
+            `filename` is the path.
     """
 
     def __init__(self, path: Path) -> None:
@@ -148,20 +148,20 @@ class ColmapDatabase:
         with self._writing():
             self._connection = sqlite3.connect(self._partial)
             with self._removed_if_it_fails():
-                # What fails is thrown away: a journal to go back by would only take space.
+                # The file is discarded on failure: a rollback journal would only take space.
                 self._connection.execute("PRAGMA journal_mode = OFF")
                 self._connection.executescript(_TABLES)
 
     def add_camera(self, camera: ColmapCamera) -> int:
-        """Adds a camera; returns its id."""
+        """Adds a camera and returns its id."""
         row = (camera.model, camera.width, camera.height, _blob(np.array(camera.parameters)), int(camera.is_known))
         return self._insert("INSERT INTO cameras VALUES (NULL, ?, ?, ?, ?, ?)", row)
 
     def add_image(self, name: str, camera_id: int, keypoints: npt.NDArray[np.floating]) -> int:
-        """Adds an image and its keypoints, (N, 2) px with pixel centres at integers; returns its id.
+        """Adds an image and its keypoints, (N, 2) px with pixel centres at integers, and returns its id.
 
         Raises:
-            SourceError: There is an image of that name already, or the name is no Unicode text.
+            SourceError: An image of that name exists already, or the name is not valid Unicode.
         """
         try:
             name.encode()
@@ -187,13 +187,13 @@ class ColmapDatabase:
         *,
         is_calibrated: bool,
     ) -> None:
-        """Adds the matches of two images, and those of them that fit one geometry as verified.
+        """Adds the matches of two images; those that fit one geometry are stored as verified.
 
         Args:
             image_id0: An image.
-            image_id1: One that was added later.
-            rows: (M, 2) rows of the keypoints of the two images.
-            inlier: (M,) which of the matches are verified; where none is, the pair stays to be verified by COLMAP.
+            image_id1: An image added later.
+            rows: (M, 2) indices of the keypoints of the two images.
+            inlier: (M,) which of the matches are verified; if none is, COLMAP has yet to verify the pair.
             is_calibrated: Whether they were verified by an essential matrix.
         """
         pair_id = image_id0 * _MAX_IMAGES + image_id1
@@ -229,13 +229,13 @@ class ColmapDatabase:
             raise
 
     def __enter__(self) -> Self:
-        """Nothing to do: it is open from the start."""
+        """Does nothing: the database is already open."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Completes the file, or removes what there is of it."""
+        """Completes the file, or removes the incomplete one."""
         if kind is not None:
             with suppress(sqlite3.Error):
                 self._connection.close()

@@ -1,4 +1,4 @@
-"""Exports features and matches for programs that reconstruct. Subcommand `colmap`: a database for COLMAP."""
+"""Exports features and matches to reconstruction programs. Subcommand `colmap`: a database for COLMAP."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ class ExportFrame:
     """One image of the export.
 
     Attributes:
-        name: Of the image, as COLMAP shall find it.
+        name: Name of the image in COLMAP.
         features: On the CPU.
-        track_ids: (T,) of the tracks seen in it.
-        track_rows: (T,) rows of `features`.
-        camera: None without a calibration.
+        track_ids: (T,) ids of the tracks seen in it.
+        track_rows: (T,) their indices in `features`.
+        camera: Calibration; None if not available.
     """
 
     name: str
@@ -78,7 +78,7 @@ class ExportFrame:
 
 @dataclass(frozen=True, eq=False)
 class _Written:
-    """A frame in the database: its id there, keypoints (N, 2) px, their rays if there are any, and the focal length."""
+    """A frame in the database: its id, keypoints (N, 2) px, their rays if available, and the focal length."""
 
     image_id: int
     frame: ExportFrame
@@ -88,7 +88,7 @@ class _Written:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool; 0 if all that was asked for is written, `INCOMPLETE` if something of the source is lost."""
+    """Runs the tool; returns 0 if everything was written, `INCOMPLETE` if part of the source is lost."""
     print_any_name()
     keep_freed_memory()
     options = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
@@ -182,7 +182,7 @@ def _colmap(options: argparse.Namespace) -> int:
 
 
 def _frames(options: argparse.Namespace, missing: list[str]) -> Iterator[ExportFrame]:
-    """The frames of the source, recorded features before images; adds what is lost to `missing`."""
+    """The frames of the source: recorded features if available, otherwise images; appends losses to `missing`."""
     if not has_features(Path(options.source)):
         yield from _processed(options, missing)
         return
@@ -196,7 +196,7 @@ def _frames(options: argparse.Namespace, missing: list[str]) -> Iterator[ExportF
 
 
 def _processed(options: argparse.Namespace, missing: list[str]) -> Iterator[ExportFrame]:
-    # Compiled code differs in the last digits, and comes into use at another image each time.
+    # Compiled code rounds differently, and the image at which it comes into use varies.
     values = {name: getattr(options, name) for name in _FRONTEND_OPTIONS} | {"compile": False}
     settings = Settings.from_mapping(values)
     source = open_source(options.source, SourceOptions(options.topic, max_image_pixels=settings.max_image_pixels))
@@ -237,7 +237,7 @@ def _write_image(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
 
 
 class _Export:
-    """Writes one frame after another, with its pairs with frames before it, and counts them."""
+    """Writes frame after frame with its pairs with earlier frames, and counts them."""
 
     def __init__(
         self, database: ColmapDatabase, calibration: CameraCalibration | None, options: argparse.Namespace
@@ -293,7 +293,7 @@ class _Export:
         self.verified += int(inlier.sum())
 
     def _rows(self, frame0: ExportFrame, frame1: ExportFrame) -> npt.NDArray[np.int64]:
-        """(M, 2) rows of the features of two frames that correspond."""
+        """(M, 2) indices of corresponding features of two frames."""
         if self._options.by == "tracks":
             ids = frame0.track_ids, frame1.track_ids
             _, at0, at1 = np.intersect1d(*ids, assume_unique=True, return_indices=True)

@@ -1,4 +1,4 @@
-"""The features and tracks that a bag holds, as the front-end had them."""
+"""Reads the front-end's features and tracks from a bag."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ _CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 _ELEMENTS = {0: "<f4", 1: "<f2"}
 _IDS_A_RUN = 1 << 40
 
-# Below the name whose words the tools print.
+# A child of the logger whose messages the tools print.
 _logger = logging.getLogger(f"feature_frontend.{__name__}")
 
 
 @dataclass(frozen=True)
 class FeaturesRecord:
-    """What a bag holds of one image.
+    """The recorded data of one image.
 
     Attributes:
-        stamp_ns: The image's time.
-        features: On the CPU; with 0 columns of descriptors where those were not published.
-        track_ids: (T,) of the tracks of the same image, unlike those of any other run of the front-end in the bag.
-        track_rows: (T,) rows of `features`.
-        camera: The first calibration of the camera in the bag; None without one.
+        stamp_ns: Stamp of the image.
+        features: On the CPU; with 0 descriptor columns if descriptors were not published.
+        track_ids: (T,) ids of the image's tracks, unique over all runs of the front-end in the bag.
+        track_rows: (T,) their indices in `features`.
+        camera: The first calibration of the camera in the bag; None if there is none.
     """
 
     stamp_ns: int
@@ -59,24 +59,24 @@ def has_features(path: Path) -> bool:
     """Whether `path` is a bag with recorded features.
 
     Raises:
-        SourceError: It is a bag that cannot be read.
+        SourceError: The bag cannot be read.
     """
     return is_bag(path) and any(topic.type_name == _FEATURES and topic.count for topic in Bag(path).topics)
 
 
 def read_features(path: Path, topic: str | None, missing: list[str]) -> tuple[int, Iterator[FeaturesRecord]]:
-    """The number of recorded `Features`, and these in the order of recording, with their tracks.
+    """Returns the number of recorded `Features`, and an iterator over them with their tracks, in recorded order.
 
-    Tracks and calibration are those of the topics `tracks` and `camera_info` beside the topic of the features. What is
-    lost of a damaged bag is said in warnings.
+    Tracks and calibration come from the topics `tracks` and `camera_info` next to the topic of the features. Losses of
+    a damaged bag are logged as warnings.
 
     Args:
-        path: A rosbag2 or a file of one.
-        topic: Of the features; needed where there are several.
-        missing: What is known to be lost of the bag is added to it, a sentence each, with the last of the records.
+        path: A rosbag2 or one of its files.
+        topic: Topic of the features; required if there are several.
+        missing: Receives known losses of the bag, one sentence each, after the last record.
 
     Raises:
-        SourceError: The bag cannot be read, or it has no such topic, or several and none was chosen.
+        SourceError: The bag cannot be read, has no such topic, or has several and none was chosen.
     """
     bag = Bag(path)
     counts = {found.name: found.count for found in bag.topics if found.type_name == _FEATURES and found.count}
@@ -108,15 +108,15 @@ def _records(bag: Bag, topic: str, missing: list[str]) -> Iterator[FeaturesRecor
 
 
 def _image_of(message: Any) -> tuple[int, int, int]:
-    """Run, resets and stamp in ns, which name an image; bags from before there were runs hold one."""
+    """Run, number of resets and stamp in ns, which identify an image; older bags without runs contain a single one."""
     return getattr(message, "run_id", 0), getattr(message, "resets", 0), stamp_ns(message.header)
 
 
 class _Reader:
-    """Reads messages by the definitions in the bag. sqlite3 bags from before Iron carry none.
+    """Reads messages by the definitions in the bag. sqlite3 bags from before Iron contain none.
 
-    Theirs are taken to be those installed, or those as they were before messages said of which run they are: what came
-    with that is at their end.
+    For these, it uses the installed definitions, or the older ones without the run id, which differ only by the fields
+    at their end.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
-"""A pinhole camera and poses: where a rendered picture was taken from, and where its pixels lie in another.
+"""A pinhole camera, its poses, and the reprojection of pixels from one rendered image to another.
 
-Convention: a pose is a 4x4 camera-to-world matrix, metres; the camera's frame is the optical one (x right, y down,
+Convention: a pose is a 4x4 camera-to-world matrix, metres; the camera frame is the optical frame (x right, y down,
 z forward). Points are (x, y) px, pixel centres at integers.
 """
 
@@ -31,7 +31,7 @@ class Camera:
     """A pinhole camera without distortion.
 
     Attributes:
-        matrix: (3, 3) float64, px: focal lengths and principal point as OpenCV and ROS write them.
+        matrix: (3, 3) float64, px: focal lengths and principal point as in OpenCV and ROS.
         height: Image height in px.
         width: Image width in px.
     """
@@ -42,24 +42,24 @@ class Camera:
 
     @staticmethod
     def with_field_of_view(horizontal_deg: float, height: int, width: int) -> Camera:
-        """A camera with square pixels, its principal point in the middle of the image."""
+        """A camera with square pixels and its principal point at the image centre."""
         focal_px = width / 2 / np.tan(np.radians(horizontal_deg) / 2)
         matrix = np.array([[focal_px, 0, (width - 1) / 2], [0, focal_px, (height - 1) / 2], [0, 0, 1]])
         return Camera(matrix, height, width)
 
     def rays(self, points_px: npt.NDArray[np.floating]) -> FloatArray:
-        """(N, 3) directions of the pixels `points_px` (N, 2) in the camera's frame, with z = 1."""
+        """(N, 3) directions of the pixels `points_px` (N, 2) in the camera frame, with z = 1."""
         points = np.asarray(points_px, np.float64).reshape(-1, 2)
         return np.column_stack([points, np.ones(len(points))]) @ np.linalg.inv(self.matrix).T
 
     def project(self, points: npt.NDArray[np.floating]) -> FloatArray:
-        """(N, 2) pixels of `points` (N, 3), metres in the camera's frame; NaN for what is not in front of it."""
+        """(N, 2) pixels of `points` (N, 3), metres in the camera frame; NaN for points not in front of it."""
         projected = np.asarray(points, np.float64).reshape(-1, 3) @ self.matrix.T
         depth = np.where(projected[:, 2:] > 0, projected[:, 2:], np.nan)
         return projected[:, :2] / depth
 
     def as_yaml(self) -> str:
-        """The calibration as ROS's `camera_calibration` writes it."""
+        """The calibration in the format of ROS's `camera_calibration`."""
 
         def row(matrix: FloatArray) -> str:
             return ", ".join(repr(float(value)) for value in matrix.ravel())
@@ -77,7 +77,7 @@ class Camera:
         )
 
     def contains(self, points_px: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
-        """(N,) whether each of `points_px` (N, 2) lies within the image, the border pixels' centres included."""
+        """(N,) whether each of `points_px` (N, 2) lies inside the image, including the centres of the border pixels."""
         x, y = np.asarray(points_px, np.float64).reshape(-1, 2).T
         return (x >= 0) & (x <= self.width - 1) & (y >= 0) & (y <= self.height - 1)
 
@@ -113,7 +113,7 @@ def invert_pose(pose: FloatArray) -> FloatArray:
     return inverse
 
 
-# Camera positions and the points it looks at, metres in the hall, for a flight of 60 frames.
+# Camera positions and target points, metres in the hall, for a flight of 60 frames.
 POSITIONS = (
     (1.2, -1.6, 1.3), (2.7, -0.9, 1.5), (4.4, 0.2, 1.75), (6.0, 0.5, 1.9), (7.6, 0.0, 1.75),
     (9.1, -0.7, 1.5), (10.5, -1.3, 1.4), (11.9, -2.3, 1.6), (13.4, -2.1, 1.8),
@@ -125,10 +125,10 @@ TARGETS = (
 
 
 def smooth_path(points: npt.NDArray[np.floating], count: int) -> FloatArray:
-    """(count, D) points on a natural cubic spline through `points` (K, D), equally far apart in parameter.
+    """(count, D) points on a natural cubic spline through `points` (K, D), equally spaced in the parameter.
 
     Raises:
-        ValueError: Fewer than 3 points to go through, or fewer than 1 asked for.
+        ValueError: Fewer than 3 points are given, or fewer than 1 is requested.
     """
     knots = np.asarray(points, np.float64)
     if len(knots) < 3 or count < 1:
@@ -149,9 +149,9 @@ def smooth_path(points: npt.NDArray[np.floating], count: int) -> FloatArray:
 
 
 def default_trajectory(count: int = 60) -> list[FloatArray]:
-    """`count` poses (4, 4 camera-to-world) along the flight, about 0.2 m and 1.5 degrees apart when there are 60.
+    """`count` poses (4, 4 camera-to-world) along the flight, for 60 frames about 0.2 m and 1.5 degrees apart.
 
-    More frames fly the same way more slowly; fewer than 60 fly only its beginning, so that the steps stay as small.
+    More frames fly the same path more slowly; fewer than 60 fly only its beginning, so that the steps stay as small.
     """
     total = max(count, 60)
     positions = smooth_path(np.asarray(POSITIONS), total)[:count]
@@ -159,17 +159,17 @@ def default_trajectory(count: int = 60) -> list[FloatArray]:
     return [look_at(position, target) for position, target in zip(positions, targets, strict=True)]
 
 
-# Two depths of neighbouring pixels that differ by more than this share lie on different surfaces.
+# A relative depth difference of neighbouring pixels above this is an edge between surfaces.
 SURFACE_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
 class Reprojection:
-    """Points of an image 0 as image 1 sees them.
+    """Points of image 0 reprojected into image 1.
 
     Attributes:
-        points: (N, 2) float64, (x, y) px in image 1; NaN where the point has no depth or is behind camera 1.
-        visible: (N,) bool, in the image and, if the depth of image 1 was given, not hidden.
+        points: (N, 2) float64, (x, y) px in image 1; NaN if the point has no depth or is behind camera 1.
+        visible: (N,) bool, whether it is in the image and, if the depth of image 1 was given, not hidden.
     """
 
     points: FloatArray
@@ -184,15 +184,15 @@ def reproject(
     camera: Camera,
     depth1: npt.NDArray[np.float32] | None = None,
 ) -> Reprojection:
-    """Moves points of image 0 to image 1, exactly up to the interpolation of the depth.
+    """Maps points of image 0 to image 1; exact up to the interpolation of the depth.
 
     Args:
         points_px: (N, 2), (x, y) px in image 0.
-        depth0: (H, W) float32 m of image 0, 0 where there is no surface.
+        depth0: (H, W) float32 m of image 0, 0 without a surface.
         pose0: (4, 4) camera-to-world of image 0.
         pose1: (4, 4) camera-to-world of image 1.
-        camera: The camera of both.
-        depth1: (H, W) float32 m of image 1, to find out what is hidden there; None counts nothing as hidden.
+        camera: The camera of both images.
+        depth1: (H, W) float32 m of image 1, to detect hidden points; None treats no point as hidden.
     """
     points = np.asarray(points_px, np.float64).reshape(-1, 2)
     distance = depth_at(points, depth0)
@@ -208,9 +208,10 @@ def reproject(
 
 
 def depth_at(points_px: npt.NDArray[np.floating], depth: npt.NDArray[np.float32]) -> FloatArray:
-    """(N,) depth in m at `points_px` (N, 2); 0 outside the image and where the nearest pixel sees no surface.
+    """(N,) depth in m at `points_px` (N, 2); 0 outside the image and where the nearest pixel shows no surface.
 
-    Within a surface the inverse depth is interpolated, which is exact on a plane; at an edge the nearest pixel counts.
+    Within a surface, the inverse depth is interpolated, which is exact on a plane; at an edge, the nearest pixel is
+    used.
     """
     height, width = depth.shape
     x, y = np.asarray(points_px, np.float64).reshape(-1, 2).T

@@ -22,10 +22,10 @@ Paint = Callable[[np.random.Generator, float, float, float, textures.Colour], te
 
 
 def default_scene(seed: int = 0) -> Scene:
-    """A hall of 20 m x 11 m x 4.6 m; x runs along it from 0, y across it from the middle, z up from the floor.
+    """A hall of 20 m x 11 m x 4.6 m; x runs along it from 0, y across it from the centre line, z up from the floor.
 
     Args:
-        seed: Of the textures' details; the geometry is always the same.
+        seed: Seed of the textures' details; the geometry is fixed.
     """
     rng = np.random.default_rng(seed)
     quads = [*_shell(rng), *_pillars(rng), *_crates(rng), *_partitions(rng), *_posters(rng)]
@@ -41,7 +41,7 @@ def _maker(rng: np.random.Generator, paint: Paint, px_per_m: float, colour: text
 
 
 def _wall(start: tuple[float, float], end: tuple[float, float], height: float, make: TextureMaker) -> Quad:
-    """An upright quad on the floor from `start` (left, as seen from its front) to `end`, (x, y) in metres."""
+    """An upright quad on the floor from `start` (left, seen from the front) to `end`, (x, y) in metres."""
     right = np.array([end[0] - start[0], end[1] - start[1], 0.0])
     corner = np.array([*start, height])
     return Quad(corner, right, np.array([0.0, 0.0, -height]), make(float(np.linalg.norm(right)), height))
@@ -105,8 +105,8 @@ def _partitions(rng: np.random.Generator) -> list[Quad]:
         sides = box(centre, size, _maker(rng, textures.plaster, 280, colour), turn)
         quads += sides
         for motif, side in enumerate(sides[0:4:2]):
-            share_x, share_y = (0.08, 0.06)
-            quads.append(_hung(rng, side, (share_x, share_y), (1 - 2 * share_x, 0.72), 2 * number + motif, 300))
+            inset_x, inset_y = (0.08, 0.06)
+            quads.append(_hung(rng, side, (inset_x, inset_y), (1 - 2 * inset_x, 0.72), 2 * number + motif, 300))
     return quads
 
 
@@ -131,8 +131,8 @@ def _posters(rng: np.random.Generator) -> list[Quad]:
             size_m = rng.uniform(0.9, 1.7), rng.uniform(1.2, 2.2)
             top_m = rng.uniform(0.6, HALL_HEIGHT_M - size_m[1] - 0.7)
             at = (left_m / width_m, top_m / HALL_HEIGHT_M)
-            share = (size_m[0] / width_m, size_m[1] / HALL_HEIGHT_M)
-            quads.append(_hung(rng, side, at, share, len(quads), 240))
+            fraction = (size_m[0] / width_m, size_m[1] / HALL_HEIGHT_M)
+            quads.append(_hung(rng, side, at, fraction, len(quads), 240))
             left_m += size_m[0] + rng.uniform(0.25, 0.9)
     return quads
 
@@ -141,12 +141,12 @@ def _hung(
     rng: np.random.Generator,
     wall: Quad,
     at: tuple[float, float],
-    share: tuple[float, float],
+    fraction: tuple[float, float],
     motif: int,
     px_per_m: float,
 ) -> Quad:
-    """A poster just before a wall: its top-left corner and its size as shares of the wall's width and height."""
-    right, down = share[0] * wall.right, share[1] * wall.down
+    """A poster in front of a wall; its top-left corner and size are fractions of the wall's width and height."""
+    right, down = fraction[0] * wall.right, fraction[1] * wall.down
     corner: FloatArray = wall.corner + at[0] * wall.right + at[1] * wall.down + POSTER_GAP_M * wall.normal
     width_m, height_m = float(np.linalg.norm(right)), float(np.linalg.norm(down))
     picture = textures.poster(rng, width_m, height_m, px_per_m, motif)

@@ -1,7 +1,7 @@
-"""Draws a scene as a camera sees it, with exact depth.
+"""Renders a scene with exact depth.
 
-A plane's inverse depth, and the texture coordinates times the inverse depth, are affine in the pixel: that makes the
-ray cast three multiply-adds a pixel and quad, and the depth exact.
+A plane's inverse depth, and the texture coordinates times the inverse depth, are affine in the pixel coordinates: ray
+casting takes three multiply-adds per pixel and quad, and the depth is exact.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from feature_frontend_lab.rendering.scene import Quad, Scene
 __all__ = ["RenderedFrame", "render", "render_depth"]
 
 NEAR_M = 0.05
-# How much longer than wide a pixel's footprint on a surface may get before the texture is blurred across as well.
+# Maximum aspect ratio of a pixel's footprint on a surface; above it, the texture is also blurred across.
 MAX_ANISOTROPY = 2.0
 
 
 @dataclass(frozen=True)
 class RenderedFrame:
-    """What a camera saw.
+    """A rendered image and its depth.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        depth: (H, W) float32, metres along the optical axis at the pixel's centre; 0 where no surface is seen.
+        depth: (H, W) float32, metres along the optical axis at the pixel's centre; 0 without a surface.
     """
 
     image: npt.NDArray[np.uint8]
@@ -40,8 +40,8 @@ class RenderedFrame:
 class _View:
     """A quad as seen from one pose.
 
-    `affine` (3, 3) takes the pixel (x, y, 1) to (horizontal * w, vertical * w, w), where w is the inverse depth and
-    horizontal, vertical in [0, 1] are the position on the quad. `bounds` are its x0, y0, x1, y1 in px, real numbers.
+    `affine` (3, 3) maps the pixel (x, y, 1) to (horizontal * w, vertical * w, w), where w is the inverse depth and
+    horizontal, vertical in [0, 1] are the position on the quad. `bounds` are its x0, y0, x1, y1 in px, not rounded.
     """
 
     quad: Quad
@@ -53,10 +53,10 @@ def render(scene: Scene, camera: Camera, pose: FloatArray, supersampling: int = 
     """Renders `scene` from `pose` (4, 4 camera-to-world).
 
     Args:
-        scene: What is there.
-        camera: How large the image is and which pixel sees which direction.
-        pose: Where the camera is.
-        supersampling: Samples a pixel along each axis; 1 leaves the silhouettes' edges jagged.
+        scene: The scene.
+        camera: Image size and intrinsics.
+        pose: Camera pose.
+        supersampling: Samples per pixel along each axis; 1 leaves silhouettes jagged.
     """
     views = list(_views(scene, camera, pose))
     depth = _depth(views, camera)
@@ -77,7 +77,7 @@ def render(scene: Scene, camera: Camera, pose: FloatArray, supersampling: int = 
 
 
 def render_depth(scene: Scene, camera: Camera, pose: FloatArray) -> npt.NDArray[np.float32]:
-    """Only the depth of `render`, which takes a tenth of its time."""
+    """The depth of `render` alone, in a tenth of the time."""
     return _depth(list(_views(scene, camera, pose)), camera)
 
 
@@ -89,7 +89,7 @@ def _depth(views: list[_View], camera: Camera) -> npt.NDArray[np.float32]:
 
 
 def _views(scene: Scene, camera: Camera, pose: FloatArray) -> Iterator[_View]:
-    """The quads that face the camera and reach into its image."""
+    """The quads that face the camera and project into its image."""
     to_camera = invert_pose(pose)
     pixel_to_ray = np.linalg.inv(camera.matrix)
     for quad in scene.quads:
@@ -105,14 +105,14 @@ def _views(scene: Scene, camera: Camera, pose: FloatArray) -> Iterator[_View]:
 
 
 def _bounds(corners: FloatArray, camera: Camera) -> tuple[float, float, float, float] | None:
-    """The box around the part of a polygon (N, 3 in the camera's frame) before the near plane; None if out of view."""
+    """The bounding box of the part of a polygon (N, 3 in the camera frame) beyond the near plane; None if invisible."""
     clipped = []
     for current, following in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         if current[2] >= NEAR_M:
             clipped.append(current)
         if (current[2] >= NEAR_M) != (following[2] >= NEAR_M):
-            share = (NEAR_M - current[2]) / (following[2] - current[2])
-            clipped.append(current + share * (following - current))
+            fraction = (NEAR_M - current[2]) / (following[2] - current[2])
+            clipped.append(current + fraction * (following - current))
     if not clipped:
         return None
     projected = camera.project(np.array(clipped))
@@ -123,7 +123,7 @@ def _bounds(corners: FloatArray, camera: Camera) -> tuple[float, float, float, f
 
 
 def _window(view: _View, x: FloatArray, y: FloatArray) -> tuple[slice, slice]:
-    """The rows and columns of the sampling grid that the view's bounds cover."""
+    """The rows and columns of the sampling grid within the view's bounds."""
     x0, y0, x1, y1 = view.bounds
     rows = slice(int(np.searchsorted(y, y0)), int(np.searchsorted(y, y1, side="right")))
     columns = slice(int(np.searchsorted(x, x0)), int(np.searchsorted(x, x1, side="right")))
@@ -131,7 +131,7 @@ def _window(view: _View, x: FloatArray, y: FloatArray) -> tuple[slice, slice]:
 
 
 def _nearest(views: list[_View], x: FloatArray, y: FloatArray) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float32]]:
-    """Which view each point of the grid sees (-1: none), and its inverse depth (0: none)."""
+    """The index of the view seen by each grid point (-1: none), and its inverse depth (0: none)."""
     index = np.full((len(y), len(x)), -1, np.int16)
     inverse_depth = np.zeros((len(y), len(x)), np.float32)
     for number, view in enumerate(views):
@@ -150,13 +150,13 @@ def _nearest(views: list[_View], x: FloatArray, y: FloatArray) -> tuple[npt.NDAr
 
 
 def _affine(view: _View, x: FloatArray, y: FloatArray) -> Iterator[tuple[FloatArray, FloatArray]]:
-    """The three affine functions of the view, each as a part that depends on y and a part that depends on x."""
+    """The three affine functions of the view, each split into a part that depends on y and one that depends on x."""
     for along_x, along_y, constant in view.affine:
         yield along_y * y + constant, along_x * x
 
 
 def _shade(view: _View, x: FloatArray, y: FloatArray, spacing_px: float) -> npt.NDArray[np.uint8]:
-    """(N, 3) colours at the points (x, y) px, samples `spacing_px` apart."""
+    """(N, 3) colours at the points (x, y) px with a sample spacing of `spacing_px`."""
     texture = view.quad.texture
     horizontal, vertical, w = (np.asarray(along_y + along_x, np.float32) for along_y, along_x in _affine(view, x, y))
     horizontal /= w
@@ -165,7 +165,7 @@ def _shade(view: _View, x: FloatArray, y: FloatArray, spacing_px: float) -> npt.
     (hx, hy, _), (vx, vy, _), (wx, wy, _) = view.affine.astype(np.float32)
     right_x, right_y = (hx - horizontal * wx) * scale[0], (hy - horizontal * wy) * scale[0]
     down_x, down_y = (vx - vertical * wx) * scale[1], (vy - vertical * wy) * scale[1]
-    # Singular values of the Jacobian of texture px by sample: the axes of the footprint, still times w.
+    # Singular values of the Jacobian of texture px by sample: the axes of the footprint, still multiplied by w.
     half = (right_x**2 + right_y**2 + down_x**2 + down_y**2) / 2
     area = np.abs(right_x * down_y - right_y * down_x)
     major = np.sqrt(half + np.sqrt(np.maximum(half**2 - area**2, 0)))

@@ -1,4 +1,4 @@
-"""What a scene is made of: flat textured rectangles, alone or as boxes, with light and shadow baked into them."""
+"""Elements of a scene: flat textured rectangles, single or as boxes, with baked light and shadow."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ TextureMaker = Callable[[float, float], Texture]
 
 @dataclass(frozen=True)
 class Quad:
-    """A textured parallelogram, seen from one side only: the side from which its texture is not mirrored.
+    """A textured parallelogram, visible from one side only, on which its texture is not mirrored.
 
     Attributes:
         corner: (3,) world position in metres of the texture's top-left corner.
         right: (3,) edge along the texture's width, metres.
         down: (3,) edge along the texture's height, metres.
-        texture: What is painted on it.
+        texture: Texture of the surface.
     """
 
     corner: FloatArray
@@ -36,7 +36,7 @@ class Quad:
 
     @cached_property
     def normal(self) -> FloatArray:
-        """(3,) unit normal, pointing to the side from which the quad is seen."""
+        """(3,) unit normal, pointing to the visible side."""
         normal = np.cross(self.down, self.right)
         return np.asarray(normal / np.linalg.norm(normal), np.float64)
 
@@ -55,11 +55,11 @@ class Quad:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything a camera can see.
+    """All visible objects.
 
     Attributes:
         quads: The surfaces.
-        background: RGB of the pixels that see none of them.
+        background: RGB of pixels without a surface.
     """
 
     quads: tuple[Quad, ...]
@@ -69,12 +69,12 @@ class Scene:
 def box(
     centre: Sequence[float], size: Sequence[float], make_texture: TextureMaker, turn_deg: float = 0.0
 ) -> tuple[Quad, ...]:
-    """The four sides and the top of an upright box, z being up.
+    """The four sides and the top of an upright box (z is up).
 
     Args:
-        centre: (x, y, z) of the middle of its bottom face, metres.
+        centre: (x, y, z) of the centre of its bottom face, metres.
         size: (length along x, along y, height), metres.
-        make_texture: Makes the texture of a face from its width and height in metres.
+        make_texture: Creates the texture of a face from its width and height in metres.
         turn_deg: Rotation about the vertical axis, counter-clockwise seen from above.
     """
     length, depth, height = size
@@ -103,11 +103,11 @@ SURFACE_GAP_M = 0.02
 
 @dataclass(frozen=True)
 class Lamp:
-    """A lamp that shines in all directions.
+    """A lamp that radiates in all directions.
 
     Attributes:
         position: (3,) world position in metres.
-        strength: Brightness it adds to a surface that faces it at a distance of 1 m, as a factor of the texture.
+        strength: Brightness added to a surface that faces it at a distance of 1 m, as a factor of the texture.
     """
 
     position: FloatArray
@@ -115,12 +115,12 @@ class Lamp:
 
 
 def lit(quads: Sequence[Quad], lamps: Sequence[Lamp], ambient: float) -> tuple[Quad, ...]:
-    """The same quads, which must be rectangles, with textures as bright as lamps, shadows and ambient light make them.
+    """Bakes lamps, shadows and ambient light into the textures of quads, which must be rectangles.
 
     Args:
-        quads: All of the scene, as each may stand in another's light.
-        lamps: Where light comes from.
-        ambient: Brightness without any lamp, as a factor of the texture.
+        quads: All quads of the scene, as any may cast a shadow on another.
+        lamps: The lamps.
+        ambient: Brightness without lamps, as a factor of the texture.
     """
     grids = [_grid(quad) for quad in quads]
     points = np.concatenate([grid.reshape(-1, 3) for grid in grids])
@@ -132,17 +132,17 @@ def lit(quads: Sequence[Quad], lamps: Sequence[Lamp], ambient: float) -> tuple[Q
         to_lamp = lamp.position - points
         distance = np.linalg.norm(to_lamp, axis=1)
         facing = np.maximum((to_lamp * normals).sum(axis=1) / distance, 0)
-        # Softer than the inverse square: a hall's light also arrives by way of its walls.
+        # Softer than the inverse square: a hall's light is also reflected by its walls.
         brightness += lamp.strength * facing / (1 + distance) * ~_shadowed(points, lamp.position, quads)
     ends = np.cumsum([grid.shape[0] * grid.shape[1] for grid in grids])
-    shares = np.split(brightness.astype(np.float32), ends[:-1])
+    parts = np.split(brightness.astype(np.float32), ends[:-1])
     return tuple(
-        _shaded(quad, share.reshape(grid.shape[:2])) for quad, grid, share in zip(quads, grids, shares, strict=True)
+        _shaded(quad, part.reshape(grid.shape[:2])) for quad, grid, part in zip(quads, grids, parts, strict=True)
     )
 
 
 def _grid(quad: Quad) -> FloatArray:
-    """(rows, columns, 3) points just before the quad, spread evenly over it."""
+    """(rows, columns, 3) points just in front of the quad, on a regular grid."""
     columns = max(round(float(np.linalg.norm(quad.right)) / GRID_M), 2)
     rows = max(round(float(np.linalg.norm(quad.down)) / GRID_M), 2)
     across = (np.arange(columns) + 0.5) / columns
@@ -152,7 +152,7 @@ def _grid(quad: Quad) -> FloatArray:
 
 
 def _shaded(quad: Quad, brightness: npt.NDArray[np.float32]) -> Quad:
-    """The quad with its texture times `brightness`, a coarse grid over it."""
+    """The quad with its texture multiplied by `brightness`, a coarse grid over it."""
     picture = quad.texture.levels[0]
     smooth = cv2.GaussianBlur(brightness, (3, 3), 0)
     factor = cv2.resize(smooth, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
@@ -161,18 +161,18 @@ def _shaded(quad: Quad, brightness: npt.NDArray[np.float32]) -> Quad:
 
 
 def _shadowed(points: FloatArray, lamp: FloatArray, quads: Sequence[Quad]) -> npt.NDArray[np.bool_]:
-    """(N,) whether some quad stands between each of `points` (N, 3) and the lamp."""
+    """(N,) whether a quad lies between each of `points` (N, 3) and the lamp."""
     shadowed = np.zeros(len(points), np.bool_)
     rays = lamp - points
     for quad in quads:
         normal = np.cross(quad.right, quad.down)
         start = points - quad.corner
         with np.errstate(divide="ignore", invalid="ignore"):
-            share = -(start @ normal) / (rays @ normal)
-            hit = start + share[:, None] * rays
+            fraction = -(start @ normal) / (rays @ normal)
+            hit = start + fraction[:, None] * rays
         horizontal = hit @ (quad.right / (quad.right @ quad.right))
         vertical = hit @ (quad.down / (quad.down @ quad.down))
         with np.errstate(invalid="ignore"):
             between = (np.minimum(horizontal, vertical) >= 0) & (np.maximum(horizontal, vertical) <= 1)
-            shadowed |= between & (share > 0) & (share < 1)
+            shadowed |= between & (fraction > 0) & (fraction < 1)
     return shadowed

@@ -1,8 +1,8 @@
 """Mip-mapped textures, and procedural ones with detail at many scales: stone, brick, tiles, wood, plaster, posters.
 
-Every function draws an (H, W, 3) uint8 RGB picture from a `numpy.random.Generator`: the same one for the same seed and
-the same OpenCV (version 5 draws text in another font than version 4). Sizes are in metres with a resolution in px/m, so
-that a brick is as large on every wall.
+Every function draws an (H, W, 3) uint8 RGB picture from a `numpy.random.Generator`; the result is the same for the same
+seed and OpenCV version (version 5 draws text in a different font than version 4). Sizes are in metres and the
+resolution in px/m, so that bricks have the same size on every wall.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ __all__ = [
     "wood",
 ]
 
-# cv2.remap refuses maps of 32767 px a side; a list of samples is folded into rows of this length.
+# cv2.remap does not accept maps with sides of 32767 px or more; a list of samples is folded into rows of this length.
 ROW_LENGTH = 4096
 
 
 @dataclass(frozen=True)
 class Texture:
-    """A picture and its halvings.
+    """A picture and its mip levels.
 
     Attributes:
-        levels: (H, W, 3) uint8 RGB, each half as large as the one before.
+        levels: (H, W, 3) uint8 RGB, each half the size of the previous one.
     """
 
     levels: tuple[npt.NDArray[np.uint8], ...]
 
     @staticmethod
     def from_image(image: npt.NDArray[np.uint8]) -> Texture:
-        """The texture of an (H, W, 3) uint8 RGB picture."""
+        """Creates the texture of an (H, W, 3) uint8 RGB picture."""
         levels = [np.ascontiguousarray(image)]
         while min(levels[-1].shape[:2]) > 1:
             height, width = levels[-1].shape[:2]
@@ -53,12 +53,12 @@ class Texture:
 
     @property
     def height(self) -> int:
-        """Height of the full picture in px."""
+        """Height of the full-size picture in px."""
         return int(self.levels[0].shape[0])
 
     @property
     def width(self) -> int:
-        """Width of the full picture in px."""
+        """Width of the full-size picture in px."""
         return int(self.levels[0].shape[1])
 
     def sample(
@@ -67,12 +67,12 @@ class Texture:
         vertical: npt.NDArray[np.float32],
         level: npt.NDArray[np.float32],
     ) -> npt.NDArray[np.uint8]:
-        """Reads (N, 3) uint8 colours, linear in both directions and between levels.
+        """Samples (N, 3) uint8 colours, linear in both directions and between levels.
 
         Args:
             horizontal: (N,) position in [0, 1], 0 the left edge of the picture and 1 its right edge.
-            vertical: (N,) position in [0, 1], 0 its top edge.
-            level: (N,) base-2 logarithm of the footprint, in px of the full picture; below 0 reads the full picture.
+            vertical: (N,) position in [0, 1], 0 the top edge and 1 the bottom edge.
+            level: (N,) base-2 logarithm of the footprint in px of the full-size picture; negative values use full size.
         """
         level = np.clip(level, 0, len(self.levels) - 1)
         lower = np.floor(level).astype(np.int32)
@@ -119,15 +119,15 @@ FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_TRI
 def noise_octaves(
     rng: np.random.Generator, height: int, width: int, coarsest_px: float, octaves: int = 6, persistence: float = 0.6
 ) -> FloatImage:
-    """(H, W) float32 noise of mean 0 and standard deviation 1: octaves of smooth random values.
+    """(H, W) float32 noise with mean 0 and standard deviation 1: octaves of smooth random values.
 
     Args:
-        rng: Source of randomness.
+        rng: Random generator.
         height: Height in px.
         width: Width in px.
         coarsest_px: Distance in px between the values of the first octave; each further octave halves it.
-        octaves: How many; octaves finer than a pixel are left out.
-        persistence: Amplitude of an octave over that of the one before.
+        octaves: Number of octaves; those finer than a pixel are omitted.
+        persistence: Ratio of an octave's amplitude to the previous one's.
     """
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
@@ -180,14 +180,14 @@ def concrete(rng: np.random.Generator, width_m: float, height_m: float, px_per_m
 
 
 def brick(rng: np.random.Generator, width_m: float, height_m: float, px_per_m: float, colour: Colour) -> Image:
-    """Brickwork in running bond, each brick of its own shade and with its own wear."""
+    """Brickwork in running bond; each brick has an individual shade and wear."""
     return _masonry(
         rng, (width_m, height_m), px_per_m, colour, unit_m=(0.26, 0.085), joint_m=0.012, bond=0.5, spread=24
     )
 
 
 def tiles(rng: np.random.Generator, width_m: float, height_m: float, px_per_m: float, colour: Colour) -> Image:
-    """Stone tiles, each of its own shade, with veins that run through them."""
+    """Stone tiles of individual shades with veins that run across them."""
     image = _masonry(rng, (width_m, height_m), px_per_m, colour, unit_m=(0.6, 0.6), joint_m=0.014, bond=0.0, spread=20)
     height, width = image.shape[:2]
     folds = np.abs(noise_octaves(rng, height, width, 0.8 * px_per_m, 6, 0.55))
@@ -196,7 +196,7 @@ def tiles(rng: np.random.Generator, width_m: float, height_m: float, px_per_m: f
 
 
 def panels(rng: np.random.Generator, width_m: float, height_m: float, px_per_m: float, colour: Colour) -> Image:
-    """Perforated acoustic panels, for a ceiling."""
+    """Perforated acoustic panels for a ceiling."""
     image = _masonry(rng, (width_m, height_m), px_per_m, colour, unit_m=(1.2, 0.6), joint_m=0.025, bond=0.0, spread=9)
     for _ in range(int(width_m * height_m * 60)):
         centre = tuple(int(rng.integers(0, size)) for size in (image.shape[1], image.shape[0]))
@@ -278,7 +278,7 @@ def _chips(rng: np.random.Generator, height: int, width: int, px_per_m: float, p
 
 
 def _crack(rng: np.random.Generator, image: Image, px_per_m: float) -> None:
-    """A dark random walk, drawn into the picture."""
+    """Draws a dark random walk into the picture."""
     height, width = image.shape[:2]
     steps = int(rng.integers(8, 30))
     heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.45, steps))
@@ -303,7 +303,7 @@ def _text(
 
 
 def _palette(rng: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
-    """(count, 3) colours that go together: neighbouring hues and one opposite, of varied brightness."""
+    """(count, 3) harmonious colours: neighbouring hues and one opposite, of varied brightness."""
     hue = (rng.uniform(0, 180) + np.append(rng.normal(0, 14, count - 1), 90)) % 180
     hsv = np.column_stack([hue, rng.uniform(60, 200, count), np.linspace(60, 250, count)]).astype(np.uint8)
     return np.asarray(cv2.cvtColor(rng.permutation(hsv)[None], cv2.COLOR_HSV2RGB)[0], np.float64)
@@ -326,7 +326,7 @@ def _triangles(rng: np.random.Generator, image: Image, palette: npt.NDArray[np.f
 
 
 def _blocks(rng: np.random.Generator, image: Image, palette: npt.NDArray[np.float64]) -> None:
-    """A plane split again and again, as Mondrian did."""
+    """A recursively split plane, after Mondrian."""
     line = max(image.shape[1] // 120, 2)
 
     def split(x0: int, y0: int, x1: int, y1: int, depth: int) -> None:
@@ -346,7 +346,7 @@ def _blocks(rng: np.random.Generator, image: Image, palette: npt.NDArray[np.floa
 
 
 def _landscape(rng: np.random.Generator, image: Image, palette: npt.NDArray[np.float64]) -> None:
-    """Ridges behind each other under a sun."""
+    """Layered ridges under a sun."""
     height, width = image.shape[:2]
     sun = (int(rng.uniform(0.2, 0.8) * width), int(rng.uniform(0.15, 0.35) * height))
     cv2.circle(image, sun, width // 9, tuple(palette[-1]), -1, cv2.LINE_AA)

@@ -1,4 +1,4 @@
-"""Rendered frames as a sequence in the layout of the TUM RGB-D benchmark, as `train --rgbd` reads it."""
+"""Writes rendered frames as a sequence in the layout of the TUM RGB-D benchmark, for `train --rgbd`."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def write_tum_sequence(
     depth_delay_s: float = 0.0,
     pose_delay_s: float = 0.0,
 ) -> None:
-    """Writes rgb/, depth/ (16 bits, 5000 a metre), their lists, groundtruth.txt and camera.yaml, a frame every 0.1 s.
+    """Writes rgb/, depth/ (16 bits, 5000 per metre), their lists, groundtruth.txt and camera.yaml, one frame per 0.1 s.
 
     Args:
-        folder: Gets them; made where it is not there.
-        frames: Each with its pose (4, 4), camera to world, m.
-        camera: That rendered them.
-        depth_delay_s: By how much the stamps of depth images differ from those of the colour images.
-        pose_delay_s: The same of the poses: the clocks of real sensors never agree.
+        folder: Output folder; created if it does not exist.
+        frames: Frames with their poses (4, 4), camera to world, m.
+        camera: Camera used for rendering.
+        depth_delay_s: Offset of the stamps of depth images from those of the colour images.
+        pose_delay_s: Offset of the stamps of poses, as the clocks of real sensors never agree.
 
     Raises:
         SourceError: A file cannot be written.

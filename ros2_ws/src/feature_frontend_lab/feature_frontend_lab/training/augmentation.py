@@ -1,8 +1,8 @@
-"""The photometric augmentations of Appendix C.1 for grey images, as tensor operations on whichever device.
+"""The photometric augmentations of Appendix C.1 for grey images, as tensor operations on any device.
 
-C.1 gives its parameters as those of Albumentations, which works on the CPU only and whose free edition is no longer
-developed. Kornia runs on the GPU, but its noise has one strength, its box blur one size, and it draws from torch's
-global generator, not from one for each pair. What is left to write is a line for each, but for the motion blur.
+C.1 gives the parameters for Albumentations, which runs on the CPU only and whose free edition is no longer developed.
+Kornia runs on the GPU, but its noise has one strength, its box blur one size, and it draws from torch's global
+generator instead of one per pair. The remaining code is one line per augmentation, except for the motion blur.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Augmentation = Callable[[torch.Tensor, np.random.Generator], torch.Tensor]
 
 
 def augment(images: torch.Tensor, rng: np.random.Generator, probability: float = PAPER_PROBABILITY) -> torch.Tensor:
-    """Augments each image on its own.
+    """Augments each image independently.
 
     Args:
         images: (B, 1, H, W) float in [0, 1].
-        rng: Decides everything.
-        probability: That an image is augmented at all.
+        rng: Random generator.
+        probability: Probability that an image is augmented.
 
     Returns:
         The same shape, in [0, 1].
@@ -69,17 +69,17 @@ def _brightness_and_contrast(image: torch.Tensor, rng: np.random.Generator) -> t
 
 
 def _gaussian_noise(image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    # The default of Albumentations when the paper was written: a variance of 10 to 50 squared grey levels.
+    # Albumentations' default when the paper was written: a variance of 10 to 50 squared grey levels.
     deviation = math.sqrt(float(rng.uniform(10, 50))) / 255
     return image + deviation * _noise(image, rng)
 
 
 def _speckle_noise(image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    # 3.4.2 names it, C.1 gives no parameters.
+    # Named in 3.4.2; C.1 gives no parameters.
     return image * (1 + float(rng.uniform(0, 0.1)) * _noise(image, rng))
 
 
-# (probability, what), in the order of Figure 8.
+# (probability, augmentation), in the order of Figure 8.
 _AUGMENTATIONS: tuple[tuple[float, Augmentation], ...] = (
     (0.1, _gamma),
     (0.1, _value),

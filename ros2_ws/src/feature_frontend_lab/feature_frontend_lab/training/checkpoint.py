@@ -1,4 +1,4 @@
-"""Files that are whole or not there: the state of a run, and weights."""
+"""Atomic files: checkpoints and weights are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _FORMAT = 1
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Around what writes a file of a run.
+    """Converts errors of writing a run's file.
 
     Raises:
-        WeightsError: It cannot be written, such as to a full disk.
+        WeightsError: The file cannot be written, for example because the disk is full.
     """
     try:
         yield
@@ -37,10 +37,10 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file beside `path`, then gives it the name: whoever reads `path` sees the old or the new.
+    """Writes a temporary file next to `path` and renames it: readers of `path` see the old or the new file.
 
     Raises:
-        WeightsError: It cannot be written, such as to a full disk; the old one stays.
+        WeightsError: The file cannot be written, for example because the disk is full; the old file stays.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def write_atomically(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(handle)
-            # mkstemp's files are the owner's alone; these are meant to be handed on.
+            # Files of mkstemp are readable by the owner only, but these are meant to be passed on.
             umask = os.umask(0)
             os.umask(umask)
             partial.chmod(0o666 & ~umask)
@@ -62,10 +62,10 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes the state of a run.
+    """Saves the state of a run.
 
     Raises:
-        WeightsError: It cannot be written; the one before stays.
+        WeightsError: It cannot be written; the previous checkpoint stays.
     """
     buffer = io.BytesIO()
     torch.save({"format": _FORMAT, **state}, buffer)
@@ -73,17 +73,17 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads what `save_checkpoint` wrote, onto the CPU. Executes nothing from the file.
+    """Loads a file of `save_checkpoint` onto the CPU without executing code from it.
 
     Raises:
-        WeightsError: There is no such file, or it is no checkpoint of a run.
+        WeightsError: The file does not exist or is not a checkpoint of a run.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            # torch does not look at the checksums that it writes.
+            # torch does not verify the checksums that it writes.
             damaged = archive.testzip()
         state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files make the readers raise anything
+    except Exception as error:  # damaged files can raise anything
         reason = (str(error).splitlines() or [""])[0]
         msg = f"cannot resume from {path}: {reason}"
         raise WeightsError(msg) from error
@@ -97,7 +97,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def save_weights(path: Path, state: Mapping[str, torch.Tensor]) -> str:
-    """Writes a network's tensors as safetensors; returns the SHA-256 of what was to be written.
+    """Saves a network's tensors as safetensors; returns the SHA-256 of the data.
 
     Raises:
         WeightsError: The Python package safetensors is missing, or the file cannot be written.

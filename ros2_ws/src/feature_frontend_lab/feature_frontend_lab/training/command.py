@@ -1,4 +1,4 @@
-"""`train`: trains a network on images, videos or bags without labels, ALIKED also on photographs with depth."""
+"""`train`: trains a network on unlabelled images, videos or bags; ALIKED also on photographs with depth."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ __all__ = ["main"]
 
 _PAPER_STEPS = 100_000
 _KINDS: tuple[type[CommonSettings], ...] = (TrainingSettings, AlikedSettings, ResidualSettings)
-# The smallest of SiLK's Table 8; a tenth of ALIKED's pixels.
+# The smallest size in SiLK's Table 8; a tenth of ALIKED's pixels.
 _CPU_MAP = {TrainingSettings: 82, AlikedSettings: 256, ResidualSettings: 160}
 _HOLD_OUT_EVERY = 10
-# Options that are fields of the settings, and those of `--loss-weights`; those not given have the settings' defaults.
+# Options that correspond to fields of the settings, and those of `--loss-weights`; omitted ones use the defaults.
 _LOSS_WEIGHTS = ("reprojection_weight", "peak_weight", "descriptor_weight", "reliability_weight")
 _SETTINGS = (
     "model",
@@ -86,7 +86,7 @@ checkpoint; type the same command with --resume to go on."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool; 0 when the run reached its end, 1 for an error told in one line, 130 when interrupted."""
+    """Runs the tool; returns 0 if the run is complete, 1 after a one-line error, 130 if interrupted."""
     print_any_name()
     keep_freed_memory()
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -195,13 +195,13 @@ def _data(options: argparse.Namespace, settings: CommonSettings, images: Images 
         photographs: list[PosedPhotographs] = [read_tum_sequence(folder) for folder in options.rgbd]
         photographs += [scene for folder in options.megadepth for scene in read_megadepth(folder)]
         return AlikedPairs(images, photographs, settings)
-    # Photographs with depth, which do without, are for ALIKED alone.
+    # Only ALIKED can train without images, on photographs with depth.
     assert images is not None
     return ResidualPairs(images, settings) if isinstance(settings, ResidualSettings) else images
 
 
 def _images(options: argparse.Namespace, settings: type[CommonSettings]) -> tuple[Images | None, Images | None]:
-    """What to train on and what to validate on; None where there are none, as photographs with depth may do."""
+    """Images for training and for validation; None if there are none, which is possible with photographs with depth."""
     kind = GreyImages if settings is TrainingSettings else ColorImages
     parts = [images_in_folder(folder, kind) for folder in options.images]
     for location in (*options.bag, *options.video):
@@ -214,7 +214,7 @@ def _images(options: argparse.Namespace, settings: type[CommonSettings]) -> tupl
         return Images.joined(parts) if parts else None, images_in_folder(options.validation_images, kind)
     if not parts:
         return None, None
-    # Each part on its own, so that all kinds of images are held out.
+    # Each source is split separately, so that all kinds of images are held out.
     splits = [part.split(min(_HOLD_OUT_EVERY, len(part))) for part in parts if len(part) > 1]
     if not splits:
         msg = "one image is not enough: some are held out for validation; name others by --validation-images DIR"
@@ -224,7 +224,7 @@ def _images(options: argparse.Namespace, settings: type[CommonSettings]) -> tupl
 
 
 def _initial_weights(model: str, init: str) -> dict[str, torch.Tensor]:
-    """Tensors of a file, or of the published weights of that name, that fit the model."""
+    """Tensors of a file, or of published weights, that fit the model."""
     record = EXTRACTORS[model]
     path = user_path(init)
     if os.path.isfile(path):
@@ -241,7 +241,7 @@ def _initial_weights(model: str, init: str) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def _interrupted_by(*signals: signal.Signals) -> Iterator[Callable[[], bool]]:
-    """Lets a step end before the run does; a second signal ends it at once."""
+    """Completes the current step on the first signal; a second one stops the run at once."""
     event = threading.Event()
 
     def interrupt(*_: object) -> None:
@@ -309,7 +309,7 @@ def _parser() -> argparse.ArgumentParser:
         "--average-decay", type=finite, default=0.999, metavar="X", help="of the exported average (0.999)"
     )
     result.add_argument(
-        "--augmentation", type=finite, metavar="P", help="share of augmented views (ALIKED 0.5, others 0.95)"
+        "--augmentation", type=finite, metavar="P", help="fraction of augmented views (ALIKED 0.5, others 0.95)"
     )
     result.add_argument(
         "--frozen-statistics",
@@ -329,7 +329,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     aliked.add_argument("--rotation-deg", type=finite, metavar="X", help="largest rotation of warped views (30)")
     aliked.add_argument(
-        "--perspective-share", type=finite, metavar="P", help="share of pairs with depth, beside warped images (0.5)"
+        "--perspective-share",
+        type=finite,
+        metavar="P",
+        help="fraction of pairs with depth; the others are warped images (0.5)",
     )
     aliked.add_argument(
         "--occlusion-tolerance", type=finite, metavar="X", help="relative difference of depth of what is hidden (0.05)"

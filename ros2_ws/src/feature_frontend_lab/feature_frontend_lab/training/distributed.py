@@ -1,4 +1,4 @@
-"""One process or several: what `torchrun` says, and what the processes tell each other."""
+"""Distributed training: `torchrun`'s settings and communication between processes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those of the run.
+    """This process and its place in the run.
 
     Attributes:
-        rank: Its number, from 0.
-        count: How many there are.
-        device: Where it computes.
+        rank: Index of this process, from 0.
+        count: Number of processes.
+        device: Device of this process.
     """
 
     rank: int
@@ -34,11 +34,11 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes files and talks to the user."""
+        """Whether this process writes files and reports to the user."""
         return self.rank == 0
 
     def from_first(self, value: T) -> T:
-        """The first process's `value`, in all of them."""
+        """The first process's `value`, in all processes."""
         if self.count == 1:
             return value
         values = [value]
@@ -56,13 +56,13 @@ class Processes:
 
 @contextmanager
 def processes(device_name: str) -> Iterator[Processes]:
-    """Joins the processes that `torchrun` started; without it there is this one.
+    """Joins the processes started by `torchrun`; without it, there is only this process.
 
     Args:
-        device_name: "auto", "cpu", "cuda" or "cuda:N". With several processes on GPUs each takes its own.
+        device_name: "auto", "cpu", "cuda" or "cuda:N". With several processes on GPUs, each uses a separate one.
 
     Raises:
-        SettingsError: There is no such device.
+        SettingsError: The device does not exist.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     device = resolve_device(device_name)

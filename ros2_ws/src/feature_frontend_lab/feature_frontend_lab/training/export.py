@@ -1,4 +1,4 @@
-"""What a run leaves: weights as safetensors, and a card that says where they come from."""
+"""Exports a run: weights as safetensors, and a model card with their provenance."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ __all__ = ["ModelCard", "git_commit", "write_model"]
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Where a model comes from.
+    """Provenance of a model.
 
     Attributes:
-        model: Its name.
-        architecture: Name, paper and colours of the input.
+        model: Name of the model.
+        architecture: Name, paper and input colours.
         parameters: Number of trained parameters.
-        data: What it was trained on.
-        data_licence: Terms of those images, as the user stated them.
-        initial: Weights it began with; empty for random ones.
-        step: Steps of the optimizer behind the exported weights.
-        hours: Time spent training, validation included, over all resumed parts.
-        processes: How many trained together.
-        device: On what.
-        settings: Of the run.
-        validation_data: What the metrics were measured on.
+        data: Training data.
+        data_licence: Licence of those images, as stated by the user.
+        initial: Initial weights; empty for random ones.
+        step: Optimizer steps of the exported weights.
+        hours: Training time including validation, over all resumed parts.
+        processes: Number of training processes.
+        device: Training device.
+        settings: Settings of the run.
+        validation_data: Images used for the metrics.
         before: Metrics before the first step.
         after: Metrics of the exported weights.
-        command: How the run was started.
-        commit: Of this repository; "+" where files were changed, empty where it is not known.
-        torch_version: Of torch.
+        command: Command line of the run.
+        commit: Commit of this repository; with "+" if files were changed, empty if unknown.
+        torch_version: Version of torch.
     """
 
     model: str
@@ -62,7 +62,7 @@ class ModelCard:
 
 
 def git_commit() -> str:
-    """Commit of the checkout that this code runs from, with a "+" where it was changed; empty outside of one."""
+    """Commit of the checkout of this code, with a "+" if it was changed; empty outside a checkout."""
     folder = Path(__file__).parent
     try:
         commit, changes = (
@@ -75,7 +75,7 @@ def git_commit() -> str:
 
 
 def write_model(folder: Path, card: ModelCard, state: Mapping[str, torch.Tensor]) -> Path:
-    """Writes NAME.safetensors, and the card as NAME.md for people and NAME.json for programs; returns the first."""
+    """Writes NAME.safetensors, and the card as NAME.md and NAME.json; returns the path of the first."""
     weights = folder / f"{card.model}.safetensors"
     sha256 = save_weights(weights, state)
     facts = {

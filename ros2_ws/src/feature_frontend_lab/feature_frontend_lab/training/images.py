@@ -1,4 +1,4 @@
-"""The images to train on: folders, videos and bags as one list of grey or colour images."""
+"""Training images: folders, videos and bags as one list of grey or colour images."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ __all__ = ["ColorImages", "GreyImages", "Images", "images_in_folder", "images_of
 
 Uint8Array = npt.NDArray[np.uint8]
 
-# Views are cut from images of at most 800 px (pairs.py); more resolution would only cost memory and time.
+# Views are cut from images of at most 800 px (pairs.py); higher resolution would only cost memory and time.
 _LARGEST_SHORT_SIDE = 1000
 _CACHE_BYTES = 2**30
 
-# Below the name whose words the tools print.
+# A child of the logger whose messages the tools print.
 _logger = logging.getLogger(f"feature_frontend.{__name__}")
 
 
 @dataclass
 class Images(ABC):
-    """Images by number, each a file that is read when it is wanted or an array; a subclass says of which colours.
+    """A list of images, each a file that is read on access or an array; subclasses define the colours.
 
     Attributes:
-        entries: Files and uint8 arrays, (H, W) grey or (H, W, 3) RGB as the subclass has them.
-        description: What they are, for messages and the model card.
+        entries: Files and uint8 arrays, (H, W) grey or (H, W, 3) RGB, as the subclass requires.
+        description: Description for messages and the model card.
     """
 
     entries: Sequence[Path | Uint8Array]
@@ -47,11 +47,11 @@ class Images(ABC):
     _cached_bytes: int = field(default=0, repr=False)
 
     def __len__(self) -> int:
-        """Number of images, unreadable ones included."""
+        """Number of images, including unreadable ones."""
         return len(self.entries)
 
     def load(self, index: int) -> Uint8Array | None:
-        """Image `index`, uint8, its shorter side at most 1000 px; None where the file cannot be read."""
+        """Image `index`, uint8, its shorter side at most 1000 px; None if the file cannot be read."""
         entry = self.entries[index]
         if not isinstance(entry, Path):
             return entry
@@ -70,7 +70,7 @@ class Images(ABC):
 
     @classmethod
     def read(cls, path: Path) -> Uint8Array | None:
-        """The image in a file, as a source would give it; None, with a warning, where it cannot be read."""
+        """Reads a file like a source; None, with a warning, if it cannot be read."""
         try:
             samples = read_image_file(path).samples
         except ImageError as error:
@@ -81,10 +81,10 @@ class Images(ABC):
     @staticmethod
     @abstractmethod
     def converted(image: Uint8Array) -> Uint8Array:
-        """An image, (H, W) grey or (H, W, 3) RGB, in the subclass's colours."""
+        """Converts an image, (H, W) grey or (H, W, 3) RGB, to the subclass's colours."""
 
     def split(self, every: int) -> tuple[Images, Images]:
-        """All but every `every`-th image, and those: what to train on and what to hold out."""
+        """Holds out every `every`-th image; returns the others and the held-out ones."""
         held_out = self.entries[every // 2 :: every]
         kept = [entry for i, entry in enumerate(self.entries) if i % every != every // 2]
         return (
@@ -94,7 +94,7 @@ class Images(ABC):
 
     @staticmethod
     def joined(parts: Sequence[Images]) -> Images:
-        """All images of several of one class."""
+        """Concatenates lists of images of one class."""
         entries = [entry for part in parts for entry in part.entries]
         return type(parts[0])(entries, "; ".join(part.description for part in parts))
 
@@ -104,7 +104,7 @@ class GreyImages(Images):
 
     @staticmethod
     def converted(image: Uint8Array) -> Uint8Array:
-        """Grey images stay."""
+        """Returns grey images unchanged."""
         return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
@@ -113,12 +113,12 @@ class ColorImages(Images):
 
     @staticmethod
     def converted(image: Uint8Array) -> Uint8Array:
-        """Grey images get three equal channels."""
+        """Converts grey images to three equal channels."""
         return image if image.ndim == 3 else np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
 
 
 def images_in_folder(folder: Path, kind: type[Images] = GreyImages) -> Images:
-    """The image files of a folder and of those below it.
+    """The image files of a folder and its subfolders.
 
     Raises:
         SourceError: There are none.
@@ -139,10 +139,10 @@ def images_in_folder(folder: Path, kind: type[Images] = GreyImages) -> Images:
 
 
 def images_of_source(source: Source, max_frames: int, kind: type[Images] = GreyImages) -> Images:
-    """At most `max_frames` images of a video or bag, evenly spread over it, kept in memory.
+    """At most `max_frames` images of a video or bag, evenly distributed over it, held in memory.
 
     Raises:
-        SourceError: It is a camera, or it cannot be read.
+        SourceError: The source is a camera or cannot be read.
     """
     if source.is_live:
         msg = f"{source.description} cannot be trained on while it is taken; record it first, then train on the bag"
@@ -152,7 +152,7 @@ def images_of_source(source: Source, max_frames: int, kind: type[Images] = GreyI
     for position, frame in enumerate(source.frames()):
         if position % stride == 0:
             frames.append(_limited(kind.converted(frame.image)))
-        # Not all containers know their number of frames, so the spacing is found on the way.
+        # Some containers do not report their number of frames, so the spacing is adapted while reading.
         if len(frames) > max_frames:
             frames = frames[::2]
             stride *= 2

@@ -19,11 +19,11 @@ __all__ = ["RunLog", "curves_figure", "read_log", "save_curves"]
 
 
 class RunLog:
-    """Appends numbers to `log.jsonl`; in a resumed run, lines after the checkpoint's step go first.
+    """Appends numbers to `log.jsonl`; a resumed run first removes lines after the checkpoint's step.
 
     Args:
-        folder: Of the run; exists.
-        step: The step from which the run goes on.
+        folder: Folder of the run; must exist.
+        step: Step at which the run continues.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -59,7 +59,7 @@ class RunLog:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log; those that are damaged, such as a last one that an interruption cut off, are left out."""
+    """Reads the lines of a log, skipping damaged ones, such as a last line cut off by an interruption."""
     if not path.is_file():
         return []
     lines = []
@@ -81,23 +81,23 @@ _VALIDATION = (
 )
 _PANELS = (
     ("training", "loss", ("loss", "descriptor_loss", "keypoint_loss")),
-    ("training", "share of correspondences that match", ("success",)),
+    ("training", "fraction of correspondences that match", ("success",)),
     _VALIDATION,
 )
-# The weighted sum would press the other losses of ALIKED down to its axis.
+# In ALIKED's weighted sum, the other losses would be too small to see.
 _ALIKED_PANELS = (
     ("training", "loss", ("loss",)),
     ("training", "its parts", ("descriptor_loss", "reprojection_loss", "peak_loss", "reliability_loss")),
-    ("training", "share of true matches that are found", ("success",)),
+    ("training", "fraction of true matches that are found", ("success",)),
     _VALIDATION,
 )
 _RESIDUAL_PANELS = (
     ("training", "loss", ("loss",)),
     ("training", "distance of descriptors", ("positive_distance", "negative_distance")),
-    ("training", "share of true matches that are found", ("success",)),
+    ("training", "fraction of true matches that are found", ("success",)),
     _VALIDATION,
 )
-# By a part of the loss that no other network has.
+# Panels by a part of the loss that is specific to the network.
 _PANELS_OF = {"keypoint_loss": _PANELS, "peak_loss": _ALIKED_PANELS, "positive_distance": _RESIDUAL_PANELS}
 
 Points = Sequence[tuple[float, float]]

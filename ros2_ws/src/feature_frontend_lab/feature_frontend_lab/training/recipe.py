@@ -1,4 +1,4 @@
-"""What differs between the networks that can be trained; the rest is `Trainer`'s."""
+"""The interface of what differs between trainable networks; `Trainer` does the rest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 __all__ = ["PairLosses", "Recipe"]
 
-# What there is to say of one pair, by the names of `Recipe.PARTS`; "loss" is what is minimised.
+# Losses of one pair, by the names of `Recipe.PARTS`; "loss" is minimised.
 PairLosses = Mapping[str, torch.Tensor]
 
 
@@ -19,10 +19,10 @@ class Recipe(Protocol):
     """A network, its pairs and its loss.
 
     Attributes:
-        ARCHITECTURE: Of the network, for the model card: name, paper, colours of the input.
-        PARTS: What the log says of each step: "loss" first, "success" (the share of the true matches that are mutual
+        ARCHITECTURE: Description for the model card: name, paper, input colours.
+        PARTS: Values logged for each step: "loss" first, "success" (the fraction of true matches that are mutual
             nearest neighbours) last.
-        CRITERION: What the best checkpoint is best in, an attribute of `ValidationScore`.
+        CRITERION: Attribute of `ValidationScore` that selects the best checkpoint.
     """
 
     ARCHITECTURE: ClassVar[str]
@@ -30,13 +30,13 @@ class Recipe(Protocol):
     CRITERION: ClassVar[str]
 
     def network(self) -> nn.Module:
-        """A new network with random weights, as inference uses it."""
+        """Creates a network with random weights, as used for inference."""
 
     def module(self, network: nn.Module) -> nn.Module:
-        """What `pair_losses` calls: the network, or a module around it. All its parameters are the network's."""
+        """The module called by `pair_losses`: the network or a wrapper. All its parameters belong to the network."""
 
     def pairs(self) -> Dataset[Any]:
-        """The pairs by number; a pair is a function of its number, the settings and the data alone."""
+        """The training pairs; a pair depends only on its number, the settings and the data."""
 
     def pair_losses(
         self, module: nn.Module, pairs: Sequence[Any], device: torch.device, precision: torch.dtype
@@ -44,8 +44,8 @@ class Recipe(Protocol):
         """The losses of a batch of pairs.
 
         Args:
-            module: What `module` returned, or a wrapper of it that exchanges gradients between processes.
-            pairs: Of `pairs`.
-            device: Where the network is.
-            precision: Of the network's passes.
+            module: Result of `module`, or a wrapper that synchronises gradients between processes.
+            pairs: Pairs from `pairs`.
+            device: Device of the network.
+            precision: Precision of the network's passes.
         """

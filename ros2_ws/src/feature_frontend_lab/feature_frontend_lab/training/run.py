@@ -33,13 +33,13 @@ class RunOptions:
     """When a run validates and ends, and where it writes.
 
     Attributes:
-        output: Folder of the run; None writes nothing.
-        steps: Last step; None for no bound.
-        minutes: Of training from now on; None for no bound.
-        validate_every: Steps between validations, each of which also writes a checkpoint.
-        save_every_s: Seconds after which a checkpoint is written in between, too.
-        keypoints: In each image of a validation pair.
-        resume: Whether to go on from the checkpoint in `output`.
+        output: Output folder; None writes nothing.
+        steps: Last step; None for no limit.
+        minutes: Training time from now on; None for no limit.
+        validate_every: Steps between validations, each of which also saves a checkpoint.
+        save_every_s: Seconds between additional checkpoints.
+        keypoints: Maximum number of keypoints per validation image.
+        resume: Whether to continue from the checkpoint in `output`.
     """
 
     output: Path | None
@@ -53,7 +53,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What the model card says beside what the run knows; see `ModelCard`."""
+    """Details for the model card that the run does not know itself; see `ModelCard`."""
 
     data: str
     data_licence: str
@@ -64,14 +64,14 @@ class Provenance:
 
 @dataclass
 class RunResult:
-    """How a run ended.
+    """Result of a run.
 
     Attributes:
         step: The last step.
-        interrupted: Whether the user ended it.
+        interrupted: Whether the user interrupted it.
         before: Score before the first step.
         after: Score of the exported weights.
-        best_step: Step of the exported weights; 0 where no later ones were better than the first.
+        best_step: Step of the exported weights; 0 if no later weights were better than the first.
         weights: The exported file.
     """
 
@@ -85,7 +85,7 @@ class RunResult:
 
 @dataclass
 class _Progress:
-    """What a checkpoint holds beside the trainer's state."""
+    """Contents of a checkpoint apart from the trainer's state."""
 
     seconds: float = 0.0
     best_step: int = 0
@@ -95,14 +95,15 @@ class _Progress:
 
 
 class TrainingRun:
-    """A run of a trainer.
+    """A training run.
 
     Args:
-        trainer: At step 0; `options.resume` brings it to where it was.
-        processes: This process among those of the run.
-        pairs: To validate on; the first process needs them. None of them, no validation: the last weights are exported.
+        trainer: At step 0; `options.resume` restores its state.
+        processes: This process and its place in the run.
+        pairs: Validation pairs, required in the first process. If empty, nothing is validated: the last weights are
+            exported.
         options: When to end and where to write.
-        provenance: For the model card.
+        provenance: Details for the model card.
     """
 
     def __init__(
@@ -123,10 +124,10 @@ class TrainingRun:
         self._started = 0.0
 
     def run(self, interrupted: Callable[[], bool] = lambda: False) -> RunResult:
-        """Trains until a bound is reached or `interrupted` says so.
+        """Trains until a limit is reached or `interrupted` returns true.
 
         Raises:
-            FeatureFrontendError: The checkpoint does not fit, images cannot be read, or the loss is no number.
+            FeatureFrontendError: The checkpoint does not fit, images cannot be read, or the loss is not finite.
         """
         trainer, options = self._trainer, self._options
         if options.resume:
@@ -176,7 +177,7 @@ class TrainingRun:
         return self._finish(stopped)
 
     def dry_run(self) -> StepReport:
-        """Two steps and a validation on at most two pairs; writes nothing."""
+        """Runs two steps and a validation on at most two pairs; writes nothing."""
         for _ in range(_DRY_RUN_STEPS):
             report = self._trainer.train_step()
         if self._pairs:
@@ -187,7 +188,7 @@ class TrainingRun:
         return validate(self._trainer.average, pairs, self._processes.device, self._options.keypoints)
 
     def _validate(self) -> None:
-        """Scores the averaged weights and keeps them if they are the best; the first process alone does."""
+        """Scores the averaged weights in the first process and keeps them if they are the best."""
         if not self._processes.is_first:
             return
         step, progress = self._trainer.step, self._progress
@@ -235,7 +236,7 @@ class TrainingRun:
             msg = "a run that writes nothing cannot be resumed; expected an output folder"
             raise SettingsError(msg)
         path = self._options.output / CHECKPOINT_NAME
-        # Only the first process's machine needs to have the file.
+        # The file needs to exist only on the first process's machine.
         state = self._processes.from_first(load_checkpoint(path) if self._processes.is_first else {})
         self._trainer.load_state_dict(state["trainer"], str(path))
         self._progress = _Progress(**state["progress"])

@@ -1,4 +1,4 @@
-"""What decides the result of a training run, whichever network is trained."""
+"""Settings of a training run that are common to all networks."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ SCHEDULES = ("constant", "cosine")
 
 @dataclass(frozen=True)
 class CommonSettings:
-    """Settings of a run, whichever network is trained; a checkpoint can only be resumed with the same ones.
+    """Settings common to all networks; a checkpoint can only be resumed with the same settings.
 
     Attributes:
         model: A key of `MODELS`.
         map_side: Height and width of the network's maps in px.
         batch_size: Pairs of views in each process and pass.
-        accumulate: Passes whose gradients make one step.
-        learning_rate: Adam's, after the warm-up.
+        accumulate: Number of passes whose gradients are accumulated per step.
+        learning_rate: Learning rate of Adam after the warm-up.
         warmup_steps: Steps over which the learning rate rises from 0.
         schedule: "constant", or "cosine": down to 0 at the last step.
         schedule_steps: Number of steps of the cosine; 0 with "constant".
-        precision: Of the network's passes; the loss is computed in float32.
-        seed: Of the network's first weights, the pairs, their augmentation and the validation pairs.
-        average_decay: The exported network is the running average of the weights with this decay; 0 exports the last.
-        augmentation: Probability that a view is augmented at all.
-        frozen_statistics: Whether batch norm uses the statistics that the first weights bring, as inference does, and
-            not those of each batch; to finish a network that is trained already.
+        precision: Precision of the network's passes; the loss is computed in float32.
+        seed: Seed of the initial weights, the pairs, their augmentation and the validation pairs.
+        average_decay: Decay of the running average of the weights, which is exported; 0 exports the last weights.
+        augmentation: Probability that a view is augmented.
+        frozen_statistics: Whether batch norm uses the statistics of the initial weights, as in inference, instead of
+            those of each batch; for the final steps of a trained network.
 
     Raises:
-        SettingsError: A value is out of its range.
+        SettingsError: A value is out of range.
     """
 
     MODELS: ClassVar[tuple[str, ...]] = ()
@@ -80,7 +80,7 @@ class CommonSettings:
             raise SettingsError(msg)
 
     def learning_rate_at(self, step: int) -> float:
-        """The learning rate of step `step`, counted from 0."""
+        """The learning rate of step `step`, starting at 0."""
         rate = self.learning_rate
         if step < self.warmup_steps:
             rate *= (step + 1) / self.warmup_steps
@@ -89,17 +89,17 @@ class CommonSettings:
         return rate
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings by name."""
+        """The settings as a dictionary."""
         return asdict(self)
 
     def check_same(self, other: dict[str, Any], where: str) -> None:
         """Compares with the settings stored in a checkpoint.
 
         Raises:
-            SettingsError: They differ; the text names the differences.
+            SettingsError: They differ; the message lists the differences.
         """
         own = self.as_dict()
-        # A run from before a setting existed had its default.
+        # A run older than a setting used its default.
         defaults = {name: field.default for name, field in type(self).__dataclass_fields__.items()}
         theirs = {**defaults, **other}
         different = [name for name in own if own[name] != theirs[name]]
@@ -110,5 +110,5 @@ class CommonSettings:
 
 
 def is_above_zero(value: float) -> bool:
-    """Whether it is a number above 0."""
+    """Whether the value is a number above 0."""
     return value > 0 and math.isfinite(value)

@@ -1,4 +1,4 @@
-"""How good a network is on held-out images: the metrics of `feature_frontend_lab.evaluation` on fixed warped pairs."""
+"""Validates a network on held-out images: the metrics of `feature_frontend_lab.evaluation` on fixed warped pairs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _THRESHOLDS_PX = (1.0, 3.0)
 
 @dataclass(frozen=True)
 class ValidationScore:
-    """Means over all pairs, each in [0, 1]; docs/evaluation.md defines them. The number is the threshold in px."""
+    """Means over all pairs, each in [0, 1], as defined in docs/evaluation.md. The number is the threshold in px."""
 
     repeatability_1: float
     repeatability_3: float
@@ -48,15 +48,15 @@ class ValidationScore:
     homography_accuracy_3: float
     homography_auc_1: float
     homography_auc_3: float
-    matching_score_1: float = math.nan  # a checkpoint from before it was measured has none
+    matching_score_1: float = math.nan  # missing from older checkpoints
     matching_score_3: float = math.nan
 
     @property
     def overall(self) -> float:
-        """What the best checkpoint is best in: the mean of the matching accuracy and the area under the curve.
+        """Criterion for the best checkpoint: the mean of the matching accuracy and the area under the curve.
 
-        Without repeatability, which is high for random weights already: keypoints lie side by side, where any point is
-        near another. Without the share of homographies within 1 px, which jumps by 1 / #pairs.
+        It excludes repeatability, which is high even for random weights: keypoints lie side by side, so any point is
+        near another. It also excludes the fraction of homographies within 1 px, which jumps by 1 / #pairs.
         """
         return (self.mma_1 + self.homography_auc_3) / 2
 
@@ -73,19 +73,19 @@ class ValidationScore:
 def validation_pairs(
     images: Images, count: int, seed: int, short_side_px: int, limits: HomographyRange | None = None
 ) -> list[HomographyPair]:
-    """`count` pairs warped from `images` in turn; the same arguments give the same pairs.
+    """Warps `count` pairs from `images` in turn; the same arguments give the same pairs.
 
     Args:
-        images: What is warped.
-        count: How many pairs.
-        seed: Of homographies and photometric changes.
-        short_side_px: The shorter side that the images are resized to.
-        limits: How far the view may move.
+        images: Source images.
+        count: Number of pairs.
+        seed: Seed of homographies and photometric changes.
+        short_side_px: Shorter side to which the images are resized.
+        limits: Range of the view changes.
 
     Raises:
-        SourceError: None of the images can be read.
+        SourceError: No image can be read.
     """
-    # Spread over all of them where there are more images than pairs.
+    # Evenly distributed if there are more images than pairs.
     chosen = np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)
     readable = [image for index in chosen if (image := images.load(int(index))) is not None]
     if not readable:
@@ -105,10 +105,10 @@ def validate(
     """Scores a network as the node uses it: best keypoints, mutual nearest neighbours; then RANSAC.
 
     Args:
-        network: Goes into evaluation mode and no longer asks for gradients.
+        network: The network, which is set to evaluation mode without gradients.
         pairs: At least one.
-        device: Where the network is.
-        max_num_keypoints: In each image.
+        device: Device of the network.
+        max_num_keypoints: Maximum number of keypoints per image.
     """
     settings = ExtractionSettings(max_num_keypoints=max_num_keypoints, detection_threshold=0.0, border=0)
     extractor = Extractor(network, "validation", settings, device)

@@ -1,4 +1,4 @@
-"""Options and the progress bar that the tools share which measure methods on photographs."""
+"""Options and progress bar shared by the tools that evaluate methods on photographs."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from feature_frontend_lab.evaluation.tracks.sequence import EvaluationSequence
 
 __all__ = ["add_image_arguments", "add_method_arguments", "methods_of", "pairs_progress", "tell_missing"]
 
-# The least that a network takes; and images of twice a camera's size, which take seconds each.
+# The smallest side that a network accepts; and a size above which images take seconds each.
 _LEAST_SIDE, _MOST_SIDE = 32, 8192
 
 
 def add_image_arguments(command: argparse.ArgumentParser, count: int, short_side: int, seed: int) -> None:
-    """Which photographs are taken, with these defaults."""
+    """Adds the options that select photographs, with these defaults."""
     command.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photographs")
     command.add_argument("--count", type=positive, default=count, help="most images (default: %(default)s)")
     command.add_argument("--seed", type=natural, default=seed, help="of all that is random (default: %(default)s)")
@@ -44,7 +44,7 @@ def add_image_arguments(command: argparse.ArgumentParser, count: int, short_side
 
 
 def add_method_arguments(command: argparse.ArgumentParser, methods: Sequence[str]) -> None:
-    """What is measured, by default `methods`, and where the report goes."""
+    """Adds the options for the methods (default: `methods`), their weights and the report folder."""
     command.add_argument(
         "--methods",
         nargs="+",
@@ -76,10 +76,10 @@ def add_method_arguments(command: argparse.ArgumentParser, methods: Sequence[str
 
 
 def methods_of(arguments: argparse.Namespace) -> Mapping[str, MethodProtocol]:
-    """The methods that were asked for.
+    """Loads the requested methods.
 
     Raises:
-        FeatureFrontendError: One cannot be had.
+        FeatureFrontendError: A method is not available.
     """
     options = MethodOptions(seed=arguments.seed, device=arguments.device, weights_dir=arguments.weights_dir)
     return load_methods(arguments.methods, options, _weights(arguments.weights))
@@ -98,7 +98,7 @@ def pairs_progress(total: int | None, name: str = "pairs", unit: str = " pairs")
 
 
 def tell_missing(sequences: Iterable[EvaluationSequence]) -> int:
-    """Says what is lost of the images of sequences; the exit status for it."""
+    """Reports lost images of the sequences; returns the exit status."""
     missing = [f"{sequence.name}: {sentence}" for sequence in sequences for sentence in sequence.missing]
     for sentence in missing:
         print(f"incomplete: {sentence}", file=sys.stderr)

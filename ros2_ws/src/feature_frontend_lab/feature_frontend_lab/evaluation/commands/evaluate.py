@@ -1,7 +1,7 @@
-"""Measures the front-end and its rivals.
+"""Evaluates the front-end against other methods.
 
-Subcommand `homography`: extractors on photographs and random views of them. `robustness`: on turned and smaller ones.
-`tracks`: front-ends on sequences. `pairs`: matching on sequences, pair by pair.
+Subcommands: `homography`, extractors on photographs and random views of them; `robustness`, on rotated and downscaled
+photographs; `tracks`, front-ends on sequences; `pairs`, matching of single image pairs of sequences.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DEFAULT_METHODS = ("orb", "sift", "aliked-t16", "aliked-n16", "silk-vggnp-mu", "
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool; 0 if all that was asked for is measured and written, `INCOMPLETE` if images are lost."""
+    """Runs the tool; returns 0 if everything was evaluated and written, `INCOMPLETE` if images are lost."""
     print_any_name()
     keep_freed_memory()
     arguments = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))

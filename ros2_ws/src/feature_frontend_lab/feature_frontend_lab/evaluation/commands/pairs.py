@@ -1,4 +1,4 @@
-"""`evaluate pairs`: matching of two images of a sequence, some frames apart, against known poses."""
+"""`evaluate pairs`: matching of image pairs, some frames apart in a sequence, against known poses."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _pairs(arguments: argparse.Namespace) -> int:
 
 
 def _table(results: Sequence[PairsResult], threshold_px: float) -> str:
-    """The results in Markdown, the methods of one gap below each other."""
+    """The results in Markdown, grouped by gap."""
     header = ["gap", "method", "pairs", "matches", f"within {threshold_px:g} px", "right", "rotation deg",
               "direction deg", "no motion", "ms a matching"]  # fmt: skip
     rows = [

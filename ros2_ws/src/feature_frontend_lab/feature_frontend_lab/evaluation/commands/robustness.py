@@ -1,4 +1,4 @@
-"""`evaluate robustness`: extractors on turned and on smaller photographs."""
+"""`evaluate robustness`: extractors on rotated and downscaled photographs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`evaluate tracks`: front-ends on sequences, by themselves, without a back-end."""
+"""`evaluate tracks`: front-ends on sequences, without a back-end."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from feature_frontend_lab.evaluation.tracks.sequence import EvaluationSequence, 
 from feature_frontend_lab.evaluation.tracks.track_history import (
     FRAMES_BEFORE_UNRELATED,
     TrackHistory,
+    fraction_seen_in_unrelated,
     record_sequence,
-    share_seen_in_unrelated,
 )
 
 __all__ = ["add_tracks"]
@@ -119,7 +119,7 @@ def _tracks(arguments: argparse.Namespace) -> int:
 
 
 def _common_parameters(arguments: argparse.Namespace) -> Mapping[str, object]:
-    # Compiled code takes over at a moment that depends on the machine, and rounds differently.
+    # The switch to compiled code depends on the machine, and compiled code rounds differently.
     parameters: dict[str, object] = {
         "compile": False,
         "device": arguments.device,
@@ -130,7 +130,7 @@ def _common_parameters(arguments: argparse.Namespace) -> Mapping[str, object]:
 
 
 def _sequences(arguments: argparse.Namespace, intensity: IntensityRange) -> dict[str, EvaluationSequence]:
-    """By names that differ."""
+    """Opens the sequences under unique names."""
     given = [name for name in ("camera_info", "ground_truth") if getattr(arguments, name) is not None]
     if given and len(arguments.sources) > 1:
         option = f"--{given[0].replace('_', '-')}"
@@ -171,7 +171,7 @@ def _run(
 
 
 def _frames_to_run(sequence: EvaluationSequence, with_unrelated: bool) -> int | None:
-    """Frames that a configuration sees; None where the source does not know how many it has."""
+    """Number of frames that a configuration processes; None if the source does not know its length."""
     if sequence.source.frame_count is None:
         return None
     count = max(sequence.source.frame_count - sequence.options.start, 0)
@@ -197,7 +197,7 @@ def _seen(
     frontend = configuration.make()
     try:
         count = len(recording.tracks)
-        return share_seen_in_unrelated(frontend, sequence, count, unrelated, progress.update)
+        return fraction_seen_in_unrelated(frontend, sequence, count, unrelated, progress.update)
     finally:
         frontend.close()
 

@@ -1,4 +1,4 @@
-"""The methods that are compared: this project's extractors, OpenCV's ORB, and random points."""
+"""The methods under comparison: this project's extractors, OpenCV's ORB, and random points."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ FloatArray = npt.NDArray[np.float64]
 Norm = Literal["cosine", "hamming", "none"]
 MatchIndices = npt.NDArray[np.int64]
 
-MULTI_SCALE = "-ms"  # behind an extractor's name: at several scales
-LIGHTGLUE = "+lightglue"  # behind it: matched by LightGlue
+MULTI_SCALE = "-ms"  # suffix of an extractor's name: multi-scale extraction
+LIGHTGLUE = "+lightglue"  # suffix after that: matched by LightGlue
 
 
 @dataclass(frozen=True)
 class DescribedPoints:
-    """What a method finds in one image.
+    """Points and descriptors of one image.
 
     Attributes:
         points: (N, 2) float64, (x, y) px, pixel centres at integers.
-        descriptors: (N, D) float32 or uint8; N x 0 where there are none.
-        norm: How descriptors compare: "cosine" similarity or "hamming" distance; "none" where they do not.
-        features: The same as an extractor gave it, for `matcher`.
-        matcher: What matches them instead of mutual nearest neighbours.
+        descriptors: (N, D) float32 or uint8; N x 0 if there are none.
+        norm: Comparison of descriptors: "cosine" similarity or "hamming" distance; "none" if they cannot be compared.
+        features: The same as `Features` from an extractor, for `matcher`.
+        matcher: Matcher to use instead of mutual nearest neighbours.
     """
 
     points: FloatArray
@@ -62,27 +62,27 @@ class DescribedPoints:
 
 
 class MethodProtocol(Protocol):
-    """A way to find and describe points."""
+    """A method that detects and describes points."""
 
     @property
     def identity(self) -> str:
-        """Name and version of what runs: an extractor with its weights' hash, or OpenCV's version."""
+        """Name and version: an extractor with its weights' hash, or OpenCV's version."""
 
     def detect_and_describe(self, image: Uint8Array, count: int) -> DescribedPoints:
-        """At most the `count` best points of an (H, W) grey or (H, W, 3) RGB image; the same for the same image."""
+        """At most `count` best points of an (H, W) grey or (H, W, 3) RGB image; deterministic."""
 
 
 @dataclass(frozen=True)
 class MethodOptions:
-    """What a method is made from; each reads what concerns it.
+    """Options for creating methods; each method reads those that apply to it.
 
     Attributes:
-        seed: Of random points.
+        seed: Seed of random points.
         device: Where networks run: "auto", "cpu", "cuda", "cuda:N".
-        weights_path: File of a network's weights; empty: the published ones.
-        weights_dir: Folder in which published weights are looked for first.
-        multi_scale: Whether an extractor sees the image at several scales.
-        lightglue: Whether an extractor's points are matched by LightGlue.
+        weights_path: File of a network's weights; empty for the published ones.
+        weights_dir: Folder searched first for published weights.
+        multi_scale: Whether extractors use multi-scale extraction.
+        lightglue: Whether extractors' points are matched by LightGlue.
     """
 
     seed: int = 0
@@ -94,14 +94,14 @@ class MethodOptions:
 
 
 class NetworkMethod:
-    """One of this project's extractors, at its own defaults.
+    """One of this project's extractors with default settings.
 
     Args:
         name: A name in `EXTRACTORS`.
         options: Device and weights.
 
     Raises:
-        FeatureFrontendError: The weights cannot be had or do not fit.
+        FeatureFrontendError: The weights are not available or do not fit.
     """
 
     def __init__(self, name: str, options: MethodOptions) -> None:
@@ -111,7 +111,7 @@ class NetworkMethod:
             weights_path=options.weights_path,
             weights_dir=options.weights_dir,
             multi_scale=options.multi_scale,
-            # Compiled code takes over at a moment that depends on the machine, and rounds differently.
+            # The switch to compiled code depends on the machine, and compiled code rounds differently.
             compile=False,
         )
         gates = MatchingOptions(-1.0, 1.0, 0.1, 0.0, weights_dir=options.weights_dir)
@@ -133,7 +133,7 @@ class NetworkMethod:
 
 
 class OrbMethod:
-    """OpenCV's ORB with its default options; in smooth images it finds fewer points than it may."""
+    """OpenCV's ORB with default options; in smooth images it finds fewer points than `count`."""
 
     identity = f"OpenCV {cv2.__version__}"
 
@@ -141,8 +141,8 @@ class OrbMethod:
         self._empty = np.zeros((0, 32), np.uint8)
 
     def detect_and_describe(self, image: Uint8Array, count: int) -> DescribedPoints:
-        """The `count` points with the best Harris responses, spread over the levels of the pyramid as ORB does."""
-        # A new one each time: `nfeatures` decides how many each level gives.
+        """The `count` points with the best Harris responses, distributed over the pyramid levels by ORB."""
+        # A new detector for each call: `nfeatures` determines the number of points per level.
         keypoints, descriptors = cv2.ORB.create(nfeatures=count).detectAndCompute(_grey(image), None)
         if len(keypoints) == 0:
             return DescribedPoints(np.zeros((0, 2)), self._empty, "hamming")
@@ -151,7 +151,7 @@ class OrbMethod:
 
 
 class RandomMethod:
-    """Points thrown at random: what repeatability costs nothing. They have no descriptors."""
+    """Uniformly random points without descriptors: the repeatability achieved by chance."""
 
     def __init__(self, options: MethodOptions) -> None:
         self._seed = options.seed
@@ -162,7 +162,7 @@ class RandomMethod:
         return f"seed {self._seed}"
 
     def detect_and_describe(self, image: Uint8Array, count: int) -> DescribedPoints:
-        """`count` points, uniform over the image; which ones depends on the seed and the image's content."""
+        """`count` points, uniform over the image, determined by the seed and the image's content."""
         height, width = image.shape[:2]
         rng = np.random.default_rng([self._seed, zlib.crc32(np.ascontiguousarray(image).tobytes())])
         points = rng.uniform(-0.5, [width - 0.5, height - 0.5], (count, 2))
@@ -179,18 +179,18 @@ METHODS: dict[str, Callable[[MethodOptions], MethodProtocol]] = {
 def load_methods(
     names: Sequence[str], options: MethodOptions, weights: Mapping[str, str] | None = None
 ) -> dict[str, MethodProtocol]:
-    """The methods by name, ready to run.
+    """Loads methods by name.
 
     Args:
-        names: Names in `METHODS`. "NAME-ms" is the extractor NAME at several scales; "NAME+lightglue" and
-            "NAME-ms+lightglue" are matched by LightGlue. "NAME@LABEL" is NAME once more, to compare two weights of one
-            network.
-        options: What all are made from.
-        weights: Files of weights by name, with the label where there is one.
+        names: Names in `METHODS`. "NAME-ms" is the extractor NAME with multi-scale extraction; "NAME+lightglue" and
+            "NAME-ms+lightglue" are matched by LightGlue. "NAME@LABEL" is a second instance of NAME, to compare two
+            weights of one network.
+        options: Options of all methods.
+        weights: Weight files by name, including the label if there is one.
 
     Raises:
-        SettingsError: A name is unknown or comes twice, or weights are given for what is not evaluated or has none.
-        FeatureFrontendError: A method's weights cannot be had or do not fit.
+        SettingsError: A name is unknown or duplicated, or weights are given for a method not in `names` or without any.
+        FeatureFrontendError: A method's weights are not available or do not fit.
     """
     files = dict(weights or {})
     unknown = sorted({name for name in names if _method_name(name) not in METHODS})
@@ -220,13 +220,13 @@ def load_methods(
 
 
 def match_points(found0: DescribedPoints, found1: DescribedPoints, ratio_threshold: float = 1.0) -> MatchIndices:
-    """(M, 2) rows of mutual nearest neighbours, or of what the points' own matcher gives; none for the norm "none".
+    """(M, 2) indices of mutual nearest neighbours, or of the points' own matcher; empty for the norm "none".
 
     Args:
-        found0: Of the earlier image.
-        found1: Of the current image, by the same method.
-        ratio_threshold: Ratio test from image 0 to image 1: a match stays if its distance is below this share of the
-            second best's. Distances are 1 - cosine and Hamming. 1: none. LightGlue takes none.
+        found0: Points of the earlier image.
+        found1: Points of the current image, by the same method.
+        ratio_threshold: Ratio test from image 0 to image 1: keeps a match if its distance is below this fraction of the
+            second-best distance. Distances are 1 - cosine and Hamming. 1 disables the test. LightGlue ignores it.
     """
     if len(found0.points) == 0 or len(found1.points) == 0:
         return np.zeros((0, 2), np.int64)
@@ -236,7 +236,7 @@ def match_points(found0: DescribedPoints, found1: DescribedPoints, ratio_thresho
 
 
 def _match_cosine(found0: DescribedPoints, found1: DescribedPoints, ratio_threshold: float) -> MatchIndices:
-    """By the matcher of this project."""
+    """Matches with this project's matcher."""
     matcher = load_matcher("mnn", min_similarity=-1.0, ratio_threshold=ratio_threshold, double_softmax_threshold=0.0)
     return _rows(matcher.match(_as_features(found0), _as_features(found1)))
 
@@ -272,7 +272,7 @@ def _as_features(found: DescribedPoints) -> Features:
 
 
 def _method_name(name: str) -> str:
-    """The key of `METHODS`; a name that has none comes back without its label."""
+    """The key of `METHODS`; for an unknown name, the name without its label."""
     method = name.partition("@")[0]
     extractor = method.removesuffix(LIGHTGLUE)
     if extractor != method and extractor.removesuffix(MULTI_SCALE) not in MATCHER_MODELS["lightglue"].extractors:
@@ -297,6 +297,6 @@ def _positions(keypoints: Sequence[cv2.KeyPoint]) -> FloatArray:
 
 
 def _strongest(keypoints: Sequence[cv2.KeyPoint], count: int) -> npt.NDArray[np.int64]:
-    """Rows of the `count` best responses, in their order: OpenCV keeps all that tie with the last one."""
+    """Indices of the `count` best responses, in ascending order: OpenCV also keeps all ties with the last one."""
     responses = np.array([keypoint.response for keypoint in keypoints])
     return np.sort(np.argsort(-responses, kind="stable")[:count]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Every method on the same warped pairs, and what comes out on average."""
+"""Evaluates every method on the same warped pairs and averages the results."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ THRESHOLDS_PX = (1.0, 3.0)
 
 @dataclass(frozen=True)
 class HomographyBenchmark:
-    """What is measured: the same values and images give the same pairs and numbers.
+    """Settings of the benchmark: the same values and images give the same pairs and numbers.
 
     Attributes:
-        image_count: Most images taken; where the folder has more, a random choice of them.
-        homographies: Pairs made from each image.
-        keypoints: The budgets: most points a method may keep.
-        ratio_thresholds: Of the ratio test of the matches, each measured by itself; 1 is none.
-        short_side: The images' shorter side is brought to this, px; 0 keeps their size.
-        seed: Of the choice of images, the homographies and the photometric changes.
-        limits: How far the views move.
+        image_count: Maximum number of images; a random selection if the folder has more.
+        homographies: Number of pairs made from each image.
+        keypoints: Budgets: the maximum number of keypoints per image.
+        ratio_thresholds: Thresholds of the ratio test, each evaluated separately; 1 disables it.
+        short_side: The images are resized to this shorter side, px; 0 keeps their size.
+        seed: Seed of the selection of images, the homographies and the photometric changes.
+        limits: Range of the view changes.
 
     Raises:
-        SettingsError: A value is not possible.
+        SettingsError: A value is invalid.
     """
 
     image_count: int = 100
@@ -78,24 +78,24 @@ class HomographyBenchmark:
 
 @dataclass(frozen=True)
 class MethodResult:
-    """Means over all pairs of one method at one budget and ratio threshold; None where it has no descriptors.
+    """Means over all pairs of one method at one budget and ratio threshold; None if it has no descriptors.
 
     Attributes:
         method: Its name in this run.
-        identity: What ran, with the version or the hash of the weights.
-        budget: Most points it might keep.
-        ratio_threshold: Of the ratio test; 1 for none.
+        identity: Name with the version or the hash of the weights.
+        budget: Maximum number of keypoints per image.
+        ratio_threshold: Threshold of the ratio test; 1 for none.
         pairs: Number of pairs.
-        mean_points: Points found in an image, mean.
-        mean_matches: Matches of a pair, mean.
+        mean_points: Mean number of points per image.
+        mean_matches: Mean number of matches per pair.
         repeatability: At each of `THRESHOLDS_PX`.
         matching_accuracy: At each of `THRESHOLDS_PX` (MMA).
         matching_score: At each of `THRESHOLDS_PX` (MS).
         homography_accuracy: At each of `THRESHOLDS_PX`.
         homography_auc: Up to each of `THRESHOLDS_PX`.
-        median_corner_error_px: Infinite where more than half of the homographies failed.
-        seconds_per_image: Detection and description, median. Of this machine, and no part of the comparison.
-        seconds_per_match: Matching of a pair, median.
+        median_corner_error_px: Infinite if more than half of the homographies failed.
+        seconds_per_image: Median time for detection and description on this machine; not part of the comparison.
+        seconds_per_match: Median time to match a pair.
     """
 
     method: str
@@ -117,7 +117,7 @@ class MethodResult:
 
 @dataclass
 class _Tally:
-    """What is kept of the pairs seen so far: numbers only."""
+    """Running sums over the pairs so far: numbers only."""
 
     points: list[int] = field(default_factory=list)
     matches: list[int] = field(default_factory=list)
@@ -131,10 +131,10 @@ class _Tally:
 
 
 def select_images(folder: Path, count: int, seed: int) -> list[Path]:
-    """At most `count` image files of a folder, chosen by the seed, in natural order of their names.
+    """At most `count` image files of a folder, selected by the seed, in natural order of their names.
 
     Raises:
-        SourceError: There is no such folder, or no image in it.
+        SourceError: The folder does not exist or contains no images.
     """
     if not folder.is_dir():
         msg = f"{folder} is no folder; expected one with image files"
@@ -151,7 +151,7 @@ def select_images(folder: Path, count: int, seed: int) -> list[Path]:
 
 
 def homography_pairs(image: Uint8Array, index: int, benchmark: HomographyBenchmark) -> Iterator[HomographyPair]:
-    """The pairs of the image at position `index`; each depends on the seed, the position and its own number only."""
+    """The pairs of the image at position `index`; each depends only on the seed, the position and its own number."""
     enlarged = resize_short_side(image, benchmark.short_side)
     for number in range(benchmark.homographies):
         yield make_pair(enlarged, benchmark.limits, np.random.default_rng([benchmark.seed, index, number]))
@@ -165,16 +165,16 @@ def evaluate_methods(
 ) -> list[MethodResult]:
     """Runs every method at every budget and ratio threshold on the same pairs.
 
-    Memory does not grow with the number of pairs: one image and its views are held at a time.
+    Memory does not grow with the number of pairs: only one image and its views are held at a time.
 
     Args:
-        methods: By name.
+        methods: Methods by name.
         files: Image files.
-        benchmark: What to measure.
+        benchmark: Settings of the benchmark.
         on_pair: Called with the method's name after each pair of each method and budget.
 
     Returns:
-        One result for each budget, ratio threshold and method, in this order.
+        One result per budget, ratio threshold and method, in this order.
 
     Raises:
         SourceError: A file cannot be read.

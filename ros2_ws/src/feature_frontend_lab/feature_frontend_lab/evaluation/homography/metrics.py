@@ -1,8 +1,8 @@
-"""What the evaluation measures on two images related by a known homography. Pure functions on NumPy arrays.
+"""Metrics on two images related by a known homography, as pure functions on NumPy arrays.
 
 Convention: points are (x, y) px, pixel centres at integers; sizes are (height, width) px; an image covers x in
-[-0.5, width - 0.5); a homography takes points of image 0 to image 1. A method that finds nothing scores 0, never "not
-counted": silence must not pay.
+[-0.5, width - 0.5); a homography maps points of image 0 to image 1. A method that finds nothing scores 0 instead of
+being skipped: finding nothing must not pay.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ BoolArray = npt.NDArray[np.bool_]
 Points = npt.NDArray[np.floating]
 
 RANSAC_THRESHOLD_PX = 3.0
-# OpenCV's defaults (0.995, 2000) leave a few pairs with many wrong matches to chance, which would be the estimator's
-# fault and not the features'.
+# OpenCV's defaults (0.995, 2000) leave a few pairs with many wrong matches to chance: an error of the estimator, not
+# of the features.
 RANSAC_CONFIDENCE = 0.9999
 RANSAC_MAX_ITERATIONS = 10_000
 _MINIMUM_MATCHES = 4
-# Bounds the memory of the search for neighbours where all points share a column.
+# Bounds the memory of the neighbour search if all points lie in one column.
 _SEARCH_ROWS = 1024
 
 
 @dataclass(frozen=True)
 class HomographyScore:
-    """How well homographies were estimated over many pairs.
+    """Homography estimation over many pairs.
 
     Attributes:
-        accuracy: Share of pairs whose corner error is within each threshold, in the order of the thresholds.
-        area_under_curve: Area under the curve of that share up to each threshold, in [0, 1].
-        median_error_px: Median corner error, px; infinite where more than half of the pairs failed.
+        accuracy: Fraction of pairs whose corner error is within each threshold, in the order of the thresholds.
+        area_under_curve: Area under the curve of that fraction up to each threshold, in [0, 1].
+        median_error_px: Median corner error, px; infinite if more than half of the pairs failed.
     """
 
     accuracy: tuple[float, ...]
@@ -65,15 +65,15 @@ def repeatability(
     size1: tuple[int, int],
     threshold_px: float,
 ) -> float:
-    """Share of the points that both images could show and that both detections have (SuperPoint, section 7.2).
+    """Fraction of the points visible in both images that both detections contain (SuperPoint, section 7.2).
 
     Let V0 be the points x of image 0 with H x inside image 1, V1 the points y of image 1 with H^-1 y inside image 0.
-    A point counts where the other image's nearest visible point, carried into its own image, is within the threshold:
+    A point counts if the nearest visible point of the other image, mapped into its own image, is within the threshold:
 
         ( #{x in V0: min_y |x - H^-1 y| <= t} + #{y in V1: min_x |y - H x| <= t} ) / ( #V0 + #V1 )
 
-    Exchanging the images gives the same value. 0 where V0 and V1 are both empty, or one of them is. Many points in a
-    small image are close to each other by chance: compare methods at the same number of points, and with random ones.
+    The value is symmetric in the images. 0 if V0 or V1 is empty. In a small image with many points, points are close to
+    each other by chance: compare methods at the same number of points, and with random ones.
 
     Args:
         points0: (N0, 2) px in image 0.
@@ -100,15 +100,15 @@ def repeatability(
 
 
 def matching_accuracy(matched0: Points, matched1: Points, homography: FloatArray, threshold_px: float) -> float:
-    """Share of the matches that are right; its mean over pairs is the mean matching accuracy, MMA (D2-Net, SiLK).
+    """Fraction of correct matches; its mean over pairs is the mean matching accuracy, MMA (D2-Net, SiLK).
 
         #{(x, y): |H x - y| <= t} / #matches
 
-    Every match counts, also one of a place that the other image does not show. 0 where there are no matches.
+    Every match counts, even of a place that the other image does not show. 0 if there are no matches.
 
     Args:
         matched0: (M, 2) px in image 0.
-        matched1: (M, 2) px in image 1, row by row the matched points.
+        matched1: (M, 2) px in image 1, the matched points in the same order.
         homography: (3, 3), the truth.
         threshold_px: t, in px of image 1.
 
@@ -130,21 +130,21 @@ def matching_score(
     size1: tuple[int, int],
     threshold_px: float,
 ) -> float:
-    """Right matches for each point that both images could show, mean over the two images (SuperPoint, section 7.2).
+    """Ratio of correct matches to points visible in both images, mean over the two images (SuperPoint, section 7.2).
 
-    With V0 and V1 as in `repeatability`, and right as in `matching_accuracy`:
+    With V0 and V1 as in `repeatability`, and correct as in `matching_accuracy`:
 
         #{right matches} (1 / #V0 + 1 / #V1) / 2
 
-    Unlike the accuracy it falls where few of the points are matched at all. 0 where V0 or V1 is empty.
+    Unlike the accuracy, it decreases if few of the points are matched. 0 if V0 or V1 is empty.
 
     Args:
         points0: (N0, 2) px in image 0.
         points1: (N1, 2) px in image 1.
-        matches: (M, 2) rows of both.
+        matches: (M, 2) indices into both.
         homography: (3, 3), the truth.
-        size0: Of image 0.
-        size1: Of image 1.
+        size0: Image 0's height and width, px.
+        size1: Image 1's height and width, px.
         threshold_px: t, in px of image 1.
 
     Raises:
@@ -161,11 +161,11 @@ def matching_score(
 
 
 def estimate_homography(matched0: Points, matched1: Points) -> FloatArray | None:
-    """The homography that OpenCV's RANSAC (3 px) finds in matches; None where there is none or it is degenerate.
+    """Estimates the homography by OpenCV's RANSAC (3 px); None if there is none or it is degenerate.
 
     Args:
         matched0: (M, 2) px in image 0.
-        matched1: (M, 2) px in image 1, row by row the matched points.
+        matched1: (M, 2) px in image 1, the matched points in the same order.
     """
     if len(matched0) < _MINIMUM_MATCHES:
         return None
@@ -180,16 +180,16 @@ def estimate_homography(matched0: Points, matched1: Points) -> FloatArray | None
         )
         return None if estimate is None else normalize_homography(np.asarray(estimate, dtype=np.float64))
     except (cv2.error, SettingsError):
-        # Points on one line: some versions of OpenCV return nothing, some a matrix without an inverse, some raise.
+        # For collinear points, OpenCV returns nothing, returns a singular matrix or raises, depending on the version.
         return None
 
 
 def corner_error(estimate: FloatArray | None, homography: FloatArray, size0: tuple[int, int]) -> float:
-    """Mean distance in px between where the estimate and the truth put the four corners of image 0 (SuperPoint).
+    """Mean distance in px between the four corners of image 0 mapped by the estimate and by the truth (SuperPoint).
 
         1/4 sum_c |H_est c - H c|,   c in {(0, 0), (w - 1, 0), (0, h - 1), (w - 1, h - 1)}
 
-    Infinite where there is no estimate, or where it puts a corner behind the camera.
+    Infinite if there is no estimate, or if it maps a corner behind the camera.
 
     Args:
         estimate: (3, 3) or None.
@@ -209,29 +209,29 @@ def corner_error(estimate: FloatArray | None, homography: FloatArray, size0: tup
 
 
 def accuracy(errors_px: Points, threshold_px: float) -> float:
-    """Share of the errors that are at most the threshold, in [0, 1]; 0 where there are none."""
+    """Fraction of the errors that are at most the threshold, in [0, 1]; 0 if there are none."""
     errors = np.asarray(errors_px, dtype=np.float64)
     return float(np.mean(errors <= threshold_px)) if errors.size else 0.0
 
 
 def area_under_curve(errors_px: Points, threshold_px: float) -> float:
-    """Area under the curve "share of errors up to e" for e from 0 to the threshold, divided by it, in [0, 1].
+    """Area under the curve "fraction of errors up to e" for e from 0 to the threshold, divided by it, in [0, 1].
 
         1/t integral_0^t accuracy(e) de = mean_i max(0, 1 - e_i / t)
 
-    This is the area of the steps themselves; SuperGlue and LoFTR join the steps by straight lines, which differs by
-    less than 1 / #pairs. 0 where there are no errors.
+    This is the exact area under the step function; SuperGlue and LoFTR interpolate linearly between the steps, which
+    differs by less than 1 / #pairs. 0 if there are no errors.
     """
     errors = np.asarray(errors_px, dtype=np.float64)
     return float(np.mean(np.maximum(0.0, 1.0 - errors / threshold_px))) if errors.size else 0.0
 
 
 def homography_accuracy(corner_errors_px: Points, thresholds_px: tuple[float, ...] = (1.0, 3.0)) -> HomographyScore:
-    """Accuracy, area under the curve and median of the corner errors of many pairs (`corner_error` of each).
+    """Accuracy, area under the curve and median of the corner errors (`corner_error`) of many pairs.
 
     Args:
         corner_errors_px: (P,) px, infinite for a pair whose estimate failed.
-        thresholds_px: Where to measure.
+        thresholds_px: Thresholds of the accuracy.
     """
     errors = np.asarray(corner_errors_px, dtype=np.float64)
     return HomographyScore(
@@ -244,7 +244,7 @@ def homography_accuracy(corner_errors_px: Points, thresholds_px: tuple[float, ..
 def _has_neighbor(points: FloatArray, others: FloatArray, radius: float) -> BoolArray:
     """(N,) bool: whether one of (M, 2) `others` is within `radius` of each of (N, 2) `points`."""
     found = np.zeros(len(points), dtype=np.bool_)
-    # Only others in a point's own vertical stripe can be near it: a hundredth of them, in an image.
+    # Neighbours lie in a vertical stripe around the point: in a typical image, a hundredth of all points.
     by_column = others[np.argsort(others[:, 0])]
     first = np.searchsorted(by_column[:, 0], points[:, 0] - radius, side="left")
     after = np.searchsorted(by_column[:, 0], points[:, 0] + radius, side="right")

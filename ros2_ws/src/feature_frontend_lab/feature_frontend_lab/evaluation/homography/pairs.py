@@ -1,7 +1,8 @@
-"""Image pairs with exact ground truth: one photograph and a random view of it, as of a poster on a wall.
+"""Image pairs with exact ground truth: a photograph and a random view of it, like a poster on a wall.
 
-Convention: points are (x, y) px, pixel centres at integers. A homography takes points of image 0 to image 1, is scaled
-to H[2, 2] = 1, and a point is in front of the camera where its third coordinate is positive.
+Convention: points are (x, y) px, pixel centres at integers. A homography maps points of image 0 to image 1 and is
+    scaled
+to H[2, 2] = 1. A point is in front of the camera if its third coordinate is positive.
 """
 
 from __future__ import annotations
@@ -32,24 +33,24 @@ FloatArray = npt.NDArray[np.float64]
 Uint8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 
-# A homography that shrinks areas by more, seen at the first pixel, is none that an image pair can have.
+# A homography that shrinks areas more than this at the first pixel cannot come from a real image pair.
 _MINIMUM_AREA_SCALE = 1e-9
 
 
 @dataclass(frozen=True)
 class HomographyRange:
-    """How far the view may move between the two images; the values are drawn uniformly, the scale in its logarithm.
+    """Range of view changes between the two images; values are drawn uniformly, the scale uniformly in its logarithm.
 
     Attributes:
-        rotation_deg: Largest rotation about the image centre, either way, degrees.
+        rotation_deg: Largest rotation about the image centre in either direction, degrees.
         minimum_scale: Smallest magnification at the image centre.
         maximum_scale: Largest magnification at the image centre.
-        perspective: Largest relative change of depth from the centre to the middle of an edge, in [0, 0.5). Along each
-            axis; 0.2 is a tilt by 22 degrees for a camera whose focal length is the image's width.
-        translation: Largest shift of the image centre along each axis, as a share of the image's side.
+        perspective: Largest relative change of depth from the centre to the middle of an edge, in [0, 0.5), along each
+            axis. 0.2 is a tilt by 22 degrees for a camera whose focal length is the image's width.
+        translation: Largest shift of the image centre along each axis, as a fraction of the image's side.
 
     Raises:
-        SettingsError: A value is out of its range.
+        SettingsError: A value is out of range.
     """
 
     rotation_deg: float = 30.0
@@ -59,7 +60,7 @@ class HomographyRange:
     translation: float = 0.1
 
     def __post_init__(self) -> None:
-        """Checks the values: beyond these bounds a homography may turn part of the image behind the camera."""
+        """Checks the values: beyond these bounds, a homography may map part of the image behind the camera."""
         if not 0.0 <= self.rotation_deg <= 180.0:
             msg = f"rotation_deg is {self.rotation_deg}; expected 0 to 180 degrees"
             raise SettingsError(msg)
@@ -67,10 +68,10 @@ class HomographyRange:
             msg = f"scale range is {self.minimum_scale} to {self.maximum_scale}; expected 0 < minimum <= maximum"
             raise SettingsError(msg)
         if not 0.0 <= self.perspective < 0.5:
-            msg = f"perspective is {self.perspective}; expected a share from 0 to below 0.5"
+            msg = f"perspective is {self.perspective}; expected a fraction from 0 to below 0.5"
             raise SettingsError(msg)
         if not 0.0 <= self.translation <= 1.0:
-            msg = f"translation is {self.translation}; expected a share of the image's side from 0 to 1"
+            msg = f"translation is {self.translation}; expected a fraction of the image's side from 0 to 1"
             raise SettingsError(msg)
 
 
@@ -80,9 +81,8 @@ class HomographyPair:
 
     Attributes:
         image0: (H, W) grey or (H, W, 3) RGB, uint8.
-        image1: Of any size. That of `make_pair` has the size of image 0; what image 0 does not show is filled with its
-            mirror image.
-        homography: (3, 3), from px of image 0 to px of image 1.
+        image1: Of any size; from `make_pair`, the size of image 0, and areas outside image 0 are filled by reflection.
+        homography: (3, 3), maps px of image 0 to px of image 1.
     """
 
     image0: Uint8Array
@@ -91,10 +91,10 @@ class HomographyPair:
 
 
 def normalize_homography(homography: npt.NDArray[np.floating]) -> FloatArray:
-    """`homography` as (3, 3) float64 with H[2, 2] = 1.
+    """Returns `homography` as (3, 3) float64 with H[2, 2] = 1.
 
     Raises:
-        SettingsError: It has another shape, is not finite, has no inverse, or sends pixel (0, 0) to infinity.
+        SettingsError: It has another shape, is not finite, is singular, or maps pixel (0, 0) to infinity.
     """
     matrix = np.asarray(homography, dtype=np.float64)
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
@@ -110,7 +110,7 @@ def normalize_homography(homography: npt.NDArray[np.floating]) -> FloatArray:
 
 
 def transform_points(points: npt.NDArray[np.floating], homography: npt.NDArray[np.floating]) -> FloatArray:
-    """(N, 2) points of image 0, px of image 1; NaN where a point comes to lie behind the camera or at infinity.
+    """Maps (N, 2) points of image 0 to px of image 1; NaN for points behind the camera or at infinity.
 
     Args:
         points: (N, 2) px of image 0.
@@ -125,20 +125,20 @@ def transform_points(points: npt.NDArray[np.floating], homography: npt.NDArray[n
 
 
 def sample_homography(limits: HomographyRange, height: int, width: int, rng: np.random.Generator) -> FloatArray:
-    """A random homography for images of `height` x `width` px.
+    """Draws a random homography for images of `height` x `width` px.
 
     H = T(c + t) R S P T(-c): about the centre c a perspective P = [[1, 0, 0], [0, 1, 0], [p_x, p_y, 1]], a scaling and
-    a rotation, then a shift by t. P does not change the surroundings of the centre, so rotation and magnification
-    there are exactly those drawn.
+    a rotation, then a shift by t. P does not change the neighbourhood of the centre, so rotation and magnification
+    there are exactly the values drawn.
 
     Args:
-        limits: How far it may go.
+        limits: Range of the view changes.
         height: Height of both images, px.
         width: Width of both images, px.
-        rng: Where the randomness comes from; six numbers are drawn.
+        rng: Random generator; six numbers are drawn.
 
     Returns:
-        (3, 3) float64 from px of image 0 to px of image 1.
+        (3, 3) float64, maps px of image 0 to px of image 1.
     """
     angle = math.radians(rng.uniform(-limits.rotation_deg, limits.rotation_deg))
     scale = math.exp(rng.uniform(math.log(limits.minimum_scale), math.log(limits.maximum_scale)))
@@ -156,7 +156,7 @@ def sample_homography(limits: HomographyRange, height: int, width: int, rng: np.
 
 
 def visible_in(points: npt.NDArray[np.floating], size: tuple[int, int]) -> BoolArray:
-    """(N,) bool: which (N, 2) points, px, lie in an image of `size` (height, width); NaN does not."""
+    """(N,) bool: which (N, 2) points, px, lie inside an image of `size` (height, width); False for NaN."""
     height, width = size
     positions = np.asarray(points, dtype=np.float64).reshape(-1, 2)
     inside: BoolArray = np.all((positions >= -0.5) & (positions < [width - 0.5, height - 0.5]), axis=1)
@@ -164,14 +164,14 @@ def visible_in(points: npt.NDArray[np.floating], size: tuple[int, int]) -> BoolA
 
 
 def photometric_change(image: Uint8Array, rng: np.random.Generator) -> Uint8Array:
-    """`image` under another light and through another exposure.
+    """Applies random lighting and exposure changes to `image`.
 
     In this order: gamma 2^u, u in [-0.4, 0.4]; contrast 0.7 to 1.3 about mid-grey; brightness -30 to 30 grey levels; in
     colour images a gain of 0.9 to 1.1 for each channel; Gaussian noise with a standard deviation of 0 to 5 grey levels.
 
     Args:
         image: (H, W) or (H, W, 3) uint8.
-        rng: Where the randomness comes from.
+        rng: Random generator.
     """
     gamma = 2.0 ** rng.uniform(-0.4, 0.4)
     contrast = rng.uniform(0.7, 1.3)
@@ -188,19 +188,19 @@ def photometric_change(image: Uint8Array, rng: np.random.Generator) -> Uint8Arra
 
 
 def make_pair(image: Uint8Array, limits: HomographyRange, rng: np.random.Generator) -> HomographyPair:
-    """`image` and a random view of it under another light.
+    """Returns `image` and a random view of it with different lighting.
 
     Args:
         image: (H, W) or (H, W, 3) uint8.
-        limits: How far the view may move.
-        rng: Where the randomness comes from; the same state gives the same pair.
+        limits: Range of the view changes.
+        rng: Random generator; the same state gives the same pair.
     """
     homography = sample_homography(limits, image.shape[0], image.shape[1], rng)
     return HomographyPair(image, photometric_change(warp_image(image, homography), rng), homography)
 
 
 def resize_short_side(image: Uint8Array, short_side: int) -> Uint8Array:
-    """`image` with its shorter side at `short_side` px and its aspect kept; 0 leaves it as it is."""
+    """Resizes `image` to a shorter side of `short_side` px, keeping its aspect ratio; 0 keeps its size."""
     height, width = image.shape[:2]
     if short_side <= 0 or min(height, width) == short_side:
         return image
@@ -212,9 +212,9 @@ def resize_short_side(image: Uint8Array, short_side: int) -> Uint8Array:
 
 
 def warp_image(image: Uint8Array, homography: FloatArray) -> Uint8Array:
-    """The view of `image` through `homography`, of its shape, sampled bilinearly; outside of `image`, its mirror image.
+    """Warps `image` by `homography` with bilinear sampling, keeping its shape and filling the outside by reflection.
 
-    A camera sees something there too, and a black surround would give every method an outline to put its points on.
+    A camera also sees something there, and a black surround would give every method an outline to put points on.
     """
     size = (image.shape[1], image.shape[0])
     view = cv2.warpPerspective(image, homography, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)

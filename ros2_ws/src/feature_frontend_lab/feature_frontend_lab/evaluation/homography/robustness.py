@@ -1,8 +1,8 @@
-"""Matching over rotation and scale, as in the ALIKED paper (VI-C): photographs with turned and with smaller views.
+"""Matching over rotation and scale, as in the ALIKED paper (VI-C), with rotated and downscaled photographs.
 
-The paper turns the reference images of HPatches' viewpoint scenes by 0 to 45 degrees in steps of 3 and scales them by
-2^-s, s from 0 to 3 in steps of 0.3. What it leaves open is chosen here so that nothing but the rotation or the scale
-changes: no view shows a border or anything that is not in the photograph.
+The paper rotates the reference images of HPatches' viewpoint scenes by 0 to 45 degrees in steps of 3 and scales them by
+2^-s, s from 0 to 3 in steps of 0.3. Details that it leaves open are chosen here so that only the rotation or the scale
+changes: no view shows a border or anything outside the photograph.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ _Row = list[tuple[float, int]]  # accuracy and number of matches of each pair of
 
 ANGLES_DEG = tuple(float(angle) for angle in range(0, 46, 3))
 OCTAVES = tuple(round(0.3 * step, 1) for step in range(11))
-_SMALLEST_SIDE = 32  # px, what every extractor takes
+_SMALLEST_SIDE = 32  # px, accepted by every extractor
 
 
 @dataclass(frozen=True)
 class RobustnessBenchmark:
-    """What is measured: the same values and images give the same pairs and numbers.
+    """Settings of the benchmark: the same values and images give the same pairs and numbers.
 
     Attributes:
-        image_count: Most images taken; where the folder has more, a random choice of them.
-        keypoints: Most points a method may keep in an image.
-        short_side: The images' shorter side is brought to this, px; 0 keeps their size.
-        seed: Of the choice of images.
-        threshold_px: A match is right if it is off by at most this, px of the view.
+        image_count: Maximum number of images; a random selection if the folder has more.
+        keypoints: Maximum number of keypoints per image.
+        short_side: The images are resized to this shorter side, px; 0 keeps their size.
+        seed: Seed of the selection of images.
+        threshold_px: Maximum error of a correct match, px of the view.
 
     Raises:
-        SettingsError: A value is not possible.
+        SettingsError: A value is invalid.
     """
 
     image_count: int = 56
@@ -84,11 +84,11 @@ class RobustnessBenchmark:
 
 @dataclass(frozen=True)
 class Curve:
-    """Means over the images, one value for each angle or each scale.
+    """Means over the images, one value per angle or scale.
 
     Attributes:
-        accuracy: Share of the matches that are right, in [0, 1] (MMA).
-        matches: How many there are.
+        accuracy: Fraction of correct matches, in [0, 1] (MMA).
+        matches: Number of matches.
     """
 
     accuracy: tuple[float, ...]
@@ -97,13 +97,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class RobustnessResult:
-    """One method.
+    """Results of one method.
 
     Attributes:
         method: Its name in this run.
-        identity: What ran, with the version or the hash of the weights.
-        rotation: At each of `ANGLES_DEG`.
-        scale: At each of `OCTAVES`.
+        identity: Name with the version or the hash of the weights.
+        rotation: Results at each of `ANGLES_DEG`.
+        scale: Results at each of `OCTAVES`.
     """
 
     method: str
@@ -113,20 +113,20 @@ class RobustnessResult:
 
 
 def turned_pair(image: Uint8Array, angle_deg: float) -> HomographyPair:
-    """A square window in the middle of an image, and what it shows once the image has been turned about its centre.
+    """A square window in the middle of an image, and the same window after rotating the image about its centre.
 
-    The window is as large as fits into the image at every angle: neither view has a border. They share a regular
-    octagon, 83 % of the window, at 45 degrees, and more at smaller angles.
+    The window is the largest that fits into the image at every angle: neither view has a border. The views overlap in a
+    regular octagon, 83 % of the window, at 45 degrees, and more at smaller angles.
 
     Args:
         image: (H, W) or (H, W, 3) uint8.
-        angle_deg: Clockwise as one looks at the image. With 0, both images are the same object.
+        angle_deg: Clockwise in the image. With 0, both images are the same object.
 
     Raises:
         SettingsError: The image is too small for a window of 32 px.
     """
     height, width = image.shape[:2]
-    # Its corners must stay between the outermost pixel centres, half a pixel less where it is not quite in the middle.
+    # The corners must stay between the outermost pixel centres, half a pixel less if the window is off-centre.
     side = math.floor((min(height, width) - 2) / math.sqrt(2)) + 1
     if side < _SMALLEST_SIDE:
         msg = f"the image is {width}x{height} px, its turning window {side} px; expected at least {_SMALLEST_SIDE}"
@@ -150,11 +150,11 @@ def turned_pair(image: Uint8Array, angle_deg: float) -> HomographyPair:
 
 
 def scaled_pair(image: Uint8Array, octaves: float) -> HomographyPair:
-    """An image, and the same made smaller by 2^octaves: each pixel the mean of the area that it covers.
+    """An image and its copy downscaled by 2^octaves; each pixel is the mean of the area that it covers.
 
     Args:
         image: (H, W) or (H, W, 3) uint8.
-        octaves: s of the paper, from 0 up. With 0, both images are the same object.
+        octaves: s of the paper, at least 0. With 0, both images are the same object.
 
     Raises:
         SettingsError: The smaller image has a side below 32 px.
@@ -190,7 +190,7 @@ def evaluate_robustness(
         on_pair: Called with the method's name after each pair of each method.
 
     Returns:
-        One result a method, in their order.
+        One result per method, in their order.
 
     Raises:
         SourceError: A file cannot be read.
@@ -213,7 +213,7 @@ def evaluate_robustness(
 def _row(
     method: MethodProtocol, pairs: Sequence[HomographyPair], benchmark: RobustnessBenchmark, on_pair: Callable[[], None]
 ) -> _Row:
-    """Of pairs that share their first image."""
+    """Accuracy and matches of pairs with a common first image."""
     found0 = method.detect_and_describe(pairs[0].image0, benchmark.keypoints)
     row = []
     for pair in pairs:

@@ -1,4 +1,4 @@
-"""Front-ends over a sequence: this project's, and what it is compared with: Lucas-Kanade and chained ORB matches."""
+"""Front-ends that run over a sequence: this project's, and two baselines, Lucas-Kanade and chained ORB matches."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Image = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.floating]
 Float32Array = npt.NDArray[np.float32]
 
-# Quality, window and levels are those of VINS-Mono and OpenVINS; the distance leaves room for 1000 corners.
+# Quality, window and levels as in VINS-Mono and OpenVINS; the distance leaves room for 1000 corners.
 _QUALITY = 0.01
 _MINIMUM_DISTANCE_PX = 8
 _WINDOW = (21, 21)
 _LAST_LEVEL = 3
 _FORWARD_BACKWARD_PX = 0.5
-# So many times the keypoints show what the budget alone has kept the detector from picking.
+# Multiple of the budget at which the detector shows the keypoints that the budget excludes.
 _DETECTION_BUDGETS = 4
 _MS_PER_S = 1e3
 _NS_PER_S = 1e9
@@ -38,14 +38,14 @@ _NS_PER_S = 1e9
 
 @dataclass(frozen=True)
 class SequenceResult:
-    """What one image gave.
+    """Result for one image.
 
     Attributes:
-        tracks: Points seen in it, with ids.
-        found: Its keypoints and descriptors, to be matched with those of any other image; norm "none" for a method
-            that follows points without describing them.
-        extraction_ms: Time for finding and describing keypoints.
-        tracking_ms: Time for matching or following them.
+        tracks: Points seen in the image, with ids.
+        found: Keypoints and descriptors, to be matched with those of any other image; norm "none" for a method that
+            tracks points without describing them.
+        extraction_ms: Time to detect and describe keypoints.
+        tracking_ms: Time to match or track them.
     """
 
     tracks: Tracks
@@ -56,11 +56,11 @@ class SequenceResult:
 
 @dataclass(frozen=True)
 class Detections:
-    """What a detector finds in an image without knowing any tracks, with several times the budget.
+    """Keypoints that a detector finds in an image independently of any tracks, with several times the budget.
 
     Attributes:
         points: (N, 2) px.
-        in_budget: (N,) bool, those that it finds with the budget alone.
+        in_budget: (N,) bool, keypoints that the detector also finds with the budget alone.
     """
 
     points: Points
@@ -68,30 +68,30 @@ class Detections:
 
 
 class SequenceFrontend(Protocol):
-    """One image after another in, tracks out."""
+    """Takes one image after another and returns tracks."""
 
     @property
     def identity(self) -> str:
-        """Name and version of what runs."""
+        """Name and version of the front-end."""
 
     def process(self, image: Image, stamp_ns: int) -> SequenceResult:
         """Tracks of the next image, (H, W) grey or (H, W, 3) RGB."""
 
     def detect(self, image: Image) -> Detections:
-        """What the detector alone finds in the image given to `process` last, whatever is tracked."""
+        """Detections in the image last given to `process`, independent of the tracks."""
 
     def close(self) -> None:
-        """Ends what goes on in the background."""
+        """Stops background work."""
 
 
 class FrontendSequence:
     """This project's front-end.
 
     Args:
-        settings: Its parameters. There is no fallback: figures of another network would carry the wrong name.
+        settings: Its parameters. Fallback is disabled: figures of another network would carry the wrong name.
 
     Raises:
-        FeatureFrontendError: The weights cannot be had or do not fit.
+        FeatureFrontendError: The weights are not available or do not fit.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -100,7 +100,7 @@ class FrontendSequence:
         self._latest: Points = np.zeros((0, 2))
         self._detector: Extractor | None = None
         if settings.tracker != "chain":
-            # One of its own: the other's settings, and what is recorded for them, stay as they are.
+            # A separate extractor, so that the front-end keeps its settings and its captured CUDA graphs.
             budget = min(_DETECTION_BUDGETS * self._budget, int(PARAMETERS["max_num_keypoints"].maximum or 0))
             self._detector = Extractor.from_pretrained(replace(self._frontend.settings, max_num_keypoints=budget))
 
@@ -118,7 +118,7 @@ class FrontendSequence:
         return SequenceResult(result.tracks, found, times.extraction_ms, times.matching_ms + times.tracking_ms)
 
     def detect(self, image: Image) -> Detections:
-        """The extractor by itself, where the tracker adds points of its own; else what it has found already."""
+        """Runs the extractor alone if the tracker adds points; otherwise returns the keypoints already found."""
         if self._detector is None:
             return _all_in_budget(self._latest)
         features = self._detector.extract(image)
@@ -127,7 +127,7 @@ class FrontendSequence:
         return Detections(features.keypoints.cpu().numpy(), in_budget)
 
     def close(self) -> None:
-        """Ends what goes on in the background."""
+        """Stops background work."""
         self._frontend.close()
         if self._detector is not None:
             self._detector.close()
@@ -137,7 +137,7 @@ class OrbSequence:
     """OpenCV's ORB; mutual nearest neighbours by Hamming distance, chained.
 
     Args:
-        count: Most keypoints in an image.
+        count: Maximum number of keypoints per image.
     """
 
     identity = f"OpenCV {cv2.__version__}"
@@ -149,7 +149,7 @@ class OrbSequence:
         self._latest: DescribedPoints | None = None
 
     def process(self, image: Image, stamp_ns: int) -> SequenceResult:
-        """ORB's points, and their matches with those of the image before."""
+        """ORB's keypoints, and their matches with those of the previous image."""
         start_s = time.perf_counter()
         found = self._orb.detect_and_describe(image, self._count)
         found_s = time.perf_counter()
@@ -159,28 +159,28 @@ class OrbSequence:
         value = torch.zeros(len(rows))
         keypoints = torch.from_numpy(found.points).float()
         scores, descriptors = torch.ones(len(keypoints)), torch.zeros((len(keypoints), 0))
-        # The tracker looks at positions and indices alone.
+        # The tracker uses positions and indices only.
         features = Features(keypoints, scores, descriptors, image.shape[0], image.shape[1], "orb")
         tracks = self._tracker.update(features, Matches(indices0, indices1, value, value, "mnn"), stamp_ns)
         end_s = time.perf_counter()
         return SequenceResult(tracks, found, (found_s - start_s) * _MS_PER_S, (end_s - found_s) * _MS_PER_S)
 
     def detect(self, _: Image) -> Detections:
-        """Its tracks are its detections."""
+        """Returns the keypoints of the last image: with ORB, tracks and detections are the same points."""
         return _all_in_budget(np.zeros((0, 2)) if self._latest is None else self._latest.points)
 
     def close(self) -> None:
-        """Nothing goes on."""
+        """Does nothing: there is no background work."""
 
 
 class LucasKanadeSequence:
-    """Shi-Tomasi corners followed by pyramidal Lucas-Kanade, as the optical-flow front-ends of VINS do.
+    """Shi-Tomasi corners tracked by pyramidal Lucas-Kanade, as in the optical-flow front-ends of VINS.
 
-    A point stays where it is followed to the image, and followed back from there ends within half a pixel of where it
-    began. New corners fill up the budget, at least 8 px from those that are followed.
+    A point survives if tracking it forward and back again ends within half a pixel of its start. New corners fill up
+    the budget, at least 8 px from the tracked ones.
 
     Args:
-        count: Most points in an image.
+        count: Maximum number of points per image.
     """
 
     identity = f"OpenCV {cv2.__version__}"
@@ -191,7 +191,7 @@ class LucasKanadeSequence:
         self._latest: tuple[Image, int, Tracks] | None = None
 
     def process(self, image: Image, stamp_ns: int) -> SequenceResult:
-        """Points of the image before that are still there, then new ones."""
+        """Points of the previous image that are still visible, then new ones."""
         grey = _grey(image)
         start_s = time.perf_counter()
         followed = Tracks.empty() if self._latest is None else _follow(*self._latest, grey, stamp_ns)
@@ -205,12 +205,12 @@ class LucasKanadeSequence:
         return SequenceResult(tracks, found, (end_s - followed_s) * _MS_PER_S, (followed_s - start_s) * _MS_PER_S)
 
     def detect(self, image: Image) -> Detections:
-        """Corners of the whole image, the best ones first."""
+        """Corners of the whole image, best first."""
         points = _corners(_grey(image), _DETECTION_BUDGETS * self._count, np.zeros((0, 2), np.float32))
         return Detections(points, np.arange(len(points)) < self._count)
 
     def close(self) -> None:
-        """Nothing goes on."""
+        """Does nothing: there is no background work."""
 
 
 def _follow(grey0: Image, stamp0_ns: int, tracks0: Tracks, grey1: Image, stamp1_ns: int) -> Tracks:
@@ -244,7 +244,7 @@ def _flow(grey0: Image, grey1: Image, points0: Float32Array) -> tuple[Float32Arr
 
 
 def _corners(grey: Image, count: int, occupied: Float32Array) -> Float32Array:
-    """(N, 2) px, at most `count` corners away from the `occupied` points."""
+    """(N, 2) px, at most `count` corners, none close to the `occupied` points."""
     if count < 1:
         return np.zeros((0, 2), np.float32)
     mask = np.full(grey.shape, 255, np.uint8)

@@ -1,4 +1,4 @@
-"""The measures of a run over a sequence: how long tracks live, how they cover the image, and how true they are."""
+"""Metrics of a run over a sequence: track length, image coverage and accuracy."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from feature_frontend_lab.evaluation.tracks.metrics import (
     GAPS,
     Pairs,
     epipolar_precision,
+    fraction_alive,
     pairs_at,
     position_drift_px,
-    share_alive,
     undistorted_px,
 )
 from feature_frontend_lab.evaluation.tracks.track_history import POSE_GAPS, Pair, TrackHistory
@@ -47,23 +47,23 @@ Points = npt.NDArray[np.floating]
 
 SURVIVAL_GAPS = tuple(range(1, max(GAPS) + 1))
 GRID_ROWS, GRID_COLUMNS = 6, 8
-# Two runs of a network round differently; no two detections are this near.
+# Tolerance for rounding differences between two runs of a network; distinct detections are further apart.
 _SAME_POINT_PX = 0.01
 
 
 @dataclass(frozen=True)
 class PoseErrors:
-    """Motion between two frames, from tracks alone, against the known one; a pair without a motion counts as 180.
+    """Errors of the motion between two frames, estimated from tracks alone; a pair without a motion counts as 180.
 
     Attributes:
         pairs: Number of pairs of frames with known poses.
-        without_pose: Those of them whose tracks gave no motion.
-        median_rotation_deg: Median angle of the rotation that is left.
-        mean_rotation_deg: Its mean.
-        median_translation_deg: Median angle between the directions of translation; NaN where the camera stands still.
-        mean_translation_deg: Its mean.
-        rotations_deg: The angle of each pair, in the order of the frames.
-        translations_deg: The angle between the directions of each pair; NaN where the camera stands still.
+        without_pose: Number of pairs whose tracks gave no motion.
+        median_rotation_deg: Median rotation error.
+        mean_rotation_deg: Mean rotation error.
+        median_translation_deg: Median angle between the directions of translation; NaN if the camera stands still.
+        mean_translation_deg: Mean of that angle.
+        rotations_deg: Rotation error of each pair, in the order of the frames.
+        translations_deg: Angle between the directions of each pair; NaN if the camera stands still.
     """
 
     pairs: int
@@ -78,31 +78,31 @@ class PoseErrors:
 
 @dataclass(frozen=True, eq=False)
 class TrackResult:
-    """One configuration on one sequence. Measures by gap are dictionaries from the number of frames; NaN: no value.
+    """One configuration on one sequence. Metrics by gap are dictionaries keyed by the number of frames; NaN: no value.
 
     Attributes:
         configuration: As the user named it.
-        identity: Name and version of what ran.
+        identity: Name and version of the front-end.
         frames: Number of images.
-        keypoints: Mean number in an image.
-        matches: Mean number of points that a frame shares with the frame before, by id.
-        alive: Share of a frame's points that are there so many frames later (1 to 10).
+        keypoints: Mean number of keypoints per image.
+        matches: Mean number of points that a frame has in common with the previous frame, by id.
+        alive: Fraction of a frame's points that are present again so many frames later (1 to 10).
         lengths: Number of tracks by the number of frames they were seen in.
-        coverage: Mean share of the 6x8 cells of an image that hold a point with an age of at least 2.
-        inlier_ratio: Share of the pairs over a gap that agree with one epipolar geometry, RANSAC at 1 px.
-        parallax_px: Median distance that a point has moved in the image over a gap.
-        life_parallax_px: The same from the first to the last sighting of each track that was seen twice.
-        drift_px: Median distance of followed points from what the detector finds within 3 px of them.
-        refound_drift_px: The same of those alone that the detector does not pick with its budget; NaN without any.
-        unrelated: Share of the tracks claimed to be seen in an unrelated image; None where not measured.
-        precision: Share of the pairs over a gap within 2 px of their true epipolar lines; None without ground truth.
-        nearest_precision: The same of mutual nearest neighbours without tracking; None also without descriptors.
+        coverage: Mean fraction of the 6x8 cells of an image that hold a point with an age of at least 2.
+        inlier_ratio: Fraction of the pairs over a gap that fit one epipolar geometry, RANSAC at 1 px.
+        parallax_px: Median distance that a point moves in the image over a gap.
+        life_parallax_px: The same from the first to the last sighting of each track with at least two sightings.
+        drift_px: Median distance of tracked points from the detection within 3 px of them.
+        refound_drift_px: The same, only for points that the detector does not pick within its budget; NaN if none.
+        unrelated: Fraction of the tracks reported as seen in an unrelated image; None if not measured.
+        precision: Fraction of the pairs over a gap within 2 px of their true epipolar lines; None without ground truth.
+        nearest_precision: The same for mutual nearest neighbours without tracking; None also without descriptors.
         pose: Errors of the motion over a gap; None without ground truth.
         trajectory: Chained motions; None without calibration.
-        trajectory_rmse_m: How far its positions are from the true ones after alignment; None without ground truth.
-        aligned: (N, 3) its positions after that alignment; None without ground truth.
-        extraction_ms: Median time an image took.
-        tracking_ms: Median time its matching or following took.
+        trajectory_rmse_m: RMSE of its positions after alignment with the true ones; None without ground truth.
+        aligned: (N, 3) positions after alignment; None without ground truth.
+        extraction_ms: Median extraction time per image.
+        tracking_ms: Median time for matching or tracking per image.
     """
 
     configuration: str
@@ -130,19 +130,19 @@ class TrackResult:
 
     @property
     def mean_length(self) -> float:
-        """Mean number of frames that a track was seen in; those cut off by the end of the sequence included."""
+        """Mean number of frames in which a track was seen, including tracks cut off by the end of the sequence."""
         return sum(length * count for length, count in self.lengths.items()) / max(sum(self.lengths.values()), 1)
 
 
 @dataclass(frozen=True)
 class SequenceReport:
-    """What was measured on one sequence.
+    """Results for one sequence.
 
     Attributes:
-        name: Of the sequence.
-        description: What the images are.
+        name: Name of the sequence.
+        description: Description of the images.
         stamps_ns: Times of the images.
-        poses: Their known camera-to-world matrices (4, 4), None where unknown.
+        poses: Known camera-to-world matrices (4, 4); None if unknown.
         results: One for each configuration.
     """
 
@@ -154,12 +154,12 @@ class SequenceReport:
 
 
 def measure(configuration: str, recording: TrackHistory, unrelated: float | None = None) -> TrackResult:
-    """All measures of a recording.
+    """Computes all metrics of a recorded run.
 
     Args:
-        configuration: What to call it.
+        configuration: Name of the configuration.
         recording: From `record_sequence`.
-        unrelated: From `share_seen_in_unrelated`, where that was run.
+        unrelated: From `fraction_seen_in_unrelated`, if measured.
     """
     tracks, camera = recording.tracks, recording.camera
     pairs = {gap: list(pairs_at(tracks, gap)) for gap in POSE_GAPS}
@@ -173,7 +173,7 @@ def measure(configuration: str, recording: TrackHistory, unrelated: float | None
         frames=len(tracks),
         keypoints=float(np.mean(recording.keypoints)),
         matches=float(np.mean([len(points0) for _, points0, _ in pairs[1]])),
-        alive=share_alive(tracks, SURVIVAL_GAPS),
+        alive=fraction_alive(tracks, SURVIVAL_GAPS),
         lengths=track_lengths(tracks),
         coverage=coverage(tracks, recording.height, recording.width),
         inlier_ratio={gap: _inlier_ratio(of_gap, camera) for gap, of_gap in pairs.items()},
@@ -194,28 +194,28 @@ def measure(configuration: str, recording: TrackHistory, unrelated: float | None
 
 
 def track_lengths(tracks: Sequence[Tracks]) -> dict[int, int]:
-    """Number of tracks by the number of frames in which their id was seen, ascending."""
+    """Number of tracks by the number of frames in which their id was seen, in ascending order."""
     _, sightings = np.unique(np.concatenate([of_frame.ids for of_frame in tracks]), return_counts=True)
     lengths, counts = np.unique(sightings, return_counts=True)
     return dict(zip(lengths.tolist(), counts.tolist(), strict=True))
 
 
 def coverage(tracks: Sequence[Tracks], height: int, width: int) -> float:
-    """Mean share of the cells of a 6x8 grid that hold a point seen before; NaN for fewer than two frames.
+    """Mean fraction of the cells of a 6x8 grid with a previously seen point; NaN for fewer than two frames.
 
-    The first frame, which has no such point, is left out.
+    The first frame is excluded, as it has no such point.
     """
-    shares = []
+    fractions = []
     for of_frame in tracks[1:]:
         points = of_frame.keypoints[of_frame.ages > 1]
         cells = np.floor((points + 0.5) / [width, height] * [GRID_COLUMNS, GRID_ROWS]).astype(int)
         cells = np.clip(cells, 0, [GRID_COLUMNS - 1, GRID_ROWS - 1])
-        shares.append(len(np.unique(cells, axis=0)) / (GRID_ROWS * GRID_COLUMNS))
-    return float(np.mean(shares)) if shares else float("nan")
+        fractions.append(len(np.unique(cells, axis=0)) / (GRID_ROWS * GRID_COLUMNS))
+    return float(np.mean(fractions)) if fractions else float("nan")
 
 
 def parallax_over_life(tracks: Sequence[Tracks]) -> float:
-    """Median px from the first to the last sighting of each id that was seen twice; NaN where there is none."""
+    """Median px between the first and last sighting of each id with at least two sightings; NaN if there is none."""
     ids = np.concatenate([of_frame.ids for of_frame in tracks])
     points = np.concatenate([of_frame.keypoints for of_frame in tracks])
     _, first, counts = np.unique(ids, return_index=True, return_counts=True)
@@ -225,7 +225,7 @@ def parallax_over_life(tracks: Sequence[Tracks]) -> float:
 
 
 def refound(tracks: Sequence[Tracks], detections: Sequence[Detections]) -> list[Tracks]:
-    """The same tracks without the points that are detections within the budget, to a hundredth of a px."""
+    """The same tracks without points that coincide, to 0.01 px, with detections within the budget."""
     return [
         _rows(of_frame, ~_on(of_frame, found.points[found.in_budget]))
         for of_frame, found in zip(tracks, detections, strict=True)
@@ -252,7 +252,7 @@ def _parallax(pairs: Iterable[Pair]) -> float:
 
 
 def _inlier_ratio(pairs: Iterable[Pair], camera: CameraCalibration | None) -> float:
-    """Mean over the frames with at least one pair; undistorted where the camera is known."""
+    """Mean over the frames with at least one pair; undistorted if the camera is known."""
     ratios = []
     for _, points0, points1 in pairs:
         if camera is not None:
@@ -272,7 +272,7 @@ def _with_truth(pairs: Iterable[Pair], gap: int, recording: TrackHistory) -> Ite
 
 def _precision(pairs: dict[int, list[Pair]], recording: TrackHistory) -> dict[int, float]:
     assert recording.camera is not None
-    # A frame without a pose is left out by `_with_truth`; what stands in its place is not looked at.
+    # `_with_truth` excludes frames without a pose; their placeholder is never used.
     poses = [np.eye(4) if pose is None else pose for pose in recording.poses]
     known: dict[int, Pairs] = {gap: _with_truth(of_gap, gap, recording) for gap, of_gap in pairs.items()}
     return {gap: epipolar_precision(of_gap, gap, poses, recording.camera) for gap, of_gap in known.items()}
@@ -304,7 +304,7 @@ def _median_and_mean(values: Sequence[float]) -> tuple[float, float]:
 def _against_truth(
     trajectory: MonocularTrajectory, poses: Sequence[FloatArray | None]
 ) -> tuple[FloatArray, float] | tuple[None, None]:
-    """Positions of the frames whose pose is known after alignment, and their root mean square distance in m."""
+    """Aligned positions of the frames with known poses, and their root mean square error in m."""
     known = [
         (pose[:3, 3], truth[:3, 3])
         for frame, pose in zip(trajectory.frames, trajectory.poses, strict=True)

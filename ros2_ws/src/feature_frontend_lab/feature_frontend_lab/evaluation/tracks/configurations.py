@@ -1,4 +1,4 @@
-"""What `--compare` names: trackers, settings, parameter files and baselines, each made into a front-end."""
+"""Parses the names given to `--compare` (trackers, settings, parameter files, baselines) into front-ends."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _TRACKER = "tracker"
 TRACKERS = PARAMETERS[_TRACKER].choices
 _BUDGET = "max_num_keypoints"
 
-# Parts of a configuration are joined by "+", which the name of a parameter file may hold too.
+# "+" joins the parts of a configuration; the name of a parameter file may contain it, too.
 _PART = re.compile(r"[^=]+?\.ya?ml(?=\+|$)|[^+]+")
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """A front-end to be measured.
+    """A front-end to evaluate.
 
     Attributes:
-        name: As in tables and file names.
-        make: Makes a new one, which has seen nothing.
+        name: Name in tables and files.
+        make: Creates a new, unused front-end.
     """
 
     name: str
@@ -45,15 +45,15 @@ class Configuration:
 
 
 def parse_configurations(texts: Sequence[str], common: Mapping[str, object]) -> list[Configuration]:
-    """The configurations in their order.
+    """Parses configurations, keeping their order.
 
     Args:
-        texts: Each one configuration or several with commas between them: a tracker, a baseline, KEY=VALUE of any
-            parameter, or a parameter file; parts of one configuration are joined by "+", and later ones win.
-        common: Parameters of all of them, where a configuration says nothing else.
+        texts: Each holds one configuration, or several separated by commas: a tracker, a baseline, KEY=VALUE of any
+            parameter, or a parameter file. "+" joins the parts of one configuration; later parts win.
+        common: Parameters of all configurations, unless a configuration overrides them.
 
     Raises:
-        SettingsError: A name or value is not possible, a file cannot be read, or a configuration comes twice.
+        SettingsError: A name or value is invalid, a file cannot be read, or a configuration is listed twice.
     """
     found: dict[str, Configuration] = {}
     for text in (part.strip() for joined in texts for part in joined.split(",")):
@@ -66,10 +66,10 @@ def parse_configurations(texts: Sequence[str], common: Mapping[str, object]) -> 
 
 
 def parse_assignment(text: str) -> tuple[str, object]:
-    """KEY=VALUE as a parameter's name and value.
+    """Splits KEY=VALUE into a parameter's name and value.
 
     Raises:
-        SettingsError: It is no assignment, or no parameter has that name.
+        SettingsError: The text is not an assignment, or the parameter does not exist.
     """
     name, separator, value = text.partition("=")
     if not separator or name not in PARAMETERS:

@@ -29,15 +29,15 @@ __all__ = [
 FloatArray = npt.NDArray[np.float64]
 
 GROUND_TRUTH_FILES = ("groundtruth.txt", "poses.txt")
-"""What TUM, KITTI and the demo call the file, in the folder of the images."""
+"""Pose file names used by TUM, KITTI and the demo, in the image folder."""
 
-# Columns of a line: stamp, position, quaternion; the rows of a 3x4 matrix; a stamp and those.
+# Columns per line: stamp, position, quaternion; the rows of a 3x4 matrix; a stamp and such a matrix.
 _TUM, _KITTI, _STAMPED_MATRIX = 8, 12, 13
-# Between known poses further apart than this, where the camera was is a guess.
+# Poses are not interpolated over longer holes.
 _LONGEST_HOLE_NS = 250_000_000
 _NS_PER_S = 1e9
 _LAST_STAMP_S = 2.0**33
-# Rounding to the digits that such files have leaves less; columns in another order leave more.
+# The rounding in such files causes smaller errors; a wrong order of columns causes larger ones.
 _ROTATION_TOLERANCE = 0.02
 
 
@@ -46,9 +46,9 @@ class GroundTruth:
     """Poses of a camera.
 
     Attributes:
-        path: Of the file they come from.
+        path: File that they were read from.
         poses: (N, 4, 4) camera-to-world.
-        stamps_ns: (N,) their times in ns, ascending; None where pose i is that of image i of the sequence.
+        stamps_ns: (N,) stamps in ns, ascending; None if pose i belongs to image i of the sequence.
     """
 
     path: Path
@@ -56,13 +56,13 @@ class GroundTruth:
     stamps_ns: npt.NDArray[np.int64] | None
 
     def pose_at(self, index: int, stamp_ns: int | None) -> FloatArray | None:
-        """The pose (4, 4) of image `index`, taken at `stamp_ns`; None where none is known.
+        """Returns the pose (4, 4) of image `index`, taken at `stamp_ns`; None if unknown.
 
-        Between two stamps the position is interpolated linearly and the rotation about a fixed axis; between stamps
-        more than 0.25 s apart nothing is known.
+        Between two stamps, the position is interpolated linearly and the rotation about a fixed axis. Between stamps
+        more than 0.25 s apart, the pose is unknown.
 
         Raises:
-            SourceError: The poses have stamps and the image has none.
+            SourceError: The poses have stamps but the image has none.
         """
         if self.stamps_ns is None:
             return np.asarray(self.poses[index]) if index < len(self.poses) else None
@@ -81,15 +81,15 @@ class GroundTruth:
 
 
 def read_ground_truth(path: Path, frame_count: int | None = None) -> GroundTruth:
-    """Reads poses: the number of columns tells the format.
+    """Reads poses; the number of columns determines the format.
 
     Args:
         path: 8 columns: stamp (s), position, quaternion x y z w (TUM). 12: a 3x4 matrix, line i for image i (KITTI).
             13: stamp (s) and a 3x4 matrix (this project's demo). "#" begins a comment.
-        frame_count: Number of images in the sequence, where known: as many lines must be in a KITTI file.
+        frame_count: Number of images in the sequence, if known; a KITTI file must have as many lines.
 
     Raises:
-        SourceError: The file cannot be read, or holds something else.
+        SourceError: The file cannot be read or has other contents.
     """
     table = _table(path)
     columns = table.shape[1]
@@ -114,7 +114,7 @@ def read_ground_truth(path: Path, frame_count: int | None = None) -> GroundTruth
 
 
 def tum_text(stamps_ns: Sequence[int], poses: Sequence[FloatArray]) -> str:
-    """Poses (4, 4) as TUM writes them, for `evo` and its like: stamp (s), position, quaternion x y z w."""
+    """Poses (4, 4) in TUM's format, as read by `evo`: stamp (s), position, quaternion x y z w."""
     lines = ["# timestamp tx ty tz qx qy qz qw"]
     for stamp_ns, pose in zip(stamps_ns, poses, strict=True):
         values = [*pose[:3, 3], *quaternion_of(pose[:3, :3])]
@@ -124,7 +124,7 @@ def tum_text(stamps_ns: Sequence[int], poses: Sequence[FloatArray]) -> str:
 
 
 def quaternion_of(rotation: FloatArray) -> FloatArray:
-    """(4,) unit quaternion x, y, z, w of a rotation (3, 3), w not below 0."""
+    """(4,) unit quaternion x, y, z, w of a rotation (3, 3), with w >= 0."""
     vector = cv2.Rodrigues(rotation)[0].ravel()
     angle = float(np.linalg.norm(vector))
     # sin(a / 2) / a tends to 1 / 2.
@@ -133,7 +133,7 @@ def quaternion_of(rotation: FloatArray) -> FloatArray:
 
 
 def rotation_of(quaternion: FloatArray) -> FloatArray:
-    """(3, 3) rotation of a quaternion x, y, z, w of any length above 0."""
+    """(3, 3) rotation of a quaternion x, y, z, w of any positive length."""
     imaginary, real = np.asarray(quaternion[:3], np.float64), float(quaternion[3])
     length = float(np.linalg.norm(imaginary))
     axis = imaginary / length if length > 0 else imaginary
@@ -182,9 +182,9 @@ def _check_rotations(path: Path, error: FloatArray, expectation: str) -> None:
         raise SourceError(msg)
 
 
-def _between(pose0: FloatArray, pose1: FloatArray, share: float) -> FloatArray:
+def _between(pose0: FloatArray, pose1: FloatArray, fraction: float) -> FloatArray:
     pose = np.eye(4)
     turn = cv2.Rodrigues(pose0[:3, :3].T @ pose1[:3, :3])[0]
-    pose[:3, :3] = pose0[:3, :3] @ cv2.Rodrigues(turn * share)[0]
-    pose[:3, 3] = pose0[:3, 3] + share * (pose1[:3, 3] - pose0[:3, 3])
+    pose[:3, :3] = pose0[:3, :3] @ cv2.Rodrigues(turn * fraction)[0]
+    pose[:3, 3] = pose0[:3, 3] + fraction * (pose1[:3, 3] - pose0[:3, 3])
     return pose

@@ -1,7 +1,7 @@
-"""How long tracks live, and whether what they say is true: measured over the frames of a sequence.
+"""Metrics of track survival and accuracy over the frames of a sequence.
 
-A sequence is one entry a frame, also for a frame in which nothing was found. A gap is a number of frames: a gap of 1 is
-a frame and the next. Points are (x, y) px of the images as published. Suffix 0 is the earlier frame, 1 the later one.
+A sequence has one entry per frame, even if nothing was found in it. A gap is a number of frames; consecutive frames
+have gap 1. Points are (x, y) px of the images as published. Suffix 0 is the earlier frame, 1 the later one.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = [
     "Difference",
     "Pairs",
     "epipolar_precision",
+    "fraction_alive",
+    "fraction_seen",
     "paired_difference",
     "pairs_at",
     "position_drift_px",
-    "share_alive",
-    "share_seen",
     "undistorted_px",
 ]
 
@@ -41,27 +41,27 @@ EPIPOLAR_THRESHOLD_PX = 2.0
 REDETECTION_RADIUS_PX = 3.0
 
 
-def share_alive(tracks: Sequence[Tracks], gaps: Sequence[int] = GAPS) -> dict[int, float]:
-    """By gap: of all points of a frame, the share whose id is present exactly that many frames later.
+def fraction_alive(tracks: Sequence[Tracks], gaps: Sequence[int] = GAPS) -> dict[int, float]:
+    """Fraction of a frame's points whose id is present again exactly `gap` frames later, by gap.
 
-    Averaged over the frames that have such a later frame and at least one point; NaN where there is none.
+    Averaged over the frames that have such a later frame and at least one point; NaN if there is none.
     """
-    shares: dict[int, float] = {}
+    fractions: dict[int, float] = {}
     for gap in gaps:
         of_frames = [
             float(np.isin(earlier.ids, later.ids).mean())
             for earlier, later in zip(tracks, tracks[gap:], strict=False)
             if len(earlier)
         ]
-        shares[gap] = float(np.mean(of_frames)) if of_frames else float("nan")
-    return shares
+        fractions[gap] = float(np.mean(of_frames)) if of_frames else float("nan")
+    return fractions
 
 
 def pairs_at(tracks: Sequence[Tracks], gap: int) -> Iterator[tuple[int, Points, Points]]:
     """For each frame that has one `gap` frames later, the points whose ids are present in both.
 
     Yields:
-        Index of the earlier frame; (M, 2) px in the earlier and (M, 2) px in the later frame, row by row one id.
+        Index of the earlier frame; (M, 2) px in the earlier and (M, 2) px in the later frame; rows correspond.
     """
     for index, (earlier, later) in enumerate(zip(tracks, tracks[gap:], strict=False)):
         _, rows0, rows1 = np.intersect1d(earlier.ids, later.ids, assume_unique=True, return_indices=True)
@@ -69,7 +69,7 @@ def pairs_at(tracks: Sequence[Tracks], gap: int) -> Iterator[tuple[int, Points, 
 
 
 def undistorted_px(calibration: CameraCalibration, points: Points) -> FloatArray:
-    """(M, 2) px at which a camera with the same matrix K and no distortion sees the points; NaN where nowhere."""
+    """(M, 2) px as seen by a camera with the same matrix K and no distortion; NaN if a point cannot be undistorted."""
     fx, _, cx, _, fy, cy, *_ = calibration.camera_matrix
     return normalize_points(calibration, points).astype(np.float64) * [fx, fy] + [cx, cy]
 
@@ -81,43 +81,43 @@ def epipolar_precision(
     calibration: CameraCalibration,
     threshold_px: float = EPIPOLAR_THRESHOLD_PX,
 ) -> float:
-    """The share of pairs that lie within `threshold_px` of their true epipolar lines, averaged over the frames.
+    """Fraction of pairs within `threshold_px` of their true epipolar lines, averaged over the frames.
 
     Args:
         pairs: From `pairs_at`.
-        gap: That they were made with.
-        poses: True camera-to-world matrices (4, 4), one a frame.
-        calibration: The camera's; distances are those in the undistorted image.
+        gap: Gap that `pairs` was made with.
+        poses: True camera-to-world matrices (4, 4), one per frame.
+        calibration: Calibration of the camera; distances are measured in the undistorted image.
         threshold_px: Largest distance, in either image.
 
     Returns:
-        In [0, 1]; NaN where no frame has a pair. A frame without a pair does not count.
+        In [0, 1]; NaN if no frame has a pair. A frame without a pair does not count.
     """
     fx, _, cx, _, fy, cy, *_ = calibration.camera_matrix
     camera = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
-    shares = []
+    fractions = []
     for index, points0, points1 in pairs:
         if len(points0) == 0:
             continue
         fundamental = fundamental_matrix(relative_motion(poses[index], poses[index + gap]), camera)
         undistorted = undistorted_px(calibration, points0), undistorted_px(calibration, points1)
-        # A point that the lens model puts nowhere is NaN, which is not below the threshold.
-        shares.append(float((epipolar_distances(*undistorted, fundamental) <= threshold_px).mean()))
-    return float(np.mean(shares)) if shares else float("nan")
+        # A point that cannot be undistorted is NaN and so never below the threshold.
+        fractions.append(float((epipolar_distances(*undistorted, fundamental) <= threshold_px).mean()))
+    return float(np.mean(fractions)) if fractions else float("nan")
 
 
 def position_drift_px(
     tracks: Sequence[Tracks], detections: Sequence[Points], radius_px: float = REDETECTION_RADIUS_PX
 ) -> float:
-    """Median distance of tracked points from the keypoint that a detector finds anew at the same place.
+    """Median distance of tracked points from the nearest fresh detection of the same place.
 
     Args:
-        tracks: Observations of age 1 do not count: they are where they were detected.
-        detections: (N, 2) px, what the detector finds in each frame without knowing the tracks.
-        radius_px: How far away a keypoint may be and count as the same point; observations without one do not count.
+        tracks: Observations of age 1 do not count: they are detections themselves.
+        detections: (N, 2) px, independent detections in each frame.
+        radius_px: Maximum distance to a detection; observations without one within it do not count.
 
     Returns:
-        px; NaN where no observation has a keypoint near it.
+        px; NaN if no observation has a detection near it.
     """
     distances = [np.zeros(0, np.float32)]
     for of_frame, detected in zip(tracks, detections, strict=True):
@@ -132,10 +132,10 @@ def position_drift_px(
     return float(np.median(near)) if len(near) else float("nan")
 
 
-def share_seen(tracks: Sequence[Tracks], index: int) -> float:
-    """Of the tracks of the frame before, the share that frame `index` claims to continue, re-linked ones included.
+def fraction_seen(tracks: Sequence[Tracks], index: int) -> float:
+    """Fraction of the previous frame's tracks that frame `index` claims to continue, including re-linked ones.
 
-    With an unrelated image in the place of frame `index`, this is the share of invented observations.
+    If frame `index` is an unrelated image, this is the fraction of false observations.
     """
     before, claimed = tracks[index - 1], tracks[index]
     return float(np.count_nonzero(claimed.ages > 1)) / max(len(before), 1)
@@ -148,12 +148,12 @@ _FEWEST_PAIRS = 5
 
 @dataclass(frozen=True)
 class Difference:
-    """How much larger errors are than those they are compared with, over the same pairs of frames.
+    """Mean difference between errors and reference errors over the same pairs of frames.
 
     Attributes:
-        mean: Mean difference; below 0 they are smaller.
-        low: Lower end of its interval; NaN where there are too few pairs of frames for one.
-        high: Its upper end.
+        mean: Mean difference; negative if the errors are smaller.
+        low: Lower end of its confidence interval; NaN if there are too few pairs of frames.
+        high: Upper end of the interval.
     """
 
     mean: float
@@ -162,24 +162,24 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """What can be said: "smaller", "larger", or "alike" where the interval holds 0 or there is none."""
+        """The conclusion: "smaller", "larger", or "alike" if the interval contains 0 or does not exist."""
         if self.high < 0:
             return "smaller"
         return "larger" if self.low > 0 else "alike"
 
 
 def paired_difference(errors: Sequence[float], reference: Sequence[float]) -> Difference:
-    """The mean difference and its interval by the bootstrap over pairs of frames, with a fixed seed.
+    """Mean difference with its bootstrap interval over pairs of frames, with a fixed seed.
 
-    Neighbouring pairs of frames share images, and all share one ground truth and one calibration: the interval says
-    what another choice among such frames would have given, not what another camera would.
+    Neighbouring pairs of frames share images, and all share one ground truth and one calibration: the interval covers
+    another choice among such frames, not another camera.
 
     Args:
-        errors: One for each pair of frames; a pair where either is NaN is left out.
-        reference: Of the same pairs of frames.
+        errors: One per pair of frames; a pair is excluded if either value is NaN.
+        reference: Reference errors of the same pairs of frames.
 
     Raises:
-        ValueError: They are not as many.
+        ValueError: The lengths differ.
     """
     if len(errors) != len(reference):
         msg = f"{len(errors)} errors and {len(reference)} to compare with; expected one for each pair of frames"

@@ -1,4 +1,4 @@
-"""Matching of two images of a sequence, some frames apart, each pair by itself, measured by the true poses."""
+"""Evaluates matching of single image pairs, some frames apart in a sequence, against the true poses."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ __all__ = ["PairsResult", "evaluate_pairs"]
 
 @dataclass(frozen=True)
 class PairsResult:
-    """One method over one gap. Means and medians are over the pairs, of which none is left out.
+    """Results of one method at one gap. Means and medians are over all pairs.
 
     Attributes:
         method: Its name in this run.
-        identity: What ran, with the version or the hash of the weights.
+        identity: Name with the version or the hash of the weights.
         gap: Frames from the earlier to the later image.
         pairs: Number of pairs.
         matches: Mean number of matches.
-        precision: Mean share of them within the threshold of their true epipolar lines; 0 for a pair without matches.
-        right: Mean number of these.
+        precision: Mean fraction of matches within the threshold of their true epipolar lines; 0 for a pair without any.
+        right: Mean number of such matches.
         without_pose: Pairs whose matches gave no motion.
-        rotation_deg: Median angle of the rotation that is left, of the motion from the matches; 180 where none.
-        translation_deg: Median angle between the directions of translation; NaN where the camera stands still.
-        seconds_per_match: Median time of a matching.
+        rotation_deg: Median rotation error of the motion from the matches; 180 if there is none.
+        translation_deg: Median angle between the directions of translation; NaN if the camera stands still.
+        seconds_per_match: Median time to match one pair.
     """
 
     method: str
@@ -66,18 +66,18 @@ def evaluate_pairs(
     threshold_px: float,
     on_frame: Callable[[str], object] = lambda _: None,
 ) -> list[PairsResult]:
-    """Matches every pair of images that is one of `gaps` apart and whose poses are known.
+    """Matches every pair of images with known poses that is one of `gaps` apart.
 
     Args:
-        methods: By name.
-        sequence: With a calibration and poses.
+        methods: Methods by name.
+        sequence: Images with calibration and poses.
         gaps: Frames between the two images, at least 1.
-        keypoints: Most points of a method in an image.
-        threshold_px: How far from its true epipolar line, in the undistorted image, a match may be.
-        on_frame: Called after each image, with the name of the method.
+        keypoints: Maximum number of keypoints per image.
+        threshold_px: Maximum distance of a match from its true epipolar line, in the undistorted image.
+        on_frame: Called after each image with the name of the method.
 
     Raises:
-        SettingsError: No two images with known poses and a calibration are so far apart.
+        SettingsError: No two images with known poses and a calibration are that far apart.
     """
     results = []
     for name, method in methods.items():

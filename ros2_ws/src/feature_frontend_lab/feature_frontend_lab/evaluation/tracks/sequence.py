@@ -1,4 +1,4 @@
-"""A sequence to evaluate on: images with their times, the camera's calibration, and its poses where they are known."""
+"""A sequence for evaluation: images with stamps, the camera's calibration and, if known, its poses."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _CAMERA_FILE = "camera.yaml"
 
 @dataclass(frozen=True)
 class SequenceOptions:
-    """What the user may say about a sequence.
+    """Options for reading a sequence.
 
     Attributes:
-        topic: Image topic of a bag that has several.
-        start: Images to leave out at the beginning.
-        count: Images to take from there on; None for all.
-        intensity: How samples of more than 8 bits become grey levels.
-        camera_info: Calibration; None for what comes with the images, or camera.yaml beside them.
-        ground_truth: File of poses; None for groundtruth.txt or poses.txt beside the images.
+        topic: Image topic, for bags with several.
+        start: Number of images to skip at the beginning.
+        count: Number of images to use after those; None for all.
+        intensity: Conversion of samples of more than 8 bits to grey levels.
+        camera_info: Calibration file; None for the source's calibration or camera.yaml next to the images.
+        ground_truth: Pose file; None for groundtruth.txt or poses.txt next to the images.
     """
 
     topic: str | None = None
@@ -48,13 +48,13 @@ class SequenceOptions:
 
 @dataclass(frozen=True, eq=False)
 class SequenceFrame:
-    """One image.
+    """One image of a sequence.
 
     Attributes:
         image: (H, W) grey or (H, W, 3) RGB, uint8.
-        stamp_ns: Its time in ns.
-        camera: The camera's calibration; None where there is none.
-        pose: (4, 4) camera-to-world; None where it is not known.
+        stamp_ns: Its stamp in ns.
+        camera: Calibration of the camera; None if not available.
+        pose: (4, 4) camera-to-world; None if unknown.
     """
 
     image: npt.NDArray[np.uint8]
@@ -65,15 +65,15 @@ class SequenceFrame:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationSequence:
-    """Images that can be gone through any number of times, one of them in memory at a time.
+    """Images that can be read repeatedly, with one image in memory at a time.
 
     Attributes:
-        name: What to call it in a report.
+        name: Name used in reports.
         source: The images.
-        options: Which of them.
-        camera: Calibration instead of the source's own; None for that.
-        ground_truth: Known poses; None where there are none.
-        missing: What is known to be lost of the images, a sentence each, once they have been gone through.
+        options: Selection of images.
+        camera: Calibration that overrides the source's; None to use the source's.
+        ground_truth: Known poses; None if there are none.
+        missing: Known image losses, one sentence each; filled once all images have been read.
     """
 
     name: str
@@ -84,11 +84,11 @@ class EvaluationSequence:
     missing: list[str] = field(default_factory=list)
 
     def frames(self) -> Iterator[SequenceFrame]:
-        """The images in their order.
+        """Yields the images in order.
 
         Raises:
-            SourceError: There is none, one has no time where the poses need it, or the files beside them do not fit.
-            CalibrationError: The calibration is for images of another size.
+            SourceError: There is no image, an image lacks the stamp that the poses need, or the pose files do not fit.
+            CalibrationError: The calibration is for a different image size.
         """
         for scheduled in schedule(self.source, PlaybackSettings(start=self.options.start, count=self.options.count)):
             frame = scheduled.frame
@@ -98,19 +98,19 @@ class EvaluationSequence:
             pose = None if self.ground_truth is None else self.ground_truth.pose_at(frame.index, frame.stamp_ns)
             pixels = self.options.intensity.to_grey_levels(frame.samples)
             yield SequenceFrame(pixels, scheduled.stamp_ns or 0, camera, pose)
-        if not self.missing:  # a source counts on where it is read again
+        if not self.missing:  # a source keeps counting when it is read again
             self.missing.extend(missing_of(self.source))
 
 
 def open_sequence(location: str, options: SequenceOptions) -> EvaluationSequence:
-    """Opens images with what lies beside them: camera.yaml, groundtruth.txt or poses.txt.
+    """Opens images and the files next to them: camera.yaml, groundtruth.txt or poses.txt.
 
     Args:
         location: A bag, a folder of images or a video.
-        options: Which images, and files to use instead of those beside them.
+        options: Selection of images, and files to use instead of those next to them.
 
     Raises:
-        SourceError: There are no images, they are live, or a file of poses cannot be read or does not fit.
+        SourceError: There are no images, the source is live, or a pose file cannot be read or does not fit.
         CalibrationError: A calibration cannot be read.
     """
     source = open_source(location, SourceOptions(topic=options.topic))

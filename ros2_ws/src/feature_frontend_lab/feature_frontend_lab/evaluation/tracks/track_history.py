@@ -1,4 +1,4 @@
-"""Runs one configuration over a sequence and keeps what the measures need; descriptors only as long as they do."""
+"""Runs one configuration over a sequence and stores the data for the metrics; descriptors only while needed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from feature_frontend.errors import SettingsError, SourceError
 from feature_frontend.types import Tracks
 from feature_frontend_lab.evaluation.homography.baselines import DescribedPoints, match_points
 from feature_frontend_lab.evaluation.tracks.baselines import Detections, SequenceFrontend
-from feature_frontend_lab.evaluation.tracks.metrics import share_seen
+from feature_frontend_lab.evaluation.tracks.metrics import fraction_seen
 from feature_frontend_lab.evaluation.tracks.sequence import EvaluationSequence
 
-__all__ = ["FRAMES_BEFORE_UNRELATED", "POSE_GAPS", "TrackHistory", "record_sequence", "share_seen_in_unrelated"]
+__all__ = ["FRAMES_BEFORE_UNRELATED", "POSE_GAPS", "TrackHistory", "fraction_seen_in_unrelated", "record_sequence"]
 
 Image = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.floating]
@@ -27,30 +27,30 @@ FloatArray = npt.NDArray[np.float64]
 Pair = tuple[int, Points, Points]
 
 POSE_GAPS = (1, 2, 5)
-"""Frames between the two images of the measures of geometry."""
+"""Gaps, in frames, at which geometry is evaluated."""
 
 FRAMES_BEFORE_UNRELATED = 10
-"""Frames that a front-end has seen before it is shown an unrelated image, where the sequence has as many."""
+"""Number of frames shown to a front-end before an unrelated image, if the sequence has that many."""
 
 
 @dataclass(eq=False)
 class TrackHistory:
-    """What a configuration made of a sequence; lists have one entry a frame.
+    """Results of one configuration on a sequence; lists have one entry per frame.
 
     Attributes:
-        identity: Name and version of what ran.
-        height: Of the images, px.
-        width: Of the images, px.
-        camera: Calibration; None where there is none.
-        stamps_ns: Times.
-        poses: Known camera-to-world matrices (4, 4), None where unknown.
+        identity: Name and version of the front-end.
+        height: Image height, px.
+        width: Image width, px.
+        camera: Calibration; None if not available.
+        stamps_ns: Stamps.
+        poses: Known camera-to-world matrices (4, 4); None if unknown.
         tracks: Points seen, with ids.
-        detections: What the detector alone finds.
+        detections: Independent detections.
         keypoints: Number of keypoints.
-        nearest_pairs: By gap, the mutual nearest neighbours of the frames' descriptors, without any tracking; empty
-            where there are no descriptors.
-        extraction_ms: Time for finding and describing keypoints.
-        tracking_ms: Time for matching or following them.
+        nearest_pairs: Mutual nearest neighbours of the frames' descriptors without tracking, by gap; empty without
+            descriptors.
+        extraction_ms: Time to detect and describe keypoints.
+        tracking_ms: Time to match or track them.
     """
 
     identity: str
@@ -68,17 +68,17 @@ class TrackHistory:
 
     @property
     def has_truth(self) -> bool:
-        """Whether two frames have known poses, and the camera a calibration."""
+        """Whether at least two frames have known poses and the camera is calibrated."""
         return self.camera is not None and sum(pose is not None for pose in self.poses) >= 2
 
 
 def record_sequence(
     frontend: SequenceFrontend, sequence: EvaluationSequence, on_frame: Callable[[], object] = lambda: None
 ) -> TrackHistory:
-    """Runs `frontend`, which must be new, over all images.
+    """Runs a new `frontend` over all images.
 
     Raises:
-        SourceError: The images cannot be read, have different sizes, or are fewer than two.
+        SourceError: The images cannot be read, differ in size, or are fewer than two.
         FeatureFrontendError: An image cannot be processed.
     """
     recording = TrackHistory(frontend.identity)
@@ -113,20 +113,20 @@ def record_sequence(
     return recording
 
 
-def share_seen_in_unrelated(
+def fraction_seen_in_unrelated(
     frontend: SequenceFrontend,
     sequence: EvaluationSequence,
     frame_count: int,
     unrelated: Image,
     on_frame: Callable[[], object] = lambda: None,
 ) -> float:
-    """Share of the tracks that are claimed to be seen in an unrelated image, in the place of the middle frame.
+    """Fraction of the tracks reported as seen in an unrelated image that replaces the middle frame.
 
     Args:
-        frontend: A new one. It sees up to ten frames before that place.
-        sequence: Where the other frames come from.
-        frame_count: Number of frames in it.
-        unrelated: (H, W) or (H, W, 3) RGB, uint8; it is brought to the frames' size and number of channels.
+        frontend: A new one. It sees up to ten frames before the unrelated image.
+        sequence: The other frames.
+        frame_count: Number of frames in the sequence.
+        unrelated: (H, W) or (H, W, 3) RGB, uint8; converted to the frames' size and number of channels.
         on_frame: Called after each frame.
     """
     middle = frame_count // 2
@@ -139,7 +139,7 @@ def share_seen_in_unrelated(
         on_frame()
         if index == middle:
             break
-    return share_seen(tracks, len(tracks) - 1)
+    return fraction_seen(tracks, len(tracks) - 1)
 
 
 def _check(recording: TrackHistory, sequence: EvaluationSequence) -> None:
@@ -167,5 +167,5 @@ def _like(image: Image, frame: Image) -> Image:
 
 
 def _small(points: FloatArray) -> Points:
-    """Half the memory, and still exact to a ten-thousandth of a pixel."""
+    """Converts to float32: half the memory, still exact to 1e-4 px."""
     return points.astype(np.float32)

@@ -1,4 +1,4 @@
-"""A trajectory from tracks alone: relative poses, chained. No map, no optimisation: what the front-end gives."""
+"""A trajectory from chained relative poses of tracks alone, without a map or optimisation."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ __all__ = ["MonocularTrajectory", "MotionErrors", "align", "camera_matrix", "cha
 FloatArray = npt.NDArray[np.float64]
 Points = npt.NDArray[np.floating]
 
-# Fewer points than this say nothing reliable about the ratio of two lengths.
+# With fewer points, the ratio of two lengths is not reliable.
 _LEAST_COMMON_POINTS = 8
-# Least angle between the two rays of a point whose depth is used.
+# Minimum angle between the two rays of a point for its depth to be used.
 _LEAST_PARALLAX_RAD = np.radians(0.2)
 _NO_POSE_DEG = 180.0
 
 
 @dataclass(frozen=True, eq=False)
 class MonocularTrajectory:
-    """Where the camera was, up to one rotation, translation and scale of the whole.
+    """Camera poses up to one global rotation, translation and scale.
 
     Attributes:
-        frames: Index of each pose's frame; a frame whose tracks gave no pose is left out.
-        poses: (4, 4) camera-to-world each, the first one the identity. The length of the first step is 1.
-        kept_scales: Steps with too few points in common with the step before: their length is taken over from it.
+        frames: Frame index of each pose; frames whose tracks gave no pose are excluded.
+        poses: (4, 4) camera-to-world each, the first one the identity. The first step has length 1.
+        kept_scales: Number of steps that reuse the previous step's length, as too few points are common to both.
     """
 
     frames: tuple[int, ...]
@@ -55,12 +55,12 @@ class _Depths:
 
 @dataclass
 class MotionErrors:
-    """Motions estimated from pairs of points alone, against the known ones.
+    """Errors of motions estimated from pairs of points alone.
 
     Attributes:
-        rotations_deg: Angles of the rotations that are left; 180 for two images whose points gave no motion.
-        translations_deg: Angles between the directions of translation, likewise; NaN where the camera stands still.
-        without_pose: How many gave none.
+        rotations_deg: Rotation errors; 180 for two images whose points gave no motion.
+        translations_deg: Angles between the directions of translation, likewise; NaN if the camera stands still.
+        without_pose: Number of pairs without an estimated motion.
     """
 
     rotations_deg: list[float] = field(default_factory=list)
@@ -68,7 +68,7 @@ class MotionErrors:
     without_pose: int = 0
 
     def add(self, pose: RelativePose | None, motion: FloatArray) -> None:
-        """Takes what was estimated, None for nothing, and the motion (4, 4)."""
+        """Adds an estimate, None if there is none, and the true motion (4, 4)."""
         self.without_pose += pose is None
         self.rotations_deg.append(_NO_POSE_DEG if pose is None else rotation_error_deg(pose.rotation, motion[:3, :3]))
         self.translations_deg.append(
@@ -84,10 +84,10 @@ def camera_matrix(calibration: CameraCalibration) -> FloatArray:
 def undistorted_pose(
     points0: Points, points1: Points, calibration: CameraCalibration
 ) -> tuple[RelativePose, FloatArray, FloatArray, npt.NDArray[np.bool_]] | None:
-    """The motion between two frames from px of the images as delivered, RANSAC at 1 px; None where there is none.
+    """Motion between two frames from px of the images as delivered, RANSAC at 1 px; None if there is none.
 
     Returns:
-        The motion; (M, 2) and (M, 2) undistorted px of the pairs it was estimated from; which of the pairs those are.
+        The motion; (M, 2) and (M, 2) undistorted px of the pairs used to estimate it; mask of those pairs.
     """
     flat0, flat1 = undistorted_px(calibration, points0), undistorted_px(calibration, points1)
     usable = np.asarray(np.isfinite(np.column_stack([flat0, flat1])).all(axis=1))
@@ -98,14 +98,14 @@ def undistorted_pose(
 def chain_poses(tracks: Sequence[Tracks], calibration: CameraCalibration) -> MonocularTrajectory:
     """Chains the motions between consecutive frames.
 
-    A pair of images does not tell how far the camera moved. The points that three frames share do: their depth in the
-    middle frame must be the same from the step before and from this one; the median ratio gives the length of this
-    step. Errors of the lengths multiply, so the scale drifts. A frame without a pose is skipped, and the next one is
-    joined to the last frame with a pose.
+    Two images do not determine how far the camera moved. Points common to three frames do: their depth in the middle
+    frame must agree between the previous step and this one, and the median ratio gives the length of this step. Length
+    errors multiply, so the scale drifts. A frame without a pose is skipped; the next is joined to the last one
+    with a pose.
 
     Args:
-        tracks: One entry a frame.
-        calibration: The camera's.
+        tracks: One entry per frame.
+        calibration: Calibration of the camera.
     """
     if not tracks:
         return MonocularTrajectory((), (), 0)
@@ -155,7 +155,7 @@ def align(positions: FloatArray, reference: FloatArray) -> FloatArray:
 def _triangulated(
     pose: RelativePose, points0: FloatArray, points1: FloatArray, matrix: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """(M,) and (M,) depths in both frames where the translation has length 1; NaN where they are not to be trusted."""
+    """(M,) and (M,) depths in both frames for a translation of length 1; NaN where unreliable."""
     inverse = np.linalg.inv(matrix).T
     rays0 = np.column_stack([points0, np.ones(len(points0))]) @ inverse @ pose.rotation.T
     rays1 = np.column_stack([points1, np.ones(len(points1))]) @ inverse

@@ -1,7 +1,7 @@
-"""The losses of ALIKED (paper, Section V), each a pure function; equation numbers are the paper's.
+"""The losses of ALIKED (paper, Section V) as pure functions; equation numbers are the paper's.
 
-A and B are image 0 and image 1 here. Rows of keypoints, scores, descriptors and partners of an image belong together. A
-partner is the row of the other image's keypoint that shows the same point, -1 for none (`find_partners`).
+A and B are image 0 and image 1 here. Keypoints, scores, descriptors and partners of an image correspond row by row. A
+partner is the row of the other image's keypoint that shows the same point; -1 for none (`find_partners`).
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ PAPER_TRUTH_RADIUS_PX = 5.0  # th_gt
 def find_partners(
     warped: torch.Tensor, visible: torch.Tensor, others: torch.Tensor, others_visible: torch.Tensor, radius_px: float
 ) -> torch.Tensor:
-    """For each keypoint of one image, the true partner among those of the other (V-A).
+    """Finds the true partner of each keypoint of one image among the keypoints of the other (V-A).
 
-    That is the nearest p_B to p_AB, if |p_B - p_AB| < th_gt. A p_B that the first image cannot show has no p_BA, which
-    equation 7 needs, and is no partner.
+    This is the nearest p_B to p_AB, if |p_B - p_AB| < th_gt. A p_B that the first image cannot show has no p_BA, which
+    equation 7 requires, and is never a partner.
 
     Args:
-        warped: (N, 2) px, where the other image shows each keypoint.
-        visible: (N,) bool, whether it shows it at all.
+        warped: (N, 2) px, position of each keypoint in the other image.
+        visible: (N,) bool, whether it is inside the other image.
         others: (M, 2) px, the other image's keypoints.
-        others_visible: (M,) bool, whether the first image shows them.
+        others_visible: (M,) bool, whether they are inside the first image.
         radius_px: th_gt.
 
     Returns:
@@ -60,11 +60,11 @@ def reprojection_loss(
     partners0: torch.Tensor,
     partners1: torch.Tensor,
 ) -> torch.Tensor:
-    """How far partners are from each other, px.
+    """Mean reprojection distance between partners, px.
 
         L_rp(p_A, p_B) = (|p_A - p_BA| + |p_B - p_AB|) / 2                                              (7)
 
-    averaged over the keypoints of both images that have a partner; 0 where none has.
+    averaged over the keypoints of both images that have a partner; 0 if none has.
 
     Args:
         keypoints0: (N0, 2) px, p_A.
@@ -84,17 +84,17 @@ def reprojection_loss(
 def peak_loss(
     window_scores: torch.Tensor, window_positions: torch.Tensor, keypoints: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """How widely the scores around keypoints are spread, px.
+    """Spread of the scores around keypoints, px.
 
         L_pk(p) = softmax(s_p / t_det) . |p - c|                                                        (8)
 
-    averaged over the keypoints; 0 where there are none. The paper writes the softmax without a temperature, and VI-A
-    names t_det = 0.1 for it; without one, scores in [0, 1] would all weigh nearly alike. It also writes "mean(...)"
-    around what it calls a dot product, which is one number already: the expected distance.
+    averaged over the keypoints; 0 if there are none. The paper writes the softmax without a temperature, but VI-A
+    specifies t_det = 0.1; without it, scores in [0, 1] would have nearly equal weights. The paper also writes
+    "mean(...)" around what it calls a dot product, which is already a scalar: the expected distance.
 
     Args:
         window_scores: (N, W * W) scores in [0, 1] of the window around each keypoint.
-        window_positions: (N, W * W, 2) px, where they are: c.
+        window_positions: (N, W * W, 2) px, their positions: c.
         keypoints: (N, 2) px.
         temperature: t_det.
     """
@@ -110,13 +110,13 @@ def sparse_nre_loss(
     partners1: torch.Tensor,
     temperature: float = PAPER_DESCRIPTOR_TEMPERATURE,
 ) -> torch.Tensor:
-    """Sparse neural reprojection error: how unlikely the true partners are as matches.
+    """Sparse neural reprojection error: negative log-likelihood of the true partners as matches.
 
         sim(d_A, D_B) = D_B d_A                                                                         (9)
         q_m(d_A, D_B) = softmax((sim(d_A, D_B) - 1) / t_des)                                           (10)
         L_ds(p_A, I_B) = -ln q_m(d_A, d_B)                                                             (11)
 
-    averaged over the descriptors of both images whose keypoints have a partner; 0 where none has.
+    averaged over the descriptors of both images whose keypoints have a partner; 0 if none has.
 
     Args:
         descriptors0: (N0, D), of length 1.
@@ -140,20 +140,20 @@ def reliability_loss(
     visible: tuple[torch.Tensor, torch.Tensor],
     temperature: float = PAPER_RELIABILITY_TEMPERATURE,
 ) -> torch.Tensor:
-    """How high the scores of keypoints are that cannot be matched reliably.
+    """Mean score of keypoints that cannot be matched reliably.
 
         r(p_A, I_B) = softmax(sim(d_A, D_B) / t_rel)                                                   (12)
         L_re(S_A, I_B) = sum_A (1 - r(p_A, I_B)) s_A / sum_A s_A                                       (13)
 
-    averaged over the two images. Equation 12 is a vector, equation 13 needs a number: the entry of the partner. A
-    keypoint without a partner has reliability 0 where the other image shows its place, and is left out of both sums
-    elsewhere.
+    averaged over the two images. Equation 12 is a vector, but equation 13 needs a number: the entry of the partner. A
+    keypoint without a partner has reliability 0 if its point is inside the other image; otherwise, both sums exclude
+    it.
 
     Args:
         scores: (N0,) and (N1,) in [0, 1], s at the keypoints.
         descriptors: (N0, D) and (N1, D), of length 1.
         partners: (N0,) and (N1,) int64.
-        visible: (N0,) and (N1,) bool, whether the other image shows the keypoint's place.
+        visible: (N0,) and (N1,) bool, whether the keypoint's point is inside the other image.
         temperature: t_rel.
     """
     similarities = descriptors[0] @ descriptors[1].t() / temperature
@@ -170,7 +170,7 @@ def reliability_loss(
 def matching_success(
     descriptors0: torch.Tensor, descriptors1: torch.Tensor, partners0: torch.Tensor, partners1: torch.Tensor
 ) -> torch.Tensor:
-    """Share in [0, 1] of the mutual partners whose descriptors are mutual nearest neighbours; 0 where there are none.
+    """Fraction in [0, 1] of the mutual partners whose descriptors are mutual nearest neighbours; 0 if there are none.
 
     Args:
         descriptors0: (N0, D), of length 1.
@@ -189,12 +189,12 @@ def matching_success(
 
 
 def _pairs_of_both_searches(partners0: torch.Tensor, partners1: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows in image 0 and image 1 of all (keypoint, partner); mutual partners occur twice, once from each image."""
+    """Rows in image 0 and image 1 of all (keypoint, partner) pairs; mutual partners occur twice."""
     from0, from1 = (partners0 >= 0).nonzero()[:, 0], (partners1 >= 0).nonzero()[:, 0]
     return torch.cat([from0, partners1[from1]]), torch.cat([partners0[from0], from1])
 
 
 def _of_partners(values: torch.Tensor, partners: torch.Tensor) -> torch.Tensor:
-    """(N,) the entry of each row's partner in (N, M) `values`, 0 where it has none."""
+    """(N,) the entry of each row's partner in (N, M) `values`; 0 if it has none."""
     entries = values.gather(1, partners.clamp(min=0)[:, None])[:, 0]
     return torch.where(partners >= 0, entries, 0.0)

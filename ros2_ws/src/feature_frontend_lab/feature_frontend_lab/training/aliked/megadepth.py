@@ -1,10 +1,10 @@
-"""MegaDepth (Li and Snavely, CVPR 2018) in the layout that D2-Net's and LoFTR's preparation leaves.
+"""MegaDepth (Li and Snavely, CVPR 2018) in the layout prepared by D2-Net's and LoFTR's scripts.
 
     ROOT/scene_info/SCENE.npz       image_paths, depth_paths (below ROOT), intrinsics (N, 3, 3), poses (N, 4, 4), world
                                     to camera; and which pairs overlap: overlap_matrix (N, N), or pair_infos
-    the depth files                 HDF5 with the data set "depth", float, 0 where it is unknown; read by h5py
+    the depth files                 HDF5 with the data set "depth", float, 0 if unknown; read by h5py
 
-A path that is None stands for a photograph that is not there.
+A path of None marks a missing photograph.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from feature_frontend_lab.training.images import ColorImages
 
 __all__ = ["MegaDepthScene", "read_megadepth"]
 
-# Shares of 3D points that pairs have in common; less shows too little, more teaches too little.
+# Fraction of common 3D points in a pair; smaller overlaps show too little, larger ones teach too little.
 _OVERLAP = (0.1, 0.7)
 _KEYS = ("image_paths", "depth_paths", "intrinsics", "poses")
 
@@ -34,11 +34,11 @@ class MegaDepthScene:
     """The photographs of a scene file; see `PosedPhotographs`.
 
     Args:
-        root: What the file's paths begin at.
+        root: Folder to which the file's paths are relative.
         path: The scene file.
 
     Raises:
-        SourceError: The file cannot be read, lacks an entry, or no pair in it overlaps.
+        SourceError: The file cannot be read, lacks an entry, or contains no overlapping pair.
     """
 
     def __init__(self, root: Path, path: Path) -> None:
@@ -64,16 +64,16 @@ class MegaDepthScene:
         self.description = f"{self._count} images of {path}"
 
     def __len__(self) -> int:
-        """Number of photographs that are in a pair."""
+        """Number of photographs that are part of a pair."""
         return self._count
 
     def draw(self, rng: np.random.Generator) -> tuple[int, int]:
-        """One of the file's pairs, either way round."""
+        """A random pair of the file, in random order."""
         first, second = self._pairs[int(rng.integers(len(self._pairs)))]
         return (first, second) if rng.random() < 0.5 else (second, first)
 
     def load(self, index: int) -> PosedPhotograph | None:
-        """Photograph `index`; None where its files cannot be read.
+        """Photograph `index`; None if its files cannot be read.
 
         Raises:
             SourceError: The Python package h5py is missing.
@@ -103,18 +103,18 @@ class MegaDepthScene:
         if "pair_infos" in info:
             listed = [((int(row[0][0]), int(row[0][1])), float(row[1])) for row in info["pair_infos"]]
         else:
-            shares = np.asarray(info.get("overlap_matrix", np.zeros((0, 0))), np.float64)
-            rows, columns = np.nonzero((shares >= _OVERLAP[0]) & (shares <= _OVERLAP[1]))
-            listed = [((int(i), int(j)), float(shares[i, j])) for i, j in zip(rows, columns, strict=True) if i != j]
+            overlaps = np.asarray(info.get("overlap_matrix", np.zeros((0, 0))), np.float64)
+            rows, columns = np.nonzero((overlaps >= _OVERLAP[0]) & (overlaps <= _OVERLAP[1]))
+            listed = [((int(i), int(j)), float(overlaps[i, j])) for i, j in zip(rows, columns, strict=True) if i != j]
         return [
             pair
-            for pair, share in listed
-            if _OVERLAP[0] <= share <= _OVERLAP[1] and all(self._images[i] and self._depths[i] for i in pair)
+            for pair, overlap in listed
+            if _OVERLAP[0] <= overlap <= _OVERLAP[1] and all(self._images[i] and self._depths[i] for i in pair)
         ]
 
 
 def read_megadepth(root: Path) -> list[MegaDepthScene]:
-    """All scene files of a copy of MegaDepth.
+    """Opens all scene files of a copy of MegaDepth.
 
     Raises:
         SourceError: There are none, or one is damaged.

@@ -1,4 +1,4 @@
-"""NumPy's .npz files with object arrays, read without executing what is in them."""
+"""Reads NumPy's .npz files with object arrays without executing their contents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.lib import format as npy_format
 
 __all__ = ["load_npz"]
 
-# All that is ever looked up, by exact names: what arrays of strings, numbers, tuples and arrays are pickled with, by
+# The only names that may be looked up: those that pickled arrays of strings, numbers, tuples and arrays need, with
 # NumPy 1 and 2.
 _HARMLESS = {
     (module, name)
@@ -34,11 +34,11 @@ class _Unpickler(pickle.Unpickler):
 
 
 def load_npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    """The arrays of a file by name.
+    """Reads the arrays of a file by name.
 
     Raises:
-        OSError: It cannot be read.
-        ValueError: It is no .npz file, damaged, or holds objects other than numbers, text, tuples and arrays.
+        OSError: The file cannot be read.
+        ValueError: It is not an .npz file, is damaged, or contains objects other than numbers, text, tuples and arrays.
     """
     arrays = {}
     try:
@@ -59,8 +59,8 @@ def _read_array(file: Any) -> np.ndarray[Any, Any]:
     if dtype.hasobject:
         try:
             return np.asarray(_Unpickler(file).load(), object).reshape(shape)
-        except Exception as error:  # damaged data make it raise anything
+        except Exception as error:  # damaged data can raise anything
             msg = f"{type(error).__name__}: {error}; expected numbers, text, tuples and arrays"
             raise ValueError(msg) from error
     values = np.frombuffer(file.read(), dtype).reshape(shape, order="F" if is_fortran else "C")
-    return values.copy()  # a buffer of bytes cannot be written, which torch warns of
+    return values.copy()  # torch warns about read-only buffers

@@ -1,4 +1,4 @@
-"""Pairs of views for ALIKED: warped images, and photographs with depth and pose, mixed (VI-A)."""
+"""Pairs of views for ALIKED: a mix of warped images and photographs with depth and pose (VI-A)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from feature_frontend_lab.training.views import ATTEMPTS, MINIMUM_OVERLAP, MINIM
 
 __all__ = ["AlikedPair", "AlikedPairs"]
 
-# Images for smaller views are resized to this shorter side at most, so that views show more or less of them.
+# For smaller views, images are resized to at most this shorter side, so that the field of view varies.
 _LARGEST_SHORT_SIDE_PX = 800.0
 _LARGEST_MAGNIFICATION = 1.25
 
@@ -29,7 +29,7 @@ Uint8Array = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class AlikedPair:
-    """Two views and what is known about them.
+    """Two views with their ground truth.
 
     Attributes:
         views: (2, 3, S, S) uint8 RGB, augmented.
@@ -43,12 +43,12 @@ class AlikedPair:
 
 
 class AlikedPairs(Dataset[AlikedPair]):
-    """Pair `number` is a function of the data, the settings and `number` alone, whichever process asks.
+    """Pair `number` depends only on the data, the settings and `number`, in any process.
 
     Args:
-        images: What homographic pairs are cut from, in colour; None for none.
-        photographs: What perspective pairs are cut from; each place has as many as it has photographs.
-        settings: How, and in which proportion.
+        images: Images for homographic pairs, in colour; None for none.
+        photographs: Photographs for perspective pairs; each place is drawn in proportion to its number of photographs.
+        settings: How the pairs are made and mixed.
 
     Raises:
         SourceError: There are neither images nor photographs.
@@ -66,7 +66,7 @@ class AlikedPairs(Dataset[AlikedPair]):
         self._photographs = photographs
         self._settings = settings
         counts = np.array([len(place) for place in photographs], np.float64)
-        self._place_shares = counts / counts.sum() if photographs else counts
+        self._place_probabilities = counts / counts.sum() if photographs else counts
         largest = max(_LARGEST_SHORT_SIDE_PX, _LARGEST_MAGNIFICATION * settings.map_side)
         self._short_side_px = (float(settings.map_side), largest)
         self._limits = HomographyRange(rotation_deg=settings.rotation_deg)
@@ -75,7 +75,7 @@ class AlikedPairs(Dataset[AlikedPair]):
         """Pair `number`.
 
         Raises:
-            SourceError: No file can be read, or no two views show the same.
+            SourceError: No file can be read, or no two views overlap.
         """
         settings = self._settings
         rng = np.random.default_rng([settings.seed, number])
@@ -111,7 +111,7 @@ class AlikedPairs(Dataset[AlikedPair]):
 
     def _perspective(self, rng: np.random.Generator) -> tuple[tuple[Uint8Array, Uint8Array], tuple[Warp, Warp]] | None:
         settings = self._settings
-        place = self._photographs[int(rng.choice(len(self._photographs), p=self._place_shares))]
+        place = self._photographs[int(rng.choice(len(self._photographs), p=self._place_probabilities))]
         photograph0, photograph1 = (place.load(index) for index in place.draw(rng))
         if photograph0 is None or photograph1 is None:
             return None

@@ -1,4 +1,4 @@
-"""Photographs with depth and pose, and the views that perspective pairs are cut of."""
+"""Photographs with depth and pose, and the views cut from them for perspective pairs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["PosedPhotograph", "PosedPhotographs", "PosedViews", "cut_posed_views
 
 @dataclass(frozen=True)
 class PosedPhotograph:
-    """A photograph without distortion whose depth and pose are known.
+    """An undistorted photograph with known depth and pose.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        depth: (H, W) float32 along the optical axis, in the unit of the pose; 0 where it is unknown.
+        depth: (H, W) float32 along the optical axis, in the unit of the pose; 0 if unknown.
         camera_matrix: (3, 3) float64, px.
         pose: (4, 4) float64, camera to world.
     """
@@ -37,7 +37,7 @@ class PosedPhotographs(Protocol):
     """Photographs of one place.
 
     Attributes:
-        description: What they are, for messages and the model card.
+        description: Description for messages and the model card.
     """
 
     description: str
@@ -46,10 +46,10 @@ class PosedPhotographs(Protocol):
         """Number of photographs."""
 
     def draw(self, rng: np.random.Generator) -> tuple[int, int]:
-        """Numbers of two photographs that may show the same; whether they do is found out by their depth."""
+        """Numbers of two photographs that may overlap; their depth determines whether they do."""
 
     def load(self, index: int) -> PosedPhotograph | None:
-        """Photograph `index`; None where its files cannot be read."""
+        """Photograph `index`; None if its files cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -58,20 +58,20 @@ class PosedViews:
 
     Attributes:
         images: (S, S, 3) uint8 RGB of each.
-        views: What is known of each.
+        views: Geometry of each.
     """
 
     images: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
     views: tuple[PosedView, PosedView]
 
     def warps(self, tolerance: float) -> tuple[PerspectiveWarp, PerspectiveWarp]:
-        """From view 0 to view 1, and back."""
+        """Warps from view 0 to view 1, and back."""
         view0, view1 = self.views
         return PerspectiveWarp(view0, view1, tolerance), PerspectiveWarp(view1, view0, tolerance)
 
 
 def posed_view(photograph: PosedPhotograph, side: int, offset: tuple[float, float]) -> PosedView:
-    """A piece of a photograph resized to a shorter side of `side`, from `offset`, (x, y) px of the resized, on."""
+    """A crop at `offset`, (x, y) px, of a photograph resized to a shorter side of `side`."""
     tensors = (torch.from_numpy(values) for values in (photograph.depth, photograph.camera_matrix, photograph.pose))
     depth, camera_matrix, pose = tensors
     scale = side / min(photograph.depth.shape)
@@ -81,21 +81,21 @@ def posed_view(photograph: PosedPhotograph, side: int, offset: tuple[float, floa
 def cut_posed_views(
     photograph0: PosedPhotograph, photograph1: PosedPhotograph, side: int, tolerance: float, rng: np.random.Generator
 ) -> PosedViews | None:
-    """A random piece of one photograph, and the piece of another that shows the same; None where nothing does.
+    """Cuts a random crop of one photograph and an overlapping crop of another; None if they do not overlap.
 
-    Both photographs are resized to a shorter side of `side`. The second piece has in its middle what the first one
-    shows of it, as far as the photograph reaches.
+    Both photographs are resized to a shorter side of `side`. The second crop is centred on what it shows of the first,
+    as far as the photograph extends.
 
     Args:
-        photograph0: Of which the first is cut.
-        photograph1: Of which the second is cut.
-        side: Height and width of the pieces in px.
-        tolerance: Relative difference of depth from which on a point counts as hidden.
-        rng: Decides which piece.
+        photograph0: Source of the first crop.
+        photograph1: Source of the second crop.
+        side: Height and width of the crops in px.
+        tolerance: Relative depth difference above which a point counts as hidden.
+        rng: Random generator.
     """
     room0, room1 = (_room(photograph, side) for photograph in (photograph0, photograph1))
     view0 = posed_view(photograph0, side, (int(rng.integers(room0[0] + 1)), int(rng.integers(room0[1] + 1))))
-    # The whole of photograph 1 as a view: as high as wide, whichever side is longer.
+    # All of photograph 1 as a square view of its longer side.
     whole = posed_view(photograph1, side, (0, 0))
     everywhere = replace(whole, side=side + max(room1))
     shown, visible = PerspectiveWarp(view0, everywhere, tolerance).warp(grid_points(side))
@@ -108,7 +108,7 @@ def cut_posed_views(
 
 
 def _room(photograph: PosedPhotograph, side: int) -> tuple[int, int]:
-    """How far right and down a view may begin in the resized photograph, px."""
+    """Largest offset of a view in the resized photograph, right and down, px."""
     height, width = _resized_size(photograph.image, side)
     return width - side, height - side
 
@@ -119,10 +119,10 @@ def _resized_size(image: npt.NDArray[np.uint8], side: int) -> tuple[int, int]:
 
 
 def _cut(image: npt.NDArray[np.uint8], view: PosedView) -> npt.NDArray[np.uint8]:
-    """The view's pixels, where `PosedView.to_photograph` says they lie."""
+    """The view's pixels at the positions of `PosedView.to_photograph`."""
     scale, side = view.scale, view.side
     if scale < 1:
-        # An area average has no place for fractions of a pixel: blur first, then sample exactly.
+        # Area averaging does not support subpixel offsets: blur first, then sample exactly.
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.5 * math.sqrt(1 / scale**2 - 1)), np.uint8)
     x, y = view.offset.tolist()
     to_photograph = np.array(

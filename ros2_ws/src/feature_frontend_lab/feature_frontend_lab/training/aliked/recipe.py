@@ -1,4 +1,4 @@
-"""How ALIKED is trained: keypoints of both views of a pair, their descriptors, and the loss of equation 14."""
+"""ALIKED's training: keypoints and descriptors of both views of a pair, and the loss of equation 14."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ __all__ = ["AlikedRecipe", "AlikedView", "TrainingKeypoints", "aliked_loss", "fi
 
 @dataclass(frozen=True)
 class TrainingKeypoints:
-    """Keypoints of one score map; those detected come first, and only they have windows.
+    """Keypoints of one score map, detected ones first; only these have windows.
 
     Attributes:
-        keypoints: (N, 2), (x, y) px. Those detected are differentiable in the scores.
+        keypoints: (N, 2), (x, y) px. Detected ones are differentiable in the scores.
         scores: (N,) in [0, 1], differentiable.
-        window_scores: (D, W * W), the scores around the D detected ones.
-        window_positions: (D, W * W, 2), (x, y) px: where these scores are.
+        window_scores: (D, W * W), the scores around the D detected keypoints.
+        window_positions: (D, W * W, 2), (x, y) px, positions of these scores.
     """
 
     keypoints: torch.Tensor
@@ -53,24 +53,24 @@ class TrainingKeypoints:
 
     @property
     def num_detected(self) -> int:
-        """D."""
+        """Number of detected keypoints D."""
         return int(self.window_scores.shape[0])
 
 
 def find_training_keypoints(
     score_map: torch.Tensor, random_points: torch.Tensor, num_detected: int, radius: int
 ) -> TrainingKeypoints:
-    """The best keypoints of a score map, and those random points that lie beyond their reach.
+    """Detects the best keypoints of a score map and adds random points outside their neighbourhoods.
 
-    The paper applies non-maximum suppression to both kinds together and does not say how. Detected keypoints are maxima
-    of their surroundings, so they stay; a random point goes where one of them, or a random point before it, is within
-    the radius along both axes, as in the suppression on the map.
+    The paper applies non-maximum suppression to both kinds together without details. Here, detected keypoints are local
+    maxima and stay; a random point is removed if a detected keypoint, or an earlier random point, is within the radius
+    along both axes, as in the suppression on the map.
 
     Args:
         score_map: (H, W) in [0, 1].
         random_points: (R, 2), (x, y) px inside the map.
-        num_detected: How many to detect at most.
-        radius: Of the suppression and the refinement, px.
+        num_detected: Maximum number of detected keypoints.
+        radius: Radius of the suppression and the refinement, px.
     """
     options = DetectionOptions(num_detected, detection_threshold=0.0, nms_radius=radius, border=0)
     best, candidates = select_pixels(score_map[None, None], options)
@@ -92,10 +92,10 @@ _RANDOM_POINTS_STREAM = 1
 
 @dataclass(frozen=True)
 class AlikedView:
-    """What the network finds in one view while it is trained.
+    """The network's output for one view during training.
 
     Attributes:
-        found: Keypoints, N of them.
+        found: N keypoints.
         descriptors: (N, D), of length 1.
     """
 
@@ -104,7 +104,7 @@ class AlikedView:
 
 
 class _TrainingModule(nn.Module):
-    """The network with its detection and its descriptor head as one call, whose gradients DDP can exchange."""
+    """The network's detection and descriptor head as one call, so that DDP can synchronise the gradients."""
 
     def __init__(self, network: nn.Module, detected_keypoints: int) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class _TrainingModule(nn.Module):
         radius = self.network.default_nms_radius
         result = []
         for score_map, feature_map, points in zip(maps.score_map[:, 0], maps.feature_map, random_points, strict=True):
-            # Positions in half precision would be off by hundredths of a pixel.
+            # In half precision, positions would be off by hundredths of a pixel.
             with torch.autocast(views.device.type, enabled=False):
                 found = find_training_keypoints(score_map, points, self._detected_keypoints, radius)
             result.append(AlikedView(found, self.network.desc_head(feature_map, found.keypoints)))
@@ -129,8 +129,8 @@ class AlikedRecipe:
     """See `Recipe`.
 
     Args:
-        settings: What decides the result.
-        pairs: What to train on.
+        settings: Settings of the training.
+        pairs: Training pairs.
     """
 
     ARCHITECTURE: ClassVar[str] = "ALIKED (Zhao et al., IEEE TIM 2023), RGB input"
@@ -149,7 +149,7 @@ class AlikedRecipe:
         self._pairs = pairs
 
     def network(self) -> Aliked:
-        """A new network with random weights."""
+        """Creates a network with random weights."""
         return Aliked(ALIKED_CONFIGS[self._settings.model])
 
     def module(self, network: nn.Module) -> nn.Module:
@@ -157,7 +157,7 @@ class AlikedRecipe:
         return _TrainingModule(network, self._settings.detected_keypoints)
 
     def pairs(self) -> AlikedPairs:
-        """Pairs of views and where points of one lie in the other."""
+        """Pairs of views and the positions of one view's points in the other."""
         return self._pairs
 
     def pair_losses(
@@ -179,8 +179,8 @@ class AlikedRecipe:
         """(2, R, 2) px, (x, y), in the two views of a pair."""
         settings = self._settings
         rng = np.random.default_rng([settings.seed, number, _RANDOM_POINTS_STREAM])
-        shares = rng.random((2, settings.random_keypoints, 2), dtype=np.float32)
-        return torch.from_numpy(shares) * (settings.map_side - 1)
+        places = rng.random((2, settings.random_keypoints, 2), dtype=np.float32)
+        return torch.from_numpy(places) * (settings.map_side - 1)
 
 
 def aliked_loss(
@@ -190,12 +190,12 @@ def aliked_loss(
 
         L = w_rp L_rp + w_pk L_pk + w_ds L_ds + w_re L_re                                              (14)
 
-    Detected keypoints alone have a reprojection and a peak loss: a random point's place is no function of the scores.
+    Only detected keypoints have a reprojection and a peak loss: random positions do not depend on the scores.
 
     Args:
-        views: What the network found in view 0 and view 1.
+        views: The network's output for view 0 and view 1.
         warps: From view 0 to view 1, and back.
-        settings: Weights, temperatures and the radius within which keypoints are the same.
+        settings: Weights, temperatures and the radius within which keypoints count as the same.
     """
     found0, found1 = (view.found for view in views)
     descriptors = at_least_float32(views[0].descriptors), at_least_float32(views[1].descriptors)

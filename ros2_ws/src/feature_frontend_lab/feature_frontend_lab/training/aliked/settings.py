@@ -1,4 +1,4 @@
-"""What decides the result of ALIKED's training."""
+"""Settings of ALIKED's training."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class AlikedSettings(CommonSettings):
     """Settings of ALIKED. The defaults are the paper's (V-E, VI-A), which names no learning rate and no augmentation.
 
     Attributes:
-        detected_keypoints: Best keypoints of each view.
-        random_keypoints: Random points of each view.
+        detected_keypoints: Number of best keypoints per view.
+        random_keypoints: Number of random points per view.
         truth_radius_px: th_gt, within which a keypoint of the other view counts as the same point.
         descriptor_temperature: t_des.
         reliability_temperature: t_rel.
-        reprojection_weight: Of the loss of equation 7.
-        peak_weight: Of the loss of equation 8.
-        descriptor_weight: Of the loss of equation 11.
-        reliability_weight: Of the loss of equation 13.
-        rotation_deg: Largest rotation between warped views, either way; the paper rotates for N16rot only.
-        perspective_share: Share of pairs with depth and pose, where there are images without these too.
-        occlusion_tolerance: Relative difference of depth from which on a point counts as hidden.
+        reprojection_weight: Weight of the loss of equation 7.
+        peak_weight: Weight of the loss of equation 8.
+        descriptor_weight: Weight of the loss of equation 11.
+        reliability_weight: Weight of the loss of equation 13.
+        rotation_deg: Largest rotation between warped views in either direction; the paper rotates for N16rot only.
+        perspective_share: Fraction of pairs with depth and pose, if there are also images without these.
+        occlusion_tolerance: Relative depth difference above which a point counts as hidden.
     """
 
     MODELS: ClassVar[tuple[str, ...]] = tuple(ALIKED_CONFIGS)
@@ -67,4 +67,4 @@ class AlikedSettings(CommonSettings):
         for name in ("reprojection_weight", "peak_weight", "descriptor_weight", "reliability_weight"):
             self._check(name, "a number from 0 up", lambda value: value == 0 or is_above_zero(value))
         self._check("rotation_deg", "0 to 180", lambda value: 0 <= value <= 180)
-        self._check("perspective_share", "a share from 0 to 1", lambda value: 0 <= value <= 1)
+        self._check("perspective_share", "a fraction from 0 to 1", lambda value: 0 <= value <= 1)

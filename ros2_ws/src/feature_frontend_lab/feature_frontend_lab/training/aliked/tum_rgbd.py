@@ -1,10 +1,10 @@
-"""Sequences in the layout of the TUM RGB-D benchmark (Sturm et al., IROS 2012): images, depth images and poses by time.
+"""Sequences in the layout of the TUM RGB-D benchmark (Sturm et al., IROS 2012): stamped images, depth and poses.
 
-    FOLDER/rgb.txt, depth.txt       "timestamp file" a line, seconds and a path below FOLDER; # begins a comment
-    FOLDER/groundtruth.txt          "timestamp tx ty tz qx qy qz qw" a line, camera to world, metres
-    FOLDER/camera.yaml              calibration as ROS's camera_calibration writes it; not needed for freiburg1, 2 and 3
+    FOLDER/rgb.txt, depth.txt       "timestamp file" per line, seconds and a path below FOLDER; # begins a comment
+    FOLDER/groundtruth.txt          "timestamp tx ty tz qx qy qz qw" per line, camera to world, metres
+    FOLDER/camera.yaml              calibration as written by ROS's camera_calibration; not needed for freiburg1 to 3
 
-Depth images have 16 bits, 5000 a metre, 0 where the depth is unknown, and lie pixel by pixel on the colour images.
+Depth images have 16 bits, 5000 per metre, 0 if unknown, and are registered to the colour images pixel by pixel.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from feature_frontend_lab.training.images import ColorImages
 __all__ = ["TumSequence", "read_tum_sequence"]
 
 _DEPTH_UNITS_PER_M = 5000.0
-# The benchmark's own script associates what is no further apart in time.
+# The maximum time difference of associated files, as in the benchmark's own script.
 _LARGEST_GAP_S = 0.02
 _OPENCV_LENSES = ("plumb_bob", "rational_polynomial")
 # fx, fy, cx, cy and the plumb_bob coefficients of the colour cameras, from the benchmark's page on file formats.
@@ -52,9 +52,9 @@ class TumSequence:
     """A sequence; see `PosedPhotographs`.
 
     Args:
-        folder: Of the sequence.
+        folder: Folder of the sequence.
         frames: Images with a depth image and a pose, in the order of time.
-        calibration: Of the colour camera. Lens distortion is taken out of images and depth.
+        calibration: Calibration of the colour camera, used to undistort images and depth.
     """
 
     def __init__(self, folder: Path, frames: Sequence[_Frame], calibration: CameraCalibration) -> None:
@@ -75,14 +75,14 @@ class TumSequence:
         return len(self._frames)
 
     def draw(self, rng: np.random.Generator) -> tuple[int, int]:
-        """Two frames; small distances in time are as likely as large ones, octave by octave."""
+        """Two frames; their time difference is drawn uniformly on a logarithmic scale."""
         count = len(self._frames)
         gap = min(int(2 ** rng.uniform(0, np.log2(count))), count - 1)
         first = int(rng.integers(count - gap))
         return (first, first + gap) if rng.random() < 0.5 else (first + gap, first)
 
     def load(self, index: int) -> PosedPhotograph | None:
-        """Photograph `index`; None where a file cannot be read or has another size than the calibration."""
+        """Photograph `index`; None if a file cannot be read or its size differs from the calibration's."""
         frame = self._frames[index]
         image = ColorImages.read(frame.image)
         try:
@@ -94,7 +94,7 @@ class TumSequence:
         depth = levels.astype(np.float32) / np.float32(_DEPTH_UNITS_PER_M)
         if self._undistortion is not None:
             image = np.asarray(cv2.remap(image, *self._undistortion, cv2.INTER_LINEAR), np.uint8)
-            # Depth is not mixed across edges, and outside of the photograph it is unknown: 0.
+            # Depth is not interpolated across edges; outside the photograph it is unknown: 0.
             depth = np.asarray(cv2.remap(depth, *self._undistortion, cv2.INTER_NEAREST), np.float32)
         return PosedPhotograph(image, depth, self._matrix, frame.pose)
 
@@ -125,7 +125,7 @@ def read_tum_sequence(folder: Path) -> TumSequence:
 
 
 def _read_table(path: Path) -> list[tuple[float, list[str]]]:
-    """Lines of a file as (timestamp, other words), in the order of time."""
+    """Reads a file's lines as (timestamp, other words), in the order of time."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         rows = [line.split() for line in lines if line.strip() and not line.startswith("#")]
@@ -140,7 +140,7 @@ def _read_table(path: Path) -> list[tuple[float, list[str]]]:
 
 
 def _nearest(times: Sequence[float], time: float) -> int | None:
-    """Index of the nearest of sorted `times`; None where it is too far."""
+    """Index of the nearest of sorted `times`; None if it is too far away."""
     after = int(np.searchsorted(times, time))
     candidates = [index for index in (after - 1, after) if 0 <= index < len(times)]
     best = min(candidates, key=lambda index: abs(times[index] - time), default=None)
@@ -148,7 +148,7 @@ def _nearest(times: Sequence[float], time: float) -> int | None:
 
 
 def _pose(words: Sequence[str], path: Path) -> FloatArray:
-    """(4, 4) camera to world of "tx ty tz qx qy qz qw"."""
+    """(4, 4) camera-to-world matrix of "tx ty tz qx qy qz qw"."""
     try:
         values = np.array([float(word) for word in words])
         x, y, z, w = values[3:7] / np.linalg.norm(values[3:7])

@@ -1,4 +1,4 @@
-"""Where the points of one view lie in another, differentiable in the points: the ground truth of ALIKED's training.
+"""Maps points from one view to another, differentiable in the points: the ground truth of ALIKED's training.
 
 Points are (x, y) px, pixel centres at integers; a view covers [-0.5, side - 0.5) along both axes.
 """
@@ -12,31 +12,31 @@ import torch
 
 __all__ = ["HomographyWarp", "PerspectiveWarp", "PosedView", "Warp", "depth_at", "grid_points", "overlap"]
 
-# Depths of neighbouring pixels that differ by more than this share lie on different surfaces.
+# A relative depth difference of neighbouring pixels above this is an edge between surfaces.
 _SURFACE_TOLERANCE = 0.02
 _GRID_SIZE = 24
 
 
 class Warp(Protocol):
-    """Takes points of one view to another."""
+    """Maps points from one view to another."""
 
     def warp(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Moves points.
+        """Maps points.
 
         Args:
             points: (N, 2) px.
 
         Returns:
-            (N, 2) px in the other view, finite also where they mean nothing, and (N,) bool, whether it shows the point.
+            (N, 2) px in the other view, always finite, and (N,) bool, whether the point is visible there.
         """
 
     def to(self, device: torch.device) -> Warp:
-        """The same with its tensors on `device`."""
+        """A copy with its tensors on `device`."""
 
 
 @dataclass(frozen=True)
 class HomographyWarp:
-    """Points of a plane.
+    """Maps points of a plane.
 
     Attributes:
         homography: (3, 3) float64.
@@ -60,14 +60,14 @@ class HomographyWarp:
 
 @dataclass(frozen=True)
 class PosedView:
-    """A square piece of a resized photograph whose depth and pose are known. The depth is not resized, hence exact.
+    """A square crop of a resized photograph with known depth and pose. The depth is not resized and so stays exact.
 
     Attributes:
-        depth: (H, W) float32 of the whole photograph along the optical axis, in the poses' unit; 0 where it is unknown.
+        depth: (H, W) float32 of the whole photograph along the optical axis, in the poses' unit; 0 if unknown.
         camera_matrix: (3, 3) float64 of the whole photograph, px.
         pose: (4, 4) float64, camera to world.
-        scale: px of the view for a px of the photograph.
-        offset: (2,) float64, (x, y) px of the resized photograph: where the view begins.
+        scale: px of the view per px of the photograph.
+        offset: (2,) float64, (x, y) px of the view's corner in the resized photograph.
         side: Height and width of the view in px.
     """
 
@@ -79,15 +79,15 @@ class PosedView:
     side: int
 
     def to_photograph(self, points: torch.Tensor) -> torch.Tensor:
-        """(N, 2) px of the view to px of the photograph."""
+        """Converts (N, 2) px of the view to px of the photograph."""
         return (points + self.offset.to(points.dtype) + 0.5) / self.scale - 0.5
 
     def from_photograph(self, points: torch.Tensor) -> torch.Tensor:
-        """(N, 2) px of the photograph to px of the view."""
+        """Converts (N, 2) px of the photograph to px of the view."""
         return (points + 0.5) * self.scale - 0.5 - self.offset.to(points.dtype)
 
     def to(self, device: torch.device) -> PosedView:
-        """The same with its tensors on `device`."""
+        """A copy with its tensors on `device`."""
         tensors = (tensor.to(device) for tensor in (self.depth, self.camera_matrix, self.pose, self.offset))
         depth, camera_matrix, pose, offset = tensors
         return PosedView(depth, camera_matrix, pose, self.scale, offset, self.side)
@@ -95,15 +95,15 @@ class PosedView:
 
 @dataclass(frozen=True)
 class PerspectiveWarp:
-    """Points of a rigid scene (equation 6): p_AB = pi(d_A R_AB pi^-1(p_A) + t_AB).
+    """Maps points of a rigid scene (equation 6): p_AB = pi(d_A R_AB pi^-1(p_A) + t_AB).
 
-    A point is hidden where the other view's depth differs from its own by more than a share. Where either depth is not
-    known, nothing is.
+    A point is hidden if its depth and the other view's differ by more than the tolerance. No point is visible where
+    either depth is unknown.
 
     Attributes:
-        source: The view of the points.
+        source: View that contains the points.
         target: The other view.
-        tolerance: Relative difference of depth from which on a point counts as hidden.
+        tolerance: Relative depth difference above which a point counts as hidden.
     """
 
     source: PosedView
@@ -134,17 +134,17 @@ class PerspectiveWarp:
 
 
 def depth_at(depth: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Depth between pixels, 0 outside the map and where the nearest pixel's is not known.
+    """Interpolated depth; 0 outside the map and where the nearest pixel's depth is unknown.
 
-    Within a surface the inverse depth is interpolated, which is exact on a plane and differentiable; at an edge the
-    nearest pixel counts.
+    Within a surface, the inverse depth is interpolated, which is exact on a plane and differentiable; at an edge, the
+    nearest pixel's depth is used.
 
     Args:
-        depth: (H, W) float32, 0 where it is unknown.
+        depth: (H, W) float32, 0 if unknown.
         points: (N, 2) px.
 
     Returns:
-        (N,) in the type of `points`.
+        (N,) in the dtype of `points`.
     """
     height, width = depth.shape
     highest = torch.tensor([width - 1, height - 1], device=points.device)
@@ -166,14 +166,14 @@ def depth_at(depth: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
 
 
 def grid_points(side: int) -> torch.Tensor:
-    """24x24 points spread evenly over a view of `side` px: (576, 2) float32 px."""
+    """24x24 points on a regular grid over a view of `side` px: (576, 2) float32 px."""
     axis = (torch.arange(_GRID_SIZE, dtype=torch.float32) + 0.5) * side / _GRID_SIZE - 0.5
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     return torch.stack([x.flatten(), y.flatten()], dim=1)
 
 
 def overlap(warp: Warp, side: int) -> float:
-    """Share in [0, 1] of a view of `side` px that the other view shows."""
+    """Fraction in [0, 1] of a view of `side` px that the other view shows."""
     return float(warp.warp(grid_points(side))[1].float().mean())
 
 

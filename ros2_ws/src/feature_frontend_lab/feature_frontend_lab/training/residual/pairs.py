@@ -1,4 +1,4 @@
-"""Pairs of views with their hand-crafted keypoints, and which of these are the same point (4.1)."""
+"""Pairs of views with hand-crafted keypoints and their correspondences (4.1)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["ResidualPair", "ResidualPairs", "find_positives", "warp_keypoints"]
 
 _FEWEST_POSITIVES = 8
 _SMALLEST_SHORT_SIDE_PX, _LARGEST_SHORT_SIDE_PX = 240.0, 800.0
-# Of two keypoints that are the same point; both are estimates.
+# Maximum angle between corresponding keypoints; both angles are estimates.
 _LARGEST_TURN_RAD = math.pi / 6
 _LARGEST_SCALE_RATIO = 1.5
 
@@ -33,13 +33,13 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ResidualPair:
-    """Two views, their keypoints and what is known about them.
+    """Two views with keypoints and ground truth.
 
     Attributes:
         views: (2, 3, S, S) uint8 RGB, augmented.
         points: (N0, 2) and (N1, 2) float32, (x, y) px.
         described: (N0, 128) and (N1, 128), the hand-crafted descriptors, L2-normalised.
-        positives: (M, 2) int64, rows of both views that are the same point; none occurs twice.
+        positives: (M, 2) int64, rows of corresponding keypoints of both views; no row occurs twice.
         is_negative: (N0, N1) bool, which rows are different points.
     """
 
@@ -51,14 +51,14 @@ class ResidualPair:
 
 
 class ResidualPairs(Dataset[ResidualPair]):
-    """Pair `number` is a function of the images, the settings and `number` alone, whichever process asks.
+    """Pair `number` depends only on the images, the settings and `number`, in any process.
 
     Args:
-        images: What views are cut from, in colour.
-        settings: How, and with which keypoints.
+        images: Source images of the views, in colour.
+        settings: How views are cut, and which keypoints they get.
 
     Raises:
-        SettingsError: This OpenCV has no such detector.
+        SettingsError: This version of OpenCV lacks the detector.
     """
 
     def __init__(self, images: Images, settings: ResidualSettings) -> None:
@@ -73,7 +73,7 @@ class ResidualPairs(Dataset[ResidualPair]):
         """Pair `number`.
 
         Raises:
-            SourceError: No image can be read, or none has points that can be found again.
+            SourceError: No image can be read, or none has points that are found in both views.
         """
         rng = np.random.default_rng([self._settings.seed, number])
         for _ in range(ATTEMPTS):
@@ -118,17 +118,17 @@ class ResidualPairs(Dataset[ResidualPair]):
 
 
 def warp_keypoints(found: NetworkFeatures, homography: FloatArray) -> NetworkFeatures:
-    """Keypoints as they would look in the other view: positions, sizes and angles through a homography.
+    """Maps keypoints through a homography: positions, sizes and angles in the other view.
 
     Args:
-        found: With sizes and angles.
-        homography: (3, 3), takes px of this view to px of the other.
+        found: Keypoints with sizes and angles.
+        homography: (3, 3), maps px of this view to px of the other.
     """
     assert found.sizes is not None
     assert found.angles is not None
     points = found.keypoints.numpy().astype(np.float64)
     angles = found.angles.numpy().astype(np.float64)
-    # The homography near a point is what it does to a small step along the keypoint's direction and across it.
+    # Near a point, the homography is linearised by two small steps: along the keypoint's direction and across it.
     along = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     across = np.stack([-along[:, 1], along[:, 0]], axis=1)
     warped = transform_points(points, homography)
@@ -144,13 +144,13 @@ def warp_keypoints(found: NetworkFeatures, homography: FloatArray) -> NetworkFea
 
 
 def find_positives(warped: NetworkFeatures, found: NetworkFeatures, radius_px: float) -> torch.Tensor:
-    """Which keypoints of view 0, warped to view 1, are which of view 1.
+    """Matches keypoints of view 0, warped to view 1, with keypoints of view 1.
 
-    Positions must lie within the radius, sizes within a factor of 1.5 and, unless all angles of view 1 are 0 (upright),
-    angles within 30 degrees; the nearest in position that is each other's nearest counts.
+    Positions must agree within the radius, sizes within a factor of 1.5 and, unless all angles of view 1 are 0
+    (upright), angles within 30 degrees. Among these, mutual nearest neighbours in position match.
 
     Returns:
-        (M, 2) int64 rows, in the order of the first.
+        (M, 2) int64 rows, in the order of view 0.
     """
     assert warped.sizes is not None
     assert warped.angles is not None
@@ -163,7 +163,7 @@ def find_positives(warped: NetworkFeatures, found: NetworkFeatures, radius_px: f
     fits = (apart <= radius_px) & (ratio <= math.log(_LARGEST_SCALE_RATIO))
     if found.angles.any():
         fits &= turn.abs() <= _LARGEST_TURN_RAD
-    # Keypoints of two sizes may share a place: the size decides among equals.
+    # Keypoints of different sizes may have the same position: the size decides between them.
     cost = (apart + ratio).masked_fill(~fits, torch.inf)
     best0, best1 = cost.argmin(dim=1), cost.argmin(dim=0)
     rows = torch.arange(len(best0))

@@ -1,4 +1,4 @@
-"""How residual descriptors are trained: the descriptors of two views' keypoints against the triplet loss (3.3)."""
+"""Training of residual descriptors: the triplet loss on the descriptors of two views' keypoints (3.3)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from feature_frontend_lab.training.residual.settings import ResidualSettings
 
 __all__ = ["ResidualRecipe", "TripletLoss", "triplet_loss"]
 
-_EPSILON = 1e-6  # the distance of equal descriptors has no gradient
+_EPSILON = 1e-6  # avoids the undefined gradient of the distance at 0
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class TripletLoss:
     """Means over the positive pairs of two views.
 
     Attributes:
-        loss: Of equation 1.
+        loss: Loss of equation 1.
         positive_distance: y(a, p), in [0, 2].
-        negative_distance: y(a, n) with the hardest negative, in [0, 2].
-        success: Share of the positive pairs that are mutual nearest neighbours among all descriptors.
+        negative_distance: y(a, n) for the hardest negative, in [0, 2].
+        success: Fraction of the positive pairs that are mutual nearest neighbours among all descriptors.
     """
 
     loss: torch.Tensor
@@ -43,25 +43,25 @@ def triplet_loss(
     positives: torch.Tensor,
     is_negative: torch.Tensor,
     margin: float,
-    mean_share: float,
+    mean_fraction: float,
 ) -> TripletLoss:
-    """The loss of two views, each descriptor of a positive pair once the anchor.
+    """The loss of two views; each descriptor of a positive pair is the anchor once.
 
         L = mean_i max(0, y(a, p) - y(a, n) + m)                                                     (1)
 
-    y is the Euclidean distance. The paper has the sum, which differs by a factor that Adam does not see, and does not
-    say which negative. Here each anchor has two triplets: with the hardest negative, the nearest descriptor of the
-    other view that is one, and with the mean distance of all of them. The former teaches what matters; with it alone a
-    new network, whose descriptors are nearly all alike, learns to make them more so. An anchor without a negative does
-    not count. With m = 2, the largest distance of unit vectors, the maximum is never 0: all pairs teach until the end.
+    y is the Euclidean distance. The paper uses the sum, which differs by a factor that does not affect Adam, and does
+    not specify the negative. Here, each anchor has two triplets: with the hardest negative, the nearest negative
+    descriptor of the other view, and with the mean distance of all negatives. The hardest negative matters most, but
+    alone it makes a new network, whose descriptors are nearly equal, collapse further. An anchor without a negative is
+    ignored. With m = 2, the largest distance of unit vectors, the maximum is never 0: all pairs contribute to the end.
 
     Args:
         descriptors0: (N0, D) of view 0, L2-normalised.
         descriptors1: (N1, D) of view 1, L2-normalised.
-        positives: (M, 2) int64, rows of both views that are the same point.
+        positives: (M, 2) int64, rows of corresponding keypoints of both views.
         is_negative: (N0, N1) bool, which rows are different points.
         margin: m.
-        mean_share: Of the triplets with the mean distance of all negatives in the loss, in [0, 1].
+        mean_fraction: Weight in [0, 1] of the triplets with the mean distance of all negatives.
     """
     similarity = at_least_float32(descriptors0) @ at_least_float32(descriptors1).T
     distances = (2 - 2 * similarity).clamp(min=_EPSILON).sqrt()
@@ -77,7 +77,7 @@ def triplet_loss(
     hinges = [(positive - negative + margin).clamp(min=0) for negative in (hardest, mean)]
     is_mutual = (similarity.argmax(dim=1)[rows0] == rows1) & (similarity.argmax(dim=0)[rows1] == rows0)
     return TripletLoss(
-        ((1 - mean_share) * hinges[0] + mean_share * hinges[1]).sum() / number,
+        ((1 - mean_fraction) * hinges[0] + mean_fraction * hinges[1]).sum() / number,
         positive.sum().detach() / number,
         hardest.sum().detach() / number,
         is_mutual.float().sum() / max(len(rows0), 1),
@@ -88,13 +88,13 @@ class ResidualRecipe:
     """See `Recipe`.
 
     Args:
-        settings: What decides the result.
-        pairs: What to train on.
+        settings: Settings of the training.
+        pairs: Training pairs.
     """
 
     ARCHITECTURE: ClassVar[str] = "Residual descriptors (Shrestha et al., 2023), RGB input"
     PARTS: ClassVar[tuple[str, ...]] = ("loss", "positive_distance", "negative_distance", "success")
-    # The points are those of SIFT, whatever is learned: what counts is how many of them are matched rightly.
+    # The keypoints are always SIFT's; the metric is therefore how many are matched correctly.
     CRITERION: ClassVar[str] = "matching_score_3"
 
     def __init__(self, settings: ResidualSettings, pairs: ResidualPairs) -> None:
@@ -102,7 +102,7 @@ class ResidualRecipe:
         self._pairs = pairs
 
     def network(self) -> Residual:
-        """A new network with random weights."""
+        """Creates a network with random weights."""
         return Residual(RESIDUAL_CONFIGS[self._settings.model])
 
     def module(self, network: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What decides the result of the training of residual descriptors."""
+"""Settings for training residual descriptors."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ PAPER_MARGIN = 2.0
 
 @dataclass(frozen=True)
 class ResidualSettings(CommonSettings):
-    """Settings of residual descriptors. The defaults are the paper's (3.3, 4.1) where it names any.
+    """Settings of residual descriptors. The defaults are the paper's (3.3, 4.1) if it names any.
 
     `map_side` is the side of a view, px.
 
     Attributes:
-        keypoints: Best hand-crafted keypoints of each view.
+        keypoints: Number of best hand-crafted keypoints per view.
         margin: m of equation 1.
-        mean_negative_share: Of the triplets with the mean distance of all negatives in the loss; the others have the
-            hardest.
-        positive_radius_px: Within which a keypoint of the other view counts as the same point.
-        negative_radius_px: Beyond which it counts as another one.
+        mean_negative_share: Weight of the triplets with the mean distance of all negatives; the other triplets use the
+            hardest negative.
+        positive_radius_px: Distance within which a keypoint of the other view counts as the same point.
+        negative_radius_px: Distance beyond which it counts as a different point.
     """
 
     MODELS: ClassVar[tuple[str, ...]] = tuple(RESIDUAL_CONFIGS)
@@ -47,7 +47,7 @@ class ResidualSettings(CommonSettings):
         super().__post_init__()
         self._check("keypoints", "at least 1", lambda value: value >= 1)
         self._check("margin", "a number above 0", is_above_zero)
-        self._check("mean_negative_share", "a share from 0 to 1", lambda value: 0 <= value <= 1)
+        self._check("mean_negative_share", "a fraction from 0 to 1", lambda value: 0 <= value <= 1)
         if not 0 < self.positive_radius_px <= self.negative_radius_px:
             msg = (
                 f"positive_radius_px is {self.positive_radius_px} and negative_radius_px {self.negative_radius_px}; "

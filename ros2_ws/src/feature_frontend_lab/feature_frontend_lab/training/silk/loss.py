@@ -1,7 +1,7 @@
 """The loss of SiLK (Appendix A.4 to A.6), in memory that does not grow with the square of the number of pixels.
 
-The similarity matrix of two 146x146 maps has 454 million entries. It is computed in blocks of rows, of which only sums
-and maxima along rows and columns stay; the backward pass computes the blocks again (3.4.4).
+The similarity matrix of two 146x146 maps has 454 million entries. It is computed in blocks of rows; only sums and
+maxima along rows and columns are kept. The backward pass recomputes the blocks (3.4.4).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from feature_frontend_lab.training.silk.pairs import Correspondences
 __all__ = ["PAPER_TEMPERATURE", "SilkLoss", "matching_loss", "silk_loss"]
 
 PAPER_TEMPERATURE = 1 / 20
-# Below, exp(s - 1 / temperature) of the least similar pair would leave float32.
+# Below this, exp(s - 1 / temperature) of the least similar pair would underflow in float32.
 _MINIMUM_TEMPERATURE = 1 / 40
-_BLOCK_BYTES = {"cpu": 2**21, "cuda": 2**27}  # a block stays in a CPU's cache between the passes over it
+_BLOCK_BYTES = {"cpu": 2**21, "cuda": 2**27}  # a block fits into a CPU's cache between the passes over it
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class SilkLoss:
     """The loss of one pair of views.
 
     Attributes:
-        total: (), what to minimise; the other two are its parts.
+        total: (), the sum of the other two, to be minimised.
         descriptors: (), negative log-likelihood of the round trips, A.4.
         keypoints: (), binary cross-entropy of the matching success in both views, A.5.
-        success: (), share in [0, 1] of correspondences that are mutual nearest neighbours, A.6.
+        success: (), fraction in [0, 1] of correspondences that are mutual nearest neighbours, A.6.
     """
 
     total: torch.Tensor
@@ -39,7 +39,7 @@ class SilkLoss:
     success: torch.Tensor
 
     def detach(self) -> SilkLoss:
-        """The values without the graph behind them."""
+        """The values detached from the graph."""
         return SilkLoss(self.total.detach(), self.descriptors.detach(), self.keypoints.detach(), self.success.detach())
 
 
@@ -57,7 +57,7 @@ def silk_loss(
         descriptors: (D, h, w) descriptors of each, of any length.
         correspondences: Which pixels show the same point; at least one.
         temperature: Divides the cosine similarities; at least 1/40.
-        block_rows: Rows of the similarity matrix in memory at once; None chooses. The result does not depend on it.
+        block_rows: Rows of the similarity matrix in memory at once; None chooses. Does not affect the result.
     """
     unit0, unit1 = (functional.normalize(d.flatten(1).t().to(_at_least_float32(d)), dim=1) for d in descriptors)
     descriptor_loss, success = matching_loss(unit0, unit1, correspondences, temperature, block_rows)
@@ -89,7 +89,7 @@ def matching_loss(
         The loss () and the success (N,) bool of each correspondence.
 
     Raises:
-        ValueError: There is no correspondence, or the temperature is too low.
+        ValueError: There are no correspondences, or the temperature is too low.
     """
     if len(correspondences) == 0:
         msg = "a pair of views has no correspondences; expected at least one: draw another homography"
@@ -118,7 +118,7 @@ def _at_least_float32(tensor: torch.Tensor) -> torch.dtype:
 
 
 def _first(indices: torch.Tensor, size: int) -> torch.Tensor:
-    """A permutation of range(size) that begins with `indices`."""
+    """A permutation of range(size) that starts with `indices`."""
     rest = torch.ones(size, dtype=torch.bool, device=indices.device)
     rest[indices] = False
     return torch.cat([indices, rest.nonzero()[:, 0]])
@@ -127,7 +127,7 @@ def _first(indices: torch.Tensor, size: int) -> torch.Tensor:
 def _blocks(rows: int, columns: int, count: int, block_rows: int) -> list[tuple[int, int, int]]:
     """(first row, end row, end column) of each block of the matrix.
 
-    Correspondence i is at entry (i, i). Rows without a correspondence matter only to the columns that have one.
+    Correspondence i is at entry (i, i). Rows without a correspondence only affect columns that have one.
     """
     spans = [(start, min(start + block_rows, count), columns) for start in range(0, count, block_rows)]
     return spans + [(start, min(start + block_rows, rows), count) for start in range(count, rows, block_rows)]
@@ -136,8 +136,8 @@ def _blocks(rows: int, columns: int, count: int, block_rows: int) -> list[tuple[
 class _BlockwiseLogSums(torch.autograd.Function):
     """log sum exp(s / temperature) along the first `count` rows and columns, and which entries (i, i) are maxima.
 
-    Rows have length 1, so that s / temperature never exceeds the inverse temperature: subtracting that, rather than the
-    maximum, lets rows and columns share one exponential.
+    Rows have length 1, so s / temperature never exceeds the inverse temperature. Subtracting that instead of the
+    maximum lets rows and columns share one exponential.
     """
 
     @staticmethod
@@ -173,7 +173,7 @@ class _BlockwiseLogSums(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor, None, None, None]:
         descriptors0, descriptors1, row_sum, column_sum = ctx.saved_tensors
         count = row_sum.shape[0]
-        # A row or column without a correspondence has no sum, hence no part in the gradient.
+        # A row or column without a correspondence has no sum and does not contribute to the gradient.
         row_weight = descriptors0.new_zeros(descriptors0.shape[0])
         row_weight[:count] = row_gradient / row_sum
         column_weight = descriptors1.new_zeros(descriptors1.shape[0])

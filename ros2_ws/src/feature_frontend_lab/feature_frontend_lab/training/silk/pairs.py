@@ -1,4 +1,4 @@
-"""Pairs of views of an image, and which of their pixels show the same point: bijective and discretised (3.4.1)."""
+"""Pairs of views of an image, with bijective, discretised pixel correspondences (3.4.1)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _EPSILON = 1e-8
 
 @dataclass(frozen=True)
 class Correspondences:
-    """Which pixels of two maps show the same point; row-major indices, row i of both belongs together.
+    """Corresponding pixels of two maps, as row-major indices; row i of both belongs together.
 
     Attributes:
         indices0: (N,) int64, c of Appendix A.1; no index occurs twice.
@@ -36,20 +36,20 @@ class Correspondences:
         return int(self.indices0.shape[0])
 
     def to(self, device: torch.device | str) -> Correspondences:
-        """The same correspondences with their tensors on `device`."""
+        """A copy with its tensors on `device`."""
         return Correspondences(self.indices0.to(device), self.indices1.to(device))
 
 
 def find_correspondences(homography: torch.Tensor, side: int, border: int) -> Correspondences:
     """The correspondences of two square maps whose pixel (x, y) is pixel (x + border, y + border) of its image.
 
-    Each pixel of either map goes to the nearest pixel of the other. A pair counts where both directions agree.
-    The paper has pixel centres at +0.5 and takes the floor; with centres at integers that is rounding half up.
+    Each pixel of either map is mapped to the nearest pixel of the other. A pair counts if both directions agree. The
+    paper has pixel centres at +0.5 and takes the floor; with centres at integers, this is rounding half up.
 
     Args:
-        homography: (3, 3) float64, takes (x, y, 1) px of image 0 to image 1, pixel centres at integers.
+        homography: (3, 3) float64, maps (x, y, 1) px of image 0 to image 1, pixel centres at integers.
         side: Height and width of both maps in px.
-        border: Rows and columns of the image before the first of the map.
+        border: Number of image rows and columns before the first of the map.
     """
     forward = _nearest_indices(homography, side, border)
     backward = _nearest_indices(torch.linalg.inv(homography), side, border)
@@ -61,13 +61,13 @@ def find_correspondences(homography: torch.Tensor, side: int, border: int) -> Co
 
 
 def _nearest_indices(homography: torch.Tensor, side: int, border: int) -> torch.Tensor:
-    """(side * side,) index of the pixel of the other map that each pixel falls on, -1 where it falls outside."""
+    """(side * side,) index in the other map that each pixel maps to; -1 if outside."""
     axis = torch.arange(side, dtype=homography.dtype, device=homography.device) + border
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     points = torch.stack([x.flatten(), y.flatten(), torch.ones_like(x).flatten()])
     mapped = homography @ points
     scale = mapped[2]
-    # Behind the plane at infinity a homography turns the image over; no camera sees that.
+    # Behind the plane at infinity, a homography mirrors the image, which no camera does.
     valid = scale > _EPSILON
     pixels = torch.floor(mapped[:2] / scale.clamp(min=_EPSILON) - border + 0.5)
     valid &= ((pixels >= 0) & (pixels < side)).all(dim=0)
@@ -77,13 +77,13 @@ def _nearest_indices(homography: torch.Tensor, side: int, border: int) -> torch.
 
 @dataclass(frozen=True)
 class ViewSettings:
-    """How views are cut.
+    """Settings for cutting views.
 
     Attributes:
-        map_side: Height and width in px of the network's maps; 146 in the paper, Table 8 has others.
-        border: Rows and columns that the network's maps lack on each side.
+        map_side: Height and width in px of the network's maps; 146 in the paper, other values in its Table 8.
+        border: Number of rows and columns missing from the network's maps on each side.
         short_side_px: Range of the shorter side to which the whole image is resized before the view is cut.
-        homography: What homographies to draw.
+        homography: Range of the homographies.
     """
 
     map_side: int
@@ -99,12 +99,12 @@ class ViewSettings:
 
 @dataclass(frozen=True)
 class ViewPair:
-    """Two views and what is known about them.
+    """Two views with ground truth.
 
     Attributes:
         views: (2, 1, S, S) uint8 grey.
-        homography: (3, 3) float64, takes px of view 0 to view 1.
-        correspondences: Of the network's maps.
+        homography: (3, 3) float64, maps px of view 0 to view 1.
+        correspondences: Correspondences of the network's maps.
         number: The pair's number in the run, which also seeds its augmentation.
     """
 
@@ -115,12 +115,12 @@ class ViewPair:
 
 
 class PairDataset(Dataset[ViewPair]):
-    """Pair `number` is a function of the images, the settings, the seed and `number` alone, whichever process asks.
+    """Pair `number` depends only on the images, the settings, the seed and `number`, in any process.
 
     Args:
-        images: What views are cut from.
-        settings: How they are cut.
-        seed: Another seed, other pairs.
+        images: Source images of the views.
+        settings: How views are cut.
+        seed: Random seed.
     """
 
     def __init__(self, images: Images, settings: ViewSettings, seed: int) -> None:
@@ -132,7 +132,7 @@ class PairDataset(Dataset[ViewPair]):
         """Pair `number`.
 
         Raises:
-            SourceError: No image can be read, or none has anything to see.
+            SourceError: No image can be read, or none has enough texture.
         """
         rng = np.random.default_rng([self._seed, number])
         for _ in range(ATTEMPTS):

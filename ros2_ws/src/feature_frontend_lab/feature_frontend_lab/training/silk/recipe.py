@@ -1,4 +1,4 @@
-"""How SiLK is trained: one view of a pair against the other, every pixel of the maps (3.4, A.4 to A.6)."""
+"""SiLK's training: matches one view of a pair against the other, with every pixel of the maps (3.4, A.4 to A.6)."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class SilkRecipe:
     """See `Recipe`.
 
     Args:
-        settings: What decides the result.
-        images: What views are cut from; grey.
+        settings: Settings of the training.
+        images: Source images of the views; grey.
     """
 
     ARCHITECTURE: ClassVar[str] = "SiLK (Gleize et al., ICCV 2023), grey input"
@@ -39,7 +39,7 @@ class SilkRecipe:
         self._images = images
 
     def network(self) -> Silk:
-        """A new network with random weights."""
+        """Creates a network with random weights."""
         return Silk(SILK_CONFIGS[self._settings.model])
 
     def module(self, network: nn.Module) -> nn.Module:
@@ -47,7 +47,7 @@ class SilkRecipe:
         return network
 
     def pairs(self) -> PairDataset:
-        """Pairs of views and their correspondences."""
+        """Pairs of views with their correspondences."""
         border = SILK_CONFIGS[self._settings.model].border_px
         return PairDataset(self._images, ViewSettings(self._settings.map_side, border), self._settings.seed)
 

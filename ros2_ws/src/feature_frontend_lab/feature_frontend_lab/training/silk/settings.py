@@ -1,4 +1,4 @@
-"""What decides the result of a training run of SiLK."""
+"""Settings for training SiLK."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TrainingSettings(CommonSettings):
     """Settings of SiLK. The defaults are the paper's (4.1).
 
     Attributes:
-        temperature: Of the matching probabilities.
+        temperature: Temperature of the matching probabilities.
     """
 
     MODELS: ClassVar[tuple[str, ...]] = tuple(SILK_CONFIGS)

@@ -1,4 +1,4 @@
-"""The persistent tracker, captured, against the same padded work done operation by operation."""
+"""The persistent tracker, recorded, against the same padded work done operation by operation."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ _HEIGHT, _WIDTH = 160, 200
 
 
 class _Both:
-    """A front-end whose frames are captured and one whose frames are not, which must always say the same."""
+    """A front-end whose frames are recorded and one whose frames are not, which must always say the same."""
 
     def __init__(self, make: Callable[[Any], Extractor], settings: Settings = _SETTINGS) -> None:
-        self.graph_device = RehearsalDevice()
-        self.captured = Frontend(make(self.graph_device), settings)
+        self.recorder = RehearsalDevice()
+        self.recorded = Frontend(make(self.recorder), settings)
         self.plain = Frontend(make(EagerGraphDevice(_CPU)), settings)
-        assert isinstance(self.captured._frame_matcher, PersistentGraphFrameMatcher)
-        # The same padded shapes, not captured.
+        assert isinstance(self.recorded._frame_matcher, PersistentGraphFrameMatcher)
+        # The same padded shapes, not recorded.
         self.plain._frame_matcher = PersistentFrameMatcher(self.plain.extractor, make_matcher(settings), settings)
         self.number = 0
 
     def process(self, image: Uint8Array, mask: Uint8Array | None = None) -> FrameResult:
         self.number += 1
         found, expected = (
-            frontend.process(image, self.number * 100_000_000, mask) for frontend in (self.captured, self.plain)
+            frontend.process(image, self.number * 100_000_000, mask) for frontend in (self.recorded, self.plain)
         )
         assert (found.state, found.stamp0_ns) == (expected.state, expected.stamp0_ns)
         for name in ("keypoints", "scores", "descriptors"):
@@ -63,7 +63,7 @@ class _Both:
         return found
 
     def each(self, action: Callable[[Frontend], object]) -> None:
-        for frontend in (self.captured, self.plain):
+        for frontend in (self.recorded, self.plain):
             action(frontend)
 
     def configure(self, **values: Any) -> None:
@@ -81,15 +81,15 @@ def _masks(both: _Both, views: list[Uint8Array]) -> None:
     mask[40:90, 60:150] = 0
     for number, view in enumerate(views):
         both.process(view, mask if number % 3 else None)
-    # The step without a mask and the one with it, of two graphs each.
-    assert both.graph_device.captured == 4
+    # The step without a mask and the one with it, of two recordings each.
+    assert both.recorder.captured == 4
 
 
 def _blank_images(both: _Both, views: list[Uint8Array]) -> None:
     blank = np.full((_HEIGHT, _WIDTH), 90, np.uint8)
     for image in [blank, *views[:3], blank, views[3], views[4], blank, blank, views[5]]:
         both.process(image)
-    assert both.graph_device.captured == 2
+    assert both.recorder.captured == 2
     both.each(lambda frontend: frontend.reset())
     assert both.process(blank).state == FrameState.DEGENERATE
 
@@ -99,26 +99,26 @@ def _forgetting(both: _Both, views: list[Uint8Array]) -> None:
         if number in {2, 5}:
             both.each(lambda frontend: frontend.reset("asked for"))
         both.process(view)
-    assert both.graph_device.captured == 2, "what was captured before serves again"
+    assert both.recorder.captured == 2, "what was recorded before serves again"
 
 
 def _other_sizes(both: _Both, views: list[Uint8Array]) -> None:
     small = [np.ascontiguousarray(view[:128, :160]) for view in views]
     for image in (*views[:3], *small[3:6], *views[6:]):
         both.process(image)
-    assert both.graph_device.captured == 4, "what was captured before serves again"
+    assert both.recorder.captured == 4, "what was recorded before serves again"
     with pytest.raises(ImageError):
-        both.captured.process(np.zeros((5, 5), np.uint8), 10**12)
+        both.recorded.process(np.zeros((5, 5), np.uint8), 10**12)
     assert len(both.process(views[7]).matches) > 10, "a bad image has changed something"
 
 
 def _less_time(both: _Both, views: list[Uint8Array]) -> None:
     for number, view in enumerate(views):
-        share = 0.5 if number in {3, 4, 5} else 1.0
-        for frontend in (both.captured, both.plain):
-            frontend.extractor.pixel_share = share
+        fraction = 0.5 if number in {3, 4, 5} else 1.0
+        for frontend in (both.recorded, both.plain):
+            frontend.extractor.pixel_fraction = fraction
         both.process(view)
-    assert both.graph_device.captured == 4
+    assert both.recorder.captured == 4
 
 
 def _less_memory(both: _Both, views: list[Uint8Array]) -> None:
@@ -126,7 +126,7 @@ def _less_memory(both: _Both, views: list[Uint8Array]) -> None:
         if number == 4:
             both.each(lambda frontend: frontend.free_memory())
         both.process(view)
-    assert both.graph_device.captured == 4, "what has been freed is captured anew"
+    assert both.recorder.captured == 4, "what has been freed is recorded anew"
 
 
 def _more_and_fewer_points(both: _Both, views: list[Uint8Array]) -> None:
@@ -150,7 +150,7 @@ def _changed_options(both: _Both, views: list[Uint8Array]) -> None:
         both.configure(**change)
         for view in views[:3]:
             both.process(view)
-    assert len(both.captured.extractor._execution._frames) == 4  # type: ignore[attr-defined]
+    assert len(both.recorded.extractor._execution._frames) == 4  # type: ignore[attr-defined]
 
 
 _SCENARIOS = [
@@ -171,13 +171,13 @@ _SCENARIOS = [
 def test_recorded_frames_give_what_plain_ones_give(
     scenario: Callable[[_Both, list[Uint8Array]], None], name: str, photographs: list[Uint8Array]
 ) -> None:
-    scenario(_Both(lambda graph_device: graph_extractor(name, _SETTINGS, graph_device)), _windows(photographs[0], 8))
+    scenario(_Both(lambda recorder: graph_extractor(name, _SETTINGS, recorder)), _windows(photographs[0], 8))
 
 
 def test_a_real_sequence_is_recorded_once(photographs: list[Uint8Array]) -> None:
-    both = _Both(lambda graph_device: graph_extractor("silk-vggnp-mu", _SETTINGS, graph_device))
+    both = _Both(lambda recorder: graph_extractor("silk-vggnp-mu", _SETTINGS, recorder))
     results = [both.process(np.ascontiguousarray(photograph[:240, :320])) for photograph in photographs]
-    assert both.graph_device.captured == 2
+    assert both.recorder.captured == 2
     assert [result.state for result in results] == [FrameState.FIRST, FrameState.OK, FrameState.OK]
     assert (results[2].tracks.ages == 3).sum() > 10
     assert results[1].times.extraction_ms > 0
@@ -189,13 +189,13 @@ def test_a_real_sequence_is_recorded_once(photographs: list[Uint8Array]) -> None
 
 def test_a_right_image_goes_beside_it(photographs: list[Uint8Array]) -> None:
     settings = replace(_SETTINGS, camera_type="stereo")
-    captured, alone = (
-        Frontend(graph_extractor("silk-vggnp-mu", settings, graph_device), settings)
-        for graph_device in (RehearsalDevice(), EagerGraphDevice(_CPU))
+    recorded, alone = (
+        Frontend(graph_extractor("silk-vggnp-mu", settings, recorder), settings)
+        for recorder in (RehearsalDevice(), EagerGraphDevice(_CPU))
     )
     for number, view in enumerate(_windows(photographs[0], 3)):
         right = np.ascontiguousarray(photographs[1][:_HEIGHT, :_WIDTH])
-        result, expected = captured.process(view, number, right=right), alone.process(view, number)
+        result, expected = recorded.process(view, number, right=right), alone.process(view, number)
         assert result.tracks.ids.tobytes() == expected.tracks.ids.tobytes()
         assert result.right is not None
         assert torch.equal(result.right.keypoints, alone.extractor.extract(right).keypoints)
@@ -209,21 +209,21 @@ def test_published_weights_on_real_sequences(name: str, sequence: str, shared: P
     images = [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB).astype(np.uint8) for path in paths]
     settings = replace(_SETTINGS, max_num_keypoints=300, resize_height=240)
 
-    def make(graph_device: Any) -> Extractor:
+    def make(recorder: Any) -> Extractor:
         loaded = load_extractor(name, device="cpu", compile=False, weights_dir=weights_dir)
-        return Extractor(loaded._network, loaded.identity, settings, _CPU, graph_device, has_maps=True)  # type: ignore[arg-type]
+        return Extractor(loaded._network, loaded.identity, settings, _CPU, recorder, has_maps=True)  # type: ignore[arg-type]
 
     both = _Both(make, settings)
     ages = [both.process(image).tracks.ages for image in images]
-    assert both.graph_device.captured == 2
+    assert both.recorder.captured == 2
     assert (ages[-1] == len(images)).mean() > 0.2
 
 
 def test_a_recorded_run_goes_on_in_another_process(photographs: list[Uint8Array]) -> None:
     views = _windows(photographs[0], 6)
     first, second = (
-        Frontend(graph_extractor("silk-vggnp-mu", _SETTINGS, graph_device), _SETTINGS)
-        for graph_device in (RehearsalDevice(), RehearsalDevice())
+        Frontend(graph_extractor("silk-vggnp-mu", _SETTINGS, recorder), _SETTINGS)
+        for recorder in (RehearsalDevice(), RehearsalDevice())
     )
     for number in range(4):
         first.process(views[number], number)
@@ -239,8 +239,8 @@ def test_a_recorded_run_goes_on_in_another_process(photographs: list[Uint8Array]
     assert second.extractor.graph_device.captured == 2  # type: ignore[attr-defined]
 
 
-class _FullGraphDevice(RehearsalDevice):
-    """Has no memory to capture with."""
+class _FullRecorder(RehearsalDevice):
+    """Has no memory to record with."""
 
     is_full = False
 
@@ -253,19 +253,19 @@ class _FullGraphDevice(RehearsalDevice):
 
 
 def test_what_cannot_be_recorded_changes_nothing(photographs: list[Uint8Array]) -> None:
-    views, graph_device = _windows(photographs[0], 6), _FullGraphDevice()
+    views, recorder = _windows(photographs[0], 6), _FullRecorder()
     frontend, undisturbed = (
         Frontend(graph_extractor("silk-vggnp-mu", _SETTINGS, one), _SETTINGS)
-        for one in (graph_device, EagerGraphDevice(_CPU))
+        for one in (recorder, EagerGraphDevice(_CPU))
     )
     mask = np.full((_HEIGHT, _WIDTH), 255, np.uint8)
     for number, view in enumerate(views):
         if number == 3:
-            graph_device.is_full = True
+            recorder.is_full = True
             with pytest.raises(torch.cuda.OutOfMemoryError):
                 frontend.process(view, number, mask)
             frontend.free_memory()
-            graph_device.is_full = False
+            recorder.is_full = False
         found, expected = frontend.process(view, number), undisturbed.process(view, number)
         assert found.tracks.ids.tobytes() == expected.tracks.ids.tobytes()
         assert torch.equal(found.features.keypoints, expected.features.keypoints)
@@ -326,7 +326,7 @@ def test_a_device_follows_as_a_cpu_does(device: str, precision: str, photographs
         Frontend.from_pretrained(one) for one in (replace(settings, device=device, precision=precision), settings)
     )
     is_exact = precision == "float32"
-    within_px, least = (TRACKING.same_point_px, TRACKING.fraction_same_when_padded) if is_exact else (1.5, 0.85)
+    within_px, least = (TRACKING.same_point_px, TRACKING.share_same_when_padded) if is_exact else (1.5, 0.85)
     for number, image in enumerate(images):
         found, expected = (frontend.process(image, number) for frontend in (on_device, on_cpu))
         points, truth = found.features.keypoints, expected.features.keypoints

@@ -240,7 +240,7 @@ def test_a_later_version_is_refused(tmp_path: Path) -> None:
     database = sqlite3.connect(tmp_path / "progress.db")
     database.execute("PRAGMA user_version = 3")
     database.close()
-    with pytest.raises(FeatureFrontendError, match=r"its tables are of version 3, expected 2\); go on with that one"):
+    with pytest.raises(FeatureFrontendError, match=r"its tables are of version 3, expected 2\); use that version"):
         ProgressStore(tmp_path)
 
 
@@ -290,10 +290,8 @@ def test_a_disk_without_space_is_told_with_what_to_do(
         assert main([str(images), "-o", str(output), *OPTIONS]) == 1
     told = capsys.readouterr().err.splitlines()[-1]
     path = output.with_name("features.unfinished") / "progress.db"
-    assert told == (
-        f"error: {path} cannot be written: no space is left; free some and run the same command again, it goes on "
-        "from there"
-    )
+    problem = f"{path} cannot be written: no space is left"
+    assert told == f"error: {problem}; free some and run the same command again to resume"
     assert main([str(images), "-o", str(output), *OPTIONS]) == 0
     assert main([str(images), "-o", str(tmp_path / "undisturbed"), *OPTIONS]) == 0
     assert files(output) == files(tmp_path / "undisturbed")

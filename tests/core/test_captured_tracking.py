@@ -326,7 +326,7 @@ def test_a_device_follows_as_a_cpu_does(device: str, precision: str, photographs
         Frontend.from_pretrained(one) for one in (replace(settings, device=device, precision=precision), settings)
     )
     is_exact = precision == "float32"
-    within_px, least = (TRACKING.same_point_px, TRACKING.share_same_when_padded) if is_exact else (1.5, 0.85)
+    within_px, least = (TRACKING.same_point_px, TRACKING.fraction_same_when_padded) if is_exact else (1.5, 0.85)
     for number, image in enumerate(images):
         found, expected = (frontend.process(image, number) for frontend in (on_device, on_cpu))
         points, truth = found.features.keypoints, expected.features.keypoints

@@ -37,6 +37,5 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """Imports a public name on first use, so that `play` and `record` start without the seconds that torch takes."""
     if name not in _HOMES:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -80,11 +80,10 @@ def _module_of(name: str) -> str:
     if name in registered:
         return registered[name]
     if name in LAB_TOOLS:
-        msg = (
+        raise FeatureFrontendError(
             f"{name!r} is a tool of the package feature_frontend_lab, which is not installed: build it beside this one "
             "(colcon build), or type `pip install` and the path of ros2_ws/src/feature_frontend_lab"
         )
-        raise FeatureFrontendError(msg)
     return ""
 
 
@@ -99,8 +98,7 @@ def _check_argument(argument: str) -> None:
     except UnicodeEncodeError:
         is_possible = False
     if not is_possible:
-        msg = f"an argument holds a zero byte or half a character: {quoted(argument)}"
-        raise FeatureFrontendError(msg)
+        raise FeatureFrontendError(f"an argument holds a zero byte or half a character: {quoted(argument)}")
 
 
 def _run(arguments: Sequence[str], *, is_process: bool) -> int:

@@ -87,8 +87,7 @@ def bag_player(launched: Launched, on_exit: object) -> Action:
     arguments = launched.arguments
     required_package("ros2bag", wanted_by="player:=bag", instead="take this package's own player with player:=play")
     if not Path(arguments["bag"]).expanduser().exists():
-        msg = f"no bag at {arguments['bag']!r}; expected the folder of a rosbag2, or an .mcap or .db3 file"
-        raise SourceError(msg)
+        raise SourceError(f"no bag at {arguments['bag']!r}; expected the folder of a rosbag2, or an .mcap or .db3 file")
     return ExecuteProcess(
         cmd=[
             *(
@@ -112,8 +111,7 @@ def play_player(launched: Launched, on_exit: object) -> Action:
     """This package's `play`, which also plays folders of images and videos."""
     arguments = launched.arguments
     if is_stereo(launched):
-        msg = "player:=play has one camera's images; expected player:=bag with stereo:=true"
-        raise SettingsError(msg)
+        raise SettingsError("player:=play has one camera's images; expected player:=bag with stereo:=true")
     return Node(
         package=PACKAGE,
         executable="play",

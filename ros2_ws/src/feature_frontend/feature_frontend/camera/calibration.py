@@ -97,12 +97,14 @@ class CameraCalibration:
         """Checks the values, and fills in the projection matrix of a camera without rectification."""
         check_length("camera_matrix", self.camera_matrix, MATRIX_SIZE)
         if not any(self.camera_matrix) and not any(self.projection_matrix):
-            msg = "the camera is not calibrated: its matrix K is 0; calibrate it, or give its driver the calibration"
-            raise CalibrationError(msg)
+            raise CalibrationError(
+                "the camera is not calibrated: its matrix K is 0; calibrate it, or give its driver the calibration"
+            )
         if not (0 < self.height <= MAX_SIDE and 0 < self.width <= MAX_SIDE):
             size = f"{shown(self.width)}x{shown(self.height)}"
-            msg = f"calibrated image size is {size} px; expected at least 1x1, and no side above {MAX_SIDE}"
-            raise CalibrationError(msg)
+            raise CalibrationError(
+                f"calibrated image size is {size} px; expected at least 1x1, and no side above {MAX_SIDE}"
+            )
         if not self.projection_matrix:
             k = self.camera_matrix
             object.__setattr__(self, "projection_matrix", (*k[0:3], 0.0, *k[3:6], 0.0, *k[6:9], 0.0))
@@ -129,11 +131,10 @@ class CameraCalibration:
         """
         expected_height, expected_width = self.image_size
         if (height, width) != (expected_height, expected_width):
-            msg = (
+            raise CalibrationError(
                 f"{name} is {width}x{height} px, but the calibration is for {expected_width}x{expected_height} px; "
                 "take the one of this camera at this resolution"
             )
-            raise CalibrationError(msg)
 
     def focal_px(self, *, rectified: bool = False) -> float:
         """Mean focal length of the images that the camera delivers, px; from P if they are `rectified`."""
@@ -173,11 +174,10 @@ class CameraCalibration:
             CalibrationError: There is only P.
         """
         if not any(self.camera_matrix):
-            msg = (
+            raise CalibrationError(
                 "the matrix K is 0, and only P is known: if the images are rectified (image_rect), set rectified to "
                 "true; else calibrate the camera"
             )
-            raise CalibrationError(msg)
 
     def check_rectified(self) -> None:
         """Checks that there is a projection matrix P, which rectified images need.
@@ -186,33 +186,29 @@ class CameraCalibration:
             CalibrationError: There is no P.
         """
         if self.projection_matrix[0] <= 0 or self.projection_matrix[5] <= 0:
-            msg = (
+            raise CalibrationError(
                 f"focal lengths in the projection matrix P are {self.projection_matrix[0]:g} and "
                 f"{self.projection_matrix[5]:g} px; a rectified image needs them above 0"
             )
-            raise CalibrationError(msg)
 
     def _check_camera_matrix(self) -> None:
         if not any(self.camera_matrix):
             return
         fx, skew, _, k3, fy, _, *last_row = self.camera_matrix
         if fx <= 0 or fy <= 0:
-            msg = f"focal lengths are {fx:g} and {fy:g} px; expected above 0"
-            raise CalibrationError(msg)
+            raise CalibrationError(f"focal lengths are {fx:g} and {fy:g} px; expected above 0")
         if skew or k3 or tuple(last_row) != (0.0, 0.0, 1.0):
-            msg = f"camera_matrix is {self.camera_matrix}; expected fx 0 cx, 0 fy cy, 0 0 1"
-            raise CalibrationError(msg)
+            raise CalibrationError(f"camera_matrix is {self.camera_matrix}; expected fx 0 cx, 0 fy cy, 0 0 1")
 
     def _check_region(self) -> None:
         roi = self.region_of_interest
         height, width = roi.y_offset + roi.height, roi.x_offset + roi.width
         delivered = self.image_size
         if height > self.height or width > self.width or min(delivered) < 1 or min(roi.x_offset, roi.y_offset) < 0:
-            msg = (
+            raise CalibrationError(
                 f"a region of interest of {roi.width}x{roi.height} px at ({roi.x_offset}, {roi.y_offset}), binned by "
                 f"{self.binning_x}x{self.binning_y}, is not part of the calibrated {self.width}x{self.height} px"
             )
-            raise CalibrationError(msg)
 
 
 def calibration_from_message(message: Any) -> CameraCalibration:
@@ -295,8 +291,6 @@ def undistorted_rays(
 
 def check_length(key: str, values: tuple[float, ...], length: int) -> None:
     if len(values) != length:
-        msg = f"{key} holds {len(values)} values; expected {length}"
-        raise CalibrationError(msg)
+        raise CalibrationError(f"{key} holds {len(values)} values; expected {length}")
     if not all(map(math.isfinite, values)):
-        msg = f"{key} {values} must be finite numbers"
-        raise CalibrationError(msg)
+        raise CalibrationError(f"{key} {values} must be finite numbers")

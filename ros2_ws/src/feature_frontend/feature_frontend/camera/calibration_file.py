@@ -76,19 +76,17 @@ def calibration_from_text(text: str, camera: str = "") -> CameraCalibration:
     # Output of `ros2 topic echo` ends with the start of the next CameraInfo.
     document = parse_yaml(text.rstrip().removesuffix("\n---"))
     if document is None:
-        msg = f"is empty; expected a calibration of {_KNOWN}"
-        raise CalibrationError(msg)
+        raise CalibrationError(f"is empty; expected a calibration of {_KNOWN}")
     if not isinstance(document, Mapping):
-        msg = f"is {_briefly(document)}, no mapping of keys to values; expected a calibration of {_KNOWN}"
-        raise CalibrationError(msg)
+        raise CalibrationError(
+            f"is {_briefly(document)}, no mapping of keys to values; expected a calibration of {_KNOWN}"
+        )
     for is_one, read in _FORMATS:
         if is_one(document):
             if camera and read is not _kalibr:
-                msg = f"holds one camera; expected no name of one, but got {quoted(camera)}"
-                raise CalibrationError(msg)
+                raise CalibrationError(f"holds one camera; expected no name of one, but got {quoted(camera)}")
             return read(document, camera)
-    msg = f"holds the keys {_briefly(list(map(str, document)))}; expected a calibration of {_KNOWN}"
-    raise CalibrationError(msg)
+    raise CalibrationError(f"holds the keys {_briefly(list(map(str, document)))}; expected a calibration of {_KNOWN}")
 
 
 def _refuse_other_kinds(text: str) -> None:
@@ -105,8 +103,7 @@ def _refuse_other_kinds(text: str) -> None:
         what, advice = "a parameter file", "give it as --params-file, and a calibration here"
     else:
         return
-    msg = f"is {what}; {advice}"
-    raise CalibrationError(msg)
+    raise CalibrationError(f"is {what}; {advice}")
 
 
 def _ros_or_opencv(document: Fields, _: str) -> CameraCalibration:
@@ -145,8 +142,7 @@ def _camera_info(document: Fields, _: str) -> CameraCalibration:
 def _kalibr(document: Fields, camera: str) -> CameraCalibration:
     cameras = {key: value for key, value in document.items() if _is_kalibr_camera(value)}
     if camera and camera not in cameras:
-        msg = f"is a Kalibr camchain with {_listed(cameras)}; it has no {quoted(camera)}"
-        raise CalibrationError(msg)
+        raise CalibrationError(f"is a Kalibr camchain with {_listed(cameras)}; it has no {quoted(camera)}")
     chosen = camera or next(iter(cameras))
     if not camera and len(cameras) > 1:
         _logger.warning(
@@ -167,10 +163,9 @@ def _intrinsics(document: Fields, what: str, name: str) -> CameraCalibration:
     fields = _Fields(document, what)
     model = str(document.get("camera_model", "pinhole"))
     if model != "pinhole":
-        msg = (
+        raise CalibrationError(
             f"is {what} with camera_model {quoted(model)}; expected pinhole, with radtan, equidistant or no distortion"
         )
-        raise CalibrationError(msg)
     fx, fy, cx, cy = fields.matrix(("intrinsics",), 4)
     width, height = fields.size("resolution")
     return CameraCalibration(
@@ -212,8 +207,7 @@ def _vins(document: Fields, _: str) -> CameraCalibration:
         lens = _Fields(fields.mapping("distortion_parameters"), f"distortion_parameters of {fields.what}")
         model, coefficients = PLUMB_BOB, tuple(lens.number(name) for name in ("k1", "k2", "p1", "p2"))
     else:
-        msg = f"is {fields.what} with model_type {quoted(kind)}; expected PINHOLE or KANNALA_BRANDT"
-        raise CalibrationError(msg)
+        raise CalibrationError(f"is {fields.what} with model_type {quoted(kind)}; expected PINHOLE or KANNALA_BRANDT")
     return CameraCalibration(
         height=fields.integer("image_height"),
         width=fields.integer("image_width"),
@@ -226,8 +220,9 @@ def _vins(document: Fields, _: str) -> CameraCalibration:
 
 def _colmap(cameras: dict[str, list[str]], camera: str) -> CameraCalibration:
     if camera and camera not in cameras:
-        msg = f"is a cameras.txt of COLMAP with the cameras {_briefly(list(cameras))}; it has no {quoted(camera)}"
-        raise CalibrationError(msg)
+        raise CalibrationError(
+            f"is a cameras.txt of COLMAP with the cameras {_briefly(list(cameras))}; it has no {quoted(camera)}"
+        )
     chosen = camera or next(iter(cameras))
     if not camera and len(cameras) > 1:
         _logger.warning(
@@ -238,17 +233,20 @@ def _colmap(cameras: dict[str, list[str]], camera: str) -> CameraCalibration:
         )
     model, *texts = cameras[chosen]
     if model not in _COLMAP_MODELS:
-        msg = f"is a cameras.txt of COLMAP with the lens {_shown(model)}; expected one of {', '.join(_COLMAP_MODELS)}"
-        raise CalibrationError(msg)
+        raise CalibrationError(
+            f"is a cameras.txt of COLMAP with the lens {_shown(model)}; expected one of {', '.join(_COLMAP_MODELS)}"
+        )
     focal_count, distortion_model = _COLMAP_MODELS[model]
     try:
         width, height, *values = int(texts[0]), int(texts[1]), *map(float, texts[2:])
     except ValueError as error:
-        msg = f"is a cameras.txt of COLMAP; camera {_shown(chosen)} holds {_briefly(texts)}; expected numbers"
-        raise CalibrationError(msg) from error
+        raise CalibrationError(
+            f"is a cameras.txt of COLMAP; camera {_shown(chosen)} holds {_briefly(texts)}; expected numbers"
+        ) from error
     if len(values) < focal_count + 2:
-        msg = f"is a cameras.txt of COLMAP; {model} of camera {_shown(chosen)} has {len(values)} values; expected more"
-        raise CalibrationError(msg)
+        raise CalibrationError(
+            f"is a cameras.txt of COLMAP; {model} of camera {_shown(chosen)} has {len(values)} values; expected more"
+        )
     cx, cy, *coefficients = values[focal_count:]
     if model in _COLMAP_RADIAL:
         coefficients = [*coefficients, 0.0, 0.0, 0.0][:4]
@@ -317,14 +315,12 @@ class _Fields:
             value = self.document.get(name, self.document.get(_key(name)))
             if value is not None:
                 return value
-        msg = f"is {self.what}, in which {names[0]} is missing; expected {expected}"
-        raise CalibrationError(msg)
+        raise CalibrationError(f"is {self.what}, in which {names[0]} is missing; expected {expected}")
 
     def mapping(self, name: str) -> Fields:
         value = self._get((name,), "a mapping")
         if not isinstance(value, Mapping):
-            msg = f"{name} of {self.what} is {_briefly(value)}; expected a mapping"
-            raise CalibrationError(msg)
+            raise CalibrationError(f"{name} of {self.what} is {_briefly(value)}; expected a mapping")
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
@@ -332,8 +328,7 @@ class _Fields:
             return default
         value = self._get((name,), "a number")
         if not isinstance(value, (int, float)):
-            msg = f"{name} of {self.what} is {_briefly(value)}; expected a number"
-            raise CalibrationError(msg)
+            raise CalibrationError(f"{name} of {self.what} is {_briefly(value)}; expected a number")
         return float(value)
 
     def integer(self, name: str) -> int:
@@ -342,8 +337,7 @@ class _Fields:
     def size(self, name: str) -> tuple[int, int]:
         value = self._get((name,), "[width, height] in px")
         if not isinstance(value, list) or len(value) != 2:
-            msg = f"{name} of {self.what} is {_briefly(value)}; expected [width, height] in px"
-            raise CalibrationError(msg)
+            raise CalibrationError(f"{name} of {self.what} is {_briefly(value)}; expected [width, height] in px")
         return self._whole(value[0], name), self._whole(value[1], name)
 
     def matrix(
@@ -357,14 +351,12 @@ class _Fields:
         if isinstance(data, list) and data and all(isinstance(row, list) for row in data):
             data = [value for row in data for value in row]
         if not isinstance(data, list):
-            msg = (
+            raise CalibrationError(
                 f"{names[0]} of {self.what} is {_briefly(matrix)}; expected a list of numbers, or a matrix such "
                 "as {rows: 3, cols: 3, data: [...]}"
             )
-            raise CalibrationError(msg)
         if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in data):
-            msg = f"{names[0]} of {self.what} holds {_briefly(data)}; expected numbers"
-            raise CalibrationError(msg)
+            raise CalibrationError(f"{names[0]} of {self.what} holds {_briefly(data)}; expected numbers")
         values = tuple(map(float, data))
         if length is not None:
             check_length(names[0], values, length)
@@ -374,8 +366,7 @@ class _Fields:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
-            msg = f"{name} of {self.what} is {_briefly(value)}; expected a whole number of px"
-            raise CalibrationError(msg)
+            raise CalibrationError(f"{name} of {self.what} is {_briefly(value)}; expected a whole number of px")
         return value
 
 
@@ -401,11 +392,8 @@ def read_calibration_file(path: Path) -> CameraCalibration:
         path, camera = file_and_camera(path)
         return calibration_from_text(read_small_text(path), camera)
     except FileNotFoundError as error:
-        msg = f"there is no calibration file {path}"
-        raise CalibrationError(msg) from error
+        raise CalibrationError(f"there is no calibration file {path}") from error
     except OSError as error:
-        msg = f"calibration file {path} cannot be read: {error.strerror or error}"
-        raise CalibrationError(msg) from error
+        raise CalibrationError(f"calibration file {path} cannot be read: {error.strerror or error}") from error
     except (CalibrationError, YamlTextError) as error:
-        msg = f"calibration file {path}: {error}"
-        raise CalibrationError(msg) from error
+        raise CalibrationError(f"calibration file {path}: {error}") from error

@@ -143,8 +143,7 @@ def canonical_distortion(model: str, coefficients: Sequence[float]) -> tuple[str
     """
     values = tuple(map(float, coefficients))
     if not all(map(math.isfinite, values)):
-        msg = f"distortion_coefficients ({_shown(values)}) must be finite numbers"
-        raise CalibrationError(msg)
+        raise CalibrationError(f"distortion_coefficients ({_shown(values)}) must be finite numbers")
     significant = len(values)
     while significant and values[significant - 1] == 0:
         significant -= 1
@@ -154,8 +153,7 @@ def canonical_distortion(model: str, coefficients: Sequence[float]) -> tuple[str
     counts = _counts(key, model, values, significant)
     if len(values) not in counts and significant > max((c for c in counts if c < len(values)), default=0):
         numbers = " or ".join(filter(None, (", ".join(map(str, counts[:-1])), str(counts[-1]))))
-        msg = f"{_received(model, values)}; this model has {numbers}, or more where the rest is 0"
-        raise CalibrationError(msg)
+        raise CalibrationError(f"{_received(model, values)}; this model has {numbers}, or more where the rest is 0")
     if key in _FISHEYE_KEYS:
         return EQUIDISTANT, values[: _FISHEYE_COUNTS[0]]
     count = next(count for count in (_PLUMB_BOB_COUNT, *_OPENCV_COUNTS[2:]) if count >= significant)

@@ -183,10 +183,9 @@ class BackgroundCompiler:
         if job.marker().exists():
             return
         if not os.environ.get("CXX") and not any(shutil.which(compiler) for compiler in _COMPILERS):
-            msg = (
+            raise RuntimeError(
                 "no C++ compiler on this machine; install one (apt install g++), or set the parameter compile to false"
             )
-            raise RuntimeError(msg)
         command = [sys.executable, "-m", f"{__package__}.compiling_process", *job.arguments()]
         # The compiling process holds the other end of the pipe: if this process ends in any way, so does that one.
         with subprocess.Popen(

@@ -97,16 +97,16 @@ class Extractor:
             WeightsError: The weights are not available, or do not fit the network.
         """
         if settings.extractor not in EXTRACTORS:
-            msg = f"no extractor is called {settings.extractor!r}; expected one of {', '.join(EXTRACTORS)}"
-            raise SettingsError(msg)
+            raise SettingsError(
+                f"no extractor is called {settings.extractor!r}; expected one of {', '.join(EXTRACTORS)}"
+            )
         device = resolve_device(settings.device)
         record = EXTRACTORS[settings.extractor]
         if record.library:
             if settings.weights_path:
-                msg = (
+                raise SettingsError(
                     f"weights_path is {settings.weights_path!r}, but {settings.extractor} has no weights; set it to ''"
                 )
-                raise SettingsError(msg)
             return cls(record.build(), f"{settings.extractor}@{record.library}", settings, device)
         network = record.build()
         found = _find_weights(record, settings)
@@ -170,8 +170,7 @@ class Extractor:
         height, width = checked[0].shape[:2]
         if any(image.shape[:2] != (height, width) for image in checked):
             sizes = ", ".join(f"{image.shape[1]}x{image.shape[0]}" for image in checked)
-            msg = f"images of a batch have sizes {sizes}; expected one size"
-            raise ImageError(msg)
+            raise ImageError(f"images of a batch have sizes {sizes}; expected one size")
         checked_masks = _check_masks(masks, len(checked), height, width)
         textured = [i for i, image in enumerate(checked) if self._has_texture(image)]
         features = [self.nothing(height, width) for _ in checked]
@@ -349,8 +348,9 @@ def _check_masks(
     if masks is None or all(mask is None for mask in masks):
         return None
     if len(masks) != count:
-        msg = f"{count} image(s) come with {len(masks)} masks; expected one an image, None for an image without"
-        raise MaskError(msg)
+        raise MaskError(
+            f"{count} image(s) come with {len(masks)} masks; expected one an image, None for an image without"
+        )
     everything = np.full((height, width), 255, np.uint8)
     return [everything if mask is None else check_mask(mask, height, width) for mask in masks]
 
@@ -368,9 +368,8 @@ def _find_weights(record: ExtractorRecord, settings: ExtractionSettings) -> Foun
         found = find_own_weights(settings.extractor, settings.weights_dir)
         if found is not None:
             return found
-        msg = (
+        raise WeightsError(
             f"no published weights of {settings.extractor} come with this project; train your own, and name the file: "
             f"weights_path, or put it as {settings.extractor}.safetensors into the folder weights_dir"
         )
-        raise WeightsError(msg)
     return ensure_weights(record.weights, settings.weights_dir)

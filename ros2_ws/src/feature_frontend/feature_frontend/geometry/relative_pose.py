@@ -197,8 +197,7 @@ def translation_error_deg(translation: FloatArray, reference: FloatArray) -> flo
 def _pairs(points0: Points, points1: Points) -> tuple[FloatArray, FloatArray]:
     pairs0, pairs1 = np.asarray(points0, np.float64), np.asarray(points1, np.float64)
     if pairs0.shape != pairs1.shape or pairs0.ndim != 2 or pairs0.shape[1] != 2:
-        msg = f"points of shapes {pairs0.shape} and {pairs1.shape} do not pair up; expected (M, 2) twice"
-        raise ValueError(msg)
+        raise ValueError(f"points of shapes {pairs0.shape} and {pairs1.shape} do not pair up; expected (M, 2) twice")
     return np.ascontiguousarray(pairs0), np.ascontiguousarray(pairs1)
 
 

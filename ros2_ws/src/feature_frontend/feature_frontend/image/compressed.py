@@ -72,16 +72,14 @@ def compressed_image_samples(
         ImageError: As for `decode_compressed_image`.
     """
     if "compressedDepth" in message.format:
-        msg = (
+        raise ImageError(
             f"image format {quoted(message.format)} is a depth image in a container of its own; republish it as raw "
             "(ros2 run image_transport republish) and set image_transport to raw"
         )
-        raise ImageError(msg)
     try:
         pixels = decode_stored(read_header(bytes(message.data), max_pixels, _KINDS, max_decoding_ms))
     except ImageError as error:
-        msg = f"compressed {error}"
-        raise type(error)(msg) from error
+        raise type(error)(f"compressed {error}") from error
     original, _, codec = message.format.partition(";")
     original = original.strip()
     if pixels.ndim == 3:

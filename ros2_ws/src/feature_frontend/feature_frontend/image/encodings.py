@@ -153,8 +153,9 @@ def image_samples(message: ImageMessage, max_pixels: int = MAX_IMAGE_PIXELS) -> 
     """
     encoding = ENCODINGS.get(message.encoding)
     if encoding is None:
-        msg = f"image encoding {quoted(message.encoding)} is not supported; {expected_encodings(message.encoding)}"
-        raise ImageError(msg)
+        raise ImageError(
+            f"image encoding {quoted(message.encoding)} is not supported; {expected_encodings(message.encoding)}"
+        )
     samples = _samples(message, encoding, max_pixels)
     return samples if encoding.to_rgb is None else to_rgb(samples, encoding.to_rgb)
 
@@ -188,16 +189,15 @@ def _samples(message: ImageMessage, encoding: Encoding, max_pixels: int) -> npt.
     # Some drivers omit the padding of the last row.
     needed = step * (rows - 1) + row_bytes
     if step < row_bytes:
-        msg = f"image step is {step} bytes; a row of {width} px in {message.encoding} needs at least {row_bytes}"
-        raise ImageError(msg)
+        raise ImageError(
+            f"image step is {step} bytes; a row of {width} px in {message.encoding} needs at least {row_bytes}"
+        )
     if len(message.data) < needed:
-        msg = f"image data holds {len(message.data)} bytes; {rows} rows of {step} bytes need {needed}"
-        raise ImageError(msg)
+        raise ImageError(f"image data holds {len(message.data)} bytes; {rows} rows of {step} bytes need {needed}")
     check_image_size(height, width, max_pixels)
     if height % encoding.multiple[0] or width % encoding.multiple[1]:
         multiple = f"a multiple of {encoding.multiple[1]} columns and {encoding.multiple[0]} rows"
-        msg = f"image is {width}x{height} px; {message.encoding} needs {multiple}"
-        raise ImageError(msg)
+        raise ImageError(f"image is {width}x{height} px; {message.encoding} needs {multiple}")
     buffer = np.frombuffer(message.data, np.uint8)
     lines = np.lib.stride_tricks.as_strided(buffer, (rows, row_bytes), (step, 1), writeable=False)
     samples = lines.view(sample.newbyteorder(">" if message.is_bigendian else "<")).astype(sample, copy=False)

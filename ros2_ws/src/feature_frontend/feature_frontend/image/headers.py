@@ -71,8 +71,11 @@ def read_header(
                 raise cut_off(len(data)) from error
     start = next((what for begin, what in _OTHERS if begin.match(data)), data[:8].hex(" ") or "nothing")
     expected = " or ".join(kind.expects for kind in _KINDS if kind.name in kinds) or ", ".join(k.name for k in _KINDS)
-    msg = f"image of {len(data)} bytes begins with {start}; expected {expected}"
-    raise (ImageError if data else DamagedImageError)(msg)
+    raise (
+        ImageError
+        if data
+        else DamagedImageError(f"image of {len(data)} bytes begins with {start}; expected {expected}")
+    )
 
 
 def is_deep_grey(path: Path) -> bool:
@@ -105,8 +108,9 @@ def _read_tiff(data: bytes, limits: Limits) -> ImageHeader:
     _check_tiff_pixels(first, width, len(data))
     bits, planes = first.value(_BITS_PER_SAMPLE, 1), first.value(_TIFF_PLANES, 1)
     if planes == 2 and bits > 8 and first.value(_SAMPLES_PER_PIXEL, 1) > 1:
-        msg = f"TIFF file has its colours of {bits} bits in planes, which OpenCV mixes up; convert it to PNG"
-        raise ImageError(msg)
+        raise ImageError(
+            f"TIFF file has its colours of {bits} bits in planes, which OpenCV mixes up; convert it to PNG"
+        )
     sample = {1: "u", 2: "i", 3: "f"}.get(first.value(_TIFF_SAMPLE_FORMAT, 1), "")
     pages = sum(not directory.value(_TIFF_SUBFILE, 0) & _TIFF_NO_PAGE for directory in directories)
     stack = _IMAGEJ_STACK.search(data)
@@ -126,17 +130,14 @@ def _check_tiff_pixels(directory: TiffDirectory, width: int, size: int) -> None:
         tile = directory.value(_TIFF_TILE_WIDTH, 0) * directory.value(_TIFF_TILE_HEIGHT, 0)
         # A decoder allocates whole tiles, however small the picture.
         if tile > max(_TIFF_TILE_PIXELS, 4 * width * directory.value(_TIFF_HEIGHT, 0)):
-            msg = f"TIFF file has tiles of {tile} px, far more than its picture"
-            raise ImageError(msg)
+            raise ImageError(f"TIFF file has tiles of {tile} px, far more than its picture")
     listed = directory.entries.get(_TIFF_TILES if is_tiled else _TIFF_STRIPS)
     if listed is not None and listed.count > _TIFF_MAX_PARTS:
-        msg = f"TIFF file has its picture in {listed.count} parts; expected at most {_TIFF_MAX_PARTS}"
-        raise ImageError(msg)
+        raise ImageError(f"TIFF file has its picture in {listed.count} parts; expected at most {_TIFF_MAX_PARTS}")
     offsets = directory.values(_TIFF_TILES if is_tiled else _TIFF_STRIPS)
     counts = directory.values(_TIFF_TILE_BYTES if is_tiled else _TIFF_STRIP_BYTES)
     if not offsets:
-        msg = f"TIFF file of {size} bytes has no pixels in its first directory; {WHOLE_FILE}"
-        raise ImageError(msg)
+        raise ImageError(f"TIFF file of {size} bytes has no pixels in its first directory; {WHOLE_FILE}")
     height = directory.value(_TIFF_HEIGHT, 0)
     rows = max(min(directory.value(_TIFF_ROWS_PER_STRIP, height), height), 1)
     is_planar = directory.value(_TIFF_PLANES, 1) == 2
@@ -187,8 +188,7 @@ def _pnm_header(data: bytes) -> tuple[int, tuple[int, int, int], int]:
     for _ in range(2 if kind in {1, 4} else 3):
         found = _PNM_NUMBER.match(data, offset)
         if found is None:
-            msg = "a number is missing"
-            raise ValueError(msg)
+            raise ValueError("a number is missing")
         numbers.append(int(found[1]))
         offset = found.end()
     width, height, peak = (*numbers, 1)[:3]

@@ -84,12 +84,10 @@ def decode_stored(header: ImageHeader) -> npt.NDArray[Any]:
         # Its text only names lines of OpenCV's source code.
         stored = None
     if stored is None:
-        msg = f"image of {len(header.data)} bytes is damaged: OpenCV cannot decode it"
-        raise DamagedImageError(msg)
+        raise DamagedImageError(f"image of {len(header.data)} bytes is damaged: OpenCV cannot decode it")
     if stored.shape[:2] != (header.height, header.width):
         size = f"{stored.shape[1]}x{stored.shape[0]} px"
-        msg = f"image announces {header.width}x{header.height} px and holds {size}; expected the same"
-        raise ImageError(msg)
+        raise ImageError(f"image announces {header.width}x{header.height} px and holds {size}; expected the same")
     samples = np.asarray(stored)
     if samples.ndim == 3 and samples.shape[2] < _COLOURS:
         samples = samples[:, :, 0]
@@ -123,8 +121,7 @@ def encode_file(path: Path, samples: npt.NDArray[Any], *options: int) -> None:
     except cv2.error:
         encoded = False
     if not encoded:
-        msg = f"OpenCV writes no image of type {samples.dtype} as {path.suffix!r}"
-        raise OSError(msg)
+        raise OSError(f"OpenCV writes no image of type {samples.dtype} as {path.suffix!r}")
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_bytes(data.tobytes())

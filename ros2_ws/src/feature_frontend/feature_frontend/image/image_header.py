@@ -76,8 +76,7 @@ class Limits:
             ImageError: It cannot.
         """
         if height * width > pixels_per_byte * size:
-            msg = f"image of {size} bytes cannot hold the {width}x{height} px that it announces"
-            raise ImageError(msg)
+            raise ImageError(f"image of {size} bytes cannot hold the {width}x{height} px that it announces")
 
     def check_decoding(self, decoding_ms: float, what: str) -> None:
         """Checks the estimated decoding time of a file.
@@ -91,12 +90,11 @@ class Limits:
         """
         if decoding_ms > self.max_decoding_ms:
             pixels = math.ceil(decoding_ms / _LIVE_DECODING_MS * MAX_IMAGE_PIXELS / 1e6) * 1_000_000
-            msg = (
+            raise ImageError(
                 f"{what} takes about {decoding_ms:.0f} ms to decode; expected at most {self.max_decoding_ms:.0f} ms "
                 f"while other frames wait: send a smaller or a baseline JPEG image, or raw ones, or raise "
                 f"max_image_pixels to {pixels}"
             )
-            raise ImageError(msg)
 
 
 def live_decoding_ms(max_pixels: int) -> float:
@@ -115,8 +113,9 @@ def check_part_count(count: int, size: int) -> None:
     """
     most = _PARTS + size // _BYTES_PER_PART
     if count > most:
-        msg = f"image of {size} bytes has more than {most} parts; expected at most one for each KiB, and {_PARTS}"
-        raise ImageError(msg)
+        raise ImageError(
+            f"image of {size} bytes has more than {most} parts; expected at most one for each KiB, and {_PARTS}"
+        )
 
 
 def cut_off(size: int) -> DamagedImageError:

@@ -69,8 +69,7 @@ def read_jpeg(data: bytes, limits: Limits) -> ImageHeader:
         if marker in _FRAMES:
             break
         if marker in {_END, _SCAN}:
-            msg = f"JPEG file has no frame header before its image data; {WHOLE_FILE}"
-            raise ImageError(msg)
+            raise ImageError(f"JPEG file has no frame header before its image data; {WHOLE_FILE}")
         (length,) = struct.unpack_from(">H", data, offset)
         if marker == _APP1 and data[offset + 2 : offset + 8] == b"Exif\0\0":
             orientation = exif_orientation(data[offset + 8 : offset + length])
@@ -98,18 +97,15 @@ def _next_marker(data: bytes, offset: int) -> tuple[int, int]:
 def _read_frame(data: bytes, offset: int, marker: int) -> _Frame:
     bits, height, width, components = struct.unpack_from(">BHHB", data, offset + 2)
     if bits != 8:
-        msg = f"JPEG file has {bits} bits a sample; expected 8, as OpenCV decodes: convert it to PNG"
-        raise ImageError(msg)
+        raise ImageError(f"JPEG file has {bits} bits a sample; expected 8, as OpenCV decodes: convert it to PNG")
     if not 1 <= components <= _MAX_COMPONENTS:
-        msg = f"JPEG file has {components} components; expected 1 (grey), 3 (colour) or 4 (CMYK)"
-        raise ImageError(msg)
+        raise ImageError(f"JPEG file has {components} components; expected 1 (grey), 3 (colour) or 4 (CMYK)")
     factors = {}
     for number in range(components):
         name, sampling = struct.unpack_from("BB", data, offset + 8 + 3 * number)
         factors[name] = sampling >> 4, sampling & 15
     if not all(1 <= factor <= 4 for pair in factors.values() for factor in pair):
-        msg = f"JPEG file has the sampling factors {sorted(factors.values())}; expected 1 to 4"
-        raise DamagedImageError(msg)
+        raise DamagedImageError(f"JPEG file has the sampling factors {sorted(factors.values())}; expected 1 to 4")
     most = max(columns for columns, _ in factors.values()) * max(rows for _, rows in factors.values())
     area = height * width
     return _Frame(
@@ -131,13 +127,11 @@ def _scans(data: bytes, offset: int, count: int) -> list[tuple[int, ...]]:
             return scans
         if marker not in _SEGMENTS:
             # A second picture starts inside this one, or bytes were lost: a decoder would fill the rest with grey.
-            msg = f"JPEG file of {len(data)} bytes is damaged at byte {offset}; {WHOLE_FILE}"
-            raise DamagedImageError(msg)
+            raise DamagedImageError(f"JPEG file of {len(data)} bytes is damaged at byte {offset}; {WHOLE_FILE}")
         length, components = struct.unpack_from(">HB", data, offset)
         if marker == _SCAN:
             if len(scans) == _MAX_SCANS:
-                msg = f"JPEG file has more than {_MAX_SCANS} scans; expected at most {_MAX_SCANS}"
-                raise ImageError(msg)
+                raise ImageError(f"JPEG file has more than {_MAX_SCANS} scans; expected at most {_MAX_SCANS}")
             scans.append(tuple(data[offset + 3 : offset + 3 + 2 * min(components, _MAX_COMPONENTS) : 2]))
         offset += length
 

@@ -17,8 +17,8 @@ def check_image_size(height: int, width: int, max_pixels: int) -> None:
         ImageError: A side is zero, or there are more than `max_pixels` pixels.
     """
     if height < 1 or width < 1:
-        msg = f"image is {width}x{height} px; expected at least one row and one column"
-        raise ImageError(msg)
+        raise ImageError(f"image is {width}x{height} px; expected at least one row and one column")
     if height * width > max_pixels:
-        msg = f"image is {width}x{height} px; expected at most {max_pixels} px in all (parameter max_image_pixels)"
-        raise ImageError(msg)
+        raise ImageError(
+            f"image is {width}x{height} px; expected at most {max_pixels} px in all (parameter max_image_pixels)"
+        )

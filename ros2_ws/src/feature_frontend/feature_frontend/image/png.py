@@ -73,8 +73,9 @@ def read_png(data: bytes, limits: Limits) -> ImageHeader:
     width, height, bits, colour = struct.unpack_from(">IIBB", header)
     samples, depths = _LAYOUTS.get(colour, (0, set()))
     if len(header) != 13 or bits not in depths or header[10:12] != b"\0\0" or header[12] > 1:
-        msg = f"PNG file has the header {header[:13].hex(' ')}; expected one of the layouts that PNG defines"
-        raise ImageError(msg)
+        raise ImageError(
+            f"PNG file has the header {header[:13].hex(' ')}; expected one of the layouts that PNG defines"
+        )
     limits.check_size(height, width)
     limits.check_density(height, width, len(data), _PIXELS_PER_BYTE)
     is_interlaced = header[12] == 1
@@ -111,8 +112,7 @@ def _read_chunks(data: bytes) -> _Chunks:
         if data[end - 4 : end] != struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))):
             raise _damaged(data, f"the checksum of its chunk {kind!r} is wrong")
         if (count == 1) != (kind == b"IHDR"):
-            msg = f"PNG file has the chunk {kind!r} as number {count}; expected IHDR once, at the beginning"
-            raise ImageError(msg)
+            raise ImageError(f"PNG file has the chunk {kind!r} as number {count}; expected IHDR once, at the beginning")
         if kind == b"IHDR":
             chunks.header = content
         elif kind == b"PLTE":
@@ -122,8 +122,9 @@ def _read_chunks(data: bytes) -> _Chunks:
         elif kind == b"eXIf":
             chunks.orientation = exif_orientation(content)
         elif kind[0] & 0x20 == 0 and kind != b"IEND":
-            msg = f"PNG file has the chunk {kind!r}, which no picture has; expected IHDR, PLTE, IDAT and IEND"
-            raise ImageError(msg)
+            raise ImageError(
+                f"PNG file has the chunk {kind!r}, which no picture has; expected IHDR, PLTE, IDAT and IEND"
+            )
         offset = end
     return chunks
 

@@ -39,17 +39,14 @@ def check_image(image: object, minimum: int) -> Uint8Array:
     """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         kind = f"an array of {image.dtype}" if isinstance(image, np.ndarray) else f"a {type(image).__name__}"
-        msg = f"image is {kind}; expected a uint8 NumPy array of shape (H, W) or (H, W, 3)"
-        raise ImageError(msg)
+        raise ImageError(f"image is {kind}; expected a uint8 NumPy array of shape (H, W) or (H, W, 3)")
     if image.ndim == _RGB_CHANNELS and image.shape[2] == 1:
         image = image[:, :, 0]
     if image.ndim != 2 and not (image.ndim == 3 and image.shape[2] == _RGB_CHANNELS):
-        msg = f"image has shape {image.shape}; expected (H, W) grey or (H, W, 3) RGB"
-        raise ImageError(msg)
+        raise ImageError(f"image has shape {image.shape}; expected (H, W) grey or (H, W, 3) RGB")
     height, width = image.shape[:2]
     if min(height, width) < minimum:
-        msg = f"image is {width}x{height} px; the extractor needs at least {minimum}x{minimum}"
-        raise ImageError(msg)
+        raise ImageError(f"image is {width}x{height} px; the extractor needs at least {minimum}x{minimum}")
     return image
 
 
@@ -67,17 +64,16 @@ def check_mask(mask: object, height: int, width: int, name: str = "mask") -> Uin
     """
     if not isinstance(mask, np.ndarray) or mask.dtype not in (np.uint8, np.bool_):
         kind = f"an array of {mask.dtype}" if isinstance(mask, np.ndarray) else f"a {type(mask).__name__}"
-        msg = f"{name} is {kind}; expected a uint8 or bool NumPy array of shape (H, W), 0 = do not use"
-        raise MaskError(msg)
+        raise MaskError(f"{name} is {kind}; expected a uint8 or bool NumPy array of shape (H, W), 0 = do not use")
     if mask.ndim == 3 and mask.shape[2] == 1:
         mask = mask[:, :, 0]
     if mask.ndim != 2:
-        msg = f"{name} has shape {mask.shape}; expected (H, W), one number a pixel"
-        raise MaskError(msg)
+        raise MaskError(f"{name} has shape {mask.shape}; expected (H, W), one number a pixel")
     if mask.shape != (height, width):
         size = f"{mask.shape[1]}x{mask.shape[0]} px"
-        msg = f"{name} is {size}, but the image is {width}x{height} px; a mask must have the size of its image"
-        raise MaskError(msg)
+        raise MaskError(
+            f"{name} is {size}, but the image is {width}x{height} px; a mask must have the size of its image"
+        )
     return mask.view(np.uint8) if mask.dtype == np.bool_ else mask
 
 

@@ -78,17 +78,14 @@ def tiff_directories(data: bytes) -> Iterator[TiffDirectory]:
     while offset:
         offset = min(offset, len(data))
         if offset in seen or len(seen) > _MAX_DIRECTORIES:
-            msg = "its directories lead back to each other"
-            raise ValueError(msg)
+            raise ValueError("its directories lead back to each other")
         seen.add(offset)
         (count,) = struct.unpack_from(order + count_format, data, offset)
         if count > _MAX_ENTRIES:
-            msg = f"a directory has {count} entries"
-            raise ValueError(msg)
+            raise ValueError(f"a directory has {count} entries")
         listed_bytes += count * (inline + inline_bytes)
         if listed_bytes > len(data):
-            msg = "its directories lie on each other"
-            raise ValueError(msg)
+            raise ValueError("its directories lie on each other")
         offset += struct.calcsize(order + count_format)
         entries = {}
         for _ in range(count):

@@ -76,11 +76,9 @@ def check_comparable(features0: Features, features1: Features) -> None:
     """
     if features0.extractor != features1.extractor:
         names = f"{features0.extractor} and {features1.extractor}"
-        msg = f"descriptors of {names} do not compare; extract both images with the same extractor"
-        raise MatchingError(msg)
+        raise MatchingError(f"descriptors of {names} do not compare; extract both images with the same extractor")
     if len(features0) and len(features1) and features0.descriptor_dim != features1.descriptor_dim:
-        msg = (
+        raise MatchingError(
             f"descriptors have {features0.descriptor_dim} and {features1.descriptor_dim} elements, both said to be of "
             f"{features0.extractor}; expected one length: extract both images with the same weights"
         )
-        raise MatchingError(msg)

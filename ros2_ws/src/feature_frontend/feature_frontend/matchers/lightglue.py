@@ -103,8 +103,9 @@ class LightGlueMatcher:
         known = MATCHER_MODELS[self.name].extractors
         if features0.descriptor_dim != _DESCRIPTOR_DIM or features0.extractor.partition("@")[0] not in known:
             wanted = ", ".join(known)
-            msg = f"matcher lightglue knows descriptors of {wanted}, not of {features0.extractor}; use matcher mnn"
-            raise MatchingError(msg)
+            raise MatchingError(
+                f"matcher lightglue knows descriptors of {wanted}, not of {features0.extractor}; use matcher mnn"
+            )
         if len(features0) == 0 or len(features1) == 0:
             return Matches.empty(self.name, features1.device)
         network = self._network.on(features1.device)
@@ -131,8 +132,9 @@ def build_lightglue() -> nn.Module:
         # By name: kornia's annotations wrongly forbid None for `features`.
         lightglue: Any = importlib.import_module("kornia.feature").LightGlue
     except ImportError as error:
-        msg = f"matcher lightglue needs the Python package kornia ({error}): pip install kornia; or use matcher mnn"
-        raise SettingsError(msg) from error
+        raise SettingsError(
+            f"matcher lightglue needs the Python package kornia ({error}): pip install kornia; or use matcher mnn"
+        ) from error
     network: nn.Module = lightglue(features=None, input_dim=_DESCRIPTOR_DIM, filter_threshold=0.0)
     return network.eval().requires_grad_(requires_grad=False)
 

@@ -54,8 +54,7 @@ def cache_folder() -> Path:
     try:
         return (Path(cache) if cache else Path.home() / ".cache") / "feature_frontend"
     except RuntimeError as error:
-        msg = "no home folder is known for a cache; set HOME or XDG_CACHE_HOME"
-        raise WeightsError(msg) from error
+        raise WeightsError("no home folder is known for a cache; set HOME or XDG_CACHE_HOME") from error
 
 
 def search_folders(weights_dir: str = "") -> list[Path]:
@@ -76,11 +75,10 @@ def find_weights(record: WeightsRecord, weights_dir: str = "") -> FoundWeights |
         path = folder / record.file_name
         digest = _sha256_if_there(path)
         if digest not in {None, record.sha256}:
-            msg = (
+            raise WeightsError(
                 f"{path} is not the published {record.file_name}: its SHA-256 is {digest}, expected {record.sha256}; "
                 "remove it, then type: feature_frontend weights fetch " + record.name
             )
-            raise WeightsError(msg)
         if digest is not None:
             return FoundWeights(record.name, path, record.sha256, is_published=True)
     return None
@@ -94,8 +92,7 @@ def own_weights(name: str, path: Path) -> FoundWeights:
     """
     digest = _sha256_if_there(path)
     if digest is None:
-        msg = f"cannot read weights {shown_path(path)}: there is no such file"
-        raise WeightsError(msg)
+        raise WeightsError(f"cannot read weights {shown_path(path)}: there is no such file")
     return FoundWeights(name, path, digest, _is_published(digest))
 
 
@@ -134,8 +131,9 @@ def download_weights(record: WeightsRecord, folder: Path | None = None) -> Found
         with new_file(path) as file:
             source = _download(record, file, folder)
     except OSError as error:
-        msg = f"cannot write weights to {folder}: {error}; choose another cache by XDG_CACHE_HOME"
-        raise WeightsError(msg) from error
+        raise WeightsError(
+            f"cannot write weights to {folder}: {error}; choose another cache by XDG_CACHE_HOME"
+        ) from error
     # A warning, which programs show by default: the user should know of the network access.
     _logger.warning("fetched %s (%.1f MB) into %s from %s", path.name, record.size_bytes / 1e6, folder, source)
     return FoundWeights(record.name, path, record.sha256, is_published=True)
@@ -156,11 +154,10 @@ def ensure_weights(record: WeightsRecord, weights_dir: str = "") -> FoundWeights
         return download_weights(record)
     except WeightsError as error:
         looked = ", ".join(str(folder) for folder in search_folders(weights_dir))
-        msg = (
+        raise WeightsUnavailableError(
             f"weights {record.file_name} not found in {looked}, and {error}; fetch that file on a machine with a "
             f"network, put it into a folder, and type: export {WEIGHTS_VARIABLE}=/path/to/that/folder"
-        )
-        raise WeightsUnavailableError(msg) from error
+        ) from error
 
 
 def _download(record: WeightsRecord, target: BinaryIO, folder: Path) -> str:
@@ -184,10 +181,8 @@ def _download(record: WeightsRecord, target: BinaryIO, folder: Path) -> str:
         except DownloadError as error:
             failures.append(f"{source}: {error}")
     if not failures:
-        msg = f"{record.file_name} comes with this package and is not offered anywhere else"
-        raise WeightsError(msg)
-    msg = f"{record.file_name} cannot be downloaded from {'; nor from '.join(failures)}"
-    raise WeightsError(msg)
+        raise WeightsError(f"{record.file_name} comes with this package and is not offered anywhere else")
+    raise WeightsError(f"{record.file_name} cannot be downloaded from {'; nor from '.join(failures)}")
 
 
 def _sources(
@@ -225,5 +220,4 @@ def _sha256_if_there(path: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        msg = f"cannot read weights {shown_path(path)}: {error.strerror or error}"
-        raise WeightsError(msg) from error
+        raise WeightsError(f"cannot read weights {shown_path(path)}: {error.strerror or error}") from error

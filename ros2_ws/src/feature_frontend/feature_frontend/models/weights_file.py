@@ -65,40 +65,38 @@ class FoundWeights:
             WeightsError: The file has changed since it was hashed, or is not a table of tensors.
         """
         if self.path.suffix != _SAFETENSORS and not self.is_published and torch.__version__ < _FIRST_SAFE_TORCH:
-            msg = (
+            raise WeightsError(
                 f"weights {self.shown} may execute code in torch {torch.__version__}, whatever it is told "
                 f"(CVE-2026-24747); expected torch {_FIRST_SAFE_TORCH} or newer, or the same tensors as .safetensors: "
                 "load them with a newer torch and write them by safetensors.torch.save_file"
             )
-            raise WeightsError(msg)
         try:
             content = read_regular_file(self.path, MAX_FILE_BYTES)
         except OSError as error:
-            msg = f"cannot read weights {self.shown}: {short_text(error)}"
-            raise WeightsError(msg) from error
+            raise WeightsError(f"cannot read weights {self.shown}: {short_text(error)}") from error
         # Hash the bytes that are loaded: another process may have replaced the file since it was found.
         digest = hashlib.sha256(content).hexdigest()
         if digest != self.sha256:
-            msg = f"weights {self.shown} have changed since they were verified: SHA-256 {digest}; start again"
-            raise WeightsError(msg)
+            raise WeightsError(
+                f"weights {self.shown} have changed since they were verified: SHA-256 {digest}; start again"
+            )
         try:
             state = _load_safetensors(content) if self.path.suffix == _SAFETENSORS else _load_torch(content)
         except ImportError as error:
-            msg = f"weights {self.shown} need the Python package safetensors: pip install safetensors"
-            raise WeightsError(msg) from error
+            raise WeightsError(
+                f"weights {self.shown} need the Python package safetensors: pip install safetensors"
+            ) from error
         except Exception as error:
             # For damaged files the readers raise anything from IndexError to UnicodeDecodeError. The further lines of
             # torch's texts advise executing the file's content.
             reason = short_text(str(error).partition("\n")[0] or type(error).__name__)
-            msg = f"cannot read weights {self.shown}: {type(error).__name__}: {reason}"
-            raise WeightsError(msg) from error
+            raise WeightsError(f"cannot read weights {self.shown}: {type(error).__name__}: {reason}") from error
         if isinstance(state, Mapping):
             state = state.get(_LIGHTNING_KEY, state)
         if not isinstance(state, Mapping) or not all(
             isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
         ):
-            msg = f"weights {self.shown} hold a {type(state).__name__}; expected names and tensors"
-            raise WeightsError(msg)
+            raise WeightsError(f"weights {self.shown} hold a {type(state).__name__}; expected names and tensors")
         return dict(state)
 
 
@@ -136,8 +134,7 @@ def fill_network(
         common = [(name, given.to(tensor.dtype), tensor) for name, given, tensor in common]
         problems.append(_listed("not finite ", [name for name, given, _ in common if not given.isfinite().all()]))
     if any(problems):
-        msg = f"weights {weights.shown} do not fit {title}: {'; '.join(filter(None, problems))}"
-        raise WeightsError(msg)
+        raise WeightsError(f"weights {weights.shown} do not fit {title}: {'; '.join(filter(None, problems))}")
     network.load_state_dict({name: given for name, given, _ in common}, strict=False)
 
 
@@ -161,8 +158,9 @@ def file_sha256(path: Path) -> str:
             announced = max(announced, size)
             digest.update(piece)
     if announced > MAX_FILE_BYTES:
-        msg = f"it has {announced:,} bytes; expected at most {MAX_FILE_BYTES:,}, far more than any weights have"
-        raise OSError(msg)
+        raise OSError(
+            f"it has {announced:,} bytes; expected at most {MAX_FILE_BYTES:,}, far more than any weights have"
+        )
     return digest.hexdigest()
 
 
@@ -172,8 +170,7 @@ def _load_torch(content: bytes) -> object:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             size = sum(member.file_size for member in archive.infolist())
         if size > len(content):
-            msg = f"its parts have {size:,} bytes, more than the file; torch.save does not write such files"
-            raise ValueError(msg)
+            raise ValueError(f"its parts have {size:,} bytes, more than the file; torch.save does not write such files")
     with warnings.catch_warnings():
         # Warnings about damaged files, in addition to the error.
         warnings.simplefilter("ignore")

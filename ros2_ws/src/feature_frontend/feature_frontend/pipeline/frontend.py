@@ -240,8 +240,9 @@ class Frontend:
                 with the last good one.
         """
         if right is not None and self._settings.camera_type != "stereo":
-            msg = f"a right image came, but parameter camera_type is {self._settings.camera_type!r}; expected stereo"
-            raise SettingsError(msg)
+            raise SettingsError(
+                f"a right image came, but parameter camera_type is {self._settings.camera_type!r}; expected stereo"
+            )
         interval_ns = 0 if self._previous is None else stamp_ns - self._previous.stamp_ns
         before = self._forget_across(interval_ns)
         try:

@@ -127,10 +127,9 @@ class FrameMasks:
             return paired.mask, ""
         if settings.mask_missing == "refuse":
             self.counts.refused += 1
-            msg = (
+            raise MaskError(
                 f"{paired.cause}, and parameter mask_missing is 'refuse'; raise mask_timeout_ms, or choose last or none"
             )
-            raise MaskError(msg)
         last = paired.mask
         # A mask of another size belongs to another camera or publisher: no reason to refuse this image.
         fits = last is not None and last.pixels is not None and last.pixels.shape == size

@@ -89,8 +89,9 @@ class PersistentFrameMatcher:
 
     def __init__(self, extractor: Extractor, matcher: MatcherProtocol, settings: Settings) -> None:
         if not extractor.has_maps:
-            msg = f"{extractor.identity} provides no maps for re-localisation; use tracker:=chain with it"
-            raise SettingsError(msg)
+            raise SettingsError(
+                f"{extractor.identity} provides no maps for re-localisation; use tracker:=chain with it"
+            )
         self.matcher = matcher
         self.settings = settings
         self._extractor = extractor

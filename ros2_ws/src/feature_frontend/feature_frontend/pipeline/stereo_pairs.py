@@ -134,8 +134,7 @@ def _rig(infos: Sequence[tuple[CameraCalibration | None, str]], *, rectified: bo
     cameras = []
     for name, (calibration, problem) in zip(SIDES, infos, strict=True):
         if calibration is None:
-            msg = f"{name} camera: {problem}"
-            raise CalibrationError(msg)
+            raise CalibrationError(f"{name} camera: {problem}")
         cameras.append(calibration)
     left, right = cameras
     return StereoRig(left, right, rectified=rectified)

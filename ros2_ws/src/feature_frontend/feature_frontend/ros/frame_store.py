@@ -142,14 +142,13 @@ class FrameStore:
                 return _Slot.like(frame.features).fill(frame)
             held = list(self._frames)
         latest = ", ".join(_seconds(stamp) for stamp in held[-_MOST_NAMED:])
-        msg = (
+        raise MatchingError(
             f"no frame with stamp {_seconds(stamp_ns)} is held; expected one of {len(held)} held frames, the latest of "
             f"them {latest}; store_frames and store_mib say how many stay"
             if held
             else f"no frame with stamp {_seconds(stamp_ns)} is held: none is, either because none was processed since "
             "the node was configured, or because store_frames is 0"
         )
-        raise MatchingError(msg)
 
     def clear(self) -> None:
         """Removes all frames."""

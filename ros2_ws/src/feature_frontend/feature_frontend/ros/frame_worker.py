@@ -165,8 +165,9 @@ class FrameWorker:
         header = frame.message.header
         start_s = time.monotonic()
         if header.stamp.nanosec >= _NS_PER_S:
-            msg = f"its stamp has {header.stamp.nanosec} ns in addition to the seconds; expected less than a second"
-            raise ImageError(msg)
+            raise ImageError(
+                f"its stamp has {header.stamp.nanosec} ns in addition to the seconds; expected less than a second"
+            )
         settings = self._processor.frontend.settings
         max_decoding_ms = live_decoding_ms(settings.max_image_pixels)
         stamp_ns = stamp_to_ns(header.stamp)
@@ -176,8 +177,7 @@ class FrameWorker:
             try:
                 pixels = pixels_of(frame.right, settings, max_decoding_ms)
             except ImageError as error:
-                msg = f"the right image: {error}"
-                raise ImageError(msg) from error
+                raise ImageError(f"the right image: {error}") from error
             right = FrameImage(pixels, stamp_to_ns(frame.right.header.stamp), frame.runs[1])
         conversion_ms = (time.monotonic() - start_s) * _MS_PER_S
         messages = self._topics.of_frame(header, settings, None if frame.right is None else frame.right.header)

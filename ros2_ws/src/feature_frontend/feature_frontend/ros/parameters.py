@@ -51,8 +51,7 @@ def check_file(name: str, path: str, expected: str) -> None:
     except OSError as error:
         is_missing = isinstance(error, FileNotFoundError)
         reason = "where there is no file" if is_missing else f"which cannot be opened ({error.strerror or error})"
-        msg = f"parameter {name} is {quoted(path)}, {reason}; expected {expected}"
-        raise SettingsError(msg) from error
+        raise SettingsError(f"parameter {name} is {quoted(path)}, {reason}; expected {expected}") from error
 
 
 def declare_parameters(node: Node, arguments: Sequence[str] = ()) -> Settings:
@@ -77,8 +76,9 @@ def declare_parameters(node: Node, arguments: Sequence[str] = ()) -> Settings:
         try:
             values[record.name] = node.declare_parameter(record.name, record.default, describe(record)).value
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            msg = f"{str(error).removesuffix(f': {record.name}')}; expected {record.expectation}"
-            raise SettingsError(msg) from error
+            raise SettingsError(
+                f"{str(error).removesuffix(f': {record.name}')}; expected {record.expectation}"
+            ) from error
     return Settings.from_mapping(values)
 
 

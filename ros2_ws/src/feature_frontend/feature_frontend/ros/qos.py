@@ -22,11 +22,9 @@ def qos_profile(name: str, depth: int) -> QoSProfile:
         SettingsError: No profile has that name, or the depth is negative.
     """
     if name not in QOS_PROFILES:
-        msg = f"no QoS profile is called {name!r}; expected one of {', '.join(QOS_PROFILES)}"
-        raise SettingsError(msg)
+        raise SettingsError(f"no QoS profile is called {name!r}; expected one of {', '.join(QOS_PROFILES)}")
     if depth < 0:
-        msg = f"a QoS history depth of {depth} is not possible; expected 0 (keep all) or more"
-        raise SettingsError(msg)
+        raise SettingsError(f"a QoS history depth of {depth} is not possible; expected 0 (keep all) or more")
     reliability, durability = QOS_PROFILES[name]
     history = HistoryPolicy.KEEP_LAST if depth else HistoryPolicy.KEEP_ALL
     return QoSProfile(reliability=reliability, durability=durability, history=history, depth=depth or 1)

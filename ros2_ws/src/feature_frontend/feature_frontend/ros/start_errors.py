@@ -36,8 +36,7 @@ def readable_start() -> Iterator[None]:
             warnings.filterwarnings("ignore", message="Failed to fini")
             yield
     except start_errors() as error:
-        msg = f"cannot start ROS 2: {_reason(error)}{_advice(error)}"
-        raise SettingsError(msg) from error
+        raise SettingsError(f"cannot start ROS 2: {_reason(error)}{_advice(error)}") from error
 
 
 def check_ros_arguments(arguments: Sequence[str]) -> None:
@@ -61,8 +60,9 @@ def check_domain() -> None:
     """
     text = os.environ.get("ROS_DOMAIN_ID", "")
     if text.strip().isdecimal() and int(text) > _HIGHEST_DOMAIN:
-        msg = f"cannot start ROS 2: ROS_DOMAIN_ID is {short_text(text):.40}; expected 0 to {_HIGHEST_DOMAIN}"
-        raise SettingsError(msg)
+        raise SettingsError(
+            f"cannot start ROS 2: ROS_DOMAIN_ID is {short_text(text):.40}; expected 0 to {_HIGHEST_DOMAIN}"
+        )
 
 
 def _reason(error: Exception) -> str:

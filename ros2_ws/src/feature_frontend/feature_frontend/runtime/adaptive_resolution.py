@@ -158,11 +158,10 @@ class OutOfMemoryGuard:
             self.fraction, self._retry_s = max(self.fraction * _AFTER_MEMORY_RAN_OUT, _LEAST_FRACTION), now_s + _RETRY_S
             seen = f"the network sees at most {self.fraction:.2%} of its usual pixels for now"
             note = f"memory ran out ({problem}): {seen}"
-        msg = (
+        raise OutOfMemoryError(
             f"memory ran out twice in this frame: {problem}; lower max_pixels, resize_height or max_num_keypoints, or "
             "end other programs on the device"
         )
-        raise OutOfMemoryError(msg)
 
 
 def _is_out_of_memory(error: BaseException | None) -> bool:

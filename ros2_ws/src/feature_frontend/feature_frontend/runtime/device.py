@@ -39,8 +39,7 @@ def resolve_device(name: str) -> torch.device:
         why = (
             "; this torch has no CUDA, install one that has" if torch.version.cuda is None else "; torch sees no other"
         )
-    msg = f"parameter device is {quoted(name)}; expected one of {expected}{why}"
-    raise SettingsError(msg)
+    raise SettingsError(f"parameter device is {quoted(name)}; expected one of {expected}{why}")
 
 
 _done: list[bool] = []

@@ -74,8 +74,7 @@ def pack(state: object) -> Snapshot:
         value = packer.pack(type(state), state)
         document = json.dumps({"schema": SCHEMA, "version": VERSION, "state": value}, separators=(",", ":"))
     except (TypeError, ValueError, RuntimeError) as error:
-        msg = f"the state cannot be kept: {error}"
-        raise SnapshotError(msg) from error
+        raise SnapshotError(f"the state cannot be kept: {error}") from error
     return Snapshot(document, packer.arrays)
 
 
@@ -89,12 +88,12 @@ def unpack(snapshot: Snapshot, kind: type[T]) -> T:
         document = json.loads(snapshot.document)
         found = document["schema"], document["version"]
         if found != (SCHEMA, VERSION):
-            msg = f"it is {found[0]!r:.80} of version {found[1]!r:.80}; expected {SCHEMA} of version {VERSION}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"it is {found[0]!r:.80} of version {found[1]!r:.80}; expected {SCHEMA} of version {VERSION}"
+            )
         state: T = _Unpacker(snapshot.arrays).unpack(kind, document["state"])
     except _REFUSALS as error:
-        msg = f"the kept state cannot be read: {_first_line(error)}"
-        raise SnapshotError(msg) from error
+        raise SnapshotError(f"the kept state cannot be read: {_first_line(error)}") from error
     return state
 
 
@@ -105,8 +104,7 @@ def require(fits: bool, what: str) -> None:
         SnapshotError: The condition `what` does not hold.
     """
     if not fits:
-        msg = f"the kept state cannot be read: expected {what}"
-        raise SnapshotError(msg)
+        raise SnapshotError(f"the kept state cannot be read: expected {what}")
 
 
 def _first_line(error: BaseException) -> str:
@@ -132,8 +130,7 @@ def _item_kinds(kind: Any, count: int) -> list[Any]:
     if kinds[-1] is Ellipsis:
         return kinds[:1] * count
     if len(kinds) != count:
-        msg = f"{count} values; expected {len(kinds)}"
-        raise ValueError(msg)
+        raise ValueError(f"{count} values; expected {len(kinds)}")
     return kinds
 
 
@@ -143,8 +140,7 @@ def _array_dtype(kind: Any) -> np.dtype[Any]:
 
 
 def _refuse(kind: Any, value: object) -> NoReturn:
-    msg = f"a {type(value).__name__} where a {getattr(kind, '__name__', kind)} belongs"
-    raise TypeError(msg)
+    raise TypeError(f"a {type(value).__name__} where a {getattr(kind, '__name__', kind)} belongs")
 
 
 class _Packer:
@@ -227,8 +223,7 @@ class _Unpacker:
         if kind not in (bool, int, float, str) or type(value) is not kind:
             _refuse(kind, value)
         if kind is int and abs(value) > _LAST_INT:
-            msg = "a number beyond 64 bits"
-            raise ValueError(msg)
+            raise ValueError("a number beyond 64 bits")
         return value
 
     def _mapping(self, kind: Any, value: Any) -> Any:
@@ -238,8 +233,7 @@ class _Unpacker:
             return {name: self.unpack(get_args(kind)[1], item) for name, item in value.items()}
         fields = _fields(kind)
         if set(value) != set(fields):
-            msg = f"{', '.join(sorted(set(value) ^ set(fields)))[:200]} of {kind.__name__}"
-            raise LookupError(msg)
+            raise LookupError(f"{', '.join(sorted(set(value) ^ set(fields)))[:200]} of {kind.__name__}")
         return kind(**{name: self.unpack(inner, value[name]) for name, inner in fields.items()})
 
     def _tensor(self, value: Any) -> torch.Tensor:
@@ -251,8 +245,7 @@ class _Unpacker:
         if key not in self._tensors:
             room = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
             if math.prod(shape) and room * dtype.itemsize > _MOST_BYTES:
-                msg = f"a tensor of {room} values"
-                raise ValueError(msg)
+                raise ValueError(f"a tensor of {room} values")
             raw = np.frombuffer(self._bytes(value, shape, dtype.itemsize), np.uint8)
             values = torch.from_numpy(raw).view(dtype).reshape(shape)
             self._tensors[key] = torch.empty_strided(shape, strides, dtype=dtype, device=device).copy_(values)
@@ -269,6 +262,5 @@ class _Unpacker:
     def _bytes(self, value: dict[str, Any], shape: tuple[int, ...], item_bytes: int) -> bytearray:
         raw = self._arrays[value["array"]]
         if len(raw) != math.prod(shape) * item_bytes:
-            msg = f"{len(raw)} bytes; expected {math.prod(shape) * item_bytes}"
-            raise ValueError(msg)
+            raise ValueError(f"{len(raw)} bytes; expected {math.prod(shape) * item_bytes}")
         return bytearray(raw)

@@ -74,11 +74,10 @@ def check_extractor(matcher: str, extractor: str) -> None:
     """
     expected = MATCHER_MODELS[matcher].extractors
     if expected and extractor not in expected:
-        msg = (
+        raise SettingsError(
             f"parameter matcher is {matcher!r} and extractor {extractor!r}; expected one of {', '.join(expected)} with "
             "it, or matcher 'mnn'"
         )
-        raise SettingsError(msg)
 
 
 @dataclass(frozen=True)

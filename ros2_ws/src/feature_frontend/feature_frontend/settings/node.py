@@ -183,8 +183,7 @@ class NodeSettings(SettingsGroup):
         """Also checks values against each other."""
         super().__post_init__()
         if self.intensity_low >= self.intensity_high:
-            msg = (
+            raise SettingsError(
                 f"parameter intensity_low is {self.intensity_low:g} and intensity_high {self.intensity_high:g}; "
                 "expected the first below the second"
             )
-            raise SettingsError(msg)

@@ -80,8 +80,7 @@ class ParameterRecord:
         if type(value) is not wanted or not self._admits(value):
             is_text = wanted is str and type(value) is str and not self.choices
             expectation = "text without zero bytes" if is_text else self.expectation
-            msg = f"parameter {self.name} is {shown(value)}; expected {expectation}"
-            raise SettingsError(msg)
+            raise SettingsError(f"parameter {self.name} is {shown(value)}; expected {expectation}")
         assert isinstance(value, (bool, int, float, str))
         return value
 
@@ -95,8 +94,7 @@ class ParameterRecord:
         try:
             value = _BOOLS[text.lower()] if kind is bool else kind(text)
         except (KeyError, ValueError) as error:
-            msg = f"parameter {self.name} is {shown(text)}; expected {self.expectation}"
-            raise SettingsError(msg) from error
+            raise SettingsError(f"parameter {self.name} is {shown(text)}; expected {self.expectation}") from error
         return self.check(value)
 
     def _admits(self, value: object) -> bool:
@@ -191,7 +189,6 @@ class SettingsGroup:
         unknown = sorted(set(values) - set(names))
         if unknown:
             names_shown = listed(printable(name, 60) for name in unknown)
-            msg = f"unknown parameter(s) {names_shown}; expected some of {', '.join(names)}"
-            raise SettingsError(msg)
+            raise SettingsError(f"unknown parameter(s) {names_shown}; expected some of {', '.join(names)}")
         arguments: dict[str, Any] = dict(values)
         return cls(**arguments)

@@ -77,15 +77,14 @@ def parameter_sections(path: Path) -> Sections:
         document = parse_yaml(read_small_text(path), aliases=False)
         sections = list(_sections(document, ""))
     except OSError as error:
-        msg = f"parameter file {path} cannot be read: {error.strerror or error}"
-        raise SettingsError(msg) from error
+        raise SettingsError(f"parameter file {path} cannot be read: {error.strerror or error}") from error
     except YamlTextError as error:
-        msg = f"parameter file {path} cannot be read: {error}"
-        raise SettingsError(msg) from error
+        raise SettingsError(f"parameter file {path} cannot be read: {error}") from error
     # ROS accepts an empty file too.
     if document and not sections:
-        msg = f"parameter file {path} has no section {_VALUES!r}; `feature_frontend parameters --yaml` prints one"
-        raise SettingsError(msg)
+        raise SettingsError(
+            f"parameter file {path} has no section {_VALUES!r}; `feature_frontend parameters --yaml` prints one"
+        )
     return sections
 
 
@@ -148,8 +147,7 @@ def _sections(document: Any, above: str) -> Iterator[tuple[str, dict[str, object
             # ROS also accepts an empty section.
             if not isinstance(value, dict) and value != "":
                 found = f"section {quoted(above)} has {_VALUES} {shown(value)}"
-                msg = f"{found}; expected names of parameters with their values"
-                raise YamlTextError(msg)
+                raise YamlTextError(f"{found}; expected names of parameters with their values")
             yield above, dict(_flat(value, "")) if isinstance(value, dict) else {}
         else:
             yield from _sections(value, f"{above}/{key}" if above else key)

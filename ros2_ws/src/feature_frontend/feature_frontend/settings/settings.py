@@ -31,17 +31,15 @@ class Settings(StereoSettings, NodeSettings, EpipolarSettings, TrackingSettings,
         check_extractor(self.matcher, self.extractor)
         if self.tracker == "persistent" and not EXTRACTOR_MODELS[self.extractor].has_maps:
             with_maps = ", ".join(name for name, model in EXTRACTOR_MODELS.items() if model.has_maps)
-            msg = (
+            raise SettingsError(
                 f"parameter tracker is 'persistent', which finds points again on a network's score map, and "
                 f"{self.extractor} has none; expected tracker chain, or one of the extractors {with_maps}"
             )
-            raise SettingsError(msg)
         if self.tracker == "persistent" and self.multi_scale:
-            msg = (
+            raise SettingsError(
                 "parameter multi_scale is true and tracker 'persistent', which finds points again on the score map of "
                 "one scale; expected multi_scale false, or tracker chain"
             )
-            raise SettingsError(msg)
 
 
 PARAMETERS: dict[str, ParameterRecord] = Settings.records()

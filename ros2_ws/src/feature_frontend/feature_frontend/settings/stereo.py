@@ -70,8 +70,7 @@ class StereoSettings(SettingsGroup):
         """Also checks values against each other."""
         super().__post_init__()
         if self.stereo_min_disparity_px >= self.stereo_max_disparity_px:
-            msg = (
+            raise SettingsError(
                 f"parameter stereo_min_disparity_px is {self.stereo_min_disparity_px:g} and stereo_max_disparity_px "
                 f"{self.stereo_max_disparity_px:g}; expected the first below the second"
             )
-            raise SettingsError(msg)

@@ -157,8 +157,7 @@ class BagSource:
                     yield Frame(image, index, found.name, found.stamp_ns, found.message.header.frame_id, camera)
             index += 1
         if not readable and index > start:
-            msg = f"none of the {index - start} images of {self._topic} in {self._path} can be read"
-            raise SourceError(msg)
+            raise SourceError(f"none of the {index - start} images of {self._topic} in {self._path} can be read")
 
     def messages(
         self, start: int = 0, *, with_earlier_infos: bool = True
@@ -269,31 +268,27 @@ class BagSource:
     def _check_encoding(self, message: Any) -> None:
         encoding = getattr(message, "encoding", None)
         if encoding is not None and encoding not in ENCODINGS:
-            msg = (
+            raise SourceError(
                 f"the images of {self._topic} in {self._path} have encoding {encoding!r}, which cannot be played; "
                 f"expected one of {', '.join(ENCODINGS)}"
             )
-            raise SourceError(msg)
 
     def _choose(self, topic: str | None, images: dict[str, BagTopic]) -> str:
         listed = "".join(_line(found) for found in images.values())
         if not images:
             others = "".join(_line(found) for found in self._bag.topics)
             lost = "".join(f"; {text}" for text in self.storage_missing)
-            msg = (
+            raise SourceError(
                 f"bag {self._path} has no images; expected sensor_msgs Image or CompressedImage, "
                 f"found:{others or ' -'}{lost}"
             )
-            raise SourceError(msg)
         if topic is not None:
             for name in (topic, f"/{topic}"):
                 if name in images:
                     return name
-            msg = f"bag {self._path} has no images on topic {topic!r}; expected one of:{listed}"
-            raise SourceError(msg)
+            raise SourceError(f"bag {self._path} has no images on topic {topic!r}; expected one of:{listed}")
         if len(images) > 1:
-            msg = f"bag {self._path} has {len(images)} image topics; choose one with --topic NAME:{listed}"
-            raise SourceError(msg)
+            raise SourceError(f"bag {self._path} has {len(images)} image topics; choose one with --topic NAME:{listed}")
         return next(iter(images))
 
 

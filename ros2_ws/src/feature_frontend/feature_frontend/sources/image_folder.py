@@ -66,11 +66,10 @@ def one_stream(folder: Path, files: Sequence[Path]) -> tuple[list[Path], list[st
     cameras = Counter(_camera(file) for file in kept)
     if len(cameras) > 1 and "" not in cameras:
         counts = ", ".join(f"{count} of {name!r}" for name, count in sorted(cameras.items()))
-        msg = (
+        raise SourceError(
             f"folder {readable_name(folder)} holds images of {len(cameras)} cameras by their names ({counts}); "
             "expected those of one: move or link each camera's into a folder of its own"
         )
-        raise SourceError(msg)
     return kept, notices
 
 
@@ -233,8 +232,9 @@ class ImageFolderSource:
                 yield frame
         if not readable and start < len(self._files):
             count = len(self._files) - start
-            msg = f"none of the {count} image files in {readable_name(self._path)} can be read (the last one: {reason})"
-            raise SourceError(msg)
+            raise SourceError(
+                f"none of the {count} image files in {readable_name(self._path)} can be read (the last one: {reason})"
+            )
 
     def attempts(self, start: int = 0) -> Iterator[Frame | UnreadableFrame]:
         """The images from position `start` on, including those that cannot be decoded."""
@@ -258,8 +258,7 @@ class ImageFolderSource:
         try:
             listed = [file for file in folder.iterdir() if not file.name.startswith(".")]
         except OSError as error:
-            msg = f"folder {readable_name(folder)} cannot be read: {error.strerror or error}"
-            raise SourceError(msg) from error
+            raise SourceError(f"folder {readable_name(folder)} cannot be read: {error.strerror or error}") from error
         # macOS writes "._name.png" files, which are no images, to foreign disks.
         images = [file for file in listed if file.suffix.lower() in IMAGE_SUFFIXES and not file.is_dir()]
         others = [file for file in listed if file.suffix.lower() in UNREAD_SUFFIXES]

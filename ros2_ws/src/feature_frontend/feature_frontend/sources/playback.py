@@ -105,8 +105,7 @@ def schedule(source: Source, settings: PlaybackSettings) -> Iterator[ScheduledFr
             published += 1
         if first_ns is None or last_ns is None:
             count = "" if source.frame_count is None else f" of {source.frame_count} images"
-            msg = f"there is nothing to play from image {settings.start}{count} on; choose a smaller start"
-            raise SourceError(msg)
+            raise SourceError(f"there is nothing to play from image {settings.start}{count} on; choose a smaller start")
         if not settings.loop:
             return
         interval_ns = (last_ns - first_ns) / (round_count - 1) if round_count > 1 else 1e9 / index_rate_hz
@@ -131,11 +130,10 @@ class Stamps:
         if frame.stamp_ns is not None and settings.stamps != "index":
             return frame.stamp_ns
         if settings.stamps in {"name", "source"}:
-            msg = (
+            raise SourceError(
                 f"{frame.name} carries no time; expected names in seconds, such as 1311868169.163498.png, or of 19, 16 "
                 "or 13 digits (ns, us, ms), all of them different; or choose the stamps index or clock"
             )
-            raise SourceError(msg)
         if not self._has_told:
             self._has_told = True
             _logger.warning(
@@ -149,11 +147,9 @@ class Stamps:
 
 def _check(source: Source, settings: PlaybackSettings) -> None:
     if settings.loop and source.is_live:
-        msg = f"{source.description} has no end and cannot be played in a loop"
-        raise SourceError(msg)
+        raise SourceError(f"{source.description} has no end and cannot be played in a loop")
     if settings.stamps == "name" and source.stamp_origin != "file name":
-        msg = (
+        raise SourceError(
             f"stamps from file names are for folders of images; the stamps of {source.description} come from its "
             f"{source.stamp_origin}: choose source, index or clock"
         )
-        raise SourceError(msg)

@@ -74,15 +74,14 @@ def open_source(location: str, options: SourceOptions | None = None) -> Source:
         found = next((kind for kind in SOURCE_KINDS if kind.matches(location)), None)
     except (OSError, ValueError) as error:
         # A name that is too long, a folder without permission, a zero byte.
-        msg = f"{quoted(location)} cannot be looked at: {getattr(error, 'strerror', None) or error}"
-        raise SourceError(msg) from error
+        raise SourceError(
+            f"{quoted(location)} cannot be looked at: {getattr(error, 'strerror', None) or error}"
+        ) from error
     if found is not None:
         return found.open(location, options or SourceOptions())
     if not os.path.exists(path):
-        msg = f"there is no file or folder {location}; expected {_expected()}"
-        raise SourceError(msg)
-    msg = f"{location} has a suffix {path.suffix!r} that cannot be played; expected {_expected()}"
-    raise SourceError(msg)
+        raise SourceError(f"there is no file or folder {location}; expected {_expected()}")
+    raise SourceError(f"{location} has a suffix {path.suffix!r} that cannot be played; expected {_expected()}")
 
 
 def missing_of(source: Source, lost: LostImages | None = None) -> list[str]:

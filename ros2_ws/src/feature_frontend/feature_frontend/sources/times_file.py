@@ -102,12 +102,10 @@ def read_times(path: Path, names: Sequence[str]) -> list[int]:
     stamps = [by_name.get(name) for name in names] if by_name else _by_position(path, rows, names)
     if None in stamps:
         known = len(stamps) - stamps.count(None)
-        msg = f"{readable_name(path)} has times for {known} of {len(names)} images; expected one for each"
-        raise SourceError(msg)
+        raise SourceError(f"{readable_name(path)} has times for {known} of {len(names)} images; expected one for each")
     found = [stamp for stamp in stamps if stamp is not None]
     if len(set(found)) < len(found):
-        msg = f"{readable_name(path)} has the same time for two images; expected different ones"
-        raise SourceError(msg)
+        raise SourceError(f"{readable_name(path)} has the same time for two images; expected different ones")
     return found
 
 
@@ -115,13 +113,11 @@ def _rows(path: Path) -> list[list[str]]:
     try:
         text = read_regular_file(path, _MAX_BYTES).decode("utf-8-sig", "replace")
     except OSError as error:
-        msg = f"{readable_name(path)} cannot be read: {error.strerror or error}"
-        raise SourceError(msg) from error
+        raise SourceError(f"{readable_name(path)} cannot be read: {error.strerror or error}") from error
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     rows = [_SEPARATOR.split(_DATE.sub(_seconds, line)) for line in lines if line]
     if not rows:
-        msg = f"{readable_name(path)} holds no times; expected one a line, in s"
-        raise SourceError(msg)
+        raise SourceError(f"{readable_name(path)} holds no times; expected one a line, in s")
     return rows
 
 
@@ -151,19 +147,18 @@ def _named(words: list[str], names: set[str], stems: dict[str, str]) -> tuple[st
 def _by_position(path: Path, rows: list[list[str]], names: Sequence[str]) -> list[int | None]:
     """Assigns line n to image n, or, with fewer images than lines, to the image whose name is the number n."""
     if any(len(words) != 1 for words in rows):
-        msg = f"{readable_name(path)} names none of the images; expected a time and a name on each line, or a time only"
-        raise SourceError(msg)
+        raise SourceError(
+            f"{readable_name(path)} names none of the images; expected a time and a name on each line, or a time only"
+        )
     stamps = [time_from_number(words[0]) for words in rows]
     if None in stamps:
         wrong = rows[stamps.index(None)][0]
-        msg = f"{readable_name(path)} has {quoted(wrong)} for a time; expected a number of seconds"
-        raise SourceError(msg)
+        raise SourceError(f"{readable_name(path)} has {quoted(wrong)} for a time; expected a number of seconds")
     if len(stamps) == len(names):
         return stamps
     numbers = [PurePosixPath(name).stem for name in names]
     if all(number.isdecimal() and int(number) < len(stamps) for number in numbers):
         return [stamps[int(number)] for number in numbers]
-    msg = (
+    raise SourceError(
         f"{readable_name(path)} has {len(stamps)} times for {len(names)} images; expected one for each, in their order"
     )
-    raise SourceError(msg)

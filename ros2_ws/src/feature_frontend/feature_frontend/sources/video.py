@@ -66,8 +66,7 @@ class VideoSource:
             self._rate_hz = rate_hz if 0 < rate_hz < 1000 else None
             self._rotation_deg = int(capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 360
             if not capture.grab():
-                msg = f"video {readable_name(path)} opens but not one frame of it can be decoded"
-                raise SourceError(msg)
+                raise SourceError(f"video {readable_name(path)} opens but not one frame of it can be decoded")
         finally:
             capture.release()
 
@@ -154,14 +153,12 @@ class VideoSource:
             with path_for_c_library(self._path) as path:
                 capture = cv2.VideoCapture(path)
         except OSError as error:
-            msg = f"video {readable_name(self._path)} cannot be opened: {error}; rename it"
-            raise SourceError(msg) from error
+            raise SourceError(f"video {readable_name(self._path)} cannot be opened: {error}; rename it") from error
         if not capture.isOpened():
-            msg = (
+            raise SourceError(
                 f"video {readable_name(self._path)} cannot be decoded: it is damaged, or in a format that this OpenCV "
                 "does not know; convert it, for instance with: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4"
             )
-            raise SourceError(msg)
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
         if int(capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)) == _GREY_16:
             capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)

@@ -46,8 +46,9 @@ class WebcamSource:
         self._period_ns = round(1e9 / max_rate_hz) if max_rate_hz > 0 else 0
         match = _LOCATION.fullmatch(location)
         if match is None and location.startswith("webcam:"):
-            msg = f"camera {quoted(location)} is not known; expected webcam:N, such as webcam:0, or /dev/videoN"
-            raise SourceError(msg)
+            raise SourceError(
+                f"camera {quoted(location)} is not known; expected webcam:N, such as webcam:0, or /dev/videoN"
+            )
         self._device: int | str = int(match["number"]) if match and match["number"] else location
         self._open().release()
 
@@ -70,8 +71,9 @@ class WebcamSource:
                 arrived, image = capture.read()
                 stamp_ns = time.time_ns()
                 if not arrived:
-                    msg = f"camera {self._location} delivers no more pictures after {index}; is it still connected?"
-                    raise SourceError(msg)
+                    raise SourceError(
+                        f"camera {self._location} delivers no more pictures after {index}; is it still connected?"
+                    )
                 # Cameras jitter by a tenth of the period; without this tolerance, 30 Hz from a 30 Hz camera becomes 15.
                 due_ns = stamp_ns if due_ns is None else due_ns
                 if index >= start and stamp_ns >= due_ns - self._period_ns // 10:
@@ -85,9 +87,8 @@ class WebcamSource:
     def _open(self) -> cv2.VideoCapture:
         capture = cv2.VideoCapture(self._device)
         if not capture.isOpened():
-            msg = (
+            raise SourceError(
                 f"camera {self._location} cannot be opened: check that it is connected (ls /dev/video*), that no other "
                 "program uses it, and that you may read it (group video)"
             )
-            raise SourceError(msg)
         return capture

@@ -260,14 +260,12 @@ def match_stereo(
 
 def _check_rows(left: Features, right: Features, *, rectified: bool) -> None:
     if not rectified:
-        msg = (
+        raise CalibrationError(
             "raw images have no rows in common without the camera_info of both; publish them, or set the parameter "
             "rectified if the images are rectified"
         )
-        raise CalibrationError(msg)
     if (left.height, left.width) != (right.height, right.width):
-        msg = (
+        raise CalibrationError(
             f"the left image is {left.width}x{left.height} px and the right one {right.width}x{right.height} px; "
             "without the camera_info of both, expected one size"
         )
-        raise CalibrationError(msg)

@@ -49,12 +49,10 @@ class StereoRig:
                 if not self.rectified:
                     camera.check_raw()
             except CalibrationError as error:
-                msg = f"{name} camera_info: {error}"
-                raise CalibrationError(msg) from error
+                raise CalibrationError(f"{name} camera_info: {error}") from error
             rotation = _rotation(camera)
             if not self.rectified and not np.allclose(rotation @ rotation.T, np.eye(3), atol=_ROTATION_TOLERANCE):
-                msg = f"{name} camera_info: R is {camera.rectification_matrix}; expected a rotation"
-                raise CalibrationError(msg)
+                raise CalibrationError(f"{name} camera_info: R is {camera.rectification_matrix}; expected a rotation")
         baseline_m = self.baseline_m
         if not (math.isfinite(baseline_m) and baseline_m > 0):
             hint = (
@@ -66,15 +64,15 @@ class StereoRig:
                 f"P[0, 0] {camera.projection_matrix[0]:g}, P[0, 3] {camera.projection_matrix[3] + 0.0:g} on the {name}"
                 for name, camera in (("left", self.left), ("right", self.right))
             )
-            msg = (
+            raise CalibrationError(
                 f"the baseline in the projection matrices P is {baseline_m:g} m; expected above 0: {hint} "
                 f"(received: {received})"
             )
-            raise CalibrationError(msg)
         above_m = _position(self.right, 1) - _position(self.left, 1)
         if abs(above_m) > _MAX_VERTICAL_FRACTION * baseline_m:
-            msg = f"one camera is {above_m:g} m above the other by P[1, 3]; expected the two side by side"
-            raise CalibrationError(msg)
+            raise CalibrationError(
+                f"one camera is {above_m:g} m above the other by P[1, 3]; expected the two side by side"
+            )
 
     @property
     def baseline_m(self) -> float:

@@ -53,8 +53,7 @@ class _Stderr:
             function.argtypes = (ctypes.c_void_p,)
         self._tell.restype, self._rewind.restype = ctypes.c_long, None
         if not self._memory:
-            msg = "no stream in memory"
-            raise OSError(msg)
+            raise OSError("no stream in memory")
 
     def keep(self) -> None:
         """Redirects output to memory."""

@@ -74,8 +74,7 @@ def open_regular_file(path: Path) -> BinaryIO:
         os.close(descriptor)
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        msg = "it is not a regular file"
-        raise OSError(msg)
+        raise OSError("it is not a regular file")
     return open(descriptor, "rb")
 
 
@@ -88,13 +87,11 @@ def read_regular_file(path: Path, max_bytes: int) -> bytes:
     with open_regular_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
-            msg = f"it has {size} bytes; expected at most {max_bytes}"
-            raise OSError(msg)
+            raise OSError(f"it has {size} bytes; expected at most {max_bytes}")
         content = file.read(size + 1) or b""  # None: the read would block, as for the kernel's log
     if len(content) > size:
         # Files in /proc announce no size, and some have no end.
-        msg = f"it has more than the {size} bytes that it announces; expected a file that is not written to"
-        raise OSError(msg)
+        raise OSError(f"it has more than the {size} bytes that it announces; expected a file that is not written to")
     return content
 
 

@@ -42,13 +42,11 @@ def read_small_text(path: Path) -> str:
     with open_regular_file(path) as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
-        msg = f"it is larger than {MAX_BYTES >> 20} MiB"
-        raise YamlTextError(msg)
+        raise YamlTextError(f"it is larger than {MAX_BYTES >> 20} MiB")
     try:
         return data.decode("utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
     except UnicodeDecodeError as error:
-        msg = f"it is not UTF-8 text: byte {data[error.start]:#04x} at position {error.start}"
-        raise YamlTextError(msg) from error
+        raise YamlTextError(f"it is not UTF-8 text: byte {data[error.start]:#04x} at position {error.start}") from error
 
 
 def parse_yaml(text: str, *, aliases: bool = True) -> Any:
@@ -71,11 +69,9 @@ def parse_yaml(text: str, *, aliases: bool = True) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f" in line {mark.line + 1}"
         problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        msg = f"it is not valid YAML: {problem}{where}"
-        raise YamlTextError(msg) from error
+        raise YamlTextError(f"it is not valid YAML: {problem}{where}") from error
     except (RecursionError, ValueError) as error:
-        msg = f"it is not valid YAML: {type(error).__name__}: {str(error)[:100]}"
-        raise YamlTextError(msg) from error
+        raise YamlTextError(f"it is not valid YAML: {type(error).__name__}: {str(error)[:100]}") from error
 
 
 class _Loader(yaml.SafeLoader):

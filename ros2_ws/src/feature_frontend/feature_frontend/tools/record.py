@@ -189,8 +189,9 @@ def _parser() -> argparse.ArgumentParser:
 def _check(options: argparse.Namespace) -> None:
     """Checks the options before ROS is started."""
     if options.frames is not None and "status" not in options.topics:
-        msg = f"--frames counts status messages, but the topics are {' '.join(options.topics)}; expected status too"
-        raise SettingsError(msg)
+        raise SettingsError(
+            f"--frames counts status messages, but the topics are {' '.join(options.topics)}; expected status too"
+        )
     check_new_folder(options.output)
 
 

@@ -46,8 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 def _records(names: Sequence[str]) -> list[WeightsRecord]:
     unknown = [name for name in names if name not in WEIGHTS]
     if unknown:
-        msg = f"no weights are called {', '.join(unknown)}; expected some of {', '.join(WEIGHTS)}"
-        raise WeightsError(msg)
+        raise WeightsError(f"no weights are called {', '.join(unknown)}; expected some of {', '.join(WEIGHTS)}")
     return [WEIGHTS[name] for name in names] or list(WEIGHTS.values())
 
 

@@ -62,17 +62,17 @@ class Output:
         try:
             self._prepare()
         except OSError as error:
-            msg = f"the output folder {folder} cannot be prepared: {error}; choose another with --output"
-            raise DemoError(msg) from error
+            raise DemoError(
+                f"the output folder {folder} cannot be prepared: {error}; choose another with --output"
+            ) from error
 
     def _prepare(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if any(self.folder.iterdir()) and not (self.folder / MARKER).is_file():
-            msg = (
+            raise DemoError(
                 f"the output folder {self.folder} holds files that the demo did not make; "
                 "choose another with --output, or empty it"
             )
-            raise DemoError(msg)
         (self.folder / MARKER).touch()
         for name in FILES:
             (self.folder / name).unlink(missing_ok=True)
@@ -89,8 +89,7 @@ class Output:
                 path.unlink()
         foreign = sorted(path.name for path in folder.iterdir())
         if foreign:
-            msg = f"{folder} holds {foreign[0]!r}, which the demo did not make; move it elsewhere"
-            raise DemoError(msg)
+            raise DemoError(f"{folder} holds {foreign[0]!r}, which the demo did not make; move it elsewhere")
         folder.rmdir()
 
 
@@ -185,8 +184,9 @@ def _demo(options: argparse.Namespace) -> int:
 def _require_ros() -> None:
     missing = [name for name in REQUIRED_MODULES if importlib.util.find_spec(name) is None]
     if missing:
-        msg = f"the Python modules {', '.join(missing)} are not found; type `make setup`, then `source env.sh`"
-        raise DemoError(msg)
+        raise DemoError(
+            f"the Python modules {', '.join(missing)} are not found; type `make setup`, then `source env.sh`"
+        )
 
 
 def _check(options: argparse.Namespace) -> int | None:
@@ -194,16 +194,16 @@ def _check(options: argparse.Namespace) -> int | None:
     if options.source is None:
         for name in ("camera_info", "topic"):
             if getattr(options, name) is not None:
-                msg = f"--{name.replace('_', '-')} {getattr(options, name)} belongs to a --source; none was given"
-                raise DemoError(msg)
+                raise DemoError(
+                    f"--{name.replace('_', '-')} {getattr(options, name)} belongs to a --source; none was given"
+                )
         return int(options.frames or DEFAULT_FRAMES)
     if options.camera_info is not None:
         read_calibration_file(options.camera_info)
     if is_webcam(options.source):
         # Not opened here: only one program at a time can use a camera, and the player needs it.
         if options.frames is None:
-            msg = f"--source {options.source} has no end; say how many images to take with --frames N"
-            raise DemoError(msg)
+            raise DemoError(f"--source {options.source} has no end; say how many images to take with --frames N")
         return int(options.frames)
     count = open_source(options.source, SourceOptions(topic=options.topic)).frame_count
     return options.frames if count is None else min(count, options.frames or count)

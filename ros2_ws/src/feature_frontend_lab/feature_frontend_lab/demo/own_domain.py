@@ -33,5 +33,6 @@ def own_domain() -> int:
         else:
             _kept.append(claim)
             return domain
-    msg = f"all ROS domains from {_DOMAINS[0]} to {_DOMAINS[-1]} are in use by demos, tests or benchmarks; end some"
-    raise FeatureFrontendError(msg)
+    raise FeatureFrontendError(
+        f"all ROS domains from {_DOMAINS[0]} to {_DOMAINS[-1]} are in use by demos, tests or benchmarks; end some"
+    )

@@ -78,16 +78,14 @@ def draw_pictures(
                 pictures.append(of_frame.draw(STRIP_WIDTH_PX // columns, caption))
             on_frame()
     if not pictures:
-        msg = f"the bag {bag} holds no images; expected at least 1"
-        raise DemoError(msg)
+        raise DemoError(f"the bag {bag} holds no images; expected at least 1")
     # A source may change its image size; the strip holds one size only.
     same = [picture for picture in pictures if picture.shape == pictures[0].shape]
     drawn = picture_strip(same, *heading, OLDEST_FRAMES, STRIP_WIDTH_PX // same[0].shape[1])
     try:
         encode_file(strip, drawn)
     except OSError as error:
-        msg = f"the picture {strip} cannot be written: {error.strerror or error}"
-        raise DemoError(msg) from error
+        raise DemoError(f"the picture {strip} cannot be written: {error.strerror or error}") from error
 
 
 def _no_tracks(stamp_ns: int) -> TracksRecord:
@@ -131,8 +129,9 @@ class _Video:
             with path_for_c_library(self._path) as path:
                 self._writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), self._rate_hz, self._size)
             if not self._writer.isOpened():
-                msg = f"the video {self._path} cannot be written: this OpenCV has no MPEG-4 encoder, or no permission"
-                raise DemoError(msg)
+                raise DemoError(
+                    f"the video {self._path} cannot be written: this OpenCV has no MPEG-4 encoder, or no permission"
+                )
         width, height = self._size
         fitted = picture[:height, :width]
         if fitted.shape[:2] != (height, width):
@@ -156,8 +155,7 @@ def picture_strip(
         ValueError: There is no picture.
     """
     if not pictures:
-        msg = "a strip of 0 pictures was asked for; expected at least 1"
-        raise ValueError(msg)
+        raise ValueError("a strip of 0 pictures was asked for; expected at least 1")
     height, width = pictures[0].shape[:2]
     rows = -(-len(pictures) // columns)
     used = min(columns, len(pictures))

@@ -150,8 +150,7 @@ class ProcessGroup:
             status = process.exit_status
             if status is None or (process is may_have_ended and status == 0):
                 continue
-            msg = f"the {process.name} ended with exit status {status}: {process.last_words()}"
-            raise DemoError(msg)
+            raise DemoError(f"the {process.name} ended with exit status {status}: {process.last_words()}")
 
     def pause(self) -> None:
         """Waits briefly before the next check."""

@@ -110,8 +110,7 @@ def read_recording(bag: Path) -> Recording:
             for connection, _, data in reader.messages(connections=wanted) if wanted else ():
                 _add(recording, names[connection.id], reader.deserialize(data, connection.msgtype))
     except (OSError, AnyReaderError) as error:
-        msg = f"the bag {bag} cannot be read: {error}"
-        raise SourceError(msg) from error
+        raise SourceError(f"the bag {bag} cannot be read: {error}") from error
     recording.features.sort(key=lambda record: record.stamp_ns)
     recording.matches.sort(key=lambda record: record.stamp1_ns)
     recording.tracks.sort(key=lambda record: record.stamp_ns)

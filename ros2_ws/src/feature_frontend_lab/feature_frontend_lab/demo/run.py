@@ -101,11 +101,13 @@ class Session:
         _follow(self._group, self._recorder, player, on_status)
         self._recorder.interrupt()
         if not self._recorder.wait(STOP_TIMEOUT_S):
-            msg = f"the recorder did not complete the bag within {STOP_TIMEOUT_S:g} s; see {self._logs}/recorder.log"
-            raise DemoError(msg)
+            raise DemoError(
+                f"the recorder did not complete the bag within {STOP_TIMEOUT_S:g} s; see {self._logs}/recorder.log"
+            )
         if self._recorder.exit_status != 0:
-            msg = f"the recorder ended with exit status {self._recorder.exit_status}: {self._recorder.last_words()}"
-            raise DemoError(msg)
+            raise DemoError(
+                f"the recorder ended with exit status {self._recorder.exit_status}: {self._recorder.last_words()}"
+            )
         return self._node.find_in_log("ready: ").partition(";")[0]
 
 
@@ -114,8 +116,7 @@ def _wait_until_ready(group: ProcessGroup, recorder: Process) -> None:
     while not any(event["event"] == "ready" for event in recorder.new_events()):
         group.check()
         if time.monotonic() > deadline:
-            msg = f"the node did not start within {START_TIMEOUT_S:g} s"
-            raise DemoError(msg)
+            raise DemoError(f"the node did not start within {START_TIMEOUT_S:g} s")
         group.pause()
 
 
@@ -136,11 +137,10 @@ def _follow(group: ProcessGroup, recorder: Process, player: Process, on_status: 
             if silence_s > (1.0 if is_complete else LATE_MESSAGES_S):
                 return
         elif silence_s > STALL_TIMEOUT_S:
-            msg = (
+            raise DemoError(
                 f"nothing has been recorded for {STALL_TIMEOUT_S:g} s, after {counts['image']} images and "
                 f"{counts['status']} statuses; player: {player.last_words()}"
             )
-            raise DemoError(msg)
         group.pause()
 
 

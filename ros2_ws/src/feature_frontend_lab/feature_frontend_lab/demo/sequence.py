@@ -85,10 +85,9 @@ class RenderedSequence:
 
     def _pose(self, stamp_ns: int) -> FloatArray:
         if stamp_ns not in self.poses:
-            msg = (
+            raise DemoError(
                 f"a message carries the stamp {stamp_ns} ns, which no rendered image has; expected one of {POSES_FILE}"
             )
-            raise DemoError(msg)
         return self.poses[stamp_ns]
 
 
@@ -122,8 +121,7 @@ def render_sequence(
         try:
             encode_file(path, render(scene, camera, pose).image, cv2.IMWRITE_PNG_COMPRESSION, 2)
         except OSError as error:
-            msg = f"the image {path} cannot be written: {error.strerror or error}"
-            raise DemoError(msg) from error
+            raise DemoError(f"the image {path} cannot be written: {error.strerror or error}") from error
         poses[stamp_ns] = pose
         on_image()
     (folder / CAMERA_FILE).write_text(camera.as_yaml(), encoding="utf-8")

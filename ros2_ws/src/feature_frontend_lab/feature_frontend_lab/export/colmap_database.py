@@ -120,11 +120,10 @@ def _lens(calibration: CameraCalibration) -> tuple[int, tuple[float, ...]]:
     if calibration.distortion_model == EQUIDISTANT:
         return OPENCV_FISHEYE, coefficients
     if len(coefficients) > _FULL_OPENCV_COUNT:
-        msg = (
+        raise CalibrationError(
             f"COLMAP has no lens model with OpenCV's thin prism and tilt ({len(coefficients)} coefficients, those from "
             f"the {_FULL_OPENCV_COUNT + 1}th on not 0); rectify the images (image_proc) and export those as rectified"
         )
-        raise CalibrationError(msg)
     if any(coefficients[_OPENCV_COUNT:]):
         return FULL_OPENCV, (*coefficients, 0.0, 0.0, 0.0)[:_FULL_OPENCV_COUNT]
     return OPENCV, coefficients[:_OPENCV_COUNT]
@@ -167,11 +166,13 @@ class ColmapDatabase:
             name.encode()
             image_id = self._insert("INSERT INTO images (name, camera_id) VALUES (?, ?)", (name, camera_id))
         except sqlite3.IntegrityError as error:
-            msg = f"two images are called {name!r}; COLMAP expects names (of images in bags: stamps) that differ"
-            raise SourceError(msg) from error
+            raise SourceError(
+                f"two images are called {name!r}; COLMAP expects names (of images in bags: stamps) that differ"
+            ) from error
         except UnicodeEncodeError as error:
-            msg = f"the image name {name!a} is no UTF-8, which COLMAP's database needs; rename the file"
-            raise SourceError(msg) from error
+            raise SourceError(
+                f"the image name {name!a} is no UTF-8, which COLMAP's database needs; rename the file"
+            ) from error
         self._insert(
             "INSERT INTO keypoints VALUES (?, ?, ?, ?)",
             (image_id, len(keypoints), 2, _blob(np.asarray(keypoints, np.float32) + np.float32(_PIXEL_CENTRE))),

@@ -154,8 +154,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _colmap(options: argparse.Namespace) -> int:
     if options.output.exists():
-        msg = f"{options.output} exists already; delete it, or choose another file by --output"
-        raise SettingsError(msg)
+        raise SettingsError(f"{options.output} exists already; delete it, or choose another file by --output")
     calibration = None if options.camera_info is None else read_calibration_file(options.camera_info)
     missing: list[str] = []
     try:
@@ -165,14 +164,14 @@ def _colmap(options: argparse.Namespace) -> int:
             for frame in _frames(options, missing):
                 export.add(frame)
             if not export.pairs:
-                msg = f"{options.source}: {export.images} images and no pair with matches; expected images that overlap"
-                raise SettingsError(msg)
+                raise SettingsError(
+                    f"{options.source}: {export.images} images and no pair with matches; expected images that overlap"
+                )
     except OSError as error:
-        msg = (
+        raise SettingsError(
             f"{error.filename or options.output} cannot be written: {error.strerror or error}; nothing is left of the "
             "database"
-        )
-        raise SettingsError(msg) from error
+        ) from error
     print(
         f"{options.output}: {export.images} images, {len(export.cameras)} "
         f"{'camera' if len(export.cameras) == 1 else 'cameras'}, {export.pairs} pairs, {export.matches} matches, "
@@ -187,8 +186,9 @@ def _frames(options: argparse.Namespace, missing: list[str]) -> Iterator[ExportF
         yield from _processed(options, missing)
         return
     if options.images is not None:
-        msg = f"{options.source} holds recorded features: --images is for what the front-end itself processes"
-        raise SettingsError(msg)
+        raise SettingsError(
+            f"{options.source} holds recorded features: --images is for what the front-end itself processes"
+        )
     count, records = read_features(Path(options.source), options.topic, missing)
     for record in _limited(records, count, options.frames):
         tracks = record.track_ids, record.track_rows
@@ -232,8 +232,7 @@ def _write_image(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         encode_file(path, pixels)
     except OSError as error:
-        msg = f"the image {path} cannot be written: {error.strerror or error}"
-        raise SettingsError(msg) from error
+        raise SettingsError(f"the image {path} cannot be written: {error.strerror or error}") from error
 
 
 class _Export:
@@ -300,8 +299,9 @@ class _Export:
             return np.column_stack([frame0.track_rows[at0], frame1.track_rows[at1]]).astype(np.int64)
         for frame in (frame0, frame1):
             if len(frame.features) and not frame.features.descriptor_dim:
-                msg = f"{self._options.source} has no descriptors to match; expected them, or --by tracks"
-                raise SettingsError(msg)
+                raise SettingsError(
+                    f"{self._options.source} has no descriptors to match; expected them, or --by tracks"
+                )
         if frame0.features.extractor != frame1.features.extractor:
             return np.zeros((0, 2), np.int64)
         matches = self._matcher.match(frame0.features, frame1.features)

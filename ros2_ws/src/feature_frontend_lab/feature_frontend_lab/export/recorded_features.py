@@ -83,8 +83,7 @@ def read_features(path: Path, topic: str | None, missing: list[str]) -> tuple[in
     names = [name for name in counts if topic in {None, name, name.lstrip("/")}]
     if len(names) != 1:
         asked = "" if topic is None else f", not {topic!r}"
-        msg = f"bag {path} has features on {', '.join(counts)}{asked}; choose one of them with --topic"
-        raise SourceError(msg)
+        raise SourceError(f"bag {path} has features on {', '.join(counts)}{asked}; choose one of them with --topic")
     return counts[names[0]], _records(bag, names[0], missing)
 
 

@@ -92,10 +92,9 @@ def look_at(position: Sequence[float], target: Sequence[float], up: Sequence[flo
     forward = np.asarray(target, np.float64) - origin
     right = np.cross(forward, np.asarray(up, np.float64))
     if np.linalg.norm(right) < 1e-9 * max(float(np.linalg.norm(forward)), 1e-9):
-        msg = (
+        raise ValueError(
             f"a camera at {list(position)} cannot look at {list(target)} with {list(up)} as up; expected another target"
         )
-        raise ValueError(msg)
     forward = forward / np.linalg.norm(forward)
     right = right / np.linalg.norm(right)
     pose = np.eye(4)
@@ -132,8 +131,9 @@ def smooth_path(points: npt.NDArray[np.floating], count: int) -> FloatArray:
     """
     knots = np.asarray(points, np.float64)
     if len(knots) < 3 or count < 1:
-        msg = f"{count} points on a path through {len(knots)} points; expected at least 1 through at least 3"
-        raise ValueError(msg)
+        raise ValueError(
+            f"{count} points on a path through {len(knots)} points; expected at least 1 through at least 3"
+        )
     # Second derivatives of a spline with unit knot distance: M[i-1] + 4 M[i] + M[i+1] = 6 (second difference).
     inner = len(knots) - 2
     system = 4 * np.eye(inner) + np.eye(inner, k=1) + np.eye(inner, k=-1)

@@ -49,8 +49,9 @@ def write_tum_sequence(
         for name, image in (("rgb", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)), ("depth", depth)):
             path = folder / name / f"{number}.png"
             if not cv2.imwrite(str(path), image):
-                msg = f"the image {path} cannot be written; is there space left, and may the folder be written to?"
-                raise SourceError(msg)
+                raise SourceError(
+                    f"the image {path} cannot be written; is there space left, and may the folder be written to?"
+                )
         axis = cv2.Rodrigues(pose[:3, :3])[0].ravel()
         angle = max(float(np.linalg.norm(axis)), 1e-12)
         quaternion = [*(np.sin(angle / 2) * axis / angle), np.cos(angle / 2)]

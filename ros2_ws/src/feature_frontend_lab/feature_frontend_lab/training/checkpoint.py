@@ -85,14 +85,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files can raise anything
         reason = (str(error).splitlines() or [""])[0]
-        msg = f"cannot resume from {path}: {reason}"
-        raise WeightsError(msg) from error
+        raise WeightsError(f"cannot resume from {path}: {reason}") from error
     if damaged:
-        msg = f"cannot resume from {path}: {damaged} in it is damaged; begin anew, from weights with --init"
-        raise WeightsError(msg)
+        raise WeightsError(
+            f"cannot resume from {path}: {damaged} in it is damaged; begin anew, from weights with --init"
+        )
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
-        msg = f"{path} is not a checkpoint of a training run (format {_FORMAT}); to begin from weights use --init"
-        raise WeightsError(msg)
+        raise WeightsError(
+            f"{path} is not a checkpoint of a training run (format {_FORMAT}); to begin from weights use --init"
+        )
     return state
 
 
@@ -105,8 +106,7 @@ def save_weights(path: Path, state: Mapping[str, torch.Tensor]) -> str:
     try:
         from safetensors.torch import save
     except ImportError as error:
-        msg = f"writing {path} needs the Python package safetensors: pip install safetensors"
-        raise WeightsError(msg) from error
+        raise WeightsError(f"writing {path} needs the Python package safetensors: pip install safetensors") from error
     data = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
     write_atomically(path, data)
     return hashlib.sha256(data).hexdigest()

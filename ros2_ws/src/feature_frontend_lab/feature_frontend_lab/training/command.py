@@ -104,16 +104,16 @@ def _train(options: argparse.Namespace, group: Processes, interrupted: Callable[
     settings = _settings(options, group)
     output: Path = options.output or Path("training_output") / settings.model
     if not options.resume and not options.dry_run and group.from_first((output / CHECKPOINT_NAME).exists()):
-        msg = f"{output} holds a run; go on with it by --resume, or choose another --output"
-        raise SettingsError(msg)
+        raise SettingsError(f"{output} holds a run; go on with it by --resume, or choose another --output")
     images, held_out = _images(options, type(settings))
     data = _data(options, settings, images)
     initial = _initial_weights(settings.model, options.init) if options.init else None
     pairs = []
     if options.validation_pairs:
         if held_out is None:
-            msg = "no images are held out for validation; name some by --validation-images DIR, or --validation-pairs 0"
-            raise SettingsError(msg)
+            raise SettingsError(
+                "no images are held out for validation; name some by --validation-images DIR, or --validation-pairs 0"
+            )
         if group.is_first:
             pairs = validation_pairs(held_out, options.validation_pairs, settings.seed, options.validation_short_side)
     trainer = Trainer(settings, data, group, initial, options.workers)
@@ -169,8 +169,7 @@ def _settings(options: argparse.Namespace, group: Processes) -> CommonSettings:
     kind = next(kind for kind in _KINDS if options.model in kind.MODELS)
     is_cosine = options.schedule == "cosine"
     if is_cosine and options.steps is None:
-        msg = "--schedule cosine needs --steps: it ends at the last step"
-        raise SettingsError(msg)
+        raise SettingsError("--schedule cosine needs --steps: it ends at the last step")
     given = {name: value for name in _SETTINGS if (value := getattr(options, name)) is not None}
     if options.loss_weights is not None:
         given.update(zip(_LOSS_WEIGHTS, options.loss_weights, strict=True))
@@ -178,8 +177,9 @@ def _settings(options: argparse.Namespace, group: Processes) -> CommonSettings:
     unknown += [name for name in ("rgbd", "megadepth") if kind is not AlikedSettings and getattr(options, name)]
     if unknown:
         flags = ", ".join("--" + name.replace("_", "-") for name in unknown)
-        msg = f"{options.model} is not trained with {flags}; expected --model {' or '.join(AlikedSettings.MODELS)}"
-        raise SettingsError(msg)
+        raise SettingsError(
+            f"{options.model} is not trained with {flags}; expected --model {' or '.join(AlikedSettings.MODELS)}"
+        )
     if "map_side" not in given and group.device.type != "cuda":
         given["map_side"] = _CPU_MAP[kind]
     return kind(**given, schedule_steps=options.steps if is_cosine else 0)
@@ -208,8 +208,7 @@ def _images(options: argparse.Namespace, settings: type[CommonSettings]) -> tupl
         source = open_source(str(location), SourceOptions(topic=options.topic))
         parts.append(images_of_source(source, options.max_frames, kind))
     if not parts and not options.rgbd and not options.megadepth:
-        msg = "there is nothing to train on; expected --images DIR, --bag BAG or --video FILE"
-        raise SettingsError(msg)
+        raise SettingsError("there is nothing to train on; expected --images DIR, --bag BAG or --video FILE")
     if options.validation_images is not None:
         return Images.joined(parts) if parts else None, images_in_folder(options.validation_images, kind)
     if not parts:
@@ -217,8 +216,9 @@ def _images(options: argparse.Namespace, settings: type[CommonSettings]) -> tupl
     # Each source is split separately, so that all kinds of images are held out.
     splits = [part.split(min(_HOLD_OUT_EVERY, len(part))) for part in parts if len(part) > 1]
     if not splits:
-        msg = "one image is not enough: some are held out for validation; name others by --validation-images DIR"
-        raise SettingsError(msg)
+        raise SettingsError(
+            "one image is not enough: some are held out for validation; name others by --validation-images DIR"
+        )
     training, held_out = zip(*splits, strict=True)
     return Images.joined(training), Images.joined(held_out)
 
@@ -232,8 +232,9 @@ def _initial_weights(model: str, init: str) -> dict[str, torch.Tensor]:
     elif init in EXTRACTORS and (published := EXTRACTORS[init].weights) is not None:
         found = ensure_weights(published)
     else:
-        msg = f"--init is {init!r}, which is neither a file nor the name of weights that come with this project"
-        raise WeightsError(msg)
+        raise WeightsError(
+            f"--init is {init!r}, which is neither a file nor the name of weights that come with this project"
+        )
     network = record.build()
     fill_network(network, found, model, record.rename)
     return network.state_dict()

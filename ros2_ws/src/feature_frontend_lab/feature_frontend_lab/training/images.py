@@ -124,16 +124,16 @@ def images_in_folder(folder: Path, kind: type[Images] = GreyImages) -> Images:
         SourceError: There are none.
     """
     if not folder.is_dir():
-        msg = f"there is no folder {folder}; expected a folder with images {' '.join(IMAGE_SUFFIXES)}"
-        raise SourceError(msg)
+        raise SourceError(f"there is no folder {folder}; expected a folder with images {' '.join(IMAGE_SUFFIXES)}")
     files = [
         file
         for file in folder.rglob("*")
         if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") and file.is_file()
     ]
     if not files:
-        msg = f"folder {folder} and the folders in it contain no images; expected files {' '.join(IMAGE_SUFFIXES)}"
-        raise SourceError(msg)
+        raise SourceError(
+            f"folder {folder} and the folders in it contain no images; expected files {' '.join(IMAGE_SUFFIXES)}"
+        )
     files.sort(key=lambda file: natural_key(str(file)))
     return kind(files, f"{len(files)} images of {folder}")
 
@@ -145,8 +145,9 @@ def images_of_source(source: Source, max_frames: int, kind: type[Images] = GreyI
         SourceError: The source is a camera or cannot be read.
     """
     if source.is_live:
-        msg = f"{source.description} cannot be trained on while it is taken; record it first, then train on the bag"
-        raise SourceError(msg)
+        raise SourceError(
+            f"{source.description} cannot be trained on while it is taken; record it first, then train on the bag"
+        )
     frames: list[Uint8Array] = []
     stride = 1
     for position, frame in enumerate(source.frames()):
@@ -157,8 +158,7 @@ def images_of_source(source: Source, max_frames: int, kind: type[Images] = GreyI
             frames = frames[::2]
             stride *= 2
     if not frames:
-        msg = f"{source.description} gave no image"
-        raise SourceError(msg)
+        raise SourceError(f"{source.description} gave no image")
     return kind(frames, f"every {stride}th of {source.description}" if stride > 1 else source.description)
 
 

@@ -233,8 +233,7 @@ class TrainingRun:
 
     def _resume(self) -> None:
         if self._options.output is None:
-            msg = "a run that writes nothing cannot be resumed; expected an output folder"
-            raise SettingsError(msg)
+            raise SettingsError("a run that writes nothing cannot be resumed; expected an output folder")
         path = self._options.output / CHECKPOINT_NAME
         # The file needs to exist only on the first process's machine.
         state = self._processes.from_first(load_checkpoint(path) if self._processes.is_first else {})

@@ -70,14 +70,12 @@ class CommonSettings:
         self._check("augmentation", "a probability from 0 to 1", lambda value: 0 <= value <= 1)
         self._check("average_decay", "a number from 0 to below 1", lambda value: 0 <= value < 1)
         if (self.schedule == "cosine") != (self.schedule_steps > 0):
-            msg = f"schedule {self.schedule} has {self.schedule_steps} steps; only a cosine has steps"
-            raise SettingsError(msg)
+            raise SettingsError(f"schedule {self.schedule} has {self.schedule_steps} steps; only a cosine has steps")
 
     def _check(self, name: str, expected: str, holds: Callable[[Any], bool]) -> None:
         value = getattr(self, name)
         if not holds(value):
-            msg = f"{name} is {value!r}; expected {expected}"
-            raise SettingsError(msg)
+            raise SettingsError(f"{name} is {value!r}; expected {expected}")
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of step `step`, starting at 0."""
@@ -105,8 +103,9 @@ class CommonSettings:
         different = [name for name in own if own[name] != theirs[name]]
         if different:
             listed = ", ".join(f"{name} {theirs[name]!r} (now {own[name]!r})" for name in different)
-            msg = f"the run in {where} has other settings: {listed}; resume it with those, or begin another --output"
-            raise SettingsError(msg)
+            raise SettingsError(
+                f"the run in {where} has other settings: {listed}; resume it with those, or begin another --output"
+            )
 
 
 def is_above_zero(value: float) -> bool:

@@ -46,8 +46,9 @@ def recipe_of(settings: CommonSettings, data: TrainingData) -> Recipe:
         return AlikedRecipe(settings, data)
     if isinstance(settings, ResidualSettings) and isinstance(data, ResidualPairs):
         return ResidualRecipe(settings, data)
-    msg = f"{type(settings).__name__} came with {type(data).__name__}; expected settings and data of one network"
-    raise TypeError(msg)
+    raise TypeError(
+        f"{type(settings).__name__} came with {type(data).__name__}; expected settings and data of one network"
+    )
 
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -126,14 +127,12 @@ class Trainer:
         self._workers = workers
         device = processes.device
         if settings.precision == "float16" and device.type != "cuda":
-            msg = f"precision float16 needs a CUDA device, this is {device}; use bfloat16 or float32"
-            raise SettingsError(msg)
+            raise SettingsError(f"precision float16 needs a CUDA device, this is {device}; use bfloat16 or float32")
         torch.manual_seed(settings.seed)
         self.recipe = recipe_of(settings, data)
         self.network = self.recipe.network()
         if settings.frozen_statistics and initial is None:
-            msg = "frozen_statistics needs weights to begin with; expected a trained network's"
-            raise SettingsError(msg)
+            raise SettingsError("frozen_statistics needs weights to begin with; expected a trained network's")
         if initial is not None:
             self.network.load_state_dict(initial, strict=True)
         self.network.to(device).train()
@@ -167,11 +166,10 @@ class Trainer:
         """
         self.settings.check_same(state["settings"], where)
         if state["processes"] != self._processes.count:
-            msg = (
+            raise SettingsError(
                 f"the run in {where} has {state['processes']} process(es), this one {self._processes.count}; "
                 "resume it with as many"
             )
-            raise SettingsError(msg)
         self.step = int(state["step"])
         self.network.load_state_dict(state["network"], strict=True)
         self.average.load_state_dict(state["average"], strict=True)
@@ -203,8 +201,9 @@ class Trainer:
         self._update_average()
         parts = {name: torch.stack([loss[name] for loss in losses]).mean().item() for name in self.recipe.PARTS}
         if not math.isfinite(parts["loss"]):
-            msg = f"the loss is {parts['loss']} at step {self.step}; begin again with a lower learning rate"
-            raise SettingsError(msg)
+            raise SettingsError(
+                f"the loss is {parts['loss']} at step {self.step}; begin again with a lower learning rate"
+            )
         return StepReport(parts, rate)
 
     def _backward(self, pairs: list[Any]) -> list[PairLosses]:

@@ -89,8 +89,7 @@ def validation_pairs(
     chosen = np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)
     readable = [image for index in chosen if (image := images.load(int(index))) is not None]
     if not readable:
-        msg = f"none of {images.description} can be read; validation needs at least one image"
-        raise SourceError(msg)
+        raise SourceError(f"none of {images.description} can be read; validation needs at least one image")
     pairs = []
     for number in range(count):
         image = resize_short_side(readable[number % len(readable)], short_side_px)

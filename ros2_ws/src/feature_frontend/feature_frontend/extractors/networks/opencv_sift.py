@@ -95,11 +95,10 @@ def _create_surf(threshold: float, is_upright: bool) -> cv2.Feature2D:
         hessian = max((255 * threshold) ** 2, _LOWEST_HESSIAN)
         surf: cv2.Feature2D = create(hessianThreshold=hessian, extended=True, upright=is_upright)
     except (AttributeError, cv2.error) as error:
-        msg = (
+        raise SettingsError(
             f"this OpenCV {cv2.__version__} has no SURF: only builds with the module xfeatures2d and "
             "OPENCV_ENABLE_NONFREE have it; use SIFT instead, or build OpenCV so"
-        )
-        raise SettingsError(msg) from error
+        ) from error
     return surf
 
 

@@ -66,8 +66,7 @@ class HttpClient:
                 is_folder = Path(certificates).is_dir()
                 context.load_verify_locations(*((None, certificates) if is_folder else (certificates,)))
             except OSError as error:
-                msg = f"cannot read the certificates {certificates}: {_reason(error)}"
-                raise DownloadError(msg) from error
+                raise DownloadError(f"cannot read the certificates {certificates}: {_reason(error)}") from error
         proxies = [urllib.request.ProxyHandler({"http": proxy, "https": proxy})] if proxy else []
         https = urllib.request.HTTPSHandler(context=context)
         self._opener = urllib.request.build_opener(https, _Redirects(self.authorize), *proxies)
@@ -84,8 +83,7 @@ class HttpClient:
             parts = urlsplit(url)
             host = parts.netloc.rpartition("@")[2]
             if parts.scheme not in {"http", "https"}:
-                msg = f"{parts.scheme}: addresses cannot be downloaded from"
-                raise DownloadError(msg)
+                raise DownloadError(f"{parts.scheme}: addresses cannot be downloaded from")
             if parts.username is not None:
                 self._credentials[host] = unquote(parts.username), unquote(parts.password or "")
             address = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
@@ -136,11 +134,9 @@ def body(answer: http.client.HTTPResponse, most: int, least: int = 0, title: str
     begun_s = time.monotonic()
     with answer, tqdm(total=most, unit="B", unit_scale=True, desc=title, disable=None if title else True) as bar:
         if packing not in {"identity", "gzip"}:
-            msg = f"it comes packed as {packing!r:.40}; expected as it is, or gzip"
-            raise DownloadError(msg)
+            raise DownloadError(f"it comes packed as {packing!r:.40}; expected as it is, or gzip")
         if packing == "identity" and declared is not None and not least <= declared <= most:
-            msg = f"it offers {printable(f'{declared:,}', 40)} bytes ({kind:.60}); expected {expected}"
-            raise DownloadError(msg)
+            raise DownloadError(f"it offers {printable(f'{declared:,}', 40)} bytes ({kind:.60}); expected {expected}")
         unpacker = zlib.decompressobj(_GZIP) if packing == "gzip" else None
         try:
             while (declared is None or received < declared) and (packed := answer.read1(_CHUNK_BYTES)):
@@ -149,22 +145,18 @@ def body(answer: http.client.HTTPResponse, most: int, least: int = 0, title: str
                 for piece in pieces:
                     size += len(piece)
                     if size > most:
-                        msg = f"it goes on after {most:,} bytes ({kind:.60}); expected {expected}"
-                        raise DownloadError(msg)
+                        raise DownloadError(f"it goes on after {most:,} bytes ({kind:.60}); expected {expected}")
                     bar.update(len(piece))
                     yield piece
                 taken_s = time.monotonic() - begun_s
                 if taken_s > _BODY_S + received / _SLOWEST_BYTES_PER_S:
-                    msg = f"it is too slow: {size:,} bytes in {taken_s:.0f} s"
-                    raise DownloadError(msg)
+                    raise DownloadError(f"it is too slow: {size:,} bytes in {taken_s:.0f} s")
         except _FAILURES as error:
-            msg = f"it broke off after {size:,} bytes: {_reason(error)}"
-            raise DownloadError(msg) from error
+            raise DownloadError(f"it broke off after {size:,} bytes: {_reason(error)}") from error
     is_whole = (declared is None or received == declared) and (unpacker is None or unpacker.eof)
     if size < least or not is_whole:
         whole = expected if declared is None else printable(f"{declared:,}", 40)
-        msg = f"it ended after {size:,} bytes; expected {whole}"
-        raise DownloadError(msg)
+        raise DownloadError(f"it ended after {size:,} bytes; expected {whole}")
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

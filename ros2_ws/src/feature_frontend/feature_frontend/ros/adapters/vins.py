@@ -164,8 +164,9 @@ class VinsAdapter(Node):
         kind: type = int if isinstance(default, int) else float
         is_number = isinstance(value, (int, kind)) and not isinstance(value, bool)
         if not is_number or not least <= value < math.inf:
-            msg = f"parameter {name} is {shown(value)}; expected a {'whole ' * (kind is int)}number of {least} or more"
-            raise SettingsError(msg)
+            raise SettingsError(
+                f"parameter {name} is {shown(value)}; expected a {'whole ' * (kind is int)}number of {least} or more"
+            )
         return float(value)
 
     def _take(self, message: Tracks) -> None:

@@ -69,14 +69,12 @@ def array_to_image(pixels: npt.NDArray[Any], encoding: str, stamp: Time, frame_i
     layout = ENCODINGS.get(encoding)
     if layout is None or layout.has_chroma_plane:
         writable = ", ".join(name for name, known in ENCODINGS.items() if not known.has_chroma_plane)
-        msg = f"cannot write encoding {encoding!r}; expected one of {writable}"
-        raise ImageError(msg)
+        raise ImageError(f"cannot write encoding {encoding!r}; expected one of {writable}")
     sample = np.dtype(layout.sample)
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     if pixels.dtype != sample or pixels.ndim not in {2, 3} or channels != layout.channels:
         got = f"pixels have shape {pixels.shape} and type {pixels.dtype}"
-        msg = f"{got}; {encoding} is {sample} with {layout.channels} channel(s)"
-        raise ImageError(msg)
+        raise ImageError(f"{got}; {encoding} is {sample} with {layout.channels} channel(s)")
     message = Image()
     message.header.stamp = stamp
     message.header.frame_id = frame_id
@@ -93,15 +91,15 @@ def _through_cv_bridge(message: Image) -> Uint8Array:
     try:
         bridge = importlib.import_module("cv_bridge")
     except ImportError as error:
-        msg = (
+        raise ImageError(
             f"image encoding {quoted(message.encoding)} is not supported without cv_bridge (apt install "
             f"{apt_package('cv_bridge')}); {expected_encodings(message.encoding)}"
-        )
-        raise ImageError(msg) from error
+        ) from error
     try:
         pixels = bridge.CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8")
     except Exception as error:
         # For a message that it cannot convert, cv_bridge raises its own errors, OpenCV's or TypeError.
-        msg = f"cv_bridge cannot convert image encoding {quoted(message.encoding)} to rgb8: {short_text(error)}"
-        raise ImageError(msg) from error
+        raise ImageError(
+            f"cv_bridge cannot convert image encoding {quoted(message.encoding)} to rgb8: {short_text(error)}"
+        ) from error
     return np.asarray(pixels, dtype=np.uint8)

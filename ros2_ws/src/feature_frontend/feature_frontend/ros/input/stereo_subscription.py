@@ -45,11 +45,10 @@ def import_message_filters() -> ModuleType:
     try:
         return importlib.import_module("message_filters")
     except ImportError as error:
-        msg = (
+        raise SettingsError(
             f"parameter camera_type is 'stereo', which needs the package message_filters, but it cannot be "
             f"imported ({error}): sudo apt install {apt_package('message_filters')}, or take camera_type:=mono"
-        )
-        raise SettingsError(msg) from error
+        ) from error
 
 
 class StereoInput:

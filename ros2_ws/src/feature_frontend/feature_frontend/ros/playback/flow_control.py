@@ -39,8 +39,7 @@ class Answers:
         deadline = time.monotonic() + timeout_s
         while not (publishers := node.get_publishers_info_by_topic(self._topic)):
             if timeout_s and time.monotonic() > deadline:
-                msg = f"nobody publishes topic {self._topic}, to keep in step with, after {timeout_s:g} s"
-                raise SourceError(msg)
+                raise SourceError(f"nobody publishes topic {self._topic}, to keep in step with, after {timeout_s:g} s")
             time.sleep(_POLL_S)
         reliable = all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in publishers)
         profile = qos_profile("reliable" if reliable else "sensor_data", 0)
@@ -63,11 +62,10 @@ class Answers:
             while (before := len(self._expected)) > count:
                 answered = self._changed.wait_for(lambda: len(self._expected) < before, timeout_s or None)
                 if not answered:
-                    msg = (
+                    raise SourceError(
                         f"no answer on {self._topic} for {timeout_s:g} s, {before} images are unanswered; "
                         "see what the consumer says, or give it longer with --wait-timeout"
                     )
-                    raise SourceError(msg)
 
     def _receive(self, message: bytes) -> None:
         stamp_ns = header_stamp_ns(message)
@@ -82,10 +80,10 @@ def _message_class(type_name: str) -> Any:
     try:
         message_class = getattr(importlib.import_module(f"{package}.msg"), name)
     except (ImportError, AttributeError) as error:
-        msg = f"message type {type_name} is not found: source the workspace that {package} is built in (env.sh)"
-        raise SourceError(msg) from error
+        raise SourceError(
+            f"message type {type_name} is not found: source the workspace that {package} is built in (env.sh)"
+        ) from error
     fields = list(message_class.get_fields_and_field_types().items())
     if fields[:1] != [("header", "std_msgs/Header")]:
-        msg = f"message type {type_name} does not begin with a header, so it cannot answer images"
-        raise SourceError(msg)
+        raise SourceError(f"message type {type_name} does not begin with a header, so it cannot answer images")
     return message_class

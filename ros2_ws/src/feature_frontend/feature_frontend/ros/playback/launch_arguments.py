@@ -121,8 +121,7 @@ def _launched(context: LaunchContext, description: LaunchDescription) -> Launche
         values[name] = table[name] if name in given else _default(context, argument)
         if argument.choices is not None and values[name] not in argument.choices:
             expected = ", ".join(choice for choice in argument.choices if choice)
-            msg = f"argument {name} is {values[name]!r}; expected one of {expected}"
-            raise SettingsError(msg)
+            raise SettingsError(f"argument {name} is {values[name]!r}; expected one of {expected}")
     return Launched(context, values, frozenset(given), is_alone)
 
 
@@ -188,6 +187,5 @@ def _tell_unknown(unknown: list[str], declared: Iterable[str], is_alone: bool) -
 
 def _default(context: LaunchContext, argument: Argument) -> str:
     if argument.default_value is None:
-        msg = f"argument {argument.name} is missing: {argument.description}"
-        raise SettingsError(msg)
+        raise SettingsError(f"argument {argument.name} is missing: {argument.description}")
     return perform_substitutions(context, argument.default_value)

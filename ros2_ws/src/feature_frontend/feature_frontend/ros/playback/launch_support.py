@@ -233,8 +233,9 @@ def _respawn_delay_s(launched: Launched) -> float:
     except ValueError:
         delay_s = math.nan
     if not 0.0 <= delay_s <= _MOST_DELAY_S:
-        msg = f"argument respawn_delay is {text!r}; expected seconds from 0 to {_MOST_DELAY_S:g}, such as 1.0"
-        raise SettingsError(msg)
+        raise SettingsError(
+            f"argument respawn_delay is {text!r}; expected seconds from 0 to {_MOST_DELAY_S:g}, such as 1.0"
+        )
     return delay_s
 
 
@@ -251,8 +252,7 @@ def ends_launch(launched: Launched) -> bool:
     """
     asked = launched.arguments["end_launch"]
     if asked == "true" and respawns(launched):
-        msg = "arguments end_launch and respawn are both true; expected at most one of them"
-        raise SettingsError(msg)
+        raise SettingsError("arguments end_launch and respawn are both true; expected at most one of them")
     return asked == "true" or (not asked and launched.is_alone and not respawns(launched))
 
 
@@ -266,8 +266,7 @@ def find_params_file(name: str) -> str:
         if os.path.isfile(path):
             return str(path)
     shipped = sorted(path.name for path in config_file("").glob("*.yaml"))
-    msg = f"no parameter file {quoted(name)}; expected a path or one of {', '.join(shipped)}"
-    raise SettingsError(msg)
+    raise SettingsError(f"no parameter file {quoted(name)}; expected a path or one of {', '.join(shipped)}")
 
 
 def topic_remappings(launched: Launched, *, image: str = "image", side: str = "") -> list[tuple[str, str]]:
@@ -309,8 +308,9 @@ def on_exit_of(launched: Launched, what: str) -> Callable[[ProcessExited, Launch
             return []
         if ends:
             if event.returncode not in STOPPED_BY_USER:
-                msg = f"{what} ended with exit status {event.returncode}; its own message is above"
-                raise FeatureFrontendError(msg)
+                raise FeatureFrontendError(
+                    f"{what} ended with exit status {event.returncode}; its own message is above"
+                )
             return [Shutdown(reason=f"{what} has ended")]
         follow = "it is started again" if respawns(launched) else "the launch goes on without it"
         get_logger(PACKAGE).warning(f"{what} ended with exit status {event.returncode}; {follow}")
@@ -328,9 +328,8 @@ def required_package(name: str, *, wanted_by: str, instead: str) -> str:
     try:
         get_package_prefix(name)
     except PackageNotFoundError as error:
-        msg = (
+        raise SettingsError(
             f"{wanted_by} needs the package {name}, which is not installed: "
             f"sudo apt install {apt_package(name)}, or {instead}"
-        )
-        raise SettingsError(msg) from error
+        ) from error
     return name

@@ -187,11 +187,10 @@ class Player:
                 Duration(nanoseconds=int(_ACKNOWLEDGEMENT_SLICE_S * 1e9))
             ):
                 if deadline.passed:
-                    msg = (
+                    raise SourceError(
                         f"a subscriber of {publisher.topic_name} has not acknowledged {self._unacknowledged} images "
                         f"for {self._options.wait_timeout_s:g} s; it hangs, or give it longer with --wait-timeout"
                     )
-                    raise SourceError(msg)
         self._unacknowledged = 0
 
     def _all_matched(self, publisher: Publisher | None) -> bool:

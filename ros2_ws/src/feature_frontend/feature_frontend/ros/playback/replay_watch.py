@@ -115,9 +115,8 @@ class ReplayWatch(AbstractContextManager["ReplayWatch"]):
 
         await self.until(silence_is_over)
         if self.status is None:
-            msg = (
+            raise SourceError(
                 f"no image reached the front-end on {self.image_topic}: "
                 "give the topic on which the source's images are published with image_topic:=TOPIC"
             )
-            raise SourceError(msg)
         return self.status

@@ -91,8 +91,7 @@ def find_bag_files(path: Path) -> BagFiles:
         else:
             losses.note(f"{file} is not in {_METADATA} and is left out")
     if not files:
-        msg = f"bag {path} has no files: {listed(losses.missing, '; ') or f'{_METADATA} names none'}"
-        raise SourceError(msg)
+        raise SourceError(f"bag {path} has no files: {listed(losses.missing, '; ') or f'{_METADATA} names none'}")
     return BagFiles(files, metadata.types, metadata.counts, losses)
 
 
@@ -111,8 +110,7 @@ def _storage_files(folder: Path) -> list[Path]:
     try:
         files = [file for file in folder.iterdir() if _is_storage(file) and file.is_file()]
     except OSError as error:
-        msg = f"folder {folder} cannot be read: {error}"
-        raise SourceError(msg) from error
+        raise SourceError(f"folder {folder} cannot be read: {error}") from error
     # ROS 1 has no bag folders: each .bag file in a folder is a separate bag.
     files = [file for file in files if _plain(file).suffix.lower() != ".bag"]
     # Players and recorders keep a file next to its compressed version: one of them is enough.
@@ -144,12 +142,12 @@ def _found(file: Path) -> Path | None:
 def _splits(folder: Path, files: list[Path], losses: Losses) -> list[Path]:
     """The split files of one bag, in order, found without metadata."""
     if not files:
-        msg = f"bag {folder} has no files {' '.join(BAG_SUFFIXES[:2])}"
-        raise SourceError(msg)
+        raise SourceError(f"bag {folder} has no files {' '.join(BAG_SUFFIXES[:2])}")
     numbers = [number for file in files if (number := _number(file)) is not None]
     if len(files) > 1 and (len({_base(file) for file in files}) > 1 or len(set(numbers)) < len(files)):
-        msg = f"bag {folder} has no {_METADATA} and {len(files)} storage files; play one of these, or reindex it"
-        raise SourceError(msg)
+        raise SourceError(
+            f"bag {folder} has no {_METADATA} and {len(files)} storage files; play one of these, or reindex it"
+        )
     if len(files) == 1:
         return files
     losses.note(f"bag {folder} has no list of its {len(files)} files; they are read in the order of their numbers")

@@ -55,8 +55,7 @@ class _Fields:
 
     def take(self, size: int) -> memoryview:
         if size > len(self._rest):
-            msg = "a record is shorter than its fields"
-            raise ValueError(msg)
+            raise ValueError("a record is shorter than its fields")
         taken, self._rest = self._rest[:size], self._rest[size:]
         return taken
 
@@ -262,19 +261,16 @@ def _records(content: memoryview) -> Iterator[tuple[int, memoryview]]:
     position = 0
     while position < len(content):
         if position + _RECORD.size > len(content):
-            msg = "it ends within a record"
-            raise ValueError(msg)
+            raise ValueError("it ends within a record")
         kind, size = _RECORD.unpack_from(content, position)
         begin = position + _RECORD.size
         if kind == 0 or _DATA_END < kind < _FIRST_PRIVATE or begin + size > len(content):
-            msg = "a record is cut or damaged"
-            raise ValueError(msg)
+            raise ValueError("a record is cut or damaged")
         yield kind, content[begin : begin + size]
         position = begin + size
 
 
 def _pairs(layout: str, data: memoryview) -> list[tuple[int, int]]:
     if len(data) % struct.calcsize(layout):
-        msg = "a list has another length than its elements"
-        raise ValueError(msg)
+        raise ValueError("a list has another length than its elements")
     return [(first, second) for first, second in struct.iter_unpack(layout, data)]

@@ -54,14 +54,14 @@ class MessageReader:
             return deserialize_cdr(self._stores[key], message.data, topic.type_name)
         except Exception as error:
             # For damaged messages, the deserializer raises anything from struct.error to IndexError and AssertionError.
-            msg = f"the message is damaged: {type(error).__name__}: {short_text(error)}"
-            raise ValueError(msg) from error
+            raise ValueError(f"the message is damaged: {type(error).__name__}: {short_text(error)}") from error
 
     def _store(self, topic: BagTopic) -> Typestore:
         if topic.encoding not in ENCODINGS:
             kind = quoted(topic.encoding)
-            msg = f"the messages of {printable(topic.name, 60)} are in {kind}; expected one of {', '.join(ENCODINGS)}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"the messages of {printable(topic.name, 60)} are in {kind}; expected one of {', '.join(ENCODINGS)}"
+            )
         known = _known(topic.encoding)
         if topic.type_name in known.fielddefs:
             return known
@@ -70,8 +70,7 @@ class MessageReader:
             return defined
         installed = None if self._installed is None else self._installed(topic.type_name)
         if installed is None:
-            msg = f"the definition of {quoted(topic.type_name)} is neither in the bag nor installed"
-            raise ValueError(msg)
+            raise ValueError(f"the definition of {quoted(topic.type_name)} is neither in the bag nor installed")
         return installed
 
 
@@ -80,8 +79,7 @@ def _known(encoding: str) -> Typestore:
     try:
         from rosbags.typesys import Stores, get_typestore
     except ImportError as error:
-        msg = "reading bags needs the Python package rosbags: pip install rosbags"
-        raise SourceError(msg) from error
+        raise SourceError("reading bags needs the Python package rosbags: pip install rosbags") from error
     # The sensor_msgs types read here are identical from Foxy to Rolling.
     return get_typestore(Stores.ROS1_NOETIC if encoding == "ros1" else Stores.ROS2_HUMBLE)
 

@@ -49,10 +49,8 @@ class PrivateCopies:
                 if before == [_state(file) for file in files]:
                     return folder
         except OSError as error:
-            msg = f"{files[-1]} cannot be copied to {folder}: {error}"
-            raise SourceError(msg) from error
-        msg = f"another program is writing to {files[-1]}; end the recording first"
-        raise SourceError(msg)
+            raise SourceError(f"{files[-1]} cannot be copied to {folder}: {error}") from error
+        raise SourceError(f"another program is writing to {files[-1]}; end the recording first")
 
     def decompressed(self, file: Path) -> tuple[Path, str]:
         """Decompresses a zstd file as far as possible.
@@ -84,8 +82,9 @@ class PrivateCopies:
                 if not decompressor.eof:
                     problem = "its compressed data have no end"
         except OSError as error:
-            msg = f"{file} cannot be decompressed to {folder}: {error}; TMPDIR names another place for it"
-            raise SourceError(msg) from error
+            raise SourceError(
+                f"{file} cannot be decompressed to {folder}: {error}; TMPDIR names another place for it"
+            ) from error
         return copy, problem
 
     def close(self) -> None:
@@ -99,11 +98,10 @@ class PrivateCopies:
             self._folder = tempfile.TemporaryDirectory(prefix="feature_frontend_bag_", ignore_cleanup_errors=True)
         free = shutil.disk_usage(self._folder.name).free
         if free < size:
-            msg = (
+            raise SourceError(
                 f"{file} must be copied to be read, {size / 1e9:.1f} GB, and {self._folder.name} has {free / 1e9:.1f} "
                 "GB; set TMPDIR to a folder with more room"
             )
-            raise SourceError(msg)
         self._count += 1
         folder = Path(self._folder.name, str(self._count))
         folder.mkdir()

@@ -58,16 +58,13 @@ class Ros1Storage(ChunkedStorage):
         """Header of the record at `position`, and position and length of its data; raises ValueError if damaged."""
         start = self._read(position, _UINT32.size)
         if len(start) < _UINT32.size:
-            msg = "it ends within a record"
-            raise ValueError(msg)
+            raise ValueError("it ends within a record")
         (size,) = _UINT32.unpack(start)
         if size > min(_LARGEST_HEADER_BYTES, self._size):
-            msg = "a record is damaged"
-            raise ValueError(msg)
+            raise ValueError("a record is damaged")
         rest = self._read(position + _UINT32.size, size + _UINT32.size)
         if len(rest) < size + _UINT32.size:
-            msg = "it ends within a record"
-            raise ValueError(msg)
+            raise ValueError("it ends within a record")
         (data_size,) = _UINT32.unpack(rest[size:])
         return _header(rest[:size]), position + 2 * _UINT32.size + size, data_size
 
@@ -77,8 +74,7 @@ class Ros1Storage(ChunkedStorage):
             header, _, _ = self._record(len(ROS1_MAGIC))
             if header.get("encryptor"):
                 by = quoted(header["encryptor"].decode("ascii", "replace"))
-                msg = f"{self.name} is encrypted by {by}; expected a bag that is not"
-                raise SourceError(msg)
+                raise SourceError(f"{self.name} is encrypted by {by}; expected a bag that is not")
             position, connections, chunks = (
                 _number(header, name) for name in ("index_pos", "conn_count", "chunk_count")
             )
@@ -106,8 +102,7 @@ class Ros1Storage(ChunkedStorage):
     def _whole(self, begin: int, size: int) -> bytes:
         data = self._read(begin, size)
         if len(data) < size:
-            msg = "it ends within a record"
-            raise ValueError(msg)
+            raise ValueError("it ends within a record")
         return data
 
     def _scan(self) -> None:
@@ -160,8 +155,7 @@ class Ros1Storage(ChunkedStorage):
             type_name = described["type"].decode("utf-8", "replace")
             definition = described["message_definition"].decode("utf-8", "replace")
         except KeyError as error:
-            msg = f"a topic has no {error}"
-            raise ValueError(msg) from error
+            raise ValueError(f"a topic has no {error}") from error
         # rosbag normalises topic names the same way: "//a" and "/a/" are "/a".
         name = f"{'/' * name.startswith('/')}{'/'.join(part for part in name.split('/') if part)}"
         topic = BagTopic(name, ros2_type_name(type_name), "ros1", definition, "ros1msg")
@@ -175,13 +169,11 @@ def _records(content: memoryview) -> Iterator[tuple[_Header, memoryview]]:
         spans = []
         for _ in range(2):
             if position + _UINT32.size > len(content):
-                msg = "it ends within a record"
-                raise ValueError(msg)
+                raise ValueError("it ends within a record")
             (size,) = _UINT32.unpack_from(content, position)
             position += _UINT32.size
             if position + size > len(content):
-                msg = "a record is cut or damaged"
-                raise ValueError(msg)
+                raise ValueError("a record is cut or damaged")
             spans.append(content[position : position + size])
             position += size
         yield _header(bytes(spans[0])), spans[1]
@@ -194,8 +186,7 @@ def _header(data: bytes) -> dict[str, bytes]:
         (size,) = _UINT32.unpack(data[position : position + 4].ljust(4, b"\xff"))
         name, equals, value = data[position + 4 : position + 4 + size].partition(b"=")
         if not equals or position + 4 + size > len(data):
-            msg = "a header is damaged"
-            raise ValueError(msg)
+            raise ValueError("a header is damaged")
         fields[name.decode("ascii", "replace")] = value
         position += 4 + size
     return fields
@@ -203,8 +194,7 @@ def _header(data: bytes) -> dict[str, bytes]:
 
 def _number(header: _Header, name: str) -> int:
     if name not in header:
-        msg = f"a record has no {name}"
-        raise ValueError(msg)
+        raise ValueError(f"a record has no {name}")
     return int.from_bytes(header[name], "little")
 
 

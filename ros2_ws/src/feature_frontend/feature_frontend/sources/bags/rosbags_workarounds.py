@@ -31,8 +31,7 @@ def deserialize_cdr(store: Typestore, data: bytes | memoryview, type_name: str) 
     """
     data = memoryview(data)
     if len(data) < _ENCAPSULATION_BYTES or bytes(data[:2]) not in {b"\0\0", b"\0\1"}:
-        msg = "the message does not begin as CDR does"
-        raise SerdeError(msg)
+        raise SerdeError("the message does not begin as CDR does")
     message: Any
     definition = store.get_msgdef(type_name)
     read = definition.deserialize_cdr_le if data[1] else definition.deserialize_cdr_be
@@ -45,11 +44,9 @@ def deserialize_cdr(store: Typestore, data: bytes | memoryview, type_name: str) 
             message, end = read(content, 0, definition.cls, store)
             message.header.frame_id = frame_id
     except (struct.error, AttributeError, ValueError) as error:
-        msg = f"{type_name} cannot be read: {error}"
-        raise SerdeError(msg) from error
+        raise SerdeError(f"{type_name} cannot be read: {error}") from error
     if not end <= len(content) <= end + _SLACK_BYTES:
-        msg = f"a message of {type_name} ends after {end} bytes and has {len(content)}"
-        raise SerdeError(msg)
+        raise SerdeError(f"a message of {type_name} ends after {end} bytes and has {len(content)}")
     return message
 
 

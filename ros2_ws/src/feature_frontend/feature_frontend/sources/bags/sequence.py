@@ -92,8 +92,7 @@ class Bag:
             except Exception as error:  # any error caused by damaged contents
                 problems.append(f"{file} is damaged: {type(error).__name__}: {short_text(error)}")
         if not self._storages:
-            msg = f"bag {path} cannot be read: {listed(problems, '; ')}"
-            raise SourceError(msg)
+            raise SourceError(f"bag {path} cannot be read: {listed(problems, '; ')}")
         for problem in problems:
             self._losses.lose(problem)
 
@@ -138,8 +137,7 @@ def _open_storage(file: Path, types: dict[str, str], copies: PrivateCopies, loss
             return opener()
     shown = " ".join(f"{byte:02x}" for byte in begin[:8])
     what = f"it begins with {shown}" if begin else "it is empty"
-    msg = f"{file} is not a bag: {what}; expected a file of sqlite3, MCAP or ROS 1"
-    raise SourceError(msg)
+    raise SourceError(f"{file} is not a bag: {what}; expected a file of sqlite3, MCAP or ROS 1")
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -64,8 +64,7 @@ class SqliteStorage:
             try:
                 self._topics = self._read_topics()
             except sqlite3.Error as error:
-                msg = f"{name} is not a readable rosbag2: {short_text(error)}"
-                raise SourceError(msg) from error
+                raise SourceError(f"{name} is not a readable rosbag2: {short_text(error)}") from error
             self._rows = self._list_rows()
         except BaseException:
             self._database.close()

@@ -40,8 +40,7 @@ def header_stamp_ns(data: bytes | memoryview, encoding: str = "cdr") -> int:
         ValueError: The message is too short to contain one.
     """
     if len(data) < _BYTES_BEFORE + 8:
-        msg = f"a message of {len(data)} bytes holds no header; expected at least {_BYTES_BEFORE + 8}"
-        raise ValueError(msg)
+        raise ValueError(f"a message of {len(data)} bytes holds no header; expected at least {_BYTES_BEFORE + 8}")
     if encoding == "ros1":
         seconds, nanoseconds = struct.unpack_from("<II", data, _BYTES_BEFORE)
     else:

@@ -188,8 +188,7 @@ class ChunkedStorage:
         self._loose: list[tuple[int, int, int, int]] = []
         try:
             if self._read(0, len(magic)) != magic:
-                msg = f"{name} is no {what}: its first bytes are others"
-                raise SourceError(msg)
+                raise SourceError(f"{name} is no {what}: its first bytes are others")
             self._take_contents()
         except BaseException:
             self._file.close()
@@ -345,8 +344,9 @@ def zstd_decompressor() -> Any:
     try:
         import zstandard
     except ImportError as error:
-        msg = "reading what zstd has compressed needs a Python package: pip install backports.zstd"
-        raise SourceError(msg) from error
+        raise SourceError(
+            "reading what zstd has compressed needs a Python package: pip install backports.zstd"
+        ) from error
     return zstandard.ZstdDecompressor().decompressobj()
 
 

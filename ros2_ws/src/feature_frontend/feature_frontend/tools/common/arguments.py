@@ -94,16 +94,18 @@ def above_zero(text: str) -> float:
 def text(words: str) -> str:
     """Text for messages: UTF-8, printable, and not empty (the same as not given)."""
     if not words or readable_name(words) != words or printable(words) != words:
-        msg = f"{quoted(words)} is no text that messages can hold; expected UTF-8, not empty"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(
+            f"{quoted(words)} is no text that messages can hold; expected UTF-8, not empty"
+        )
     return words
 
 
 def topic(name: str) -> str:
     """The name of a ROS topic."""
     if not _TOPIC.fullmatch(name) or len(name) > _MOST_TOPIC_CHARACTERS:
-        msg = f"{quoted(name)} is no name of a topic; expected one such as image or /camera/image_raw"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(
+            f"{quoted(name)} is no name of a topic; expected one such as image or /camera/image_raw"
+        )
     return name
 
 
@@ -114,8 +116,7 @@ def _number(text: str, expected: str, admits: Callable[[float], bool]) -> float:
         value = math.nan
     # Beyond these limits, seconds or Hz cannot be converted to nanoseconds.
     if not (value == 0 or _LEAST_SIZE <= abs(value) <= _MOST_SIZE) or not admits(value):
-        msg = f"{quoted(text)} is not {expected}, {_LEAST_SIZE:g} to {_MOST_SIZE:g} in size"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not {expected}, {_LEAST_SIZE:g} to {_MOST_SIZE:g} in size")
     return value
 
 
@@ -125,6 +126,5 @@ def _whole(text: str, minimum: int, maximum: int = _MOST) -> int:
     except ValueError:
         value = minimum - 1
     if not minimum <= value <= maximum:
-        msg = f"{quoted(text)} is not a whole number from {minimum} up to {maximum}"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number from {minimum} up to {maximum}")
     return value

@@ -77,8 +77,9 @@ def typestore_with(types: set[str], share_folder: Callable[[str], str]) -> Types
         try:
             definition = path.read_text(encoding="utf-8")
         except OSError as error:
-            msg = f"the definition of {name} cannot be read: {error}; expected it where {package} is installed"
-            raise FeatureFrontendError(msg) from error
+            raise FeatureFrontendError(
+                f"the definition of {name} cannot be read: {error}; expected it where {package} is installed"
+            ) from error
         store.register(get_types_from_msg(definition, name))
     return store
 
@@ -90,8 +91,7 @@ def check_new_folder(path: Path) -> None:
         SettingsError: It exists.
     """
     if path.exists():
-        msg = f"{path} exists already; delete it, or choose another folder for the bag"
-        raise SettingsError(msg)
+        raise SettingsError(f"{path} exists already; delete it, or choose another folder for the bag")
 
 
 def check_path(path: Path, storage: str) -> None:
@@ -145,8 +145,7 @@ class BagWriter(AbstractContextManager["BagWriter"]):
             SettingsError: The storage is unknown, or the folder exists.
         """
         if storage not in STORAGES:
-            msg = f"bag storage {storage!r} is unknown; expected one of {', '.join(STORAGES)}"
-            raise SettingsError(msg)
+            raise SettingsError(f"bag storage {storage!r} is unknown; expected one of {', '.join(STORAGES)}")
         check_new_folder(path)
         check_path(path, storage)
         self._typestore = typestore
@@ -225,8 +224,9 @@ class BagWriter(AbstractContextManager["BagWriter"]):
             yield
         except (OSError, sqlite3.Error, WriterError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            msg = f"the bag {self._path} cannot be written: {reason}; free space or check the disk"
-            raise FeatureFrontendError(msg) from error
+            raise FeatureFrontendError(
+                f"the bag {self._path} cannot be written: {reason}; free space or check the disk"
+            ) from error
 
 
 def _described(connection: Connection, count: int) -> tuple[str, ...]:

@@ -82,8 +82,7 @@ def _find(name: str) -> Path:
         if os.path.isfile(path):
             return path
     shipped = sorted(path.name for folder in folders for path in folder.glob("*.yaml"))
-    msg = f"no parameter file {quoted(name)}; expected a path or one of {', '.join(shipped)}"
-    raise SettingsError(msg)
+    raise SettingsError(f"no parameter file {quoted(name)}; expected a path or one of {', '.join(shipped)}")
 
 
 def _reader(record: ParameterRecord) -> Callable[[str], object]:
@@ -91,7 +90,6 @@ def _reader(record: ParameterRecord) -> Callable[[str], object]:
         try:
             return record.read(text)
         except SettingsError as error:
-            msg = f"{quoted(text)}; expected {record.expectation}"
-            raise argparse.ArgumentTypeError(msg) from error
+            raise argparse.ArgumentTypeError(f"{quoted(text)}; expected {record.expectation}") from error
 
     return read

@@ -54,8 +54,7 @@ def check_rig(calibrations: Sequence[CameraCalibration | None], *, rectified: bo
     left, right = calibrations
     try:
         if left is None or right is None:
-            msg = "both camera_info are needed"
-            raise CalibrationError(msg)
+            raise CalibrationError("both camera_info are needed")
         rig = StereoRig(left, right, rectified=rectified)
     except CalibrationError as error:
         if rectified:

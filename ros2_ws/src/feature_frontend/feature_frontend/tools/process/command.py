@@ -152,8 +152,9 @@ def _outputs(options: argparse.Namespace) -> list[Path]:
         path = Path(source).resolve()
         name = path.name if path.is_dir() else path.stem
         if name in names:
-            msg = f"{names[name]} and {source} would both go to {options.output / name}; process them one by one"
-            raise SettingsError(msg)
+            raise SettingsError(
+                f"{names[name]} and {source} would both go to {options.output / name}; process them one by one"
+            )
         names[name] = source
     return [options.output / name for name in names]
 

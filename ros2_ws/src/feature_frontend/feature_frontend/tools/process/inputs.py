@@ -61,8 +61,7 @@ class InputFrame:
         """
         found, max_pixels = self.found, settings.max_image_pixels
         if isinstance(found, UnreadableFrame):
-            msg = f"{found.name}: {found.reason}"
-            raise (DamagedImageError if found.is_lost else ImageError)(msg)
+            raise DamagedImageError if found.is_lost else ImageError(f"{found.name}: {found.reason}")
         if isinstance(found, Frame):
             height, width = found.samples.shape[:2]
             check_image_size(height, width, max_pixels)
@@ -79,8 +78,9 @@ def open_input(location: str, topic: str | None, max_image_pixels: int = MAX_IMA
         SourceError: There is no such input at that location, or it is a camera.
     """
     if is_webcam(location):
-        msg = f"{location} is a camera; expected a bag, a video or a folder of images (the node processes cameras)"
-        raise SourceError(msg)
+        raise SourceError(
+            f"{location} is a camera; expected a bag, a video or a folder of images (the node processes cameras)"
+        )
     return open_source(location, SourceOptions(topic=topic, max_image_pixels=max_image_pixels))
 
 

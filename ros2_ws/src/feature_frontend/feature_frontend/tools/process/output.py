@@ -89,16 +89,17 @@ class Output:
             SettingsError: There is one.
         """
         if self.unfinished.exists() and not (self.unfinished / FILE_NAME).is_file():
-            msg = f"{self.unfinished} is in the way: it holds no unfinished output of this tool; delete or rename it"
-            raise SettingsError(msg)
+            raise SettingsError(
+                f"{self.unfinished} is in the way: it holds no unfinished output of this tool; delete or rename it"
+            )
         if not self.path.exists():
             return
         if overwrite and not (self.path / "metadata.yaml").is_file():
-            msg = f"{self.path} is not overwritten: it is no bag; delete it yourself, or choose another --output"
-            raise SettingsError(msg)
+            raise SettingsError(
+                f"{self.path} is not overwritten: it is no bag; delete it yourself, or choose another --output"
+            )
         if not overwrite and not self.record():
-            msg = f"{self.path} exists already; delete it, choose another --output, or give --overwrite"
-            raise SettingsError(msg)
+            raise SettingsError(f"{self.path} exists already; delete it, choose another --output, or give --overwrite")
 
     def record(self) -> dict[str, Any]:
         """The record of a finished bag; empty if there is none of this tool."""

@@ -52,8 +52,7 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            msg = f"{folder} cannot be made: {error}"
-            raise SettingsError(msg) from error
+            raise SettingsError(f"{folder} cannot be made: {error}") from error
         with self._readable_errors():
             self._database = sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT_S, isolation_level=None)
         try:
@@ -127,8 +126,7 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
 
     def refuse(self, why: str) -> NoReturn:
         """Raises the error for a damaged file, with advice."""
-        msg = f"{self._path} is damaged: {why}; delete {self._path.parent} to start over"
-        raise FeatureFrontendError(msg)
+        raise FeatureFrontendError(f"{self._path} is damaged: {why}; delete {self._path.parent} to start over")
 
     def _make_or_check_tables(self) -> None:
         tables = list(self._database.execute("SELECT name FROM sqlite_master"))
@@ -138,11 +136,10 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
             return
         ((version,),) = self._database.execute("PRAGMA user_version")
         if version != _VERSION:
-            msg = (
+            raise SettingsError(
                 f"{self._path} is of another version of this program (its tables are of version {version}, expected "
                 f"{_VERSION}); use that version, or delete {self._path.parent} to start over"
             )
-            raise SettingsError(msg)
 
     def _run(self) -> tuple[Any, ...] | None:
         """Job, state, whether it is final, number and hash of the messages; None in a new file."""

@@ -157,8 +157,7 @@ def process_input(request: Request, reporter: Reporter) -> Outcome:
     output.check(overwrite=request.overwrite)
     check_path(output.path, request.storage)
     if output.path.resolve() == Path(request.source).resolve():
-        msg = f"--output {output.path} is the input itself; choose another one"
-        raise SettingsError(msg)
+        raise SettingsError(f"--output {output.path} is the input itself; choose another one")
     with _computing_the_same_again(request.threads):
         return _process(request, reporter, output)
 
@@ -188,8 +187,9 @@ def _process(request: Request, reporter: Reporter, output: Output) -> Outcome:
     record = output.record()
     if record and not request.overwrite:
         if {name: record.get(name) for name in job} != job:
-            msg = f"{output.path} exists already, made with other options; choose another --output, or give --overwrite"
-            raise SettingsError(msg)
+            raise SettingsError(
+                f"{output.path} exists already, made with other options; choose another --output, or give --overwrite"
+            )
         output.clear()
         return Outcome(request.output, record["sha256"], record["images"], True, record["missing"])
     if frontend.notice:
@@ -204,8 +204,7 @@ def _process(request: Request, reporter: Reporter, output: Output) -> Outcome:
                 run.process(image)
             if not run.images["received"]:
                 output.clear()
-                msg = f"there is nothing to process in {source.description} from image {playback.start} on"
-                raise SourceError(msg)
+                raise SourceError(f"there is nothing to process in {source.description} from image {playback.start} on")
             run.position.missing = missing_of(source, run.lost)
             run.end()
         position = run.position
@@ -264,11 +263,10 @@ class _Run:
             self._store.refuse(str(error))
         compiled_for, extractor = self.position.compiled_for, self._frontend.extractor
         if compiled_for and extractor.compile_only_for(compiled_for) != self.position.is_compiled:
-            msg = (
+            raise SettingsError(
                 "the network can be compiled now and could not when this run was begun, or the other way round, so the "
                 "results would differ; give --overwrite to start over, with --compile false to do without"
             )
-            raise SettingsError(msg)
         self._reporter.done(self.images["received"], earlier=True)
 
     @property
@@ -360,11 +358,13 @@ def _begin_random_numbers_anew() -> None:
 def _offline(settings: Settings, images: int | None) -> Settings:
     """`settings` without features that depend on time."""
     if settings.mask_topic:
-        msg = "parameter mask_topic is True, which is for the node; expected a mask for all images in mask_path"
-        raise SettingsError(msg)
+        raise SettingsError(
+            "parameter mask_topic is True, which is for the node; expected a mask for all images in mask_path"
+        )
     if settings.camera_type != "mono":
-        msg = f"parameter camera_type is {settings.camera_type!r}, which is for the node; expected mono, side by side"
-        raise SettingsError(msg)
+        raise SettingsError(
+            f"parameter camera_type is {settings.camera_type!r}, which is for the node; expected mono, side by side"
+        )
     is_worth_it = settings.compile and (images is None or images >= COMPILE_FROM_IMAGES)
     return dataclasses.replace(settings, compile=is_worth_it, deadline_ms=0.0)
 
@@ -375,11 +375,10 @@ def _begin_or_go_on(store: ProgressStore, job: dict[str, object], output: Output
         return
     if earlier is not None and not overwrite:
         differing = ", ".join(_differences(earlier, job))
-        msg = (
+        raise SettingsError(
             f"{output.unfinished} is the unfinished output of a run that differs in {differing}; "
             "run that one again, choose another --output, or give --overwrite"
         )
-        raise SettingsError(msg)
     store.begin(job)
 
 
@@ -435,8 +434,7 @@ def _file_digest(path: str) -> str:
     try:
         return file_sha256(user_path(path))
     except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror or error}"
-        raise FeatureFrontendError(msg) from error
+        raise FeatureFrontendError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 @lru_cache(maxsize=1)

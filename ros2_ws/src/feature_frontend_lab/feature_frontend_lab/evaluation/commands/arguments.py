@@ -108,8 +108,9 @@ def tell_missing(sequences: Iterable[EvaluationSequence]) -> int:
 def _short_side(text: str) -> int:
     value = natural(text)
     if value and not _LEAST_SIDE <= value <= _MOST_SIDE:
-        msg = f"{quoted(text)} is neither 0 nor a number of pixels from {_LEAST_SIDE} to {_MOST_SIDE}"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(
+            f"{quoted(text)} is neither 0 nor a number of pixels from {_LEAST_SIDE} to {_MOST_SIDE}"
+        )
     return value
 
 
@@ -118,7 +119,6 @@ def _weights(entries: Sequence[str]) -> dict[str, str]:
     for entry in entries:
         name, separator, path = entry.partition("=")
         if not (name and separator and path):
-            msg = f"--weights is {entry!r}; expected NAME=PATH, as in silk-vggnp-mu=model.safetensors"
-            raise SettingsError(msg)
+            raise SettingsError(f"--weights is {entry!r}; expected NAME=PATH, as in silk-vggnp-mu=model.safetensors")
         weights[name] = path
     return weights

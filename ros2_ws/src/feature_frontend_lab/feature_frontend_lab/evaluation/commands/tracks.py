@@ -134,8 +134,9 @@ def _sequences(arguments: argparse.Namespace, intensity: IntensityRange) -> dict
     given = [name for name in ("camera_info", "ground_truth") if getattr(arguments, name) is not None]
     if given and len(arguments.sources) > 1:
         option = f"--{given[0].replace('_', '-')}"
-        msg = f"{option} is given for {len(arguments.sources)} sources; expected one, or the files beside the images"
-        raise SettingsError(msg)
+        raise SettingsError(
+            f"{option} is given for {len(arguments.sources)} sources; expected one, or the files beside the images"
+        )
     options = SequenceOptions(
         topic=arguments.topic,
         start=arguments.start,
@@ -211,6 +212,5 @@ def _description(recording: TrackHistory) -> str:
 
 def _image(path: Path) -> npt.NDArray[np.uint8]:
     if path.is_dir() or not is_image_folder(path):
-        msg = f"--unrelated is {path}, which is no image file; expected one ({' '.join(IMAGE_SUFFIXES)})"
-        raise SettingsError(msg)
+        raise SettingsError(f"--unrelated is {path}, which is no image file; expected one ({' '.join(IMAGE_SUFFIXES)})")
     return next(ImageFolderSource(path).frames()).image

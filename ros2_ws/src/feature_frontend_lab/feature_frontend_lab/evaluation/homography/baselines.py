@@ -195,17 +195,18 @@ def load_methods(
     files = dict(weights or {})
     unknown = sorted({name for name in names if _method_name(name) not in METHODS})
     if unknown:
-        msg = f"no method is called {', '.join(unknown)}; expected some of {', '.join(METHODS)}"
-        raise SettingsError(msg)
+        raise SettingsError(f"no method is called {', '.join(unknown)}; expected some of {', '.join(METHODS)}")
     twice = sorted({name for name in names if list(names).count(name) > 1})
     if twice:
-        msg = f"method(s) {', '.join(twice)} are named twice; give the second a label, as in {twice[0]}@mine"
-        raise SettingsError(msg)
+        raise SettingsError(
+            f"method(s) {', '.join(twice)} are named twice; give the second a label, as in {twice[0]}@mine"
+        )
     homeless = sorted(name for name in files if name not in names or _method_name(name) not in EXTRACTORS)
     if homeless:
         networks = [name for name in names if _method_name(name) in EXTRACTORS]
-        msg = f"weights are given for {', '.join(homeless)}; expected networks of this run: {', '.join(networks)}"
-        raise SettingsError(msg)
+        raise SettingsError(
+            f"weights are given for {', '.join(homeless)}; expected networks of this run: {', '.join(networks)}"
+        )
     return {
         name: METHODS[_method_name(name)](
             replace(

@@ -66,14 +66,13 @@ class HomographyBenchmark:
         least = {"image_count": self.image_count, "homographies": self.homographies, "keypoints": min(self.keypoints)}
         for name, value in least.items():
             if value < 1:
-                msg = f"{name} is {value}; expected at least 1"
-                raise SettingsError(msg)
+                raise SettingsError(f"{name} is {value}; expected at least 1")
         if not all(0 < ratio <= 1 for ratio in self.ratio_thresholds):
-            msg = f"ratio thresholds are {', '.join(map(str, self.ratio_thresholds))}; expected above 0, at most 1"
-            raise SettingsError(msg)
+            raise SettingsError(
+                f"ratio thresholds are {', '.join(map(str, self.ratio_thresholds))}; expected above 0, at most 1"
+            )
         if self.short_side < 0 or self.seed < 0:
-            msg = f"short_side is {self.short_side} and seed {self.seed}; expected 0 or more"
-            raise SettingsError(msg)
+            raise SettingsError(f"short_side is {self.short_side} and seed {self.seed}; expected 0 or more")
 
 
 @dataclass(frozen=True)
@@ -137,13 +136,11 @@ def select_images(folder: Path, count: int, seed: int) -> list[Path]:
         SourceError: The folder does not exist or contains no images.
     """
     if not folder.is_dir():
-        msg = f"{folder} is no folder; expected one with image files"
-        raise SourceError(msg)
+        raise SourceError(f"{folder} is no folder; expected one with image files")
     files = [path for path in folder.iterdir() if path.is_file() and is_image_folder(path) and path.name[0] != "."]
     files.sort(key=lambda path: natural_key(path.name))
     if not files:
-        msg = f"folder {folder} contains no images; expected files {' '.join(IMAGE_SUFFIXES)}"
-        raise SourceError(msg)
+        raise SourceError(f"folder {folder} contains no images; expected files {' '.join(IMAGE_SUFFIXES)}")
     if len(files) <= count:
         return files
     chosen = np.random.default_rng(seed).choice(len(files), count, replace=False)

@@ -62,17 +62,17 @@ class HomographyRange:
     def __post_init__(self) -> None:
         """Checks the values: beyond these bounds, a homography may map part of the image behind the camera."""
         if not 0.0 <= self.rotation_deg <= 180.0:
-            msg = f"rotation_deg is {self.rotation_deg}; expected 0 to 180 degrees"
-            raise SettingsError(msg)
+            raise SettingsError(f"rotation_deg is {self.rotation_deg}; expected 0 to 180 degrees")
         if not 0.0 < self.minimum_scale <= self.maximum_scale < math.inf:
-            msg = f"scale range is {self.minimum_scale} to {self.maximum_scale}; expected 0 < minimum <= maximum"
-            raise SettingsError(msg)
+            raise SettingsError(
+                f"scale range is {self.minimum_scale} to {self.maximum_scale}; expected 0 < minimum <= maximum"
+            )
         if not 0.0 <= self.perspective < 0.5:
-            msg = f"perspective is {self.perspective}; expected a fraction from 0 to below 0.5"
-            raise SettingsError(msg)
+            raise SettingsError(f"perspective is {self.perspective}; expected a fraction from 0 to below 0.5")
         if not 0.0 <= self.translation <= 1.0:
-            msg = f"translation is {self.translation}; expected a fraction of the image's side from 0 to 1"
-            raise SettingsError(msg)
+            raise SettingsError(
+                f"translation is {self.translation}; expected a fraction of the image's side from 0 to 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -98,14 +98,14 @@ def normalize_homography(homography: npt.NDArray[np.floating]) -> FloatArray:
     """
     matrix = np.asarray(homography, dtype=np.float64)
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
-        msg = f"homography is {matrix.tolist()}; expected 3x3 finite numbers"
-        raise SettingsError(msg)
+        raise SettingsError(f"homography is {matrix.tolist()}; expected 3x3 finite numbers")
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         scaled: FloatArray = matrix / matrix[2, 2]
         area_scale = abs(np.linalg.det(scaled)) if np.isfinite(scaled).all() else 0.0
     if not area_scale >= _MINIMUM_AREA_SCALE:
-        msg = f"homography {matrix.tolist()} is degenerate; expected an invertible one with H[2, 2] other than 0"
-        raise SettingsError(msg)
+        raise SettingsError(
+            f"homography {matrix.tolist()} is degenerate; expected an invertible one with H[2, 2] other than 0"
+        )
     return scaled
 
 

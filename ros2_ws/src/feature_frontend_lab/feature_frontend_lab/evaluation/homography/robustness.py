@@ -71,15 +71,14 @@ class RobustnessBenchmark:
             ("seed", self.seed, 0),
         ):
             if value < least:
-                msg = f"{name} is {value}; expected at least {least}"
-                raise SettingsError(msg)
+                raise SettingsError(f"{name} is {value}; expected at least {least}")
         smallest = math.ceil(_SMALLEST_SIDE * 2 ** max(OCTAVES))
         if self.short_side != 0 and self.short_side < smallest:
-            msg = f"short_side is {self.short_side} px; expected 0 or at least {smallest}, for the smallest views"
-            raise SettingsError(msg)
+            raise SettingsError(
+                f"short_side is {self.short_side} px; expected 0 or at least {smallest}, for the smallest views"
+            )
         if not self.threshold_px > 0:
-            msg = f"threshold_px is {self.threshold_px}; expected above 0"
-            raise SettingsError(msg)
+            raise SettingsError(f"threshold_px is {self.threshold_px}; expected above 0")
 
 
 @dataclass(frozen=True)
@@ -129,8 +128,9 @@ def turned_pair(image: Uint8Array, angle_deg: float) -> HomographyPair:
     # The corners must stay between the outermost pixel centres, half a pixel less if the window is off-centre.
     side = math.floor((min(height, width) - 2) / math.sqrt(2)) + 1
     if side < _SMALLEST_SIDE:
-        msg = f"the image is {width}x{height} px, its turning window {side} px; expected at least {_SMALLEST_SIDE}"
-        raise SettingsError(msg)
+        raise SettingsError(
+            f"the image is {width}x{height} px, its turning window {side} px; expected at least {_SMALLEST_SIDE}"
+        )
     top, left = (height - side) // 2, (width - side) // 2
     window = np.ascontiguousarray(image[top : top + side, left : left + side])
     if angle_deg == 0:
@@ -164,11 +164,10 @@ def scaled_pair(image: Uint8Array, octaves: float) -> HomographyPair:
     height, width = image.shape[:2]
     small_height, small_width = round(height * 2.0**-octaves), round(width * 2.0**-octaves)
     if min(small_height, small_width) < _SMALLEST_SIDE:
-        msg = (
+        raise SettingsError(
             f"the image is {width}x{height} px and would be {small_width}x{small_height} px at a scale of "
             f"2^-{octaves:g}; expected at least {_SMALLEST_SIDE} px a side"
         )
-        raise SettingsError(msg)
     small = cv2.resize(image, (small_width, small_height), interpolation=cv2.INTER_AREA)
     x, y = small_width / width, small_height / height
     homography = np.array([[x, 0.0, 0.5 * x - 0.5], [0.0, y, 0.5 * y - 0.5], [0.0, 0.0, 1.0]])

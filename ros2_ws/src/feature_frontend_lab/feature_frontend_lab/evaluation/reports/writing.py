@@ -65,8 +65,9 @@ def make_report_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        msg = f"the folder {folder} for the report cannot be made: {error}; choose another --output"
-        raise SourceError(msg) from error
+        raise SourceError(
+            f"the folder {folder} for the report cannot be made: {error}; choose another --output"
+        ) from error
 
 
 def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> list[Path]:
@@ -80,6 +81,5 @@ def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> list[Path]
         for path, content in zip(paths, contents.values(), strict=True):
             path.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        msg = f"the report cannot be written into {folder}: {error}; choose another --output"
-        raise SourceError(msg) from error
+        raise SourceError(f"the report cannot be written into {folder}: {error}; choose another --output") from error
     return paths

@@ -59,8 +59,7 @@ def parse_configurations(texts: Sequence[str], common: Mapping[str, object]) -> 
     for text in (part.strip() for joined in texts for part in joined.split(",")):
         configuration = _parse(text, common)
         if configuration.name in found:
-            msg = f"configuration {configuration.name} is named twice; expected different ones"
-            raise SettingsError(msg)
+            raise SettingsError(f"configuration {configuration.name} is named twice; expected different ones")
         found[configuration.name] = configuration
     return list(found.values())
 
@@ -73,8 +72,7 @@ def parse_assignment(text: str) -> tuple[str, object]:
     """
     name, separator, value = text.partition("=")
     if not separator or name not in PARAMETERS:
-        msg = f"{text!r} sets no parameter; expected KEY=VALUE with one of {', '.join(PARAMETERS)}"
-        raise SettingsError(msg)
+        raise SettingsError(f"{text!r} sets no parameter; expected KEY=VALUE with one of {', '.join(PARAMETERS)}")
     if isinstance(PARAMETERS[name].default, str):
         return name, value
     try:
@@ -101,12 +99,14 @@ def _parse(text: str, common: Mapping[str, object]) -> Configuration:
             break
     if not names:
         choices = ", ".join([*TRACKERS, *BASELINES])
-        msg = f"no configuration is called {text!r}; expected one of {choices}, KEY=VALUE, or a parameter file (.yaml)"
-        raise SettingsError(msg)
+        raise SettingsError(
+            f"no configuration is called {text!r}; expected one of {choices}, KEY=VALUE, or a parameter file (.yaml)"
+        )
     settings = Settings.from_mapping({**common, **own})
     if not baseline:
         return Configuration("+".join(names), partial(FrontendSequence, settings))
     if set(own) - {_BUDGET}:
-        msg = f"{text!r} sets {', '.join(sorted(set(own) - {_BUDGET}))}; {baseline} has no parameter but {_BUDGET}"
-        raise SettingsError(msg)
+        raise SettingsError(
+            f"{text!r} sets {', '.join(sorted(set(own) - {_BUDGET}))}; {baseline} has no parameter but {_BUDGET}"
+        )
     return Configuration("+".join(names), partial(BASELINES[baseline], settings.max_num_keypoints))

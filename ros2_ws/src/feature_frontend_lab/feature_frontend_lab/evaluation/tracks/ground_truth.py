@@ -67,8 +67,9 @@ class GroundTruth:
         if self.stamps_ns is None:
             return np.asarray(self.poses[index]) if index < len(self.poses) else None
         if stamp_ns is None:
-            msg = f"the poses in {self.path} are for stamps, and the images have none; give them names that are times"
-            raise SourceError(msg)
+            raise SourceError(
+                f"the poses in {self.path} are for stamps, and the images have none; give them names that are times"
+            )
         after = int(np.searchsorted(self.stamps_ns, stamp_ns))
         if after < len(self.stamps_ns) and self.stamps_ns[after] == stamp_ns:
             return np.asarray(self.poses[after])
@@ -94,20 +95,19 @@ def read_ground_truth(path: Path, frame_count: int | None = None) -> GroundTruth
     table = _table(path)
     columns = table.shape[1]
     if columns not in {_TUM, _KITTI, _STAMPED_MATRIX}:
-        msg = (
+        raise SourceError(
             f"{path} has {columns} columns; expected 8 (stamp x y z qx qy qz qw, as TUM writes), 12 (a 3x4 matrix, as "
             "KITTI writes) or 13 (stamp and a 3x4 matrix)"
         )
-        raise SourceError(msg)
     if columns == _KITTI:
         if frame_count not in {None, len(table)}:
-            msg = f"{path} has {len(table)} poses for {frame_count} images; expected one for each, in their order"
-            raise SourceError(msg)
+            raise SourceError(
+                f"{path} has {len(table)} poses for {frame_count} images; expected one for each, in their order"
+            )
         return GroundTruth(path, _from_rows(path, table), None)
     table = table[np.argsort(table[:, 0], kind="stable")]
     if np.abs(table[:, 0]).max() > _LAST_STAMP_S:
-        msg = f"{path} has a stamp {np.abs(table[:, 0]).max():g}; expected seconds"
-        raise SourceError(msg)
+        raise SourceError(f"{path} has a stamp {np.abs(table[:, 0]).max():g}; expected seconds")
     stamps_ns = np.rint(table[:, 0] * _NS_PER_S).astype(np.int64)
     poses = _from_tum(path, table) if columns == _TUM else _from_rows(path, table[:, 1:])
     return GroundTruth(path, poses, stamps_ns)
@@ -146,14 +146,13 @@ def _table(path: Path) -> FloatArray:
             warnings.simplefilter("ignore")  # of an empty file, which is an error below
             table = np.loadtxt(path, dtype=np.float64, ndmin=2, comments="#")
     except FileNotFoundError as error:
-        msg = f"there is no file {path}"
-        raise SourceError(msg) from error
+        raise SourceError(f"there is no file {path}") from error
     except (OSError, ValueError) as error:
-        msg = f"{path} cannot be read as a table of numbers: {error}"
-        raise SourceError(msg) from error
+        raise SourceError(f"{path} cannot be read as a table of numbers: {error}") from error
     if table.size == 0 or not np.isfinite(table).all():
-        msg = f"{path} holds {'no numbers' if table.size == 0 else 'a number that is not finite'}; expected a table"
-        raise SourceError(msg)
+        raise SourceError(
+            f"{path} holds {'no numbers' if table.size == 0 else 'a number that is not finite'}; expected a table"
+        )
     return table
 
 
@@ -178,8 +177,7 @@ def _from_tum(path: Path, table: FloatArray) -> FloatArray:
 def _check_rotations(path: Path, error: FloatArray, expectation: str) -> None:
     wrong = np.flatnonzero(error > _ROTATION_TOLERANCE)
     if len(wrong):
-        msg = f"pose {wrong[0] + 1} of {len(error)} in {path} has no rotation; expected {expectation}"
-        raise SourceError(msg)
+        raise SourceError(f"pose {wrong[0] + 1} of {len(error)} in {path} has no rotation; expected {expectation}")
 
 
 def _between(pose0: FloatArray, pose1: FloatArray, fraction: float) -> FloatArray:

@@ -182,8 +182,9 @@ def paired_difference(errors: Sequence[float], reference: Sequence[float]) -> Di
         ValueError: The lengths differ.
     """
     if len(errors) != len(reference):
-        msg = f"{len(errors)} errors and {len(reference)} to compare with; expected one for each pair of frames"
-        raise ValueError(msg)
+        raise ValueError(
+            f"{len(errors)} errors and {len(reference)} to compare with; expected one for each pair of frames"
+        )
     differences = np.subtract(errors, reference)
     differences = differences[np.isfinite(differences)]
     if len(differences) == 0:

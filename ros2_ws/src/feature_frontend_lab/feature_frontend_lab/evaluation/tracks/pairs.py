@@ -92,11 +92,10 @@ def evaluate_pairs(
             on_frame(name)
         for gap, tally in tallies.items():
             if not tally.matches:
-                msg = (
+                raise SettingsError(
                     f"{sequence.name} has no two images {gap} frames apart with poses and a calibration; expected "
                     "camera.yaml and groundtruth.txt or poses.txt beside the images, and a smaller gap than images"
                 )
-                raise SettingsError(msg)
             results.append(_summary(name, method.identity, gap, tally))
     return results
 

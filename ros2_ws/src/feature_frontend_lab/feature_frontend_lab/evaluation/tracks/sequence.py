@@ -115,8 +115,9 @@ def open_sequence(location: str, options: SequenceOptions) -> EvaluationSequence
     """
     source = open_source(location, SourceOptions(topic=options.topic))
     if source.is_live:
-        msg = f"{location} is live; expected images that can be gone through again: a bag, a folder or a video"
-        raise SourceError(msg)
+        raise SourceError(
+            f"{location} is live; expected images that can be gone through again: a bag, a folder or a video"
+        )
     path = Path(location).resolve()
     folder = path if path.is_dir() else path.parent
     camera_file = options.camera_info or _existing(folder, (_CAMERA_FILE,))

@@ -86,11 +86,10 @@ def record_sequence(
     for index, frame in enumerate(sequence.frames()):
         size = frame.image.shape[:2]
         if index and size != (recording.height, recording.width):
-            msg = (
+            raise SourceError(
                 f"image {index} of {sequence.name} is {size[1]}x{size[0]} px, those before it "
                 f"{recording.width}x{recording.height} px; expected one size"
             )
-            raise SourceError(msg)
         result = frontend.process(frame.image, frame.stamp_ns)
         recording.height, recording.width = size
         recording.camera = frame.camera
@@ -145,16 +144,17 @@ def fraction_seen_in_unrelated(
 def _check(recording: TrackHistory, sequence: EvaluationSequence) -> None:
     count = len(recording.tracks)
     if count < 2:
-        msg = f"{sequence.name} gives {count} image; tracks need at least 2"
-        raise SourceError(msg)
+        raise SourceError(f"{sequence.name} gives {count} image; tracks need at least 2")
     back = sum(later < earlier for earlier, later in pairwise(recording.stamps_ns))
     if back:
-        msg = f"the stamps of {sequence.name} go back {back} times; expected one sequence with ascending stamps"
-        raise SourceError(msg)
+        raise SourceError(
+            f"the stamps of {sequence.name} go back {back} times; expected one sequence with ascending stamps"
+        )
     truth = sequence.ground_truth
     if truth is not None and not any(pose is not None for pose in recording.poses):
-        msg = f"no image of {sequence.name} falls into the time of the poses in {truth.path}; expected other poses"
-        raise SettingsError(msg)
+        raise SettingsError(
+            f"no image of {sequence.name} falls into the time of the poses in {truth.path}; expected other poses"
+        )
 
 
 def _like(image: Image, frame: Image) -> Image:

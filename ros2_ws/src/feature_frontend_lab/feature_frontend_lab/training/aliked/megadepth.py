@@ -46,20 +46,17 @@ class MegaDepthScene:
         try:
             info = load_npz(path)
         except (OSError, ValueError) as error:
-            msg = f"cannot read {path}: {error}; expected a scene_info file of MegaDepth"
-            raise SourceError(msg) from error
+            raise SourceError(f"cannot read {path}: {error}; expected a scene_info file of MegaDepth") from error
         missing = [key for key in _KEYS if key not in info]
         if missing:
-            msg = f"{path} has no {', '.join(missing)}; expected a scene_info file of MegaDepth"
-            raise SourceError(msg)
+            raise SourceError(f"{path} has no {', '.join(missing)}; expected a scene_info file of MegaDepth")
         self._images: Sequence[str | None] = info["image_paths"].tolist()
         self._depths: Sequence[str | None] = info["depth_paths"].tolist()
         self._matrices: list[FloatArray] = [np.asarray(value, np.float64) for value in info["intrinsics"]]
         self._poses: list[FloatArray] = [np.asarray(value, np.float64) for value in info["poses"]]
         self._pairs = self._overlapping(info)
         if not self._pairs:
-            msg = f"{path} has no pair of images with an overlap from {_OVERLAP[0]} to {_OVERLAP[1]}"
-            raise SourceError(msg)
+            raise SourceError(f"{path} has no pair of images with an overlap from {_OVERLAP[0]} to {_OVERLAP[1]}")
         self._count = len({index for pair in self._pairs for index in pair})
         self.description = f"{self._count} images of {path}"
 
@@ -91,8 +88,7 @@ class MegaDepthScene:
         try:
             import h5py  # type: ignore[import-not-found, import-untyped, unused-ignore]
         except ImportError as error:
-            msg = f"reading {path} needs the Python package h5py: pip install h5py"
-            raise SourceError(msg) from error
+            raise SourceError(f"reading {path} needs the Python package h5py: pip install h5py") from error
         try:
             with h5py.File(path, "r") as file:
                 return np.asarray(file["depth"], np.float32)
@@ -121,6 +117,7 @@ def read_megadepth(root: Path) -> list[MegaDepthScene]:
     """
     files = sorted((root / "scene_info").glob("*.npz"))
     if not files:
-        msg = f"there are no scene files {root / 'scene_info'}/*.npz; expected MegaDepth as D2-Net or LoFTR prepare it"
-        raise SourceError(msg)
+        raise SourceError(
+            f"there are no scene files {root / 'scene_info'}/*.npz; expected MegaDepth as D2-Net or LoFTR prepare it"
+        )
     return [MegaDepthScene(root, file) for file in files]

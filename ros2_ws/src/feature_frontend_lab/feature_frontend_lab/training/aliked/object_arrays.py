@@ -28,8 +28,7 @@ _HARMLESS = {
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _HARMLESS:
-            msg = f"it holds a {module}.{name}"
-            raise pickle.UnpicklingError(msg)
+            raise pickle.UnpicklingError(f"it holds a {module}.{name}")
         return super().find_class(module, name)
 
 
@@ -47,8 +46,7 @@ def load_npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
                 with archive.open(entry) as file:
                     arrays[entry.removesuffix(".npy")] = _read_array(file)
     except (zipfile.BadZipFile, EOFError, KeyError) as error:
-        msg = f"it is no .npz file, or damaged ({error})"
-        raise ValueError(msg) from error
+        raise ValueError(f"it is no .npz file, or damaged ({error})") from error
     return arrays
 
 
@@ -60,7 +58,6 @@ def _read_array(file: Any) -> np.ndarray[Any, Any]:
         try:
             return np.asarray(_Unpickler(file).load(), object).reshape(shape)
         except Exception as error:  # damaged data can raise anything
-            msg = f"{type(error).__name__}: {error}; expected numbers, text, tuples and arrays"
-            raise ValueError(msg) from error
+            raise ValueError(f"{type(error).__name__}: {error}; expected numbers, text, tuples and arrays") from error
     values = np.frombuffer(file.read(), dtype).reshape(shape, order="F" if is_fortran else "C")
     return values.copy()  # torch warns about read-only buffers

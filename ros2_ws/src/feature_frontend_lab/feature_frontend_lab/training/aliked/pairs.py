@@ -59,8 +59,7 @@ class AlikedPairs(Dataset[AlikedPair]):
     ) -> None:
         parts = ([images.description] if images else []) + [place.description for place in photographs]
         if not parts:
-            msg = "there is nothing to cut pairs from; expected images, or photographs with depth and pose"
-            raise SourceError(msg)
+            raise SourceError("there is nothing to cut pairs from; expected images, or photographs with depth and pose")
         self.description = "; ".join(parts)
         self._images = images
         self._photographs = photographs
@@ -92,11 +91,10 @@ class AlikedPairs(Dataset[AlikedPair]):
             changed = [photometric_change(i, rng) if rng.random() < settings.augmentation else i for i in images]
             views = torch.from_numpy(np.stack(changed).transpose(0, 3, 1, 2).copy())
             return AlikedPair(views, warps, number)
-        msg = (
+        raise SourceError(
             f"no pair of views was found in {ATTEMPTS} attempts in {self.description}; expected readable images with "
             "something to see in them, some of which show the same"
         )
-        raise SourceError(msg)
 
     def _homographic(self, rng: np.random.Generator) -> tuple[tuple[Uint8Array, Uint8Array], tuple[Warp, Warp]] | None:
         assert self._images is not None

@@ -116,11 +116,10 @@ def read_tum_sequence(folder: Path) -> TumSequence:
             matrix = _pose(poses[pose][1], folder / "groundtruth.txt")
             frames.append(_Frame(folder / values[0], folder / depths[depth][1][0], matrix))
     if len(frames) < 2:
-        msg = (
+        raise SourceError(
             f"{folder} has {len(frames)} image(s) with a depth image and a pose within {_LARGEST_GAP_S} s; "
             "expected at least 2: see whether the timestamps of its files are of one clock"
         )
-        raise SourceError(msg)
     return TumSequence(folder, frames, _calibration(folder))
 
 
@@ -131,11 +130,9 @@ def _read_table(path: Path) -> list[tuple[float, list[str]]]:
         rows = [line.split() for line in lines if line.strip() and not line.startswith("#")]
         table = [(float(row[0]), row[1:]) for row in rows]
     except (OSError, ValueError) as error:
-        msg = f"cannot read {path}: {error}; expected the layout of the TUM RGB-D benchmark"
-        raise SourceError(msg) from error
+        raise SourceError(f"cannot read {path}: {error}; expected the layout of the TUM RGB-D benchmark") from error
     if any(not values for _, values in table):
-        msg = f"{path} has lines with a timestamp only; expected the layout of the TUM RGB-D benchmark"
-        raise SourceError(msg)
+        raise SourceError(f"{path} has lines with a timestamp only; expected the layout of the TUM RGB-D benchmark")
     return sorted(table, key=lambda row: row[0])
 
 
@@ -153,8 +150,7 @@ def _pose(words: Sequence[str], path: Path) -> FloatArray:
         values = np.array([float(word) for word in words])
         x, y, z, w = values[3:7] / np.linalg.norm(values[3:7])
     except ValueError as error:
-        msg = f"{path} has a line {' '.join(words)!r}; expected timestamp tx ty tz qx qy qz qw"
-        raise SourceError(msg) from error
+        raise SourceError(f"{path} has a line {' '.join(words)!r}; expected timestamp tx ty tz qx qy qz qw") from error
     pose = np.eye(4)
     pose[:3, :3] = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
@@ -170,14 +166,14 @@ def _calibration(folder: Path) -> CameraCalibration:
     if path.exists():
         calibration = read_calibration_file(path)
         if calibration.distortion_coefficients and calibration.distortion_model not in _OPENCV_LENSES:
-            msg = f"{path} has the lens model {calibration.distortion_model}; expected {' or '.join(_OPENCV_LENSES)}"
-            raise SourceError(msg)
+            raise SourceError(
+                f"{path} has the lens model {calibration.distortion_model}; expected {' or '.join(_OPENCV_LENSES)}"
+            )
         return calibration
     named = re.search("freiburg[123]", str(folder.resolve()))
     if named is None:
-        msg = (
+        raise SourceError(
             f"there is no {path}, and the folder's name has no freiburg1, 2 or 3; expected a calibration of the camera"
         )
-        raise SourceError(msg)
     (fx, fy, cx, cy), coefficients = _PUBLISHED_CAMERAS[named.group()]
     return CameraCalibration(480, 640, named.group(), "plumb_bob", (fx, 0, cx, 0, fy, cy, 0, 0, 1), coefficients)

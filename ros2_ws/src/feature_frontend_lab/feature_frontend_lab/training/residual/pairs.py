@@ -81,11 +81,10 @@ class ResidualPairs(Dataset[ResidualPair]):
             pair = None if image is None else self._draw(image, rng)
             if pair is not None:
                 return pair
-        msg = (
+        raise SourceError(
             f"no pair of views was found in {ATTEMPTS} attempts in {self.description}; expected readable images with "
             f"at least {_FEWEST_POSITIVES} keypoints that are found again in a warped view"
         )
-        raise SourceError(msg)
 
     def _draw(self, image: npt.NDArray[np.uint8], rng: np.random.Generator) -> ResidualPair | None:
         settings = self._settings

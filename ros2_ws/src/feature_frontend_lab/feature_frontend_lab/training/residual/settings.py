@@ -49,8 +49,7 @@ class ResidualSettings(CommonSettings):
         self._check("margin", "a number above 0", is_above_zero)
         self._check("mean_negative_share", "a fraction from 0 to 1", lambda value: 0 <= value <= 1)
         if not 0 < self.positive_radius_px <= self.negative_radius_px:
-            msg = (
+            raise SettingsError(
                 f"positive_radius_px is {self.positive_radius_px} and negative_radius_px {self.negative_radius_px}; "
                 "expected two numbers above 0, the first not above the second"
             )
-            raise SettingsError(msg)

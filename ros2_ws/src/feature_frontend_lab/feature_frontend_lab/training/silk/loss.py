@@ -92,11 +92,9 @@ def matching_loss(
         ValueError: There are no correspondences, or the temperature is too low.
     """
     if len(correspondences) == 0:
-        msg = "a pair of views has no correspondences; expected at least one: draw another homography"
-        raise ValueError(msg)
+        raise ValueError("a pair of views has no correspondences; expected at least one: draw another homography")
     if not temperature >= _MINIMUM_TEMPERATURE:
-        msg = f"temperature is {temperature}; expected at least {_MINIMUM_TEMPERATURE}"
-        raise ValueError(msg)
+        raise ValueError(f"temperature is {temperature}; expected at least {_MINIMUM_TEMPERATURE}")
     order0 = _first(correspondences.indices0, descriptors0.shape[0])
     order1 = _first(correspondences.indices1, descriptors1.shape[0])
     ordered0, ordered1 = descriptors0[order0], descriptors1[order1]

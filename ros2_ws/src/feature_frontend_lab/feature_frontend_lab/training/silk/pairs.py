@@ -142,11 +142,10 @@ class PairDataset(Dataset[ViewPair]):
             pair = self._draw(image, rng, number)
             if pair is not None:
                 return pair
-        msg = (
+        raise SourceError(
             f"no pair of views was found in {ATTEMPTS} attempts in {self._images.description}; expected readable "
             "images with something to see in them"
         )
-        raise SourceError(msg)
 
     def _draw(self, image: npt.NDArray[np.uint8], rng: np.random.Generator, number: int) -> ViewPair | None:
         settings = self._settings

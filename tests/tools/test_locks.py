@@ -21,7 +21,7 @@ _REQUIREMENTS = REPOSITORY / "requirements"
 # A table of ranges, met as far as possible by what a ROS distribution brings; torch's locks are compared below.
 _NOT_LOCKED = {"ros-installed", "torch"}
 # Where the lock holds, besides what is asked for, what that needs.
-_WITH_NEEDS = {"audit"}
+_WITH_NEEDS = {"audit", "docs"}
 # Not by `find_spec`: setuptools takes that for pip's own start and gives way to Python's distutils, which PyTorch's
 # compiler refuses.
 _HAS_PIP = any(importlib.metadata.distributions(name="pip"))

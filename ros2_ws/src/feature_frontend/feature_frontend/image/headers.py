@@ -71,11 +71,8 @@ def read_header(
                 raise cut_off(len(data)) from error
     start = next((what for begin, what in _OTHERS if begin.match(data)), data[:8].hex(" ") or "nothing")
     expected = " or ".join(kind.expects for kind in _KINDS if kind.name in kinds) or ", ".join(k.name for k in _KINDS)
-    raise (
-        ImageError
-        if data
-        else DamagedImageError(f"image of {len(data)} bytes begins with {start}; expected {expected}")
-    )
+    kind_of_error = ImageError if data else DamagedImageError
+    raise kind_of_error(f"image of {len(data)} bytes begins with {start}; expected {expected}")
 
 
 def is_deep_grey(path: Path) -> bool:

@@ -61,7 +61,8 @@ class InputFrame:
         """
         found, max_pixels = self.found, settings.max_image_pixels
         if isinstance(found, UnreadableFrame):
-            raise DamagedImageError if found.is_lost else ImageError(f"{found.name}: {found.reason}")
+            kind_of_error = DamagedImageError if found.is_lost else ImageError
+            raise kind_of_error(f"{found.name}: {found.reason}")
         if isinstance(found, Frame):
             height, width = found.samples.shape[:2]
             check_image_size(height, width, max_pixels)

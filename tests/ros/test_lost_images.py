@@ -91,7 +91,7 @@ def test_lost_images_are_said_with_the_line_for_the_driver(
         cameras.begin()
         statuses = cameras.statuses["front"]
         wait_until(lambda: bool(statuses) and ARE_MISSING in statuses[-1].message, "the warning")
-        monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "/somewhere/profile.xml")
+        monkeypatch.setenv(dds_profile_variable(), "/somewhere/profile.xml")
         monkeypatch.setattr("feature_frontend.tools.doctor.command.MACHINE_CHECKS", ())
         doctor(["--json", "--timeout", "2"])
     assert statuses[-1].level >= DiagnosticStatus.WARN

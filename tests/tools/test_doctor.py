@@ -130,6 +130,8 @@ class TestMachine:
             for index in range(100)
             if chance.random() < 0.5
         ]
+        # The newer distribution goes by its own variable first, and env.sh sets it there.
+        monkeypatch.delenv("FASTDDS_DEFAULT_PROFILES_FILE", raising=False)
         for name, distribution in zip(_PROFILE_VARIABLES, ("jazzy", "kilted"), strict=True):
             monkeypatch.setenv("ROS_DISTRO", distribution)
             monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", profile)

@@ -19,7 +19,6 @@ from feature_frontend.errors import SettingsError, WeightsError
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.models.weights import find_own_weights, own_weights
 from feature_frontend.models.weights_file import FoundWeights, fill_network
-from feature_frontend.ros.model_loader import check_model
 from feature_frontend.settings import Settings
 from feature_frontend.system.files import new_file
 from feature_frontend.tools import weights as tool
@@ -96,6 +95,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path, what: str) -> None:
 @pytest.mark.parametrize("what", ["a pipe", "a device without end", "a folder", "a socket"])
 def test_what_is_no_file_is_refused_by_a_running_node_before_it_is_opened(tmp_path: Path, what: str) -> None:
     pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
+    from feature_frontend.ros.model_loader import check_model
 
     with pytest.raises(SettingsError, match="weights_path"):
         check_model(Settings(device="cpu", weights_path=_NO_FILES[what][0](tmp_path)))

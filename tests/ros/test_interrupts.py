@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
+pytest.importorskip("feature_frontend_msgs.msg", reason="needs the built feature_frontend_msgs")
+
 from feature_frontend_lab.demo.own_domain import own_domain
 from tests.campaign import Campaign
 from tests.ros.harness import Client, RunningNode

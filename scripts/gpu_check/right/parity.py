@@ -46,7 +46,7 @@ def aliked_parity(context: Context, box: TimeBox) -> Outcome:
     )
     missed = [f"{model} on {image}" for model, image, result in rows if not result.passes]
     text = verdict(len(rows), missed, left_out)
-    return Outcome(not missed, text, [table], {"results": _parity_data(rows), "missing": left_out})
+    return Outcome(bool(rows) and not missed, text, [table], {"results": _parity_data(rows), "missing": left_out})
 
 
 def silk_parity(context: Context, box: TimeBox) -> Outcome:
@@ -81,7 +81,9 @@ def silk_parity(context: Context, box: TimeBox) -> Outcome:
     missing = [f"silk-{name}" for name in NAMES if name not in names]
     data = {"results": {name: {**asdict(result), "passes": result.passes} for name, result in results.items()}}
     table = Table("SiLK against the authors' outputs, seeded weights, float32 without TF32", columns, rows, note)
-    return Outcome(not missed, verdict(len(rows), missed, missing), [table], {**data, "missing": missing})
+    return Outcome(
+        bool(rows) and not missed, verdict(len(rows), missed, missing), [table], {**data, "missing": missing}
+    )
 
 
 def silk_seeded(context: Context, box: TimeBox) -> Outcome:

@@ -24,7 +24,7 @@ from scripts.gpu_check.right.gpu_tests import PytestRun, judge, read_junit
 from scripts.gpu_check.right.repetition import repeat
 from scripts.gpu_check.step import Context, LeftOutError, Outcome
 from scripts.gpu_check.timebox import TimeBox
-from tests.conftest import shared_folder
+from tests.conftest import NEEDS_TORCH_FOR_PTH, shared_folder
 
 _BRIEFLY = 0.0  # of each step the first setting alone
 Steps = Callable[[Context, TimeBox], Outcome]
@@ -100,7 +100,7 @@ def test_random_weights_that_differ_are_seen(context: Context, monkeypatch: pyte
     assert not parity.silk_seeded(context, TimeBox(_BRIEFLY)).passed
 
 
-@pytest.mark.parametrize("step", [parity.aliked_parity, parity.silk_parity])
+@pytest.mark.parametrize("step", [parity.aliked_parity, pytest.param(parity.silk_parity, marks=NEEDS_TORCH_FOR_PTH)])
 def test_reference_outputs_that_differ_are_seen(
     step: Steps, context: Context, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import heapq
 import sys
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -160,7 +161,7 @@ class Chunk:
     is_scanned: bool = False
 
 
-class ChunkedStorage:
+class ChunkedStorage(ABC):
     """Base class of formats with chunks of compressed records: see `Storage`.
 
     A subclass fills `_by_number`, `_chunks` and `_loose`, and parses the contents of a chunk.
@@ -194,17 +195,17 @@ class ChunkedStorage:
             self._file.close()
             raise
 
+    @abstractmethod
     def _take_contents(self) -> None:
         """Reads the list of contents."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _content(self, chunk: Chunk) -> tuple[memoryview, str]:
         """The records of a chunk as far as readable, and a description of its damage."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _messages_in(self, content: memoryview, *, learns: bool) -> Iterator[tuple[int, int, memoryview]]:
         """Topic number, time and data of messages; `learns`: adds new topics. ValueError after the last intact one."""
-        raise NotImplementedError
 
     def messages(self, names: Collection[str]) -> Iterator[BagMessage]:
         """See `Storage`."""

@@ -20,6 +20,7 @@ from feature_frontend.extractors import compilation
 from feature_frontend.extractors.compilation import BackgroundCompiler
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.extractors.networks.aliked_inference import FastAliked
+from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.settings import Settings
 from tests.core.seeded import seeded_network
 
@@ -63,6 +64,39 @@ def test_frames_go_on_uncompiled_until_the_code_is_ready(cache: Path, caplog: py
     assert compiler.is_in_use
     assert list(cache.glob("aliked-t16-*.done"))
     assert "aliked-t16 is compiled for 1x3x64x96" in caplog.text
+
+
+@needs_compiler
+@pytest.mark.slow
+@torch.no_grad()
+def test_code_damaged_on_disk_is_compiled_again_and_nothing_unfinished_counts(
+    cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    left = cache / ".unfinished-killed"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    images = torch.rand((1, 1, 32, 48), generator=torch.Generator().manual_seed(0))
+    model = EXTRACTORS["silk-vggnp-mu"]
+    network = model.inference(model.build().eval()).requires_grad_(requires_grad=False)
+    compiler = BackgroundCompiler("silk-vggnp-mu", network, torch.float32, frames_before=1)
+    job = compilation._Job("silk-vggnp-mu", tuple(images.shape), "float32", torch.get_num_threads())
+    assert compiler._fill_cache(job)
+    assert not list(cache.glob(".unfinished-*"))
+    libraries = list(cache.rglob("*.main.so"))
+    assert libraries
+    for path in libraries:
+        path.write_bytes(b"")
+    expected = compiler.run(images)
+    compiler.wait()
+    assert compiler.is_compiled(images.shape), caplog.text
+    for mine, plain in zip(compiler.run(images), expected, strict=True):
+        torch.testing.assert_close(mine, plain, atol=1e-4, rtol=1e-4)
+    assert "is compiled again, as its cached code is unusable" in caplog.text
+    for path in libraries:
+        # This process compiled nothing itself.
+        assert path.stat().st_mtime_ns <= job.marker().stat().st_mtime_ns
+        assert path.stat().st_size > 0
 
 
 @torch.no_grad()

@@ -19,12 +19,15 @@ import numpy.typing as npt
 from feature_frontend.camera.calibration import CameraCalibration
 from feature_frontend.sources.imu import ImuMeasurements
 from feature_frontend_lab.rendering.camera import Camera, FloatArray, invert_pose
+from feature_frontend_lab.rendering.corridor_scene import corridor_along
+from feature_frontend_lab.rendering.driven import CORRIDOR_RIDE, STEADY_DRIVE, VARIED_DRIVE, Ride, drive
 from feature_frontend_lab.rendering.flown import fly, smooth_step
 from feature_frontend_lab.rendering.grey_renderer import GreyScene
 from feature_frontend_lab.rendering.indoor_scene import hall_around
 from feature_frontend_lab.rendering.inertial import simulate_imu
 from feature_frontend_lab.rendering.scene import Scene
 from feature_frontend_lab.rendering.sensor import ImageSensor, motion_blurred
+from feature_frontend_lab.rendering.street_scene import street_along
 from feature_frontend_lab.rendering.trajectory import SplineTrajectory
 
 __all__ = ["FLIGHTS", "Flight", "flight"]
@@ -70,11 +73,18 @@ def _burst(rng: np.random.Generator, start_s: float, end_s: float) -> SplineTraj
     return fly(rng, start_s, end_s, bursts=True)
 
 
+def _drive(ride: Ride) -> Callable[[np.random.Generator, float, float], SplineTrajectory]:
+    return lambda rng, start_s, end_s: drive(ride, rng, start_s, end_s)
+
+
 _PLANS = {
     "hall": _Plan("hall", fly, hall_around, 60, True, 0.004),
     "fast_rotation": _Plan("hall", _burst, hall_around, 30, True, 0.004),
     "darkness": _Plan("hall", fly, hall_around, 30, True, 0.004, darkness=(15.0, 16.0)),
     "dropped": _Plan("hall", fly, hall_around, 45, True, 0.004, dropped=3),
+    "street": _Plan("street", _drive(STEADY_DRIVE), street_along, 30, False, 0.001),
+    "drive": _Plan("street", _drive(VARIED_DRIVE), street_along, 40, False, 0.001),
+    "corridor": _Plan("corridor", _drive(CORRIDOR_RIDE), corridor_along, 34, False, 0.002),
 }
 FLIGHTS = tuple(_PLANS)
 
@@ -208,7 +218,7 @@ def flight(
     at_images = np.searchsorted(imu.measurements.stamps_ns, stamps_ns)
 
     def make_scene() -> GreyScene:
-        whole = np.arange(0, plan.duration_s, 0.25)
+        whole = np.arange(0, plan.duration_s, 0.1)
         return GreyScene(plan.build(trajectory.position(whole), scene_seed))
 
     return Flight(

@@ -17,6 +17,8 @@ __all__ = ["Lamp", "Quad", "Scene", "block", "box", "lit", "wall"]
 FloatArray = npt.NDArray[np.float64]
 TextureMaker = Callable[[float, float], Texture]
 
+WALL_MARGIN_M = 0.001
+
 
 @dataclass(frozen=True)
 class Quad:
@@ -112,8 +114,13 @@ def block(
 
 
 def wall(left: npt.ArrayLike, right: npt.ArrayLike, height_m: float, texture: Texture) -> Quad:
-    """An upright quad on the ground between two (x, y), `left` and `right` as seen from its front."""
+    """An upright quad on the ground between two (x, y), `left` and `right` as seen from its front.
+
+    It is a millimetre longer at both ends: no pixel looks through between two walls that meet.
+    """
     start, end = np.asarray(left, np.float64), np.asarray(right, np.float64)
+    margin = WALL_MARGIN_M * (end - start) / np.linalg.norm(end - start)
+    start, end = start - margin, end + margin
     return Quad(np.array([*start, height_m]), np.array([*(end - start), 0.0]), np.array([0, 0, -height_m]), texture)
 
 

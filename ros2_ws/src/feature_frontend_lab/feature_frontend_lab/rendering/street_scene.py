@@ -182,8 +182,8 @@ class _Street:
                 if width > 8 and self._rng.uniform() < 0.4:
                     quads += self._balcony(front, width)
         end = self._course.length_m - 1
-        left, right = (self._course.at(end, 40.0 * side) for side in (1, -1))
-        quads.append(wall(left, right, 16, Texture.from_image(facade(self._rng, self._sheets, 80, 16))))
+        left, right = (self._course.at(end, 16.0 * side) for side in (1, -1))
+        quads.append(wall(left, right, 16, Texture.from_image(facade(self._rng, self._sheets, 32, 16))))
         return quads
 
     def _balcony(self, front: Quad, width_m: float) -> list[Quad]:

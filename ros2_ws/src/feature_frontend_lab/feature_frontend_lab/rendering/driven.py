@@ -16,6 +16,8 @@ _SMOOTHED_S = 1.0
 # Of a car on its springs, rad per m/s^2.
 _DIVE, _LEAN = 0.006, 0.008
 _FULL_UNREST_M_S = 5.0
+# No driver keeps a straight line, rad.
+_WANDER = np.radians(1.5)
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,11 @@ def drive(ride: Ride, rng: np.random.Generator, start_s: float, end_s: float) ->
         padded = np.convolve(padded, np.full(window, 1 / window), mode="same")
     speed = padded[window:-window]
     side = rng.choice([-1.0, 1.0])
-    heading = np.zeros(len(fine))
+    heading = _WANDER * np.sin(2 * np.pi * fine / rng.uniform(4.5, 7.5) + rng.uniform(0, 2 * np.pi))
     for number, (begin_s, duration_s, angle_deg) in enumerate(ride.turns):
         angle = np.radians(angle_deg * rng.uniform(0.85, 1.1))
-        heading += side * (-1) ** number * angle * smooth_step((fine - begin_s) / duration_s)
+        late_s = rng.uniform(-0.4, 0.4)
+        heading += side * (-1) ** number * angle * smooth_step((fine - begin_s - late_s) / duration_s)
     moved = np.cumsum(speed[:, None] * np.column_stack([np.cos(heading), np.sin(heading)]), axis=0) * _FINE_S
     moved -= moved[np.searchsorted(fine, 0.0)]
 

@@ -147,6 +147,8 @@ def test_dropped_images_leave_gaps_in_the_stamps() -> None:
     np.testing.assert_array_equal(thinned.stamps_ns, whole.stamps_ns[kept])
     np.testing.assert_array_equal(thinned.poses, whole.poses[kept])
     np.testing.assert_array_equal(halved.imu.stamps_ns, whole.imu.stamps_ns)
+    # One path, whatever is done to its images.
+    np.testing.assert_array_equal(flight("darkness").poses, flight("hall").poses[:600])
 
 
 def test_darkness_and_brightness_change_the_images_alone() -> None:
@@ -176,7 +178,7 @@ def test_images_come_one_at_a_time_and_are_always_the_same() -> None:
 def test_wrong_requests_say_what_is_right() -> None:
     with pytest.raises(ValueError, match=r"flight 'moon' is unknown; expected one of hall, .*corridor"):
         flight("moon")
-    with pytest.raises(ValueError, match="count is 601; street has 1 to 600 images"):
+    with pytest.raises(ValueError, match="count is 601; expected 1 to 600, the images of street"):
         flight("street", count=601)
     with pytest.raises(ValueError, match="dropped is 1; expected 0, or 2 for every second image"):
         flight("street", dropped=1)

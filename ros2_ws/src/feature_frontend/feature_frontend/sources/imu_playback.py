@@ -79,8 +79,8 @@ def _between(
 def _time_scale(source: ImageFilesSource, settings: PlaybackSettings) -> float:
     """Seconds of playback in a second of the source."""
     stamps_ns = source.stamps_ns or ()
-    if settings.rate_hz is None or len(stamps_ns) < 2:
-        return 1.0
     if settings.rate_hz == 0:
         return 0.0
+    if settings.rate_hz is None or len(stamps_ns) < 2:
+        return 1.0
     return (len(stamps_ns) - 1) / (settings.rate_hz * (stamps_ns[-1] - stamps_ns[0]) / 1e9)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend.camera.fields import Fields, read_fields
+from feature_frontend.camera.fields import Fields, errors_name_the_file, read_fields
 from feature_frontend.errors import CalibrationError, SourceError
 from feature_frontend.sources.datasets.base import (
     DatasetImages,
@@ -27,7 +26,7 @@ from feature_frontend.system.files import readable_name
 
 __all__ = ["EurocSource", "euroc_pose_row"]
 
-_CAMERA = re.compile(r"cam\d+")
+_CAMERAS = tuple(f"cam{number}" for number in range(10))
 _TABLE, _SENSOR, _IMAGES = "data.csv", "sensor.yaml", "data"
 _IMU, _TRUTH = "imu0", "state_groundtruth_estimate0"
 # TUM's format, as tools write it that convert EuRoC's.
@@ -91,7 +90,7 @@ class EurocSource(DatasetSource):
                 stamps_ns=np.array(rows.stamps_ns, np.int64),
                 angular_velocity=values[:, :3],
                 linear_acceleration=values[:, 3:],
-                body_from_camera=np.linalg.inv(_pose_in_body(sensor)) @ self._body_from_camera(),
+                body_from_camera=np.linalg.inv(_pose_in_body(sensor, folder)) @ self._body_from_camera(),
                 noise=_noise(sensor),
                 frame_id=_IMU,
             )
@@ -106,7 +105,7 @@ class EurocSource(DatasetSource):
         path = truth / _TABLE
         try:
             if path.is_file():
-                frame = np.linalg.inv(_pose_in_body(self._sensor(truth)))
+                frame = np.linalg.inv(_pose_in_body(self._sensor(truth), truth))
             elif (_root(self.folder) / _TRUTH_BESIDE).is_file():
                 path, frame = _root(self.folder) / _TRUTH_BESIDE, np.eye(4)
             else:
@@ -117,7 +116,7 @@ class EurocSource(DatasetSource):
             return None
 
     def _body_from_camera(self) -> FloatArray:
-        return _pose_in_body(read_fields(self.folder / _SENSOR, _WHAT))
+        return _pose_in_body(read_fields(self.folder / _SENSOR, _WHAT), self.folder)
 
     def _sensor(self, folder: Path) -> Fields | None:
         if (folder / _SENSOR).is_file():
@@ -150,16 +149,14 @@ def _camera_folder(path: Path) -> Path | None:
         return None
     if _is_camera(mav):
         return mav
+    camera = next((mav / name for name in _CAMERAS if _is_camera(mav / name)), None)
     # A folder that holds images is a folder of images, whatever else is in it.
-    cameras = [child for child in mav.iterdir() if _CAMERA.fullmatch(child.name) and _is_camera(child)]
-    if not cameras or (mav.name != "mav0" and images_in(mav)):
-        return None
-    return min(cameras, key=lambda folder: int(folder.name[3:]))
+    return None if camera is not None and mav.name != "mav0" and images_in(mav) else camera
 
 
 def _is_camera(folder: Path) -> bool:
     has_images, has_table = (folder / _IMAGES).is_dir(), (folder / _TABLE).is_file()
-    is_named = _CAMERA.fullmatch(folder.name) is not None
+    is_named = folder.name in _CAMERAS
     has_sensor = (folder / _SENSOR).is_file()
     return (has_images and (has_table or has_sensor or is_named)) or (is_named and (has_table or has_sensor))
 
@@ -185,16 +182,17 @@ def _numbers_row(line: str, count: int) -> tuple[int, tuple[float, ...]] | None:
     return (row[0], values) if all(map(math.isfinite, values)) else None
 
 
-def _pose_in_body(sensor: Fields | None) -> FloatArray:
-    """(4, 4) pose of a sensor in the frame of the body, T_BS; the body itself without a file."""
+def _pose_in_body(sensor: Fields | None, folder: Path) -> FloatArray:
+    """(4, 4) pose T_BS of the sensor of a folder in the frame of the body; the body itself without a file."""
     if sensor is None:
         return np.eye(4)
-    pose = np.array(sensor.matrix(("T_BS",), 16), np.float64).reshape(4, 4)
-    rotation = pose[:3, :3]
-    error = np.abs(rotation @ rotation.T - np.eye(3)).max()
-    if not (error < _ROTATION_TOLERANCE and np.linalg.det(rotation) > 0 and pose[3].tolist() == [0, 0, 0, 1]):
-        raise CalibrationError(f"T_BS of {sensor.what} is no pose; expected a rotation and a translation, row by row")
-    return pose
+    with errors_name_the_file(folder / _SENSOR):
+        pose = np.array(sensor.matrix(("T_BS",), 16), np.float64).reshape(4, 4)
+        rotation = pose[:3, :3]
+        error = np.abs(rotation @ rotation.T - np.eye(3)).max()
+        if error > _ROTATION_TOLERANCE or np.linalg.det(rotation) < 0 or pose[3].tolist() != [0, 0, 0, 1]:
+            raise CalibrationError("T_BS is no pose; expected a rotation and a translation, row by row, and 0 0 0 1")
+        return pose
 
 
 def _noise(sensor: Fields | None) -> ImuNoise | None:

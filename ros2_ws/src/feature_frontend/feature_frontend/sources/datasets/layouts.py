@@ -8,11 +8,13 @@ from feature_frontend.errors import SourceError
 from feature_frontend.image.limits import MAX_IMAGE_PIXELS
 from feature_frontend.sources.datasets.base import DatasetSource
 from feature_frontend.sources.datasets.euroc import EurocSource
+from feature_frontend.sources.datasets.kitti import KittiOdometrySource, KittiRawSource
+from feature_frontend.sources.datasets.tum import TumSource
 
 __all__ = ["LAYOUTS", "layout_of", "open_dataset"]
 
 # In order of precedence.
-LAYOUTS: tuple[type[DatasetSource], ...] = (EurocSource,)
+LAYOUTS: tuple[type[DatasetSource], ...] = (EurocSource, TumSource, KittiOdometrySource, KittiRawSource)
 
 
 def layout_of(path: Path) -> type[DatasetSource] | None:

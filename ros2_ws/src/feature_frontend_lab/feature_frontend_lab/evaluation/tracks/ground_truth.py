@@ -10,7 +10,9 @@ import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -42,7 +44,6 @@ GROUND_TRUTH_FILES = ("groundtruth.txt", "poses.txt")
 _TUM, _KITTI, _STAMPED_MATRIX = 8, 12, 13
 # Poses are not interpolated over longer holes.
 _LONGEST_HOLE_NS = 250_000_000
-_NS_PER_S = 1e9
 _LAST_STAMP_S = 2.0**33
 # The rounding in such files causes smaller errors; a wrong order of columns causes larger ones.
 _ROTATION_TOLERANCE = 0.02
@@ -112,10 +113,13 @@ def read_ground_truth(path: Path, frame_count: int | None = None) -> GroundTruth
                 f"{path} has {len(table)} poses for {frame_count} images; expected one for each, in their order"
             )
         return GroundTruth(path, _from_rows(path, table), None)
-    table = table[np.argsort(table[:, 0], kind="stable")]
     if np.abs(table[:, 0]).max() > _LAST_STAMP_S:
         raise SourceError(f"{path} has a stamp {np.abs(table[:, 0]).max():g}; expected seconds")
-    stamps_ns = np.rint(table[:, 0] * _NS_PER_S).astype(np.int64)
+    # A float of seconds since 1970 is exact to 0.2 us only.
+    texts = _loaded(path, dtype=np.str_, usecols=[0])[:, 0]
+    stamps_ns = np.array([round(Decimal(str(text)).scaleb(9)) for text in texts], np.int64)
+    order = np.argsort(stamps_ns, kind="stable")
+    table, stamps_ns = table[order], stamps_ns[order]
     poses = _from_tum(path, table) if columns == _TUM else _from_rows(path, table[:, 1:])
     return GroundTruth(path, poses, stamps_ns)
 
@@ -170,9 +174,7 @@ def rotation_of(quaternion: FloatArray) -> FloatArray:
 
 def _table(path: Path) -> FloatArray:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an empty file, which is an error below
-            table = np.loadtxt(path, dtype=np.float64, ndmin=2, comments="#")
+        table = _loaded(path, dtype=np.float64)
     except FileNotFoundError as error:
         raise SourceError(f"there is no file {path}") from error
     except (OSError, ValueError) as error:
@@ -182,6 +184,12 @@ def _table(path: Path) -> FloatArray:
             f"{path} holds {'no numbers' if table.size == 0 else 'a number that is not finite'}; expected a table"
         )
     return table
+
+
+def _loaded(path: Path, **options: Any) -> npt.NDArray[Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an empty file, which `_table` refuses
+        return np.loadtxt(path, ndmin=2, comments="#", **options)
 
 
 def _from_rows(path: Path, rows: FloatArray) -> FloatArray:

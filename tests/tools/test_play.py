@@ -23,6 +23,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (source env.sh)")
 from feature_frontend.sources import open_source
 from feature_frontend.tools.common.arguments import INCOMPLETE
 from feature_frontend.tools.play import main
+from tests.datasets import imu_rows, noise_flight, write_layout
 from tests.image_files import tiff
 
 RECEIVER = Path(__file__).with_name("image_receiver.py")
@@ -64,14 +65,14 @@ class Session:
         self._start = start
         self._output = folder / "received.jsonl"
         self._capsys = capsys
-        self.stdout = ""
+        self.stdout = self.stderr = ""
 
     def play(self, *arguments: str | Path, count: int, **options: Any) -> list[dict[str, Any]]:
         """Plays to a receiver of `count` images; what it received."""
         receiver = self._start(RECEIVER, self._output, str(count), json.dumps(options))
         status = main(list(map(str, arguments)))
-        self.stdout, errors = self._capsys.readouterr()
-        assert status == 0, errors
+        self.stdout, self.stderr = self._capsys.readouterr()
+        assert status == 0, self.stderr
         # Longer than it waits for images, so that one that is missing is told as such.
         _, receiver_errors = receiver.communicate(timeout=90)
         assert receiver.returncode == 0, receiver_errors
@@ -212,6 +213,35 @@ class TestSources:
         assert {item["frame_id"] for item in images + infos} == {"optical"}
         assert [item["stamp_ns"] for item in infos] == [item["stamp_ns"] for item in images]
         assert infos[0]["k"] == [400, 0, 80, 0, 410, 60, 0, 0, 1]
+
+    def test_dataset_with_its_calibration_and_imu(self, session: Session, tmp_path: Path) -> None:
+        flight = noise_flight()
+        received = session.play(write_layout("EuRoC", tmp_path, flight), "--clock", count=4)
+        images, measurements = of_kind(received, "image"), of_kind(received, "imu")
+        assert [item["stamp_ns"] for item in images] == list(flight.stamps_ns)
+        assert [item["sha256"] for item in images] == [digest(image) for image in flight.images]
+        assert [item["stamp_ns"] for item in of_kind(received, "camera_info")] == list(flight.stamps_ns)
+        assert {item["frame_id"] for item in images} == {"cam0"}
+        assert [(item["stamp_ns"], tuple(item["values"])) for item in measurements] == imu_rows(flight)
+        assert {item["frame_id"] for item in measurements} == {"imu0"}
+        assert {tuple(item["orientation_covariance"]) for item in measurements} == {(-1.0, *[0.0] * 8)}
+        # The noise densities squared, times 200 Hz.
+        rate, acceleration = measurements[0]["covariances"]
+        np.testing.assert_allclose(rate, np.diag([2e-4**2 * 200] * 3).ravel())
+        np.testing.assert_allclose(acceleration, np.diag([4e-3**2 * 200] * 3).ravel())
+        # At the pace of the stamps.
+        span_s = measurements[-1]["at_s"] - measurements[0]["at_s"]
+        assert span_s > 0.9 * (measurements[-1]["stamp_ns"] - measurements[0]["stamp_ns"]) / 1e9
+        clocks = [item["stamp_ns"] for item in of_kind(received, "clock")]
+        assert clocks == sorted(clocks)
+        assert "4 images of cam0 from V1_01_easy (EuRoC) on /image, with 39 measurements of its IMU" in session.stdout
+
+    def test_the_imu_keeps_its_stamps_or_stays_silent(self, session: Session, tmp_path: Path) -> None:
+        folder = write_layout("EuRoC", tmp_path, noise_flight())
+        received = session.play(folder, "--rate", "0", "--stamps", "index", count=4)
+        assert len(of_kind(received, "image")) == 4
+        assert of_kind(received, "imu") == []
+        assert "the IMU is not played with --stamps index" in session.stderr
 
 
 def write_bag(path: Path, storage: str, count: int) -> Path:

@@ -33,6 +33,8 @@ _IMU, _TRUTH = "imu0", "state_groundtruth_estimate0"
 _TRUTH_BESIDE = "groundtruth.txt"
 _IMU_VALUES, _POSE_VALUES = 6, 7
 _ROTATION_TOLERANCE = 1e-3
+# No body is larger; limits what follows from a file.
+_MOST_METRES = 1000.0
 _WHAT = "a sensor.yaml of EuRoC"
 
 FloatArray = npt.NDArray[np.float64]
@@ -189,9 +191,13 @@ def _pose_in_body(sensor: Fields | None, folder: Path) -> FloatArray:
     with errors_name_the_file(folder / _SENSOR):
         pose = np.array(sensor.matrix(("T_BS",), 16), np.float64).reshape(4, 4)
         rotation = pose[:3, :3]
-        error = np.abs(rotation @ rotation.T - np.eye(3)).max()
-        if error > _ROTATION_TOLERANCE or np.linalg.det(rotation) < 0 or pose[3].tolist() != [0, 0, 0, 1]:
-            raise CalibrationError("T_BS is no pose; expected a rotation and a translation, row by row, and 0 0 0 1")
+        with np.errstate(all="ignore"):
+            error = np.abs(rotation @ rotation.T - np.eye(3)).max()
+        is_pose = error < _ROTATION_TOLERANCE and np.linalg.det(rotation) > 0 and pose[3].tolist() == [0, 0, 0, 1]
+        if not is_pose or np.abs(pose[:3, 3]).max() > _MOST_METRES:
+            raise CalibrationError(
+                "T_BS is no pose; expected a rotation and a translation in m, row by row, and 0 0 0 1"
+            )
         return pose
 
 

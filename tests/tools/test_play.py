@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -229,9 +230,8 @@ class TestSources:
         rate, acceleration = measurements[0]["covariances"]
         np.testing.assert_allclose(rate, np.diag([2e-4**2 * 200] * 3).ravel())
         np.testing.assert_allclose(acceleration, np.diag([4e-3**2 * 200] * 3).ravel())
-        # At the pace of the stamps.
-        span_s = measurements[-1]["at_s"] - measurements[0]["at_s"]
-        assert span_s > 0.9 * (measurements[-1]["stamp_ns"] - measurements[0]["stamp_ns"]) / 1e9
+        # At the pace of the stamps: from the first measurement to the last, or later on a busy machine.
+        assert float(re.findall(r"in ([\d.]+) s,", session.stdout)[0]) >= 0.19
         clocks = [item["stamp_ns"] for item in of_kind(received, "clock")]
         assert clocks == sorted(clocks)
         assert "4 images of cam0 from V1_01_easy (EuRoC) on /image, with 39 measurements of its IMU" in session.stdout
@@ -283,6 +283,19 @@ class TestTime:
         took_s, rate_hz = map(float, re.findall(r"in ([\d.]+) s, ([\d.]+) Hz", session.stdout)[0])
         assert 1.0 <= took_s < 1.5
         assert 13 < rate_hz <= 20
+
+    @pytest.mark.alone
+    def test_acknowledgements_are_not_waited_for_while_the_subscriber_keeps_up(
+        self, session: Session, tmp_path: Path
+    ) -> None:
+        """FastDDS asks for them every 3 s, in the middle of a backlog."""
+        folder = write_images(tmp_path / "s", 80, 240, 320)
+        calibration = tmp_path / "camera.yaml"
+        calibration.write_text(CALIBRATION.format(width=320, height=240))
+        received = session.play(folder, "--rate", "20", "--camera-info", calibration, count=80)
+        times_s = [item["at_s"] for item in of_kind(received, "image")]
+        # A busy machine is late by less than the 1.5 s that such a wait takes on average.
+        assert max(after - before for before, after in pairwise(times_s)) < 1.0
 
     def test_clock_stamps(self, session: Session, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "s", 3, 240, 320, name="100.{index}.png")

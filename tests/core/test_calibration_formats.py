@@ -1,4 +1,4 @@
-"""Calibration files of ROS, OpenCV, Kalibr, EuRoC, ORB-SLAM, VINS and COLMAP; others are identified."""
+"""Calibration files of ROS, OpenCV, Kalibr, EuRoC, KITTI, ORB-SLAM, VINS and COLMAP; others are identified."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from feature_frontend.camera.calibration import CameraCalibration, normalize_points
+from feature_frontend.camera.calibration import CameraCalibration, normalize_points, undistorted_rays
 from feature_frontend.camera.calibration_file import read_calibration_file
 from feature_frontend.errors import CalibrationError
 from feature_frontend.system.yaml_text import MAX_BYTES
@@ -240,6 +240,103 @@ def test_fisheyes_of_kalibr_orb_slam_vins_and_colmap_are_opencvs(tmp_path: Path)
         np.testing.assert_allclose(normalize_points(calibration, points), expected[:, 0], atol=1e-4)
 
 
+_FOCAL, _CENTRE = (458.654, 457.296), (367.215, 248.375)
+_RADIAL_TANGENTIAL = (-0.28340811, 0.07395907, 0.00019359, 1.76187114e-05)
+_FISHEYE = (-0.013, 0.0008, -0.002, 0.0004)
+
+
+def _rows(rows: int, cols: int, values: object) -> str:
+    return f"{{rows: {rows}, cols: {cols}, data: {list(values)}}}"  # type: ignore[call-overload]
+
+
+def _in_every_format(folder: Path, lens: tuple[float, ...], *, fisheye: bool) -> dict[str, Path]:
+    """One camera as each tool writes it."""
+    (fx, fy), (cx, cy) = _FOCAL, _CENTRE
+    matrix = (fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0)
+    numbers = " ".join(map(repr, (fx, fy, cx + 0.5, cy + 0.5, *lens)))
+    common = f"camera_model: pinhole, intrinsics: [{fx}, {fy}, {cx}, {cy}], resolution: [752, 480]"
+    texts = {
+        "Kalibr.yaml": f"cam0: {{{common}, distortion_model: {'equidistant' if fisheye else 'radtan'}, "
+        f"distortion_coeffs: {list(lens)}}}\n",
+        "EuRoC.yaml": f"T_BS: {_rows(4, 4, np.eye(4).ravel().tolist())}\n"
+        + common.replace(", ", "\n", 1).replace(", resolution", "\nresolution")
+        + f"\ndistortion_model: {'equidistant' if fisheye else 'radial-tangential'}\n"
+        f"distortion_coefficients: {list(lens)}\n",
+        "COLMAP.txt": f"# cameras\n1 {'OPENCV_FISHEYE' if fisheye else 'OPENCV'} 752 480 {numbers}\n",
+        "ROS.yaml": f"image_width: 752\nimage_height: 480\ncamera_matrix: {_rows(3, 3, matrix)}\n"
+        f"distortion_model: {'equidistant' if fisheye else 'plumb_bob'}\n"
+        f"distortion_coefficients: {_rows(1, len(lens), lens)}\n",
+    }
+    if not fisheye:  # KITTI has none
+        texts["KITTI.txt#K_02"] = (
+            f"calib_time: 09-Jan-2012\nS_02: 752 480\nK_02: {' '.join(map(repr, matrix))}\n"
+            f"D_02: {' '.join(map(repr, (*lens, 0.0)))}\nS_rect_02: 700 400\n"
+            "P_rect_02: 7e2 0 6e2 4.4e1 0 7e2 1.8e2 2e-1 0 0 1 2.7e-3\n"
+        )
+    for name, text in texts.items():
+        (folder / name.partition("#")[0]).write_text(text)
+    storage = cv2.FileStorage(str(folder / "OpenCV.yml"), cv2.FILE_STORAGE_WRITE)
+    storage.write("image_width", 752)
+    storage.write("image_height", 480)
+    storage.write("fisheye_model", int(fisheye))
+    storage.write("camera_matrix", np.reshape(matrix, (3, 3)))
+    storage.write("distortion_coefficients", np.array([lens]))
+    storage.release()
+    return {name: folder / name for name in (*texts, "OpenCV.yml")}
+
+
+@pytest.mark.parametrize("fisheye", [False, True])
+def test_the_same_camera_has_the_same_rays_in_every_format(fisheye: bool, tmp_path: Path) -> None:
+    lens = _FISHEYE if fisheye else _RADIAL_TANGENTIAL
+    points = np.random.default_rng(0).uniform((0, 0), (751, 479), (500, 2))
+    matrix, coefficients = np.array([[_FOCAL[0], 0, _CENTRE[0]], [0, _FOCAL[1], _CENTRE[1]], [0, 0, 1]]), np.array(lens)
+    for name, path in _in_every_format(tmp_path, lens, fisheye=fisheye).items():
+        rays = undistorted_rays(read_calibration_file(path), points, rectified=False)
+        back = np.column_stack([rays, np.ones(len(rays))])[:, None]
+        nothing = np.zeros(3)
+        if fisheye:
+            again = cv2.fisheye.projectPoints(back, nothing, nothing, matrix, coefficients)[0]
+        else:
+            again = cv2.projectPoints(back, nothing, nothing, matrix, coefficients)[0]
+        # In normalised units, as an independent program projects them.
+        assert np.abs((again.reshape(-1, 2) - points) / _FOCAL).max() < 1e-6, name
+
+
+def test_rectified_cameras_of_kitti(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    projections = {
+        f"P{number}": f"718.856 0 607.1928 {-386.1448 * number} 0 718.856 185.2157 0 0 0 1 0" for number in (0, 1)
+    }
+    file = tmp_path / "calib.txt"
+    file.write_text(
+        "".join(f"{name}: {values}\n" for name, values in projections.items()) + "Tr: 1 0 0 0 0 1 0 0 0 0 1 0\n"
+    )
+    for folder in ("image_0", "image_1"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").write_bytes(b"no image")
+        (tmp_path / folder / "b.pgm").write_bytes(b"P5 1241 376 255\n" + bytes(1241 * 376))
+    right = read_calibration_file(tmp_path / "calib.txt#P1")
+    assert (right.image_size, right.camera_name) == ((376, 1241), "image_1")
+    assert right.projection_matrix[3] == -386.1448
+    np.testing.assert_allclose(
+        undistorted_rays(right, np.array([[607.1928, 904.0717]]), rectified=False), [[0.0, 1.0]], atol=1e-9
+    )
+    assert caplog.text == ""
+    assert read_calibration_file(file).camera_name == "image_0"
+    assert "holds P0, P1: P0 is taken; FILE#P1, for example, takes another" in caplog.text
+    with pytest.raises(CalibrationError, match="KITTI with P0, P1; it has no 'P2'"):
+        read_calibration_file(tmp_path / "calib.txt#P2")
+    raw = _in_every_format(tmp_path, _RADIAL_TANGENTIAL, fisheye=False)["KITTI.txt#K_02"].with_name("KITTI.txt")
+    assert read_calibration_file(raw).image_size == (400, 700)
+
+
+def test_fisheyes_of_colmap_with_fewer_coefficients(tmp_path: Path) -> None:
+    for model, count in (("SIMPLE_RADIAL_FISHEYE", 1), ("RADIAL_FISHEYE", 2)):
+        lens = _FISHEYE[:count]
+        calibration = _read(tmp_path, f"1 {model} 752 480 458.0 367.715 248.875 {' '.join(map(str, lens))}\n")
+        assert calibration.distortion_model == "equidistant"
+        assert calibration.distortion_coefficients == (*lens, 0.0, 0.0, 0.0)[:4]
+
+
 _WITHOUT_SIZE = _ORB_SLAM.replace("Camera.width: 752\n", "")
 
 
@@ -270,7 +367,16 @@ _WITHOUT_SIZE = _ORB_SLAM.replace("Camera.width: 752\n", "")
             "# oST version 5.0 parameters\n\n[image]\n\nwidth\n640\n",
             "INI file of ROS's camera_calibration .*take the ost.yaml",
         ),
-        ("P0: 7.18e+02 0 6.07e+02 0 0 7.18e+02 1.85e+02 0 0 0 1 0\n", "is a calib.txt of KITTI; write its P0"),
+        (
+            "P0: 7.18e+02 0 6.07e+02 0 0 7.18e+02 1.85e+02 0 0 0 1 0\n",
+            "is a calib.txt of KITTI, which does not contain the size of the images; keep it beside image_0, or write",
+        ),
+        ("P0: 1 2 3\n", "P0 holds 3 values; expected 12"),
+        (
+            "P_rect_02: 7 0 6 0 0 7 1 0 0 0 1 0\n",
+            "calibration of KITTI, in which S_rect_02 is missing; expected 2 numb",
+        ),
+        ("S_rect_02: wide\nP_rect_02: 7 0 6 0 0 7 1 0 0 0 1 0\n", "KITTI, whose S_rect_02 is 'wide'; expected 2 numb"),
         ("frontend:\n  ros__parameters:\n    border: 5\n", "is a parameter file; give it as --params-file"),
         ('{"value0": {"intrinsics": [{"camera_type": "ds"}]}}', "is a calibration of Basalt"),
         ("framerate: 30\nwidth: 640\n", r"holds the keys \['framerate', 'width'\]; expected a calibration of ROS"),

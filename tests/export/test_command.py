@@ -21,6 +21,7 @@ from feature_frontend.settings import Settings
 from feature_frontend.sources import open_source
 from feature_frontend_lab.demo.sequence import CAMERA_FILE, RenderedSequence, render_sequence
 from feature_frontend_lab.export.command import main
+from tests.datasets import Flight, noise_flight, write_layout
 
 _COUNT = 10
 _MAX_IMAGES = 2147483647
@@ -229,3 +230,18 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path: Path, full: s
     assert str(tmp_path / ("copies" if full == "images" else "database.db")) in line
     assert not list(tmp_path.glob("database.db*"))
     assert not (tmp_path / "copies").exists() or list((tmp_path / "copies").iterdir()) == []
+
+
+def test_a_dataset_is_exported_with_its_calibration(tmp_path: Path, photographs: list[npt.NDArray[np.uint8]]) -> None:
+    noise = noise_flight(2)
+    pinhole = (520.0, 521.0, 320.0, 240.0)
+    folder = write_layout("EuRoC", tmp_path, Flight(photographs[:2], noise.stamps_ns, noise.poses, pinhole))
+    output = tmp_path / "database.db"
+    assert main(["colmap", str(folder), "--output", str(output), "--extractor", "sift"]) == 0
+    assert _rows(output, "SELECT name FROM images") == [(f"{stamp_ns}.png",) for stamp_ns in noise.stamps_ns]
+    ((width, height, parameters, is_known),) = _rows(
+        output, "SELECT width, height, params, prior_focal_length FROM cameras"
+    )
+    assert (width, height, is_known) == (640, 480, 1)
+    # COLMAP counts from the corner of the image.
+    np.testing.assert_allclose(np.frombuffer(parameters)[:4], [520, 521, 320.5, 240.5])

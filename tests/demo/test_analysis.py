@@ -125,7 +125,7 @@ def test_a_match_on_a_silhouette_may_be_of_the_nearer_surface(sequence: Rendered
 
 
 def test_an_image_that_was_not_rendered_has_no_geometry(sequence: RenderedSequence) -> None:
-    with pytest.raises(DemoError, match="carries the stamp 5 ns, which no rendered image has"):
+    with pytest.raises(DemoError, match="stamp 5 ns"):
         sequence.motion(5, next(iter(sequence.poses)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -130,8 +131,8 @@ def test_videos_are_trained_on(tmp_path: Path) -> None:
     ("arguments", "text"),
     [
         ([], "nothing to train on"),
-        (["--images", "missing"], "there is no folder missing"),
-        (["--images", str(_PHOTOGRAPHS), "--init", "unknown"], "neither a file nor the name"),
+        (["--images", "missing"], "folder missing"),
+        (["--images", str(_PHOTOGRAPHS), "--init", "unknown"], "'unknown'"),
         (["--images", str(_PHOTOGRAPHS), "--schedule", "cosine"], "needs --steps"),
         (["--images", str(_PHOTOGRAPHS), "--map-size", "4"], "map_side is 4"),
         (["--images", str(_PHOTOGRAPHS), "--resume"], "cannot resume"),
@@ -149,7 +150,7 @@ def test_wrong_arguments_are_told_in_one_line(
     assert train.main(["--device", "cpu", "--validation-pairs", "0", *arguments]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
-    assert text in error
+    assert re.search(text, error)
     assert error.count("\n") == 1
 
 
@@ -264,16 +265,16 @@ def test_aliked_is_trained_on_depth_alone(tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--images", str(_PHOTOGRAPHS), "--rgbd", "somewhere"], "silk-vggnp-mu is not trained with --rgbd"),
+        (["--images", str(_PHOTOGRAPHS), "--rgbd", "somewhere"], "silk-vggnp-mu .*--rgbd"),
         (
             ["--images", str(_PHOTOGRAPHS), "--loss-weights", "1", "1", "1", "1"],
-            "not trained with --reprojection-weight",
+            "--reprojection-weight",
         ),
-        ([*_ALIKED, "--rgbd", "missing"], "cannot read missing/rgb.txt"),
+        ([*_ALIKED, "--rgbd", "missing"], "missing/rgb.txt"),
         ([*_ALIKED, "--megadepth", "missing"], "there are no scene files"),
         ([*_ALIKED], "nothing to train on"),
         ([*_ALIKED, "--images", str(_PHOTOGRAPHS), "--loss-weights", "1", "1", "-1", "1"], "descriptor_weight is -1"),
-        ([*_ALIKED, "--images", str(_PHOTOGRAPHS), "--init", "silk-vggnp-mu"], "do not fit aliked-t16"),
+        ([*_ALIKED, "--images", str(_PHOTOGRAPHS), "--init", "silk-vggnp-mu"], "silk-vggnp-mu.* aliked-t16"),
     ],
 )
 def test_options_of_another_network_are_told(
@@ -281,5 +282,5 @@ def test_options_of_another_network_are_told(
 ) -> None:
     assert train.main(["--device", "cpu", "--output", str(tmp_path / "run"), *arguments]) == 1
     error = capsys.readouterr().err
-    assert text in error
+    assert re.search(text, error)
     assert error.startswith("error: ")

@@ -167,7 +167,7 @@ def test_the_benchmarks_cameras_are_known_by_the_folders_name(tmp_path: Path) ->
         ("rgb.txt", None, "cannot read"),
         ("depth.txt", "one two\n", "cannot read"),
         ("depth.txt", "1000.0\n", "with a timestamp only"),
-        ("groundtruth.txt", "1000.0 1 2 3\n1000.1 1 2 3\n", "expected timestamp tx ty tz"),
+        ("groundtruth.txt", "1000.0 1 2 3\n1000.1 1 2 3\n", "timestamp tx ty tz"),
         ("groundtruth.txt", "2000.0 0 0 0 0 0 0 1\n", "has 0 image"),
         ("camera.yaml", None, "expected a calibration"),
     ],

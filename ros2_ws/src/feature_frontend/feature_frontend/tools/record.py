@@ -37,6 +37,7 @@ from feature_frontend.tools.common.bag_writer import (
     message_type_name,
     typestore_with,
 )
+from feature_frontend.tools.common.guard import run_tool
 
 __all__ = ["TOPICS", "main"]
 
@@ -130,20 +131,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_any_name()
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(without_ros_arguments(arguments))
-    try:
-        check_ros_arguments(arguments)
-        _check(options)
-        stop = threading.Event()
-        _set_on(stop, signal.SIGINT, signal.SIGTERM)
-        summary = _record(options, arguments, stop)
-    except FeatureFrontendError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_tool(lambda: _run(options, arguments))
+
+
+def _run(options: argparse.Namespace, arguments: list[str]) -> int:
+    check_ros_arguments(arguments)
+    _check(options)
+    stop = threading.Event()
+    _set_on(stop, signal.SIGINT, signal.SIGTERM)
+    summary = _record(options, arguments, stop)
     print(json.dumps(summary), flush=True)
     if not any(summary["messages"].values()):
         shutil.rmtree(options.output)
-        print(f"error: {_NOTHING_ARRIVED}", file=sys.stderr)
-        return 1
+        raise FeatureFrontendError(_NOTHING_ARRIVED)
     return 0
 
 

@@ -14,13 +14,13 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from feature_frontend.camera.calibration_file import read_calibration_file
-from feature_frontend.errors import DemoError, FeatureFrontendError
+from feature_frontend.errors import DemoError
 from feature_frontend.settings import PARAMETERS
 from feature_frontend.sources import SourceOptions, open_source
 from feature_frontend.sources.webcam import is_webcam
 from feature_frontend.system.files import print_any_name
-from feature_frontend.system.interrupts import interruptible
 from feature_frontend.tools.common.arguments import Parser, positive
+from feature_frontend.tools.common.guard import INTERRUPTED, run_tool
 from feature_frontend_lab.demo.analysis import Summary, summarize
 from feature_frontend_lab.demo.pictures import draw_pictures
 from feature_frontend_lab.demo.recording import Recording, read_recording
@@ -94,7 +94,6 @@ class Output:
 
 
 DEFAULT_FRAMES = 60
-INTERRUPTED = 130
 REQUIRED_MODULES = ("rclpy", "feature_frontend_msgs", "rosbags")
 _DESCRIPTION = "Plays a sequence through the node as real ROS 2 processes, then reports and draws what was recorded."
 _EPILOG = """\
@@ -108,15 +107,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool; returns 1 and prints one line if something failed or a figure is out of range."""
     print_any_name()
     options = _parser().parse_args(list(sys.argv[1:] if argv is None else argv))
-    try:
-        with interruptible():
-            return _demo(options)
-    except FeatureFrontendError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; all processes are stopped", file=sys.stderr)
-        return INTERRUPTED
+    return run_tool(lambda: _demo(options), _say_interrupted)
+
+
+def _say_interrupted() -> int:
+    print("interrupted; all processes are stopped", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:

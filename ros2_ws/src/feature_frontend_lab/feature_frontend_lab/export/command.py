@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from feature_frontend.camera.calibration import CameraCalibration, normalize_points
 from feature_frontend.camera.calibration_file import read_calibration_file
-from feature_frontend.errors import FeatureFrontendError, ImageError, SettingsError
+from feature_frontend.errors import ImageError, SettingsError
 from feature_frontend.geometry.epipolar_check import check_matches
 from feature_frontend.image.image_file import encode_file
 from feature_frontend.matchers.factory import make_matcher
@@ -29,8 +29,8 @@ from feature_frontend.sources import SourceOptions, open_source
 from feature_frontend.sources.image_folder import ImageFolderSource
 from feature_frontend.sources.registry import missing_of
 from feature_frontend.system.files import print_any_name
-from feature_frontend.system.interrupts import interruptible
 from feature_frontend.tools.common.arguments import INCOMPLETE, Parser, above_zero, positive
+from feature_frontend.tools.common.guard import INTERRUPTED, run_tool
 from feature_frontend.types import Features
 from feature_frontend_lab.export.colmap_database import (
     ColmapCamera,
@@ -92,15 +92,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_any_name()
     keep_freed_memory()
     options = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
-    try:
-        with interruptible():
-            return int(options.run(options))
-    except FeatureFrontendError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; nothing is written", file=sys.stderr)
-        return 130
+    return run_tool(lambda: int(options.run(options)), _say_interrupted)
+
+
+def _say_interrupted() -> int:
+    print("interrupted; nothing is written", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:

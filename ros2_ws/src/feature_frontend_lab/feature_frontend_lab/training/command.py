@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from feature_frontend.errors import FeatureFrontendError, SettingsError, WeightsError
+from feature_frontend.errors import SettingsError, WeightsError
 from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.models.weights import ensure_weights, own_weights
 from feature_frontend.models.weights_file import fill_network
@@ -24,6 +24,7 @@ from feature_frontend.runtime.heap import keep_freed_memory
 from feature_frontend.sources import SourceOptions, open_source
 from feature_frontend.system.files import print_any_name, user_path
 from feature_frontend.tools.common.arguments import Parser, above_zero, finite, natural, positive, without_ros_arguments
+from feature_frontend.tools.common.guard import INTERRUPTED, run_tool
 from feature_frontend_lab.training.aliked.megadepth import read_megadepth
 from feature_frontend_lab.training.aliked.pairs import AlikedPairs
 from feature_frontend_lab.training.aliked.posed import PosedPhotographs
@@ -92,12 +93,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     options = _parser().parse_args(without_ros_arguments(arguments))
-    try:
-        with _interrupted_by(signal.SIGINT, signal.SIGTERM) as interrupted, processes(options.device) as group:
-            return _train(options, group, interrupted, shlex.join(["train", *arguments]))
-    except FeatureFrontendError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_tool(lambda: _run(options, shlex.join(["train", *arguments])))
+
+
+def _run(options: argparse.Namespace, command: str) -> int:
+    with _interrupted_by(signal.SIGINT, signal.SIGTERM) as interrupted, processes(options.device) as group:
+        return _train(options, group, interrupted, command)
 
 
 def _train(options: argparse.Namespace, group: Processes, interrupted: Callable[[], bool], command: str) -> int:
@@ -148,7 +149,7 @@ def _train(options: argparse.Namespace, group: Processes, interrupted: Callable[
     result = run.run(interrupted)
     if group.is_first:
         _tell(result, output)
-    return 130 if result.interrupted else 0
+    return INTERRUPTED if result.interrupted else 0
 
 
 def _tell(result: RunResult, output: Path) -> None:

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from feature_frontend.tools.common.arguments import Parser, above_zero, topic
-from feature_frontend.tools.common.guard import guarded
+from feature_frontend.tools.common.guard import run_tool
 from feature_frontend.tools.doctor.finding import Finding, Verdict
 from feature_frontend.tools.doctor.machine import MACHINE_CHECKS, check_weights
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("image_topic", "camera_info_topic"):
         if len(getattr(options, name)) > _MOST_CAMERAS:
             parser.error(f"--{name.replace('_', '-')} names {len(getattr(options, name))} topics; expected one or two")
-    return guarded(lambda: _run(options))
+    return run_tool(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from feature_frontend.runtime.heap import keep_freed_memory
 from feature_frontend.system.files import print_any_name
 from feature_frontend.tools.common.arguments import Parser, finite, keypoints, positive
-from feature_frontend.tools.common.guard import guarded
+from feature_frontend.tools.common.guard import run_tool
 from feature_frontend_lab.evaluation.commands.arguments import (
     add_image_arguments,
     add_method_arguments,
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_any_name()
     keep_freed_memory()
     arguments = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
-    return guarded(lambda: int(arguments.run(arguments)))
+    return run_tool(lambda: int(arguments.run(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:

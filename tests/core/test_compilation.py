@@ -67,7 +67,7 @@ def test_frames_go_on_uncompiled_until_the_code_is_ready(cache: Path, caplog: py
 
 
 @torch.no_grad()
-def test_without_a_compiler_it_says_so_once_and_goes_on(
+def test_without_a_compiler_it_says_so_once_and_continues(
     cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("PATH", str(cache))

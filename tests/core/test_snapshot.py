@@ -95,7 +95,7 @@ def test_state_of_all_kinds_comes_back() -> None:
 
 
 @pytest.mark.parametrize("tracker", PARAMETERS["tracker"].choices)
-def test_a_front_end_goes_on_in_another_one(photographs: list[npt.NDArray[np.uint8]], tracker: str) -> None:
+def test_a_front_end_continues_in_another_one(photographs: list[npt.NDArray[np.uint8]], tracker: str) -> None:
     settings = Settings.from_mapping(
         {
             "extractor": "silk-vggnp-mu",
@@ -109,7 +109,7 @@ def test_a_front_end_goes_on_in_another_one(photographs: list[npt.NDArray[np.uin
 
 
 @pytest.mark.parametrize("tracker", PARAMETERS["tracker"].choices)
-def test_a_recorded_front_end_goes_on_in_another_one(photographs: list[npt.NDArray[np.uint8]], tracker: str) -> None:
+def test_a_recorded_front_end_continues_in_another_one(photographs: list[npt.NDArray[np.uint8]], tracker: str) -> None:
     settings = Settings.from_mapping({"max_num_keypoints": 50, "tracker": tracker})
     graph_device = EagerGraphDevice(torch.device("cpu"))
     first, second = (Frontend(seeded_extractor(settings, "cpu", graph_device), settings) for _ in range(2))
@@ -140,7 +140,7 @@ class _Wrong:
     call: object = None
 
 
-def test_what_cannot_be_kept_is_told() -> None:
+def test_what_cannot_be_kept_is_reported() -> None:
     with pytest.raises(SnapshotError, match=r"str .*int"):
         pack(_Wrong("three"))  # type: ignore[arg-type]
     with pytest.raises(SnapshotError, match="function"):

@@ -191,7 +191,7 @@ def test_a_damaged_wheel_is_refused(server: PackageServer, tmp_path: Path, damag
     assert any(reason in text for reason in ("not an intact wheel", "there is no", "list of contents is damaged"))
 
 
-def test_pages_without_the_wheel_are_told(server: PackageServer, tmp_path: Path) -> None:
+def test_pages_without_the_wheel_are_reported(server: PackageServer, tmp_path: Path) -> None:
     record = record_of(server.content)
     server.page = ("text/html", "<html><body><h1>Welcome to the hotel. <a href='/login'>Log in</a></h1></body></html>")
     assert f"{FILE_NAME} (text/html)" in refused(record, tmp_path)

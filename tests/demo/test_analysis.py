@@ -101,7 +101,7 @@ def test_perfect_matches_are_inliers_and_give_the_pose(sequence: RenderedSequenc
     assert problems(summary, FRAMES) == []
 
 
-def test_wrong_matches_are_told_from_right_ones(sequence: RenderedSequence) -> None:
+def test_wrong_matches_are_distinguished_from_right_ones(sequence: RenderedSequence) -> None:
     good = perfect_matches(sequence, 0)
     moved = good.keypoints1.copy()
     moved[:75] += 12

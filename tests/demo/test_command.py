@@ -62,13 +62,13 @@ def test_output_does_not_remove_others_files_in_its_folders(tmp_path: Path) -> N
     assert (output.bag / "thesis.tex").read_text() == "mine"
 
 
-def test_output_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_output_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DemoError, match=r"/file .*--output"):
         Output(tmp_path / "file")
 
 
-def test_a_process_that_fails_is_told_with_its_own_error(tmp_path: Path) -> None:
+def test_a_process_that_fails_is_reported_with_its_own_error(tmp_path: Path) -> None:
     with ProcessGroup(tmp_path, os.environ) as group:
         process = group.start("node", ["no-such-tool"])
         assert process.wait(30)

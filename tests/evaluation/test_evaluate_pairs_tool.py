@@ -57,7 +57,7 @@ def test_what_cannot_be_measured_is_one_line(
     assert re.search("error: bare .* 1 frame", capsys.readouterr().err)
 
 
-def test_a_lost_image_is_told_and_changes_the_exit_status(
+def test_a_lost_image_is_reported_and_changes_the_exit_status(
     rendered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hall = tmp_path / "hall"

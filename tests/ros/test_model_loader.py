@@ -95,7 +95,7 @@ def test_a_wish_taken_back_leads_to_nothing() -> None:
 @pytest.mark.parametrize(
     ("path", "problem"), [("missing", "cannot read weights missing"), ("fatal", "RuntimeError: CUDA out of memory ...")]
 )
-def test_a_failure_is_told_in_one_line(path: str, problem: str) -> None:
+def test_a_failure_is_reported_in_one_line(path: str, problem: str) -> None:
     loads = _Loads()
     loads.may_go_on.set()
     loads.loader.request((Settings(weights_path=path, device="cpu"), _SIZE, None))

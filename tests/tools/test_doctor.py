@@ -58,14 +58,14 @@ class TestMachine:
             assert [row["verdict"] for row in rows[subject]] == ["OK"], rows[subject]
         assert "silk-vggnp-mu@a11c5f53, verified" in rows["weights"][0]["text"]
 
-    def test_what_is_told_is_readable(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_what_is_reported_is_readable(self, capsys: pytest.CaptureFixture[str]) -> None:
         code = main(["--no-graph"])
         lines = capsys.readouterr().out.splitlines()
         assert lines[0].startswith("OK    Python")
         assert lines[-1].endswith(f"{code} FAIL")
         assert max(map(len, lines)) <= 120 or any("/" in line for line in lines if len(line) > 120)
 
-    def test_a_broken_parameter_file_is_told_in_one_line(
+    def test_a_broken_parameter_file_is_reported_in_one_line(
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path
     ) -> None:
         parameters = tmp_path / "p.yaml"

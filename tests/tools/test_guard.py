@@ -176,7 +176,7 @@ def test_a_tool_is_known_by_the_name_that_it_is_started_by(
         assert f'"{name} = feature_frontend.__main__:main"' in setup
 
 
-def test_limits_that_are_too_low_are_told_before_anything_hangs(
+def test_limits_that_are_too_low_are_reported_before_anything_hangs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert limits.address_space_problem() == ""

@@ -262,7 +262,7 @@ class TestTime:
         assert before_ns < stamps[0] < stamps[1] < stamps[2] < time.time_ns()
         assert stamps[2] - stamps[0] >= 190_000_000
 
-    def test_loop_goes_on_with_increasing_stamps_until_interrupted(self, start: Start, tmp_path: Path) -> None:
+    def test_loop_continues_with_increasing_stamps_until_interrupted(self, start: Start, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "s", 3, 240, 320, name="100.{index}.png")
         output = tmp_path / "received.jsonl"
         receiver = start(RECEIVER, output, "7", "{}")

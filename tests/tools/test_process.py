@@ -88,7 +88,7 @@ def bits(message: Any) -> list[Any]:
     return [value.tobytes() if hasattr(value, "tobytes") else value for value in values]
 
 
-def test_a_lack_of_memory_is_told_and_costs_no_image(
+def test_a_lack_of_memory_is_reported_and_costs_no_image(
     bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     process, calls = Frontend.process, []
@@ -199,7 +199,7 @@ def test_the_run_is_named_by_the_content_of_the_input_and_the_settings(
     assert run_id(folders[1]) != first
 
 
-def test_tracks_of_two_runs_in_one_bag_are_told_apart(bag: Path, tmp_path: Path) -> None:
+def test_tracks_of_two_runs_in_one_bag_are_distinguished(bag: Path, tmp_path: Path) -> None:
     """As where the node was started anew while it was recorded: ids and even stamps come twice."""
     from feature_frontend.tools.common.bag_writer import BagWriter, typestore_with
     from feature_frontend_lab.export.recorded_features import read_features
@@ -421,7 +421,7 @@ def test_what_is_there_is_not_overwritten(
         (["BAG", "BAG", "-o", "out"], "would both go to"),
     ],
 )
-def test_wrong_options_are_told_in_a_line(
+def test_wrong_options_are_reported_in_a_line(
     bag: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

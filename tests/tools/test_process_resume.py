@@ -144,7 +144,7 @@ def test_what_was_done_is_not_done_again(
     assert files(output) == files(tmp_path / "undisturbed")
 
 
-def test_lightglue_goes_on_with_its_own_weights(
+def test_lightglue_continues_with_its_own_weights(
     bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("kornia", reason="needs kornia (pip install kornia==0.9.0; make benchmark does)")

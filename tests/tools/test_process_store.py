@@ -158,7 +158,7 @@ def test_a_file_that_is_cut_off_is_refused(
     assert f"delete {_database(output).parent} to start over" in _refusal(images, output, capsys)
 
 
-def test_undamaged_it_goes_on(images: Path, output: Path, tmp_path: Path) -> None:
+def test_undamaged_it_continues(images: Path, output: Path, tmp_path: Path) -> None:
     assert main([str(images), "-o", str(output), *OPTIONS]) == 0
     assert main([str(images), "-o", str(tmp_path / "features"), *OPTIONS]) == 0
     assert files(output) == files(tmp_path / "features")
@@ -268,7 +268,7 @@ def test_a_damaged_record_of_a_finished_bag_is_none(
     assert re.search(f"{output} .*--overwrite", capsys.readouterr().err)
 
 
-def test_a_disk_without_space_is_told_with_what_to_do(
+def test_a_disk_without_space_is_reported_with_what_to_do(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "features"

@@ -77,7 +77,7 @@ def test_sections_are_chosen_as_ros_does(tmp_path: Path, section: str, node: str
         ("/**: {ros__parameters: {border: -5}}\n", "border is -5"),
     ],
 )
-def test_wrong_files_are_told(tmp_path: Path, text: str, expected: str) -> None:
+def test_wrong_files_are_reported(tmp_path: Path, text: str, expected: str) -> None:
     (tmp_path / "p.yaml").write_text(text)
     with pytest.raises(SettingsError, match=expected):
         parse("--params-file", str(tmp_path / "p.yaml"))

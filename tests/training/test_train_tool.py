@@ -139,7 +139,7 @@ def test_videos_are_trained_on(tmp_path: Path) -> None:
         (["--images", str(_PHOTOGRAPHS), "--device", "cuda:99"], "cuda:99"),
     ],
 )
-def test_wrong_arguments_are_told_in_one_line(
+def test_wrong_arguments_are_reported_in_one_line(
     arguments: list[str],
     text: str,
     tmp_path: Path,
@@ -277,7 +277,7 @@ def test_aliked_is_trained_on_depth_alone(tmp_path: Path, capsys: pytest.Capture
         ([*_ALIKED, "--images", str(_PHOTOGRAPHS), "--init", "silk-vggnp-mu"], "silk-vggnp-mu.* aliked-t16"),
     ],
 )
-def test_options_of_another_network_are_told(
+def test_options_of_another_network_are_reported(
     arguments: list[str], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train.main(["--device", "cpu", "--output", str(tmp_path / "run"), *arguments]) == 1

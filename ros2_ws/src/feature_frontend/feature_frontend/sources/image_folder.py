@@ -174,7 +174,7 @@ class ImageFolderSource:
         self._path = path
         self._max_pixels = max_pixels
         self._notices: list[str] = []
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self.lost = LostImages()
         files = [path] if path.is_file() else self._listed(path)
         files.sort(key=lambda file: natural_key(file.name))
@@ -239,19 +239,19 @@ class ImageFolderSource:
     def attempts(self, start: int = 0) -> Iterator[Frame | UnreadableFrame]:
         """The images from position `start` on, including those that cannot be decoded."""
         for notice in self._notices:
-            self._tell_once(notice, notice)
+            self._warn_once(notice, notice)
         for index, file in enumerate(self._files[start:], start):
             stamp_ns = None if self._stamps is None else self._stamps[index]
             name = readable_name(file.name)
             if name != file.name:
-                self._tell_once("name", f"{name} has a name that is no UTF-8, which is shown so, also in results")
+                self._warn_once("name", f"{name} has a name that is no UTF-8, which is shown so, also in results")
             try:
                 found = read_image_file(file, self._max_pixels)
             except ImageError as error:
                 is_lost = isinstance(error, DamagedImageError)
                 yield UnreadableFrame(index, name, str(error), stamp_ns, is_lost=is_lost)
                 continue
-            self._tell_what_is_left_out(name, found)
+            self._warn_of_ignored(name, found)
             yield Frame(found.samples, index, name, stamp_ns)
 
     def _listed(self, folder: Path) -> list[Path]:
@@ -281,19 +281,19 @@ class ImageFolderSource:
             msg += f" (it contains the folders {', '.join(folders[:10])}: play one of those)"
         raise SourceError(msg)
 
-    def _tell_what_is_left_out(self, name: str, found: ImageFile) -> None:
+    def _warn_of_ignored(self, name: str, found: ImageFile) -> None:
         if found.orientation != 1:
-            self._tell_once(
+            self._warn_once(
                 "orientation",
                 f"{name} has EXIF orientation {found.orientation}, which is not applied: pixels are taken as stored, "
                 "as calibrations, bags and COLMAP have them",
             )
         if found.pages > 1:
-            self._tell_once(
+            self._warn_once(
                 "pages", f"{name} holds {found.pages} images, of which the first is taken; split it to have the others"
             )
 
-    def _tell_once(self, about: str, text: str) -> None:
-        if about not in self._told:
-            self._told.add(about)
+    def _warn_once(self, about: str, text: str) -> None:
+        if about not in self._warned:
+            self._warned.add(about)
             _logger.warning("%s", text)

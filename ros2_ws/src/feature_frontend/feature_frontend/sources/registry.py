@@ -94,7 +94,7 @@ def missing_of(source: Source, lost: LostImages | None = None) -> list[str]:
     if not isinstance(source, (bag.BagSource, image_folder.ImageFolderSource, video.VideoSource)):
         return []
     storage = [] if isinstance(source, image_folder.ImageFolderSource) else source.storage_missing
-    return storage + (lost or source.lost).told(source.images_of)
+    return storage + (lost or source.lost).sentences(source.images_of)
 
 
 def _expected() -> str:

@@ -213,7 +213,7 @@ def _record(options: argparse.Namespace, arguments: list[str], stop: threading.E
                 bag.keep()
                 next_keep_s = time.monotonic() + _KEEP_PERIOD_S
             if events is not None:
-                events.tell()
+                events.report()
         _drain(recorder, executor)
         return {
             "event": "finished",
@@ -248,10 +248,10 @@ class _Events:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._is_ready = False
-        self._told: dict[str, int] = {}
+        self._reported: dict[str, int] = {}
         self._next_s = 0.0
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Prints new events."""
         if time.monotonic() < self._next_s:
             return
@@ -260,8 +260,8 @@ class _Events:
             self._is_ready = True
             print(json.dumps({"event": "ready"}), flush=True)
         counts = self._recorder.counts
-        if counts != self._told:
-            self._told = counts
+        if counts != self._reported:
+            self._reported = counts
             print(json.dumps({"event": "progress", "messages": counts}), flush=True)
 
 

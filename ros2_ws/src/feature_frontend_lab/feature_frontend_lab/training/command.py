@@ -148,11 +148,11 @@ def _train(options: argparse.Namespace, group: Processes, interrupted: Callable[
         return 0
     result = run.run(interrupted)
     if group.is_first:
-        _tell(result, output)
+        _print_result(result, output)
     return INTERRUPTED if result.interrupted else 0
 
 
-def _tell(result: RunResult, output: Path) -> None:
+def _print_result(result: RunResult, output: Path) -> None:
     if result.interrupted:
         print(f"interrupted after step {result.step}; {output / CHECKPOINT_NAME} is saved, go on with --resume")
         return

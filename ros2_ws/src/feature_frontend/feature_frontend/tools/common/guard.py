@@ -69,15 +69,15 @@ def run_tool(run: Callable[[], int], interrupted: Callable[[], int] | None = Non
     except KeyboardInterrupt:
         return INTERRUPTED if interrupted is None else interrupted()
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _let_go_of_closed_streams():
+        if isinstance(error, BrokenPipeError) and _redirect_closed_streams():
             return OUTPUT_CLOSED
         if os.environ.get(TRACEBACK_VARIABLE):
             traceback.print_exc()
-        status, words = _told(error)
+        status, words = _status_and_message(error)
         try:
             print(f"error: {words}", file=sys.stderr, flush=True)
         except BrokenPipeError:
-            _let_go_of_closed_streams()
+            _redirect_closed_streams()
         return status
 
 
@@ -95,7 +95,7 @@ def open_standard_streams() -> None:
     print_any_name()
 
 
-def _let_go_of_closed_streams() -> bool:
+def _redirect_closed_streams() -> bool:
     """Redirects stdout and stderr to the null device if they are closed pipes; returns whether one was."""
     are_closed = False
     for stream in (sys.stdout, sys.stderr):
@@ -114,7 +114,7 @@ def _let_go_of_closed_streams() -> bool:
     return are_closed
 
 
-def _told(error: Exception) -> tuple[int, str]:
+def _status_and_message(error: Exception) -> tuple[int, str]:
     """Exit status and message."""
     if isinstance(error, FeatureFrontendError):
         return 1, str(error)

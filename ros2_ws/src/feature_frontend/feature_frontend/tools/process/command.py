@@ -157,7 +157,7 @@ def _process(requests: Sequence[Request], jobs: int) -> int:
     took_s = time.monotonic() - started_s
     for request, result in zip(requests, results, strict=True):
         if isinstance(result, Outcome):
-            print(_told(request, result), flush=True)
+            print(_summary(request, result), flush=True)
             for sentence in result.missing:
                 print(f"incomplete: {sentence}", file=sys.stderr)
         else:
@@ -180,7 +180,7 @@ def _count(request: Request) -> int | None:
     return image_count(source, PlaybackSettings(**request.playback))
 
 
-def _told(request: Request, outcome: Outcome) -> str:
+def _summary(request: Request, outcome: Outcome) -> str:
     images = outcome.images
     counts = f"{images['received']} images, {images['processed']} processed, {images['refused']} refused"
     if outcome.was_finished:

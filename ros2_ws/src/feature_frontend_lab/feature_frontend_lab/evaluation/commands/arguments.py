@@ -23,7 +23,7 @@ from feature_frontend_lab.evaluation.homography.baselines import (
 )
 from feature_frontend_lab.evaluation.tracks.sequence import EvaluationSequence
 
-__all__ = ["add_image_arguments", "add_method_arguments", "methods_of", "pairs_progress", "tell_missing"]
+__all__ = ["add_image_arguments", "add_method_arguments", "methods_of", "pairs_progress", "report_missing"]
 
 # The smallest side that a network accepts; and a size above which images take seconds each.
 _LEAST_SIDE, _MOST_SIDE = 32, 8192
@@ -97,7 +97,7 @@ def pairs_progress(total: int | None, name: str = "pairs", unit: str = " pairs")
         yield advance
 
 
-def tell_missing(sequences: Iterable[EvaluationSequence]) -> int:
+def report_missing(sequences: Iterable[EvaluationSequence]) -> int:
     """Reports lost images of the sequences; returns the exit status."""
     missing = [f"{sequence.name}: {sentence}" for sequence in sequences for sentence in sequence.missing]
     for sentence in missing:

@@ -12,7 +12,7 @@ from feature_frontend_lab.evaluation.commands.arguments import (
     add_method_arguments,
     methods_of,
     pairs_progress,
-    tell_missing,
+    report_missing,
 )
 from feature_frontend_lab.evaluation.homography.baselines import LIGHTGLUE
 from feature_frontend_lab.evaluation.reports.writing import (
@@ -79,7 +79,7 @@ def _pairs(arguments: argparse.Namespace) -> int:
     files = {"pairs.md": tables, "pairs.json": json.dumps(json_value(data), indent=2) + "\n"}
     for path in write_files(arguments.output, files):
         print(path)
-    return tell_missing(sequences)
+    return report_missing(sequences)
 
 
 def _table(results: Sequence[PairsResult], threshold_px: float) -> str:

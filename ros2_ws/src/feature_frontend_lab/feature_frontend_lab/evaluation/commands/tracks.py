@@ -18,7 +18,7 @@ from feature_frontend.settings import Settings
 from feature_frontend.settings.parameter_file import read_parameter_files
 from feature_frontend.sources.image_folder import ImageFolderSource, is_image_folder
 from feature_frontend.tools.common.arguments import Parser, natural, positive
-from feature_frontend_lab.evaluation.commands.arguments import tell_missing
+from feature_frontend_lab.evaluation.commands.arguments import report_missing
 from feature_frontend_lab.evaluation.reports.track_report import tables_of, write_track_report
 from feature_frontend_lab.evaluation.reports.writing import make_report_folder, markdown_table, markdown_text
 from feature_frontend_lab.evaluation.tracks.benchmark import SequenceReport, TrackResult, measure
@@ -115,7 +115,7 @@ def _tracks(arguments: argparse.Namespace) -> int:
     }
     for path in write_track_report(arguments.output, reports, options):
         print(path)
-    return tell_missing(sequences.values())
+    return report_missing(sequences.values())
 
 
 def _common_parameters(arguments: argparse.Namespace) -> Mapping[str, object]:

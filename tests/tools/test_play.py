@@ -69,6 +69,9 @@ class Session:
     def play(self, *arguments: str | Path, count: int, **options: Any) -> list[dict[str, Any]]:
         """Plays to a receiver of `count` images; what it received."""
         receiver = self._start(RECEIVER, self._output, str(count), json.dumps(options))
+        # On a busy machine it starts more slowly than a player waits for a subscriber.
+        assert receiver.stdout is not None
+        assert receiver.stdout.readline() == "listening\n", receiver.communicate()[1]
         status = main(list(map(str, arguments)))
         self.stdout, errors = self._capsys.readouterr()
         assert status == 0, errors

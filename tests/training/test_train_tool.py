@@ -183,7 +183,7 @@ def test_ctrl_c_saves_a_checkpoint_that_resumes(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "go on with --resume" in output
+    assert "--resume" in output
     assert "Traceback" not in errors
     step = int(torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["trainer"]["step"])
     assert step >= 10

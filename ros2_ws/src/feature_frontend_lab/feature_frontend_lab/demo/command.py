@@ -95,12 +95,12 @@ class Output:
 
 DEFAULT_FRAMES = 60
 REQUIRED_MODULES = ("rclpy", "feature_frontend_msgs", "rosbags")
-_DESCRIPTION = "Plays a sequence through the node as real ROS 2 processes, then reports and draws what was recorded."
+_DESCRIPTION = "Plays a sequence through the node, in separate ROS 2 processes, then reports and draws the results."
 _EPILOG = """\
-Without --source the demo renders its own sequence, whose geometry and poses are known, and measures against them. With
---source it plays your own images, video or bag, and tells by the epipolar geometry which matches agree.
+Without --source, the demo renders a sequence and evaluates against its known geometry and poses. With --source, it
+plays your images, video or bag, and checks matches against the epipolar geometry.
 
-Leaves in the output folder: tracks.png, tracks.mp4, bag/ (rosbag2 of all topics), summary.txt, summary.json, logs/."""
+Writes to the output folder: tracks.png, tracks.mp4, bag/ (rosbag2 of all topics), summary.txt, summary.json, logs/."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -120,14 +120,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="demo", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--output", type=Path, default=Path("demo_output"), metavar="FOLDER", help="default demo_output")
-    add(
-        "--source",
-        metavar="PATH",
-        help="folder of images, video or bag to play instead of the rendered sequence",
-    )
-    add("--camera-info", type=Path, metavar="YAML", help="calibration of --source")
-    add("--topic", metavar="NAME", help="image topic of a bag that has several")
+    add("--output", type=Path, default=Path("demo_output"), metavar="FOLDER", help="default: demo_output")
+    add("--source", metavar="PATH", help="folder of images, video or bag to play instead of the rendered sequence")
+    add("--camera-info", type=Path, metavar="YAML", help="calibration file of --source")
+    add("--topic", metavar="NAME", help="image topic of a bag with several")
     add("--frames", type=positive, metavar="N", help=f"play N frames (default: {DEFAULT_FRAMES} rendered ones, or all)")
     for name in ("extractor", "device", "max_num_keypoints"):
         record = PARAMETERS[name]

@@ -149,7 +149,7 @@ class TestStampsFromNames:
     def test_all_names_must_carry_different_times(self, tmp_path: Path, names: list[str]) -> None:
         source = open_source(str(write_folder(tmp_path / "s", names)))
         assert [frame.stamp_ns for frame in source.frames()] == [None, None]
-        with pytest.raises(SourceError, match=r"carries no time; expected names in seconds"):
+        with pytest.raises(SourceError, match="names in seconds"):
             next(schedule(source, PlaybackSettings(stamps="name")))
 
     def test_natural_key_orders_mixed_names(self) -> None:

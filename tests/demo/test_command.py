@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -114,9 +115,9 @@ def test_environment_has_a_domain_of_its_own_and_large_shared_memory(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--source", "/no/such/place"], "there is no file or folder /no/such/place"),
-        (["--topic", "left"], "--topic left belongs to a --source; none was given"),
-        (["--source", "webcam:0"], "--source webcam:0 has no end; say how many images to take with --frames N"),
+        (["--source", "/no/such/place"], "/no/such/place"),
+        (["--topic", "left"], "--topic left .*--source"),
+        (["--source", "webcam:0"], "--source webcam:0 .*--frames N"),
     ],
 )
 @needs_ros
@@ -124,7 +125,7 @@ def test_options_that_cannot_work_are_refused_at_once(
     arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert main(["--output", str(tmp_path / "out"), *arguments]) == 1
-    assert f"error: {expected}" in capsys.readouterr().err
+    assert re.search(f"error: .*{expected}", capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
 
 

@@ -112,7 +112,7 @@ def test_what_makes_a_model() -> None:
     in_force = Settings(extractor="sift", max_num_keypoints=9)
     assert with_model_of(Settings(extractor="silk-vggnp-mu", tracker="persistent"), in_force) == in_force
     check_model(settings)
-    with pytest.raises(SettingsError, match="expected a file of weights"):
+    with pytest.raises(SettingsError, match="weights_path is '/no/such/file'"):
         check_model(replace(settings, weights_path="/no/such/file"))
     with pytest.raises(SettingsError, match="device is 'tpu'"):
         check_model(replace(settings, device="tpu"))

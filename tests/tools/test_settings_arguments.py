@@ -73,7 +73,7 @@ def test_sections_are_chosen_as_ros_does(tmp_path: Path, section: str, node: str
     [
         ("border: 5\n", "has no section 'ros__parameters'"),
         ("a: [\n", "cannot be read"),
-        ("/**: &all {ros__parameters: {border: 5}}\nfrontend: *all\n", "aliases .* are not supported by ROS in line 2"),
+        ("/**: &all {ros__parameters: {border: 5}}\nfrontend: *all\n", "aliases .*line 2"),
         ("/**: {ros__parameters: {border: -5}}\n", "border is -5"),
     ],
 )
@@ -85,12 +85,12 @@ def test_wrong_files_are_reported(tmp_path: Path, text: str, expected: str) -> N
 
 def test_wrong_values_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, expected in (
-        (("--border", "-1"), "argument --border: '-1'; expected a value of type int from 0 to 1000"),
-        (("--compile", "maybe"), "argument --compile: 'maybe'; expected a value of type bool"),
+        (("--border", "-1"), "--border: '-1'.* int from 0 to 1000"),
+        (("--compile", "maybe"), "--compile: 'maybe'.* bool"),
     ):
         with pytest.raises(SystemExit):
             parse(*arguments)
-        assert expected in capsys.readouterr().err
+        assert re.search(expected, capsys.readouterr().err)
 
 
 def test_the_option_of_a_former_name_works(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 from pathlib import Path
 
 import cv2
@@ -193,19 +194,19 @@ def test_one_camera_of_several_can_be_chosen_and_else_the_first_is_named(
     with caplog.at_level(logging.WARNING):
         first = _read(tmp_path, _KALIBR)
     assert (first.camera_name, first.distortion_model) == ("cam0", "plumb_bob")
-    assert "holds cam0, cam1: cam0 is taken; FILE#cam1, for example, takes another" in caplog.text
+    assert re.search("cam0, cam1: cam0 .*FILE#cam1", caplog.text)
     caplog.clear()
     second = _read(tmp_path, _KALIBR, camera="cam1")
     assert (second.camera_name, second.distortion_model) == ("cam1", "equidistant")
     assert (second.width, second.height) == (752, 480)
     assert caplog.text == ""
-    with pytest.raises(CalibrationError, match="Kalibr camchain with cam0, cam1; it has no 'cam2'"):
+    with pytest.raises(CalibrationError, match=r"Kalibr .* cam0, cam1;.* 'cam2'"):
         _read(tmp_path, _KALIBR, camera="cam2")
     two = f"{_COLMAP}2 SIMPLE_RADIAL 640 480 500 320 240 0.1\n"
     assert _read(tmp_path, two, "cameras.txt", "2").distortion_coefficients == (0.1, 0, 0, 0, 0)
-    with pytest.raises(CalibrationError, match=r"COLMAP .* it has no '3'"):
+    with pytest.raises(CalibrationError, match=r"COLMAP .*'3'"):
         _read(tmp_path, two, "cameras.txt", "3")
-    with pytest.raises(CalibrationError, match="holds one camera; expected no name of one, but got 'cam1'"):
+    with pytest.raises(CalibrationError, match=r"one camera.* 'cam1'"):
         _read(tmp_path, _EUROC, camera="cam1")
     (tmp_path / "a#b.yaml").write_text(_EUROC)
     assert read_calibration_file(tmp_path / "a#b.yaml").width == 752
@@ -345,45 +346,39 @@ _WITHOUT_SIZE = _ORB_SLAM.replace("Camera.width: 752\n", "")
     [
         (
             CALIBRATIONS["kalibr"].replace("  resolution: [752, 480]\n", ""),
-            "Kalibr camchain, in which resolution is missing; expected .width, height. in px",
+            "Kalibr .*resolution is missing.* .width, height. in px",
         ),
         (
             CALIBRATIONS["kalibr"].replace("model: pinhole", "model: omni"),
-            "Kalibr camchain with camera_model 'omni'; expected pinhole",
+            "Kalibr .*camera_model 'omni'.* pinhole",
         ),
         (
             CALIBRATIONS["kalibr"].replace("radtan", "fov"),
-            "'fov' with 4 .*field-of-view .ATAN. model, which is not supported",
+            "'fov' with 4 .*ATAN",
         ),
-        (CALIBRATIONS["kalibr"].replace("[458.654, 457", "[457"), "intrinsics holds 3 values; expected 4"),
-        (_OPENCV.replace("image_width: 752\n", ""), "ROS or OpenCV, in which image_width is missing"),
-        (_WITHOUT_SIZE, "ORB-SLAM, in which Camera.width is missing"),
-        (_ORB_SLAM.replace("fx: 458.654", "fx: wide"), "Camera.fx of a settings file of ORB-SLAM is 'wide'; expected"),
-        (_VINS.replace("PINHOLE", "MEI"), "VINS .* model_type 'MEI'; expected PINHOLE or KANNALA_BRANDT"),
-        (_COLMAP.replace("OPENCV", "FOV"), "cameras.txt of COLMAP with the lens FOV; expected one of SIMPLE_PINHOLE"),
-        (_COLMAP.replace("458.654", "x"), "cameras.txt of COLMAP; camera 1 holds .* expected numbers"),
-        ("<?xml version='1.0'?>\n<opencv_storage></opencv_storage>", "is an XML file; save it as YAML"),
+        (CALIBRATIONS["kalibr"].replace("[458.654, 457", "[457"), "intrinsics .*3.*4"),
+        (_OPENCV.replace("image_width: 752\n", ""), "ROS or OpenCV.* image_width is missing"),
+        (_WITHOUT_SIZE, "ORB-SLAM.* Camera.width is missing"),
+        (_ORB_SLAM.replace("fx: 458.654", "fx: wide"), "Camera.fx of .*ORB-SLAM is 'wide'"),
+        (_VINS.replace("PINHOLE", "MEI"), "VINS .* model_type 'MEI'.* PINHOLE or KANNALA_BRANDT"),
+        (_COLMAP.replace("OPENCV", "FOV"), "cameras.txt of COLMAP .*FOV.* SIMPLE_PINHOLE"),
+        (_COLMAP.replace("458.654", "x"), "cameras.txt of COLMAP; camera 1 .*'x'"),
+        ("<?xml version='1.0'?>\n<opencv_storage></opencv_storage>", "XML .*YAML"),
         (
             "# oST version 5.0 parameters\n\n[image]\n\nwidth\n640\n",
-            "INI file of ROS's camera_calibration .*take the ost.yaml",
+            "camera_calibration .*ost.yaml",
         ),
-        (
-            "P0: 7.18e+02 0 6.07e+02 0 0 7.18e+02 1.85e+02 0 0 0 1 0\n",
-            "is a calib.txt of KITTI, which does not contain the size of the images; keep it beside image_0, or write",
-        ),
-        ("P0: 1 2 3\n", "P0 holds 3 values; expected 12"),
-        (
-            "P_rect_02: 7 0 6 0 0 7 1 0 0 0 1 0\n",
-            "calibration of KITTI, in which S_rect_02 is missing; expected 2 numb",
-        ),
-        ("S_rect_02: wide\nP_rect_02: 7 0 6 0 0 7 1 0 0 0 1 0\n", "KITTI, whose S_rect_02 is 'wide'; expected 2 numb"),
-        ("frontend:\n  ros__parameters:\n    border: 5\n", "is a parameter file; give it as --params-file"),
-        ('{"value0": {"intrinsics": [{"camera_type": "ds"}]}}', "is a calibration of Basalt"),
-        ("framerate: 30\nwidth: 640\n", r"holds the keys \['framerate', 'width'\]; expected a calibration of ROS"),
-        ("", "is empty; expected a calibration of ROS"),
-        ("RadTan 820.3 309.0 819.2 275.5\n1280 720\n", "no mapping of keys to values; expected a calibration of ROS"),
-        (b"\xff\x00\xd8binary", "is not UTF-8 text: byte 0xff at position 0"),
-        (b"#" * (MAX_BYTES + 1), "it is larger than 1 MiB"),
+        ("P0: 7.18e+02 0 6.07e+02 0 0 7.18e+02 1.85e+02 0 0 0 1 0\n", "calib.txt of KITTI.* image_0"),
+        ("P0: 1 2 3\n", "P0 .*3.* 12"),
+        ("P_rect_02: 7 0 6 0 0 7 1 0 0 0 1 0\n", "KITTI.* S_rect_02.* 2"),
+        ("S_rect_02: wide\nP_rect_02: 7 0 6 0 0 7 1 0 0 0 1 0\n", "KITTI.* S_rect_02 .*'wide'.* 2"),
+        ("frontend:\n  ros__parameters:\n    border: 5\n", "--params-file"),
+        ('{"value0": {"intrinsics": [{"camera_type": "ds"}]}}', "Basalt"),
+        ("framerate: 30\nwidth: 640\n", r"\['framerate', 'width'\].* ROS"),
+        ("", "is empty.* ROS"),
+        ("RadTan 820.3 309.0 819.2 275.5\n1280 720\n", "no mapping.* ROS"),
+        (b"\xff\x00\xd8binary", "UTF-8.* 0xff at position 0"),
+        (b"#" * (MAX_BYTES + 1), "1 MiB"),
         ("a: " + "[" * 5000, "not valid YAML"),
     ],
 )
@@ -418,7 +413,7 @@ def test_a_damaged_file_is_a_calibration_or_refused_and_takes_no_time(tmp_path: 
         taken += 1
     assert taken > 50
     bomb = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 40))
-    with pytest.raises(CalibrationError, match="expected a calibration of ROS"):
+    with pytest.raises(CalibrationError, match="calibration of ROS"):
         _read(tmp_path, bomb)
-    with pytest.raises(CalibrationError, match=r"camera_matrix of .* expected numbers"):
+    with pytest.raises(CalibrationError, match=r"camera_matrix of "):
         _read(tmp_path, f"{bomb}image_width: 640\nimage_height: 480\ncamera_matrix: [*a39, 1]\n")

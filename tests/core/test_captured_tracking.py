@@ -219,7 +219,7 @@ def test_published_weights_on_real_sequences(name: str, sequence: str, shared: P
     assert (ages[-1] == len(images)).mean() > 0.2
 
 
-def test_a_recorded_run_goes_on_in_another_process(photographs: list[Uint8Array]) -> None:
+def test_a_recorded_run_continues_in_another_process(photographs: list[Uint8Array]) -> None:
     views = _windows(photographs[0], 6)
     first, second = (
         Frontend(graph_extractor("silk-vggnp-mu", _SETTINGS, recorder), _SETTINGS)

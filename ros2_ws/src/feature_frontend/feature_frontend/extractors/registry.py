@@ -20,7 +20,7 @@ from feature_frontend.models.catalog import EXTRACTOR_MODELS, WeightsRecord
 __all__ = ["EXTRACTORS", "ExtractorRecord"]
 
 
-def _as_it_is(network: nn.Module) -> nn.Module:
+def _unchanged(network: nn.Module) -> nn.Module:
     return network
 
 
@@ -40,7 +40,7 @@ class ExtractorRecord:
     build: Callable[[], nn.Module]
     weights: WeightsRecord | None
     rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
-    inference: Callable[[Any], nn.Module] = _as_it_is
+    inference: Callable[[Any], nn.Module] = _unchanged
     library: str = ""
     has_maps: bool = False
 

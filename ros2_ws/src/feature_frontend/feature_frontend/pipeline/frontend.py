@@ -161,9 +161,9 @@ class Frontend:
             reason: Goes into the next image's result.
         """
         self._rhythm.forget()
-        self._begin_anew(reason)
+        self._restart(reason)
 
-    def _begin_anew(self, reason: str) -> None:
+    def _restart(self, reason: str) -> None:
         self.resets += 1
         self._previous = None
         self._frame_matcher.forget()
@@ -296,7 +296,7 @@ class Frontend:
             self.reset(f"the stamp went back by {-interval_s:g} s, as in a bag that is played again")
         else:
             self._rhythm.add(interval_ns)
-            self._begin_anew(
+            self._restart(
                 f"{interval_s:g} s have passed since the previous image (max_gap_s is {max_gap_s:g}): "
                 "nothing is matched across"
             )

@@ -83,7 +83,7 @@ class PersistentGraphFrameMatcher(PersistentFrameMatcher):
         submitted = self._extractor.submit_maps(image, DETECTED_FRACTION, ((past, options), work))
         followed = submitted.result
         seen = download(self._graph_device, followed.seen)
-        past.take_over(followed.state, View(past.view.images, followed.latest, past.view.resize))
+        past.copy_from(followed.state, View(past.view.images, followed.latest, past.view.resize))
         end = self._graph_device.mark()
         self._graph_device.wait()
         start_s = time.perf_counter()
@@ -98,7 +98,7 @@ class PersistentGraphFrameMatcher(PersistentFrameMatcher):
         if kept is None:
             kept = self._pasts[key] = new.copied()
         else:
-            kept.take_over(state, view)
+            kept.copy_from(state, view)
         self._past = kept
 
 

@@ -103,7 +103,7 @@ def missing_of(source: Source, lost: LostImages | None = None) -> list[str]:
     """
     if not isinstance(source, (bag.BagSource, ImageFilesSource, video.VideoSource)):
         return []
-    return source.storage_missing + (lost or source.lost).told(source.images_of)
+    return source.storage_missing + (lost or source.lost).sentences(source.images_of)
 
 
 def imu_of(source: Source) -> ImuMeasurements | None:

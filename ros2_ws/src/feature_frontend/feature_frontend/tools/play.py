@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from feature_frontend.camera.calibration import CameraCalibration
 from feature_frontend.camera.calibration_file import read_calibration_file
-from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.ros.playback.player import ENCODINGS, Player, PlayerOptions
 from feature_frontend.ros.start_errors import check_ros_arguments, readable_start
 from feature_frontend.sources import (
@@ -40,7 +39,6 @@ from feature_frontend.sources.imu_playback import ScheduledMeasurement, with_imu
 from feature_frontend.sources.playback import DEFAULT_RATE_HZ, STAMP_POLICIES
 from feature_frontend.sources.registry import missing_of
 from feature_frontend.system.files import print_any_name, readable_name
-from feature_frontend.system.interrupts import interruptible
 from feature_frontend.tools.common.arguments import (
     INCOMPLETE,
     Parser,
@@ -51,6 +49,7 @@ from feature_frontend.tools.common.arguments import (
     topic,
     without_ros_arguments,
 )
+from feature_frontend.tools.common.guard import run_tool
 
 __all__ = ["main"]
 
@@ -73,16 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_any_name()
     arguments = list(sys.argv[1:] if argv is None else argv)
     _log_to_stderr()
-    try:
-        check_ros_arguments(arguments)
-        options = _parser().parse_args(without_ros_arguments(arguments))
-        with interruptible():
-            return _play(options, arguments)
-    except FeatureFrontendError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 0
+    return run_tool(lambda: _play(arguments), interrupted=lambda: 0)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,7 +134,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _play(options: argparse.Namespace, arguments: list[str]) -> int:
+def _play(arguments: list[str]) -> int:
+    check_ros_arguments(arguments)
+    options = _parser().parse_args(without_ros_arguments(arguments))
     calibration = None if options.camera_info is None else read_calibration_file(options.camera_info)
     source = open_source(options.source, SourceOptions(options.topic, options.rate, _MOST_PIXELS))
     playback = PlaybackSettings(options.rate, options.loop, options.start, options.count, options.stamps)

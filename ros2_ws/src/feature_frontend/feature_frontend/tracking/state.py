@@ -151,7 +151,7 @@ class Past:
         state = TrackState(*(getattr(self.state, field.name).clone() for field in fields(self.state)))
         return Past(state, replace(self.view, images=self.view.images.clone(), latest=self.view.latest.clone()))
 
-    def take_over(self, state: TrackState, view: View) -> None:
+    def copy_from(self, state: TrackState, view: View) -> None:
         """Copies a state and view of the same size into this memory."""
         for field in fields(state):
             getattr(self.state, field.name).copy_(getattr(state, field.name))

@@ -120,7 +120,7 @@ class Player:
         deadline = _Deadline(self._options.wait_timeout_s)
         while self._images.get_subscription_count() < count:
             if deadline.passed:
-                raise SourceError(self._why_nobody_listens(count))
+                raise SourceError(self._no_subscriber_reason(count))
             time.sleep(_POLL_S)
         # A node's subscriptions are matched one by one; without waiting, the first image could lack its calibration. A
         # subscription with an incompatible QoS never matches: hence the timeout.
@@ -245,7 +245,7 @@ class Player:
         known = len(self._node.get_subscriptions_info_by_topic(publisher.topic_name))
         return bool(publisher.get_subscription_count() >= known)
 
-    def _why_nobody_listens(self, count: int) -> str:
+    def _no_subscriber_reason(self, count: int) -> str:
         topic = self.topic
         matched = self._images.get_subscription_count()
         msg = f"{matched} of {count} subscribers on topic {topic} after {self._options.wait_timeout_s:g} s"

@@ -18,9 +18,9 @@ from feature_frontend.runtime.heap import keep_freed_memory
 from feature_frontend.sources import SOURCE_KINDS, PlaybackSettings
 from feature_frontend.sources.playback import DEFAULT_RATE_HZ
 from feature_frontend.system.files import print_any_name
-from feature_frontend.system.interrupts import interruptible
 from feature_frontend.tools.common.arguments import INCOMPLETE, Parser, above_zero, natural, positive, text
 from feature_frontend.tools.common.bag_writer import STORAGES
+from feature_frontend.tools.common.guard import INTERRUPTED, run_tool
 from feature_frontend.tools.common.settings_arguments import add_settings_arguments, settings_from
 from feature_frontend.tools.process.inputs import image_count, open_input
 from feature_frontend.tools.process.jobs import process_inputs
@@ -28,9 +28,7 @@ from feature_frontend.tools.process.output import Output
 from feature_frontend.tools.process.progress import Progress
 from feature_frontend.tools.process.run import Outcome, Request
 
-__all__ = ["INTERRUPTED", "main"]
-
-INTERRUPTED = 130
+__all__ = ["main"]
 
 # Stamps in another order than the images could not be told from a bag that restarts.
 _STAMPS = ("auto", "name", "source", "index")
@@ -54,16 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     options = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
     _log_to_stderr()
-    try:
-        with interruptible():
-            requests = _requests(options)
-            return _process(requests, options.jobs)
-    except FeatureFrontendError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        _tell_how_to_go_on(options)
-        return INTERRUPTED
+    return run_tool(lambda: _process(_requests(options), options.jobs), lambda: _say_how_to_resume(options))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -173,7 +162,7 @@ def _process(requests: Sequence[Request], jobs: int) -> int:
     took_s = time.monotonic() - started_s
     for request, result in zip(requests, results, strict=True):
         if isinstance(result, Outcome):
-            print(_told(request, result), flush=True)
+            print(_summary(request, result), flush=True)
             for sentence in result.missing:
                 print(f"incomplete: {sentence}", file=sys.stderr)
         else:
@@ -196,7 +185,7 @@ def _count(request: Request) -> int | None:
     return image_count(source, PlaybackSettings(**request.playback))
 
 
-def _told(request: Request, outcome: Outcome) -> str:
+def _summary(request: Request, outcome: Outcome) -> str:
     images = outcome.images
     counts = f"{images['received']} images, {images['processed']} processed, {images['refused']} refused"
     if outcome.was_finished:
@@ -204,11 +193,12 @@ def _told(request: Request, outcome: Outcome) -> str:
     return f"{outcome.output}: {counts}\nsha256 {outcome.sha256}"
 
 
-def _tell_how_to_go_on(options: argparse.Namespace) -> None:
+def _say_how_to_resume(options: argparse.Namespace) -> int:
     outputs = [Output(path) for path in _outputs(options)]
     kept = [str(output.unfinished) for output in outputs if output.unfinished.exists()]
     where = f"what is done is kept in {', '.join(kept)}; " if kept else ""
     print(f"interrupted; {where}the same command resumes from there", file=sys.stderr)
+    return INTERRUPTED
 
 
 class _StderrHandler(logging.Handler):

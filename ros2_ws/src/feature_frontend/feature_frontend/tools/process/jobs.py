@@ -101,12 +101,12 @@ class _Lines:
         os.dup2(2, 1)
 
     def done(self, images: int, *, earlier: bool = False) -> None:
-        self.tell({"done": images, "earlier": earlier})
+        self.write({"done": images, "earlier": earlier})
 
     def say(self, text: str) -> None:
-        self.tell({"say": text})
+        self.write({"say": text})
 
-    def tell(self, event: dict[str, object]) -> None:
+    def write(self, event: dict[str, object]) -> None:
         """Writes a line."""
         print(json.dumps(event), file=self._file, flush=True)
 
@@ -136,7 +136,7 @@ def child() -> int:
     lines = _Lines()
     outcome = _attempt(request, lines)
     if isinstance(outcome, FeatureFrontendError):
-        lines.tell({"error": str(outcome)})
+        lines.write({"error": str(outcome)})
         return 1
-    lines.tell({"outcome": dataclasses.asdict(outcome)})
+    lines.write({"outcome": dataclasses.asdict(outcome)})
     return 0

@@ -196,10 +196,10 @@ def _process(request: Request, reporter: Reporter, output: Output) -> Outcome:
     if frontend.notice:
         reporter.say(f"warning: {frontend.notice}")
     with ProgressStore(output.unfinished) as store:
-        _begin_or_go_on(store, job, output, overwrite=request.overwrite)
+        _begin_or_resume(store, job, output, overwrite=request.overwrite)
         run_id = _run_id(job, request.source, source)
         run = _Run(request, frontend, store, reporter, run_id)
-        run.go_on()
+        run.resume()
         if not run.is_over:
             for image in input_frames(source, playback, request.frame_id, run.position.next_index):
                 run.process(image)
@@ -243,7 +243,7 @@ class _Run:
         self._reporter = reporter
         self._frontend = frontend
         self._calibrations = CalibrationWatch()
-        self._told_of_calibration = self._told_of_image = self._where = ""
+        self._last_calibration_warning = self._last_refusal = self._where = ""
         if request.camera_info is not None:
             calibration = read_calibration_file(Path(request.camera_info))
             self._calibrations.take(camera_info_message(calibration, Time(), ""))
@@ -252,7 +252,7 @@ class _Run:
         self._processor = FrameProcessor(frontend, self._calibrations, self._warn)
         self._next_commit_s = time.monotonic() + COMMIT_PERIOD_S
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Restores the state of an earlier run, if there is one."""
         state = self._store.state()
         if state is None:
@@ -283,7 +283,7 @@ class _Run:
                 self._calibrations.take(info)
         # Image stamps are the clock of this run.
         self._topics.note_arrival(image.stamp_ns / _NS_PER_S)
-        _begin_random_numbers_anew()
+        _seed_generators()
         self._where = f"{self._request.source}, image {image.found.index}"
         run = self._calibrations.arrived(image.stamp_ns)
         try:
@@ -295,7 +295,7 @@ class _Run:
             self._topics.processed(image.header, 0.0, report, conversion_ms=0.0)
         except Exception as error:
             self._refuse(image.header, Refusal.of(error))
-        self._tell_of_calibration()
+        self._warn_of_calibration()
         for topic, data in self.messages.take():
             self._store.add(topic, max(image.stamp_ns, 0), data)
         self.position.next_index = image.found.index + 1
@@ -307,9 +307,9 @@ class _Run:
         if refusal.is_lost:
             self.lost.note(refusal.reason)
         # An input with one bad image often has thousands: report a reason only when it changes.
-        if refusal.reason != self._told_of_image:
+        if refusal.reason != self._last_refusal:
             self._warn(f"image refused: {refusal.reason}")
-            self._told_of_image = refusal.reason
+            self._last_refusal = refusal.reason
         self._topics.refused(header, 0.0, refusal.reason)
 
     def _warn(self, text: str) -> None:
@@ -325,11 +325,11 @@ class _Run:
         self._book.set_state(state.book)
         self._topics.resets, self.lost = state.resets, state.lost
 
-    def _tell_of_calibration(self) -> None:
+    def _warn_of_calibration(self) -> None:
         warning = self._calibrations.warning
-        if warning and warning != self._told_of_calibration:
+        if warning and warning != self._last_calibration_warning:
             self._warn(f"{warning}; normalized_keypoints are empty")
-        self._told_of_calibration = warning
+        self._last_calibration_warning = warning
 
     def end(self) -> None:
         """Ends the run: no image is left."""
@@ -350,7 +350,7 @@ class _Run:
             self.position.compiled_for = shape
 
 
-def _begin_random_numbers_anew() -> None:
+def _seed_generators() -> None:
     """Seeds all generators before each image, so that a resumed run draws the same numbers as an uninterrupted one."""
     cv2.setRNGSeed(0)
     torch.manual_seed(0)
@@ -370,7 +370,7 @@ def _offline(settings: Settings, images: int | None) -> Settings:
     return dataclasses.replace(settings, compile=is_worth_it, deadline_ms=0.0)
 
 
-def _begin_or_go_on(store: ProgressStore, job: dict[str, object], output: Output, *, overwrite: bool) -> None:
+def _begin_or_resume(store: ProgressStore, job: dict[str, object], output: Output, *, overwrite: bool) -> None:
     earlier = store.job()
     if earlier == job:
         return

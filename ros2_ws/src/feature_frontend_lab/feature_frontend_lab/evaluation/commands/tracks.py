@@ -18,7 +18,7 @@ from feature_frontend.settings import Settings
 from feature_frontend.settings.parameter_file import read_parameter_files
 from feature_frontend.sources.image_folder import ImageFolderSource, is_image_folder
 from feature_frontend.tools.common.arguments import Parser, natural, positive
-from feature_frontend_lab.evaluation.commands.arguments import tell_missing
+from feature_frontend_lab.evaluation.commands.arguments import report_missing
 from feature_frontend_lab.evaluation.reports.track_report import tables_of, write_track_report
 from feature_frontend_lab.evaluation.reports.writing import make_report_folder, markdown_table, markdown_text
 from feature_frontend_lab.evaluation.tracks.benchmark import SequenceReport, TrackResult, measure
@@ -46,10 +46,10 @@ def add_tracks(commands: argparse._SubParsersAction[Parser]) -> None:
     """Adds the subcommand."""
     command = commands.add_parser(
         "tracks",
-        help="how long tracks live and how true they are, on sequences",
-        description="Front-ends on the same images (docs/evaluation.md). Writes tracks.html, tracks.md, tracks.json, "
-        "a PNG and trajectories in TUM's format. Takes camera.yaml, times.txt and the poses in groundtruth.txt (TUM) "
-        "or poses.txt (KITTI) from the folder of the images.",
+        help="length and accuracy of tracks on sequences",
+        description="Compares front-ends on sequences (docs/evaluation.md). Writes tracks.html, tracks.md, "
+        "tracks.json, a PNG and trajectories in TUM format. Reads camera.yaml, times.txt and the poses in "
+        "groundtruth.txt (TUM) or poses.txt (KITTI) from the folder of the images.",
     )
     add = command.add_argument
     add("sources", nargs="+", metavar="SOURCE", help="folder of images, rosbag2 or video")
@@ -57,38 +57,38 @@ def add_tracks(commands: argparse._SubParsersAction[Parser]) -> None:
         "--compare",
         action="append",
         metavar="NAME,...",
-        help=f"configurations with commas between them: {', '.join([*TRACKERS, *BASELINES])}, KEY=VALUE, a parameter "
+        help=f"comma-separated configurations: {', '.join([*TRACKERS, *BASELINES])}, KEY=VALUE, a parameter "
         "file (.yaml), or several of these joined by +, as in chain+extractor=silk-vggnp-mu "
         f"(default: {_DEFAULT_COMPARE})",
     )
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of all configurations; repeatable")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="parameter for all configurations; repeatable")
     add(
         "--params-file",
         type=Path,
         action="append",
         default=[],
         metavar="YAML",
-        help="parameters of all configurations; repeatable, later files win",
+        help="parameter file for all configurations; repeatable, later files override earlier ones",
     )
-    add("--weights-dir", default="", metavar="DIR", help="where published weights are looked for first")
-    add("--device", default="auto", help="where networks run (default: %(default)s)")
+    add("--weights-dir", default="", metavar="DIR", help="folder searched first for published weights")
+    add("--device", default="auto", help="device for networks (default: %(default)s)")
     add(
         "--unrelated",
         type=Path,
         metavar="IMAGE",
-        help="also put it in place of the middle frame: who claims to see it?",
+        help="unrelated image that replaces the middle frame, to count false matches",
     )
     add("--topic", metavar="NAME", help="image topic of a bag that has several")
-    add("--start", type=natural, default=0, metavar="N", help="leave out the first N images")
-    add("--count", type=positive, metavar="N", help="take N images (default: all)")
-    add("--camera-info", type=Path, metavar="YAML", help="calibration (default: the bag's, or camera.yaml)")
-    add("--ground-truth", type=Path, metavar="FILE", help="poses (default: groundtruth.txt or poses.txt)")
+    add("--start", type=natural, default=0, metavar="N", help="skip the first N images")
+    add("--count", type=positive, metavar="N", help="use N images (default: all)")
+    add("--camera-info", type=Path, metavar="YAML", help="calibration file (default: the bag's, or camera.yaml)")
+    add("--ground-truth", type=Path, metavar="FILE", help="ground-truth poses (default: groundtruth.txt or poses.txt)")
     add(
         "--output",
         type=Path,
         default=Path("evaluation_output"),
         metavar="DIR",
-        help="folder for the report (default: %(default)s)",
+        help="output folder for the report (default: %(default)s)",
     )
     command.set_defaults(run=_tracks)
 
@@ -115,7 +115,7 @@ def _tracks(arguments: argparse.Namespace) -> int:
     }
     for path in write_track_report(arguments.output, reports, options):
         print(path)
-    return tell_missing(sequences.values())
+    return report_missing(sequences.values())
 
 
 def _common_parameters(arguments: argparse.Namespace) -> Mapping[str, object]:

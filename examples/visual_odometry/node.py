@@ -60,8 +60,8 @@ class VisualOdometryNode(Node):
             return
         stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
         if stamp_ns < self._last_stamp_ns or (self._run_id and message.run_id != self._run_id):
-            why = "the stamp went back" if stamp_ns < self._last_stamp_ns else "the front-end was started anew"
-            self.get_logger().warning(f"{why}: a sequence has begun anew")
+            why = "the stamp went back" if stamp_ns < self._last_stamp_ns else "the front-end was restarted"
+            self.get_logger().warning(f"{why}: a new sequence has begun")
             self._odometry, self._path = VisualOdometry(self._options), Path()
             self._before = None
         elif message.resets != self._resets:

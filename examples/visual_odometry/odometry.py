@@ -134,14 +134,14 @@ class VisualOdometry:
 
     def _fail(self, view: View, patience: int, note: str) -> Step:
         self._failures += 1
-        return self._begin(view, f"{note}: it starts anew") if self._failures > patience else Step(None, note=note)
+        return self._begin(view, f"{note}: it restarts") if self._failures > patience else Step(None, note=note)
 
     def _initialise(self, view: View, px: float) -> Step:
         start, options = self._start, self._options
         assert start is not None
         rows0, rows1 = _common(start, view)
         if len(rows0) < options.min_points:
-            return self._begin(view, f"{len(rows0)} tracks left of the first view: it starts anew")
+            return self._begin(view, f"{len(rows0)} tracks left of the first view: it restarts")
         rays0, rays1 = start.rays[rows0], view.rays[rows1]
         if _shift(rays0, rays1) < options.start_shift_px * px:
             return Step(None)

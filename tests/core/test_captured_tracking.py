@@ -126,7 +126,7 @@ def _less_memory(both: _Both, views: list[Uint8Array]) -> None:
         if number == 4:
             both.each(lambda frontend: frontend.free_memory())
         both.process(view)
-    assert both.recorder.captured == 4, "what has been freed is recorded anew"
+    assert both.recorder.captured == 4, "what has been freed is recorded again"
 
 
 def _more_and_fewer_points(both: _Both, views: list[Uint8Array]) -> None:

@@ -129,7 +129,7 @@ def test_live_settings_act_from_the_next_image_on(photographs: list[Uint8Array])
     assert (len(result.features), len(result.matches)) == (20, 0)
 
 
-# What a parameter of a group may have made anew, of `_parts`; nothing for the other groups.
+# What a parameter of a group may have rebuilt, of `_parts`; nothing for the other groups.
 _MAY_BE_NEW: dict[type, set[str]] = {
     ExtractionSettings: {"captured extraction", "captured matching", "captured following"},
     MatchingSettings: {"matcher", "captured matching"},

@@ -41,7 +41,7 @@ def names_and_stamps(folder: Path) -> list[tuple[str, int | None]]:
 @pytest.mark.parametrize(
     ("names", "stamps"),
     [
-        # Seconds of a date begin anew each minute: taken for times, they would change the order.
+        # Seconds of a date restart each minute: taken for times, they would change the order.
         (["2023-11-14_22-13-59.900.png", "2023-11-14_22-14-00.000.png"], [None, None]),
         (["cam_22:13:59.9.png", "cam_22:14:00.0.png"], [None, None]),
         (

@@ -105,7 +105,7 @@ def test_a_front_end_continues_in_another_one(photographs: list[npt.NDArray[np.u
             "tracker": tracker,
         }
     )
-    _goes_on(photographs, Frontend.from_pretrained(settings), Frontend.from_pretrained(settings))
+    _continues(photographs, Frontend.from_pretrained(settings), Frontend.from_pretrained(settings))
 
 
 @pytest.mark.parametrize("tracker", PARAMETERS["tracker"].choices)
@@ -113,10 +113,10 @@ def test_a_recorded_front_end_continues_in_another_one(photographs: list[npt.NDA
     settings = Settings.from_mapping({"max_num_keypoints": 50, "tracker": tracker})
     graph_device = EagerGraphDevice(torch.device("cpu"))
     first, second = (Frontend(seeded_extractor(settings, "cpu", graph_device), settings) for _ in range(2))
-    _goes_on(photographs, first, second)
+    _continues(photographs, first, second)
 
 
-def _goes_on(photographs: list[npt.NDArray[np.uint8]], first: Frontend, second: Frontend) -> None:
+def _continues(photographs: list[npt.NDArray[np.uint8]], first: Frontend, second: Frontend) -> None:
     images = [np.ascontiguousarray(photographs[0][100 + i : 196 + i, 100:228]) for i in range(5)]
     for index in range(2):
         first.process(images[index], index)

@@ -125,7 +125,7 @@ def test_a_state_of_no_stream_is_refused(state: RhythmState) -> None:
 
 @dataclass
 class _Naive:
-    """What the documents say, computed anew from all intervals of the stream."""
+    """What the documents say, computed from all intervals of the stream."""
 
     max_gap_s: float
     stamps_ns: tuple[int, ...] = ()

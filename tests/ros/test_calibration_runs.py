@@ -178,7 +178,7 @@ def test_what_comes_again_and_late_is_no_step_back() -> None:
         watch.take(_info(stamp_ns, number), again=True)
         assert watch.get_state() == state
     watch.take(_info(40, 3), again=True)
-    assert _used(watch, 40, watch.arrived(40)) == _expected(3), "a publisher that has started anew"
+    assert _used(watch, 40, watch.arrived(40)) == _expected(3), "a publisher that has restarted"
 
 
 def test_months_of_equal_infos_take_no_memory() -> None:

@@ -104,7 +104,7 @@ def test_one_that_is_latched_or_comes_in_bursts_never_stops() -> None:
     camera.runs(0.1, _info())
     camera.runs(20)
     assert list(camera.found()) == ["camera_info"]
-    for _ in range(3):  # a driver that starts anew
+    for _ in range(3):  # a driver that restarts
         camera.runs(2, _info())
         camera.runs(40)
     assert list(camera.found()) == ["camera_info"]

@@ -72,7 +72,7 @@ class _Rig:
         self.client = client
         self.logged: list[Log] = []
         self.diagnostics: list[DiagnosticArray] = []
-        self._told = 0
+        self._read = 0
         qos = qos_profile("reliable", 100)
         qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
         client.node.create_subscription(Log, "/rosout", self.logged.append, qos)
@@ -85,9 +85,9 @@ class _Rig:
 
     def next_line(self) -> str:
         """The first line after those that have been taken."""
-        wait_until(lambda: len(self.lines()) > self._told, f"a line after {self.lines()}", 30.0)
-        self._told += 1
-        return self.lines()[self._told - 1]
+        wait_until(lambda: len(self.lines()) > self._read, f"a line after {self.lines()}", 30.0)
+        self._read += 1
+        return self.lines()[self._read - 1]
 
 
 @pytest.fixture

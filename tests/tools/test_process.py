@@ -200,7 +200,7 @@ def test_the_run_is_named_by_the_content_of_the_input_and_the_settings(
 
 
 def test_tracks_of_two_runs_in_one_bag_are_distinguished(bag: Path, tmp_path: Path) -> None:
-    """As where the node was started anew while it was recorded: ids and even stamps come twice."""
+    """As where the node was restarted while it was recorded: ids and even stamps come twice."""
     from feature_frontend.tools.common.bag_writer import BagWriter, typestore_with
     from feature_frontend_lab.export.recorded_features import read_features
 

@@ -232,7 +232,7 @@ def test_wheels_that_are_asked_for_win_over_an_installed_ros_and_are_remembered(
         ROS_WHEELS=asked_for,
     )
     assert found.splitlines()[0] == "wheels kilted"
-    # A .venv of Jazzy is another kind, which is made anew.
+    # A .venv of Jazzy is another kind, which is rebuilt.
     assert found.splitlines()[1].startswith("wheels kilted ")
 
 

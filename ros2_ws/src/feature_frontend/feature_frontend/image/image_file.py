@@ -23,7 +23,15 @@ from feature_frontend.system.c_stderr import decoders_are_quiet
 from feature_frontend.system.files import read_regular_file, user_path
 from feature_frontend.system.text import PATH_CHARACTERS, quoted
 
-__all__ = ["IMAGE_SUFFIXES", "ImageFile", "decode_stored", "encode_file", "read_image_file", "read_mask_file"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ImageFile",
+    "decode_stored",
+    "encode_file",
+    "image_file_size",
+    "read_image_file",
+    "read_mask_file",
+]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm", ".pnm", ".webp")
 
@@ -55,16 +63,30 @@ def read_image_file(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageFile
         DamagedImageError: The file cannot be read, or is empty, truncated or damaged.
         ImageError: It is not an image, or has more than `max_pixels`. The texts do not name the file.
     """
+    header = _checked_header(path, max_pixels)
+    stored = decode_stored(header)
+    samples = stored if stored.ndim == 2 else to_rgb(stored, cv2.COLOR_BGR2RGB)
+    return ImageFile(samples, header.orientation, header.pages)
+
+
+def image_file_size(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[int, int]:
+    """(height, width) in px of the pixels of an image file, without decoding them.
+
+    Raises:
+        ImageError: As for `read_image_file`.
+    """
+    header = _checked_header(path, max_pixels)
+    return header.height, header.width
+
+
+def _checked_header(path: Path, max_pixels: int) -> ImageHeader:
     try:
         data = read_regular_file(path, _BYTES_BESIDE_PIXELS + _BYTES_PER_PIXEL * max_pixels)
     except OSError as error:
         msg = f"it cannot be read: {error.strerror or error}"
         # Without errno it is our own error: not a regular file, or too large.
         raise (ImageError if error.errno is None else DamagedImageError)(msg) from error
-    header = read_header(data, max_pixels)
-    stored = decode_stored(header)
-    samples = stored if stored.ndim == 2 else to_rgb(stored, cv2.COLOR_BGR2RGB)
-    return ImageFile(samples, header.orientation, header.pages)
+    return read_header(data, max_pixels)
 
 
 def decode_stored(header: ImageHeader) -> npt.NDArray[Any]:

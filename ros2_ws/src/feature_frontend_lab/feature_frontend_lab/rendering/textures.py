@@ -36,14 +36,14 @@ class Texture:
     """A picture and its mip levels.
 
     Attributes:
-        levels: (H, W, 3) uint8 RGB, each half the size of the previous one.
+        levels: (H, W, 3) RGB or (H, W) grey, uint8, each half the size of the previous one.
     """
 
     levels: tuple[npt.NDArray[np.uint8], ...]
 
     @staticmethod
     def from_image(image: npt.NDArray[np.uint8]) -> Texture:
-        """Creates the texture of an (H, W, 3) uint8 RGB picture."""
+        """Creates the texture of an (H, W, 3) RGB or (H, W) grey picture, uint8."""
         levels = [np.ascontiguousarray(image)]
         while min(levels[-1].shape[:2]) > 1:
             height, width = levels[-1].shape[:2]
@@ -61,13 +61,19 @@ class Texture:
         """Width of the full-size picture in px."""
         return int(self.levels[0].shape[1])
 
+    def grey(self) -> Texture:
+        """The texture in grey, with the luma of ITU-R BT.601; itself if it is grey."""
+        if self.levels[0].ndim == 2:
+            return self
+        return Texture(tuple(np.asarray(cv2.cvtColor(level, cv2.COLOR_RGB2GRAY), np.uint8) for level in self.levels))
+
     def sample(
         self,
         horizontal: npt.NDArray[np.float32],
         vertical: npt.NDArray[np.float32],
         level: npt.NDArray[np.float32],
     ) -> npt.NDArray[np.uint8]:
-        """Samples (N, 3) uint8 colours, linear in both directions and between levels.
+        """Samples (N, 3) or, if grey, (N,) uint8 colours, linear in both directions and between levels.
 
         Args:
             horizontal: (N,) position in [0, 1], 0 the left edge of the picture and 1 its right edge.
@@ -76,7 +82,8 @@ class Texture:
         """
         level = np.clip(level, 0, len(self.levels) - 1)
         lower = np.floor(level).astype(np.int32)
-        colours = np.empty((len(level), 3), np.uint8)
+        channels = self.levels[0].shape[2:]
+        colours = np.empty((len(level), *channels), np.uint8)
         for index in range(int(lower.min(initial=0)), int(lower.max(initial=-1)) + 1):
             chosen = np.flatnonzero(lower == index)
             if not len(chosen):
@@ -86,7 +93,8 @@ class Texture:
             fraction = level[chosen] - index
             if index + 1 < len(self.levels) and fraction.any():
                 coarse = self._read(index + 1, *at)
-                blended = fine + (coarse.astype(np.float32) - fine) * fraction[:, None] + 0.5
+                share = fraction.reshape(-1, *(1 for _ in channels))
+                blended = fine + (coarse.astype(np.float32) - fine) * share + 0.5
                 fine = blended.astype(np.uint8)
             colours[chosen] = fine
         return colours
@@ -102,7 +110,7 @@ class Texture:
         folded[1, :count] = vertical * picture.shape[0] - 0.5
         maps = folded.reshape(2, rows, ROW_LENGTH)
         read = cv2.remap(picture, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(read, np.uint8).reshape(-1, 3)[:count]
+        return np.asarray(read, np.uint8).reshape(-1, *picture.shape[2:])[:count]
 
 
 Image = npt.NDArray[np.uint8]

@@ -19,11 +19,12 @@ import rclpy
 from feature_frontend_msgs.msg import Tracks
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion, Vector3
 from nav_msgs.msg import Odometry, Path
-from odometry import FloatArray, Options, View, VisualOdometry
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
+
+from feature_frontend_lab.odometry.monocular import FloatArray, Options, View, VisualOdometry
 
 # From optical axes (x right, y down, z forward) to ROS axes (x forward, y left, z up).
 _TO_ROS = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])

@@ -52,15 +52,14 @@ class SmootherOptions:
         max_blind_s: Longest time without enough tracks before the odometry starts anew.
     """
 
-    keyframes: int = 10
-    max_points: int = 200
-    noise_px: float = 1.0
-    outlier_px: float = 5.0
+    keyframes: int = 12
+    max_points: int = 150
+    noise_px: float = 0.7
+    outlier_px: float = 3.0
     max_distance_m: float = 100.0
     keyframe_shift_px: float = 10.0
     start_s: float = 2.0
     max_blind_s: float = 3.0
-    rank: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,9 +270,7 @@ class VisualInertialSmoother:
 
     # The window
 
-    def _insert(
-        self, state: _State, pose: gtsam.Pose3, velocity: FloatArray, bias: gtsam.imuBias.ConstantBias
-    ) -> None:
+    def _insert(self, state: _State, pose: gtsam.Pose3, velocity: FloatArray, bias: gtsam.imuBias.ConstantBias) -> None:
         pose_key, velocity_key, bias_key = state.keys
         self._values.insert(pose_key, pose)
         self._values.insert(velocity_key, velocity)
@@ -336,7 +333,6 @@ class VisualInertialSmoother:
         params = gtsam.SmartProjectionParams(
             gtsam.LinearizationMode.HESSIAN, gtsam.DegeneracyMode.ZERO_ON_DEGENERACY, False, False, 1e-3
         )
-        params.setRankTolerance(self._options.rank)
         params.setDynamicOutlierRejectionThreshold(self._options.outlier_px)
         params.setLandmarkDistanceThreshold(self._options.max_distance_m)
         noise = gtsam.noiseModel.Isotropic.Sigma(2, self._options.noise_px)

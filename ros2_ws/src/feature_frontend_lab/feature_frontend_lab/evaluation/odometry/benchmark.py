@@ -109,7 +109,9 @@ def _inertial(tracked: TrackedSequence) -> OdometryResult:
             poses.append(step.pose @ imu.body_from_camera)
             pieces.append(losses)
     elapsed_s = time.perf_counter() - begin_s
-    return _result(tracked, rows, poses, pieces, losses, rejected / max(points, 1), points / max(len(rows), 1), elapsed_s)
+    return _result(
+        tracked, rows, poses, pieces, losses, rejected / max(points, 1), points / max(len(rows), 1), elapsed_s
+    )
 
 
 def _monocular(tracked: TrackedSequence) -> OdometryResult:
@@ -168,9 +170,7 @@ def _result(
     )
 
 
-def _errors(
-    tracked: TrackedSequence, rows: list[int], poses: list[FloatArray], pieces: list[int]
-) -> TrajectoryErrors:
+def _errors(tracked: TrackedSequence, rows: list[int], poses: list[FloatArray], pieces: list[int]) -> TrajectoryErrors:
     known = [
         (tracked.views[row].stamp_ns, pose, true_pose, piece)
         for row, pose, piece in zip(rows, poses, pieces, strict=True)

@@ -65,7 +65,11 @@ def trajectory_errors(
     stamps = np.asarray(stamps_ns, np.int64)
     for row in range(len(poses)):
         later = int(np.searchsorted(stamps, stamps[row] + _SPAN_NS - _TOLERANCE_NS))
-        if later >= len(poses) or stamps[later] > stamps[row] + _SPAN_NS + _TOLERANCE_NS or pieces[row] != pieces[later]:
+        if (
+            later >= len(poses)
+            or stamps[later] > stamps[row] + _SPAN_NS + _TOLERANCE_NS
+            or pieces[row] != pieces[later]
+        ):
             continue
         motion, true_motion = (np.linalg.solve(some[row], some[later]) for some in (poses, truth))
         shifts.append(np.linalg.norm((np.linalg.solve(true_motion, motion))[:3, 3]))

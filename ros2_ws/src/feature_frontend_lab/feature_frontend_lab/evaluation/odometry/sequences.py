@@ -11,6 +11,7 @@ import numpy.typing as npt
 from feature_frontend.camera.calibration import normalize_points
 from feature_frontend.errors import SettingsError
 from feature_frontend.sources.imu import ImuMeasurements
+from feature_frontend.sources.registry import imu_of
 from feature_frontend_lab.evaluation.tracks.baselines import SequenceFrontend
 from feature_frontend_lab.evaluation.tracks.sequence import SequenceFrame, SequenceOptions, open_sequence
 from feature_frontend_lab.odometry.views import TrackedView
@@ -78,7 +79,7 @@ def open_odometry_sequence(location: str, options: SequenceOptions, seeds: int) 
         if count is not None:
             count = max(count - options.start, 0)
             count = min(count, options.count or count)
-        return [OdometrySequence(sequence.name, None, sequence.frames, count, sequence.imu, sequence.missing)]
+        return [OdometrySequence(sequence.name, None, sequence.frames, count, imu_of(sequence.source), sequence.missing)]
     name = location.removeprefix(RENDERED)
     if name not in FLIGHTS:
         raise SettingsError(f"no rendered flight is called {name!r}; expected one of {', '.join(FLIGHTS)}")
@@ -111,7 +112,9 @@ def track(
             raise SettingsError(f"{sequence.name} has no calibration, which odometry needs; give one by --camera-info")
         tracks = frontend.process(frame.image, frame.stamp_ns).tracks
         rays = normalize_points(frame.camera, tracks.keypoints)
-        views.append(TrackedView.of(frame.stamp_ns, tracks.ids.astype(np.int64), rays, 1 / frame.camera.camera_matrix[0]))
+        views.append(
+            TrackedView.of(frame.stamp_ns, tracks.ids.astype(np.int64), rays, 1 / frame.camera.camera_matrix[0])
+        )
         poses.append(frame.pose)
         on_frame()
     return TrackedSequence(views, poses, sequence.imu)

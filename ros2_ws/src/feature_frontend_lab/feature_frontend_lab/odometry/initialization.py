@@ -25,7 +25,7 @@ __all__ = ["MotionStart", "is_at_rest", "start_at_rest", "start_in_motion"]
 FloatArray = npt.NDArray[np.float64]
 
 # At rest: what a standing IMU's measurements vary by, and tracks by their noise.
-_REST_RATE, _REST_ACCELERATION, _REST_SHIFT_PX = 0.03, 0.2, 0.7
+_REST_RATE, _REST_ACCELERATION, _REST_SHIFT_PX = 0.03, 0.2, 1.5
 _GRAVITY_TOLERANCE = 0.5
 _LEAST_MEASUREMENTS = 20
 _EYE = np.eye(3)

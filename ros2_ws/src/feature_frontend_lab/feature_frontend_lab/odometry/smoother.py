@@ -28,7 +28,7 @@ IntArray = npt.NDArray[np.int64]
 
 _NS_PER_S = 1_000_000_000
 # The first state: of position and heading, which are chosen; of roll and pitch; of velocity at rest; of the biases.
-_CHOSEN_SIGMA, _TILT_SIGMA, _REST_SIGMA = 1e-3, 0.05, 0.02
+_CHOSEN_SIGMA, _TILT_SIGMA, _REST_SIGMA = 1e-3, 0.05, 0.05
 _ACCELEROMETER_SIGMA, _GYROSCOPE_SIGMA = 0.2, 0.02
 # What no sound estimate exceeds (VINS-Mono's limits), and how many tracks make an image worth a keyframe.
 _MOST_ACCELEROMETER_BIAS, _MOST_GYROSCOPE_BIAS = 2.5, 1.0
@@ -47,6 +47,7 @@ class SmootherOptions:
         noise_px: Standard deviation of a sighting.
         outlier_px: A point is rejected if one of its sightings is off by more.
         max_distance_m: A point is ignored if it is farther away.
+        min_parallax_px: Angle between two sightings of a point from which it is used, as px in the middle of the image.
         keyframe_shift_px: Median movement of the tracks that makes an image a keyframe.
         start_s: Time over which a moving start is sought.
         max_blind_s: Longest time without enough tracks before the odometry starts anew.
@@ -57,6 +58,7 @@ class SmootherOptions:
     noise_px: float = 0.7
     outlier_px: float = 3.0
     max_distance_m: float = 100.0
+    min_parallax_px: float = 3.0
     keyframe_shift_px: float = 10.0
     start_s: float = 2.0
     max_blind_s: float = 3.0
@@ -144,6 +146,7 @@ class VisualInertialSmoother:
         self._spent: set[int] = set()
         self._next = 0
         self._seen_ns = 0
+        self._is_resting = False
         self._last_pose = gtsam.Pose3()
 
     def update(self, view: TrackedView) -> SmootherStep:
@@ -158,6 +161,10 @@ class VisualInertialSmoother:
                 return self._lose(f"an image at {view.stamp_ns} ns came after one at {before.stamp_ns} ns", view)
             if not self.imu.covers(before.stamp_ns, view.stamp_ns):
                 return self._lose("the IMU was silent for more than 0.1 s between two images", view)
+        if self._is_resting:
+            step = self._rest(view)
+            if step is not None:
+                return step
         if not self._states:
             return self._start(view)
         if len(view.ids) >= _LEAST_TRACKS:
@@ -191,7 +198,7 @@ class VisualInertialSmoother:
             pose = self._values.atPose3(self._states[-1].keys[0])
             if np.isfinite(pose.matrix()).all():
                 self._last_pose = pose
-        self._states, self._waiting = [], [view]
+        self._states, self._waiting, self._is_resting = [], [view], False
         self._points, self._spent = set(), set()
         return SmootherStep(lost=why if was_running else "")
 
@@ -201,6 +208,7 @@ class VisualInertialSmoother:
         self._waiting.append(view)
         begin_ns = view.stamp_ns - round(self._options.start_s * _NS_PER_S)
         self._waiting = [waiting for waiting in self._waiting if waiting.stamp_ns >= begin_ns]
+        self.imu.forget_before(self._waiting[0].stamp_ns)
         start = self._start_at_rest() or self._start_in_motion()
         if start is None:
             return SmootherStep()
@@ -214,7 +222,25 @@ class VisualInertialSmoother:
         if self._fault() or (not is_at_rest and step.rejected > 0.5 * step.points):
             return self._reject_start()
         self._seen_ns = view.stamp_ns
+        self._is_resting = is_at_rest
+        if not is_at_rest:
+            self._waiting.clear()
         return step
+
+    def _rest(self, view: TrackedView) -> SmootherStep | None:
+        """Starts at rest once more, where the body is, for as long as it stays there; None once it moves."""
+        self._waiting = [waiting for waiting in self._waiting if waiting.stamp_ns >= view.stamp_ns - _REST_NS]
+        self._waiting.append(view)
+        self.imu.forget_before(self._waiting[0].stamp_ns)
+        start = self._start_at_rest()
+        if start is None:
+            self._is_resting = False
+            self._waiting.clear()
+            return None
+        self._last_pose = self._values.atPose3(self._states[-1].keys[0])
+        self._begin(*start)
+        self._smart = {}
+        return self._step()
 
     def _reject_start(self) -> SmootherStep:
         self._states = []
@@ -323,29 +349,61 @@ class VisualInertialSmoother:
         self._points.update(candidates[order[sightings[order] > 0]].tolist())
 
     def _smart_factors(self) -> dict[int, tuple[gtsam.SmartProjectionPoseFactorCal3_S2, set[int]]]:
-        """The factor of each point in use that has at least two sightings, and the numbers of the states that see it."""
-        sightings: dict[int, list[tuple[int, FloatArray]]] = {}
-        for state in self._states:
-            for track, ray in zip(state.view.ids.tolist(), state.view.rays, strict=True):
-                if track in self._points:
-                    sightings.setdefault(track, []).append((state.number, ray))
-        px = self._states[-1].view.px
+        """The factor of each point in use that was seen from different places, and the numbers of the states it is for.
+
+        Without parallax, noise decides where a point is, and GTSAM's test of the rank does not notice.
+        """
+        options, px = self._options, self._states[-1].view.px
         params = gtsam.SmartProjectionParams(
             gtsam.LinearizationMode.HESSIAN, gtsam.DegeneracyMode.ZERO_ON_DEGENERACY, False, False, 1e-3
         )
-        params.setDynamicOutlierRejectionThreshold(self._options.outlier_px)
-        params.setLandmarkDistanceThreshold(self._options.max_distance_m)
-        noise = gtsam.noiseModel.Isotropic.Sigma(2, self._options.noise_px)
+        params.setDynamicOutlierRejectionThreshold(options.outlier_px)
+        params.setLandmarkDistanceThreshold(options.max_distance_m)
+        noise = gtsam.noiseModel.Isotropic.Sigma(2, options.noise_px)
         # Pixels, as the thresholds of GTSAM's triangulation are meant for them.
         camera = gtsam.Cal3_S2(1 / px, 1 / px, 0, 0, 0)
+        tracks, numbers, points, directions = self._sightings()
+        first = np.flatnonzero(np.diff(tracks, prepend=tracks[:1] - 1))
+        counts = np.diff(first, append=len(tracks))
+        from_first = np.linalg.norm(directions - np.repeat(directions[first], counts, axis=0), axis=1)
         factors = {}
-        for track, of_track in sightings.items():
-            if len(of_track) > 1:
-                factor = gtsam.SmartProjectionPoseFactorCal3_S2(noise, camera, self._extrinsic, params)
-                for number, ray in of_track:
-                    factor.add(ray / px, _pose_key(number))
-                factors[track] = factor, {number for number, _ in of_track}
+        for begin, count in zip(first.tolist(), counts.tolist(), strict=True):
+            end = begin + count
+            if from_first[begin:end].max() < options.min_parallax_px * px:
+                continue
+            factor = gtsam.SmartProjectionPoseFactorCal3_S2(noise, camera, self._extrinsic, params)
+            seen = numbers[begin:end].tolist()
+            for number, point in zip(seen, points[begin:end], strict=True):
+                factor.add(point, _pose_key(number))
+            factors[int(tracks[begin])] = factor, set(seen)
         return factors
+
+    def _sightings(self) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
+        """All sightings of the points in use, by point and then in order of time.
+
+        Returns:
+            (S,) ids of the points; (S,) numbers of the states; (S, 2) px from the principal point; (S, 3) unit vectors
+            in the world.
+        """
+        used = np.array(sorted(self._points), np.int64)
+        ids, numbers, points, directions = [], [], [], []
+        for state in self._states:
+            rows = np.flatnonzero(np.isin(state.view.ids, used, assume_unique=True))
+            rays = state.view.rays[rows]
+            camera = self._values.atPose3(state.keys[0]).rotation().matrix() @ self._body_from_camera[:3, :3]
+            vectors = np.column_stack([rays, np.ones(len(rays))]) @ camera.T
+            ids.append(state.view.ids[rows])
+            numbers.append(np.full(len(rows), state.number))
+            points.append(rays / state.view.px)
+            directions.append(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+        tracks = np.concatenate(ids)
+        order = np.argsort(tracks, kind="stable")
+        return (
+            tracks[order],
+            np.concatenate(numbers)[order],
+            np.concatenate(points)[order],
+            np.concatenate(directions)[order],
+        )
 
     def _optimize(self) -> None:
         self._smart = self._smart_factors()

@@ -79,7 +79,9 @@ def open_odometry_sequence(location: str, options: SequenceOptions, seeds: int) 
         if count is not None:
             count = max(count - options.start, 0)
             count = min(count, options.count or count)
-        return [OdometrySequence(sequence.name, None, sequence.frames, count, imu_of(sequence.source), sequence.missing)]
+        return [
+            OdometrySequence(sequence.name, None, sequence.frames, count, imu_of(sequence.source), sequence.missing)
+        ]
     name = location.removeprefix(RENDERED)
     if name not in FLIGHTS:
         raise SettingsError(f"no rendered flight is called {name!r}; expected one of {', '.join(FLIGHTS)}")

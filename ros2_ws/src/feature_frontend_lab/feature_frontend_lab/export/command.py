@@ -26,7 +26,7 @@ from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.runtime.heap import keep_freed_memory
 from feature_frontend.settings import PARAMETERS, Settings
 from feature_frontend.sources import SourceOptions, open_source
-from feature_frontend.sources.image_folder import ImageFolderSource
+from feature_frontend.sources.image_files import ImageFilesSource
 from feature_frontend.sources.registry import missing_of
 from feature_frontend.system.files import print_any_name
 from feature_frontend.system.interrupts import interruptible
@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = command.add_argument
-    add("source", metavar="SOURCE", help="a bag, a folder of images or a video")
+    add("source", metavar="SOURCE", help="a bag, a folder of images, a dataset or a video")
     add("--output", type=Path, default=Path("database.db"), metavar="FILE", help="default database.db")
     add("--images", type=Path, metavar="DIR", help="also write the images there, under the names in the database")
     add(
@@ -214,7 +214,7 @@ def _processed(options: argparse.Namespace, missing: list[str]) -> Iterator[Expo
             except ImageError as error:
                 tqdm.write(f"skipped {frame.name}: {error}", file=sys.stderr)
                 continue
-            name = frame.name if isinstance(source, ImageFolderSource) else f"{frame.index:06d}.png"
+            name = frame.name if isinstance(source, ImageFilesSource) else f"{frame.index:06d}.png"
             if options.images is not None:
                 _write_image(options.images / name, pixels)
             tracks = result.tracks

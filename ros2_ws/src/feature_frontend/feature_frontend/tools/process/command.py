@@ -71,8 +71,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="process", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.description = (
-        "Process every image of bags, videos and folders offline, into rosbag2 bags of features, matches, tracks and "
-        "status."
+        "Process every image of bags, videos, folders and datasets offline, into rosbag2 bags of features, matches, "
+        "tracks and status."
     )
     add = parser.add_argument
     expected = "; ".join(kind.expects for kind in SOURCE_KINDS if kind.name != "webcam")
@@ -97,7 +97,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="of the topics in the bag, such as /robot (default /)",
     )
-    add("--camera-info", type=Path, metavar="YAML", help="calibration for all images (default: the bag's camera_info)")
+    add(
+        "--camera-info",
+        type=Path,
+        metavar="YAML",
+        help="calibration for all images (default: that of the bag or the dataset)",
+    )
     add("--frame-id", type=text, metavar="NAME", help="frame of the headers (default: that of the bag, or camera)")
     add("--start", type=natural, default=0, metavar="N", help="skip the first N images")
     add("--count", type=positive, metavar="N", help="process N images (default: all)")

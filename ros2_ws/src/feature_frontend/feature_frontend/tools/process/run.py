@@ -35,6 +35,7 @@ from feature_frontend.runtime.snapshot import pack, unpack
 from feature_frontend.settings import Settings
 from feature_frontend.sources import PlaybackSettings, Source
 from feature_frontend.sources.base import LostImages
+from feature_frontend.sources.datasets.base import DatasetSource
 from feature_frontend.sources.image_folder import ImageFolderSource
 from feature_frontend.sources.registry import missing_of
 from feature_frontend.system.files import user_path
@@ -70,7 +71,7 @@ class Request:
         storage: A key of `STORAGES`.
         namespace: Of the topics, absolute.
         topic: Image topic of a bag; None if it has only one.
-        camera_info: Calibration file for all images; None for the CameraInfo of the bag.
+        camera_info: Calibration file for all images; None for that of the source.
         frame_id: Frame of the headers; None for the source's own, or "camera".
         playback: Fields of `PlaybackSettings`.
         threads: Number of threads of torch and OpenCV.
@@ -196,7 +197,7 @@ def _process(request: Request, reporter: Reporter, output: Output) -> Outcome:
         reporter.say(f"warning: {frontend.notice}")
     with ProgressStore(output.unfinished) as store:
         _begin_or_go_on(store, job, output, overwrite=request.overwrite)
-        run_id = _run_id(job, request.source)
+        run_id = _run_id(job, request.source, source)
         run = _Run(request, frontend, store, reporter, run_id)
         run.go_on()
         if not run.is_over:
@@ -403,10 +404,12 @@ def _job(request: Request, frontend: Frontend, source: Source) -> dict[str, obje
         files[f"camera_info#{camera}" if camera else "camera_info"] = str(file)
     if isinstance(source, ImageFolderSource) and source.times_file is not None:
         files["times"] = str(source.times_file)
+    if isinstance(source, DatasetSource):
+        files |= {name: str(table) for name, table in source.tables.items()}
     if settings.matcher == "lightglue":
         files["lightglue_weights_path"] = settings.lightglue_weights_path
     job = {
-        "input": describe_files(request.source),
+        "input": describe_files(request.source, source),
         "topic": request.topic,
         "playback": request.playback,
         "frame_id": request.frame_id,
@@ -424,10 +427,10 @@ def _job(request: Request, frontend: Frontend, source: Source) -> dict[str, obje
     return dict(json.loads(json.dumps(job)))
 
 
-def _run_id(job: Mapping[str, object], source: str) -> int:
+def _run_id(job: Mapping[str, object], location: str, source: Source) -> int:
     """The `run_id` of the messages, independent of the input's location and the machine."""
     named_by = {name: job[name] for name in ("topic", "playback", "settings", "extractor", "files_sha256")}
-    return run_id_of(json.dumps({**named_by, "input": describe_content(source)}, sort_keys=True))
+    return run_id_of(json.dumps({**named_by, "input": describe_content(location, source)}, sort_keys=True))
 
 
 def _file_digest(path: str) -> str:

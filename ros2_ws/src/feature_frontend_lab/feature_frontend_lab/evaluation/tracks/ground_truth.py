@@ -1,4 +1,4 @@
-"""Known camera poses of a sequence: files of TUM RGB-D and KITTI odometry, and the pose at an image's time.
+"""Known camera poses of a sequence: files of TUM RGB-D, KITTI odometry and EuRoC, and the pose at an image's time.
 
 Convention: a pose is a 4x4 camera-to-world matrix, metres; the camera's frame is the optical one. A quaternion is
 (x, y, z, w).
@@ -6,6 +6,7 @@ Convention: a pose is a 4x4 camera-to-world matrix, metres; the camera's frame i
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,15 +17,21 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.errors import SourceError
+from feature_frontend.sources.datasets.base import DatasetSource
+from feature_frontend.sources.datasets.euroc import euroc_pose_row
+from feature_frontend.sources.datasets.stamped_rows import read_stamped_rows
 
 __all__ = [
     "GROUND_TRUTH_FILES",
     "GroundTruth",
+    "ground_truth_of",
     "quaternion_of",
     "read_ground_truth",
     "rotation_of",
     "tum_text",
 ]
+
+_logger = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -113,6 +120,27 @@ def read_ground_truth(path: Path, frame_count: int | None = None) -> GroundTruth
     return GroundTruth(path, poses, stamps_ns)
 
 
+def ground_truth_of(source: DatasetSource) -> GroundTruth | None:
+    """The poses of the camera of a dataset, whatever frame its file is about; None if the dataset has none.
+
+    Raises:
+        SourceError: The file cannot be read or has other contents.
+    """
+    file = source.poses
+    if file is None:
+        return None
+    known = _from_euroc(file.path) if file.path.suffix == ".csv" else read_ground_truth(file.path)
+    poses = known.poses @ file.frame_from_camera
+    if file.lines is None:
+        return GroundTruth(file.path, poses, known.stamps_ns)
+    if len(file.lines) > 0 and max(file.lines) >= len(poses):
+        raise SourceError(
+            f"{file.path} has {len(poses)} poses; expected one for each image of {source.description}, the last of "
+            f"which is number {max(file.lines)}"
+        )
+    return GroundTruth(file.path, poses[list(file.lines)], None)
+
+
 def tum_text(stamps_ns: Sequence[int], poses: Sequence[FloatArray]) -> str:
     """Poses (4, 4) in TUM's format, as read by `evo`: stamp (s), position, quaternion x y z w."""
     lines = ["# timestamp tx ty tz qx qy qz qw"]
@@ -163,6 +191,15 @@ def _from_rows(path: Path, rows: FloatArray) -> FloatArray:
     error = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
     _check_rotations(path, error + (np.linalg.det(rotations) < 0), "a 3x4 matrix that begins with a rotation")
     return poses
+
+
+def _from_euroc(path: Path) -> GroundTruth:
+    rows = read_stamped_rows(path, euroc_pose_row, "of stamp (ns), position, quaternion w x y z")
+    for sentence in (*rows.notices, *rows.missing):
+        _logger.warning("%s", sentence)
+    values = np.array(rows.values, np.float64)
+    table = np.column_stack([np.zeros(len(values)), values[:, :3], values[:, 4:7], values[:, 3]])
+    return GroundTruth(path, _from_tum(path, table), np.array(rows.stamps_ns, np.int64))
 
 
 def _from_tum(path: Path, table: FloatArray) -> FloatArray:

@@ -55,11 +55,11 @@ class SmootherOptions:
 
     keyframes: int = 12
     max_points: int = 150
-    noise_px: float = 0.7
-    outlier_px: float = 3.0
+    noise_px: float = 1.5
+    outlier_px: float = 4.0
     max_distance_m: float = 100.0
     min_parallax_px: float = 3.0
-    keyframe_shift_px: float = 10.0
+    keyframe_shift_px: float = 40.0
     start_s: float = 2.0
     max_blind_s: float = 3.0
 

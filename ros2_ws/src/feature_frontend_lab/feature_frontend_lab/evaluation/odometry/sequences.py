@@ -11,7 +11,6 @@ import numpy.typing as npt
 from feature_frontend.camera.calibration import normalize_points
 from feature_frontend.errors import SettingsError
 from feature_frontend.sources.imu import ImuMeasurements
-from feature_frontend.sources.registry import imu_of
 from feature_frontend_lab.evaluation.tracks.baselines import SequenceFrontend
 from feature_frontend_lab.evaluation.tracks.sequence import SequenceFrame, SequenceOptions, open_sequence
 from feature_frontend_lab.odometry.views import TrackedView
@@ -79,9 +78,7 @@ def open_odometry_sequence(location: str, options: SequenceOptions, seeds: int) 
         if count is not None:
             count = max(count - options.start, 0)
             count = min(count, options.count or count)
-        return [
-            OdometrySequence(sequence.name, None, sequence.frames, count, imu_of(sequence.source), sequence.missing)
-        ]
+        return [OdometrySequence(sequence.name, None, sequence.frames, count, sequence.imu, sequence.missing)]
     name = location.removeprefix(RENDERED)
     if name not in FLIGHTS:
         raise SettingsError(f"no rendered flight is called {name!r}; expected one of {', '.join(FLIGHTS)}")

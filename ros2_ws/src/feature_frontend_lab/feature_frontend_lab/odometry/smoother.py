@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -143,7 +144,8 @@ class VisualInertialSmoother:
         self._values = gtsam.Values()
         self._prior = gtsam.NonlinearFactorGraph()
         self._points: set[int] = set()
-        self._spent: set[int] = set()
+        self._retired = 0
+        self._smart: dict[int, tuple[gtsam.SmartProjectionPoseFactorCal3_S2, set[int]]] = {}
         self._next = 0
         self._seen_ns = 0
         self._is_resting = False
@@ -185,11 +187,15 @@ class VisualInertialSmoother:
         return step
 
     def forget_tracks(self) -> None:
-        """Tells that ids seen so far will not come back, whatever the next ones are called."""
+        """Tells that the ids seen so far mean nothing from now on: the same numbers are other points."""
+        old = np.unique(np.concatenate([np.zeros(0, np.int64), *(state.view.ids for state in self._states)]))
+        old = old[old >= 0]
+        renamed = dict(zip(old.tolist(), range(-1 - self._retired, -1 - self._retired - len(old), -1), strict=True))
+        self._retired += len(old)
         for state in self._states:
-            state.view = replace(state.view, ids=-1 - np.abs(state.view.ids))
-        self._points = {-1 - abs(number) for number in self._points}
-        self._spent = set()
+            ids = np.array([renamed.get(number, number) for number in state.view.ids.tolist()], np.int64)
+            state.view = replace(state.view, ids=ids)
+        self._points = {renamed.get(number, number) for number in self._points}
         self._waiting.clear()
 
     def _lose(self, why: str, view: TrackedView) -> SmootherStep:
@@ -199,7 +205,7 @@ class VisualInertialSmoother:
             if np.isfinite(pose.matrix()).all():
                 self._last_pose = pose
         self._states, self._waiting, self._is_resting = [], [view], False
-        self._points, self._spent = set(), set()
+        self._points = set()
         return SmootherStep(lost=why if was_running else "")
 
     # Start
@@ -244,7 +250,7 @@ class VisualInertialSmoother:
 
     def _reject_start(self) -> SmootherStep:
         self._states = []
-        self._points, self._spent = set(), set()
+        self._points = set()
         return SmootherStep()
 
     def _start_at_rest(self) -> tuple[Sequence[TrackedView], MotionStart, bool] | None:
@@ -408,7 +414,7 @@ class VisualInertialSmoother:
     def _optimize(self) -> None:
         self._smart = self._smart_factors()
         graph = gtsam.NonlinearFactorGraph(self._prior)
-        for before, state in zip(self._states, self._states[1:], strict=False):
+        for before, state in pairwise(self._states):
             graph.add(_imu_factor(before, state))
         for factor, _ in self._smart.values():
             graph.add(factor)
@@ -469,5 +475,6 @@ class VisualInertialSmoother:
 
 
 def _imu_factor(before: _State, state: _State) -> gtsam.CombinedImuFactor:
+    assert state.motion is not None
     (pose0, velocity0, bias0), (pose1, velocity1, bias1) = before.keys, state.keys
     return gtsam.CombinedImuFactor(pose0, velocity0, pose1, velocity1, bias0, bias1, state.motion)

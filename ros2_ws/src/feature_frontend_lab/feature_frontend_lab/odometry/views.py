@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["TrackedView", "common_rows", "median_shift_px"]
+__all__ = ["TrackedView", "common_rows", "median_shift_px", "pixel_size"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -19,7 +19,7 @@ class TrackedView:
 
     Attributes:
         stamp_ns: Stamp of the image, on the clock of the IMU.
-        ids: (T,) ids, ascending, each once.
+        ids: (T,) ids, each once.
         rays: (T, 2) undistorted (x/z, y/z) in the camera's optical frame.
         px: Size of a pixel on the plane of `rays`: 1 / focal length.
     """
@@ -49,3 +49,12 @@ def median_shift_px(view0: TrackedView, view1: TrackedView) -> float:
     if not len(rows0):
         return float("nan")
     return float(np.median(np.linalg.norm(view1.rays[rows1] - view0.rays[rows0], axis=1))) / view1.px
+
+
+def pixel_size(keypoints: FloatArray, rays: FloatArray) -> float:
+    """Size of a pixel on the plane of rays (T, 2): ratio of their spread and that of the keypoints (T, 2), px."""
+    is_known = np.isfinite(rays).all(axis=1) & np.isfinite(keypoints).all(axis=1)
+    if not is_known.any():
+        return 1e-3
+    spreads = [np.ptp(np.quantile(points[is_known], (0.1, 0.9), axis=0), axis=0).sum() for points in (rays, keypoints)]
+    return float(spreads[0] / spreads[1]) if min(spreads) > 1e-6 else 1e-3

@@ -46,9 +46,9 @@ def add_odometry(commands: argparse._SubParsersAction[Parser]) -> None:
     command = commands.add_parser(
         "odometry",
         help="how far a fixed back-end gets with the tracks of each front-end",
-        description="Visual-inertial odometry on GTSAM with the same settings for all front-ends; monocular odometry of "
-        "pieces of ten images where there is no IMU (docs/evaluation.md). Writes odometry.md, odometry.json, a PNG and "
-        "trajectories in TUM's format, for evo.",
+        description="Visual-inertial odometry on GTSAM with the same settings for all front-ends; monocular odometry "
+        "of pieces of ten images where there is no IMU (docs/evaluation.md). Writes odometry.md, odometry.json, a PNG "
+        "and trajectories in TUM's format, for evo.",
     )
     command.add_argument(
         "sources",

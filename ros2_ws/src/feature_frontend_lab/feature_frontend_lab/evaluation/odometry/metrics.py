@@ -61,7 +61,8 @@ def trajectory_errors(
         return TrajectoryErrors(nan, nan, nan, np.zeros((0, 3)))
     positions, reference = (np.array([pose[:3, 3] for pose in some]) for some in (poses, truth))
     aligned = align(positions, reference, with_scale=with_scale)
-    shifts, turns = [], []
+    shifts: list[float] = []
+    turns: list[float] = []
     stamps = np.asarray(stamps_ns, np.int64)
     for row in range(len(poses)):
         later = int(np.searchsorted(stamps, stamps[row] + _SPAN_NS - _TOLERANCE_NS))
@@ -72,8 +73,9 @@ def trajectory_errors(
         ):
             continue
         motion, true_motion = (np.linalg.solve(some[row], some[later]) for some in (poses, truth))
-        shifts.append(np.linalg.norm((np.linalg.solve(true_motion, motion))[:3, 3]))
-        turns.append(rotation_error_deg(motion[:3, :3], true_motion[:3, :3]))
+        error: FloatArray = np.linalg.solve(true_motion, motion)
+        shifts.append(float(np.linalg.norm(error[:3, 3])))
+        turns.append(rotation_error_deg(error[:3, :3], np.eye(3)))
     return TrajectoryErrors(
         ate_m=float(np.sqrt(((aligned - reference) ** 2).sum(axis=1).mean())),
         relative_m=_root_mean_square(shifts),

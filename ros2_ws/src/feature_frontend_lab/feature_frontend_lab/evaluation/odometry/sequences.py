@@ -1,4 +1,4 @@
-"""Sequences for odometry: recorded ones, and rendered flights by name and seed; and the views that a front-end makes."""
+"""Sequences for odometry, recorded or rendered, and the views that a front-end makes of them."""
 
 from __future__ import annotations
 

@@ -23,12 +23,12 @@ __all__ = ["describe", "odometry_figure", "odometry_table", "write_odometry_repo
 
 _NOTES = (
     "Of several seeds: the median, and the smallest and largest value. A sequence without a pose has no errors (-).",
-    "ATE: root mean square distance of the positions from the true ones after alignment by rotation and translation, of "
-    "the images that have a pose; without an IMU also by scale, each piece by itself.",
+    "ATE: root mean square distance of the positions from the true ones after alignment by rotation and translation, "
+    "of the images that have a pose; without an IMU also by scale, each piece by itself.",
     "over 1 s: root mean square error of the motion over a second, in m and degrees; not across a loss.",
-    "start: from the first image to the first pose. lost: how often the estimate was given up to start anew. with pose: "
-    "share of the images. rejected: share of the points in use that fitted no place, by GTSAM. ms: of the odometry for "
-    "an image, on this machine.",
+    "start: from the first image to the first pose. lost: how often the estimate was given up to start anew. with "
+    "pose: share of the images. rejected: share of the points in use that fitted no place, by GTSAM. ms: of the odometry "
+    "for an image, on this machine.",
 )
 
 

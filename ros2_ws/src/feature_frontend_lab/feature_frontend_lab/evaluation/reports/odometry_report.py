@@ -27,8 +27,8 @@ _NOTES = (
     "of the images that have a pose; without an IMU also by scale, each piece by itself.",
     "over 1 s: root mean square error of the motion over a second, in m and degrees; not across a loss.",
     "start: from the first image to the first pose. lost: how often the estimate was given up to start anew. with "
-    "pose: share of the images. rejected: share of the points in use that fitted no place, by GTSAM. ms: of the odometry "
-    "for an image, on this machine.",
+    "pose: share of the images. rejected: share of the points in use that fitted no place, by GTSAM. ms: of the "
+    "odometry for an image, on this machine.",
 )
 
 

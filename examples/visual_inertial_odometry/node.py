@@ -40,10 +40,11 @@ FloatArray = npt.NDArray[np.float64]
 _NS_PER_S = 1_000_000_000
 _TRACKS_DEPTH, _IMU_DEPTH = 1000, 5000
 _LOG_PERIOD_S = 1.0
+_RELIABILITY = {"reliable": QoSReliabilityPolicy.RELIABLE, "best_effort": QoSReliabilityPolicy.BEST_EFFORT}
 
 
 class VisualInertialOdometryNode(Node):
-    """Parameters, read at start-up: `body_from_camera`, `imu_noise`, `odom_frame` and `max_path_poses`."""
+    """Its parameters, read at start-up, are in docs/back_ends.md."""
 
     def __init__(self) -> None:
         super().__init__("visual_inertial_odometry")
@@ -68,9 +69,11 @@ class VisualInertialOdometryNode(Node):
         if TFMessage is None:
             self.get_logger().warning("tf2_msgs is not installed: no tf is published")
         self.create_subscription(Tracks, "tracks", self._take_tracks, QoSProfile(depth=_TRACKS_DEPTH))
-        # Drivers of IMUs publish either way; best effort receives both.
-        imu_qos = QoSProfile(depth=_IMU_DEPTH, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-        self.create_subscription(Imu, "imu", self._take_imu, imu_qos)
+        imu_qos = self.declare_parameter("imu_qos", "reliable").value
+        if imu_qos not in _RELIABILITY:
+            raise ValueError(f"parameter imu_qos is {imu_qos!r}; expected {' or '.join(_RELIABILITY)}")
+        profile = QoSProfile(depth=_IMU_DEPTH, reliability=_RELIABILITY[imu_qos])
+        self.create_subscription(Imu, "imu", self._take_imu, profile)
 
     def _numbers(self, name: str, default: list[float]) -> FloatArray:
         values = np.array(self.declare_parameter(name, default).value, np.float64)

@@ -35,7 +35,8 @@ _ACCELEROMETER_SIGMA, _GYROSCOPE_SIGMA = 0.2, 0.02
 _MOST_ACCELEROMETER_BIAS, _MOST_GYROSCOPE_BIAS = 2.5, 1.0
 _LEAST_TRACKS = 15
 _REST_NS = _NS_PER_S // 2
-_START_VIEWS = 10
+# A moving start: the views that it uses, over how long at least, and how long after a failure it is tried again.
+_START_VIEWS, _LEAST_START_NS, _TRY_NS = 10, 4 * _NS_PER_S // 5, _NS_PER_S // 4
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class VisualInertialSmoother:
         self._retired = 0
         self._smart: dict[int, tuple[gtsam.SmartProjectionPoseFactorCal3_S2, set[int]]] = {}
         self._next = 0
-        self._seen_ns = 0
+        self._seen_ns = self._next_try_ns = 0
         self._is_resting = False
         self._last_pose = gtsam.Pose3()
 
@@ -205,6 +206,7 @@ class VisualInertialSmoother:
             if np.isfinite(pose.matrix()).all():
                 self._last_pose = pose
         self._states, self._waiting, self._is_resting = [], [view], False
+        self._next_try_ns = 0
         self._points = set()
         return SmootherStep(lost=why if was_running else "")
 
@@ -263,8 +265,10 @@ class VisualInertialSmoother:
 
     def _start_in_motion(self) -> tuple[Sequence[TrackedView], MotionStart, bool] | None:
         views = [view for view in self._waiting if len(view.ids) >= _LEAST_TRACKS]
-        if len(views) < _START_VIEWS or not self.imu.covers(views[0].stamp_ns, views[-1].stamp_ns):
+        end_ns = self._waiting[-1].stamp_ns
+        if len(views) < _START_VIEWS or end_ns - views[0].stamp_ns < _LEAST_START_NS or end_ns < self._next_try_ns:
             return None
+        self._next_try_ns = end_ns + _TRY_NS
         chosen = [views[row] for row in np.unique(np.linspace(0, len(views) - 1, _START_VIEWS).round().astype(int))]
         start = start_in_motion(chosen, self.imu, self._preintegrator, self._body_from_camera)
         return None if start is None else (chosen, start, False)

@@ -65,12 +65,9 @@ def trajectory_errors(
     turns: list[float] = []
     stamps = np.asarray(stamps_ns, np.int64)
     for row in range(len(poses)):
-        later = int(np.searchsorted(stamps, stamps[row] + _SPAN_NS - _TOLERANCE_NS))
-        if (
-            later >= len(poses)
-            or stamps[later] > stamps[row] + _SPAN_NS + _TOLERANCE_NS
-            or pieces[row] != pieces[later]
-        ):
+        later = int(np.abs(stamps - stamps[row] - _SPAN_NS).argmin())
+        is_near = abs(int(stamps[later] - stamps[row]) - _SPAN_NS) < _TOLERANCE_NS
+        if not is_near or pieces[row] != pieces[later]:
             continue
         motion, true_motion = (np.linalg.solve(some[row], some[later]) for some in (poses, truth))
         error: FloatArray = np.linalg.solve(true_motion, motion)

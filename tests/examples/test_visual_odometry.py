@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pytest
 
 from examples.visual_odometry.compare import Comparison, align, compare, draw
-from examples.visual_odometry.odometry import Options, View, VisualOdometry
+from feature_frontend_lab.odometry.monocular import Options, View, VisualOdometry
 from feature_frontend_lab.rendering import (
     Camera,
     Scene,

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from tqdm import tqdm
 
@@ -21,12 +22,19 @@ from feature_frontend_lab.evaluation.homography.baselines import (
     MethodProtocol,
     load_methods,
 )
-from feature_frontend_lab.evaluation.tracks.sequence import EvaluationSequence
 
 __all__ = ["add_image_arguments", "add_method_arguments", "methods_of", "pairs_progress", "report_missing"]
 
 # The smallest side that a network accepts; and a size above which images take seconds each.
 _LEAST_SIDE, _MOST_SIDE = 32, 8192
+
+
+class _Sequence(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def missing(self) -> Sequence[str]: ...
 
 
 def add_image_arguments(command: argparse.ArgumentParser, count: int, short_side: int, seed: int) -> None:
@@ -97,7 +105,7 @@ def pairs_progress(total: int | None, name: str = "pairs", unit: str = " pairs")
         yield advance
 
 
-def report_missing(sequences: Iterable[EvaluationSequence]) -> int:
+def report_missing(sequences: Iterable[_Sequence]) -> int:
     """Reports lost images of the sequences; returns the exit status."""
     missing = [f"{sequence.name}: {sentence}" for sequence in sequences for sentence in sequence.missing]
     for sentence in missing:

@@ -1,7 +1,8 @@
 """Evaluates the front-end against other methods.
 
 Subcommands: `homography`, extractors on photographs and random views of them; `robustness`, on rotated and downscaled
-photographs; `tracks`, front-ends on sequences; `pairs`, matching of single image pairs of sequences.
+photographs; `tracks`, front-ends on sequences; `odometry`, front-ends by the odometry that their tracks allow; `pairs`,
+matching of single image pairs of sequences.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from feature_frontend_lab.evaluation.commands.arguments import (
     methods_of,
     pairs_progress,
 )
+from feature_frontend_lab.evaluation.commands.odometry import add_odometry
 from feature_frontend_lab.evaluation.commands.pairs import add_pairs
 from feature_frontend_lab.evaluation.commands.robustness import add_robustness
 from feature_frontend_lab.evaluation.commands.tracks import add_tracks
@@ -50,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_homography(commands)
     add_robustness(commands)
     add_tracks(commands)
+    add_odometry(commands)
     add_pairs(commands)
     return parser
 

@@ -52,7 +52,12 @@ def add_tracks(commands: argparse._SubParsersAction[Parser]) -> None:
         "or poses.txt (KITTI) from the folder of the images.",
     )
     add = command.add_argument
-    add("sources", nargs="+", metavar="SOURCE", help="folder of images, rosbag2 or video")
+    add(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="folder of images, dataset (EuRoC, TUM RGB-D, KITTI), rosbag2 or video",
+    )
     add(
         "--compare",
         action="append",
@@ -81,8 +86,15 @@ def add_tracks(commands: argparse._SubParsersAction[Parser]) -> None:
     add("--topic", metavar="NAME", help="image topic of a bag that has several")
     add("--start", type=natural, default=0, metavar="N", help="leave out the first N images")
     add("--count", type=positive, metavar="N", help="take N images (default: all)")
-    add("--camera-info", type=Path, metavar="YAML", help="calibration (default: the bag's, or camera.yaml)")
-    add("--ground-truth", type=Path, metavar="FILE", help="poses (default: groundtruth.txt or poses.txt)")
+    add(
+        "--camera-info", type=Path, metavar="YAML", help="calibration (default: the bag's or dataset's, or camera.yaml)"
+    )
+    add(
+        "--ground-truth",
+        type=Path,
+        metavar="FILE",
+        help="poses of the camera (default: the dataset's, or groundtruth.txt or poses.txt)",
+    )
     add(
         "--output",
         type=Path,

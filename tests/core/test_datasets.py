@@ -195,7 +195,7 @@ SECOND_STAMP = str(FLIGHT.stamps_ns[1])
         (
             "TUM RGB-D",
             _remove("camera.yaml"),
-            "no calibration is found: there is no calibration file .*camera.yaml; give",
+            "no calibration is found: there is no calibration file .*camera.yaml; --cam",
         ),
         ("KITTI odometry", _remove("calib.txt"), "no calibration is found: there is no calibration file .*calib.txt"),
         ("KITTI odometry", _replace("calib.txt", "P2", "P5"), "KITTI with P0, P1, P3; it has no 'P2'"),
@@ -256,6 +256,18 @@ def test_lines_that_cannot_be_read_are_lost_and_told(tmp_path: Path, caplog: pyt
         "line 5 of" in message and "left out, with the stamp of an earlier" in message for message in caplog.messages
     )
     assert any("does not list" in message and str(stamps[3]) in message for message in caplog.messages)
+
+
+def test_measurements_that_cannot_be_read_are_lost_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = write_layout("EuRoC", tmp_path, FLIGHT)
+    file = root / "mav0" / "imu0" / "data.csv"
+    header, *rows = file.read_text().splitlines()
+    file.write_text("\n".join([header, rows[1], rows[0], *rows[2:], "1403636579999555584,1,2,nan,4,5,6", "14036"]))
+    source = open_dataset(root)
+    assert source.imu is not None
+    assert source.imu.stamps_ns.tolist() == [stamp_ns for stamp_ns, _ in imu_rows(FLIGHT)]
+    assert any("2 lines, the first of them 41, of" in sentence for sentence in missing_of(source))
+    assert any("not in the order of their stamps" in message for message in caplog.messages)
 
 
 def test_an_image_that_is_listed_and_missing_keeps_its_place(tmp_path: Path) -> None:

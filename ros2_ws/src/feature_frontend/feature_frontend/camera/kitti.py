@@ -13,8 +13,8 @@ from pathlib import Path
 
 from feature_frontend.camera.calibration import MATRIX_SIZE, PROJECTION_SIZE, CameraCalibration, check_length
 from feature_frontend.camera.distortion import PLUMB_BOB
-from feature_frontend.errors import CalibrationError, ImageError
-from feature_frontend.image.image_file import IMAGE_SUFFIXES, image_file_size
+from feature_frontend.errors import CalibrationError
+from feature_frontend.image.image_file import IMAGE_SUFFIXES, first_image_size
 from feature_frontend.system.text import listed, quoted
 
 __all__ = ["is_kitti", "kitti_calibration", "kitti_image_size"]
@@ -23,7 +23,6 @@ _LINE = re.compile(r"^(P[0-3]|(?:P_rect|K|D|S|S_rect)_0\d):(.*)$", re.MULTILINE)
 _PROJECTION = re.compile(r"P([0-3])|P_rect_0(\d)")
 _MATRIX = re.compile(r"K_0(\d)")
 _SIZE = 2
-_TRIED = 5
 
 _logger = logging.getLogger(__name__)
 
@@ -93,12 +92,7 @@ def kitti_image_size(calibration_file: Path, camera: str) -> tuple[int, int] | N
     """(height, width) in px of the images of `camera` beside a calib.txt; None if there are none."""
     folder = calibration_file.parent / f"image_{(camera or 'P0')[-1]}"
     files = sorted(file for file in folder.glob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-    for file in files[:_TRIED]:
-        try:
-            return image_file_size(file)
-        except ImageError:
-            continue
-    return None
+    return first_image_size(files)
 
 
 def _numbers(lines: Mapping[str, str], name: str, count: int) -> tuple[float, ...]:

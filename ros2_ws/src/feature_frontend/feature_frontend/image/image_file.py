@@ -6,6 +6,8 @@ samples wherever they come from.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ __all__ = [
     "ImageFile",
     "decode_stored",
     "encode_file",
-    "image_file_size",
+    "first_image_size",
     "read_image_file",
     "read_mask_file",
 ]
@@ -39,6 +41,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".pp
 _BYTES_PER_PIXEL = 32
 _BYTES_BESIDE_PIXELS = 2**26
 _COLOURS = 3
+_TRIED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,14 +72,13 @@ def read_image_file(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageFile
     return ImageFile(samples, header.orientation, header.pages)
 
 
-def image_file_size(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[int, int]:
-    """(height, width) in px of the pixels of an image file, without decoding them.
-
-    Raises:
-        ImageError: As for `read_image_file`.
-    """
-    header = _checked_header(path, max_pixels)
-    return header.height, header.width
+def first_image_size(files: Sequence[Path], max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[int, int] | None:
+    """(height, width) in px of the first image file that can be read; None if none of the first five can be."""
+    for file in files[:_TRIED]:
+        with suppress(ImageError):
+            header = _checked_header(file, max_pixels)
+            return header.height, header.width
+    return None
 
 
 def _checked_header(path: Path, max_pixels: int) -> ImageHeader:

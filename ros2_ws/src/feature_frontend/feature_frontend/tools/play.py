@@ -1,4 +1,4 @@
-"""`play`: publishes a folder of images, a video, a bag or a webcam as a camera would."""
+"""`play`: publishes a folder of images, a dataset, a video, a bag or a webcam as a camera and an IMU would."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from feature_frontend.camera.calibration import CameraCalibration
 from feature_frontend.camera.calibration_file import read_calibration_file
-from feature_frontend.errors import CalibrationError, ImageError, SourceError
-from feature_frontend.image.image_file import IMAGE_SUFFIXES, image_file_size
+from feature_frontend.errors import CalibrationError, SourceError
+from feature_frontend.image.image_file import IMAGE_SUFFIXES
 from feature_frontend.image.limits import MAX_IMAGE_PIXELS
 from feature_frontend.sources.datasets.stamped_rows import StampedRows
 from feature_frontend.sources.image_files import ImageFilesSource
@@ -28,13 +28,10 @@ __all__ = [
     "DatasetSource",
     "PoseFile",
     "absolute",
-    "image_size_of",
     "images_in",
     "listed_images",
     "relative_path",
 ]
-
-_TRIED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,10 +88,10 @@ class DatasetImages:
             self.camera = read_calibration_file(name, image_size)
             self.tables[path.name] = path
         except CalibrationError as error:
-            self.notices.append(f"no calibration is found: {error}; give one with --camera-info")
+            self.notices.append(f"no calibration is found: {error}; --camera-info gives one")
 
 
-class DatasetSource(ImageFilesSource):
+class DatasetSource(ImageFilesSource, ABC):
     """The images of one camera of a dataset; the base of all layouts.
 
     Attributes:
@@ -196,16 +193,6 @@ def listed_images(folder: Path, name: str, rows: StampedRows[Path], image_folder
             f"list them ({listed(map(readable_name, unlisted))})"
         )
     return found
-
-
-def image_size_of(files: Iterable[Path], max_pixels: int) -> tuple[int, int] | None:
-    """(height, width) in px of the first image that can be read among the first few; None if none can be."""
-    for file in list(files)[:_TRIED]:
-        try:
-            return image_file_size(file, max_pixels)
-        except ImageError:
-            continue
-    return None
 
 
 def relative_path(name: str) -> Path | None:

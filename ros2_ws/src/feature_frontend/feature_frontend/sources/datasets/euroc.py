@@ -84,6 +84,7 @@ class EurocSource(DatasetSource):
             rows = read_stamped_rows(
                 folder / _TABLE, _imu_row, "of stamp (ns), 3 rates (rad/s), 3 accelerations (m/s^2)"
             )
+            self.storage_missing += rows.missing
             for notice in (*rows.notices, *rows.missing):
                 self._tell_once(notice, notice)
             sensor = self._sensor(folder)

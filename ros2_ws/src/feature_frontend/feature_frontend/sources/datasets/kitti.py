@@ -12,12 +12,12 @@ import numpy as np
 
 from feature_frontend.camera.calibration_file import read_calibration_file
 from feature_frontend.errors import CalibrationError, SourceError
+from feature_frontend.image.image_file import first_image_size
 from feature_frontend.sources.datasets.base import (
     DatasetImages,
     DatasetSource,
     PoseFile,
     absolute,
-    image_size_of,
     images_in,
 )
 from feature_frontend.sources.image_folder import natural_key
@@ -95,7 +95,7 @@ class KittiOdometrySource(_KittiSource):
         assert folder is not None
         sequence = folder.parent
         found = self._numbered(folder, sequence.name, folder, sequence / "times.txt")
-        size = image_size_of(found.files, max_pixels)
+        size = first_image_size(found.files, max_pixels)
         found.read_calibration(sequence / "calib.txt", f"P{folder.name[-1]}", size)
         return found
 
@@ -144,7 +144,7 @@ class KittiRawSource(_KittiSource):
         place = drive if (drive / _CALIBRATION).is_file() else drive.parent
         number = folder.name[-2:]
         found.read_calibration(place / _CALIBRATION, f"P_rect_{number}")
-        size = image_size_of(found.files, max_pixels)
+        size = first_image_size(found.files, max_pixels)
         if found.camera is not None and size not in {None, found.camera.image_size}:
             with suppress(CalibrationError):
                 before = read_calibration_file(place / f"{_CALIBRATION}#K_{number}")

@@ -40,7 +40,12 @@ def add_pairs(commands: argparse._SubParsersAction[Parser]) -> None:
         "poses in groundtruth.txt (TUM) or poses.txt (KITTI) beside the images. Writes pairs.md and pairs.json.",
     )
     add = command.add_argument
-    add("sources", nargs="+", metavar="SOURCE", help="folder of images, rosbag2 or video")
+    add(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="folder of images, dataset (EuRoC, TUM RGB-D, KITTI), rosbag2 or video",
+    )
     add("--gaps", type=positive, nargs="+", default=[1, 5, 10], metavar="N", help="frames apart (default: 1 5 10)")
     add("--keypoints", type=keypoints, default=1000, metavar="N", help="keypoint budget (default: %(default)s)")
     add(

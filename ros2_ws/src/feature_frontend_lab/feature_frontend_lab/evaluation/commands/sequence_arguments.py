@@ -45,8 +45,18 @@ def add_sequence_arguments(command: argparse.ArgumentParser) -> None:
     add("--topic", metavar="NAME", help="image topic of a bag that has several")
     add("--start", type=natural, default=0, metavar="N", help="skip the first N images")
     add("--count", type=positive, metavar="N", help="use N images (default: all)")
-    add("--camera-info", type=Path, metavar="YAML", help="calibration file (default: the bag's, or camera.yaml)")
-    add("--ground-truth", type=Path, metavar="FILE", help="ground-truth poses (default: groundtruth.txt or poses.txt)")
+    add(
+        "--camera-info",
+        type=Path,
+        metavar="YAML",
+        help="calibration file (default: the bag's or dataset's, or camera.yaml)",
+    )
+    add(
+        "--ground-truth",
+        type=Path,
+        metavar="FILE",
+        help="ground-truth poses (default: the dataset's, or groundtruth.txt or poses.txt)",
+    )
     add(
         "--output",
         type=Path,

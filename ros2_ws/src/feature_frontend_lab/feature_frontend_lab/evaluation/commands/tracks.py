@@ -56,7 +56,12 @@ def add_tracks(commands: argparse._SubParsersAction[Parser]) -> None:
         "groundtruth.txt (TUM) or poses.txt (KITTI) from the folder of the images.",
     )
     add = command.add_argument
-    add("sources", nargs="+", metavar="SOURCE", help="folder of images, rosbag2 or video")
+    add(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="folder of images, dataset (EuRoC, TUM RGB-D, KITTI), rosbag2 or video",
+    )
     add_configuration_arguments(command, _DEFAULT_COMPARE, (*TRACKERS, *BASELINES))
     add(
         "--unrelated",

@@ -138,27 +138,24 @@ def open_sequence(location: str, options: SequenceOptions) -> EvaluationSequence
         raise SourceError(
             f"{location} is live; expected images that can be gone through again: a bag, a folder or a video"
         )
-    if isinstance(source, DatasetSource):
-        camera_file, pose_file = options.camera_info, options.ground_truth
-        return EvaluationSequence(
-            name=printable(source.name),
-            source=source,
-            options=options,
-            camera=None if camera_file is None else read_calibration_file(camera_file),
-            ground_truth=ground_truth_of(source)
-            if pose_file is None
-            else read_ground_truth(pose_file, source.frame_count),
-        )
     path = Path(location).resolve()
-    folder = path if path.is_dir() else path.parent
-    camera_file = options.camera_info or _existing(folder, (_CAMERA_FILE,))
-    pose_file = options.ground_truth or _existing(folder, GROUND_TRUTH_FILES)
+    name, ground_truth = path.name, None
+    camera_file, pose_file = options.camera_info, options.ground_truth
+    if isinstance(source, DatasetSource):
+        name = source.name
+        ground_truth = ground_truth_of(source) if pose_file is None else None
+    else:
+        folder = path if path.is_dir() else path.parent
+        camera_file = camera_file or _existing(folder, (_CAMERA_FILE,))
+        pose_file = pose_file or _existing(folder, GROUND_TRUTH_FILES)
+    if pose_file is not None:
+        ground_truth = read_ground_truth(pose_file, source.frame_count)
     return EvaluationSequence(
-        name=printable(path.name),
+        name=printable(name),
         source=source,
         options=options,
         camera=None if camera_file is None else read_calibration_file(camera_file),
-        ground_truth=None if pose_file is None else read_ground_truth(pose_file, source.frame_count),
+        ground_truth=ground_truth,
     )
 
 

@@ -35,7 +35,6 @@ class GreyScene:
     """
 
     def __init__(self, scene: Scene) -> None:
-        self._quads = scene.quads
         self._background = np.float32(np.mean(scene.background))
         self._corners = np.stack([quad.corners for quad in scene.quads])
         self._normals = np.stack([quad.normal for quad in scene.quads])
@@ -46,7 +45,7 @@ class GreyScene:
 
     def __len__(self) -> int:
         """Number of quads."""
-        return len(self._quads)
+        return len(self._corners)
 
     def depth(self, camera: Camera, pose: FloatArray) -> FloatImage:
         """(H, W) float32, metres along the optical axis at the pixel's centre; 0 without a surface."""
@@ -112,7 +111,7 @@ class GreyScene:
         for number, quad in enumerate(facing):
             bounds = tuple(extents[number]) if whole[number] else image_bounds(corners[number], camera)
             if bounds is not None:
-                views.append(View(self._quads[quad], affine[number], bounds, nearest_of(corners[number])))
+                views.append(View(affine[number], bounds, nearest_of(corners[number])))
                 shown.append(quad)
         return views, np.array(shown, np.int64)
 

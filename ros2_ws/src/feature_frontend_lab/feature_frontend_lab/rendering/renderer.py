@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from feature_frontend_lab.rendering.camera import Camera, FloatArray, invert_pose
 from feature_frontend_lab.rendering.scene import Quad, Scene
+from feature_frontend_lab.rendering.textures import Texture
 
 __all__ = ["RenderedFrame", "View", "depth_of", "image_bounds", "nearest", "nearest_of", "render", "render_depth"]
 
@@ -45,7 +46,6 @@ class View:
     No pixel has a larger inverse depth than `nearest`.
     """
 
-    quad: Quad
     affine: FloatArray
     bounds: tuple[float, float, float, float]
     nearest: float
@@ -60,7 +60,8 @@ def render(scene: Scene, camera: Camera, pose: FloatArray, supersampling: int = 
         pose: Camera pose.
         supersampling: Samples per pixel along each axis; 1 leaves silhouettes jagged.
     """
-    views = list(_views(scene, camera, pose))
+    seen = list(_views(scene, camera, pose))
+    views = [view for _, view in seen]
     depth = depth_of(views, camera)
     offset = (np.arange(supersampling) + 0.5) / supersampling - 0.5
     x = (np.arange(camera.width)[:, None] + offset).ravel()
@@ -68,12 +69,12 @@ def render(scene: Scene, camera: Camera, pose: FloatArray, supersampling: int = 
     index, _ = nearest(views, x, y)
     canvas = np.empty((len(y), len(x), 3), np.uint8)
     canvas[:] = np.asarray(scene.background, np.uint8)
-    for number, view in enumerate(views):
+    for number, (quad, view) in enumerate(seen):
         rows, columns = _window(view, x, y)
         mine_y, mine_x = np.nonzero(index[rows, columns] == number)
         if len(mine_y):
             seen_x, seen_y = mine_x + columns.start, mine_y + rows.start
-            colours = _shade(view, x[seen_x], y[seen_y], 1 / supersampling)
+            colours = _shade(quad.texture, view, x[seen_x], y[seen_y], 1 / supersampling)
             canvas[seen_y, seen_x] = colours.reshape(len(colours), -1)
     image = cv2.resize(canvas, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
     return RenderedFrame(np.asarray(image, np.uint8), depth)
@@ -81,7 +82,7 @@ def render(scene: Scene, camera: Camera, pose: FloatArray, supersampling: int = 
 
 def render_depth(scene: Scene, camera: Camera, pose: FloatArray) -> npt.NDArray[np.float32]:
     """The depth of `render` alone, in a tenth of the time."""
-    return depth_of(list(_views(scene, camera, pose)), camera)
+    return depth_of([view for _, view in _views(scene, camera, pose)], camera)
 
 
 def depth_of(views: list[View], camera: Camera) -> npt.NDArray[np.float32]:
@@ -92,8 +93,8 @@ def depth_of(views: list[View], camera: Camera) -> npt.NDArray[np.float32]:
     return np.divide(1, inverse_depth, out=np.zeros_like(inverse_depth), where=seen)
 
 
-def _views(scene: Scene, camera: Camera, pose: FloatArray) -> Iterator[View]:
-    """The quads that face the camera and project into its image."""
+def _views(scene: Scene, camera: Camera, pose: FloatArray) -> Iterator[tuple[Quad, View]]:
+    """The quads that face the camera and project into its image, and how they do."""
     to_camera = invert_pose(pose)
     pixel_to_ray = np.linalg.inv(camera.matrix)
     for quad in scene.quads:
@@ -106,7 +107,7 @@ def _views(scene: Scene, camera: Camera, pose: FloatArray) -> Iterator[View]:
         corner = corners[0]
         edges = np.column_stack([to_camera[:3, :3] @ quad.right, to_camera[:3, :3] @ quad.down, corner])
         # ray / w = corner + horizontal * right + vertical * down
-        yield View(quad, np.linalg.inv(edges) @ pixel_to_ray, bounds, nearest_of(corners))
+        yield quad, View(np.linalg.inv(edges) @ pixel_to_ray, bounds, nearest_of(corners))
 
 
 def nearest_of(corners: FloatArray) -> float:
@@ -168,9 +169,8 @@ def _affine(view: View, x: FloatArray, y: FloatArray) -> Iterator[tuple[FloatArr
         yield along_y * y + constant, along_x * x
 
 
-def _shade(view: View, x: FloatArray, y: FloatArray, spacing_px: float) -> npt.NDArray[np.uint8]:
+def _shade(texture: Texture, view: View, x: FloatArray, y: FloatArray, spacing_px: float) -> npt.NDArray[np.uint8]:
     """(N, 3) or, if grey, (N,) colours at the points (x, y) px with a sample spacing of `spacing_px`."""
-    texture = view.quad.texture
     horizontal, vertical, w = (np.asarray(along_y + along_x, np.float32) for along_y, along_x in _affine(view, x, y))
     horizontal /= w
     vertical /= w

@@ -155,6 +155,15 @@ def test_what_makes_no_sequence_ends_the_estimate_with_a_reason(
     assert steps[-1].pose is None
 
 
+def test_the_size_of_a_pixel_may_differ_from_view_to_view(
+    flown: Flight, views: list[TrackedView], steps: list[SmootherStep]
+) -> None:
+    """As where it is estimated from the tracks of each image."""
+    differing = [replace(view, px=view.px * (1 + 0.05 * (row % 3))) for row, view in enumerate(views)]
+    found = _run(flown, differing)
+    assert _errors(flown, differing, found).ate_m < 2 * _errors(flown, views, steps).ate_m
+
+
 def test_measurements_that_are_none_are_left_out_and_counted(flown: Flight) -> None:
     smoother = VisualInertialSmoother(np.eye(4))
     values = np.zeros((4, 3))

@@ -395,7 +395,8 @@ class VisualInertialSmoother:
             (S,) ids of the points; (S,) numbers of the states; (S, 2) px from the principal point; (S, 3) unit vectors
             in the world.
         """
-        used = np.array(sorted(self._points), np.int64)
+        # One size of a pixel for all, whatever each view found: the camera of the factors is one.
+        used, px = np.array(sorted(self._points), np.int64), self._states[-1].view.px
         ids, numbers, points, directions = [], [], [], []
         for state in self._states:
             rows = np.flatnonzero(np.isin(state.view.ids, used, assume_unique=True))
@@ -404,7 +405,7 @@ class VisualInertialSmoother:
             vectors = np.column_stack([rays, np.ones(len(rays))]) @ camera.T
             ids.append(state.view.ids[rows])
             numbers.append(np.full(len(rows), state.number))
-            points.append(rays / state.view.px)
+            points.append(rays / px)
             directions.append(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
         tracks = np.concatenate(ids)
         order = np.argsort(tracks, kind="stable")

@@ -52,9 +52,16 @@ def median_shift_px(view0: TrackedView, view1: TrackedView) -> float:
 
 
 def pixel_size(keypoints: FloatArray, rays: FloatArray) -> float:
-    """Size of a pixel on the plane of rays (T, 2): ratio of their spread and that of the keypoints (T, 2), px."""
-    is_known = np.isfinite(rays).all(axis=1) & np.isfinite(keypoints).all(axis=1)
+    """Size of a pixel in the middle of the image on the plane of rays: 1 / focal length.
+
+    Args:
+        keypoints: (T, 2) px.
+        rays: (T, 2) (x/z, y/z); undistorted, and so compared near the middle only.
+    """
+    off_axis = np.linalg.norm(rays, axis=1)
+    is_known = np.isfinite(off_axis) & np.isfinite(keypoints).all(axis=1)
     if not is_known.any():
         return 1e-3
-    spreads = [np.ptp(np.quantile(points[is_known], (0.1, 0.9), axis=0), axis=0).sum() for points in (rays, keypoints)]
+    is_near = is_known & (off_axis <= np.median(off_axis[is_known]))
+    spreads = [np.ptp(np.quantile(points[is_near], (0.1, 0.9), axis=0), axis=0).sum() for points in (rays, keypoints)]
     return float(spreads[0] / spreads[1]) if min(spreads) > 1e-6 else 1e-3

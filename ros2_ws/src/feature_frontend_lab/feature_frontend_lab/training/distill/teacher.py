@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from feature_frontend_lab.training.checkpoint import write_atomically
 from feature_frontend_lab.training.distill.pairs import DistillPair
 from feature_frontend_lab.training.distill.settings import DistillSettings
 
-__all__ = ["Teacher", "TeacherTargets"]
+__all__ = ["Teacher", "TeacherTargets", "published_network"]
 
 _BORDER_PX = 4
 # What the targets of a pair depend on, besides the data and the pair's number.
@@ -72,6 +73,18 @@ class TeacherTargets:
             return TeacherTargets(*(torch.from_numpy(arrays[name]) for name in ("scores", "points", "descriptors")))
 
 
+def published_network(name: str) -> tuple[Aliked, str]:
+    """A network of `ALIKED_CONFIGS` with its published weights, and their identity.
+
+    Raises:
+        WeightsError: They are not available.
+    """
+    found = ensure_weights(WEIGHTS[name])
+    network = Aliked(ALIKED_CONFIGS[name])
+    fill_network(network, found, name)
+    return network.eval(), found.identity
+
+
 class Teacher:
     """The teacher, with what it said kept in a folder.
 
@@ -85,14 +98,12 @@ class Teacher:
     """
 
     def __init__(self, settings: DistillSettings, data: str, folder: Path | None = None) -> None:
-        found = ensure_weights(WEIGHTS[settings.teacher])
-        network = Aliked(ALIKED_CONFIGS[settings.teacher])
-        fill_network(network, found, settings.teacher)
-        self._network = FastAliked(network.eval())
+        network, identity = published_network(settings.teacher)
+        self._network = FastAliked(network)
         self._options = DetectionOptions(settings.teacher_keypoints, 0.0, self._network.default_nms_radius, _BORDER_PX)
         self._folder = None
         if folder is not None and settings.pool:
-            key = {"data": data, "weights": found.identity, **{name: getattr(settings, name) for name in _DEPENDS_ON}}
+            key = {"data": data, "weights": identity, **{name: getattr(settings, name) for name in _DEPENDS_ON}}
             self._folder = folder / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
 
     def targets(self, pairs: Sequence[DistillPair], device: torch.device) -> list[TeacherTargets]:
@@ -129,7 +140,7 @@ class Teacher:
             return None
         try:
             return TeacherTargets.from_bytes(path.read_bytes())
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise WeightsError(f"{path} cannot be read: {error}; delete it, it is made again") from error
 
     def _keep(self, pair: DistillPair, targets: TeacherTargets) -> None:

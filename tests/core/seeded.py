@@ -38,7 +38,7 @@ def seeded_network(name: str = "aliked-t16", seed: int = 0) -> Aliked:
 
 
 def seeded_dotlet(seed: int = 0) -> Dotlet:
-    """Dotlet with random weights, and statistics of batch norm that its own output on noise has, in evaluation mode."""
+    """Dotlet with random weights, its scores spread over (0, 1), with its own statistics on noise, for evaluation."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -48,6 +48,8 @@ def seeded_dotlet(seed: int = 0) -> Dotlet:
                 if isinstance(layer, torch.nn.BatchNorm2d):
                     layer.weight.copy_(torch.rand(layer.weight.shape, generator=generator) + 0.5)
                     layer.bias.copy_(torch.rand(layer.bias.shape, generator=generator) - 0.5)
+            network.cell_scores.weight.mul_(8.0)
+            network.cell_scores.bias.zero_()
             for _ in range(20):
                 network(torch.rand((1, 1, 96, 96), generator=generator))
     return network.eval()

@@ -1,4 +1,4 @@
-"""`train`: trains a network on unlabelled images, videos or bags; ALIKED also on photographs with depth."""
+"""`train`: trains a network on unlabelled images, videos or bags; ALIKED and dotlet also on photographs with depth."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ from feature_frontend_lab.training.aliked.pairs import AlikedPairs
 from feature_frontend_lab.training.aliked.posed import PosedPhotographs
 from feature_frontend_lab.training.aliked.settings import AlikedSettings
 from feature_frontend_lab.training.aliked.tum_rgbd import read_tum_sequence
+from feature_frontend_lab.training.distill.pairs import DistillPairs
+from feature_frontend_lab.training.distill.settings import DistillSettings
 from feature_frontend_lab.training.distributed import Processes, processes
 from feature_frontend_lab.training.images import ColorImages, GreyImages, Images, images_in_folder, images_of_source
 from feature_frontend_lab.training.residual.pairs import ResidualPairs
@@ -43,9 +45,9 @@ from feature_frontend_lab.training.validation import validation_pairs
 __all__ = ["main"]
 
 _PAPER_STEPS = 100_000
-_KINDS: tuple[type[CommonSettings], ...] = (TrainingSettings, AlikedSettings, ResidualSettings)
+_KINDS: tuple[type[CommonSettings], ...] = (TrainingSettings, AlikedSettings, DistillSettings, ResidualSettings)
 # The smallest size in SiLK's Table 8; a tenth of ALIKED's pixels.
-_CPU_MAP = {TrainingSettings: 82, AlikedSettings: 256, ResidualSettings: 160}
+_CPU_MAP = {TrainingSettings: 82, AlikedSettings: 256, DistillSettings: 256, ResidualSettings: 160}
 _HOLD_OUT_EVERY = 10
 # Options that correspond to fields of the settings, and those of `--loss-weights`; omitted ones use the defaults.
 _LOSS_WEIGHTS = ("reprojection_weight", "peak_weight", "descriptor_weight", "reliability_weight")
@@ -70,6 +72,9 @@ _SETTINGS = (
     "truth_radius_px",
     "descriptor_temperature",
     "reliability_temperature",
+    "teacher",
+    "teacher_keypoints",
+    "pool",
 )
 
 _EPILOG = """\
@@ -78,6 +83,7 @@ examples:
   train --model silk-vggnp-mu --bag my_bag --init silk-vggnp-mu.safetensors --minutes 10
   train --model aliked-t16 --images photographs --rgbd rgbd_dataset_freiburg3_long_office_household
   train --model residual-sift --images photographs --minutes 60
+  train --model dotlet --images photographs --rgbd rendered --pool 4000 --targets kept --steps 20000 --schedule cosine
   torchrun --nproc-per-node 2 -m feature_frontend train --images photographs
   train --images photographs --resume
 
@@ -175,12 +181,13 @@ def _settings(options: argparse.Namespace, group: Processes) -> CommonSettings:
     if options.loss_weights is not None:
         given.update(zip(_LOSS_WEIGHTS, options.loss_weights, strict=True))
     unknown = [name for name in given if name not in kind.__dataclass_fields__]
-    unknown += [name for name in ("rgbd", "megadepth") if kind is not AlikedSettings and getattr(options, name)]
+    unknown += [
+        name for name in ("rgbd", "megadepth") if not issubclass(kind, AlikedSettings) and getattr(options, name)
+    ]
+    unknown += ["targets"] if kind is not DistillSettings and options.targets is not None else []
     if unknown:
         flags = ", ".join("--" + name.replace("_", "-") for name in unknown)
-        raise SettingsError(
-            f"{options.model} is not trained with {flags}; expected --model {' or '.join(AlikedSettings.MODELS)}"
-        )
+        raise SettingsError(f"{options.model} is not trained with {flags}; leave that out, or choose another --model")
     if "map_side" not in given and group.device.type != "cuda":
         given["map_side"] = _CPU_MAP[kind]
     return kind(**given, schedule_steps=options.steps if is_cosine else 0)
@@ -195,7 +202,8 @@ def _data(options: argparse.Namespace, settings: CommonSettings, images: Images 
     if isinstance(settings, AlikedSettings):
         photographs: list[PosedPhotographs] = [read_tum_sequence(folder) for folder in options.rgbd]
         photographs += [scene for folder in options.megadepth for scene in read_megadepth(folder)]
-        return AlikedPairs(images, photographs, settings)
+        pairs = AlikedPairs(images, photographs, settings)
+        return DistillPairs(pairs, settings, options.targets) if isinstance(settings, DistillSettings) else pairs
     # Only ALIKED can train without images, on photographs with depth.
     assert images is not None
     return ResidualPairs(images, settings) if isinstance(settings, ResidualSettings) else images
@@ -266,7 +274,8 @@ def _interrupted_by(*signals: signal.Signals) -> Iterator[Callable[[], bool]]:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="train",
-        description="Train SiLK, ALIKED or residual descriptors on unlabelled images, ALIKED also with depth.",
+        description="Train SiLK, ALIKED, residual descriptors or dotlet on unlabelled images; ALIKED and dotlet also "
+        "with depth.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -295,15 +304,17 @@ def _parser() -> argparse.ArgumentParser:
         dest="map_side",
         type=positive,
         metavar="N",
-        help="side of the network's maps, px (SiLK 146, 82 on a CPU; ALIKED 800, 256; residual 240, 160)",
+        help="side of the network's maps, px (SiLK 146, 82 on a CPU; ALIKED 800, 256; dotlet 256; residual 240, 160)",
     )
-    add("--batch-size", type=positive, metavar="N", help="pairs per process and batch (SiLK 1, ALIKED 2, residual 4)")
+    add("--batch-size", type=positive, metavar="N", help="pairs per process and batch (SiLK 1, ALIKED 2, others 4)")
     add("--accumulate", type=positive, metavar="N", help="batches per step (ALIKED 6, others 1)")
-    add("--learning-rate", type=finite, metavar="X", help="of Adam (SiLK 1e-4, others 1e-3)")
+    add("--learning-rate", type=finite, metavar="X", help="of Adam (SiLK 1e-4, dotlet 2e-3, others 1e-3)")
     add("--warmup-steps", type=natural, default=0, metavar="N", help="steps to reach the learning rate (0)")
     add("--schedule", choices=SCHEDULES, default="constant", help="cosine: to 0 at --steps")
     add("--average-decay", type=finite, default=0.999, metavar="X", help="decay of the exported average (0.999)")
-    add("--augmentation", type=finite, metavar="P", help="fraction of augmented views (ALIKED 0.5, others 0.95)")
+    add(
+        "--augmentation", type=finite, metavar="P", help="fraction of augmented views (ALIKED, dotlet 0.5; others 0.95)"
+    )
     add(
         "--frozen-statistics",
         action="store_true",
@@ -313,7 +324,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--seed", type=natural, default=0, metavar="N", help="random seed (0)")
 
-    add = parser.add_argument_group("ALIKED only").add_argument
+    add = parser.add_argument_group("ALIKED and dotlet only").add_argument
     add(
         "--rgbd", type=Path, action="append", default=[], metavar="DIR", help="sequence in TUM RGB-D format; repeatable"
     )
@@ -339,6 +350,8 @@ def _parser() -> argparse.ArgumentParser:
         help="weights of the losses: reprojection, dispersity peak, sparse NRE, reliability (1 0.5 5 1)",
     )
 
+    _add_distillation(parser)
+
     add = parser.add_argument_group("run").add_argument
     add("--output", type=Path, metavar="DIR", help="output folder (default: training_output/MODEL)")
     add("--steps", type=positive, metavar="N", help=f"last step (without --minutes: {_PAPER_STEPS})")
@@ -358,6 +371,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--validation-short-side", type=positive, default=240, metavar="PX", help="of validation images (240)")
     add("--validation-keypoints", type=positive, default=1000, metavar="N", help="per validation image (1000)")
     return parser
+
+
+def _add_distillation(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("dotlet only: distillation").add_argument
+    add("--teacher", metavar="NAME", help="ALIKED model to learn from (aliked-n16)")
+    add("--teacher-keypoints", type=positive, metavar="N", help="per view (200)")
+    add("--pool", type=natural, metavar="N", help="number of different pairs, reused in turn; 0: always new (0)")
+    add("--targets", type=Path, metavar="DIR", help="cache of the teacher's output for the pool; saves time on a CPU")
 
 
 if __name__ == "__main__":

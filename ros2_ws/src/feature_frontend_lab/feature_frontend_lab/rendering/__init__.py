@@ -23,6 +23,7 @@ from feature_frontend_lab.rendering.camera import (
     reproject,
     smooth_path,
 )
+from feature_frontend_lab.rendering.euroc_sequence import write_euroc
 from feature_frontend_lab.rendering.flights import FLIGHTS, Flight, flight
 from feature_frontend_lab.rendering.grey_renderer import GreyScene
 from feature_frontend_lab.rendering.indoor_scene import default_scene
@@ -57,4 +58,5 @@ __all__ = [
     "render_depth",
     "reproject",
     "smooth_path",
+    "write_euroc",
 ]

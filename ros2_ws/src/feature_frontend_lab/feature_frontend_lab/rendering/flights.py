@@ -19,12 +19,15 @@ import numpy.typing as npt
 from feature_frontend.camera.calibration import CameraCalibration
 from feature_frontend.sources.imu import ImuMeasurements
 from feature_frontend_lab.rendering.camera import Camera, FloatArray, invert_pose
+from feature_frontend_lab.rendering.corridor_scene import corridor_along
+from feature_frontend_lab.rendering.driven import CORRIDOR_RIDE, STEADY_DRIVE, VARIED_DRIVE, Ride, drive
 from feature_frontend_lab.rendering.flown import fly, smooth_step
 from feature_frontend_lab.rendering.grey_renderer import GreyScene
 from feature_frontend_lab.rendering.indoor_scene import hall_around
 from feature_frontend_lab.rendering.inertial import simulate_imu
 from feature_frontend_lab.rendering.scene import Scene
 from feature_frontend_lab.rendering.sensor import ImageSensor, motion_blurred
+from feature_frontend_lab.rendering.street_scene import street_along
 from feature_frontend_lab.rendering.trajectory import SplineTrajectory
 
 __all__ = ["FLIGHTS", "Flight", "flight"]
@@ -54,12 +57,13 @@ def _body_from_camera() -> FloatArray:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is behind a flight's name."""
+    """What is behind a flight's name: `images` (before any is dropped) on a path that lasts `path_s`."""
 
     place: str
     move: Callable[[np.random.Generator, float, float], SplineTrajectory]
     build: Callable[[FloatArray, np.random.Generator], Scene]
-    duration_s: float
+    path_s: float
+    images: int
     starts_at_rest: bool
     exposure_s: float
     dropped: int = 0
@@ -70,11 +74,18 @@ def _burst(rng: np.random.Generator, start_s: float, end_s: float) -> SplineTraj
     return fly(rng, start_s, end_s, bursts=True)
 
 
+def _drive(ride: Ride) -> Callable[[np.random.Generator, float, float], SplineTrajectory]:
+    return lambda rng, start_s, end_s: drive(ride, rng, start_s, end_s)
+
+
 _PLANS = {
-    "hall": _Plan("hall", fly, hall_around, 60, True, 0.004),
-    "fast_rotation": _Plan("hall", _burst, hall_around, 30, True, 0.004),
-    "darkness": _Plan("hall", fly, hall_around, 30, True, 0.004, darkness=(15.0, 16.0)),
-    "dropped": _Plan("hall", fly, hall_around, 45, True, 0.004, dropped=3),
+    "hall": _Plan("hall", fly, hall_around, 60, 1200, True, 0.004),
+    "fast_rotation": _Plan("hall", _burst, hall_around, 60, 600, True, 0.004),
+    "darkness": _Plan("hall", fly, hall_around, 60, 600, True, 0.004, darkness=(15.0, 16.0)),
+    "dropped": _Plan("hall", fly, hall_around, 60, 900, True, 0.004, dropped=3),
+    "street": _Plan("street", _drive(STEADY_DRIVE), street_along, 30, 600, False, 0.001),
+    "drive": _Plan("street", _drive(VARIED_DRIVE), street_along, 40, 800, False, 0.001),
+    "corridor": _Plan("corridor", _drive(CORRIDOR_RIDE), corridor_along, 34, 680, False, 0.002),
 }
 FLIGHTS = tuple(_PLANS)
 
@@ -181,16 +192,16 @@ def flight(
         raise ValueError(f"flight {name!r} is unknown; expected one of {', '.join(FLIGHTS)}")
     plan = _PLANS[name]
     step = plan.dropped if dropped is None else dropped
-    total = round(plan.duration_s * FRAME_RATE_HZ) if count is None else count
-    if not 1 <= total <= plan.duration_s * FRAME_RATE_HZ:
-        raise ValueError(f"count is {count}; {name} has 1 to {round(plan.duration_s * FRAME_RATE_HZ)} images")
+    total = plan.images if count is None else count
+    if not 1 <= total <= plan.images:
+        raise ValueError(f"count is {count}; expected 1 to {plan.images}, the images of {name}")
     if step < 0 or step == 1:
         raise ValueError(f"dropped is {dropped}; expected 0, or 2 for every second image, 3 for every third, ...")
     path_seed, scene_seed, imu_seed = (
         np.random.default_rng([seed, zlib.crc32(part.encode())]) for part in (plan.place, f"{plan.place} scene", "imu")
     )
     # Always the whole path, so that the first images are the same whatever `count` is.
-    trajectory = plan.move(path_seed, -_IMU_BEFORE_S, plan.duration_s + _IMU_AFTER_S)
+    trajectory = plan.move(path_seed, -_IMU_BEFORE_S, plan.path_s + _IMU_AFTER_S)
     numbers = np.array([number for number in range(total) if not step or number % step != step - 1])
     times_s = numbers / FRAME_RATE_HZ
     stamps_ns = _FIRST_STAMP_NS + numbers * (_NS_PER_S // FRAME_RATE_HZ)
@@ -208,7 +219,7 @@ def flight(
     at_images = np.searchsorted(imu.measurements.stamps_ns, stamps_ns)
 
     def make_scene() -> GreyScene:
-        whole = np.arange(0, plan.duration_s, 0.25)
+        whole = np.arange(0, plan.path_s, 0.1)
         return GreyScene(plan.build(trajectory.position(whole), scene_seed))
 
     return Flight(

@@ -72,7 +72,7 @@ def hall_around(path: FloatArray, rng: np.random.Generator) -> Scene:
             x = rng.uniform(reach, HALL_LENGTH_M - reach)
             y = rng.uniform(reach - HALL_WIDTH_M / 2, HALL_WIDTH_M / 2 - reach)
             if len(found) < count and np.hypot(*(taken - [x, y]).T).min() > reach + clearance_m:
-                colour = colours[rng.integers(len(colours))]
+                colour = colours[int(rng.integers(len(colours)))]
                 found.append(((x, y, 0.0), (size[0], size[1], size[2]), rng.uniform(0, 180), colour))
                 taken = np.vstack([taken, [x, y]])
         return found
@@ -80,7 +80,7 @@ def hall_around(path: FloatArray, rng: np.random.Generator) -> Scene:
     partitions = places(5, np.array([[0.14, 1.8, 2.3], [0.14, 2.8, 2.7]]), [row[3] for row in PARTITIONS], 0.8)
     pillars = places(6, np.array([[0.55, 0.55, 1.0], [0.55, 0.55, 1.0]]), [(0, 0, 0)], 0.7)
     crates = places(14, np.array([[0.7, 0.7, 0.6], [1.4, 1.3, 1.6]]), [row[3] for row in CRATES], 0.55)
-    return _hall(rng, [(x, y) for (x, y, _), *_ in pillars], crates, partitions)
+    return _hall(rng, [(place[0][0], place[0][1]) for place in pillars], crates, partitions)
 
 
 def _hall(

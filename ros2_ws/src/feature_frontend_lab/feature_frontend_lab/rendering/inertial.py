@@ -58,17 +58,21 @@ def simulate_imu(
 ) -> SimulatedImu:
     """Measurements at the equally spaced `times_s` (M,) of the trajectory, with the stamps `stamps_ns` (M,)."""
     period_s = float(times_s[1] - times_s[0])
+    starts = rng.standard_normal((2, 3))
+    # Drawn at once: a longer recording begins alike.
+    draws = rng.standard_normal((len(times_s), 4, 3))
     measured, biases = [], []
-    for exact, start, walk, density in zip(
-        exact_imu(trajectory, times_s),
-        (_START_BIAS_GYROSCOPE, _START_BIAS_ACCELEROMETER),
-        (noise.gyroscope_random_walk, noise.accelerometer_random_walk),
-        (noise.gyroscope_noise_density, noise.accelerometer_noise_density),
-        strict=True,
+    for number, (exact, spread, walk, density) in enumerate(
+        zip(
+            exact_imu(trajectory, times_s),
+            (_START_BIAS_GYROSCOPE, _START_BIAS_ACCELEROMETER),
+            (noise.gyroscope_random_walk, noise.accelerometer_random_walk),
+            (noise.gyroscope_noise_density, noise.accelerometer_noise_density),
+            strict=True,
+        )
     ):
-        steps = walk * np.sqrt(period_s) * rng.standard_normal(exact.shape)
-        bias = start * rng.standard_normal(3) + np.cumsum(steps, axis=0)
+        bias = spread * starts[number] + walk * np.sqrt(period_s) * np.cumsum(draws[:, 2 * number], axis=0)
         biases.append(bias)
-        measured.append(exact + bias + density / np.sqrt(period_s) * rng.standard_normal(exact.shape))
+        measured.append(exact + bias + density / np.sqrt(period_s) * draws[:, 2 * number + 1])
     measurements = ImuMeasurements(stamps_ns, measured[0], measured[1], body_from_camera, noise)
     return SimulatedImu(measurements, biases[0], biases[1])

@@ -15,16 +15,21 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "FONTS",
     "POSTER_MOTIFS",
     "Texture",
     "brick",
+    "chips",
     "concrete",
+    "crack",
     "noise_octaves",
     "panels",
     "plaster",
     "poster",
+    "random_word",
     "tiles",
     "wood",
+    "write_text",
 ]
 
 # cv2.remap does not accept maps with sides of 32767 px or more; a list of samples is folded into rows of this length.
@@ -167,9 +172,9 @@ def plaster(rng: np.random.Generator, width_m: float, height_m: float, px_per_m:
     """Painted plaster: large stains, fine grain, scratches, cracks and chips."""
     height, width = _pixels(width_m, height_m, px_per_m)
     stains = 9 * noise_octaves(rng, height, width, 1.2 * px_per_m, 8, 0.62)
-    image = _coloured(colour, stains, _chips(rng, height, width, px_per_m, per_m2=14))
+    image = _coloured(colour, stains, chips(rng, height, width, px_per_m, per_m2=14))
     for _ in range(int(width_m * height_m * 0.6) + 1):
-        _crack(rng, image, px_per_m)
+        crack(rng, image, px_per_m)
     return image
 
 
@@ -177,7 +182,7 @@ def concrete(rng: np.random.Generator, width_m: float, height_m: float, px_per_m
     """Cast concrete: cloudy, pitted, with the joints and tie holes of its formwork."""
     height, width = _pixels(width_m, height_m, px_per_m)
     clouds = 15 * noise_octaves(rng, height, width, 0.7 * px_per_m, 8, 0.68)
-    image = _coloured(colour, clouds, _chips(rng, height, width, px_per_m, per_m2=45))
+    image = _coloured(colour, clouds, chips(rng, height, width, px_per_m, per_m2=45))
     for y_m in np.arange(0.6, height_m, 1.2):
         y = round(y_m * px_per_m)
         cv2.line(image, (0, y), (width, y), _darker(colour, 0.45), max(round(0.012 * px_per_m), 1))
@@ -244,7 +249,7 @@ def _masonry(
     face = shades.astype(np.float32)[row, column]
     joint = np.full(3, 0.35 * np.mean(colour) + 35, np.float32)
     grain = 11 * noise_octaves(rng, height, width, 0.25 * px_per_m, 7, 0.75)
-    return _coloured(joint + (face - joint) * solid, grain, _chips(rng, height, width, px_per_m, per_m2=40))
+    return _coloured(joint + (face - joint) * solid, grain, chips(rng, height, width, px_per_m, per_m2=40))
 
 
 def wood(rng: np.random.Generator, width_m: float, height_m: float, px_per_m: float, colour: Colour) -> Image:
@@ -266,7 +271,7 @@ def wood(rng: np.random.Generator, width_m: float, height_m: float, px_per_m: fl
             nail = ((side.start + side.stop) // 2 + int(rng.integers(-2, 3)), y)
             cv2.circle(image, nail, max(round(0.012 * px_per_m), 1), (40, 38, 36), -1, cv2.LINE_AA)
     centre = (width // 2, int(height * rng.uniform(0.35, 0.65)))
-    _text(image, _word(rng), centre, 0.62 * width, _darker(colour, 0.25), FONTS[2])
+    write_text(image, random_word(rng), centre, 0.62 * width, _darker(colour, 0.25), FONTS[2])
     return image
 
 
@@ -274,7 +279,7 @@ def _stretched(noise: FloatImage, size: tuple[int, int]) -> FloatImage:
     return np.asarray(cv2.resize(noise, size), np.float32)
 
 
-def _chips(rng: np.random.Generator, height: int, width: int, px_per_m: float, per_m2: float) -> FloatImage:
+def chips(rng: np.random.Generator, height: int, width: int, px_per_m: float, per_m2: float) -> FloatImage:
     """Small dark and bright blobs and scratches of random size, as a layer of grey levels."""
     layer = np.zeros((height, width), np.float32)
     for _ in range(int(per_m2 * height * width / px_per_m**2)):
@@ -285,8 +290,8 @@ def _chips(rng: np.random.Generator, height: int, width: int, px_per_m: float, p
     return np.asarray(cv2.GaussianBlur(layer, (3, 3), 0), np.float32)
 
 
-def _crack(rng: np.random.Generator, image: Image, px_per_m: float) -> None:
-    """Draws a dark random walk into the picture."""
+def crack(rng: np.random.Generator, image: Image, px_per_m: float) -> None:
+    """Draws a dark random walk into the picture, RGB or grey."""
     height, width = image.shape[:2]
     steps = int(rng.integers(8, 30))
     heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.45, steps))
@@ -296,14 +301,15 @@ def _crack(rng: np.random.Generator, image: Image, px_per_m: float) -> None:
     cv2.polylines(image, [points], False, (tone, tone, tone), max(round(0.004 * px_per_m), 1), cv2.LINE_AA)
 
 
-def _word(rng: np.random.Generator) -> str:
+def random_word(rng: np.random.Generator) -> str:
+    """A word for a sign, a title or a stencil."""
     return WORDS[int(rng.integers(len(WORDS)))]
 
 
-def _text(
+def write_text(
     image: Image, text: str, centre: tuple[int, int], width_px: float, colour: tuple[float, ...], font: int
 ) -> None:
-    """Writes `text` centred, as wide as `width_px`."""
+    """Writes `text` into the picture, RGB or grey, centred on `centre` (x, y) px and `width_px` wide."""
     (unit_width, unit_height), _ = cv2.getTextSize(text, font, 1.0, 2)
     scale = width_px / unit_width
     origin = (round(centre[0] - width_px / 2), round(centre[1] + scale * unit_height / 2))
@@ -373,7 +379,7 @@ def _writing(rng: np.random.Generator, image: Image, palette: npt.NDArray[np.flo
     while y < 0.97 * height:
         width_px = rng.uniform(0.35, 0.86) * width
         ink = tuple(palette[rng.integers(len(palette))] * 0.55)
-        _text(image, _word(rng), (width // 2, int(y)), width_px, ink, FONTS[rng.integers(len(FONTS))])
+        write_text(image, random_word(rng), (width // 2, int(y)), width_px, ink, FONTS[rng.integers(len(FONTS))])
         y += rng.uniform(0.07, 0.16) * height
 
 
@@ -393,6 +399,8 @@ def poster(rng: np.random.Generator, width_m: float, height_m: float, px_per_m: 
     picture = np.ascontiguousarray(image[rim : title - rim, rim : width - rim])
     POSTER_MOTIFS[motif % len(POSTER_MOTIFS)](rng, picture, palette)
     image[rim : title - rim, rim : width - rim] = picture
-    _text(image, _word(rng), (width // 2, (title + height - rim) // 2), 0.66 * width, (30, 30, 34), FONTS[motif % 4])
+    write_text(
+        image, random_word(rng), (width // 2, (title + height - rim) // 2), 0.66 * width, (30, 30, 34), FONTS[motif % 4]
+    )
     paper = 4 * noise_octaves(rng, height, width, 0.2 * px_per_m, 6, 0.8)
     return _coloured(image.astype(np.float32), paper)

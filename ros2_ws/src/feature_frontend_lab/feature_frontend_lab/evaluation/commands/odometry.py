@@ -18,7 +18,7 @@ from feature_frontend_lab.evaluation.commands.sequence_arguments import (
     sequence_options,
 )
 from feature_frontend_lab.evaluation.odometry.benchmark import OdometryResult, SequenceResults, run_odometry
-from feature_frontend_lab.evaluation.odometry.degraded import DEGRADED, DEGRADED_TRACKER, degrade
+from feature_frontend_lab.evaluation.odometry.degraded import DEGRADED, DEGRADED_TRACKER, degrade, is_degraded
 from feature_frontend_lab.evaluation.odometry.sequences import (
     RENDERED,
     OdometrySequence,
@@ -101,7 +101,7 @@ def _odometry(arguments: argparse.Namespace) -> int:
 
 def _configurations(names: Sequence[str], parameters: object) -> dict[str, Configuration]:
     """The front-ends to run, by name: those named, and the one whose tracks are degraded."""
-    wanted = [name for name in names if name not in DEGRADED]
+    wanted = [name for name in names if not is_degraded(name)]
     if len(wanted) < len(names) and DEGRADED_TRACKER not in wanted:
         wanted.append(DEGRADED_TRACKER)
     configurations = [parse_configurations([name], parameters)[0] for name in wanted]  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from feature_frontend_lab.evaluation.odometry.sequences import TrackedSequence
 from feature_frontend_lab.odometry.views import TrackedView
 
-__all__ = ["DEGRADED", "DEGRADED_TRACKER", "degrade"]
+__all__ = ["DEGRADED", "DEGRADED_TRACKER", "degrade", "is_degraded"]
 
 DEGRADED_TRACKER = "chain"
 """The tracker whose tracks are spoilt."""
@@ -21,10 +21,19 @@ _SHARE_JUMPING = 0.1
 _SHARE_SWAPPED = 0.1
 
 
+def is_degraded(name: str) -> bool:
+    """Whether `name` is one of `DEGRADED`, or several joined by +."""
+    return set(name.split("+")) <= DEGRADED.keys()
+
+
 def degrade(tracked: TrackedSequence, name: str, seed: int) -> TrackedSequence:
-    """The sequence with its tracks spoilt as `name`, one of `DEGRADED`, says."""
-    spoil = DEGRADED[name](np.random.default_rng([seed, len(tracked.views)]))
-    return replace(tracked, views=[spoil(view) for view in tracked.views])
+    """The sequence with its tracks spoilt as `name`, one of `DEGRADED` or several joined by +, says."""
+    rng = np.random.default_rng([seed, len(tracked.views)])
+    views = tracked.views
+    for part in name.split("+"):
+        spoil = DEGRADED[part](rng)
+        views = [spoil(view) for view in views]
+    return replace(tracked, views=views)
 
 
 def _jumping(rng: np.random.Generator) -> Callable[[TrackedView], TrackedView]:

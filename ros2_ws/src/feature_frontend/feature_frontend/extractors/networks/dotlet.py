@@ -108,7 +108,8 @@ class Dotlet(nn.Module):
     default_nms_radius = 2
     minimum_size = _TOTAL_STRIDE
     refines_keypoints = True
-    default_track_similarity = 0.7
+    # Over 0.2 s of real motion, 99 % of the true pairs are above it, and 2 % of the best pairs with an unrelated image.
+    default_track_similarity = 0.75
 
     def __init__(self, config: DotletConfig) -> None:
         super().__init__()

@@ -131,7 +131,8 @@ def view_motion(
 def _inverse_depths(turned: torch.Tensor, rays1: torch.Tensor, translation: torch.Tensor) -> torch.Tensor:
     across = torch.linalg.cross(rays1, translation.expand_as(rays1))
     along = torch.linalg.cross(rays1, turned)
-    return -(along * across).sum(dim=1) / across.square().sum(dim=1).clamp(min=_SMALLEST)
+    depths: torch.Tensor = -(along * across).sum(dim=1) / across.square().sum(dim=1).clamp(min=_SMALLEST)
+    return depths
 
 
 def _rotation_by(turn: torch.Tensor) -> torch.Tensor:

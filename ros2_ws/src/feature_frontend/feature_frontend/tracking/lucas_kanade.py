@@ -262,7 +262,7 @@ def approach(
     starts = (predictions.points - 0.5) / 2.0
     places = starts.flatten(0, 1)
     windows = _centred(_windows(views.half[None], torch.zeros_like(places[:, 0]).long(), places, RADIUS_PX).flatten(1))
-    windows = windows.reshape(number, count, -1)
+    windows = windows.reshape(number, count, windows.shape[1])
     norms = templates.square().sum(dim=2) * windows.square().sum(dim=2)
     correlation = (templates * windows).sum(dim=2) / norms.sqrt().clamp(min=_SMALLEST)
     is_compared = predictions.is_known & _has_window(starts, views.half) & _has_window(anchors, views.half)[:, None]

@@ -161,16 +161,16 @@ def test_the_image_decides_among_predictions(growth: float) -> None:
     guesses = np.stack([true + np.array([24.0, 18.0]), true + np.array([3.0, -2.6]), true], axis=1)
     known = torch.tensor([True, True, False]).expand(count, 3)
     rows = torch.arange(count)
-    starts, _ = approach(
-        state, views, rows, Predictions(_tensor(guesses.reshape(-1, 2)).reshape(count, 3, 2), slopes, known)
-    )
+    predictions = Predictions(_tensor(guesses.reshape(-1, 2)).reshape(count, 3, 2), slopes, known)
+    every = torch.ones(count, dtype=torch.bool)
+    starts, _ = approach(state, views, rows, predictions, every)
     errors = np.linalg.norm(starts.numpy() - true, axis=1)
     assert (errors < 1.0).mean() > 0.9
+    chosen, _ = approach(state, views, rows, predictions, None)
+    assert np.median(np.abs(np.linalg.norm(chosen.numpy() - guesses[:, 1], axis=1))) < 1e-3
     # In an image of something else, none is chosen for its likeness alone: they stay where they were predicted.
     other = Views.of(torch.from_numpy(_texture(5)), _RESIZE, views.latest)
-    lost, _ = approach(
-        state, other, rows, Predictions(_tensor(guesses.reshape(-1, 2)).reshape(count, 3, 2), slopes, known)
-    )
+    lost, _ = approach(state, other, rows, predictions, every)
     nearest = np.linalg.norm(lost.numpy()[:, None] - guesses[:, :2], axis=2).min(axis=1)
     assert (nearest < 5.0).all()
 

@@ -239,7 +239,7 @@ def match_templates(
 
 
 def approach(
-    state: TrackState, views: Views, rows: torch.Tensor, predictions: Predictions
+    state: TrackState, views: Views, rows: torch.Tensor, predictions: Predictions, is_rough: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Chooses among predictions by the image, and comes nearer to the template, both at half the image's size.
 
@@ -248,6 +248,8 @@ def approach(
         views: The earlier images and the current one.
         rows: (R,) int64, of the points; they were seen in the previous image.
         predictions: Of these points.
+        is_rough: (R,) bool, whether to come nearer after the choice: no depth tells where the point is. None for no
+            point.
 
     Returns:
         (R, 2) px where to start at full size, and (R, 2, 2) slopes since the previous image. The first known
@@ -269,7 +271,10 @@ def approach(
     choice = torch.where(is_compared, correlation, -1.0).max(dim=1)
     chosen = torch.where(choice.values > -1.0, choice.indices, predictions.first())
     points, slopes = predictions.at(chosen)
+    if is_rough is None:
+        return points, slopes
     bent = earlier[:, 0] + slopes + earlier[:, 0] @ slopes
     none = torch.zeros_like(points[:, 0])
     aligned = align_patches(views.latest.halves, views.half, of_anchors, anchors, (points - 0.5) / 2.0, none, bent)
-    return torch.where(aligned.is_found[:, None], 2.0 * aligned.points + 0.5, points), slopes
+    is_nearer = is_rough & aligned.is_found
+    return torch.where(is_nearer[:, None], 2.0 * aligned.points + 0.5, points), slopes

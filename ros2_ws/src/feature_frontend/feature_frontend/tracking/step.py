@@ -319,19 +319,19 @@ def _starts(
     starts, slopes = predictions.at(predictions.first())
     if not views.compare:
         return starts, slopes, starts
-    has_depth = camera.knows_depth(state).index_select(0, tried)
-    predictions = predictions.followed_by(spread(camera, points, ~has_depth, _ALONG_LINE))
     was_seen = (state.missed == 0).index_select(0, tried)
-    if not maps.is_padded:
-        rows = was_seen.nonzero()[:, 0]
-        near, own_slopes = approach(state, views, tried[rows], predictions.select(rows))
-        return starts.index_copy(0, rows, near), slopes.index_copy(0, rows, own_slopes), starts
-    near, own_slopes = approach(state, views, tried, predictions)
-    return (
-        torch.where(was_seen[:, None], near, starts),
-        torch.where(was_seen[:, None, None], own_slopes, slopes),
-        starts,
-    )
+    has_depth = camera.knows_depth(state).index_select(0, tried)
+    wide = predictions.followed_by(spread(camera, points, ~has_depth, _ALONG_LINE))
+    if maps.is_padded:
+        near, own = approach(state, views, tried, wide, ~has_depth)
+        return torch.where(was_seen[:, None], near, starts), torch.where(was_seen[:, None, None], own, slopes), starts
+    near = starts
+    for is_rough, of_these in ((False, predictions), (True, wide)):
+        rows = (was_seen & (has_depth != is_rough)).nonzero()[:, 0]
+        is_far = torch.ones_like(rows, dtype=torch.bool) if is_rough else None
+        found, own = approach(state, views, tried[rows], of_these.select(rows), is_far)
+        near, slopes = near.index_copy(0, rows, found), slopes.index_copy(0, rows, own)
+    return near, slopes, starts
 
 
 def _slopes_of_matched(matched: _Matched) -> torch.Tensor:

@@ -51,7 +51,7 @@ class FastAliked(nn.Module):
     minimum_size = Aliked.minimum_size
     refines_keypoints = True
     # Over 0.1 s of real motion, 99 % of the true pairs are above it, and hardly any pair with an unrelated image.
-    default_track_similarity = 0.7
+    default_track_similarity = 0.5
 
     def __init__(self, reference: Aliked) -> None:
         super().__init__()

@@ -95,6 +95,7 @@ def test_without_an_imu_pieces_of_ten_images_are_measured(tracked: TrackedSequen
     assert np.isnan(result.rejected)
 
 
+@pytest.mark.slow
 def test_the_tool_writes_tables_and_trajectories(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("gtsam", reason="needs gtsam, which the extra odometry installs")
     options = ["--start", "20", "--count", "12", "--seeds", "1", "--compare", "lk+max_num_keypoints=150"]

@@ -187,6 +187,15 @@ def test_a_real_sequence_is_recorded_once(photographs: list[Uint8Array]) -> None
     assert torch.equal(results[1].features.keypoints, kept), "the next frame has overwritten it"
 
 
+def test_dotlet_is_recorded_once_too(photographs: list[Uint8Array]) -> None:
+    # Random weights find a point again only where the image has not changed.
+    both = _Both(lambda recorder: graph_extractor("dotlet", _SETTINGS, recorder))
+    results = [both.process(np.ascontiguousarray(photographs[0][:240, :320])) for _ in range(3)]
+    assert both.recorder.captured == 2
+    assert [result.state for result in results] == [FrameState.FIRST, FrameState.OK, FrameState.OK]
+    assert (results[2].tracks.ages == 3).sum() > 10
+
+
 def test_a_right_image_goes_beside_it(photographs: list[Uint8Array]) -> None:
     settings = replace(_SETTINGS, camera_type="stereo")
     recorded, alone = (

@@ -46,6 +46,13 @@ def test_folded_it_computes_the_same(network: Dotlet, height: int, width: int, p
         assert (found.keypoints <= torch.tensor([width - 1, height - 1])).all()
 
 
+def test_nothing_found_is_described(network: Dotlet, photographs: list[Uint8Array]) -> None:
+    images = torch.cat([_grey(photograph, 64, 96) for photograph in photographs])
+    nothing = network.extract(images, DetectionOptions(10, 1.0, 2, 0))
+    assert [found.descriptors.shape for found in nothing] == [(0, 64)] * len(images)
+    assert network.describe(network.dense(images), torch.zeros((len(images), 0, 2))).shape == (len(images), 0, 64)
+
+
 def test_images_of_a_batch_do_not_see_each_other(network: Dotlet, photographs: list[Uint8Array]) -> None:
     images = [_grey(photograph, 96, 128) for photograph in photographs[:2]]
     together = network.extract(torch.cat(images), _OPTIONS)

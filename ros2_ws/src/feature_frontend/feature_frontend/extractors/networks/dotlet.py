@@ -192,6 +192,8 @@ class Dotlet(nn.Module):
         """See `FastNetwork`; differentiable in the maps."""
         scores, *levels = dense
         batch, count = keypoints.shape[:2]
+        if count == 0:
+            return levels[0].new_zeros((batch, 0, self.descriptor_dim))
         padding = padding_to_multiple(scores.shape[-2], scores.shape[-1], _TOTAL_STRIDE)
         padded = padding.apply(keypoints)
         joined = torch.cat(

@@ -42,7 +42,8 @@ def photograph_scene(photographs: Sequence[Image], seed: int, poses: int) -> tup
     targets = smooth_path(_in_room(rng, 6, 0.2, (0.6, 2.4)), poses)
     make = _maker(photographs, rng)
     return Scene((*_shell(make, rng), *_boxes(make, rng, path))), [
-        look_at(position, _apart(position, target)) for position, target in zip(path, targets, strict=True)
+        look_at(position.tolist(), _apart(position, target).tolist())
+        for position, target in zip(path, targets, strict=True)
     ]
 
 
@@ -118,6 +119,6 @@ def _boxes(make: TextureMaker, rng: np.random.Generator, path: FloatArray) -> li
         if placed < _BOXES and float(np.hypot(*(path[:, :2] - [x, y]).T).min()) > reach + _AISLE_M / 2:
             # Some hang in the air: occlusions at all heights.
             bottom = rng.uniform(0, _HEIGHT_M - size[2]) if rng.random() < 0.5 else 0.0
-            quads += box((x, y, bottom), size, make, rng.uniform(0, 180))
+            quads += box((x, y, bottom), size.tolist(), make, rng.uniform(0, 180))
             placed += 1
     return quads

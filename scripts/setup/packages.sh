@@ -11,8 +11,9 @@ make_venv() {
   required "making .venv" "$python" -m venv --clear "${options[@]}" "$venv"
 }
 
-# Files are verified by hash, whatever their source; nothing is built, since a build could download other files.
-locked=(--no-deps --require-hashes)
+# Files are verified by hash, whatever their source; nothing is built, since a build could download other files. Python
+# compiles the modules that it imports: for all of them, that takes longer than to install them.
+locked=(--no-deps --require-hashes --no-compile)
 locked_wheels=("${locked[@]}" --only-binary :all:)
 lock=requirements/lock
 

@@ -1,4 +1,4 @@
-"""A rehearsal of the complete check on a GPU machine: packed, unpacked without other files, run, killed."""
+"""A rehearsal of the complete check on a GPU machine: from the checkout, then from what is packed; and killed."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ from tests.campaign import Campaign
 from tests.conftest import REPOSITORY, shared_folder
 
 _MINUTES = 1.0
+# From the checkout: long enough that each part begins.
+_SHORT_MINUTES = 0.5
 # Beyond the minutes, on a machine that other tests keep busy: to start, and to kill what hangs.
 _MARGIN_S = 30.0
 _CACHE = REPOSITORY / ".gpu-cache"
@@ -36,8 +38,10 @@ _OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @pytest.fixture
-def wheels(no_package_index: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def wheels(no_package_index: dict[str, str], monkeypatch: pytest.MonkeyPatch, campaign: Campaign) -> Iterator[None]:
     """All wheels in the cache, which no other test uses meanwhile; skips where they cannot be fetched or built with."""
+    if not campaign.is_whole:
+        pytest.skip("fetches all wheels and packs: make campaign, or make gpu-pack")
     for name in ("PIP_NO_INDEX", "PIP_CONFIG_FILE"):
         monkeypatch.delenv(name)
     for name, value in no_package_index.items():
@@ -94,6 +98,22 @@ def test_the_rehearsal_runs_every_part_in_time(
     assert ready_s > begun_s, text
     assert took_s < 60 * _MINUTES + _MARGIN_S, text
     assert "do NOT import" not in text
+    _assert_every_part_reported(output, text)
+    assert [step["outcome"] for step in _report(output / "machine.tar.gz")["steps"]] == ["passed", "passed"]
+
+
+@pytest.mark.slow
+def test_every_part_runs_from_the_checkout(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    command = [sys.executable, "-m", "scripts.gpu_check.runner", *_parts(), "--device", "cpu"]
+    command += ["--minutes", f"{_SHORT_MINUTES}", "--output", str(output)]
+    ended = subprocess.run(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    _assert_every_part_reported(output, ended.stdout)
+
+
+def _assert_every_part_reported(output: Path, text: str) -> None:
     assert misfits(output) == []
     assert {path.name for path in output.glob("*.tar.gz")} == {f"{part}.tar.gz" for part in _parts()}, text
     for part in _parts():
@@ -104,15 +124,12 @@ def test_the_rehearsal_runs_every_part_in_time(
         assert not [
             step["text"] for step in steps if "ModuleNotFoundError" in step["text"] or "ImportError" in step["text"]
         ]
-    assert [step["outcome"] for step in _report(output / "machine.tar.gz")["steps"]] == ["passed", "passed"]
 
 
 @pytest.mark.slow
 def test_what_does_not_fit_is_left_out_and_named(
-    wheels: None, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, campaign: Campaign
+    wheels: None, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not campaign.is_whole:
-        pytest.skip("packs all twice: make campaign, or make gpu-pack")
     rows, left_out = packing.pack(tmp_path / "all", _CACHE, shared, "3.12", list(PARTS))
     total = sum(row.size for row in rows)
     assert total <= 64 << 20
@@ -131,10 +148,8 @@ def test_what_does_not_fit_is_left_out_and_named(
 
 @pytest.mark.slow
 def test_messages_are_compiled_where_nobody_could_before(
-    wheels: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, campaign: Campaign
+    wheels: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not campaign.is_whole:
-        pytest.skip("compiles the messages once more: make campaign, or make gpu-pack")
     monkeypatch.setattr("scripts.gpu_check.pack.ros_prefix.find_python", lambda version: None)
     monkeypatch.setattr(packing, "find_python", lambda version: None)
     # A cache of its own, with the same wheels: the archives here are not to be kept.

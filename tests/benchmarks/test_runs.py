@@ -86,8 +86,7 @@ def test_extract_shows_how_cost_grows(tmp_path: Path) -> None:
 
 
 def test_stages_of_the_plain_network_add_up(tmp_path: Path, weights_dir: str, campaign: Campaign) -> None:
-    if not campaign.is_whole:
-        pytest.skip("runs the plain network for a minute: make campaign")
+    campaign.only("runs the plain network for a minute")
     words = ("--engines", "plain", "fast", "--extractors", "aliked-t16", "--weights-dir", weights_dir)
     document = _extract(tmp_path, *words, "--parts", "stages")
     stages = document["data"]["stages"]["aliked-t16 plain"]

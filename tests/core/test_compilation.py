@@ -83,8 +83,7 @@ def test_frames_go_on_uncompiled_until_the_code_is_ready(cache: Path, caplog: py
 def test_code_damaged_on_disk_is_compiled_again_and_nothing_unfinished_counts(
     cache: Path, caplog: pytest.LogCaptureFixture, campaign: Campaign
 ) -> None:
-    if not campaign.is_whole:
-        pytest.skip("compiles twice: make campaign")
+    campaign.only("compiles twice")
     caplog.set_level(logging.INFO)
     left = cache / ".unfinished-killed"
     left.mkdir(parents=True)

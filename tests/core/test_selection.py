@@ -23,6 +23,7 @@ from feature_frontend.extractors.networks.layers.selection import (
     select_padded_points,
     select_points,
 )
+from tests.campaign import Campaign
 from tests.core.seeded import seeded_network
 
 Uint8Array = npt.NDArray[np.uint8]
@@ -249,8 +250,14 @@ def test_a_grid_covers_more_of_a_photograph(photographs: list[Uint8Array]) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "sequence"), [("aliked-n16", "kitti00"), ("silk-vggnp-mu", "tum_fr2_desk")])
 def test_what_a_grid_does_to_sequences(
-    name: str, sequence: str, shared: Path, weights_dir: str, report_figure: Callable[[str], None]
+    name: str,
+    sequence: str,
+    shared: Path,
+    weights_dir: str,
+    report_figure: Callable[[str], None],
+    campaign: Campaign,
 ) -> None:
+    campaign.only("a figure of real sequences")
     paths = sorted((shared / "data" / sequence).glob("*.png"))[:4]
     images = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in paths]
     weights = {"weights_dir": weights_dir} if name.startswith("aliked") else {}

@@ -20,6 +20,7 @@ from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.settings import Settings
 from feature_frontend_lab.evaluation.homography.baselines import MethodOptions, load_methods
 from feature_frontend_lab.evaluation.homography.benchmark import HomographyBenchmark, evaluate_methods, select_images
+from tests.campaign import Campaign
 from tests.conftest import REPOSITORY
 
 Uint8Array = npt.NDArray[np.uint8]
@@ -72,7 +73,10 @@ def test_a_wrong_file_is_an_error_all_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("nothing_at_hand")
-def test_what_is_added_to_sift_makes_more_right_matches(report_figure: Callable[[str], None]) -> None:
+def test_what_is_added_to_sift_makes_more_right_matches(
+    report_figure: Callable[[str], None], campaign: Campaign
+) -> None:
+    campaign.only("an evaluation")
     benchmark = HomographyBenchmark(image_count=3, homographies=4, keypoints=(500,), short_side=240)
     files = select_images(REPOSITORY / "tests" / "data" / "tum_fr2_desk", benchmark.image_count, benchmark.seed)
     methods = load_methods(["sift", "residual-sift"], MethodOptions(device="cpu"))

@@ -20,6 +20,7 @@ import pytest
 
 from examples.relative_pose.pose import relative_pose
 from feature_frontend.geometry.relative_pose import rotation_error_deg, translation_error_deg
+from tests.campaign import Campaign
 from tests.conftest import REPOSITORY
 
 FloatArray = npt.NDArray[np.float64]
@@ -159,7 +160,9 @@ def test_kitti_live(
     domain_id: int,
     in_cpp: Callable[[Sequence[Any]], list[Pose | None]],
     report_figure: Callable[[str], None],
+    campaign: Campaign,
 ) -> None:
+    campaign.only("a second example on a drive")
     pytest.importorskip("geometry_msgs", reason="needs geometry_msgs (ROS 2)")
     from geometry_msgs.msg import PoseStamped
     from sensor_msgs.msg import CameraInfo

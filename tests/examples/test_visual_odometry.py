@@ -289,8 +289,7 @@ def test_a_rendered_flight_through_the_real_node(domain_id: int, scene: Scene) -
 def test_kitti_through_the_real_node(
     domain_id: int, shared: Path, weights_dir: str, report_figure: Callable[[str], None], campaign: Campaign
 ) -> None:
-    if not campaign.is_whole:
-        pytest.skip("a rendered flight goes through the node in every run: make campaign")
+    campaign.only("a rendered flight goes through the node in every run")
     pytest.importorskip("nav_msgs", reason="needs nav_msgs (ROS 2)")
     folder = shared / "data" / "kitti00"
     images = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in sorted(folder.glob("*.png"))]

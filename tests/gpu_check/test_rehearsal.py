@@ -40,8 +40,7 @@ _OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
 @pytest.fixture
 def wheels(no_package_index: dict[str, str], monkeypatch: pytest.MonkeyPatch, campaign: Campaign) -> Iterator[None]:
     """All wheels in the cache, which no other test uses meanwhile; skips where they cannot be fetched or built with."""
-    if not campaign.is_whole:
-        pytest.skip("fetches all wheels and packs: make campaign, or make gpu-pack")
+    campaign.only("fetches all wheels and packs")
     for name in ("PIP_NO_INDEX", "PIP_CONFIG_FILE"):
         monkeypatch.delenv(name)
     for name, value in no_package_index.items():

@@ -26,6 +26,7 @@ from feature_frontend.ros.node import FrontendNode
 from feature_frontend.ros.stamps import stamp_from_ns, stamp_to_ns
 from feature_frontend.settings import Settings
 from feature_frontend.types import FrameResult
+from tests.campaign import Campaign
 from tests.memory import resident_mib
 from tests.ros.harness import Client, RunningNode, wait_until
 from tests.ros.remote import Remote
@@ -150,7 +151,8 @@ def test_without_weights_it_stays_unconfigured_and_says_why(
 
 
 @pytest.mark.slow
-def test_coming_and_going_takes_no_memory(domain_id: int, photographs: list[Uint8Array]) -> None:
+def test_coming_and_going_takes_no_memory(domain_id: int, photographs: list[Uint8Array], campaign: Campaign) -> None:
+    campaign.only("12 rounds")
     with RunningNode(domain_id, *_MANAGED) as running, Client(domain_id) as client:
         remote = Remote(client.node)
         resident = []

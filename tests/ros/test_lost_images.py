@@ -126,8 +126,7 @@ def _pausing(chance: np.random.Generator) -> Iterator[float]:
 @pytest.mark.slow
 @pytest.mark.alone  # a machine that is busy loses images
 def test_a_camera_that_is_slow_or_irregular_is_not_said_to_lose_images(domain_id: int, campaign: Campaign) -> None:
-    if not campaign.is_whole:
-        pytest.skip(f"takes {_MINUTES} minutes: make campaign")
+    campaign.only(f"takes {_MINUTES} minutes")
     chance = np.random.default_rng(campaign.seed)
     cameras = {"steady": _steady(), "jittering": _jittering(chance), "pausing": _pausing(chance)}
     with ExitStack() as stack:

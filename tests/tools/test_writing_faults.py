@@ -169,8 +169,7 @@ def _texts(bag: Path) -> list[bytes]:
 
 @pytest.mark.slow
 def test_a_run_of_train_goes_on_or_says_why_not(disk: FaultyDisk, tmp_path: Path, campaign: Campaign) -> None:
-    if not campaign.is_whole:
-        pytest.skip("trains again and again: make campaign")
+    campaign.only("trains again and again")
     chance, outcomes = random.Random(campaign.seed), Counter[str]()
     small = ("--images", _PHOTOGRAPHS, "--map-size", "24", "--device", "cpu", "--validation-pairs", "0")
     small = (*small, "--workers", "0", "--output")

@@ -21,6 +21,7 @@ from feature_frontend_lab.training.silk.loss import silk_loss
 from feature_frontend_lab.training.silk.pairs import PairDataset, ViewSettings
 from feature_frontend_lab.training.silk.settings import TrainingSettings
 from feature_frontend_lab.training.trainer import Trainer
+from tests.campaign import Campaign
 from tests.conftest import REPOSITORY
 from tests.training.torchrun import check_equal_weights_in_two_processes
 
@@ -265,7 +266,8 @@ print(peak_mib())
 
 
 @pytest.mark.slow
-def test_a_step_at_the_papers_size_fits_into_memory(report_figure: Callable[[str], None]) -> None:
+def test_a_step_at_the_papers_size_fits_into_memory(report_figure: Callable[[str], None], campaign: Campaign) -> None:
+    campaign.only("a step at the paper's size")
     done = subprocess.run(
         [sys.executable, "-c", _STEP_AT_THE_PAPERS_SIZE, str(_PHOTOGRAPHS)],
         cwd=REPOSITORY,

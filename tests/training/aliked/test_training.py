@@ -64,8 +64,7 @@ def _right_matches(trainer: Trainer, pair: AlikedPair) -> int:
 
 @pytest.mark.slow
 def test_t16_learns_two_image_pairs_by_heart(report_figure: Callable[[str], None], campaign: Campaign) -> None:
-    if not campaign.is_whole:
-        pytest.skip("40 steps: make campaign")
+    campaign.only("40 steps")
     settings = AlikedSettings(
         map_side=128, batch_size=2, accumulate=1, detected_keypoints=80, random_keypoints=80, learning_rate=3e-3
     )
@@ -177,6 +176,5 @@ with processes("cpu") as group:
 
 @pytest.mark.slow
 def test_two_processes_of_torchrun_hold_the_same_weights(tmp_path: Path, campaign: Campaign) -> None:
-    if not campaign.is_whole:
-        pytest.skip("SiLK is trained by two processes in every run: make campaign")
+    campaign.only("SiLK is trained by two processes in every run")
     check_equal_weights_in_two_processes(_TWO_PROCESSES, _PHOTOGRAPHS, tmp_path)

@@ -22,6 +22,7 @@ from feature_frontend_lab.training.residual.pairs import ResidualPair, ResidualP
 from feature_frontend_lab.training.residual.recipe import ResidualRecipe, triplet_loss
 from feature_frontend_lab.training.residual.settings import ResidualSettings
 from feature_frontend_lab.training.trainer import Trainer
+from tests.campaign import Campaign
 from tests.conftest import REPOSITORY
 
 _PHOTOGRAPHS = REPOSITORY / "tests" / "data" / "tum_fr2_desk"
@@ -123,7 +124,9 @@ class _TwoPairs(ResidualPairs):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["residual-sift", "residual-sift-ablation"])
-def test_two_pairs_are_learned_by_heart(model: str, report_figure: Callable[[str], None]) -> None:
+def test_two_pairs_are_learned_by_heart(model: str, report_figure: Callable[[str], None], campaign: Campaign) -> None:
+    if model != "residual-sift":
+        campaign.only("a second network")
     settings = ResidualSettings(model=model, map_side=96, batch_size=2, keypoints=150)
     trainer = Trainer(settings, _TwoPairs(_images(), settings), Processes(0, 1, torch.device("cpu")))
     before = {name: tensor.clone() for name, tensor in trainer.network.named_parameters()}

@@ -1,0 +1,88 @@
+"""What runs on the machines of a cluster: a unit of work, and the count of what is done."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from feature_frontend.tools.process.job import differences, environment
+from feature_frontend.tools.process.request import Reporter, Work
+from feature_frontend.tools.process.schedule import Answer, answer_of
+
+__all__ = ["Tally", "work"]
+
+_TELL_PERIOD_S = 1.0
+# How long the process of a machine that is lost, or of a try before this one, may keep hold of an output.
+_PATIENCE_S = 60.0
+
+
+class Tally:
+    """Counts the images of all units of work; an actor of Ray. Whatever it loses changes no result."""
+
+    def __init__(self) -> None:
+        self._counts: dict[int, tuple[int, int]] = {}
+        self._texts: list[str] = []
+
+    def tell(self, number: int, here: int, earlier: int, texts: Sequence[str]) -> None:
+        """Replaces the counts of a unit of work, by its number: images processed here, and by an earlier run."""
+        self._counts[number] = here, earlier
+        self._texts += texts
+
+    def take(self) -> tuple[int, int, list[str]]:
+        """The sums of all counts, and the texts since the last call."""
+        texts, self._texts = self._texts, []
+        return sum(here for here, _ in self._counts.values()), sum(more for _, more in self._counts.values()), texts
+
+
+def work(number: int, unit: Mapping[str, Any], expected: Mapping[str, Any], tally: Any) -> Answer:
+    """Does a unit of work.
+
+    Args:
+        number: Of the unit.
+        unit: The unit as JSON.
+        expected: The `environment` of the machine that has asked for it: all must make the same bytes.
+        tally: The actor for the progress.
+    """
+    differing = differences(expected, environment())
+    if differing:
+        return {
+            "error": f"machine {socket.gethostname()} of the cluster differs from this one in {', '.join(differing)}, "
+            "and would give other bytes; install the same versions on machines of one kind"
+        }
+    reporter = _Told(number, tally)
+    try:
+        return answer_of(Work.from_json(unit), reporter, _PATIENCE_S)
+    finally:
+        reporter.tell()
+
+
+class _Told(Reporter):
+    """Tells the tally now and then."""
+
+    def __init__(self, number: int, tally: Any) -> None:
+        self._number = number
+        self._tally = tally
+        self._here = self._earlier = 0
+        self._texts: list[str] = []
+        self._told_s = time.monotonic()
+
+    def done(self, images: int, *, earlier: bool = False) -> None:
+        if earlier:
+            self._earlier += images
+        else:
+            self._here += images
+        if time.monotonic() >= self._told_s + _TELL_PERIOD_S:
+            self.tell()
+
+    def say(self, text: str) -> None:
+        self._texts.append(text)
+
+    def tell(self) -> None:
+        """Tells the counts so far; the tally may be lost with its machine."""
+        texts, self._texts = self._texts, []
+        self._told_s = time.monotonic()
+        with suppress(Exception):
+            self._tally.tell.remote(self._number, self._here, self._earlier, texts)

@@ -85,7 +85,7 @@ class RemoteFolder:
             import fsspec
 
             # Not through a cache: others write, too.
-            self._files, path = fsspec.core.url_to_fs(self.url, use_listings_cache=False, skip_instance_cache=True)
+            self._files, path = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         except ImportError as error:
             package = _PACKAGES.get(self._scheme)
             how = f"pip install {package}" if package else "pip install the package of fsspec that reads them"
@@ -121,9 +121,11 @@ class RemoteFolder:
 
     def folders(self) -> list[str]:
         """The names of the folders directly in it."""
-        with self._readable_errors("listed"):
+        names: list[str] = []
+        with self._readable_errors("listed"), _nothing_there():
             found = self._files.ls(self._path, detail=True)
-            return sorted(PurePosixPath(one["name"]).name for one in found if one["type"] == "directory")
+            names += (PurePosixPath(one["name"]).name for one in found if one["type"] == "directory")
+        return sorted(names)
 
     def matching(self) -> list[str]:
         """The URLs that this one, with wildcards, stands for."""

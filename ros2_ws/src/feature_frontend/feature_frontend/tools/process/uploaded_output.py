@@ -46,14 +46,16 @@ class _UploadedOutput(Output):
 
     def check(self, *, overwrite: bool) -> None:
         """See `Output`."""
-        # Left by a process that was killed between the upload and the end.
-        shutil.rmtree(self.path, ignore_errors=True)
-        super().check(overwrite=overwrite)
         names = {file.name for file in self._remote.files()}
         # Ours, uploaded by half, is named like ours, and has no record yet.
         if names and RECORD_NAME not in names and not all(name.startswith(_OURS) for name in names):
             raise SettingsError(
                 f"{self._remote.url} has files that are no output of this tool; choose another --output"
+            )
+        if RECORD_NAME in names and not overwrite and not self.record():
+            raise SettingsError(
+                f"{self._remote.url} exists already, with a damaged {RECORD_NAME}; choose another --output, or give "
+                "--overwrite"
             )
 
     def record(self) -> dict[str, Any]:

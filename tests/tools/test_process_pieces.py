@@ -41,10 +41,7 @@ def bag(photographs: Photographs, tmp_path_factory: pytest.TempPathFactory) -> P
     return write_bag(tmp_path_factory.mktemp("input") / "drive", contents)
 
 
-def test_chain_gives_the_same_bytes_in_pieces(
-    bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pieces, "WARM_UP_S", 1.0)
+def test_chain_gives_the_same_bytes_in_pieces(bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole, joined = tmp_path / "whole", tmp_path / "joined"
     assert main([str(bag), "-o", str(whole), *OPTIONS]) == 0
     assert main([str(bag), "-o", str(joined), *OPTIONS, "--piece-seconds", "4"]) == 0
@@ -64,7 +61,6 @@ def test_chain_gives_the_same_bytes_in_pieces(
 def test_a_run_in_pieces_goes_on_where_it_was_interrupted(
     bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pieces, "WARM_UP_S", 1.0)
     output = tmp_path / "out"
     arguments = [str(bag), "-o", str(output), *OPTIONS, "--piece-seconds", "6"]
     add, status, done = ProgressStore.add, [], []
@@ -100,7 +96,7 @@ def test_cuts_are_at_stamps_and_cover_every_image_once(campaign: Campaign) -> No
         steps = chance.choice([0, 33_000_000, 100_000_000, 5 * SECOND, -SECOND], count, p=[0.05, 0.5, 0.39, 0.03, 0.03])
         stamps = np.cumsum(steps)
         seconds = float(chance.choice([0.5, 3.0, 20.0, 1e4]))
-        parts = cut(stamps.tolist(), start, seconds)
+        parts = cut(stamps.tolist(), start, seconds, 5.0)
         assert [part.number for part in parts] == list(range(len(parts)))
         assert parts[0].first == parts[0].begin == start
         assert parts[-1].end is None
@@ -118,5 +114,5 @@ def test_cuts_are_at_stamps_and_cover_every_image_once(campaign: Campaign) -> No
 
 
 def test_a_bag_of_one_image_is_one_piece() -> None:
-    assert cut([5], 7, 1.0) == (Part(0, 7, 7, None),)
-    assert cut([], 0, 1.0) == ()
+    assert cut([5], 7, 1.0, 0.0) == (Part(0, 7, 7, None),)
+    assert cut([], 0, 1.0, 0.0) == ()

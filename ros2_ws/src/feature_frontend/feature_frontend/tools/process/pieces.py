@@ -22,9 +22,10 @@ from feature_frontend.sources.playback import DEFAULT_RATE_HZ
 from feature_frontend.tools.process.output import BagMessages
 from feature_frontend.tools.process.request import Part
 
-__all__ = ["Joiner", "cut", "image_stamps"]
+__all__ = ["Joiner", "cut", "image_stamps", "warm_up_s"]
 
-WARM_UP_S = 5.0
+# What the persistent tracker remembers is older than that only of points that stay in view; `chain` remembers an image.
+PERSISTENT_WARM_UP_S = 10.0
 # As many as the input rate in the status is an average of, and more than the rhythm of the stream needs.
 WARM_UP_IMAGES = 32
 # Two runs place the same point within hundredths of a pixel (persistent); other points are farther.
@@ -44,13 +45,19 @@ def image_stamps(source: BagSource, playback: PlaybackSettings) -> list[int]:
     return list(source.stamps_ns())[playback.start : playback.start + count]
 
 
-def cut(stamps_ns: Sequence[int], start: int, piece_seconds: float) -> tuple[Part, ...]:
+def warm_up_s(tracker: str) -> float:
+    """How long before a piece its processing begins, s, if that is more than `WARM_UP_IMAGES`."""
+    return PERSISTENT_WARM_UP_S if tracker == "persistent" else 0.0
+
+
+def cut(stamps_ns: Sequence[int], start: int, piece_seconds: float, warm_up_s: float) -> tuple[Part, ...]:
     """The pieces of a bag; one for a bag that is not longer than one and a half.
 
     Args:
         stamps_ns: Of the images to process.
         start: Position of the first of them in the bag.
         piece_seconds: Length of a piece, s.
+        warm_up_s: From the function of that name.
     """
     if not len(stamps_ns):
         return ()
@@ -59,7 +66,7 @@ def cut(stamps_ns: Sequence[int], start: int, piece_seconds: float) -> tuple[Par
     number = max(int(times[-1] / piece_seconds + 0.5), 1)
     begins = np.unique(np.searchsorted(times, np.arange(number) * piece_seconds))
     begins = begins[begins < len(times)]
-    warm = np.minimum(np.searchsorted(times, times[begins] - WARM_UP_S), begins - WARM_UP_IMAGES).clip(0)
+    warm = np.minimum(np.searchsorted(times, times[begins] - warm_up_s), begins - WARM_UP_IMAGES).clip(0)
     ends: list[int | None] = [start + int(begin) for begin in begins[1:]]
     parts = zip(warm, begins, [*ends, None], strict=True)
     return tuple(

@@ -32,7 +32,7 @@ from feature_frontend.tools.common.bag_writer import STORAGES, check_path
 from feature_frontend.tools.process.inputs import InputFrame, image_count, input_frames, open_input
 from feature_frontend.tools.process.job import differences, job_of, of_part, run_id
 from feature_frontend.tools.process.output import BagMessages, Output
-from feature_frontend.tools.process.pieces import Joiner, cut, image_stamps
+from feature_frontend.tools.process.pieces import Joiner, cut, image_stamps, warm_up_s
 from feature_frontend.tools.process.progress_store import ProgressStore
 from feature_frontend.tools.process.remote import local_path
 from feature_frontend.tools.process.request import Outcome, Part, PieceDone, Reporter, Request, Work
@@ -162,7 +162,8 @@ class _Task:
                 return self._join(self._work.parts, path, job)
             if self._request.piece_seconds is not None and isinstance(source, BagSource):
                 stamps = image_stamps(source, self._playback)
-                parts = cut(stamps, self._playback.start, self._request.piece_seconds)
+                warm_up = warm_up_s(frontend.settings.tracker)
+                parts = cut(stamps, self._playback.start, self._request.piece_seconds, warm_up)
                 if len(parts) > 1:
                     return parts
             return self._whole(path, source, frontend, job)

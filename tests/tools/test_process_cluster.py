@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,29 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytest.importorskip("feature_frontend_msgs.msg", reason="needs the built feature_frontend_msgs")
 pytest.importorskip("rosbags", reason="needs rosbags")
 
+from rosbags.rosbag2 import StoragePlugin
+
 from feature_frontend.tools.process.cluster import worker
 from feature_frontend.tools.process.command import main
 from feature_frontend.tools.process.request import Request, Work
+from tests.conftest import REPOSITORY
 from tests.tools.offline import OPTIONS, SECOND, files, image, moving, write_bag
 
 Photographs = list[npt.NDArray[np.uint8]]
 LENGTHS = (6, 3, 12)
+PARQUET = ("--format", "parquet")
 ARGUMENTS = [*OPTIONS, "--threads", "1", "--piece-seconds", "0.7"]
+
+
+_CAMERA = """image_width: 128
+image_height: 96
+camera_name: left
+camera_matrix: {rows: 3, cols: 3, data: [120, 0, 64, 0, 120, 48, 0, 0, 1]}
+distortion_model: plumb_bob
+distortion_coefficients: {rows: 1, cols: 5, data: [0, 0, 0, 0, 0]}
+rectification_matrix: {rows: 3, cols: 3, data: [1, 0, 0, 0, 1, 0, 0, 0, 1]}
+projection_matrix: {rows: 3, cols: 4, data: [120, 0, 64, 0, 0, 120, 48, 0, 0, 0, 1, 0]}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +75,17 @@ def cluster() -> Iterator[Any]:
 
 
 def test_a_cluster_gives_the_bytes_of_this_machine(
-    bags: Path, cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bags: Path, cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main([str(bags), "-o", str(tmp_path / "local"), *ARGUMENTS]) == 1
+    (tmp_path / "camera.yaml").write_text(_CAMERA)
+    arguments = ["-o", str(tmp_path / "local"), "--camera-info", "camera.yaml", *ARGUMENTS]
+    # Ray's processes start in other folders.
+    monkeypatch.chdir(tmp_path)
+    assert main([str(bags), *arguments]) == 1
     capsys.readouterr()
     output = tmp_path / "cluster"
-    assert main([str(bags), "-o", str(output), *ARGUMENTS, "--cluster", cluster.address]) == 1
+    arguments[1] = "cluster"
+    assert main([os.path.relpath(bags), *arguments, "--cluster", cluster.address]) == 1
     printed = capsys.readouterr()
     assert f"error: {bags / 'broken'}: bag {bags / 'broken'} cannot be read" in printed.err
     assert f"{sum(LENGTHS)} images of 4 sources" in printed.out
@@ -76,12 +97,47 @@ def test_a_cluster_gives_the_bytes_of_this_machine(
     assert report["inputs"][-1]["joins"]["joined"] > 50
 
 
+@pytest.mark.slow
+def test_the_snippets_for_ray_data_run(photographs: Photographs, cluster: Any, tmp_path: Path) -> None:
+    for package in ("mcap", "pyarrow", "pandas"):
+        pytest.importorskip(package, reason=f"needs {package}")
+    import pyarrow.dataset
+    import ray
+
+    (tmp_path / "bags").mkdir()
+    for number, length in enumerate(LENGTHS[:2]):
+        stamps = [(number + 1) * SECOND + index * SECOND // 10 for index in range(length)]
+        contents = [
+            ("/camera/image_raw", stamp, image(stamp, moving(photographs, index), "rgb8"))
+            for index, stamp in enumerate(stamps)
+        ]
+        bag = write_bag(tmp_path / f"drive_{number}", contents, StoragePlugin.MCAP)
+        next(bag.glob("*.mcap")).rename(tmp_path / "bags" / f"drive_{number}.mcap")
+    assert main([str(tmp_path / "bags" / "*.mcap"), "-o", str(tmp_path / "features"), *OPTIONS, *PARQUET]) == 0
+    text = (REPOSITORY / "docs" / "cluster.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"```python\n(.*?)```", text.replace("/data/", f"{tmp_path}/"), re.DOTALL)
+    reading, tracking = (one for one in snippets if "import ray" in one)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
+    try:
+        names: dict[str, Any] = {}
+        exec(reading, names)
+        found = names["tracks"].to_pandas()
+        exec(tracking.replace("1000", "100"), names)
+    finally:
+        ray.shutdown()
+    assert set(found["bag"]) == {"drive_0", "drive_1"}
+    rows = pyarrow.dataset.dataset(tmp_path / "results").to_table().select(["path", "state", "stamp_ns"]).to_pylist()
+    for number, length in enumerate(LENGTHS[:2]):
+        states = [row["state"] for row in rows if row["path"].endswith(f"drive_{number}.mcap")]
+        assert states == ["FIRST"] + ["OK"] * (length - 1)
+
+
 def test_no_cluster_and_other_versions_are_clear_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = {**worker.environment(), "libraries": {"torch": "1.0"}, "code_sha256": "other"}
     unit = Work(Request("nowhere", str(tmp_path / "out"), {})).to_json()
-    answer = worker.work(0, unit, expected, None)
+    answer = worker.work(0, unit, expected, os.getcwd(), None)
     assert "of the cluster differs from this one in code_sha256, libraries.torch, " in answer["error"]
     assert "install the same versions" in answer["error"]
 

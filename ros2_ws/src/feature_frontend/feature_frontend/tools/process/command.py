@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -144,8 +145,8 @@ def _requests(options: argparse.Namespace, inputs: Inputs) -> list[Request]:
             raise SettingsError(f"--storage {options.storage} is for rosbag2; leave it out for --format parquet")
     return [
         Request(
-            source=source,
-            output=output,
+            source=_everywhere(source, options),
+            output=_everywhere(output, options),
             settings=dataclasses.asdict(settings),
             format=PARQUET if is_parquet else options.storage or "sqlite3",
             namespace=namespace,
@@ -164,6 +165,11 @@ def _requests(options: argparse.Namespace, inputs: Inputs) -> list[Request]:
             inputs.locations, outputs_of(inputs, options.output, "bag=" if is_parquet else ""), strict=True
         )
     ]
+
+
+def _everywhere(location: str, options: argparse.Namespace) -> str:
+    """A location that means the same to processes with another working folder."""
+    return os.path.abspath(location) if options.cluster and not is_url(location) else location
 
 
 def _width(options: argparse.Namespace, inputs: int) -> int:

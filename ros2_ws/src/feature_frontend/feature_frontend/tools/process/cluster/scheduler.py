@@ -84,7 +84,7 @@ class Cluster(Scheduler):
     def submit(self, work: Work) -> None:
         """See `Scheduler`."""
         number = next(self._numbers)
-        self._running[self._task.remote(number, work.to_json(), self._expected, self._tally)] = work
+        self._running[self._task.remote(number, work.to_json(), self._expected, os.getcwd(), self._tally)] = work
 
     def wait(self) -> tuple[Work, Answer]:
         """See `Scheduler`."""

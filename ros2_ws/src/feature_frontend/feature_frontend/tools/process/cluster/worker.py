@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -37,15 +38,18 @@ class Tally:
         return sum(here for here, _ in self._counts.values()), sum(more for _, more in self._counts.values()), texts
 
 
-def work(number: int, unit: Mapping[str, Any], expected: Mapping[str, Any], tally: Any) -> Answer:
+def work(number: int, unit: Mapping[str, Any], expected: Mapping[str, Any], folder: str, tally: Any) -> Answer:
     """Does a unit of work.
 
     Args:
         number: Of the unit.
         unit: The unit as JSON.
         expected: The `environment` of the machine that has asked for it: all must make the same bytes.
+        folder: Working folder there, to which paths of files in the options are relative.
         tally: The actor for the progress.
     """
+    with suppress(OSError):
+        os.chdir(folder)
     differing = differences(expected, environment())
     if differing:
         return {

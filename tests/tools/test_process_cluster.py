@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import builtins
+import io
 import json
 import os
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,17 +61,16 @@ def bags(photographs: Photographs, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """Two nodes for work, and one for the head, in processes of their own."""
+    """Two nodes of one CPU, in processes of their own."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # Ray would start as many processes beforehand as there are CPUs, each with torch.
     os.environ["RAY_enable_worker_prestart"] = "0"  # noqa: SIM112
     pytest.importorskip("ray", reason="needs Ray (pip install ray)")
     from ray.cluster_utils import Cluster
 
-    options = {"object_store_memory": 80 << 20, "include_dashboard": False}
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **options})
-    for _ in range(2):
-        found.add_node(num_cpus=1, object_store_memory=80 << 20)
+    options = {"num_cpus": 1, "object_store_memory": 80 << 20}
+    found = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **options})
+    found.add_node(**options)
     yield found
     found.shutdown()
 
@@ -98,7 +99,11 @@ def test_a_cluster_gives_the_bytes_of_this_machine(
 
 
 @pytest.mark.slow
-def test_the_snippets_for_ray_data_run(photographs: Photographs, cluster: Any, tmp_path: Path) -> None:
+def test_the_snippets_for_ray_data_run(
+    request: pytest.FixtureRequest, photographs: Photographs, cluster: Any, tmp_path: Path
+) -> None:
+    if not request.config.option.campaign:
+        pytest.skip("runs in campaigns only: Ray Data starts a dozen processes")
     for package in ("mcap", "pyarrow", "pandas"):
         pytest.importorskip(package, reason=f"needs {package}")
     import pyarrow.dataset
@@ -155,6 +160,10 @@ def test_no_cluster_and_other_versions_are_clear_errors(
     assert "error: --cluster needs Ray, which cannot be imported" in capsys.readouterr().err
 
     ray = pytest.importorskip("ray", reason="needs Ray (pip install ray)")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        assert main([*arguments, f"127.0.0.1:{unused.getsockname()[1]}"]) == 1
+    assert "Connection refused; expected HOST:6379" in capsys.readouterr().err
     for error, address, told in (
         (ConnectionError("Could not find any running Ray instance."), "auto", "start one by `ray start --head`"),
         (ConnectionError("timed out"), "10.0.0.1:6379", "expected HOST:6379"),
@@ -165,6 +174,7 @@ def test_no_cluster_and_other_versions_are_clear_errors(
             raise error
 
         monkeypatch.setattr(ray, "init", fail)
+        monkeypatch.setattr(socket, "create_connection", lambda *_: io.BytesIO())
         assert main([*arguments, address]) == 1
         printed = capsys.readouterr().err
         assert f"no Ray cluster can be joined at {address}: {error}; " in printed

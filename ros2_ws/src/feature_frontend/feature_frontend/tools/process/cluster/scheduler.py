@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
 import time
 from contextlib import suppress
 from typing import Any
@@ -20,6 +21,9 @@ __all__ = ["Cluster"]
 # Of a unit of work whose process or machine is lost. Not without end: an image may take more memory than there is.
 _RETRIES = 5
 _POLL_S = 1.0
+_LAST_WORDS_S = 5.0
+# How long a machine may take to answer at all; Ray itself tries for minutes.
+_ANSWER_S = 10.0
 # How long the list of machines is used.
 _MACHINES_S = 5.0
 
@@ -51,6 +55,7 @@ class Cluster(Scheduler):
         self._running: dict[Any, Work] = {}
         self._numbers = itertools.count()
         self._told = (0, 0)
+        self._asked: Any = None
         self._waits = False
         self._expected = ray.put(environment())
         # On this machine, which is lost only with the run itself.
@@ -104,6 +109,8 @@ class Cluster(Scheduler):
             with suppress(Exception):
                 self._ray.cancel(reference, force=True)
         with suppress(Exception):
+            for _attempt in range(2):
+                self._tell(_LAST_WORDS_S)
             self._ray.kill(self._tally)
         if self._is_ours:
             self._ray.shutdown()
@@ -114,10 +121,15 @@ class Cluster(Scheduler):
             room = min(room, int(resources.get("GPU", 0) / self._gpu_fraction))
         return room
 
-    def _tell(self) -> None:
+    def _tell(self, wait_s: float = 0.0) -> None:
+        """Passes on the progress; without `wait_s`, never waits for it: units of work may end every few ms."""
+        self._asked = self._asked or self._tally.take.remote()
+        if not self._ray.wait([self._asked], timeout=wait_s)[0]:
+            return
+        asked, self._asked = self._asked, None
         # It may be on its way to another machine.
         with suppress(self._ray.exceptions.RayError):
-            here, earlier, texts = self._ray.get(self._tally.take.remote(), timeout=_POLL_S)
+            here, earlier, texts = self._ray.get(asked)
             for text in texts:
                 self._reporter.say(text)
             # A unit that is tried again counts again from 0.
@@ -142,6 +154,9 @@ def _import_ray() -> Any:
 def _connect(ray: Any, address: str) -> str:
     """Joins the cluster; returns the address of its dashboard, or an empty text."""
     try:
+        host, _, port = address.rpartition(":")
+        if port.isdecimal() and "/" not in host:
+            socket.create_connection((host, int(port)), _ANSWER_S).close()
         context = ray.init(address=address, log_to_driver=False, logging_level="error")
     except Exception as error:  # of many types
         text = short_text(error)

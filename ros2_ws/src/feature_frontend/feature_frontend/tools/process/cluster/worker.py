@@ -16,6 +16,7 @@ from feature_frontend.tools.process.schedule import Answer, answer_of
 __all__ = ["Tally", "work"]
 
 _TELL_PERIOD_S = 1.0
+_LAST_WORDS_S = 5.0
 # How long the process of a machine that is lost, or of a try before this one, may keep hold of an output.
 _PATIENCE_S = 60.0
 
@@ -60,7 +61,7 @@ def work(number: int, unit: Mapping[str, Any], expected: Mapping[str, Any], fold
     try:
         return answer_of(Work.from_json(unit), reporter, _PATIENCE_S)
     finally:
-        reporter.tell()
+        reporter.close()
 
 
 class _Told(Reporter):
@@ -84,9 +85,16 @@ class _Told(Reporter):
     def say(self, text: str) -> None:
         self._texts.append(text)
 
-    def tell(self) -> None:
+    def tell(self) -> Any:
         """Tells the counts so far; the tally may be lost with its machine."""
         texts, self._texts = self._texts, []
         self._told_s = time.monotonic()
         with suppress(Exception):
-            self._tally.tell.remote(self._number, self._here, self._earlier, texts)
+            return self._tally.tell.remote(self._number, self._here, self._earlier, texts)
+
+    def close(self) -> None:
+        """Tells the rest, and waits until it has arrived."""
+        import ray
+
+        with suppress(Exception):
+            ray.get(self.tell(), timeout=_LAST_WORDS_S)

@@ -25,6 +25,7 @@ from rosbags.rosbag2 import StoragePlugin
 from feature_frontend.tools.process.cluster import worker
 from feature_frontend.tools.process.command import main
 from feature_frontend.tools.process.request import Request, Work
+from tests.campaign import Campaign
 from tests.conftest import REPOSITORY
 from tests.tools.offline import OPTIONS, SECOND, files, image, moving, write_bag
 
@@ -100,9 +101,9 @@ def test_a_cluster_gives_the_bytes_of_this_machine(
 
 @pytest.mark.slow
 def test_the_snippets_for_ray_data_run(
-    request: pytest.FixtureRequest, photographs: Photographs, cluster: Any, tmp_path: Path
+    campaign: Campaign, photographs: Photographs, cluster: Any, tmp_path: Path
 ) -> None:
-    if not request.config.option.campaign:
+    if not campaign.is_whole:
         pytest.skip("runs in campaigns only: Ray Data starts a dozen processes")
     for package in ("mcap", "pyarrow", "pandas"):
         pytest.importorskip(package, reason=f"needs {package}")

@@ -19,11 +19,13 @@ import rclpy
 from feature_frontend_msgs.msg import Tracks
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion, Vector3
 from nav_msgs.msg import Odometry, Path
-from odometry import FloatArray, Options, View, VisualOdometry
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
+
+from feature_frontend_lab.odometry.monocular import FloatArray, Options, View, VisualOdometry
+from feature_frontend_lab.odometry.views import pixel_size
 
 # From optical axes (x right, y down, z forward) to ROS axes (x forward, y left, z up).
 _TO_ROS = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
@@ -60,14 +62,14 @@ class VisualOdometryNode(Node):
             return
         stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
         if stamp_ns < self._last_stamp_ns or (self._run_id and message.run_id != self._run_id):
-            why = "the stamp went back" if stamp_ns < self._last_stamp_ns else "the front-end was started anew"
-            self.get_logger().warning(f"{why}: a sequence has begun anew")
+            why = "the stamp went back" if stamp_ns < self._last_stamp_ns else "the front-end was restarted"
+            self.get_logger().warning(f"{why}: a new sequence has begun")
             self._odometry, self._path = VisualOdometry(self._options), Path()
             self._before = None
         elif message.resets != self._resets:
             self._odometry.forget_tracks()
         self._last_stamp_ns, self._run_id, self._resets = stamp_ns, message.run_id, message.resets
-        step = self._odometry.update(View.of(np.asarray(message.ids), rays), _pixel_size(keypoints, rays))
+        step = self._odometry.update(View.of(np.asarray(message.ids), rays), pixel_size(keypoints, rays))
         if step.note:
             self.get_logger().warning(step.note, throttle_duration_sec=_LOG_PERIOD_S)
         if step.begins:
@@ -103,15 +105,6 @@ def _points(values: object) -> npt.NDArray[np.float64]:
     """A message's flat array as (N, 2); an odd last element is dropped."""
     flat = np.asarray(values, np.float64)
     return flat[: len(flat) // 2 * 2].reshape(-1, 2)
-
-
-def _pixel_size(keypoints: FloatArray, rays: FloatArray) -> float:
-    """Size of a pixel on the normalised plane: ratio of the spread of rays and keypoints."""
-    is_known = np.isfinite(rays).all(axis=1) & np.isfinite(keypoints).all(axis=1)
-    if not is_known.any():
-        return 1e-3
-    spreads = [np.ptp(np.quantile(points[is_known], (0.1, 0.9), axis=0), axis=0).sum() for points in (rays, keypoints)]
-    return float(spreads[0] / spreads[1]) if min(spreads) > 1e-6 else 1e-3
 
 
 def _pose_message(pose: FloatArray) -> Pose:

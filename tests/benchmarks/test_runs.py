@@ -181,18 +181,18 @@ def test_a_second_run_of_a_day_keeps_the_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["extract", "--engines", "fastest"], "no engine is called fastest; expected some of fast, plain"),
-        (["match", "--engines", "orb"], "no engine is called orb; expected some of ours"),
-        (["extract", "--parts", "tail"], "no part is called tail; expected some of headline"),
+        (["extract", "--engines", "fastest"], "fastest.* fast, plain"),
+        (["match", "--engines", "orb"], "orb.* ours"),
+        (["extract", "--parts", "tail"], "tail.* headline"),
         (["extract", "--device", "tpu"], "'tpu'"),
-        (["extract", "--images", "/nowhere"], "there is no file or folder /nowhere"),
+        (["extract", "--images", "/nowhere"], "/nowhere"),
     ],
 )
 def test_what_cannot_be_measured_is_an_error_that_says_why(
     words: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*words, "--output", str(tmp_path)]) == 1
-    assert expected in capsys.readouterr().err
+    assert re.search(expected, capsys.readouterr().err)
     assert not list(tmp_path.iterdir())
 
 
@@ -236,7 +236,7 @@ def test_the_fraction_used_by_other_processes_is_from_0_to_1() -> None:
 
 
 def test_a_curve_without_points_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one, all above 0"):
+    with pytest.raises(ValueError, match="above 0"):
         figure_of([partial(draw_lines, "title", "x", [Line("a", ((0.0, 1.0),))], {})])
 
 
@@ -254,7 +254,4 @@ def test_without_a_suite_it_runs_the_default_ones() -> None:
 def test_an_unknown_suite_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["extarct"])
-    assert (
-        "no suite is called extarct; expected some of extract, match, frame, tracks, node, memory, soak, or all"
-        in capsys.readouterr().err
-    )
+    assert re.search("extarct.* extract, match, frame, tracks, node, memory, soak, or all", capsys.readouterr().err)

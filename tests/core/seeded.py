@@ -12,11 +12,12 @@ from feature_frontend.api import load_extractor
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.extractors.networks.aliked import ALIKED_CONFIGS, Aliked
 from feature_frontend.extractors.networks.aliked_inference import FastAliked
+from feature_frontend.extractors.networks.dotlet import DOTLET_CONFIGS, Dotlet, fold_batch_norm
 from feature_frontend.matchers.lightglue import build_lightglue
 from feature_frontend.runtime.cuda_graphs import GraphDevice
 from feature_frontend.settings import Settings
 
-__all__ = ["IDENTITY", "graph_extractor", "save_lightglue", "seeded_extractor", "seeded_network"]
+__all__ = ["IDENTITY", "graph_extractor", "save_lightglue", "seeded_dotlet", "seeded_extractor", "seeded_network"]
 
 IDENTITY = "aliked-t16@seeded00"
 
@@ -36,6 +37,24 @@ def seeded_network(name: str = "aliked-t16", seed: int = 0) -> Aliked:
     return network.eval()
 
 
+def seeded_dotlet(seed: int = 0) -> Dotlet:
+    """Dotlet with random weights, its scores spread over (0, 1), with its own statistics on noise, for evaluation."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = Dotlet(DOTLET_CONFIGS["dotlet"]).train()
+        with torch.no_grad():
+            for layer in network.modules():
+                if isinstance(layer, torch.nn.BatchNorm2d):
+                    layer.weight.copy_(torch.rand(layer.weight.shape, generator=generator) + 0.5)
+                    layer.bias.copy_(torch.rand(layer.bias.shape, generator=generator) - 0.5)
+            network.cell_scores.weight.mul_(8.0)
+            network.cell_scores.bias.zero_()
+            for _ in range(20):
+                network(torch.rand((1, 1, 96, 96), generator=generator))
+    return network.eval()
+
+
 def seeded_extractor(
     settings: Settings | None = None, device: str = "cpu", graph_device: GraphDevice | None = None
 ) -> Extractor:
@@ -47,12 +66,15 @@ def seeded_extractor(
 
 
 def graph_extractor(name: str, settings: Settings, graph_device: GraphDevice) -> Extractor:
-    """On the CPU, "aliked" with random weights or a network whose weights ship with the package."""
+    """On the CPU, "aliked" or "dotlet" with random weights, or a network whose weights ship with the package."""
     if name == "aliked":
         return seeded_extractor(settings, "cpu", graph_device)
+    if name == "dotlet":
+        network = fold_batch_norm(seeded_dotlet())
+        return Extractor(network, "dotlet@seeded00", settings, torch.device("cpu"), graph_device, has_maps=True)
     shipped = load_extractor(name, device="cpu", compile=False)
-    network = cast(torch.nn.Module, shipped._network)
-    return Extractor(network, shipped.identity, settings, torch.device("cpu"), graph_device, has_maps=True)
+    own = cast(torch.nn.Module, shipped._network)
+    return Extractor(own, shipped.identity, settings, torch.device("cpu"), graph_device, has_maps=True)
 
 
 def save_lightglue(path: Path, seed: int = 0) -> None:

@@ -22,7 +22,7 @@ _ROOMS = (
     *("ros", "tools"),
 )
 _ROOMS_OF_ROS = ("input", "output", "playback", "adapters")
-_ROOMS_OF_LAB = ("rendering", "evaluation", "training", "export", "demo")
+_ROOMS_OF_LAB = ("rendering", "odometry", "evaluation", "training", "export", "demo")
 _LOOSE_MODULES = {"__init__", "__main__", "types", "errors", "api"}
 _ROS_PACKAGES = {
     "ament_index_python",

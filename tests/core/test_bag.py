@@ -1,6 +1,7 @@
 """Bags as image sources: written with the rosbags library, in every storage, and read back."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -197,8 +198,8 @@ def test_damaged_compressed_images_are_skipped(tmp_path: Path, caplog: pytest.Lo
 
     with caplog.at_level(logging.WARNING):
         assert [frame.index for frame in open_source(bag("mixed", [good, bad, good])).frames()] == [0, 2]
-    assert "skipped image 1 of /cam: compressed image of 7 bytes begins with 6e 6f 74" in caplog.text
-    with pytest.raises(SourceError, match=r"none of the 2 images of /cam .* can be read"):
+    assert re.search("image 1 of /cam: .* 7 bytes .* 6e 6f 74", caplog.text)
+    with pytest.raises(SourceError, match="2 images of /cam "):
         list(open_source(bag("bad", [bad, bad])).frames())
 
 
@@ -215,9 +216,9 @@ def test_several_topics_must_be_chosen_from(tmp_path: Path) -> None:
         (f"/{side}/image", IMAGE, n, image(n + 1, grey(n), "mono8")) for n, side in enumerate(["left", "right"])
     ]
     bag = str(write_bag(tmp_path / "bag", StoragePlugin.SQLITE3, messages))
-    with pytest.raises(SourceError, match=r"2 image topics; choose one with --topic NAME:\n  /left/image .* 1 mess"):
+    with pytest.raises(SourceError, match=r"2 image topics.*--topic.*\n  /left/image .* 1 mess"):
         open_source(bag)
-    with pytest.raises(SourceError, match=r"no images on topic '/up'; expected one of:\n  /left/image"):
+    with pytest.raises(SourceError, match=r"'/up'.*\n  /left/image"):
         open_source(bag, SourceOptions(topic="/up"))
     for topic in ("/right/image", "right/image"):
         (frame,) = open_source(bag, SourceOptions(topic=topic)).frames()
@@ -227,26 +228,26 @@ def test_several_topics_must_be_chosen_from(tmp_path: Path) -> None:
 def test_bags_without_images_or_damaged(tmp_path: Path) -> None:
     text = TYPES["std_msgs/msg/String"]("hello")
     bag = write_bag(tmp_path / "text", StoragePlugin.MCAP, [("/talk", "std_msgs/msg/String", 1, text)])
-    with pytest.raises(SourceError, match=r"has no images; .* found:\n  /talk  std_msgs/msg/String  1 messages"):
+    with pytest.raises(SourceError, match=r"text .*\n  /talk  std_msgs/msg/String  1 mess"):
         open_source(str(bag))
     for suffix in (".mcap", ".db3", ".bag"):
         path = tmp_path / f"broken{suffix}"
         path.write_bytes(b"broken" * 100)
-        with pytest.raises(SourceError, match=rf"bag .*broken\{suffix} cannot be read"):
+        with pytest.raises(SourceError, match=rf"broken\{suffix} "):
             open_source(str(path))
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "metadata.yaml").write_text("nonsense: 1\n")
     with pytest.raises(SourceError, match="contains no images"):
         open_source(str(tmp_path / "half"))
     (tmp_path / "half" / "metadata.yaml").write_text("rosbag2_bagfile_information:\n  version: 5\n")
-    with pytest.raises(SourceError, match=r"bag .*half has no files .mcap .db3"):
+    with pytest.raises(SourceError, match=r"half .*\.mcap \.db3"):
         open_source(str(tmp_path / "half"))
 
 
 def test_an_encoding_that_cannot_be_played_ends_it_at_once(tmp_path: Path) -> None:
     depth = image(1, grey(0), "32FC2", width=9)
     bag = write_bag(tmp_path / "bag", StoragePlugin.SQLITE3, [("/depth", IMAGE, 1, depth)])
-    with pytest.raises(SourceError, match="encoding '32FC2', which cannot be played; expected one of mono8"):
+    with pytest.raises(SourceError, match=r"'32FC2'.* mono8"):
         list(open_source(str(bag)).frames())
 
 

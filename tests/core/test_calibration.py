@@ -108,28 +108,28 @@ def test_convention_rectified_images_have_the_rays_of_the_projection_matrix() ->
 
     without = replace(_CALIBRATION, projection_matrix=(0.0,) * 12)
     assert np.isfinite(normalize_points(without, raw)).all()
-    with pytest.raises(CalibrationError, match="projection matrix P are 0 and 0 px"):
+    with pytest.raises(CalibrationError, match="P are 0 and 0 px"):
         normalize_points(without, raw, rectified=True)
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"camera_matrix": (0.0,) * 9, "projection_matrix": ()}, "not calibrated: its matrix K is 0"),
-        ({"camera_matrix": (0.0,) * 9, "projection_matrix": (0.0,) * 12, "height": 0}, "not calibrated: its matrix K"),
+        ({"camera_matrix": (0.0,) * 9, "projection_matrix": ()}, "K is 0"),
+        ({"camera_matrix": (0.0,) * 9, "projection_matrix": (0.0,) * 12, "height": 0}, "K is 0"),
         ({"camera_matrix": (0.0, 0, 322, 0, 418, 239, 0, 0, 1)}, "focal lengths are 0 and 418 px"),
         ({"camera_matrix": (420.0, 0, 322, 0, float("nan"), 239, 0, 0, 1)}, "camera_matrix .* finite"),
-        ({"camera_matrix": (420.0, 3.0, 322, 0, 418, 239, 0, 0, 1)}, "expected fx 0 cx, 0 fy cy, 0 0 1"),
-        ({"camera_matrix": (420.0, 0, 322, 0, 418, 239, 0, 0, 0)}, "expected fx 0 cx"),
-        ({"camera_matrix": (420.0,) * 3}, "camera_matrix holds 3 values; expected 9"),
+        ({"camera_matrix": (420.0, 3.0, 322, 0, 418, 239, 0, 0, 1)}, "fx 0 cx, 0 fy cy, 0 0 1"),
+        ({"camera_matrix": (420.0, 0, 322, 0, 418, 239, 0, 0, 0)}, "fx 0 cx"),
+        ({"camera_matrix": (420.0,) * 3}, "camera_matrix .*3.*9"),
         ({"distortion_coefficients": (float("inf"), 0, 0, 0, 0)}, "distortion_coefficients .* finite"),
         (
             {"distortion_coefficients": (0.1,) * 3},
-            r"'plumb_bob' with 3 coefficients \(0.1, 0.1, 0.1\); this model has 4, 5, 8, 12 or 14",
+            r"'plumb_bob' .*3.* \(0.1, 0.1, 0.1\).* 4, 5, 8, 12 or 14",
         ),
         (
             {"distortion_model": "barrel"},
-            "'barrel' with 5 coefficients .* unknown; expected plumb_bob or rational_polynomial",
+            "'barrel' with 5 .* plumb_bob or rational_polynomial",
         ),
         ({"projection_matrix": (float("nan"),) * 12}, "projection_matrix .* finite"),
         ({"region_of_interest": RegionOfInterest(300, 0, 480, 400)}, "400x480 px at \\(300, 0\\)"),
@@ -152,9 +152,9 @@ def test_a_camera_of_which_only_p_is_known_has_rays_where_its_images_are_rectifi
     )
     np.testing.assert_allclose(normalize_points(calibration, np.array([[1673.0, 340.0]]), rectified=True), [[1, 0]])
     assert calibration.focal_px(rectified=True) == 999.5
-    with pytest.raises(CalibrationError, match=r"K is 0, and only P is known: .*rectified"):
+    with pytest.raises(CalibrationError, match=r"K is 0.* P .*rectified"):
         normalize_points(calibration, np.array([[1673.0, 340.0]]))
     right = replace(calibration, projection_matrix=(1000.0, 0, 673, -100, 0, 1000, 340, 0, 0, 0, 1, 0))
     assert StereoRig(calibration, right, rectified=True)
-    with pytest.raises(CalibrationError, match=r"left camera_info: the matrix K is 0"):
+    with pytest.raises(CalibrationError, match=r"left .*K is 0"):
         StereoRig(calibration, right, rectified=False)

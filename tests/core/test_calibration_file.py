@@ -67,23 +67,23 @@ def test_defaults_to_no_distortion_and_no_rectification(tmp_path: Path) -> None:
         (
             "image_width: 640",
             "image_width: wide",
-            "image_width of a calibration of ROS or OpenCV is 'wide'; expected a whole number",
+            "image_width of .* is 'wide'",
         ),
-        ("image_width: 640\n", "", "image_width is missing; expected a whole number of px"),
+        ("image_width: 640\n", "", "image_width is missing"),
         ("image_height: 480", "image_height: 0", "640x0 px; expected at least 1x1"),
-        ("data: [520.9, 0.0,", "data: [520.9,", "camera_matrix holds 8 values; expected 9"),
-        ("data: [520.9,", "data: [fx,", "camera_matrix of .* holds .*'fx'.*expected numbers"),
-        ("data: [520.9,", "data: [-520.9,", "focal lengths are -520.9 and 521 px; expected above 0"),
-        ("data: [520.9,", "data: [.nan,", "camera_matrix .* must be finite"),
-        ("distortion_model: plumb_bob", "distortion_model: barrel", "'barrel' with 5 .* unknown; expected plumb_bob"),
+        ("data: [520.9, 0.0,", "data: [520.9,", "camera_matrix .*8.*9"),
+        ("data: [520.9,", "data: [fx,", "camera_matrix of .*'fx'"),
+        ("data: [520.9,", "data: [-520.9,", "-520.9 and 521 px"),
+        ("data: [520.9,", "data: [.nan,", "camera_matrix .* finite"),
+        ("distortion_model: plumb_bob", "distortion_model: barrel", "'barrel' with 5 .* plumb_bob"),
         (
             "distortion_model: plumb_bob",
             "distortion_model: equidistant",
-            "'equidistant' with 5 coefficients .*0.917.; this model has 4",
+            "'equidistant' with 5 .*0.917.*4",
         ),
-        ("-1e-04, 0.917", ".inf, 0.917", "distortion_coefficients .* must be finite"),
-        ("data: [530.0, 0.0,", "data: [530.0,", "projection_matrix holds 11 values; expected 12"),
-        ("image_width: 640", "image_width: [", "is not valid YAML"),
+        ("-1e-04, 0.917", ".inf, 0.917", "distortion_coefficients .* finite"),
+        ("data: [530.0, 0.0,", "data: [530.0,", "projection_matrix .*11.*12"),
+        ("image_width: 640", "image_width: [", "YAML"),
     ],
 )
 def test_names_the_file_and_the_mistake(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -95,11 +95,11 @@ def test_names_the_file_and_the_mistake(tmp_path: Path, old: str, new: str, mess
 
 
 def test_a_file_that_is_not_there_or_no_mapping(tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match=r"there is no calibration file .*camera.yaml"):
+    with pytest.raises(CalibrationError, match=r"camera\.yaml"):
         read_calibration_file(tmp_path / "camera.yaml")
     with pytest.raises(
         CalibrationError,
-        match=r"is \[1, 2\], no mapping of keys to values; expected a calibration of ROS \(image_width",
+        match=r"\[1, 2\].* ROS \(image_width",
     ):
         read_calibration_file(write(tmp_path, "- 1\n- 2\n"))
     with pytest.raises(CalibrationError, match="cannot be read"):
@@ -109,7 +109,7 @@ def test_a_file_that_is_not_there_or_no_mapping(tmp_path: Path) -> None:
 def test_image_size_follows_region_of_interest_and_binning() -> None:
     plain = CameraCalibration(480, 640, "", "plumb_bob", MATRIX, ())
     plain.check_image(480, 640, "frame 1")
-    with pytest.raises(CalibrationError, match="frame 1 is 641x480 px, but the calibration is for 640x480 px"):
+    with pytest.raises(CalibrationError, match=r"frame 1 .*641x480 px.* 640x480 px"):
         plain.check_image(480, 641, "frame 1")
     binned = CameraCalibration(480, 640, "", "plumb_bob", MATRIX, (), binning_x=2, binning_y=2)
     assert binned.image_size == (240, 320)
@@ -122,5 +122,5 @@ def test_image_size_follows_region_of_interest_and_binning() -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "camera.yaml")
-    with pytest.raises(CalibrationError, match=r"camera\.yaml cannot be read: it is not a regular file"):
+    with pytest.raises(CalibrationError, match=r"camera\.yaml .*regular file"):
         read_calibration_file(tmp_path / "camera.yaml")

@@ -1,16 +1,17 @@
-"""Calibration files of ROS, OpenCV, Kalibr, EuRoC, ORB-SLAM, VINS and COLMAP; others are identified."""
+"""Calibration files of ROS, OpenCV, Kalibr, EuRoC, KITTI, ORB-SLAM, VINS and COLMAP; others are identified."""
 
 from __future__ import annotations
 
 import logging
 import random
+import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from feature_frontend.camera.calibration import CameraCalibration, normalize_points
+from feature_frontend.camera.calibration import CameraCalibration, normalize_points, undistorted_rays
 from feature_frontend.camera.calibration_file import read_calibration_file
 from feature_frontend.errors import CalibrationError
 from feature_frontend.system.yaml_text import MAX_BYTES
@@ -193,19 +194,19 @@ def test_one_camera_of_several_can_be_chosen_and_else_the_first_is_named(
     with caplog.at_level(logging.WARNING):
         first = _read(tmp_path, _KALIBR)
     assert (first.camera_name, first.distortion_model) == ("cam0", "plumb_bob")
-    assert "holds cam0, cam1: cam0 is taken; FILE#cam1, for example, takes another" in caplog.text
+    assert re.search("cam0, cam1: cam0 .*FILE#cam1", caplog.text)
     caplog.clear()
     second = _read(tmp_path, _KALIBR, camera="cam1")
     assert (second.camera_name, second.distortion_model) == ("cam1", "equidistant")
     assert (second.width, second.height) == (752, 480)
     assert caplog.text == ""
-    with pytest.raises(CalibrationError, match="Kalibr camchain with cam0, cam1; it has no 'cam2'"):
+    with pytest.raises(CalibrationError, match=r"Kalibr .* cam0, cam1;.* 'cam2'"):
         _read(tmp_path, _KALIBR, camera="cam2")
     two = f"{_COLMAP}2 SIMPLE_RADIAL 640 480 500 320 240 0.1\n"
     assert _read(tmp_path, two, "cameras.txt", "2").distortion_coefficients == (0.1, 0, 0, 0, 0)
-    with pytest.raises(CalibrationError, match=r"COLMAP .* it has no '3'"):
+    with pytest.raises(CalibrationError, match=r"COLMAP .*'3'"):
         _read(tmp_path, two, "cameras.txt", "3")
-    with pytest.raises(CalibrationError, match="holds one camera; expected no name of one, but got 'cam1'"):
+    with pytest.raises(CalibrationError, match=r"one camera.* 'cam1'"):
         _read(tmp_path, _EUROC, camera="cam1")
     (tmp_path / "a#b.yaml").write_text(_EUROC)
     assert read_calibration_file(tmp_path / "a#b.yaml").width == 752
@@ -240,6 +241,103 @@ def test_fisheyes_of_kalibr_orb_slam_vins_and_colmap_are_opencvs(tmp_path: Path)
         np.testing.assert_allclose(normalize_points(calibration, points), expected[:, 0], atol=1e-4)
 
 
+_FOCAL, _CENTRE = (458.654, 457.296), (367.215, 248.375)
+_RADIAL_TANGENTIAL = (-0.28340811, 0.07395907, 0.00019359, 1.76187114e-05)
+_FISHEYE = (-0.013, 0.0008, -0.002, 0.0004)
+
+
+def _rows(rows: int, cols: int, values: object) -> str:
+    return f"{{rows: {rows}, cols: {cols}, data: {list(values)}}}"  # type: ignore[call-overload]
+
+
+def _in_every_format(folder: Path, lens: tuple[float, ...], *, fisheye: bool) -> dict[str, Path]:
+    """One camera as each tool writes it."""
+    (fx, fy), (cx, cy) = _FOCAL, _CENTRE
+    matrix = (fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0)
+    numbers = " ".join(map(repr, (fx, fy, cx + 0.5, cy + 0.5, *lens)))
+    common = f"camera_model: pinhole, intrinsics: [{fx}, {fy}, {cx}, {cy}], resolution: [752, 480]"
+    texts = {
+        "Kalibr.yaml": f"cam0: {{{common}, distortion_model: {'equidistant' if fisheye else 'radtan'}, "
+        f"distortion_coeffs: {list(lens)}}}\n",
+        "EuRoC.yaml": f"T_BS: {_rows(4, 4, np.eye(4).ravel().tolist())}\n"
+        + common.replace(", ", "\n", 1).replace(", resolution", "\nresolution")
+        + f"\ndistortion_model: {'equidistant' if fisheye else 'radial-tangential'}\n"
+        f"distortion_coefficients: {list(lens)}\n",
+        "COLMAP.txt": f"# cameras\n1 {'OPENCV_FISHEYE' if fisheye else 'OPENCV'} 752 480 {numbers}\n",
+        "ROS.yaml": f"image_width: 752\nimage_height: 480\ncamera_matrix: {_rows(3, 3, matrix)}\n"
+        f"distortion_model: {'equidistant' if fisheye else 'plumb_bob'}\n"
+        f"distortion_coefficients: {_rows(1, len(lens), lens)}\n",
+    }
+    if not fisheye:  # KITTI has none
+        texts["KITTI.txt#K_02"] = (
+            f"calib_time: 09-Jan-2012\nS_02: 752 480\nK_02: {' '.join(map(repr, matrix))}\n"
+            f"D_02: {' '.join(map(repr, (*lens, 0.0)))}\nS_rect_02: 700 400\n"
+            "P_rect_02: 7e2 0 6e2 4.4e1 0 7e2 1.8e2 2e-1 0 0 1 2.7e-3\n"
+        )
+    for name, text in texts.items():
+        (folder / name.partition("#")[0]).write_text(text)
+    storage = cv2.FileStorage(str(folder / "OpenCV.yml"), cv2.FILE_STORAGE_WRITE)
+    storage.write("image_width", 752)
+    storage.write("image_height", 480)
+    storage.write("fisheye_model", int(fisheye))
+    storage.write("camera_matrix", np.reshape(matrix, (3, 3)))
+    storage.write("distortion_coefficients", np.array([lens]))
+    storage.release()
+    return {name: folder / name for name in (*texts, "OpenCV.yml")}
+
+
+@pytest.mark.parametrize("fisheye", [False, True])
+def test_the_same_camera_has_the_same_rays_in_every_format(fisheye: bool, tmp_path: Path) -> None:
+    lens = _FISHEYE if fisheye else _RADIAL_TANGENTIAL
+    points = np.random.default_rng(0).uniform((0, 0), (751, 479), (500, 2))
+    matrix, coefficients = np.array([[_FOCAL[0], 0, _CENTRE[0]], [0, _FOCAL[1], _CENTRE[1]], [0, 0, 1]]), np.array(lens)
+    for name, path in _in_every_format(tmp_path, lens, fisheye=fisheye).items():
+        rays = undistorted_rays(read_calibration_file(path), points, rectified=False)
+        back = np.column_stack([rays, np.ones(len(rays))])[:, None]
+        nothing = np.zeros(3)
+        if fisheye:
+            again = cv2.fisheye.projectPoints(back, nothing, nothing, matrix, coefficients)[0]
+        else:
+            again = cv2.projectPoints(back, nothing, nothing, matrix, coefficients)[0]
+        # In normalised units, as an independent program projects them.
+        assert np.abs((again.reshape(-1, 2) - points) / _FOCAL).max() < 1e-6, name
+
+
+def test_rectified_cameras_of_kitti(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    projections = {
+        f"P{number}": f"718.856 0 607.1928 {-386.1448 * number} 0 718.856 185.2157 0 0 0 1 0" for number in (0, 1)
+    }
+    file = tmp_path / "calib.txt"
+    file.write_text(
+        "".join(f"{name}: {values}\n" for name, values in projections.items()) + "Tr: 1 0 0 0 0 1 0 0 0 0 1 0\n"
+    )
+    for folder in ("image_0", "image_1"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").write_bytes(b"no image")
+        (tmp_path / folder / "b.pgm").write_bytes(b"P5 1241 376 255\n" + bytes(1241 * 376))
+    right = read_calibration_file(tmp_path / "calib.txt#P1")
+    assert (right.image_size, right.camera_name) == ((376, 1241), "image_1")
+    assert right.projection_matrix[3] == -386.1448
+    np.testing.assert_allclose(
+        undistorted_rays(right, np.array([[607.1928, 904.0717]]), rectified=False), [[0.0, 1.0]], atol=1e-9
+    )
+    assert caplog.text == ""
+    assert read_calibration_file(file).camera_name == "image_0"
+    assert "holds P0, P1: P0 is taken; FILE#P1, for example, takes another" in caplog.text
+    with pytest.raises(CalibrationError, match="KITTI with P0, P1; it has no 'P2'"):
+        read_calibration_file(tmp_path / "calib.txt#P2")
+    raw = _in_every_format(tmp_path, _RADIAL_TANGENTIAL, fisheye=False)["KITTI.txt#K_02"].with_name("KITTI.txt")
+    assert read_calibration_file(raw).image_size == (400, 700)
+
+
+def test_fisheyes_of_colmap_with_fewer_coefficients(tmp_path: Path) -> None:
+    for model, count in (("SIMPLE_RADIAL_FISHEYE", 1), ("RADIAL_FISHEYE", 2)):
+        lens = _FISHEYE[:count]
+        calibration = _read(tmp_path, f"1 {model} 752 480 458.0 367.715 248.875 {' '.join(map(str, lens))}\n")
+        assert calibration.distortion_model == "equidistant"
+        assert calibration.distortion_coefficients == (*lens, 0.0, 0.0, 0.0)[:4]
+
+
 _WITHOUT_SIZE = _ORB_SLAM.replace("Camera.width: 752\n", "")
 
 
@@ -248,36 +346,39 @@ _WITHOUT_SIZE = _ORB_SLAM.replace("Camera.width: 752\n", "")
     [
         (
             CALIBRATIONS["kalibr"].replace("  resolution: [752, 480]\n", ""),
-            "Kalibr camchain, in which resolution is missing; expected .width, height. in px",
+            "Kalibr .*resolution is missing.* .width, height. in px",
         ),
         (
             CALIBRATIONS["kalibr"].replace("model: pinhole", "model: omni"),
-            "Kalibr camchain with camera_model 'omni'; expected pinhole",
+            "Kalibr .*camera_model 'omni'.* pinhole",
         ),
         (
             CALIBRATIONS["kalibr"].replace("radtan", "fov"),
-            "'fov' with 4 .*field-of-view .ATAN. model, which is not supported",
+            "'fov' with 4 .*ATAN",
         ),
-        (CALIBRATIONS["kalibr"].replace("[458.654, 457", "[457"), "intrinsics holds 3 values; expected 4"),
-        (_OPENCV.replace("image_width: 752\n", ""), "ROS or OpenCV, in which image_width is missing"),
-        (_WITHOUT_SIZE, "ORB-SLAM, in which Camera.width is missing"),
-        (_ORB_SLAM.replace("fx: 458.654", "fx: wide"), "Camera.fx of a settings file of ORB-SLAM is 'wide'; expected"),
-        (_VINS.replace("PINHOLE", "MEI"), "VINS .* model_type 'MEI'; expected PINHOLE or KANNALA_BRANDT"),
-        (_COLMAP.replace("OPENCV", "FOV"), "cameras.txt of COLMAP with the lens FOV; expected one of SIMPLE_PINHOLE"),
-        (_COLMAP.replace("458.654", "x"), "cameras.txt of COLMAP; camera 1 holds .* expected numbers"),
-        ("<?xml version='1.0'?>\n<opencv_storage></opencv_storage>", "is an XML file; save it as YAML"),
+        (CALIBRATIONS["kalibr"].replace("[458.654, 457", "[457"), "intrinsics .*3.*4"),
+        (_OPENCV.replace("image_width: 752\n", ""), "ROS or OpenCV.* image_width is missing"),
+        (_WITHOUT_SIZE, "ORB-SLAM.* Camera.width is missing"),
+        (_ORB_SLAM.replace("fx: 458.654", "fx: wide"), "Camera.fx of .*ORB-SLAM is 'wide'"),
+        (_VINS.replace("PINHOLE", "MEI"), "VINS .* model_type 'MEI'.* PINHOLE or KANNALA_BRANDT"),
+        (_COLMAP.replace("OPENCV", "FOV"), "cameras.txt of COLMAP .*FOV.* SIMPLE_PINHOLE"),
+        (_COLMAP.replace("458.654", "x"), "cameras.txt of COLMAP; camera 1 .*'x'"),
+        ("<?xml version='1.0'?>\n<opencv_storage></opencv_storage>", "XML .*YAML"),
         (
             "# oST version 5.0 parameters\n\n[image]\n\nwidth\n640\n",
-            "INI file of ROS's camera_calibration .*take the ost.yaml",
+            "camera_calibration .*ost.yaml",
         ),
-        ("P0: 7.18e+02 0 6.07e+02 0 0 7.18e+02 1.85e+02 0 0 0 1 0\n", "is a calib.txt of KITTI; write its P0"),
-        ("frontend:\n  ros__parameters:\n    border: 5\n", "is a parameter file; give it as --params-file"),
-        ('{"value0": {"intrinsics": [{"camera_type": "ds"}]}}', "is a calibration of Basalt"),
-        ("framerate: 30\nwidth: 640\n", r"holds the keys \['framerate', 'width'\]; expected a calibration of ROS"),
-        ("", "is empty; expected a calibration of ROS"),
-        ("RadTan 820.3 309.0 819.2 275.5\n1280 720\n", "no mapping of keys to values; expected a calibration of ROS"),
-        (b"\xff\x00\xd8binary", "is not UTF-8 text: byte 0xff at position 0"),
-        (b"#" * (MAX_BYTES + 1), "it is larger than 1 MiB"),
+        ("P0: 7.18e+02 0 6.07e+02 0 0 7.18e+02 1.85e+02 0 0 0 1 0\n", "calib.txt of KITTI.* image_0"),
+        ("P0: 1 2 3\n", "P0 .*3.* 12"),
+        ("P_rect_02: 7 0 6 0 0 7 1 0 0 0 1 0\n", "KITTI.* S_rect_02.* 2"),
+        ("S_rect_02: wide\nP_rect_02: 7 0 6 0 0 7 1 0 0 0 1 0\n", "KITTI.* S_rect_02 .*'wide'.* 2"),
+        ("frontend:\n  ros__parameters:\n    border: 5\n", "--params-file"),
+        ('{"value0": {"intrinsics": [{"camera_type": "ds"}]}}', "Basalt"),
+        ("framerate: 30\nwidth: 640\n", r"\['framerate', 'width'\].* ROS"),
+        ("", "is empty.* ROS"),
+        ("RadTan 820.3 309.0 819.2 275.5\n1280 720\n", "no mapping.* ROS"),
+        (b"\xff\x00\xd8binary", "UTF-8.* 0xff at position 0"),
+        (b"#" * (MAX_BYTES + 1), "1 MiB"),
         ("a: " + "[" * 5000, "not valid YAML"),
     ],
 )
@@ -312,7 +413,7 @@ def test_a_damaged_file_is_a_calibration_or_refused_and_takes_no_time(tmp_path: 
         taken += 1
     assert taken > 50
     bomb = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 40))
-    with pytest.raises(CalibrationError, match="expected a calibration of ROS"):
+    with pytest.raises(CalibrationError, match="calibration of ROS"):
         _read(tmp_path, bomb)
-    with pytest.raises(CalibrationError, match=r"camera_matrix of .* expected numbers"):
+    with pytest.raises(CalibrationError, match=r"camera_matrix of "):
         _read(tmp_path, f"{bomb}image_width: 640\nimage_height: 480\ncamera_matrix: [*a39, 1]\n")

@@ -126,7 +126,7 @@ def _less_memory(both: _Both, views: list[Uint8Array]) -> None:
         if number == 4:
             both.each(lambda frontend: frontend.free_memory())
         both.process(view)
-    assert both.recorder.captured == 4, "what has been freed is recorded anew"
+    assert both.recorder.captured == 4, "what has been freed is recorded again"
 
 
 def _more_and_fewer_points(both: _Both, views: list[Uint8Array]) -> None:
@@ -187,6 +187,15 @@ def test_a_real_sequence_is_recorded_once(photographs: list[Uint8Array]) -> None
     assert torch.equal(results[1].features.keypoints, kept), "the next frame has overwritten it"
 
 
+def test_dotlet_is_recorded_once_too(photographs: list[Uint8Array]) -> None:
+    # Random weights find a point again only where the image has not changed.
+    both = _Both(lambda recorder: graph_extractor("dotlet", _SETTINGS, recorder))
+    results = [both.process(np.ascontiguousarray(photographs[0][:240, :320])) for _ in range(3)]
+    assert both.recorder.captured == 2
+    assert [result.state for result in results] == [FrameState.FIRST, FrameState.OK, FrameState.OK]
+    assert (results[2].tracks.ages == 3).sum() > 10
+
+
 def test_a_right_image_goes_beside_it(photographs: list[Uint8Array]) -> None:
     settings = replace(_SETTINGS, camera_type="stereo")
     recorded, alone = (
@@ -219,7 +228,7 @@ def test_published_weights_on_real_sequences(name: str, sequence: str, shared: P
     assert (ages[-1] == len(images)).mean() > 0.2
 
 
-def test_a_recorded_run_goes_on_in_another_process(photographs: list[Uint8Array]) -> None:
+def test_a_recorded_run_continues_in_another_process(photographs: list[Uint8Array]) -> None:
     views = _windows(photographs[0], 6)
     first, second = (
         Frontend(graph_extractor("silk-vggnp-mu", _SETTINGS, recorder), _SETTINGS)

@@ -136,7 +136,7 @@ def test_an_orientation_in_the_file_does_not_turn_the_picture(photographs: list[
 def test_a_file_cut_off_anywhere_is_refused(suffix: str, photographs: list[Uint8Array]) -> None:
     file = _file(photographs[0][:48, :64], suffix)
     for length in range(4, len(file) - 1, 7):
-        with pytest.raises(ImageError, match=rf"ends after {length} bytes, before|of {length} bytes begins with"):
+        with pytest.raises(ImageError, match=rf" {length} bytes"):
             decode_compressed_image(Compressed("jpeg", file[:length]))
 
 
@@ -149,15 +149,15 @@ def test_sizes_are_checked_before_anything_is_decoded(photographs: list[Uint8Arr
         _png(2**32 - 1, 1, rows=bytes(100)),
         _with_jpeg_size(small, 65_535, 65_535),
     ):
-        with pytest.raises(ImageError, match="expected at most 50000000 px in all"):
+        with pytest.raises(ImageError, match="at most 50000000 px"):
             decode_compressed_image(Compressed("jpeg", file))
     for file in (_png(7000, 7000, rows=bytes(1000)), _with_jpeg_size(small, 7000, 7000)):
-        with pytest.raises(ImageError, match=f"of {len(file)} bytes cannot hold the 7000x7000 px that it announces"):
+        with pytest.raises(ImageError, match=f"of {len(file)} bytes .* 7000x7000 px"):
             decode_compressed_image(Compressed("jpeg", file))
     assert peak_mib() - before_mib < 20
-    with pytest.raises(ImageError, match="64x48 px; expected at most 3071 px in all"):
+    with pytest.raises(ImageError, match=r"64x48 px.* at most 3071 px"):
         decode_compressed_image(Compressed("jpeg", small), max_pixels=3071)
-    with pytest.raises(ImageError, match="0x48 px; expected at least one row and one column"):
+    with pytest.raises(ImageError, match="0x48 px"):
         decode_compressed_image(Compressed("jpeg", _with_jpeg_size(small, 0, 48)))
 
 
@@ -176,24 +176,24 @@ def test_texts_and_profiles_in_a_png_file_are_not_inflated() -> None:
 def test_a_jpeg_file_of_endless_scans_is_refused(photographs: list[Uint8Array]) -> None:
     file = _file(photographs[0][:48, :64], ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
     scan = file[file.index(b"\xff\xda") : -2]
-    with pytest.raises(ImageError, match="scans; expected at most 100"):
+    with pytest.raises(ImageError, match=r"scans.* at most 100"):
         decode_compressed_image(Compressed("jpeg", file[:-2] + scan * 1000 + file[-2:]))
 
 
 @pytest.mark.parametrize(
     ("description", "data", "expected"),
     [
-        ("16UC1; compressedDepth png", b"\0" * 12 + _png(1, 1), "republish it as raw .* set image_transport to raw"),
-        ("jpeg", b"", r"of 0 bytes begins with nothing; expected JPEG \(ff d8 ff\) or PNG"),
-        ("tiff", b"II*\0\x08\0\0\0", "begins with 49 49 2a 00 08 00 00 00; expected JPEG"),
+        ("16UC1; compressedDepth png", b"\0" * 12 + _png(1, 1), "image_transport"),
+        ("jpeg", b"", r"of 0 bytes .*JPEG \(ff d8 ff\) or PNG"),
+        ("tiff", b"II*\0\x08\0\0\0", "49 49 2a 00 08 00 00 00.* JPEG"),
         (
             "png",
             _png(64, 48, rows=b"\0" * 100),
-            "PNG file of .* bytes is damaged: 3020 of 3120 bytes of its pixels are missing",
+            "PNG .* 3020 of 3120 bytes",
         ),
-        ("png", _png(64, 48, rows=bytes(65 * 48)).replace(b"IDAT", b"IDAX"), "checksum of its chunk b'IDAX' is wrong"),
-        ("png", b"\x89PNG\r\n\x1a\n" + _chunk(b"PLTE", b"\0" * 30) + _chunk(b"IEND", b""), "expected IHDR"),
-        ("jpeg", b"\xff\xd8\xff\xd9", "no frame header before its image data"),
+        ("png", _png(64, 48, rows=bytes(65 * 48)).replace(b"IDAT", b"IDAX"), "checksum .*b'IDAX'"),
+        ("png", b"\x89PNG\r\n\x1a\n" + _chunk(b"PLTE", b"\0" * 30) + _chunk(b"IEND", b""), "IHDR"),
+        ("jpeg", b"\xff\xd8\xff\xd9", "frame header"),
         ("jpeg", b"\xff\xd8\xff\xc0\0\x11\x08\0\x20\0\x20" + bytes(50) + b"\xff\xd9", "has 0 components"),
     ],
 )

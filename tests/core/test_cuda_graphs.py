@@ -120,7 +120,7 @@ _VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("name", ["aliked", "silk-vggnp-mu"])
+@pytest.mark.parametrize("name", ["aliked", "silk-vggnp-mu", "dotlet"])
 @pytest.mark.parametrize("values", _VARIANTS.values(), ids=_VARIANTS)
 def test_extraction_can_be_recorded(name: str, values: dict[str, Any], photographs: list[Uint8Array]) -> None:
     settings = replace(Settings(max_num_keypoints=60), **values)

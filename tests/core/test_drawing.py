@@ -105,5 +105,5 @@ def test_strip_holds_the_pictures_unchanged_in_reading_order() -> None:
 
 
 def test_an_empty_strip_is_refused() -> None:
-    with pytest.raises(ValueError, match="a strip of 0 pictures was asked for; expected at least 1"):
+    with pytest.raises(ValueError, match=r"0 pictures.* at least 1"):
         picture_strip([], "title", "subtitle", oldest=10)

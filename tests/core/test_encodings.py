@@ -141,7 +141,7 @@ def test_a_photograph_comes_back_from_yuv_420(encoding: str, photographs: list[U
         samples = np.concatenate([samples[:height], chroma[..., ::-1].reshape(-1, width)])
     message = raw_image(samples, encoding, padding=10, size=(height, width))
     assert np.abs(decode_image(message).astype(int) - rgb).mean() < 3.5
-    with pytest.raises(ImageError, match="720 rows of 650 bytes need"):
+    with pytest.raises(ImageError, match="720 rows of 650 bytes"):
         decode_image(replace(message, data=message.data[: height * message.step]))
 
 
@@ -167,18 +167,18 @@ _HUGE = 2**32 - 1
     [
         (replace(_MESSAGE, height=0), "5x0 px"),
         (replace(_MESSAGE, width=0), "0x7 px"),
-        (replace(_MESSAGE, step=4), "step is 4 bytes; a row of 5 px in mono8 needs at least 5"),
-        (replace(_MESSAGE, height=8), "holds 35 bytes; 8 rows of 5 bytes need 40"),
+        (replace(_MESSAGE, step=4), "step is 4 .* 5 px in mono8 .*5"),
+        (replace(_MESSAGE, height=8), "35 bytes; 8 rows of 5 bytes .*40"),
         (replace(_MESSAGE, data=b""), "holds 0 bytes"),
         (replace(_MESSAGE, step=_HUGE), "holds 35 bytes"),
         (replace(_MESSAGE, height=_HUGE, width=_HUGE, step=_HUGE), "holds 35 bytes"),
-        (replace(_MESSAGE, encoding="mono16"), "step is 5 bytes; a row of 5 px in mono16 needs at least 10"),
-        (replace(_MESSAGE, encoding="yuyv", width=1), "1x7 px; yuyv needs a multiple of 2 columns and 1 rows"),
+        (replace(_MESSAGE, encoding="mono16"), "step is 5 .* 5 px in mono16 .*10"),
+        (replace(_MESSAGE, encoding="yuyv", width=1), "1x7 px.* yuyv .* 2 columns and 1 rows"),
         (
             replace(_MESSAGE, encoding="nv12", height=3, width=4),
-            "4x3 px; nv12 needs a multiple of 2 columns and 2 rows",
+            "4x3 px.* nv12 .* 2 columns and 2 rows",
         ),
-        (replace(_MESSAGE, encoding="8UC1" * 1000), r"'8UC18UC1.{52}\.\.\.' is not supported; docs/image_input"),
+        (replace(_MESSAGE, encoding="8UC1" * 1000), r"'8UC18UC1.{52}\.\.\.'.* docs/image_input"),
     ],
 )
 def test_inconsistent_messages_are_refused(message: RawImage, expected: str) -> None:
@@ -188,5 +188,5 @@ def test_inconsistent_messages_are_refused(message: RawImage, expected: str) -> 
 
 def test_more_pixels_than_are_accepted_are_refused() -> None:
     assert decode_image(_MESSAGE, max_pixels=35).shape == (7, 5)
-    with pytest.raises(ImageError, match=r"5x7 px; expected at most 34 px in all \(parameter max_image_pixels\)"):
+    with pytest.raises(ImageError, match=r"5x7 px.* at most 34 px .*max_image_pixels"):
         decode_image(_MESSAGE, max_pixels=34)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from feature_frontend.camera.calibration import CameraCalibration
-from feature_frontend.geometry.epipolar_check import check_frame, check_matches
+from feature_frontend.geometry.epipolar_check import check_frame, check_matches, explained_matches
 from feature_frontend.geometry.rays import RayMemory
 from feature_frontend.settings import Settings
 from feature_frontend.types import Features, FrameResult, FrameState, Matches, StageTimes, Tracks
@@ -172,3 +172,22 @@ def test_the_focal_length_is_that_of_the_delivered_image() -> None:
     assert calibration.focal_px() == 450
     assert calibration.focal_px(rectified=True) == 300
     assert replace(calibration, binning_x=2, binning_y=2).focal_px() == 225
+
+
+def test_chained_matches_are_those_that_the_motion_explains(hall: Scene) -> None:
+    points0, points1, is_right = _matched(hall, _FLIGHT[10], _FLIGHT[12])
+    count = len(points0)
+    similarity = torch.linspace(0, 1, count)
+    matches = Matches(torch.arange(count), torch.arange(count) + 5, similarity, 1 - similarity, "mnn")
+    kept = explained_matches(matches, points0, points1, 2.0)
+    rows = kept.indices0.numpy()
+    assert is_right[rows].mean() > 0.97, "wrong ones may lie on their lines by chance"
+    assert np.isin(np.flatnonzero(is_right), rows).mean() > 0.97
+    assert torch.equal(kept.indices1, kept.indices0 + 5)
+    assert torch.equal(kept.similarity, similarity[kept.indices0])
+    assert torch.equal(kept.margin, 1 - kept.similarity)
+    assert explained_matches(matches, points0, points1, 0.0) is matches
+    few = Matches(*(values[:7] for values in (matches.indices0, matches.indices1, similarity, similarity)), "mnn")
+    assert len(explained_matches(few, points0[:7], points1[:7], 2.0)) == 7
+    wrong = np.random.default_rng(0).uniform((0, 0), (639, 479), points0.shape)
+    assert len(explained_matches(matches, points0, wrong, 2.0)) < 0.1 * count

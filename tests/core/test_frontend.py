@@ -77,7 +77,7 @@ def test_time_that_does_not_advance_gives_no_velocity() -> None:
         assert tracks.velocities.tolist() == [[0, 0]]
 
 
-def test_a_stamp_that_goes_back_begins_anew_and_one_that_stands_still_is_said(photographs: list[Uint8Array]) -> None:
+def test_a_stamp_that_goes_back_restarts_and_one_that_stands_still_is_said(photographs: list[Uint8Array]) -> None:
     settings = Settings(max_num_keypoints=100)
     frontend = Frontend(seeded_extractor(settings), settings)
     image = photographs[0][:200, :300]
@@ -129,7 +129,7 @@ def test_live_settings_act_from_the_next_image_on(photographs: list[Uint8Array])
     assert (len(result.features), len(result.matches)) == (20, 0)
 
 
-# What a parameter of a group may have made anew, of `_parts`; nothing for the other groups.
+# What a parameter of a group may have rebuilt, of `_parts`; nothing for the other groups.
 _MAY_BE_NEW: dict[type, set[str]] = {
     ExtractionSettings: {"captured extraction", "captured matching", "captured following"},
     MatchingSettings: {"matcher", "captured matching"},
@@ -164,7 +164,7 @@ def _changed(settings: Settings, capture: ParameterRecord) -> Settings | None:
 
 
 @pytest.mark.parametrize("tracker", ["chain", "persistent"])
-def test_a_live_parameter_has_only_that_made_anew_which_depends_on_it(
+def test_a_live_parameter_has_only_that_rebuilt_which_depends_on_it(
     photographs: list[Uint8Array], tracker: str
 ) -> None:
     settings = Settings(tracker=tracker, max_num_keypoints=20, compile=False, device="cpu")

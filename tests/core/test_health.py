@@ -64,7 +64,7 @@ def test_the_level_and_its_reason(changes: dict[str, float], level: Level, text:
     assert (judged, text in message) == (level, True), message
 
 
-def test_all_reasons_are_told_the_worst_first() -> None:
+def test_all_reasons_are_reported_the_worst_first() -> None:
     health = replace(_GOOD, processed=49, dropped=51, matches=3)
     fallback = Finding("extractor", Level.WARN, "the fallback is in use")
     level, message = _judge(health, fallback, Finding("none", Level.WARN, ""), Finding("good", Level.OK, "news"))
@@ -105,7 +105,7 @@ def test_a_window_sums_up_the_latest_frames_only() -> None:
     assert window.summary(1000.0).received == 0
 
 
-def test_kinds_of_frames_are_told_apart() -> None:
+def test_kinds_of_frames_are_distinguished() -> None:
     window = HealthWindow(start_s=0.0)
     for index, state in enumerate(FrameState):
         window.arrived(1.0 + index)

@@ -94,7 +94,7 @@ def test_pictures_of_cameras_pass(size: tuple[int, ...], sample: str, suffix: st
 
 def test_who_raises_max_image_pixels_allows_for_longer_times() -> None:
     data, _ = _hostile()["a palette of one bit"]
-    with pytest.raises(ImageError, match=r"takes about 662 ms .*raise max_image_pixels to 133000000"):
+    with pytest.raises(ImageError, match=r"662 ms .*max_image_pixels to 133000000"):
         read_header(data, max_decoding_ms=_LIVE_MS)
     assert read_header(data, max_decoding_ms=live_decoding_ms(133_000_000)).width == 7000
     assert read_header(data).width == 7000

@@ -167,13 +167,13 @@ def test_damage_ends_in_an_image_or_in_an_image_error(data: st.DataObject, tmp_p
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "begins with nothing; expected JPEG, PNG, TIFF, PNM, BMP, WebP"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS .get the files with: git lfs pull"),
-        (b"\0\0\0\x18ftypheic", "the header of HEIF, AVIF or a video"),
+        (b"", "begins with nothing.* JPEG, PNG, TIFF, PNM, BMP, WebP"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"\0\0\0\x18ftypheic", "HEIF"),
         (b"<!DOCTYPE html><html>", "a web page"),
         (b"P5\n6000 6000\n255\n", "ends after 17 bytes"),
         (encoded(np.zeros((9, 9), np.uint8), ".jpg").replace(b"\xff\xc0\0\x0b\x08", b"\xff\xc0\0\x0b\x0c"), "12 bits"),
-        (tiff(np.zeros((9, 9, 3), np.uint16), planar=True), "in planes, which OpenCV mixes up"),
+        (tiff(np.zeros((9, 9, 3), np.uint16), planar=True), "planes"),
     ],
 )
 def test_the_reason_says_what_lies_there(content: bytes, reason: str, tmp_path: Path) -> None:
@@ -182,14 +182,14 @@ def test_the_reason_says_what_lies_there(content: bytes, reason: str, tmp_path: 
 
 
 def test_what_is_no_file_to_read(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="cannot be read: No such file"):
+    with pytest.raises(ImageError, match="No such file"):
         read_image_file(tmp_path / "nowhere.png")
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(ImageError, match="it is not a regular file"):
+    with pytest.raises(ImageError, match="regular file"):
         read_image_file(tmp_path / "pipe.png")
     assert not is_deep_grey(tmp_path / "pipe.png")
     (tmp_path / "large.png").write_bytes(encoded(np.zeros((50, 60), np.uint8), ".png"))
-    with pytest.raises(ImageError, match="60x50 px; expected at most 2999 px"):
+    with pytest.raises(ImageError, match=r"60x50 px.* at most 2999 px"):
         read_image_file(tmp_path / "large.png", 2999)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import sqlite3
 from pathlib import Path
@@ -40,7 +41,7 @@ def names_and_stamps(folder: Path) -> list[tuple[str, int | None]]:
 @pytest.mark.parametrize(
     ("names", "stamps"),
     [
-        # Seconds of a date begin anew each minute: taken for times, they would change the order.
+        # Seconds of a date restart each minute: taken for times, they would change the order.
         (["2023-11-14_22-13-59.900.png", "2023-11-14_22-14-00.000.png"], [None, None]),
         (["cam_22:13:59.9.png", "cam_22:14:00.0.png"], [None, None]),
         (
@@ -67,7 +68,7 @@ class TestTimesBeside:
         ]
         source = open_source(str(folder))
         assert source.stamp_origin == "file of times"
-        with pytest.raises(SourceError, match="come from its file of times: choose source, index or clock"):
+        with pytest.raises(SourceError, match=r"file of times.* source, index or clock"):
             next(schedule(source, PlaybackSettings(stamps="name")))
 
     def test_part_of_a_sequence_takes_the_lines_of_its_numbers(self, tmp_path: Path) -> None:
@@ -101,10 +102,10 @@ class TestTimesBeside:
     @pytest.mark.parametrize(
         ("text", "reason"),
         [
-            ("0\n1\n2\n", "has 3 times for 2 images; expected one for each, in their order"),
-            ("0\nnoon\n", "has 'noon' for a time; expected a number of seconds"),
-            ("0\n0\n", "has the same time for two images"),
-            ("a 1.5\n", "has times for 1 of 2 images"),
+            ("0\n1\n2\n", "3 times for 2 images"),
+            ("0\nnoon\n", "'noon'"),
+            ("0\n0\n", "the same time"),
+            ("a 1.5\n", "1 of 2 images"),
             ("0 1\n1 1\n", "names none of the images"),
             ("", "holds no times"),
         ],
@@ -116,8 +117,8 @@ class TestTimesBeside:
         (folder / "times.txt").write_text(text)
         assert names_and_stamps(folder) == [("a.png", None), ("b.png", None)]
         (warning,) = caplog.messages
+        assert str(folder / "times.txt") in warning
         assert reason in warning
-        assert warning.endswith("; its times are not used")
 
     def test_names_that_are_times_win(self, tmp_path: Path) -> None:
         folder = write(tmp_path / "s", "1.5.png", "2.5.png")
@@ -153,7 +154,7 @@ class TestNames:
         folder = write(tmp_path / "s", "a.png", "b.png", "c.png")
         assert [frame.stamp_ns for frame in schedule(open_source(str(folder)), PlaybackSettings())][1] == SECOND // 10
         (warning,) = caplog.messages
-        assert "no times are known, so 10 Hz are assumed; give --rate HZ" in warning
+        assert re.search("10 Hz .*--rate HZ", warning)
         caplog.clear()
         for settings in (
             PlaybackSettings(rate_hz=5),
@@ -215,7 +216,7 @@ class TestSeveralStreams:
     )
     def test_cameras_are_not_guessed(self, one: str, other: str, tmp_path: Path) -> None:
         folder = write(tmp_path / "s", *(f"{name.format(number)}.png" for name in (one, other) for number in (0, 1)))
-        with pytest.raises(SourceError, match=r"images of 2 cameras by their names .2 of .+, 2 of .+;"):
+        with pytest.raises(SourceError, match=r"2 cameras .*2 of .+, 2 of .+;"):
             open_source(str(folder))
         write(folder, "top_0.png")
         assert open_source(str(folder)).frame_count == 5
@@ -242,7 +243,7 @@ class TestOtherFiles:
         assert [name for name, _ in names_and_stamps(folder)] == ["IMG_0001.HEIC"]
         assert "1 .heic files in" in caplog.text
         (folder / "IMG_0001.HEIC").unlink()
-        with pytest.raises(SourceError, match=r"contains no images; .*it contains 1 \.heic files, .* convert them"):
+        with pytest.raises(SourceError, match=r"1 \.heic files.* convert"):
             open_source(str(folder))
 
     def test_an_orientation_is_said_once_and_pixels_are_as_stored(
@@ -257,7 +258,7 @@ class TestOtherFiles:
         for frame in open_source(str(folder)).frames():
             np.testing.assert_array_equal(frame.image, expected)
         (warning,) = caplog.messages
-        assert warning.startswith("0.jpg has EXIF orientation 6, which is not applied")
+        assert warning.startswith("0.jpg has EXIF orientation 6")
 
     def test_half_of_a_picture_is_refused_in_its_place(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         folder = tmp_path / "s"
@@ -315,7 +316,7 @@ class TestVideos:
             np.testing.assert_array_equal(frame.samples, expected)
         list(source.frames())
         (warning,) = caplog.messages
-        assert "rotation of 90 degrees in its metadata, which is not applied" in warning
+        assert "90 degrees" in warning
 
     def test_a_variable_frame_rate(self, tmp_path: Path) -> None:
         path = self.written(tmp_path / "v.mp4")

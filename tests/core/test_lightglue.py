@@ -110,9 +110,9 @@ def test_other_descriptors_are_refused(network: nn.Module) -> None:
     assert MATCHER_MODELS[matcher.name].takes_padding == hasattr(matcher, "padded")
     for extractor, length in (("aliked-t16@seeded00", 64), ("sift@opencv", 128)):
         features = _features(5, 0, extractor, length)
-        with pytest.raises(MatchingError, match=rf"aliked-n16, .* not of {extractor}; use matcher mnn"):
+        with pytest.raises(MatchingError, match=rf"aliked-n16, .*{extractor}.* mnn"):
             matcher.match(features, features)
-    with pytest.raises(MatchingError, match="do not compare"):
+    with pytest.raises(MatchingError, match=r"aliked-n16@.* aliked-n32@seeded00"):
         matcher.match(_features(5, 0), _features(5, 1, "aliked-n32@seeded00"))
 
 
@@ -149,7 +149,7 @@ def test_a_frontend_matches_by_it(weights: Path, tmp_path: Path, photographs: li
 
 
 def test_a_matcher_and_an_extractor_that_do_not_go_together_are_refused() -> None:
-    with pytest.raises(SettingsError, match=r"matcher is 'lightglue' and extractor 'sift'; expected one of aliked-n16"):
+    with pytest.raises(SettingsError, match=r"'lightglue' .*'sift'.* aliked-n16"):
         Settings(matcher="lightglue", extractor="sift")
 
 
@@ -157,15 +157,13 @@ def test_weights_that_are_missing_or_do_not_fit_are_named(
     network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.save({"self_attn.0.x": torch.ones(1)}, tmp_path / "other.pth")
-    with pytest.raises(
-        WeightsError, match=r"other\.pth do not fit lightglue.*unexpected transformers\.0\.self_attn\.x"
-    ):
+    with pytest.raises(WeightsError, match=r"other\.pth .*lightglue.* transformers\.0\.self_attn\.x"):
         load_matcher("lightglue", lightglue_weights_path=str(tmp_path / "other.pth"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("FEATURE_FRONTEND_WEIGHTS", raising=False)
     unreachable = replace(WEIGHTS["aliked_lightglue"], url="http://127.0.0.1:9/aliked_lightglue.pth")
     monkeypatch.setitem(WEIGHTS, "aliked_lightglue", unreachable)
-    with pytest.raises(WeightsError, match=r"aliked_lightglue\.pth not found in .*export FEATURE_FRONTEND_WEIGHTS="):
+    with pytest.raises(WeightsError, match=r"aliked_lightglue\.pth .*export FEATURE_FRONTEND_WEIGHTS="):
         load_matcher("lightglue")
 
 

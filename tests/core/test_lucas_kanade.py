@@ -105,7 +105,7 @@ def test_what_ends_an_anchor() -> None:
     views = _seen(earlier, _moved(_texture(), _LINEAR, np.zeros(2), 2))
     assert min(_shares(state, views)) > 0.95
     assert _shares(state, replace(views, earlier=None)) == (0.0, 0.0)
-    # Bent by too much, and too long ago for the image to be kept: found once more, and anchored anew.
+    # Bent by too much, and too long ago for the image to be kept: found once more, and anchored again.
     assert _shares(state, views, slope=0.06)[1] == 0.0
     aged = replace(state, anchor_ages=torch.full((_POINTS,), KEPT_IMAGES - 2))
     later = _seen(None, image)

@@ -200,8 +200,8 @@ def test_a_resized_pixel_is_allowed_if_all_that_it_covers_is(size: tuple[int, in
 @pytest.mark.parametrize(
     ("mask", "expected"),
     [
-        (np.ones((240, 320), np.uint8), "mask is 320x240 px, but the image is 640x480 px"),
-        (np.ones((480, 640), np.float32), "mask is an array of float32; expected a uint8 or bool"),
+        (np.ones((240, 320), np.uint8), "mask .*320x240 px.* 640x480 px"),
+        (np.ones((480, 640), np.float32), "mask .*float32.* uint8 or bool"),
         (np.ones((480, 640, 3), np.uint8), r"mask has shape \(480, 640, 3\)"),
         ([[1]], "mask is a list"),
     ],
@@ -212,7 +212,7 @@ def test_impossible_masks_are_refused(mask: Uint8Array, expected: str, photograp
 
 
 def test_each_image_of_a_batch_needs_an_entry(photographs: list[Uint8Array]) -> None:
-    with pytest.raises(MaskError, match=r"3 image\(s\) come with 1 masks"):
+    with pytest.raises(MaskError, match=r"3 image.* 1 mask"):
         seeded_extractor().extract_batch(photographs, [np.ones((480, 640), np.uint8)])
 
 
@@ -247,11 +247,11 @@ def test_mask_files_of_every_kind_are_read(tmp_path: Path) -> None:
 
 
 def test_a_mask_file_that_is_none_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"mask_path is '/nowhere/mask\.png', where there is no file"):
+    with pytest.raises(SettingsError, match=r"mask_path is '/nowhere/mask\.png'"):
         read_mask_file("/nowhere/mask.png")
     for content in (b"", b"not an image"):
         (tmp_path / "mask.png").write_bytes(content)
-        with pytest.raises(SettingsError, match=r"mask\.png', which holds no image"):
+        with pytest.raises(SettingsError, match=r"mask\.png'.* no image"):
             read_mask_file(str(tmp_path / "mask.png"))
 
 
@@ -261,14 +261,14 @@ def test_a_mask_has_the_limits_of_an_image(tmp_path: Path) -> None:
     os.truncate(tmp_path / "large.png", 2**33)
     assert cv2.imwrite(str(tmp_path / "mask.png"), np.ones((50, 60), np.uint8))
     refused = {
-        str(tmp_path / "pipe.png"): "it is not a regular file",
-        "/dev/zero": "it is not a regular file",
+        str(tmp_path / "pipe.png"): "regular file",
+        "/dev/zero": "regular file",
         str(tmp_path): "Is a directory",
-        str(tmp_path / "large.png"): "it has 8589934592 bytes; expected at most",
-        str(tmp_path / "mask.png"): "60x50 px; expected at most 2999 px",
-        "~nobody-at-all/mask.png": "where there is no file",
-        "mask\0.png": "no file can have such a name",
-        "mask\ud800.png": "no file can have such a name",
+        str(tmp_path / "large.png"): "8589934592 bytes",
+        str(tmp_path / "mask.png"): "60x50 px.* at most 2999 px",
+        "~nobody-at-all/mask.png": "no file",
+        "mask\0.png": "name",
+        "mask\ud800.png": "name",
         "x" * 5000: "name too long",
         "x/" * 5000: "name too long",
     }

@@ -75,7 +75,7 @@ def test_no_more_than_the_capacity_waits() -> None:
     assert [found.mask for _, found in pairing.release(0.0)] == [None, "107", "109"]
 
 
-def test_a_bag_that_loops_begins_anew() -> None:
+def test_a_bag_that_loops_restarts() -> None:
     for mask_first in (False, True):
         pairing = FrameMatcher(4)
         for frame in (8, 9):

@@ -202,22 +202,22 @@ def test_half_precision_descriptors_are_matched_in_float32() -> None:
 
 def test_descriptors_of_two_lengths_do_not_compare() -> None:
     one, other = _random(5, 0, dim=16), _random(4, 1, dim=32)
-    with pytest.raises(MatchingError, match="descriptors have 16 and 32 elements, both said to be of test@00000000"):
+    with pytest.raises(MatchingError, match=r"16 and 32 .*test@00000000"):
         check_comparable(one, other)
-    with pytest.raises(MatchingError, match="expected one length"):
+    with pytest.raises(MatchingError, match=r"16.* 32"):
         load_matcher("mnn").match(one, other)
     check_comparable(one, _random(0, 1, dim=32))
 
 
 def test_descriptors_of_different_extractors_do_not_compare() -> None:
-    with pytest.raises(MatchingError, match="a@1 and b@2 do not compare"):
+    with pytest.raises(MatchingError, match="a@1 and b@2"):
         load_matcher("mnn").match(_features(torch.ones(1, 1), "a@1"), _features(torch.ones(1, 1), "b@2"))
 
 
 def test_unknown_matchers_and_gates_list_the_choices() -> None:
-    with pytest.raises(SettingsError, match="'flann'; expected one of mnn"):
+    with pytest.raises(SettingsError, match=r"'flann'.* mnn"):
         load_matcher("flann")
-    with pytest.raises(SettingsError, match=r"ratio_threshold is 1.5; expected .* from 0.01 to 1.0"):
+    with pytest.raises(SettingsError, match=r"ratio_threshold is 1\.5.* 0\.01 to 1\.0"):
         load_matcher("mnn", ratio_threshold=1.5)
 
 

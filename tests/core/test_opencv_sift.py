@@ -148,9 +148,9 @@ def test_a_frontend_tracks_with_it(name: str, photographs: list[Uint8Array]) -> 
 
 
 def test_what_is_not_there_is_said() -> None:
-    with pytest.raises(SettingsError, match=r"weights_path is 'x\.pth', but sift has no weights"):
+    with pytest.raises(SettingsError, match=r"weights_path is 'x\.pth'.* sift"):
         load_extractor("sift", weights_path="x.pth")
     if hasattr(cv2, "xfeatures2d"):
         pytest.skip("this OpenCV may have SURF")
-    with pytest.raises(SettingsError, match=rf"this OpenCV {cv2.__version__} has no SURF: .* use SIFT instead"):
+    with pytest.raises(SettingsError, match=rf"{cv2.__version__} .*SURF.* SIFT"):
         PointDetector(ClassicalConfig("surf"))

@@ -137,7 +137,7 @@ def test_other_errors_are_none_of_its_business() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits a process's address space, which Linux can")
-def test_a_process_that_runs_out_of_memory_goes_on_with_a_smaller_image() -> None:
+def test_a_process_that_runs_out_of_memory_continues_with_a_smaller_image() -> None:
     command = [sys.executable, "-c", _SCRIPT, "700"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

@@ -38,18 +38,18 @@ def test_paths_of_users_are_read_or_refused(tmp_path: Path, monkeypatch: pytest.
     assert read_regular_file(user_path("~/file"), 5) == b"12345"
     os.mkfifo(tmp_path / "pipe")
     refused = {
-        "~/file": "it has 5 bytes; expected at most 4",
-        "~/pipe": "it is not a regular file",
-        "/dev/zero": "it is not a regular file",
-        "/proc/self/status": "more than the 0 bytes that it announces",
+        "~/file": "5 bytes.* at most 4",
+        "~/pipe": "regular file",
+        "/dev/zero": "regular file",
+        "/proc/self/status": "more than the 0 bytes",
         "~/": "Is a directory",
         "": "Is a directory",
         "~/nothing": "No such file",
         "~nobody-at-all/x.pth": "No such file",
-        "~\0/x": "no file can have such a name",
-        "~\ud800/x": "no file can have such a name",
-        "a\0b": "no file can have such a name",
-        "\ud800": "no file can have such a name",
+        "~\0/x": "name",
+        "~\ud800/x": "name",
+        "a\0b": "name",
+        "\ud800": "name",
         "x" * 5000: "name too long",
         "x/" * 5000: "name too long",
     }

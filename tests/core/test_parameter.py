@@ -36,18 +36,17 @@ def test_a_text_reads_in_the_parameters_type(name: str, text: str, value: object
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("max_num_keypoints", "many", "parameter max_num_keypoints is 'many'; expected a value of type int from 1"),
-        ("max_num_keypoints", "7.5", "expected a value of type int"),
-        ("max_num_keypoints", "0", "parameter max_num_keypoints is 0; expected"),
-        ("ratio_threshold", "nan", "parameter ratio_threshold is nan; expected"),
-        ("compile", "1", "parameter compile is '1'; expected a value of type bool"),
-        ("tracker", "chains", "parameter tracker is 'chains'; expected one of chain, persistent"),
+        ("max_num_keypoints", "many", "max_num_keypoints is 'many'.* int from 1"),
+        ("max_num_keypoints", "7.5", "max_num_keypoints is '7.5'.* int"),
+        ("max_num_keypoints", "0", "max_num_keypoints is 0.* 1 to 50000"),
+        ("ratio_threshold", "nan", "ratio_threshold is nan.* 0.01 to 1.0"),
+        ("compile", "1", "compile is '1'.* bool"),
+        ("tracker", "chains", "tracker is 'chains'.* chain, persistent"),
     ],
 )
 def test_a_text_that_is_no_such_value_is_refused(name: str, text: str, expected: str) -> None:
-    with pytest.raises(SettingsError) as raised:
+    with pytest.raises(SettingsError, match=expected):
         PARAMETERS[name].read(text)
-    assert expected in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -33,23 +34,23 @@ def test_names_of_other_nodes_under_a_pattern_are_passed_over(tmp_path: Path, ca
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("frontend: {ros__parameters: {max_keypoints: 5}}", "max_keypoints (did you mean max_num_keypoints?) is no"),
-        ("/**: {ros__parameters: {max_keypoints: 5}}", "max_keypoints (did you mean max_num_keypoints?) is no"),
-        ("/**: {ros__parameters: {maxNumKeypoints: 5}}", "maxNumKeypoints (did you mean max_num_keypoints?) is no"),
-        ("/*: {ros__parameters: {image-qos: best_effort}}", "image-qos (did you mean image_qos?) is no"),
-        ("/frontend: {ros__parameters: {zzz: 5}}", "0.yaml: zzz is not a parameter of the front-end and has no effect"),
-        ("/frontend: {ros__parameters: {zzz: 5, yyy: 6}}", "zzz, yyy are not parameters of the front-end"),
+        ("frontend: {ros__parameters: {max_keypoints: 5}}", "max_keypoints .*max_num_keypoints"),
+        ("/**: {ros__parameters: {max_keypoints: 5}}", "max_keypoints .*max_num_keypoints"),
+        ("/**: {ros__parameters: {maxNumKeypoints: 5}}", "maxNumKeypoints .*max_num_keypoints"),
+        ("/*: {ros__parameters: {image-qos: best_effort}}", "image-qos .*image_qos"),
+        ("/frontend: {ros__parameters: {zzz: 5}}", "zzz"),
+        ("/frontend: {ros__parameters: {zzz: 5, yyy: 6}}", "zzz, yyy"),
         (
             "/**: {ros__parameters: {zzz: 5}}\nfrontend: {ros__parameters: {zzz: 5}}",
-            "0.yaml: zzz is not a parameter of the front-end",
+            "zzz",
         ),
         (
             "frontend: {ros__parameters: {qos_overrides: {/image: {subscription: {depth: 5}}}}}",
-            "qos_overrides./image.subscription.depth (set image_qos instead)",
+            "qos_overrides./image.subscription.depth .*image_qos",
         ),
-        ("/camera/other: {ros__parameters: {border: 7}}", "no section for /frontend (its sections: /camera/other)"),
-        ("a: {frontend: {ros__parameters: {border: 7}}}", "no section for /frontend (its sections: a/frontend)"),
-        ("", "no section for /frontend (its sections: none at all)"),
+        ("/camera/other: {ros__parameters: {border: 7}}", "/frontend .*/camera/other"),
+        ("a: {frontend: {ros__parameters: {border: 7}}}", "/frontend .*a/frontend"),
+        ("", "/frontend .*none"),
     ],
 )
 def test_what_has_no_effect_is_said_in_one_warning(
@@ -58,7 +59,7 @@ def test_what_has_no_effect_is_said_in_one_warning(
     assert _read(tmp_path, text) == {}
     assert len(caplog.records) == 1
     assert caplog.records[0].levelno == logging.WARNING
-    assert expected in caplog.text
+    assert re.search(expected, caplog.text)
     assert str(tmp_path / "0.yaml") in caplog.text
 
 
@@ -78,7 +79,7 @@ def test_many_unknown_names_make_one_short_warning(tmp_path: Path, caplog: pytes
     names = ", ".join(f"zzz{i}: 1" for i in range(500))
     assert _read(tmp_path, f"frontend: {{ros__parameters: {{{names}}}}}") == {}
     assert len(caplog.records) == 1
-    assert "and 492 more are not parameters" in caplog.text
+    assert "492 more" in caplog.text
     assert len(caplog.text) < 600 + len(str(tmp_path))
 
 
@@ -87,17 +88,17 @@ def test_many_unknown_names_make_one_short_warning(tmp_path: Path, caplog: pytes
     [
         ("border: 5\n", "has no section 'ros__parameters'"),
         ("- 1\n", "has no section 'ros__parameters'"),
-        ("a: [\n", "cannot be read: it is not valid YAML"),
+        ("a: [\n", "YAML"),
         ("/**: &a {ros__parameters: {border: 5}}\nb: *a\n", "aliases"),
-        ("/**:\n  ros__parameters: 5\n", "section '/\\*\\*' has ros__parameters 5"),
-        ("frontend:\n  ros__parameters: [border]\n", "expected names of parameters with their values"),
-        ("#" * (MAX_BYTES + 1), "larger than 1 MiB"),
+        ("/**:\n  ros__parameters: 5\n", "'/\\*\\*' .*ros__parameters 5"),
+        ("frontend:\n  ros__parameters: [border]\n", "ros__parameters \\['border'\\]"),
+        ("#" * (MAX_BYTES + 1), "1 MiB"),
     ],
 )
 def test_what_ros_refuses_is_refused(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(SettingsError, match=expected):
         _read(tmp_path, text)
-    with pytest.raises(SettingsError, match=r"cannot be read: Is a directory"):
+    with pytest.raises(SettingsError, match="Is a directory"):
         read_parameter_files([tmp_path])
 
 

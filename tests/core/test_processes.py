@@ -51,7 +51,7 @@ def test_a_pickled_extractor_finds_the_same(name: str, photographs: list[npt.NDA
 
 
 @pytest.mark.parametrize("tracker", ["chain", "persistent"])
-def test_a_pickled_frontend_goes_on(tracker: str, photographs: list[npt.NDArray[np.uint8]]) -> None:
+def test_a_pickled_frontend_continues(tracker: str, photographs: list[npt.NDArray[np.uint8]]) -> None:
     frontend = Frontend.from_pretrained(Settings(extractor="silk-vggnp-mu", tracker=tracker, compile=False))
     frontend.process(photographs[0], 0)
     copy = pickle.loads(pickle.dumps(frontend))

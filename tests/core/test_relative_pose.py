@@ -120,7 +120,7 @@ def test_pairs_on_which_opencv_fails_get_an_answer_all_the_same() -> None:
 
 
 def test_points_that_do_not_pair_up_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"shapes \(3, 2\) and \(4, 2\) do not pair up; expected \(M, 2\) twice"):
+    with pytest.raises(ValueError, match=r"\(3, 2\) and \(4, 2\)"):
         relative_pose.relative_pose(np.zeros((3, 2)), np.zeros((4, 2)), MATRIX)
 
 

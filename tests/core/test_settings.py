@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 
 import pytest
 
@@ -23,22 +24,22 @@ def test_every_parameter_is_declared_once_with_its_description() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("max_num_keypoints", 0, "max_num_keypoints is 0; expected a value of type int from 1 to 50000"),
-        ("max_num_keypoints", 1.5, "max_num_keypoints is 1.5; expected a value of type int"),
+        ("max_num_keypoints", 0, "max_num_keypoints is 0.* int from 1 to 50000"),
+        ("max_num_keypoints", 1.5, "max_num_keypoints is 1.5.* int"),
         ("max_num_keypoints", True, "max_num_keypoints is True"),
-        ("detection_threshold", math.nan, "detection_threshold is nan; expected a value of type float from 0.0 to 1.0"),
+        ("detection_threshold", math.nan, "detection_threshold is nan.* float from 0.0 to 1.0"),
         ("detection_threshold", "high", "detection_threshold is 'high'"),
-        ("precision", "int8", "precision is 'int8'; expected one of float32, float16, bfloat16"),
-        ("weights_dir", None, "weights_dir is None; expected a value of type str"),
+        ("precision", "int8", "precision is 'int8'.* float32, float16, bfloat16"),
+        ("weights_dir", None, "weights_dir is None.* str"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_possible(name: str, value: object, expected: str) -> None:
-    with pytest.raises(SettingsError, match=expected.replace("(", r"\(")):
+    with pytest.raises(SettingsError, match=expected):
         Settings.from_mapping({name: value})
 
 
 def test_all_wrong_values_are_named_at_once() -> None:
-    with pytest.raises(SettingsError, match=r"max_pixels is 1;.*min_similarity is -2\.0"):
+    with pytest.raises(SettingsError, match=r"max_pixels is 1\b.*min_similarity is -2\.0"):
         Settings(min_similarity=-2.0, max_pixels=1)
 
 
@@ -54,7 +55,7 @@ def test_settings_cannot_change_under_a_running_stage() -> None:
 
 def test_the_persistent_tracker_wants_a_network_with_a_score_map() -> None:
     assert Settings(tracker="persistent", extractor="silk-vggnp-mu").tracker == "persistent"
-    with pytest.raises(SettingsError, match=r"sift has none; expected tracker chain, or one of .* aliked-t16"):
+    with pytest.raises(SettingsError, match=r"sift .*chain.* aliked-t16"):
         Settings(tracker="persistent", extractor="sift")
 
 
@@ -66,5 +67,5 @@ def test_a_former_name_works_with_a_warning(caplog: pytest.LogCaptureFixture) ->
         value = PARAMETERS[name].maximum
         caplog.clear()
         assert getattr(Settings.from_mapping({old: value}), name) == value
-        assert f"parameter {old} is now called {name}" in caplog.text
+        assert re.search(rf"{old} .*\b{name}\b", caplog.text)
         assert getattr(Settings.from_mapping({name: value, old: PARAMETERS[name].minimum}), name) == value

@@ -59,7 +59,7 @@ def test_it_stands_in_and_says_so(photographs: list[Uint8Array]) -> None:
 
 @pytest.mark.usefixtures("nothing_at_hand")
 def test_it_stands_in_only_where_it_may() -> None:
-    with pytest.raises(WeightsUnavailableError, match=r"aliked-n16\.pth not found in"):
+    with pytest.raises(WeightsUnavailableError, match=r"aliked-n16\.pth"):
         Frontend.from_pretrained(Settings(device="cpu", fallback_extractor=""))
     with pytest.raises(WeightsUnavailableError):
         load_extractor("aliked-n16", device="cpu")
@@ -67,7 +67,7 @@ def test_it_stands_in_only_where_it_may() -> None:
 
 def test_a_wrong_file_is_an_error_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "aliked-n16.pth").write_bytes(b"something else")
-    with pytest.raises(WeightsError, match=r"is not the published aliked-n16\.pth"):
+    with pytest.raises(WeightsError, match=r"aliked-n16\.pth"):
         Frontend.from_pretrained(Settings(device="cpu", weights_dir=str(tmp_path)))
 
 

@@ -129,7 +129,7 @@ def test_weights_of_ones_own_load_from_safetensors(tmp_path: Path, photographs: 
     assert extractor.identity.startswith("silk-vggnp-mu@")
     expected = _extractor(max_num_keypoints=50).extract(photographs[0])
     torch.testing.assert_close(extractor.extract(photographs[0]).keypoints, expected.keypoints)
-    with pytest.raises(WeightsError, match=r"mine\.safetensors do not fit silk-vggnp-1"):
+    with pytest.raises(WeightsError, match=r"mine\.safetensors .*silk-vggnp-1"):
         load_extractor("silk-vggnp-1", weights_path=str(path), device="cpu")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(WeightsError, match="cannot read weights"):
@@ -137,9 +137,9 @@ def test_weights_of_ones_own_load_from_safetensors(tmp_path: Path, photographs: 
 
 
 def test_a_network_without_weights_says_what_to_name(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"no published weights of silk-vggnp-4.*weights_path"):
+    with pytest.raises(WeightsError, match=r"silk-vggnp-4.*weights_path"):
         load_extractor("silk-vggnp-4", device="cpu")
-    with pytest.raises(WeightsError, match=r"cannot read weights /nowhere/a\.ckpt"):
+    with pytest.raises(WeightsError, match=r"/nowhere/a\.ckpt"):
         load_extractor("silk-vggnp-4", weights_path="/nowhere/a.ckpt", device="cpu")
 
 

@@ -17,7 +17,7 @@ from feature_frontend.camera.calibration import CameraCalibration, RegionOfInter
 from feature_frontend.errors import SnapshotError
 from feature_frontend.pipeline.frontend import Frontend, FrontendState
 from feature_frontend.runtime.cuda_graphs import EagerGraphDevice
-from feature_frontend.runtime.snapshot import SCHEMA, VERSION, Snapshot, pack, unpack
+from feature_frontend.runtime.snapshot import VERSION, Snapshot, pack, unpack
 from feature_frontend.settings import PARAMETERS, Settings
 from feature_frontend.types import Features, Tracks
 from tests.core.seeded import seeded_extractor
@@ -95,7 +95,7 @@ def test_state_of_all_kinds_comes_back() -> None:
 
 
 @pytest.mark.parametrize("tracker", PARAMETERS["tracker"].choices)
-def test_a_front_end_goes_on_in_another_one(photographs: list[npt.NDArray[np.uint8]], tracker: str) -> None:
+def test_a_front_end_continues_in_another_one(photographs: list[npt.NDArray[np.uint8]], tracker: str) -> None:
     settings = Settings.from_mapping(
         {
             "extractor": "silk-vggnp-mu",
@@ -105,18 +105,18 @@ def test_a_front_end_goes_on_in_another_one(photographs: list[npt.NDArray[np.uin
             "tracker": tracker,
         }
     )
-    _goes_on(photographs, Frontend.from_pretrained(settings), Frontend.from_pretrained(settings))
+    _continues(photographs, Frontend.from_pretrained(settings), Frontend.from_pretrained(settings))
 
 
 @pytest.mark.parametrize("tracker", PARAMETERS["tracker"].choices)
-def test_a_recorded_front_end_goes_on_in_another_one(photographs: list[npt.NDArray[np.uint8]], tracker: str) -> None:
+def test_a_recorded_front_end_continues_in_another_one(photographs: list[npt.NDArray[np.uint8]], tracker: str) -> None:
     settings = Settings.from_mapping({"max_num_keypoints": 50, "tracker": tracker})
     graph_device = EagerGraphDevice(torch.device("cpu"))
     first, second = (Frontend(seeded_extractor(settings, "cpu", graph_device), settings) for _ in range(2))
-    _goes_on(photographs, first, second)
+    _continues(photographs, first, second)
 
 
-def _goes_on(photographs: list[npt.NDArray[np.uint8]], first: Frontend, second: Frontend) -> None:
+def _continues(photographs: list[npt.NDArray[np.uint8]], first: Frontend, second: Frontend) -> None:
     images = [np.ascontiguousarray(photographs[0][100 + i : 196 + i, 100:228]) for i in range(5)]
     for index in range(2):
         first.process(images[index], index)
@@ -140,10 +140,10 @@ class _Wrong:
     call: object = None
 
 
-def test_what_cannot_be_kept_is_told() -> None:
-    with pytest.raises(SnapshotError, match="the state cannot be kept: a str where a int belongs"):
+def test_what_cannot_be_kept_is_reported() -> None:
+    with pytest.raises(SnapshotError, match=r"str .*int"):
         pack(_Wrong("three"))  # type: ignore[arg-type]
-    with pytest.raises(SnapshotError, match="the state cannot be kept: a function where a state belongs"):
+    with pytest.raises(SnapshotError, match="function"):
         pack(_Wrong(3, pack))
 
 
@@ -204,7 +204,7 @@ _HOSTILE = [
 
 @pytest.mark.parametrize(("path", "value"), _HOSTILE, ids=[str(index) for index in range(len(_HOSTILE))])
 def test_hostile_documents_are_refused(path: tuple[Any, ...], value: object) -> None:
-    with pytest.raises(SnapshotError, match="the kept state cannot be read: ") as refused:
+    with pytest.raises(SnapshotError) as refused:
         unpack(_with(path, value), _All)
     assert len(str(refused.value)) < 500
     assert "\n" not in str(refused.value)
@@ -212,12 +212,12 @@ def test_hostile_documents_are_refused(path: tuple[Any, ...], value: object) -> 
 
 @pytest.mark.parametrize("document", ["", "nonsense", "[]", "{}", "null", "[" * 100_000, '{"schema": "\ud800"}'])
 def test_what_is_no_document_is_refused(document: str) -> None:
-    with pytest.raises(SnapshotError, match="the kept state cannot be read"):
+    with pytest.raises(SnapshotError):
         unpack(Snapshot(document, []), _All)
 
 
 def test_another_version_is_named() -> None:
-    expected = f"it is '{SCHEMA}' of version {VERSION + 1}; expected {SCHEMA} of version {VERSION}"
+    expected = rf"version {VERSION + 1}\b.* version {VERSION}\b"
     with pytest.raises(SnapshotError, match=expected):
         unpack(_with(("version",), VERSION + 1), _All)
 
@@ -230,7 +230,7 @@ def test_arrays_that_do_not_belong_together_are_refused(photographs: list[npt.ND
         snapshot = pack(frontend.get_state())
         refused = 0
         for shapes in _shortened(json.loads(snapshot.document)):
-            with pytest.raises(SnapshotError, match="the kept state cannot be read: expected"):
+            with pytest.raises(SnapshotError, match="expected"):
                 frontend.set_state(unpack(Snapshot(json.dumps(shapes), _cut(snapshot, shapes)), FrontendState))
             refused += 1
         assert refused > 8, tracker

@@ -1,6 +1,7 @@
 """Image sources and their timeline, on real files written by the tests."""
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ class TestImageFolder:
             frames = list(open_source(str(tmp_path)).frames())
         assert [frame.index for frame in frames] == [0, 2]
         (record,) = caplog.records
-        assert record.getMessage().startswith(f"skipped {tmp_path / '1.png'}: image of 13 bytes begins with 6e 6f")
+        assert re.search(rf"{tmp_path / '1.png'}: .* 13 bytes .* 6e 6f", record.getMessage())
 
     def test_reads_one_image_at_a_time(self, tmp_path: Path) -> None:
         write_folder(tmp_path, ["0.png", "1.png", "2.png"])
@@ -106,10 +107,10 @@ class TestImageFolder:
         assert source.description == f"1 image from {tmp_path / '1.png'}"
 
     def test_empty_and_unreadable_folders(self, tmp_path: Path) -> None:
-        with pytest.raises(SourceError, match=r"contains no images; expected files \.png"):
+        with pytest.raises(SourceError, match=r"\.png"):
             open_source(str(tmp_path))
         (tmp_path / "data").mkdir()
-        with pytest.raises(SourceError, match="it contains the folders data: play one of those"):
+        with pytest.raises(SourceError, match="folders data"):
             open_source(str(tmp_path))
         (tmp_path / "0.png").write_bytes(b"")
         with pytest.raises(SourceError, match=r"none of the 1 image files .* can be read"):
@@ -148,7 +149,7 @@ class TestStampsFromNames:
     def test_all_names_must_carry_different_times(self, tmp_path: Path, names: list[str]) -> None:
         source = open_source(str(write_folder(tmp_path / "s", names)))
         assert [frame.stamp_ns for frame in source.frames()] == [None, None]
-        with pytest.raises(SourceError, match=r"carries no time; expected names in seconds"):
+        with pytest.raises(SourceError, match="names in seconds"):
             next(schedule(source, PlaybackSettings(stamps="name")))
 
     def test_natural_key_orders_mixed_names(self) -> None:
@@ -208,7 +209,7 @@ class TestVideo:
 
     def test_a_file_that_is_no_video(self, tmp_path: Path) -> None:
         (tmp_path / "v.mp4").write_bytes(b"not a video" * 100)
-        with pytest.raises(SourceError, match=r"video .*v\.mp4 cannot be decoded"):
+        with pytest.raises(SourceError, match=r"v\.mp4"):
             open_source(str(tmp_path / "v.mp4"))
 
 
@@ -217,7 +218,7 @@ class TestWebcam:
         # To OpenCV a device path and a file are the same; a file is a camera that is unplugged after its last frame.
         source = WebcamSource(str(write_video(tmp_path / "v.avi", "MJPG", count=3)))
         frames: list[Frame] = []
-        with pytest.raises(SourceError, match="delivers no more pictures after 3"):
+        with pytest.raises(SourceError, match="after 3"):
             frames.extend(source.frames())
         frames = list(_until_error(source.frames()))
         stamps = [frame.stamp_ns or 0 for frame in frames]
@@ -230,11 +231,11 @@ class TestWebcam:
         assert len(list(_until_error(WebcamSource(str(path), max_rate_hz=0.5).frames()))) == 1
 
     def test_errors(self) -> None:
-        with pytest.raises(SourceError, match="expected webcam:N,"):
+        with pytest.raises(SourceError, match="webcam:N"):
             open_source("webcam:front")
-        with pytest.raises(SourceError, match="camera webcam:97 cannot be opened"):
+        with pytest.raises(SourceError, match="webcam:97"):
             open_source("webcam:97")
-        with pytest.raises(SourceError, match="camera /dev/video97 cannot be opened"):
+        with pytest.raises(SourceError, match="/dev/video97"):
             open_source("/dev/video97")
 
 
@@ -246,10 +247,10 @@ def _until_error(frames: Iterator[Frame]) -> Iterator[Frame]:
 
 
 def test_unknown_locations_say_what_can_be_played(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"there is no file or folder /nowhere; expected webcam:0.*a rosbag2 folder"):
+    with pytest.raises(SourceError, match=r"/nowhere.* webcam:0.*rosbag2"):
         open_source("/nowhere")
     (tmp_path / "scene.xyz").touch()
-    with pytest.raises(SourceError, match=r"suffix '\.xyz' that cannot be played; expected .*\.mp4"):
+    with pytest.raises(SourceError, match=r"'\.xyz'.*\.mp4"):
         open_source(str(tmp_path / "scene.xyz"))
 
 
@@ -315,12 +316,12 @@ class TestSchedule:
         assert self.times(plain, settings, limit=5) == [(0, 0), (0.1, 0.1), (0.2, 0.2), (0.3, 0.3), (0.4, 0.4)]
 
     def test_nothing_to_play(self, plain: str) -> None:
-        with pytest.raises(SourceError, match="nothing to play from image 9 of 4 images on"):
+        with pytest.raises(SourceError, match="image 9 of 4"):
             next(schedule(open_source(plain), PlaybackSettings(start=9)))
 
     def test_file_name_stamps_of_a_video(self, tmp_path: Path) -> None:
         source = open_source(str(write_video(tmp_path / "v.avi", "MJPG")), SourceOptions())
-        with pytest.raises(SourceError, match="come from its container: choose source, index or clock"):
+        with pytest.raises(SourceError, match=r"container.* source, index or clock"):
             next(schedule(source, PlaybackSettings(stamps="name")))
 
     def test_a_camera_does_not_repeat(self, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def _refused(text: str = "3 of 40 images refused: too small", level: Level = Lev
     return Finding("refused", level, text, "no more images are refused")
 
 
-def test_what_begins_and_ends_is_told_once_each(log: _Log) -> None:
+def test_what_begins_and_ends_is_reported_once_each(log: _Log) -> None:
     log.seconds(5)
     for number in range(10):
         log.second(_refused(f"{number + 1} of {3.5 * number} images refused: too small"))
@@ -117,7 +117,7 @@ def test_what_comes_and_goes_each_second_is_one_thing_that_lasts(log: _Log) -> N
 
 @pytest.mark.parametrize(("on_s", "off_s"), [(1, 4), (4, 4), (7, 5), (20, 20)])
 @pytest.mark.parametrize("is_on_at_last", [True, False])
-def test_no_rhythm_fills_the_log_and_the_last_state_is_told(
+def test_no_rhythm_fills_the_log_and_the_last_state_is_reported(
     log: _Log, on_s: int, off_s: int, is_on_at_last: bool
 ) -> None:
     for _ in range(40):
@@ -153,7 +153,7 @@ def test_of_what_is_hidden_nothing_is_said(log: _Log) -> None:
     assert log.lines[-1][2] == "no more images are refused, after 33 s"
 
 
-def test_a_node_at_rest_says_nothing_and_begins_anew(log: _Log) -> None:
+def test_a_node_at_rest_says_nothing_and_restarts(log: _Log) -> None:
     log.seconds(3, _refused())
     log.rest()
     log.seconds(10)

@@ -199,10 +199,10 @@ def test_raw_keypoints_come_to_the_rows_that_opencv_gives_them(model: str) -> No
 @pytest.mark.parametrize(
     ("left", "right", "rectified", "expected"),
     [
-        ({}, {"projection_matrix": _projection(tx=0.0)}, True, r"baseline .* is -?0 m; expected above 0: calibrate"),
+        ({}, {"projection_matrix": _projection(tx=0.0)}, True, r"baseline .* is -?0 m"),
         ({}, {"projection_matrix": _projection(tx=40.0)}, True, r"baseline .* is -0.1 m.*swapped"),
         ({}, {"projection_matrix": _projection(tx=-40.0, ty=-8.0)}, True, r"0.02 m above the other"),
-        ({}, {"projection_matrix": (0.0,) * 12}, True, r"right camera_info: focal lengths .* P are 0"),
+        ({}, {"projection_matrix": (0.0,) * 12}, True, r"right camera_info: .* P are 0"),
         ({"rectification_matrix": (0.0,) * 9}, {"projection_matrix": _projection(tx=-40.0)}, False, r"left .*R is \(0"),
     ],
 )
@@ -216,7 +216,7 @@ def test_what_is_no_stereo_calibration_is_refused(
 
 
 def test_a_baseline_that_is_no_number_never_becomes_a_calibration() -> None:
-    with pytest.raises(CalibrationError, match=r"projection_matrix .* must be finite"):
+    with pytest.raises(CalibrationError, match=r"projection_matrix .* finite"):
         _calibration(projection_matrix=_projection(tx=float("nan")))
 
 
@@ -226,14 +226,14 @@ def test_without_calibrations_only_rectified_images_of_one_size_match() -> None:
     settings = Settings(camera_type="stereo", rectified=True, stereo_min_disparity_px=0.0)
     found = match_stereo(features, features, None, settings)
     assert (len(found.matches), found.points.shape) == (4, (0, 3))
-    with pytest.raises(CalibrationError, match="640x480 px and the right one 640x240"):
+    with pytest.raises(CalibrationError, match=r"640x480 px .* 640x240"):
         match_stereo(features, small, None, settings)
-    with pytest.raises(CalibrationError, match="raw images have no rows in common"):
+    with pytest.raises(CalibrationError, match="raw images"):
         match_stereo(features, features, None, replace(settings, rectified=False))
     rig = StereoRig(
         _calibration(projection_matrix=_projection()), _calibration(projection_matrix=_projection(tx=-40.0)), True
     )
-    with pytest.raises(CalibrationError, match="the right image is 640x240"):
+    with pytest.raises(CalibrationError, match="640x240"):
         match_stereo(features, small, rig, settings)
 
 
@@ -265,12 +265,12 @@ def test_both_sides_go_through_the_network_together(
         assert result.features.keypoints[:, 0].max() < 160 < result.right.keypoints[:, 0].max()
         assert len(result.matches) == (0 if number == 0 else 100)
     assert frontend.process(left, 9).right is None
-    with pytest.raises(SettingsError, match="camera_type is 'mono'; expected stereo"):
+    with pytest.raises(SettingsError, match=r"camera_type is 'mono'.* stereo"):
         Frontend(extractor, replace(settings, camera_type="mono")).process(left, 0, right=right)
 
 
 def test_disparities_in_the_wrong_order_are_refused() -> None:
-    with pytest.raises(SettingsError, match="stereo_min_disparity_px is 5 and stereo_max_disparity_px 5"):
+    with pytest.raises(SettingsError, match=r"stereo_min_disparity_px .*5.* stereo_max_disparity_px 5"):
         Settings(stereo_min_disparity_px=5.0, stereo_max_disparity_px=5.0)
 
 

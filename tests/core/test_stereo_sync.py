@@ -35,7 +35,7 @@ def test_rates_and_differences_are_those_of_the_last_five_seconds() -> None:
     assert (summary.median_difference_ms, summary.largest_difference_ms) == (2.0, 4.0)
 
 
-def test_images_that_do_not_pair_are_told_with_their_stamps() -> None:
+def test_images_that_do_not_pair_are_reported_with_their_stamps() -> None:
     found, now_s = _run(10, 10, 6, apart_ms=40)
     assert found.summary(now_s).problem == (
         "no pair for 5 s, though images arrive on the left at 10.0 Hz and on the right at 10.0 Hz: the newest stamps "

@@ -119,13 +119,13 @@ def test_after_a_reset_another_stream_may_come() -> None:
 
 @pytest.mark.parametrize("state", [RhythmState((0,)), RhythmState((5,) * 10), RhythmState((), -1)])
 def test_a_state_of_no_stream_is_refused(state: RhythmState) -> None:
-    with pytest.raises(SnapshotError, match="expected at most 9 intervals, above 0 ns"):
+    with pytest.raises(SnapshotError, match="at most 9 intervals"):
         StreamRhythm().set_state(state)
 
 
 @dataclass
 class _Naive:
-    """What the documents say, computed anew from all intervals of the stream."""
+    """What the documents say, computed from all intervals of the stream."""
 
     max_gap_s: float
     stamps_ns: tuple[int, ...] = ()

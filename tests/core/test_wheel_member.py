@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -152,9 +153,9 @@ def test_a_redirect_is_followed_with_the_range(server: PackageServer, tmp_path: 
 @pytest.mark.parametrize(
     ("members", "expected"),
     [
-        ({"pack/other.pth": CONTENT}, f"there is no {MEMBER} in it"),
-        ({MEMBER: CONTENT[:-1]}, f"{MEMBER} in it has 69999 bytes; expected 70000"),
-        ({MEMBER: CONTENT[:-1] + b"x"}, "what came is not the published file: its SHA-256 is "),
+        ({"pack/other.pth": CONTENT}, MEMBER),
+        ({MEMBER: CONTENT[:-1]}, f"{MEMBER} .*69999 bytes.* 70000"),
+        ({MEMBER: CONTENT[:-1] + b"x"}, "SHA-256"),
     ],
 )
 @pytest.mark.parametrize("serves_ranges", [True, False])
@@ -163,21 +164,21 @@ def test_another_member_is_refused(
 ) -> None:
     server.content, server.serves_ranges = pack(members), serves_ranges
     text = refused(record_of(server.content, f"{_DEAD}/net.pth"), tmp_path)
-    assert text.startswith(f"net.pth cannot be downloaded from {_DEAD}: Connection refused; nor from {server.address}")
-    assert expected in text
+    assert re.search(f"net.pth .*{_DEAD}: Connection refused; .*{server.address}", text)
+    assert re.search(expected, text)
 
 
 def test_another_wheel_is_refused(server: PackageServer, tmp_path: Path) -> None:
     record = record_of(server.content)
     server.page = server.json_page("0" * 64)
-    assert f"it has another {FILE_NAME}, with the SHA-256 '000" in refused(record, tmp_path)
+    assert re.search(f"{FILE_NAME}.* '000", refused(record, tmp_path))
     server.page = server.json_page()
     server.content = server.content + b"more"
-    assert f"it has a {FILE_NAME} of {len(server.content)} bytes; expected" in refused(record, tmp_path)
+    assert f"{FILE_NAME} of {len(server.content)} bytes" in refused(record, tmp_path)
     server.serves_ranges = False
-    assert f"it offers {len(server.content):,} bytes" in refused(record, tmp_path)
+    assert f" {len(server.content):,} bytes" in refused(record, tmp_path)
     server.content = server.content[:-5] + b"x"
-    assert f"its {FILE_NAME} has the SHA-256 " in refused(record, tmp_path)
+    assert re.search(f"{FILE_NAME} .*SHA-256 ", refused(record, tmp_path))
 
 
 @pytest.mark.parametrize("damage", [slice(-30, None), slice(-180, -120), slice(200_100, 200_200)])
@@ -190,16 +191,16 @@ def test_a_damaged_wheel_is_refused(server: PackageServer, tmp_path: Path, damag
     assert any(reason in text for reason in ("not an intact wheel", "there is no", "list of contents is damaged"))
 
 
-def test_pages_without_the_wheel_are_told(server: PackageServer, tmp_path: Path) -> None:
+def test_pages_without_the_wheel_are_reported(server: PackageServer, tmp_path: Path) -> None:
     record = record_of(server.content)
     server.page = ("text/html", "<html><body><h1>Welcome to the hotel. <a href='/login'>Log in</a></h1></body></html>")
-    assert f"it does not name {FILE_NAME} (text/html)" in refused(record, tmp_path)
+    assert f"{FILE_NAME} (text/html)" in refused(record, tmp_path)
     server.page = ("application/vnd.pypi.simple.v1+json", '{"files": [1, 2]}')
     assert "its answer is not a list of files as in PEP 691" in refused(record, tmp_path)
     server.page = ("application/vnd.pypi.simple.v1+json", "[" * 100_000)
     assert "its answer is not a list of files as in PEP 691" in refused(record, tmp_path)
     server.page = ("text/html", " " * (1 << 22) + "x")
-    assert "it offers 4,194,305 bytes (text/html); expected at most 4,194,304 bytes" in refused(record, tmp_path)
+    assert re.search(r"4,194,305 bytes \(text/html\).* 4,194,304 bytes", refused(record, tmp_path))
 
 
 def test_the_next_index_is_asked(server: PackageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 
 import cv2
 import numpy as np
@@ -101,7 +102,7 @@ def test_perfect_matches_are_inliers_and_give_the_pose(sequence: RenderedSequenc
     assert problems(summary, FRAMES) == []
 
 
-def test_wrong_matches_are_told_from_right_ones(sequence: RenderedSequence) -> None:
+def test_wrong_matches_are_distinguished_from_right_ones(sequence: RenderedSequence) -> None:
     good = perfect_matches(sequence, 0)
     moved = good.keypoints1.copy()
     moved[:75] += 12
@@ -125,7 +126,7 @@ def test_a_match_on_a_silhouette_may_be_of_the_nearer_surface(sequence: Rendered
 
 
 def test_an_image_that_was_not_rendered_has_no_geometry(sequence: RenderedSequence) -> None:
-    with pytest.raises(DemoError, match="carries the stamp 5 ns, which no rendered image has"):
+    with pytest.raises(DemoError, match="stamp 5 ns"):
         sequence.motion(5, next(iter(sequence.poses)))
 
 
@@ -136,7 +137,7 @@ def test_pairs_without_a_pose_count_as_failures(sequence: RenderedSequence) -> N
     assert summary.pose.pairs_without_pose == 2
     assert summary.pose.rotation_deg.median == 180
     (problem,) = problems(summary, FRAMES)
-    assert "median rotation error between frames is 180.000 degrees; expected at most 0.2" in problem
+    assert re.search("rotation .*180.000 degrees.* 0.2", problem)
     assert "2 pairs gave no pose" in as_text(summary, {})
 
 
@@ -159,7 +160,7 @@ def test_fewer_features_than_frames_is_a_failure(sequence: RenderedSequence) -> 
     recording.status[-1] = dataclasses.replace(recording.status[-1], state="ERROR", reason="encoding 'xyz'")
     summary = summarize(recording, sequence)
     (problem,) = problems(summary, FRAMES)
-    assert problem == ("2 Features messages for 3 frames; expected one for each (states: 1 FIRST, 1 OK, 1 ERROR)")
+    assert re.search("2 Features .*3 frames.* 1 FIRST, 1 OK, 1 ERROR", problem)
     assert "encoding 'xyz'" in as_text(summary, {})
     assert len(problems(summary, expected_frames=None)) == 1
     assert "no frame arrived" in problems(summarize(Recording(), None), None)[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -48,7 +49,7 @@ def test_output_is_emptied_of_what_the_demo_made_and_nothing_else(tmp_path: Path
 
 def test_output_does_not_touch_a_folder_of_others(tmp_path: Path) -> None:
     (tmp_path / "tracks.png").write_text("mine")
-    with pytest.raises(DemoError, match="holds files that the demo did not make"):
+    with pytest.raises(DemoError, match="did not make"):
         Output(tmp_path)
     assert (tmp_path / "tracks.png").read_text() == "mine"
 
@@ -57,22 +58,22 @@ def test_output_does_not_remove_others_files_in_its_folders(tmp_path: Path) -> N
     output = Output(tmp_path / "out")
     output.bag.mkdir()
     (output.bag / "thesis.tex").write_text("mine")
-    with pytest.raises(DemoError, match=r"bag holds 'thesis\.tex', which the demo did not make"):
+    with pytest.raises(DemoError, match=r"bag .*'thesis\.tex'"):
         Output(tmp_path / "out")
     assert (output.bag / "thesis.tex").read_text() == "mine"
 
 
-def test_output_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_output_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DemoError, match=r"cannot be prepared: .*; choose another with --output"):
+    with pytest.raises(DemoError, match=r"/file .*--output"):
         Output(tmp_path / "file")
 
 
-def test_a_process_that_fails_is_told_with_its_own_error(tmp_path: Path) -> None:
+def test_a_process_that_fails_is_reported_with_its_own_error(tmp_path: Path) -> None:
     with ProcessGroup(tmp_path, os.environ) as group:
         process = group.start("node", ["no-such-tool"])
         assert process.wait(30)
-        with pytest.raises(DemoError, match="the node ended with exit status 2: no tool is called 'no-such-tool'"):
+        with pytest.raises(DemoError, match=r"node .* status 2: .*'no-such-tool'"):
             group.check()
         with pytest.raises(DemoError):
             group.check(may_have_ended=process)
@@ -114,9 +115,9 @@ def test_environment_has_a_domain_of_its_own_and_large_shared_memory(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--source", "/no/such/place"], "there is no file or folder /no/such/place"),
-        (["--topic", "left"], "--topic left belongs to a --source; none was given"),
-        (["--source", "webcam:0"], "--source webcam:0 has no end; say how many images to take with --frames N"),
+        (["--source", "/no/such/place"], "/no/such/place"),
+        (["--topic", "left"], "--topic left .*--source"),
+        (["--source", "webcam:0"], "--source webcam:0 .*--frames N"),
     ],
 )
 @needs_ros
@@ -124,7 +125,7 @@ def test_options_that_cannot_work_are_refused_at_once(
     arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert main(["--output", str(tmp_path / "out"), *arguments]) == 1
-    assert f"error: {expected}" in capsys.readouterr().err
+    assert re.search(f"error: .*{expected}", capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
 
 

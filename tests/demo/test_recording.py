@@ -116,7 +116,7 @@ def test_a_bag_is_read_back_as_it_was_written(small_image: npt.NDArray[np.uint8]
     np.testing.assert_array_equal(images[0].image, small_image)
 
 
-def test_a_bag_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_bag_that_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cannot be read"):
         read_recording(tmp_path / "nothing")
 

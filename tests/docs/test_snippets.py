@@ -20,6 +20,7 @@ from feature_frontend.extractors import compilation
 from feature_frontend.settings import PARAMETERS
 from feature_frontend.tools.common.arguments import Parser
 from tests.conftest import REPOSITORY
+from tests.datasets import noise_flight, write_layout
 
 _DOCUMENTS = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")]
 _PARSED = 99
@@ -51,11 +52,12 @@ def _commands() -> Iterator[tuple[str, list[str]]]:
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photographs: list[npt.NDArray[np.uint8]]) -> Path:
-    """A folder with what the snippets read: images, a mask, two calibrations."""
+    """A folder with what the snippets read: images, a mask, two calibrations, a dataset."""
     monkeypatch.chdir(tmp_path)
     for index in range(20):
         cv2.imwrite(f"{index}.png", photographs[index % len(photographs)][:120, index : index + 160])
     cv2.imwrite("road.png", np.full((120, 160), 255, np.uint8))
+    write_layout("EuRoC", tmp_path, noise_flight())
     for name, tx in (("left", 0), ("right", -10)):
         Path(f"{name}.yaml").write_text(_LEFT_CAMERA.format(tx=tx), encoding="utf-8")
     return tmp_path
@@ -99,6 +101,12 @@ def test_stereo_as_written() -> None:
         "docs/stereo.md", {"left": np.pad(left, ((0, 0), (0, 20))), "right": np.pad(right, ((0, 0), (0, 20)))}
     )
     assert len(names["found"].points) > 10
+
+
+@pytest.mark.usefixtures("desk")
+def test_the_imu_of_a_dataset_as_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _execute("docs/datasets.md", {})["source"].frame_count == 4
+    assert capsys.readouterr().out.startswith("39 measurements ")
 
 
 def test_reading_a_bag_and_the_back_end_as_written(

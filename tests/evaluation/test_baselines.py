@@ -116,11 +116,11 @@ def test_a_network_runs_with_given_weights_under_two_labels(tmp_path: Path, phot
 @pytest.mark.parametrize(
     ("names", "weights", "message"),
     [
-        (["orb", "surf"], {}, "no method is called surf; expected some of orb, aliked"),
-        (["orb", "orb"], {}, "orb are named twice"),
-        (["sift+lightglue", "aliked-t16+lightglue"], {}, r"no method is called aliked-t16\+lightglue, sift\+lightglue"),
-        (["orb"], {"orb": "x.pth"}, "weights are given for orb"),
-        (["orb"], {"aliked-t16": "x.pth"}, "weights are given for aliked-t16"),
+        (["orb", "surf"], {}, "surf.* orb, aliked"),
+        (["orb", "orb"], {}, "orb .*twice"),
+        (["sift+lightglue", "aliked-t16+lightglue"], {}, r"aliked-t16\+lightglue, sift\+lightglue"),
+        (["orb"], {"orb": "x.pth"}, "weights .*orb"),
+        (["orb"], {"aliked-t16": "x.pth"}, "weights .*aliked-t16"),
     ],
 )
 def test_wrong_names_are_refused(names: list[str], weights: dict[str, str], message: str) -> None:

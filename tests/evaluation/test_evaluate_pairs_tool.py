@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -47,16 +48,16 @@ def test_what_cannot_be_measured_is_one_line(
 ) -> None:
     output = ["--methods", "orb", "--output", str(tmp_path / "out")]
     assert main(["pairs", str(rendered), "--gaps", "4", *output]) == 1
-    assert "error: hall has no two images 4 frames apart with poses and a calibration" in capsys.readouterr().err
+    assert re.search("error: hall .* 4 frames", capsys.readouterr().err)
     bare = tmp_path / "bare"
     bare.mkdir()
     for path in rendered.glob("*.png"):
         shutil.copy(path, bare)
     assert main(["pairs", str(bare), "--gaps", "1", *output]) == 1
-    assert "error: bare has no two images 1 frames apart" in capsys.readouterr().err
+    assert re.search("error: bare .* 1 frame", capsys.readouterr().err)
 
 
-def test_a_lost_image_is_told_and_changes_the_exit_status(
+def test_a_lost_image_is_reported_and_changes_the_exit_status(
     rendered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hall = tmp_path / "hall"

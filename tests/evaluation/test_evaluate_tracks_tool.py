@@ -149,19 +149,19 @@ def test_a_part_of_a_sequence_keeps_its_poses(rendered: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--compare", "surf"], "no configuration is called 'surf'; expected one of chain"),
-        (["--compare", "lk,lk"], "configuration lk is named twice"),
-        (["--compare", "lk+nms_radius=2"], "lk has no parameter but max_num_keypoints"),
-        (["--compare", "speed=2"], "'speed=2' sets no parameter; expected KEY=VALUE with one of extractor"),
-        (["--compare", "max_num_keypoints=many"], "parameter max_num_keypoints is 'many'"),
-        (["--compare", "nowhere.yaml"], "parameter file nowhere.yaml cannot be read"),
-        (["--compare", "lk", "--set", "max_num_keypoints"], "'max_num_keypoints' sets no parameter"),
-        (["--compare", "lk", "--ground-truth", "nowhere.txt"], "there is no file nowhere.txt"),
-        (["--compare", "lk", "--camera-info", "nowhere.yaml"], "there is no calibration file nowhere.yaml"),
-        (["--compare", "lk", "--unrelated", "nowhere.png"], "--unrelated is nowhere.png, which is no image file"),
-        (["--compare", "lk", "--count", "1"], "gives 1 image; tracks need at least 2"),
-        (["--compare", "lk", "--start", "7"], "nothing to play from image 7 of 7"),
-        (["webcam:0", "--camera-info", "camera.yaml"], "--camera-info is given for 2 sources; expected one"),
+        (["--compare", "surf"], "'surf'.* chain"),
+        (["--compare", "lk,lk"], "lk .*twice"),
+        (["--compare", "lk+nms_radius=2"], "lk .*max_num_keypoints"),
+        (["--compare", "speed=2"], "'speed=2'.*KEY=VALUE .*extractor"),
+        (["--compare", "max_num_keypoints=many"], "max_num_keypoints is 'many'"),
+        (["--compare", "nowhere.yaml"], "nowhere.yaml"),
+        (["--compare", "lk", "--set", "max_num_keypoints"], "'max_num_keypoints'"),
+        (["--compare", "lk", "--ground-truth", "nowhere.txt"], "nowhere.txt"),
+        (["--compare", "lk", "--camera-info", "nowhere.yaml"], "calibration .*nowhere.yaml"),
+        (["--compare", "lk", "--unrelated", "nowhere.png"], "--unrelated .*nowhere.png"),
+        (["--compare", "lk", "--count", "1"], "1 image.* at least 2"),
+        (["--compare", "lk", "--start", "7"], "image 7 of 7"),
+        (["webcam:0", "--camera-info", "camera.yaml"], "--camera-info .*2 sources"),
     ],
 )
 def test_a_wrong_option_is_one_line(
@@ -170,7 +170,7 @@ def test_a_wrong_option_is_one_line(
     assert main(["tracks", str(rendered), *options, "--output", str(tmp_path / "out")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
-    assert message in line
+    assert re.search(message, line)
 
 
 def test_files_that_do_not_fit_are_one_line(rendered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,8 +181,8 @@ def test_files_that_do_not_fit_are_one_line(rendered: Path, tmp_path: Path, caps
     (tmp_path / "small.yaml").write_text(small)
     assert main([*arguments, "--camera-info", str(tmp_path / "small.yaml")]) == 1
     times, sizes = capsys.readouterr().err.splitlines()
-    assert "no image of hall falls into the time of the poses" in times
-    assert "is 640x480 px, but the calibration is for 320x480 px" in sizes
+    assert "hall" in times
+    assert re.search("640x480 px.* 320x480 px", sizes)
 
 
 def test_configurations_are_named_by_what_they_say() -> None:
@@ -194,5 +194,5 @@ def test_configurations_are_named_by_what_they_say() -> None:
     image = cv2.imread(str(_PHOTOGRAPH), cv2.IMREAD_GRAYSCALE)
     assert len(configurations[1].make().process(image, 0).tracks) == 70
     assert 0 < len(configurations[4].make().process(image, 0).tracks) <= 50
-    with pytest.raises(SettingsError, match=re.escape("no configuration is called ''")):
+    with pytest.raises(SettingsError, match="''"):
         parse_configurations(["chain,"], {})

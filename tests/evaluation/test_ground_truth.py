@@ -76,21 +76,21 @@ def test_kitti_has_a_line_for_each_image(tmp_path: Path) -> None:
     assert found is not None
     np.testing.assert_allclose(found, poses[2])
     assert truth.pose_at(3, None) is None
-    with pytest.raises(SourceError, match="3 poses for 4 images; expected one for each"):
+    with pytest.raises(SourceError, match="3 poses for 4 images"):
         read_ground_truth(tmp_path / "poses.txt", frame_count=4)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1 2 3\n", "3 columns; expected 8 .* 12 .* or 13"),
-        ("1 2 3 4 5 6 7 eight\n", "cannot be read as a table of numbers"),
+        ("1 2 3\n", "3 columns.* 8 .* 12 .* 13"),
+        ("1 2 3 4 5 6 7 eight\n", "table of numbers"),
         ("1 2 3 4 5 6 7 nan\n", "not finite"),
-        ("1 2 3 4 5 6 7 8\n1 2\n", "cannot be read as a table"),
+        ("1 2 3 4 5 6 7 8\n1 2\n", "table"),
         ("# nothing\n", "no numbers"),
-        ("1311868169163498000 0 0 0 0 0 0 1\n", "stamp 1.31187e.18; expected seconds"),
-        ("1 0 0 0 0 0 0 1\n2 0 0 0 0 0 0 0\n", "pose 2 of 2 .* has no rotation; expected stamp x y z qx"),
-        ("1 0 0 5 0 -1 0 5 0 0 1 5\n", "pose 1 of 1 .* has no rotation; expected a 3x4 matrix"),
+        ("1311868169163498000 0 0 0 0 0 0 1\n", "1.31187e.18.* seconds"),
+        ("1 0 0 0 0 0 0 1\n2 0 0 0 0 0 0 0\n", "pose 2 of 2 .*rotation.* x y z qx"),
+        ("1 0 0 5 0 -1 0 5 0 0 1 5\n", "pose 1 of 1 .*rotation.* 3x4"),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -101,9 +101,9 @@ def test_another_file_is_refused(tmp_path: Path, text: str, message: str) -> Non
 
 def test_stamped_poses_need_stamped_images(tmp_path: Path) -> None:
     (tmp_path / "a.tum").write_text(tum_text([SECOND], [np.eye(4)]))
-    with pytest.raises(SourceError, match="the images have none; give them names that are times"):
+    with pytest.raises(SourceError, match="names that are times"):
         read_ground_truth(tmp_path / "a.tum").pose_at(0, None)
-    with pytest.raises(SourceError, match="there is no file"):
+    with pytest.raises(SourceError, match=r"nowhere\.txt"):
         read_ground_truth(tmp_path / "nowhere.txt")
 
 

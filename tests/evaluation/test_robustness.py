@@ -80,9 +80,9 @@ def test_a_smaller_view_lies_where_its_homography_says(octaves: float) -> None:
 
 
 def test_an_image_that_is_too_small_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"the image is 60x40 px, its turning window 27 px; expected at least 32"):
+    with pytest.raises(SettingsError, match=r"60x40 px.* 27 px.* at least 32"):
         turned_pair(np.zeros((40, 60), np.uint8), 3.0)
-    with pytest.raises(SettingsError, match=r"300x200 px and would be 38x25 px at a scale of 2\^-3; expected at least"):
+    with pytest.raises(SettingsError, match=r"300x200 px .* 38x25 px .*2\^-3.* at least"):
         scaled_pair(np.zeros((200, 300), np.uint8), 3.0)
 
 
@@ -152,9 +152,9 @@ def test_a_line_is_as_high_as_its_accuracy_and_dashed_at_several_scales() -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--methods", "orb-ms"], "no method is called orb-ms"),
-        (["--methods", "sift-ms", "sift-ms"], "method(s) sift-ms are named twice"),
-        (["--short-side", "100"], "short_side is 100 px; expected 0 or at least 256"),
+        (["--methods", "orb-ms"], "orb-ms"),
+        (["--methods", "sift-ms", "sift-ms"], "sift-ms .*twice"),
+        (["--short-side", "100"], "short_side is 100.* 256"),
     ],
 )
 def test_a_wrong_option_is_one_line(
@@ -163,11 +163,11 @@ def test_a_wrong_option_is_one_line(
     assert main(["robustness", "--images", str(images), "--output", str(tmp_path / "out"), *options]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
-    assert message in line
+    assert re.search(message, line)
 
 
 def test_weights_go_to_the_method_at_several_scales(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="weights are given for orb"):
+    with pytest.raises(SettingsError, match=r"weights .*orb"):
         load_methods(["orb", "silk-vggnp-mu-ms"], MethodOptions(), {"orb": "x"})
     path = tmp_path / "none.safetensors"
     with pytest.raises(WeightsError, match=r"none\.safetensors"):

@@ -109,7 +109,7 @@ def test_coverage_counts_cells_with_points_that_were_seen_before() -> None:
     assert np.isnan(coverage(tracks[:1], 480, 640))
 
 
-def test_points_on_detections_are_told_from_those_beside_them() -> None:
+def test_points_on_detections_are_distinguished_from_those_beside_them() -> None:
     detections = np.array([[10.0, 10.0], [50.0, 50.0]])
     tracks = [_tracks([1, 2, 3], [[10.001, 10], [50, 51], [90, 90]], ages=[2, 2, 2]), Tracks.empty()]
     found = Detections(np.vstack([detections, [[90.0, 92.0]]]), np.array([True, True, False]))

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pytest
 
 from examples.visual_odometry.compare import Comparison, align, compare, draw
-from examples.visual_odometry.odometry import Options, View, VisualOdometry
+from feature_frontend_lab.odometry.monocular import Options, View, VisualOdometry
 from feature_frontend_lab.rendering import (
     Camera,
     Scene,
@@ -117,10 +117,10 @@ def test_bad_views_are_left_out(tracks: TrackList) -> None:
     assert comparison.ate_m < 0.01 * comparison.length_m
 
 
-def test_when_all_tracks_end_it_starts_anew_and_keeps_scale_and_course(tracks: TrackList) -> None:
+def test_when_all_tracks_end_it_restarts_and_keeps_scale_and_course(tracks: TrackList) -> None:
     renamed = [(ids + (1_000_000 if number >= 20 else 0), points) for number, (ids, points) in enumerate(tracks)]
     poses, notes = _run(renamed)
-    assert "it starts anew" in notes[-1]
+    assert "it restarts" in notes[-1]
     assert len([number for number in poses if number > 25]) > 10
     comparison = _compared(poses)
     assert comparison.ate_m < 0.05 * comparison.length_m
@@ -142,7 +142,7 @@ def test_tracks_that_were_forgotten_are_not_looked_for(tracks: TrackList) -> Non
     assert comparison.ate_m < 0.05 * comparison.length_m
 
 
-def test_a_front_end_that_was_started_anew_begins_a_new_path(
+def test_a_front_end_that_was_restarted_begins_a_new_path(
     tracks: TrackList, domain_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The node itself, given messages by hand; ids begin at 1 again, so those of before would mislead it."""

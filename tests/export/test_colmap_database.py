@@ -120,7 +120,7 @@ def test_names_that_colmap_cannot_have_are_refused_by_name(tmp_path: Path) -> No
     with ColmapDatabase(tmp_path / "database.db") as database:
         camera_id = database.add_camera(guessed_camera(480, 640))
         database.add_image("1.png", camera_id, np.zeros((1, 2)))
-        with pytest.raises(SourceError, match=r"two images are called '1.png'"):
+        with pytest.raises(SourceError, match=r"'1\.png'"):
             database.add_image("1.png", camera_id, np.zeros((1, 2)))
-        with pytest.raises(SourceError, match=r"'f\\xfcr.png' is no UTF-8"):
+        with pytest.raises(SourceError, match=r"'f\\xfcr\.png'.*UTF-8"):
             database.add_image("f\udcfcr.png", camera_id, np.zeros((1, 2)))

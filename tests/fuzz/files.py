@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from feature_frontend.image.image_file import read_image_file
 from feature_frontend.models.download.package_index import read_pip_settings
 from feature_frontend.settings import PARAMETERS, Settings
 from feature_frontend.settings.parameter_file import read_parameter_files
+from feature_frontend.sources.datasets.euroc import EurocSource
+from feature_frontend.sources.datasets.tum import TumSource
 from feature_frontend.sources.times_file import STAMP_LIMIT_NS, read_times
 from tests.fuzz.messages import IMAGE_TOKENS, MAX_PIXELS, check_calibration, repaired_png
 from tests.fuzz.parser import Parser
@@ -39,8 +42,9 @@ def _of_file(read: Callable[[Path], object], name: str) -> Callable[[bytes], obj
 
 def _calibration(path: Path) -> None:
     check_calibration(read_calibration_file(path))
-    if b"cam1" in path.read_bytes():
-        check_calibration(read_calibration_file(path.with_name(f"{path.name}#cam1")))
+    for name in ("cam1", "K_00"):
+        if name.encode() in path.read_bytes():
+            check_calibration(read_calibration_file(path.with_name(f"{path.name}#{name}")))
 
 
 def _parameters(path: Path) -> None:
@@ -54,6 +58,38 @@ def _times(path: Path) -> None:
     stamps = read_times(path, _IMAGES)
     assert len(stamps) == len(_IMAGES)
     assert all(0 <= stamp < STAMP_LIMIT_NS for stamp in stamps)
+
+
+def _dataset_lists(data: bytes) -> None:
+    """The same bytes as every list of a dataset: of images, of measurements, and of TUM's images."""
+    mav = FOLDER / "mav0"
+    (FOLDER / "rgb").mkdir(exist_ok=True)
+    for folder in ("cam0/data", "imu0"):
+        (mav / folder).mkdir(parents=True, exist_ok=True)
+    for path in (mav / "cam0" / "data.csv", mav / "imu0" / "data.csv", FOLDER / "rgb.txt"):
+        path.write_bytes(data)
+    (mav / "cam0" / "sensor.yaml").write_text("T_BS: [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]\n")
+    with suppress(SourceError):
+        imu = EurocSource(mav).imu
+        if imu is not None:
+            assert imu.angular_velocity.shape == imu.linear_acceleration.shape == (len(imu.stamps_ns), 3)
+    source = TumSource(FOLDER)
+    assert list(source.stamps_ns or ()) == sorted(set(source.stamps_ns or ()))
+    for file in source.files:
+        assert FOLDER in file.parents
+
+
+def _dataset_sensor(data: bytes) -> None:
+    """The same bytes as the description of a camera and of an IMU."""
+    mav = FOLDER / "mav1" / "mav0"
+    for folder in ("cam0/data", "imu0"):
+        (mav / folder).mkdir(parents=True, exist_ok=True)
+    for name, line in (("cam0", "1403636579763555584,a.png"), ("imu0", "1403636579763555584,1,2,3,4,5,6")):
+        (mav / name / "data.csv").write_text(f"{line}\n")
+        (mav / name / "sensor.yaml").write_bytes(data)
+    imu = EurocSource(mav).imu
+    if imu is not None:
+        assert np.isfinite(imu.body_from_camera).all()
 
 
 def _image_file(path: Path) -> None:
@@ -91,6 +127,10 @@ PARSERS = (
         (b"ros__parameters", b"/**:", b"/frontend:", *_YAML, *(name.encode() for name in PARAMETERS)),
     ),
     Parser("times", _of_file(_times, "times.txt"), (SourceError,), (b"2011-09-26 13:02:25.964389445", b"000001.png")),
+    Parser(
+        "dataset-lists", _dataset_lists, (SourceError,), (b"1403636579763555584,", b"1.5 rgb/a.png", b"../", b"nan,")
+    ),
+    Parser("dataset-sensor", _dataset_sensor, (), (b"T_BS: ", b"resolution: ", b"gyroscope_noise_density: ", *_YAML)),
     Parser("image-file", _of_file(_image_file, "picture"), (ImageError,), IMAGE_TOKENS, repaired_png),
     Parser(
         "download-settings",

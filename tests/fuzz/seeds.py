@@ -107,6 +107,34 @@ def _serialized() -> Named:
 def _calibrations() -> Named:
     for name, text in CALIBRATIONS.items():
         yield name.replace(" ", "-").replace(",", ""), text
+    yield "kitti-raw", _KITTI_RAW
+
+
+_KITTI_RAW = """\
+calib_time: 09-Jan-2012 13:57:47
+S_00: 1.392000e+03 5.120000e+02
+K_00: 9.842439e+02 0 6.900000e+02 0 9.808141e+02 2.331966e+02 0 0 1
+D_00: -3.728755e-01 2.037299e-01 2.219027e-03 1.383707e-03 -7.233722e-02
+S_rect_00: 1.242000e+03 3.750000e+02
+P_rect_00: 7.215377e+02 0 6.095593e+02 0 0 7.215377e+02 1.728540e+02 0 0 0 1 0
+"""
+
+
+def _dataset_lists() -> Named:
+    stamps = (1403636579763555584, 1403636579813555456)
+    yield "images", "#timestamp [ns],filename\n" + "".join(f"{stamp},{stamp}.png\r\n" for stamp in stamps)
+    yield "imu", "#timestamp [ns],w,a\n" + "".join(f"{stamp},-0.1,0.2,0.3,9.8,0.1,-1e-3\n" for stamp in stamps)
+    yield "tum", "# color images\n1311868164.363181 rgb/1311868164.363181.png\n1311868164.399026 rgb/b.png\n"
+
+
+def _dataset_sensors() -> Named:
+    pose = "T_BS:\n  cols: 4\n  rows: 4\n  data: [0.0, -1.0, 0.0, 0.1, 1.0, 0.0, 0.0, 0.2, 0, 0, 1, 0.3, 0, 0, 0, 1]\n"
+    yield "camera", CALIBRATIONS["euroc"]
+    yield (
+        "imu",
+        f"#Default imu sensor yaml file\nsensor_type: imu\n{pose}gyroscope_noise_density: 1.6968e-04\n"
+        "gyroscope_random_walk: 1.9393e-05\naccelerometer_noise_density: 2.0e-3\naccelerometer_random_walk: 3.0e-3\n",
+    )
 
 
 def _parameters() -> Named:
@@ -250,6 +278,8 @@ _MAKERS = {
     "calibration": _calibrations,
     "parameters": _parameters,
     "times": _times,
+    "dataset-lists": _dataset_lists,
+    "dataset-sensor": _dataset_sensors,
     "image-file": lambda: (*_picture_files(), *_other_files()),
     "download-settings": _pip,
     "bag-db3": lambda: _bags("db3"),

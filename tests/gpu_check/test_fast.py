@@ -173,7 +173,7 @@ def test_the_trace_is_of_one_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "longest: aten::" in outcome.text
 
 
-def test_every_step_has_a_name_of_its_own(tmp_path: Path) -> None:
+def test_every_step_has_a_name(tmp_path: Path) -> None:
     names = [step.name for step in fast.steps(_context(tmp_path))]
     assert names[0] == "beside_kornia"
     assert len(set(names)) == len(names)

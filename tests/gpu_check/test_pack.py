@@ -67,7 +67,7 @@ def test_a_broken_archive_costs_itself_alone(folder: Path, tmp_path: Path) -> No
     assert _contents(tmp_path / "there" / "python") == _contents(folder)
 
 
-def test_archives_are_made_anew_for_another_key_only(folder: Path, tmp_path: Path) -> None:
+def test_archives_are_rebuilt_for_another_key_only(folder: Path, tmp_path: Path) -> None:
     made: list[str] = []
 
     def make(target: Path) -> None:

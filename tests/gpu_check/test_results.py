@@ -57,6 +57,6 @@ def test_a_rehearsal_is_no_result(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert not (tmp_path / "results").exists()
 
 
-def test_a_folder_without_archives_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_archives_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 1
     assert "no machine.tar.gz" in capsys.readouterr().err

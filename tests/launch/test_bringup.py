@@ -6,6 +6,7 @@ Each stand-in writes its command line to a file named after its process, and sle
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -176,19 +177,19 @@ def test_by_itself_it_ends_with_its_process_and_fails_if_that_did(start: Start) 
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [
-        ("max_num_keypoint:=77", "no such argument: max_num_keypoint (did you mean max_num_keypoints?); --show-args"),
-        ("image-topic:=/image", "no such argument: image-topic (did you mean image_topic?)"),
-        ("xyzzy:=1", "no such argument: xyzzy; --show-args lists all"),
-        ("max_num_keypoints:=many", "parameter max_num_keypoints is 'many'; expected a value of type int from 1"),
-        ("ratio_threshold:=3", "parameter ratio_threshold is 3.0; expected a value of type float"),
-        ("tracker:=chains", "argument tracker is 'chains'; expected one of chain, persistent"),
-        ("respawn_delay:=soon", "argument respawn_delay is 'soon'; expected seconds from 0 to 3600"),
+        ("max_num_keypoint:=77", "max_num_keypoint .*max_num_keypoints.*--show-args"),
+        ("image-topic:=/image", "image-topic .*image_topic"),
+        ("xyzzy:=1", "xyzzy.*--show-args"),
+        ("max_num_keypoints:=many", "max_num_keypoints is 'many'.* int from 1"),
+        ("ratio_threshold:=3", "ratio_threshold is 3.0.* float"),
+        ("tracker:=chains", "tracker is 'chains'.* chain, persistent"),
+        ("respawn_delay:=soon", "respawn_delay is 'soon'.* 0 to 3600"),
     ],
 )
 def test_by_itself_it_refuses_what_it_does_not_have(start: Start, argument: str, expected: str) -> None:
     launch = start(_camera(), argument, *(["respawn:=true"] if "respawn" in argument else []))
     assert launch.process.wait(_TIMEOUT_S) == 1
-    assert expected in launch.log
+    assert re.search(expected, launch.log)
     assert "Traceback" not in launch.log
     assert not launch.processes()
 
@@ -196,7 +197,7 @@ def test_by_itself_it_refuses_what_it_does_not_have(start: Start, argument: str,
 def test_by_itself_it_refuses_to_end_with_what_is_started_again(start: Start) -> None:
     launch = start(_camera(), "respawn:=true", "end_launch:=true")
     assert launch.process.wait(_TIMEOUT_S) == 1
-    assert "end_launch and respawn are both true" in launch.log
+    assert re.search("end_launch .*respawn", launch.log)
 
 
 def test_within_a_robot_only_what_its_include_gives_acts(start: Start, tmp_path: Path) -> None:
@@ -214,7 +215,7 @@ def test_within_a_robot_only_what_its_include_gives_acts(start: Start, tmp_path:
         assert Path(options["--params-file"]).name == "aliked-n16+mnn.yaml"
         level = "debug" if namespace == "/robot/group" else "info"
         assert options["--log-level"] == f"{namespace[1:].replace('/', '.')}.frontend:={level}"
-    assert "no such argument: max_num_keypoint (did you mean max_num_keypoints?)" in launch.log
+    assert re.search("max_num_keypoint .*max_num_keypoints", launch.log)
     table = launch.started / "table"
     launch.wait(lambda: table.exists() and table.read_text().endswith("\n"))
     assert table.read_text() == "/dev/ttyUSB0 wide front robot.yaml\n", "the robot's own values stay as they are"
@@ -225,7 +226,7 @@ def test_within_a_robot_its_end_is_its_own(start: Start, tmp_path: Path) -> None
     pids = list(launch.wait_for_processes(4))
     for pid in pids[:3]:
         os.kill(pid, signal.SIGKILL)
-    said = "the front-end ended with exit status -9; the launch goes on without it"
+    said = "exit status -9; the launch goes on without it"
     launch.wait(lambda: launch.log.count(said) == 3)
     os.kill(pids[3], 0)
     assert launch.end() == 0
@@ -238,7 +239,7 @@ def test_within_a_robot_it_ends_all_where_that_is_asked_for(start: Start, tmp_pa
     (pid,) = (pid for pid, command in launch.wait_for_processes(4).items() if _namespace(command) == "/timer")
     os.kill(pid, signal.SIGKILL)
     assert launch.process.wait(_TIMEOUT_S) == 1
-    assert "the front-end ended with exit status -9; its own message is above" in launch.log
+    assert "exit status -9" in launch.log
 
 
 def test_the_xml_of_the_documentation_starts_two(start: Start, tmp_path: Path) -> None:

@@ -224,9 +224,7 @@ def test_a_shipped_parameter_file_is_found_by_its_name(launch_folder: Path) -> N
 
 
 def test_a_missing_parameter_file_is_an_error(launch_folder: Path) -> None:
-    with pytest.raises(
-        SettingsError, match=r"no parameter file 'nothing.yaml'; expected a path or one of aliked-n16\+"
-    ):
+    with pytest.raises(SettingsError, match=r"'nothing\.yaml'.* aliked-n16\+"):
         _started(launch_folder / "camera.launch.py", params_file="nothing.yaml")
 
 
@@ -276,7 +274,7 @@ def test_a_camera_driver_is_started_where_the_node_listens(launch_folder: Path, 
     try:
         get_package_prefix(package)
     except PackageNotFoundError:
-        with pytest.raises(SettingsError, match=f"camera:={camera} needs the package {package}.*sudo apt install ros-"):
+        with pytest.raises(SettingsError, match=f"camera:={camera} .*{package}.*sudo apt install ros-"):
             _started(launch_folder / "camera.launch.py", camera=camera)
     else:
         _, (_, driver) = _started(launch_folder / "camera.launch.py", camera=camera, image_topic="/cam0/image")
@@ -284,7 +282,7 @@ def test_a_camera_driver_is_started_where_the_node_listens(launch_folder: Path, 
 
 
 def test_a_bag_that_is_not_there_is_an_error(launch_folder: Path) -> None:
-    with pytest.raises(FeatureFrontendError, match=r"no bag at '/nowhere'|needs the package ros2bag"):
+    with pytest.raises(FeatureFrontendError, match=r"'/nowhere'|ros2bag"):
         _started(launch_folder / "replay.launch.py", bag="/nowhere")
 
 
@@ -306,7 +304,7 @@ def test_a_bag_of_two_cameras_reaches_both_sides(
     ]
     files = [Path(value).name for flag, value in pairwise(_command(context, node)) if flag == "--params-file"]
     assert files == ["aliked-n16+mnn.yaml", "stereo.yaml", "replay.yaml"]
-    with pytest.raises(SettingsError, match="expected player:=bag with stereo:=true"):
+    with pytest.raises(SettingsError, match=r"player:=bag .*stereo:=true"):
         _started(replay, bag=str(tmp_path), stereo="true", player="play")
 
 
@@ -349,8 +347,8 @@ def test_a_node_that_cannot_start_ends_the_launch_with_failure(
     run = _run_launch(launch_folder / name, tmp_path, f"params_file:={params_file}", *replay)
     assert run.returncode == 1
     assert "Traceback" not in run.stdout
-    assert re.search(r"\[frontend-1\] error: .*aliked-n64.*expected one of aliked-t16", run.stdout), run.stdout
-    assert "the front-end ended with exit status 1; its own message is above" in run.stdout
+    assert re.search(r"\[frontend-1\] error: .*aliked-n64.* aliked-t16", run.stdout), run.stdout
+    assert "exit status 1;" in run.stdout
 
 
 @pytest.mark.slow

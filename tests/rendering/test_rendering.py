@@ -281,12 +281,12 @@ def test_smooth_path_goes_through_its_points() -> None:
     path = smooth_path(points, 31)
     np.testing.assert_allclose(path[::10], points, atol=1e-12)
     np.testing.assert_allclose(smooth_path(np.arange(8.0).reshape(4, 2), 7), np.linspace((0, 1), (6, 7), 7))
-    with pytest.raises(ValueError, match="through 2 points; expected at least 1 through at least 3"):
+    with pytest.raises(ValueError, match=r"2 points.* at least 3"):
         smooth_path(points[:2], 5)
 
 
 def test_look_at_refuses_to_look_straight_up() -> None:
-    with pytest.raises(ValueError, match=r"cannot look at \[0, 0, 5\]"):
+    with pytest.raises(ValueError, match=r"\[0, 0, 5\]"):
         look_at((0, 0, 0), (0, 0, 5))
 
 

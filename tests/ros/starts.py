@@ -104,7 +104,7 @@ def _catches_interrupt(pid: int) -> bool:
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
     caught, blocked = (int(status.partition(f"{name}:")[2].split()[0], 16) for name in ("SigCgt", "SigBlk"))
     bit = 1 << (signal.SIGINT - 1)
-    # Before it starts anew, the program holds the signal back; SIGPIPE is what Python ignores when it has begun.
+    # Before it restarts, the program holds the signal back; SIGPIPE is what Python ignores when it has begun.
     ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
     has_begun = bool(ignored & 1 << (signal.SIGPIPE - 1))
     return not has_begun or bool(caught & bit and not blocked & bit)

@@ -14,8 +14,8 @@ from sensor_msgs.msg import CameraInfo
 
 from feature_frontend.camera.camera_info_history import CalibrationState, CalibrationWatch
 from feature_frontend.ros.stamps import stamp_from_ns
-from feature_frontend.runtime.runs_of_time import MOST_APART
 from feature_frontend.runtime.snapshot import pack, unpack
+from feature_frontend.runtime.time_segments import MOST_APART
 from tests.campaign import Campaign
 from tests.generated import for_each
 
@@ -56,7 +56,7 @@ class _Step:
 
 @st.composite
 def _streams(draw: st.DrawFn) -> list[_Step]:
-    """A camera that looks at several runs of time; one topic is behind the other by some messages, now this, now that.
+    """A camera that looks at several time segments; one topic is behind the other by some messages, now this, now that.
 
     Every frame has its image and its info, a little earlier or later; some infos get lost, none next to a jump.
     """
@@ -126,11 +126,11 @@ def _check(steps: list[_Step]) -> None:
             assert _used(watch, image.stamp_ns, run) == _expected(model.number(image))
 
 
-def test_an_image_gets_the_latest_of_its_own_run_of_time(campaign: Campaign) -> None:
+def test_an_image_gets_the_latest_of_its_own_time_segment(campaign: Campaign) -> None:
     for_each(_streams(), campaign.count(500, "streams"), _check, campaign.seed)
 
 
-def test_equal_infos_of_a_loop_are_told_from_those_of_before() -> None:
+def test_equal_infos_of_a_loop_are_distinguished_from_those_of_before() -> None:
     """As it was seen: 600 px up to 20 s, where it changes to 700; back at 10 s, it is 600 again."""
     watch = CalibrationWatch()
     for stamp_ns, number in ((10, 0), (19, 0), (20, 1), (21, 1), (10, 0), (20, 1), (10, 1), (15, 1)):
@@ -178,7 +178,7 @@ def test_what_comes_again_and_late_is_no_step_back() -> None:
         watch.take(_info(stamp_ns, number), again=True)
         assert watch.get_state() == state
     watch.take(_info(40, 3), again=True)
-    assert _used(watch, 40, watch.arrived(40)) == _expected(3), "a publisher that has started anew"
+    assert _used(watch, 40, watch.arrived(40)) == _expected(3), "a publisher that has restarted"
 
 
 def test_months_of_equal_infos_take_no_memory() -> None:

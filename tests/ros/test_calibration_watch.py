@@ -31,7 +31,7 @@ def _focal_px(watch: CalibrationWatch, stamp_s: float, size: tuple[int, int] = (
     return None if normalized is None else round(100.0 / float(normalized[0, 0]), 2)
 
 
-def test_without_camera_info_the_state_is_told_once() -> None:
+def test_without_camera_info_the_state_is_reported_once() -> None:
     watch = CalibrationWatch()
     assert _focal_px(watch, 1) is None
     assert watch.news() == "no camera_info has arrived; normalized_keypoints are empty"

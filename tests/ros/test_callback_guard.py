@@ -223,7 +223,7 @@ def test_what_the_executor_and_the_threads_raise_ends_nothing(rig: _Rig, monkeyp
     monkeypatch.setattr(
         executor,
         "_take_subscription",
-        functools.partial(executor._take_or_nothing, functools.partial(take_or_fail, executor)),
+        functools.partial(executor._take_guarded, functools.partial(take_or_fail, executor)),
     )
     rig.masks.publish(_image_type()())
     wait_until(lambda: not failing and rig.node.guard.failures == 1, "a message that cannot be taken")
@@ -274,7 +274,9 @@ def test_what_ends_a_program_passes(domain_id: int) -> None:
     assert guard.failures == 1
 
 
-def test_a_failure_that_comes_again_and_again_is_told_once(domain_id: int, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_that_comes_again_and_again_is_reported_once(
+    domain_id: int, capfd: pytest.CaptureFixture[str]
+) -> None:
     context = Context()
     rclpy.init(args=[], context=context, domain_id=domain_id)
     node = rclpy.create_node("guarded", context=context)

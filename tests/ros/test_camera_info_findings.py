@@ -51,7 +51,7 @@ def _in_use(focal_px: float = 500.0) -> str:
     return f"camera_info is in use: fx {focal_px:.4g}, fy {focal_px:.4g}, cx 320, cy 240 px, plumb_bob"
 
 
-def test_one_that_is_missing_is_told_after_a_while_as_no_fault() -> None:
+def test_one_that_is_missing_is_reported_after_a_while_as_no_fault() -> None:
     camera = _Camera()
     camera.runs(10, images=False)
     assert camera.found() == {}
@@ -67,7 +67,7 @@ def test_one_that_is_missing_is_told_after_a_while_as_no_fault() -> None:
     assert camera.found() == {"camera_info": (Level.OK, _in_use())}
 
 
-def test_what_does_not_fit_is_a_fault_and_what_changes_is_told() -> None:
+def test_what_does_not_fit_is_a_fault_and_what_changes_is_reported() -> None:
     camera = _Camera("right")
     camera.runs(5, _info())
     assert camera.found() == {"right camera_info": (Level.OK, f"right camera: {_in_use()}")}
@@ -104,7 +104,7 @@ def test_one_that_is_latched_or_comes_in_bursts_never_stops() -> None:
     camera.runs(0.1, _info())
     camera.runs(20)
     assert list(camera.found()) == ["camera_info"]
-    for _ in range(3):  # a driver that starts anew
+    for _ in range(3):  # a driver that restarts
         camera.runs(2, _info())
         camera.runs(40)
     assert list(camera.found()) == ["camera_info"]

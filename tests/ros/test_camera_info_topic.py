@@ -123,7 +123,7 @@ def test_every_message_of_every_kind_of_publisher_comes(
         volatile.publish(_info(20, 500.0))
         wait_until(lambda: used() == 500, "what a volatile publisher sends")
         assert _durabilities(camera.node) == {DurabilityPolicy.VOLATILE}
-        # A driver that starts anew and latches before it is heard.
+        # A driver that restarts and latches before it is heard.
         again = publish("transient_local")
         again.publish(_info(30, 600.0))
         wait_until(lambda: used() == 600, "what another one has latched")

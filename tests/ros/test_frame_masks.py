@@ -47,11 +47,11 @@ def test_file_and_topic_allow_what_both_allow(tmp_path: Path) -> None:
     assert _columns(masks, own, Settings()) == [1, 2, 7]
     assert _columns(masks, None, with_file) == [2, 3, 4, 5, 6, 7]
     assert _columns(masks, own, with_file) == [2, 7]
-    with pytest.raises(MaskError, match=r"mask\.png is 8x6 px, but the image is 8x5 px"):
+    with pytest.raises(MaskError, match=r"mask\.png .*8x6 px.* 8x5 px"):
         masks.of_frame(own, (5, 8), with_file)
     Path(path).unlink()
     assert _columns(masks, own, with_file) == [2, 7]  # it was read once; another frame needs no file
-    with pytest.raises(SettingsError, match="where there is no file"):
+    with pytest.raises(SettingsError, match=r"mask\.png"):
         FrameMasks().of_frame(None, _SIZE, with_file)
 
 
@@ -69,7 +69,7 @@ def test_what_stands_in_for_a_missing_mask_is_said_and_counted() -> None:
         found = masks.of_frame(paired, _SIZE, parameters)
         assert found.mask is None
         assert found.note == f"{_LATE}: used none ({masks.counts.none} so far)"
-    with pytest.raises(MaskError, match="within 100 ms, and parameter mask_missing is 'refuse'"):
+    with pytest.raises(MaskError, match=r"100 ms.* mask_missing is 'refuse'"):
         masks.of_frame(young, _SIZE, refuse)
     assert masks.of_frame(PairedMask(_mask(3), 0.0, ""), _SIZE, refuse).note == ""
     assert masks.counts == MaskCounts(own=1, last=1, none=4, refused=1)

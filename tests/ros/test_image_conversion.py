@@ -55,7 +55,7 @@ def test_compressed_images_are_decoded(photographs: list[npt.NDArray[np.uint8]])
 @pytest.mark.skipif(importlib.util.find_spec("cv_bridge") is not None, reason="cv_bridge is installed")
 def test_an_unknown_encoding_is_named_with_a_way_out() -> None:
     message = Image(height=4, width=4, encoding="nv24", step=8, data=bytes(48))
-    with pytest.raises(ImageError, match=r"'nv24' is not supported without cv_bridge.*apt install"):
+    with pytest.raises(ImageError, match=r"'nv24' .*cv_bridge.*apt install"):
         image_to_array(message)
 
 

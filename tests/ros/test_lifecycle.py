@@ -64,7 +64,7 @@ def _deactivate_in_mid_stream(client: Client, remote: Remote, images: list[Uint8
 
 
 def _check_runs(client: Client) -> None:
-    """The front-end of the last image is another one, whose ids begin anew; so it says."""
+    """The front-end of the last image is another one, whose ids restart; so it says."""
     *earlier, last = client.received["status"]
     assert len({status.run_id for status in earlier}) == 1
     assert last.run_id not in {0, earlier[0].run_id}

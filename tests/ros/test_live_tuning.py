@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,7 @@ def test_a_model_that_cannot_be_had_disturbs_nothing(
     stream.next()
     ((accepted, why),) = remote.set(matcher="lightglue")
     assert not accepted
-    assert "matcher is 'lightglue' and extractor 'silk-vggnp-mu'; expected one of aliked-n16" in why
+    assert re.search("'lightglue' .*'silk-vggnp-mu'.* aliked-n16", why)
     (tmp_path / "aliked-n16.pth").write_bytes(b"not a network")
     (tmp_path / "wrong.pth").write_bytes(b"not a network")
     problems = {
@@ -189,19 +190,19 @@ def test_all_changes_or_none(running: tuple[RunningNode, Remote, Stream]) -> Non
     before = remote.dump()
     for name, value, reason in (
         ("ratio_threshold", 7.0, "out of range"),
-        ("extractor", "superglue", "parameter extractor is 'superglue'; expected one of aliked-t16"),
-        ("device", "cuda:99", "parameter device is 'cuda:99'; expected one of auto, cpu"),
+        ("extractor", "superglue", "extractor is 'superglue'.* aliked-t16"),
+        ("device", "cuda:99", "device is 'cuda:99'.* auto, cpu"),
         (
             "weights_path",
             "/no/such/file",
-            "parameter weights_path is '/no/such/file', where there is no file; expected a file of weights",
+            "weights_path is '/no/such/file'",
         ),
         ("queue_policy", "newest", "read-only"),
         ("max_num_keypoints", "many", "Wrong parameter type"),
     ):
         successful, why = remote.set_atomically(min_similarity=0.5, **{name: value})
         assert not successful
-        assert reason in why
+        assert re.search(reason, why)
     assert remote.dump() == before
     assert stream.next().state == FrameStatus.OK
 

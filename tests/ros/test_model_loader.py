@@ -95,7 +95,7 @@ def test_a_wish_taken_back_leads_to_nothing() -> None:
 @pytest.mark.parametrize(
     ("path", "problem"), [("missing", "cannot read weights missing"), ("fatal", "RuntimeError: CUDA out of memory ...")]
 )
-def test_a_failure_is_told_in_one_line(path: str, problem: str) -> None:
+def test_a_failure_is_reported_in_one_line(path: str, problem: str) -> None:
     loads = _Loads()
     loads.may_go_on.set()
     loads.loader.request((Settings(weights_path=path, device="cpu"), _SIZE, None))
@@ -112,7 +112,7 @@ def test_what_makes_a_model() -> None:
     in_force = Settings(extractor="sift", max_num_keypoints=9)
     assert with_model_of(Settings(extractor="silk-vggnp-mu", tracker="persistent"), in_force) == in_force
     check_model(settings)
-    with pytest.raises(SettingsError, match="expected a file of weights"):
+    with pytest.raises(SettingsError, match="weights_path is '/no/such/file'"):
         check_model(replace(settings, weights_path="/no/such/file"))
     with pytest.raises(SettingsError, match="device is 'tpu'"):
         check_model(replace(settings, device="tpu"))

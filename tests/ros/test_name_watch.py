@@ -30,7 +30,7 @@ def _start(stack: ExitStack, name: str, domain_id: int) -> SpinningNode:
     return node
 
 
-def test_a_namesake_is_told_once_it_has_outlived_a_killed_node(stack: ExitStack, domain_id: int) -> None:
+def test_a_namesake_is_reported_once_it_has_outlived_a_killed_node(stack: ExitStack, domain_id: int) -> None:
     own, _ = _start(stack, "frontend", domain_id), _start(stack, "camera", domain_id)
     watch = NameWatch(own.node)
     assert watch.finding(0.0).text == ""

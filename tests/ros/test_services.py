@@ -124,7 +124,7 @@ def test_frames_of_different_models_are_refused(
     assert response.reason.startswith("descriptors of silk-vggnp-mu@a11c5f53 and aliked-t16@56782336 do not compare")
 
 
-def test_a_reset_and_a_gap_begin_anew_and_ids_go_on(
+def test_a_reset_and_a_gap_restarts_and_ids_go_on(
     connected: tuple[Client, Remote], photographs: list[Uint8Array]
 ) -> None:
     client, remote = connected

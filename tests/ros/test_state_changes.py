@@ -72,7 +72,7 @@ class _Rig:
         self.client = client
         self.logged: list[Log] = []
         self.diagnostics: list[DiagnosticArray] = []
-        self._told = 0
+        self._read = 0
         qos = qos_profile("reliable", 100)
         qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
         client.node.create_subscription(Log, "/rosout", self.logged.append, qos)
@@ -85,9 +85,9 @@ class _Rig:
 
     def next_line(self) -> str:
         """The first line after those that have been taken."""
-        wait_until(lambda: len(self.lines()) > self._told, f"a line after {self.lines()}", 30.0)
-        self._told += 1
-        return self.lines()[self._told - 1]
+        wait_until(lambda: len(self.lines()) > self._read, f"a line after {self.lines()}", 30.0)
+        self._read += 1
+        return self.lines()[self._read - 1]
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_each_change_of_state_is_one_line(rig: _Rig) -> None:
     assert max(len(array.status[0].message) for array in rig.diagnostics) < 400
 
 
-def test_two_nodes_of_one_name_are_told_and_the_end_of_that(rig: _Rig, capfd: pytest.CaptureFixture[str]) -> None:
+def test_two_nodes_of_one_name_are_reported_and_the_end_of_that(rig: _Rig, capfd: pytest.CaptureFixture[str]) -> None:
     effect = "their results mix on /features, and parameters and services reach any of them"
     alike = f"2 nodes are named /frontend: {effect}; {NAME_ADVICE}"
     printed: list[str] = []

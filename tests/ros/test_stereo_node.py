@@ -156,7 +156,7 @@ def test_every_left_image_ends_in_one_status(rig: _Rig, domain_id: int) -> None:
             "its stamp is -0.5 s; a pair needs stamps from 0 on",
         ]
 
-        # A bag that begins anew, while images of before still wait on both sides.
+        # A bag that restarts, while images of before still wait on both sides.
         rig.send("right", 40 * _FRAME_NS)
         rig.send_pair(1 * _FRAME_NS)
         rig.send_pair(2 * _FRAME_NS)

@@ -131,10 +131,10 @@ class _Switching:
         assert self._remote.set(**values) == [(True, "")] * len(values)
         told = f"the model stays {self.identity}: "
 
-        def is_told(status: FrameStatus) -> bool:
+        def is_reported(status: FrameStatus) -> bool:
             return status.reason.startswith(told) and reason in status.reason
 
-        status = self._first("status", is_told, f"a status with {reason!r}")
+        status = self._first("status", is_reported, f"a status with {reason!r}")
         assert isinstance(status, FrameStatus)
         assert status.state == FrameStatus.OK
         assert status.matches > 0

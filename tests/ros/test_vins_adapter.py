@@ -68,7 +68,7 @@ def test_velocities_are_of_the_normalised_plane_and_a_second() -> None:
     np.testing.assert_allclose(_table(encoder.convert(unknown).cloud)[0, 4:6], [0, 1])
 
 
-def test_what_begins_anew_says_why() -> None:
+def test_what_restarts_says_why() -> None:
     encoder = _encoder()
     sent = [(1, 5, 0), (2, 5, 0), (3, 6, 0), (4, 6, 1), (2, 6, 1), (3, 6, 1)]
     said = [encoder.convert(_tracks(number * _FRAME_NS, [], *run)).restart for number, *run in sent]
@@ -78,7 +78,7 @@ def test_what_begins_anew_says_why() -> None:
     assert "went back by 0.200 s" in said[4]
 
 
-def test_what_cannot_be_sent_is_told() -> None:
+def test_what_cannot_be_sent_is_reported() -> None:
     encoder = _encoder()
     row = (1, 2, 0.1, 0.1)
     message = _tracks(0, [row])

@@ -1,4 +1,4 @@
-"""A subscriber as a separate process: writes each image and camera_info as a JSON line, and answers each image.
+"""A subscriber as a separate process: writes each image, camera_info and imu as a JSON line, and answers each image.
 
 Arguments: output file, number of images to wait for, and options as JSON: history depth
 (0 keeps all), and delay_s per image.
@@ -18,7 +18,7 @@ import rclpy
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, Imu
 
 _RECEIVE_S = 60
 KEEP_ALL = QoSProfile(history=HistoryPolicy.KEEP_ALL, reliability=ReliabilityPolicy.RELIABLE)
@@ -36,6 +36,7 @@ class Receiver(Node):
         profile = QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE) if depth else KEEP_ALL
         self._answers = self.create_publisher(CameraInfo, "answers", KEEP_ALL)
         self.create_subscription(CameraInfo, "camera_info", self._take_camera_info, profile)
+        self.create_subscription(Imu, "imu", self._take_imu, KEEP_ALL)
         self.create_subscription(Clock, "/clock", self._take_clock, KEEP_ALL)
         # The last, as in the node: a player that finds it begins, and what is not there by then misses the beginning.
         self.create_subscription(Image, "image", self._take_image, profile)
@@ -60,6 +61,17 @@ class Receiver(Node):
     def _take_camera_info(self, message: CameraInfo) -> None:
         size = [message.height, message.width]
         self._note("camera_info", message.header.stamp, frame_id=message.header.frame_id, size=size, k=list(message.k))
+
+    def _take_imu(self, message: Imu) -> None:
+        rate, acceleration = message.angular_velocity, message.linear_acceleration
+        self._note(
+            "imu",
+            message.header.stamp,
+            frame_id=message.header.frame_id,
+            values=[*(rate.x, rate.y, rate.z), *(acceleration.x, acceleration.y, acceleration.z)],
+            orientation_covariance=list(message.orientation_covariance),
+            covariances=[list(message.angular_velocity_covariance), list(message.linear_acceleration_covariance)],
+        )
 
     def _take_clock(self, message: Clock) -> None:
         self._note("clock", message.clock)

@@ -58,7 +58,7 @@ def test_licences_of_ros_packages_come_from_their_manifests(tmp_path: Path) -> N
         ("PSF-2.0", False),
     ],
 )
-def test_licences_with_conditions_are_told_apart(licence: str, expected: bool) -> None:
+def test_licences_with_conditions_are_distinguished(licence: str, expected: bool) -> None:
     assert audit.is_copyleft(licence) is expected
 
 

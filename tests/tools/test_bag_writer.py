@@ -81,9 +81,7 @@ def test_other_content_is_noticed(tmp_path: Path, storage: str, spoil: Callable[
     assert not bag.holds(content)
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(
-        FeatureFrontendError, match=r"the bag .*/file/bag cannot be written: Not a directory; free space"
-    ):
+    with pytest.raises(FeatureFrontendError, match=r"/file/bag .*Not a directory"):
         BagWriter(tmp_path / "file" / "bag", "mcap", get_typestore(Stores.ROS2_JAZZY))

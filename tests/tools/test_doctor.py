@@ -58,20 +58,20 @@ class TestMachine:
             assert [row["verdict"] for row in rows[subject]] == ["OK"], rows[subject]
         assert "silk-vggnp-mu@a11c5f53, verified" in rows["weights"][0]["text"]
 
-    def test_what_is_told_is_readable(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_what_is_reported_is_readable(self, capsys: pytest.CaptureFixture[str]) -> None:
         code = main(["--no-graph"])
         lines = capsys.readouterr().out.splitlines()
         assert lines[0].startswith("OK    Python")
         assert lines[-1].endswith(f"{code} FAIL")
         assert max(map(len, lines)) <= 120 or any("/" in line for line in lines if len(line) > 120)
 
-    def test_a_broken_parameter_file_is_told_in_one_line(
+    def test_a_broken_parameter_file_is_reported_in_one_line(
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path
     ) -> None:
         parameters = tmp_path / "p.yaml"
         parameters.write_text("frontend: 7")
         assert main(["--no-graph", "--params-file", str(parameters)]) == 1
-        assert "has no section 'ros__parameters'" in capsys.readouterr().err
+        assert "'ros__parameters'" in capsys.readouterr().err
 
     def test_weights(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
@@ -86,7 +86,7 @@ class TestMachine:
         (tmp_path / "aliked-n16.pth").write_bytes(b"not a network")
         (other,) = check_weights("aliked-n16", str(tmp_path), "", "silk-vggnp-mu")
         assert other.verdict is Verdict.FAIL
-        assert "is not the published aliked-n16.pth" in other.text
+        assert "aliked-n16.pth" in other.text
         (own,) = check_weights("aliked-n16", "", str(tmp_path / "aliked-n16.pth"), "")
         assert own.verdict is Verdict.OK
 
@@ -136,7 +136,7 @@ class TestMachine:
             monkeypatch.setenv("ROS_DISTRO", distribution)
             monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", profile)
             warning = check_stamps_for_loss(images, is_best_effort=True)
-            assert "images of 5 s are missing by their stamps (one every 50 ms)" in warning
+            assert re.search("images of 5 s .*50 ms", warning)
             advice = advice_on(warning)
             assert f'SetEnvironmentVariable("{name}", "{profile}")' in advice
             assert f"export {name}={profile}" in advice
@@ -239,7 +239,7 @@ class TestGraph:
             assert "160x120 px" in rows["image"][0]["text"]
             code, rows = look()
             assert code == 1
-            assert "images are on /camera/image_raw" in rows["image topic"][0]["advice"]
+            assert "/camera/image_raw" in rows["image topic"][0]["advice"]
 
     def test_what_users_get_wrong(self, look: Callable[..., tuple[int, Rows]], domain_id: int) -> None:
         long_ago = 1_311_868_169_000_000_000
@@ -247,11 +247,11 @@ class TestGraph:
             code, rows = look("--image-topic", "/camera/image_raw", image_qos="reliable")
         assert code == 1
         assert rows["QoS"][0]["verdict"] == "FAIL"
-        assert "sensor_data, which fits every publisher" in rows["QoS"][0]["advice"]
+        assert "sensor_data" in rows["QoS"][0]["advice"]
         assert rows["camera_info"][0]["verdict"] == "FAIL"
-        assert "the calibration is for 320x120 px" in rows["camera_info"][0]["text"]
+        assert "320x120 px" in rows["camera_info"][0]["text"]
         assert rows["clock"][0]["verdict"] == "WARN"
-        assert "behind this machine's clock" in rows["clock"][0]["text"]
+        assert " behind " in rows["clock"][0]["text"]
 
     def test_no_calibration_and_no_stamps(self, look: Callable[..., tuple[int, Rows]], domain_id: int) -> None:
         with _Camera(domain_id, stamp_ns=lambda: 0):
@@ -266,7 +266,7 @@ class TestGraph:
             (
                 CameraInfo,
                 "image topic",
-                "is of type sensor_msgs/msg/CameraInfo; expected sensor_msgs/msg/Image",
+                "sensor_msgs/msg/CameraInfo.* sensor_msgs/msg/Image",
             ),
         ],
     )
@@ -282,7 +282,7 @@ class TestGraph:
             code, rows = look("--image-topic", "/camera/image_raw")
         assert code == 1
         assert rows[subject][0]["verdict"] == "FAIL"
-        assert text in rows[subject][0]["text"]
+        assert re.search(text, rows[subject][0]["text"])
 
     @pytest.mark.alone  # both must take every trigger
     def test_two_cameras(self, look: Callable[..., tuple[int, Rows]], domain_id: int) -> None:
@@ -294,7 +294,7 @@ class TestGraph:
         assert code == int(not has_filters)
         assert [row["verdict"] for row in rows["stereo"]] == ["OK" if has_filters else "FAIL", "OK", "OK"]
         assert "left images have a right one" in rows["stereo"][1]["text"]
-        assert rows["stereo"][2]["text"] == "points by a baseline of 0.1 m"
+        assert "baseline of 0.1 m" in rows["stereo"][2]["text"]
         for subject in ("image", "camera_info", "clock"):
             assert [(row["verdict"], row["text"].split(": ")[0]) for row in rows[subject]] == [
                 ("OK", "left"),
@@ -309,11 +309,11 @@ class TestGraph:
             code, rows = look("--image-topic", "/rig/a/image", "/rig/b/image")
         assert code == 1
         assert [row["verdict"] for row in rows["camera_info"]] == ["OK", "FAIL"]
-        assert "but the calibration is for 320x120 px" in rows["camera_info"][1]["text"]
+        assert "320x120 px" in rows["camera_info"][1]["text"]
         _, stamps, rig = rows["stereo"]
         assert stamps["verdict"] == rig["verdict"] == "FAIL"
-        assert stamps["text"] == "no pair: the nearest stamps are 20.000 ms apart, and stereo_slop_ms is 10"
-        assert rig["text"] == "neither stereo_matches nor points: both camera_info are needed"
+        assert re.search("20.000 ms .*stereo_slop_ms is 10", stamps["text"])
+        assert re.search("stereo_matches .*points.* camera_info", rig["text"])
 
     def test_two_of_one_name(self, look: Callable[..., tuple[int, Rows]], domain_id: int) -> None:
         with ExitStack() as stack:
@@ -361,7 +361,7 @@ class TestGraph:
                 "advice": "",
             }
         ]
-        assert "has use_sim_time, but nobody publishes /clock" in rows["clock"][0]["text"]
+        assert re.search("use_sim_time.* /clock", rows["clock"][0]["text"])
         assert rows["camera_info"][0]["verdict"] == "OK"
         assert "fits /front/frontend" in rows["QoS"][0]["text"]
         assert "front/frontend: " in rows["diagnostics"][0]["text"]
@@ -391,5 +391,5 @@ class TestGraph:
         assert code == 1
         assert [row["text"].rpartition(" ")[2] for row in rows["front-end"]] == ["/rig/left/image", "/rig/right/image"]
         assert [row["verdict"] for row in rows["camera_info"]] == ["OK", "OK"]
-        assert rows["stereo"][0]["text"].endswith("are 5.000 ms apart, and stereo_slop_ms is 4")
-        assert rows["stereo"][1]["text"] == "points by a baseline of 0.1 m"
+        assert re.search("5.000 ms .*stereo_slop_ms is 4", rows["stereo"][0]["text"])
+        assert "baseline of 0.1 m" in rows["stereo"][1]["text"]

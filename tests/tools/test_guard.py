@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from rclpy.exceptions import InvalidTopicNameException
 from feature_frontend.__main__ import TOOLS, main
 from feature_frontend.errors import SettingsError
 from feature_frontend.tools.common import limits
-from feature_frontend.tools.common.guard import FAULT, OUTPUT_CLOSED, TRACEBACK_VARIABLE, guarded
+from feature_frontend.tools.common.guard import FAULT, OUTPUT_CLOSED, TRACEBACK_VARIABLE, run_tool
 from feature_frontend.tools.doctor.machine import check_limits
 from tests.conftest import REPOSITORY
 
@@ -66,7 +68,7 @@ def test_an_error_is_one_line(
     error: BaseException, status: int, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(TRACEBACK_VARIABLE, raising=False)
-    assert guarded(_raising(error)) == status
+    assert run_tool(_raising(error)) == status
     printed = capsys.readouterr().err
     assert words in printed
     assert len(printed.splitlines()) == bool(words)
@@ -76,8 +78,24 @@ def test_an_error_is_one_line(
 
 def test_the_traceback_can_be_had(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TRACEBACK_VARIABLE, "1")
-    assert guarded(_raising(OverflowError("x"))) == FAULT
+    assert run_tool(_raising(OverflowError("x"))) == FAULT
     assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_tool_that_ends_in_order_is_interrupted_once_by_either_signal(number: signal.Signals) -> None:
+    cleaned_up = []
+
+    def run() -> int:
+        try:
+            signal.raise_signal(number)
+        finally:
+            signal.raise_signal(number)
+            cleaned_up.append(number)
+        return 0
+
+    assert run_tool(run, interrupted=lambda: 7) == 7
+    assert cleaned_up == [number]
 
 
 @pytest.mark.parametrize("tool", ["play", "record", "vins"])
@@ -85,14 +103,14 @@ def test_bad_ros_arguments_are_one_line(tool: str, tmp_path: Path, capfd: pytest
     about = [] if tool == "vins" else [str(tmp_path / "x")]
     assert main([tool, *about, *_BAD_ROS_ARGUMENTS]) == 1
     (line,) = capfd.readouterr().err.splitlines()
-    assert line == "error: cannot start ROS 2: Failed to parse ROS arguments: Couldn't parse remap rule: '-r x:=:='"
+    assert re.match("error: .*'-r x:=:='", line)
 
 
 @pytest.mark.parametrize("tool", sorted(TOOLS))
 def test_a_zero_byte_is_refused(tool: str, capsys: pytest.CaptureFixture[str]) -> None:
     for argument in ("a\0b", "\ud800"):
         assert main([tool, argument]) == 1
-        assert capsys.readouterr().err.startswith("error: an argument holds a zero byte or half a character: '")
+        assert re.match(r"error: .*(\\x00|\\ud800)", capsys.readouterr().err)
 
 
 def test_a_zero_byte_in_a_parameter_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +118,7 @@ def test_a_zero_byte_in_a_parameter_file_is_refused(tmp_path: Path, capsys: pyte
     file.write_text('/**:\n  ros__parameters:\n    weights_path: "a\\0b"\n', encoding="utf-8")
     for arguments in (["doctor", "--no-graph"], ["process", "x", "-o", str(tmp_path / "bag")]):
         assert main([*arguments, "--params-file", str(file)]) == 1
-        assert "parameter weights_path is 'a\\x00b'" in capsys.readouterr().err
+        assert "weights_path is 'a\\x00b'" in capsys.readouterr().err
 
 
 def test_a_path_of_nobody_or_without_end_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,7 +176,7 @@ def test_a_tool_is_known_by_the_name_that_it_is_started_by(
         assert f'"{name} = feature_frontend.__main__:main"' in setup
 
 
-def test_limits_that_are_too_low_are_told_before_anything_hangs(
+def test_limits_that_are_too_low_are_reported_before_anything_hangs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert limits.address_space_problem() == ""

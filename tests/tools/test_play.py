@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (source env.sh)")
 from feature_frontend.sources import open_source
 from feature_frontend.tools.common.arguments import INCOMPLETE
 from feature_frontend.tools.play import main
+from tests.datasets import imu_rows, noise_flight, write_layout
 from tests.image_files import tiff
 
 RECEIVER = Path(__file__).with_name("image_receiver.py")
@@ -64,14 +66,17 @@ class Session:
         self._start = start
         self._output = folder / "received.jsonl"
         self._capsys = capsys
-        self.stdout = ""
+        self.stdout = self.stderr = ""
 
     def play(self, *arguments: str | Path, count: int, **options: Any) -> list[dict[str, Any]]:
         """Plays to a receiver of `count` images; what it received."""
         receiver = self._start(RECEIVER, self._output, str(count), json.dumps(options))
+        # On a busy machine it starts more slowly than a player waits for a subscriber.
+        assert receiver.stdout is not None
+        assert receiver.stdout.readline() == "listening\n", receiver.communicate()[1]
         status = main(list(map(str, arguments)))
-        self.stdout, errors = self._capsys.readouterr()
-        assert status == 0, errors
+        self.stdout, self.stderr = self._capsys.readouterr()
+        assert status == 0, self.stderr
         # Longer than it waits for images, so that one that is missing is told as such.
         _, receiver_errors = receiver.communicate(timeout=90)
         assert receiver.returncode == 0, receiver_errors
@@ -213,6 +218,34 @@ class TestSources:
         assert [item["stamp_ns"] for item in infos] == [item["stamp_ns"] for item in images]
         assert infos[0]["k"] == [400, 0, 80, 0, 410, 60, 0, 0, 1]
 
+    def test_dataset_with_its_calibration_and_imu(self, session: Session, tmp_path: Path) -> None:
+        flight = noise_flight()
+        received = session.play(write_layout("EuRoC", tmp_path, flight), "--clock", count=4)
+        images, measurements = of_kind(received, "image"), of_kind(received, "imu")
+        assert [item["stamp_ns"] for item in images] == list(flight.stamps_ns)
+        assert [item["sha256"] for item in images] == [digest(image) for image in flight.images]
+        assert [item["stamp_ns"] for item in of_kind(received, "camera_info")] == list(flight.stamps_ns)
+        assert {item["frame_id"] for item in images} == {"cam0"}
+        assert [(item["stamp_ns"], tuple(item["values"])) for item in measurements] == imu_rows(flight)
+        assert {item["frame_id"] for item in measurements} == {"imu0"}
+        assert {tuple(item["orientation_covariance"]) for item in measurements} == {(-1.0, *[0.0] * 8)}
+        # The noise densities squared, times 200 Hz.
+        rate, acceleration = measurements[0]["covariances"]
+        np.testing.assert_allclose(rate, np.diag([2e-4**2 * 200] * 3).ravel())
+        np.testing.assert_allclose(acceleration, np.diag([4e-3**2 * 200] * 3).ravel())
+        # At the pace of the stamps: from the first measurement to the last, or later on a busy machine.
+        assert float(re.findall(r"in ([\d.]+) s,", session.stdout)[0]) >= 0.19
+        clocks = [item["stamp_ns"] for item in of_kind(received, "clock")]
+        assert clocks == sorted(clocks)
+        assert "4 images of cam0 from V1_01_easy (EuRoC) on /image, with 39 measurements of its IMU" in session.stdout
+
+    def test_the_imu_keeps_its_stamps_or_stays_silent(self, session: Session, tmp_path: Path) -> None:
+        folder = write_layout("EuRoC", tmp_path, noise_flight())
+        received = session.play(folder, "--rate", "0", "--stamps", "index", count=4)
+        assert len(of_kind(received, "image")) == 4
+        assert of_kind(received, "imu") == []
+        assert "the IMU is not played with --stamps index" in session.stderr
+
 
 def write_bag(path: Path, storage: str, count: int) -> Path:
     from rosbags.rosbag2 import StoragePlugin, Writer
@@ -254,6 +287,19 @@ class TestTime:
         assert 1.0 <= took_s < 1.5
         assert 13 < rate_hz <= 20
 
+    @pytest.mark.alone
+    def test_acknowledgements_are_not_waited_for_while_the_subscriber_keeps_up(
+        self, session: Session, tmp_path: Path
+    ) -> None:
+        """FastDDS asks for them every 3 s, in the middle of a backlog."""
+        folder = write_images(tmp_path / "s", 80, 240, 320)
+        calibration = tmp_path / "camera.yaml"
+        calibration.write_text(CALIBRATION.format(width=320, height=240))
+        received = session.play(folder, "--rate", "20", "--camera-info", calibration, count=80)
+        times_s = [item["at_s"] for item in of_kind(received, "image")]
+        # A busy machine is late by less than the 1.5 s that such a wait takes on average.
+        assert max(after - before for before, after in pairwise(times_s)) < 1.0
+
     def test_clock_stamps(self, session: Session, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "s", 3, 240, 320, name="100.{index}.png")
         before_ns = time.time_ns()
@@ -262,7 +308,7 @@ class TestTime:
         assert before_ns < stamps[0] < stamps[1] < stamps[2] < time.time_ns()
         assert stamps[2] - stamps[0] >= 190_000_000
 
-    def test_loop_goes_on_with_increasing_stamps_until_interrupted(self, start: Start, tmp_path: Path) -> None:
+    def test_loop_continues_with_increasing_stamps_until_interrupted(self, start: Start, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "s", 3, 240, 320, name="100.{index}.png")
         output = tmp_path / "received.jsonl"
         receiver = start(RECEIVER, output, "7", "{}")
@@ -306,7 +352,7 @@ class TestErrors:
         folder = write_images(tmp_path / "s", 1, 24, 32)
         assert main([str(folder), "--wait-timeout", "0.3", "--ros-args", "-r", "image:=/cam/image"]) == 1
         errors = capsys.readouterr().err
-        assert errors.startswith("error: 0 of 1 subscribers on topic /cam/image after 0.3 s: start the node")
+        assert re.match("error: 0 of 1 .*/cam/image .*0.3 s", errors)
         assert "--wait-for-subscribers 0" in errors
 
     def test_the_subscriber_listens_elsewhere(
@@ -318,7 +364,7 @@ class TestErrors:
         assert receiver.stdout.readline() == "listening\n"
         assert main([str(folder), "--wait-timeout", "5", "--ros-args", "-r", "image:=up"]) == 1
         errors = capsys.readouterr().err
-        assert "images are awaited on /image: play there with --ros-args -r image:=/image" in errors
+        assert "--ros-args -r image:=/image" in errors
 
     def test_the_subscriber_asks_for_reliable_images(
         self, start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -329,12 +375,12 @@ class TestErrors:
         assert receiver.stdout.readline() == "listening\n"
         assert main([str(folder), "--wait-timeout", "5", "--qos", "sensor_data"]) == 1
         errors = capsys.readouterr().err
-        assert "receiver asks for reliable images, which --qos sensor_data does not offer" in errors
+        assert re.search("receiver .*reliable.* --qos sensor_data", errors)
 
     def test_nobody_answers(self, domain_id: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         folder = write_images(tmp_path / "s", 1, 24, 32)
         assert main([str(folder), "--wait-timeout", "0.3", "--in-step-with", "status"]) == 1
-        assert "nobody publishes topic /status, to keep in step with, after 0.3 s" in capsys.readouterr().err
+        assert re.search("/status.* 0.3 s", capsys.readouterr().err)
 
     def test_without_subscribers_it_plays_all_the_same(
         self, domain_id: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -344,18 +390,18 @@ class TestErrors:
         assert main([str(folder), "--rate", "0", "--wait-for-subscribers", "0"]) == INCOMPLETE
         output = capsys.readouterr()
         assert "published 3 images on /image in " in output.out
-        assert f"warning: skipped {folder / '2.png'}: image of 0 bytes begins with nothing" in output.err
+        assert re.search(f"warning: .*{folder / '2.png'}: .* 0 bytes", output.err)
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["/nowhere"], "error: there is no file or folder /nowhere; expected webcam:0"),
-            (["FOLDER", "--camera-info", "/nowhere.yaml"], "error: there is no calibration file /nowhere.yaml"),
-            (["FOLDER", "--camera-info", "CAMERA"], "0.png is 32x24 px, but the calibration is for 64x48 px"),
-            (["FOLDER", "--start", "5"], "nothing to play from image 5 of 2 images on"),
-            (["FOLDER", "--stamps", "name"], "0.png carries no time"),
-            (["FOLDER", "--ros-args", "-r", "up"], "error: cannot start ROS 2: Failed to parse ROS arguments"),
-            (["FOLDER", "--ros-args", "--up"], "error: cannot start ROS 2: "),
+            (["/nowhere"], "error: .*/nowhere; .*webcam:0"),
+            (["FOLDER", "--camera-info", "/nowhere.yaml"], "error: .*calibration .*/nowhere.yaml"),
+            (["FOLDER", "--camera-info", "CAMERA"], "0.png .*32x24 px.* 64x48 px"),
+            (["FOLDER", "--start", "5"], "image 5 of 2"),
+            (["FOLDER", "--stamps", "name"], "0.png "),
+            (["FOLDER", "--ros-args", "-r", "up"], "error: .*ROS 2: .*up"),
+            (["FOLDER", "--ros-args", "--up"], "error: .*ROS 2: .*--up"),
         ],
     )
     def test_bad_input_is_one_line_before_anybody_is_waited_for(
@@ -367,7 +413,7 @@ class TestErrors:
         places = {"FOLDER": str(folder), "CAMERA": str(calibration)}
         assert main([places.get(argument, argument) for argument in arguments]) == 1
         errors = capsys.readouterr().err
-        assert message in errors.splitlines()[-1]
+        assert re.search(message, errors.splitlines()[-1])
         assert errors.count("error: ") == 1
 
     @pytest.mark.parametrize("arguments", [["s", "--rate", "-1"], ["s", "--count", "0"], ["s", "--stamps", "guess"]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def bits(message: Any) -> list[Any]:
     return [value.tobytes() if hasattr(value, "tobytes") else value for value in values]
 
 
-def test_a_lack_of_memory_is_told_and_costs_no_image(
+def test_a_lack_of_memory_is_reported_and_costs_no_image(
     bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     process, calls = Frontend.process, []
@@ -198,8 +199,8 @@ def test_the_run_is_named_by_the_content_of_the_input_and_the_settings(
     assert run_id(folders[1]) != first
 
 
-def test_tracks_of_two_runs_in_one_bag_are_told_apart(bag: Path, tmp_path: Path) -> None:
-    """As where the node was started anew while it was recorded: ids and even stamps come twice."""
+def test_tracks_of_two_runs_in_one_bag_are_distinguished(bag: Path, tmp_path: Path) -> None:
+    """As where the node was restarted while it was recorded: ids and even stamps come twice."""
     from feature_frontend.tools.common.bag_writer import BagWriter, typestore_with
     from feature_frontend_lab.export.recorded_features import read_features
 
@@ -270,8 +271,8 @@ def test_a_bad_image_has_a_status_and_the_others_go_on(photographs: Photographs,
     assert main([str(bag), "-o", str(tmp_path / "out"), *OPTIONS]) == 0
     found = read(tmp_path / "out")
     assert [status.state for status in found["status"]] == [1, 4, 4, 0]
-    assert "image encoding 'rainbow' is not supported" in found["status"][1].reason
-    assert "5000 rows of 384 bytes need" in found["status"][2].reason
+    assert "'rainbow'" in found["status"][1].reason
+    assert "5000 rows of 384 bytes" in found["status"][2].reason
     assert found["status"][3].frames_refused == 2
     assert len(found["features"]) == 2
     assert [message.stamp0.sec for message in found["matches"]] == [1, 1]
@@ -292,7 +293,7 @@ def test_a_damaged_message_is_a_bad_image(photographs: Photographs, tmp_path: Pa
     assert main([str(tmp_path / "bag"), "-o", str(tmp_path / "out"), *OPTIONS]) == INCOMPLETE
     status = read(tmp_path / "out")["status"]
     assert [one.state for one in status] == [1, 4, 0]
-    assert "image 1 of /image: the message is damaged" in status[1].reason
+    assert "image 1 of /image: " in status[1].reason
 
 
 def test_encodings_and_compressed_images(photographs: Photographs, tmp_path: Path) -> None:
@@ -337,10 +338,7 @@ def test_a_folder_with_a_broken_file(photographs: Photographs, tmp_path: Path) -
     assert main([str(folder), "-o", str(tmp_path / "out"), *OPTIONS, *arguments]) == 0
     found = read(tmp_path / "out", "/robot")
     assert [status.state for status in found["status"]] == [1, 0, 4, 0]
-    assert (
-        found["status"][2].reason
-        == "2.png: image of 8 bytes begins with 6e 6f 20 69 6d 61 67 65; expected JPEG, PNG, TIFF, PNM, BMP, WebP"
-    )
+    assert re.match("2.png: .* 8 bytes .* 6e 6f 20 69 6d 61 67 65.* JPEG", found["status"][2].reason)
     assert [status.header.stamp.nanosec for status in found["status"]] == [0, 50_000_000, 100_000_000, 150_000_000]
     features = found["features"][0]
     assert features.header.frame_id == "eye"
@@ -410,20 +408,20 @@ def test_what_is_there_is_not_overwritten(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["nowhere", "-o", "out"], "there is no file or folder nowhere"),
-        (["webcam:0", "-o", "out"], "webcam:0 is a camera; expected a bag, a video or a folder of images"),
-        (["BAG", "-o", "out", "--topic", "/right"], "has no images on topic '/right'"),
-        (["BAG", "-o", "out", "--start", "20"], "there is nothing to process"),
+        (["nowhere", "-o", "out"], "folder nowhere"),
+        (["webcam:0", "-o", "out"], "webcam:0"),
+        (["BAG", "-o", "out", "--topic", "/right"], "'/right'"),
+        (["BAG", "-o", "out", "--start", "20"], "nothing to process"),
         (["BAG", "-o", "BAG"], "exists already"),
         (["BAG", "-o", "BAG", "--overwrite"], "is the input itself"),
-        (["BAG", "-o", "out", "--mask-path", "nowhere.png"], "parameter mask_path is 'nowhere.png'"),
-        (["BAG", "-o", "out", "--mask-topic", "true"], "parameter mask_topic is True, which is for the node"),
-        (["BAG", "-o", "out", "--camera-type", "stereo"], "parameter camera_type is 'stereo', which is for the node"),
-        (["BAG", "-o", "out", "--params-file", "nowhere.yaml"], "no parameter file 'nowhere.yaml'"),
+        (["BAG", "-o", "out", "--mask-path", "nowhere.png"], "mask_path is 'nowhere.png'"),
+        (["BAG", "-o", "out", "--mask-topic", "true"], "mask_topic is True"),
+        (["BAG", "-o", "out", "--camera-type", "stereo"], "camera_type is 'stereo'"),
+        (["BAG", "-o", "out", "--params-file", "nowhere.yaml"], "'nowhere.yaml'"),
         (["BAG", "BAG", "-o", "out"], "would both go to"),
     ],
 )
-def test_wrong_options_are_told_in_a_line(
+def test_wrong_options_are_reported_in_a_line(
     bag: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

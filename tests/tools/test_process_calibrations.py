@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,10 +84,10 @@ def test_what_drivers_send_gives_opencvs_rays(
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"distortion_model": "double_sphere"}, "is 'double_sphere' with 5 coefficients (0.1, -0.05, 0.001, 0, 0)"),
-        ({"k": np.zeros(9)}, "the camera is not calibrated: its matrix K is 0"),
-        ({"k": np.zeros(9), "width": 0, "height": 0}, "the camera is not calibrated: its matrix K is 0"),
-        ({"width": 640}, "the image is 128x96 px, but the calibration is for 640x96 px"),
+        ({"distortion_model": "double_sphere"}, r"'double_sphere' .*\(0.1, -0.05, 0.001, 0, 0\)"),
+        ({"k": np.zeros(9)}, "K is 0"),
+        ({"k": np.zeros(9), "width": 0, "height": 0}, "K is 0"),
+        ({"width": 640}, "128x96 px.* 640x96 px"),
     ],
 )
 def test_what_cannot_be_used_is_said_once_and_no_image_is_lost(
@@ -100,7 +101,7 @@ def test_what_cannot_be_used_is_said_once_and_no_image_is_lost(
     assert main([str(bag), "-o", str(tmp_path / "out"), *_OPTIONS]) == 0
     written = capsys.readouterr().err
     assert written.count("warning") == 1
-    assert expected in written
+    assert re.search(expected, written)
     assert written.count("normalized_keypoints are empty") == 1
     assert [len(normalized) for _, normalized in _features(tmp_path / "out")] == [0, 0]
 
@@ -115,7 +116,7 @@ def test_a_driver_that_publishes_only_p_beside_rectified_images(
     for keypoints, normalized in _features(tmp_path / "out"):
         np.testing.assert_allclose(normalized, (keypoints - [64, 48]) / 100, atol=1e-5)
     assert main([str(bag), "-o", str(tmp_path / "out"), *_OPTIONS]) == 0
-    assert "the matrix K is 0, and only P is known: if the images are rectified" in capsys.readouterr().err
+    assert re.search("K is 0.* P .*rectified", capsys.readouterr().err)
 
 
 def test_a_file_of_another_program_is_a_calibration_for_all_images(
@@ -141,4 +142,4 @@ def test_a_file_of_another_program_is_a_calibration_for_all_images(
         np.testing.assert_allclose(normalized, (keypoints - [64, 48]) / 200, atol=1e-5)
     (tmp_path / "camchain.yaml").write_text("frontend:\n  ros__parameters:\n    border: 5\n")
     assert main([str(bag), "-o", str(tmp_path / "out"), *_OPTIONS, "--camera-info", file]) == 1
-    assert "camchain.yaml: is a parameter file; give it as --params-file" in capsys.readouterr().err
+    assert re.search("camchain.yaml: .*--params-file", capsys.readouterr().err)

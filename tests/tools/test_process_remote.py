@@ -153,7 +153,7 @@ def test_an_interrupted_upload_is_no_bag_and_is_done_again(
 def test_a_broken_connection_is_told_without_credentials(
     fleet: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def told(*arguments: str) -> str:
+    def error_of(*arguments: str) -> str:
         RemoteFolder("s3://fleet")._files.clear_instance_cache()
         assert main([*arguments, *OPTIONS]) == 1
         printed = capsys.readouterr()
@@ -162,14 +162,14 @@ def test_a_broken_connection_is_told_without_credentials(
         return printed.err
 
     bag, out = "s3://fleet/bags/drive_0", "s3://fleet/out"
-    assert "there is no bucket nowhere: correct the name" in told("s3://nowhere/bag", "-o", out)
-    assert "there is no bucket nowhere: correct the name" in told(bag, "-o", "s3://nowhere/out")
-    assert "there is no file or folder s3://fleet/bags/drive_9" in told("s3://fleet/bags/drive_9", "-o", out)
-    assert "nothing matches s3://fleet/bags/ride_*" in told("s3://fleet/bags/ride_*", "-o", out)
-    assert "carries credentials; expected them where" in told(f"s3://{KEY}:{SECRET}@fleet/bags", "-o", out)
+    assert "there is no bucket nowhere: correct the name" in error_of("s3://nowhere/bag", "-o", out)
+    assert "there is no bucket nowhere: correct the name" in error_of(bag, "-o", "s3://nowhere/out")
+    assert "there is no file or folder s3://fleet/bags/drive_9" in error_of("s3://fleet/bags/drive_9", "-o", out)
+    assert "nothing matches s3://fleet/bags/ride_*" in error_of("s3://fleet/bags/ride_*", "-o", out)
+    assert "carries credentials; expected them where" in error_of(f"s3://{KEY}:{SECRET}@fleet/bags", "-o", out)
     fleet.Object("out/letter.txt").put(Body=b"keep")
-    assert "s3://fleet/out has files that are no output of this tool" in told(bag, "-o", out)
-    assert "files: expected" not in told(bag, "-o", out, "--overwrite")
+    assert "s3://fleet/out has files that are no output of this tool" in error_of(bag, "-o", out)
+    assert "files: expected" not in error_of(bag, "-o", out, "--overwrite")
     assert objects(fleet, "out") == {"out/letter.txt": b"keep"}
 
     def denied(*_: object, **__: object) -> None:
@@ -177,10 +177,10 @@ def test_a_broken_connection_is_told_without_credentials(
 
     with monkeypatch.context() as patched:
         patched.setattr(type(RemoteFolder("s3://fleet")._files), "ls", denied)
-        assert "check that the credentials are right and may list, read and write" in told(bag, "-o", out)
+        assert "check that the credentials are right and may list, read and write" in error_of(bag, "-o", out)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    assert "give credentials, such as in ~/.aws/credentials" in told(bag, "-o", out)
+    assert "give credentials, such as in ~/.aws/credentials" in error_of(bag, "-o", out)
 
 
 def test_a_back_end_that_is_not_installed_is_named() -> None:

@@ -6,6 +6,7 @@ Kills at any moment are in `test_process_faults.py`.
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -143,7 +144,7 @@ def test_what_was_done_is_not_done_again(
     assert files(output) == files(tmp_path / "undisturbed")
 
 
-def test_lightglue_goes_on_with_its_own_weights(
+def test_lightglue_continues_with_its_own_weights(
     bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("kornia", reason="needs kornia (pip install kornia==0.9.0; make benchmark does)")
@@ -159,7 +160,7 @@ def test_lightglue_goes_on_with_its_own_weights(
     assert state < matcher.stat().st_size, "the network is no part of the state"
     save_lightglue(matcher, seed=1)
     assert main([*map(str, (bag, "-o", output, *options))]) == 1
-    assert "a run that differs in files_sha256.lightglue_weights_path;" in capsys.readouterr().err
+    assert "files_sha256.lightglue_weights_path;" in capsys.readouterr().err
     save_lightglue(matcher)
     assert main([*map(str, (bag, "-o", output, *options))]) == 0
     assert files(output) == files(tmp_path / "undisturbed")
@@ -179,7 +180,7 @@ def test_another_run_does_not_go_on_with_it(
         assert main([str(bag), "-o", str(output), *OPTIONS]) == 130
     assert main([str(bag), "-o", str(output), *OPTIONS, "--min-similarity", "0.5"]) == 1
     error = capsys.readouterr().err
-    assert "features.unfinished is the unfinished output of a run that differs in settings.min_similarity;" in error
+    assert re.search("features.unfinished .* settings.min_similarity;", error)
     assert main([str(bag), "-o", str(output), *OPTIONS, "--count", "2", "--overwrite"]) == 0
     assert main([str(bag), "-o", str(output), *OPTIONS, "--overwrite"]) == 0
     assert files(output) == undisturbed
@@ -188,7 +189,7 @@ def test_another_run_does_not_go_on_with_it(
 def test_two_processes_do_not_work_on_one_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feature_frontend.tools.process.progress_store._LOCK_TIMEOUT_S", 0.1)
     folder = tmp_path / "features.unfinished"
-    with ProgressStore(folder), pytest.raises(FeatureFrontendError, match=f"another process works on {folder}"):
+    with ProgressStore(folder), pytest.raises(FeatureFrontendError, match=str(folder)):
         ProgressStore(folder)
     with ProgressStore(folder):
         pass
@@ -235,7 +236,7 @@ def test_several_inputs_at_a_time_and_again_after_a_kill(
     process = command(*arguments)
     out, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 1
-    assert f"error: {tmp_path / 'nowhere'}: there is no file or folder" in err
+    assert f"error: {tmp_path / 'nowhere'}: " in err
     assert f"{IMAGES + 40} images of 3 sources" in out
     found = files(output / "drive")
     assert {name: digest for name, digest in found.items() if name != "process.json"} == {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -94,14 +95,14 @@ def _refusal(images: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> 
     ("statement", "text"),
     [
         ("DELETE FROM messages WHERE id = 3", "messages; expected"),
-        ("DELETE FROM messages", "it holds 0 messages; expected"),
+        ("DELETE FROM messages", " 0 messages; expected"),
         ("INSERT INTO messages(topic, time_ns, data) VALUES ('/status', 1, x'00')", "messages; expected"),
         ("UPDATE messages SET id = -id", "as they were written"),
         ("UPDATE messages SET data = zeroblob(length(data)) WHERE id = 2", "as they were written"),
         ("UPDATE messages SET data = 'text' WHERE id = 2", "a message in it is invalid"),
         ("UPDATE messages SET topic = x'ff' WHERE id = 2", "a message in it is invalid"),
-        ("DELETE FROM run", "0 runs are in it; expected one"),
-        ("INSERT INTO run SELECT * FROM run", "2 runs are in it; expected one"),
+        ("DELETE FROM run", "0 runs"),
+        ("INSERT INTO run SELECT * FROM run", "2 runs"),
         ("UPDATE run SET job = '{'", "the state in it is not as it was written"),
         ("UPDATE run SET state = '{'", "the state in it is not as it was written"),
         ("UPDATE run SET is_last = 0", "the state in it is not as it was written"),
@@ -157,7 +158,7 @@ def test_a_file_that_is_cut_off_is_refused(
     assert f"delete {_database(output).parent} to start over" in _refusal(images, output, capsys)
 
 
-def test_undamaged_it_goes_on(images: Path, output: Path, tmp_path: Path) -> None:
+def test_undamaged_it_continues(images: Path, output: Path, tmp_path: Path) -> None:
     assert main([str(images), "-o", str(output), *OPTIONS]) == 0
     assert main([str(images), "-o", str(tmp_path / "features"), *OPTIONS]) == 0
     assert files(output) == files(tmp_path / "features")
@@ -229,7 +230,7 @@ def test_planted_code_does_nothing(
         f"INSERT INTO state VALUES (x'{exploit.hex()}', 0)",
     )
     told = _refusal(images, output, capsys)
-    assert "is of another version of this program (its tables are of version 0, expected 2)" in told
+    assert re.search(r"version 0\b.*\b2\)", told)
     assert f"delete {_database(output).parent} to start over" in told
     assert not marker.exists()
 
@@ -240,7 +241,7 @@ def test_a_later_version_is_refused(tmp_path: Path) -> None:
     database = sqlite3.connect(tmp_path / "progress.db")
     database.execute("PRAGMA user_version = 3")
     database.close()
-    with pytest.raises(FeatureFrontendError, match=r"its tables are of version 3, expected 2\); use that version"):
+    with pytest.raises(FeatureFrontendError, match=r"version 3\b.*\b2\)"):
         ProgressStore(tmp_path)
 
 
@@ -252,7 +253,7 @@ def test_what_comes_back_otherwise_is_found_at_the_end(tmp_path: Path) -> None:
         store.commit(Snapshot("{}", [b"12"]))
         assert [data for _, _, data in store.messages()] == [b"\0", b"\1", b"\2"]
         store._database.execute("UPDATE messages SET data = x'05' WHERE id = 2")
-        with pytest.raises(FeatureFrontendError, match="3 messages were written, and others came back"):
+        with pytest.raises(FeatureFrontendError, match="3 messages"):
             list(store.messages())
 
 
@@ -264,12 +265,10 @@ def test_a_damaged_record_of_a_finished_bag_is_none(
     capsys.readouterr()
     (output / "process.json").write_text(content)
     assert main([str(images), "-o", str(output), *OPTIONS]) == 1
-    assert (
-        f"{output} exists already; delete it, choose another --output, or give --overwrite" in capsys.readouterr().err
-    )
+    assert re.search(f"{output} .*--overwrite", capsys.readouterr().err)
 
 
-def test_a_disk_without_space_is_told_with_what_to_do(
+def test_a_disk_without_space_is_reported_with_what_to_do(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "features"

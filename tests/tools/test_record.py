@@ -285,5 +285,5 @@ def test_header_stamp_is_read_from_the_serialized_message(order: str, flag: int)
 
 
 def test_a_message_too_short_for_a_header_is_refused() -> None:
-    with pytest.raises(ValueError, match="a message of 6 bytes holds no header; expected at least 12"):
+    with pytest.raises(ValueError, match=r"6 bytes .*12"):
         header_stamp_ns(bytes(6))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 import pytest
@@ -72,11 +73,11 @@ def test_sections_are_chosen_as_ros_does(tmp_path: Path, section: str, node: str
     [
         ("border: 5\n", "has no section 'ros__parameters'"),
         ("a: [\n", "cannot be read"),
-        ("/**: &all {ros__parameters: {border: 5}}\nfrontend: *all\n", "aliases .* are not supported by ROS in line 2"),
-        ("/**: {ros__parameters: {border: -5}}\n", "parameter border is -5; expected"),
+        ("/**: &all {ros__parameters: {border: 5}}\nfrontend: *all\n", "aliases .*line 2"),
+        ("/**: {ros__parameters: {border: -5}}\n", "border is -5"),
     ],
 )
-def test_wrong_files_are_told(tmp_path: Path, text: str, expected: str) -> None:
+def test_wrong_files_are_reported(tmp_path: Path, text: str, expected: str) -> None:
     (tmp_path / "p.yaml").write_text(text)
     with pytest.raises(SettingsError, match=expected):
         parse("--params-file", str(tmp_path / "p.yaml"))
@@ -84,15 +85,15 @@ def test_wrong_files_are_told(tmp_path: Path, text: str, expected: str) -> None:
 
 def test_wrong_values_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, expected in (
-        (("--border", "-1"), "argument --border: '-1'; expected a value of type int from 0 to 1000"),
-        (("--compile", "maybe"), "argument --compile: 'maybe'; expected a value of type bool"),
+        (("--border", "-1"), "--border: '-1'.* int from 0 to 1000"),
+        (("--compile", "maybe"), "--compile: 'maybe'.* bool"),
     ):
         with pytest.raises(SystemExit):
             parse(*arguments)
-        assert expected in capsys.readouterr().err
+        assert re.search(expected, capsys.readouterr().err)
 
 
 def test_the_option_of_a_former_name_works(caplog: pytest.LogCaptureFixture) -> None:
     assert parse("--track-survival-share", "0.5").track_survival_fraction == 0.5
-    assert "track_survival_share is now called track_survival_fraction" in caplog.text
+    assert re.search("track_survival_share .*track_survival_fraction", caplog.text)
     assert parse("--track-survival-share", "0.5", "--track-survival-fraction", "1").track_survival_fraction == 1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -231,7 +232,7 @@ def test_wheels_that_are_asked_for_win_over_an_installed_ros_and_are_remembered(
         ROS_WHEELS=asked_for,
     )
     assert found.splitlines()[0] == "wheels kilted"
-    # A .venv of Jazzy is another kind, which is made anew.
+    # A .venv of Jazzy is another kind, which is rebuilt.
     assert found.splitlines()[1].startswith("wheels kilted ")
 
 
@@ -240,7 +241,7 @@ def test_wheels_of_no_such_distribution_are_refused() -> None:
     result = run("bash", "-euo", "pipefail", "-c", script, ROS_WHEELS="humble")
 
     assert (result.returncode, result.stdout) == (1, "")
-    assert "ROS_WHEELS is 'humble'; expected one of: jazzy kilted, or nothing" in result.stderr
+    assert re.search("ROS_WHEELS is 'humble'.* jazzy kilted", result.stderr)
 
 
 @pytest.mark.parametrize(("override", "expected"), [(None, "cuda"), ("cpu", "cpu"), ("none", "none")])

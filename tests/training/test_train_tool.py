@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -130,15 +131,15 @@ def test_videos_are_trained_on(tmp_path: Path) -> None:
     ("arguments", "text"),
     [
         ([], "nothing to train on"),
-        (["--images", "missing"], "there is no folder missing"),
-        (["--images", str(_PHOTOGRAPHS), "--init", "unknown"], "neither a file nor the name"),
+        (["--images", "missing"], "folder missing"),
+        (["--images", str(_PHOTOGRAPHS), "--init", "unknown"], "'unknown'"),
         (["--images", str(_PHOTOGRAPHS), "--schedule", "cosine"], "needs --steps"),
         (["--images", str(_PHOTOGRAPHS), "--map-size", "4"], "map_side is 4"),
         (["--images", str(_PHOTOGRAPHS), "--resume"], "cannot resume"),
         (["--images", str(_PHOTOGRAPHS), "--device", "cuda:99"], "cuda:99"),
     ],
 )
-def test_wrong_arguments_are_told_in_one_line(
+def test_wrong_arguments_are_reported_in_one_line(
     arguments: list[str],
     text: str,
     tmp_path: Path,
@@ -149,7 +150,7 @@ def test_wrong_arguments_are_told_in_one_line(
     assert train.main(["--device", "cpu", "--validation-pairs", "0", *arguments]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
-    assert text in error
+    assert re.search(text, error)
     assert error.count("\n") == 1
 
 
@@ -182,7 +183,7 @@ def test_ctrl_c_saves_a_checkpoint_that_resumes(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "go on with --resume" in output
+    assert "--resume" in output
     assert "Traceback" not in errors
     step = int(torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["trainer"]["step"])
     assert step >= 10
@@ -264,22 +265,22 @@ def test_aliked_is_trained_on_depth_alone(tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--images", str(_PHOTOGRAPHS), "--rgbd", "somewhere"], "silk-vggnp-mu is not trained with --rgbd"),
+        (["--images", str(_PHOTOGRAPHS), "--rgbd", "somewhere"], "silk-vggnp-mu .*--rgbd"),
         (
             ["--images", str(_PHOTOGRAPHS), "--loss-weights", "1", "1", "1", "1"],
-            "not trained with --reprojection-weight",
+            "--reprojection-weight",
         ),
-        ([*_ALIKED, "--rgbd", "missing"], "cannot read missing/rgb.txt"),
+        ([*_ALIKED, "--rgbd", "missing"], "missing/rgb.txt"),
         ([*_ALIKED, "--megadepth", "missing"], "there are no scene files"),
         ([*_ALIKED], "nothing to train on"),
         ([*_ALIKED, "--images", str(_PHOTOGRAPHS), "--loss-weights", "1", "1", "-1", "1"], "descriptor_weight is -1"),
-        ([*_ALIKED, "--images", str(_PHOTOGRAPHS), "--init", "silk-vggnp-mu"], "do not fit aliked-t16"),
+        ([*_ALIKED, "--images", str(_PHOTOGRAPHS), "--init", "silk-vggnp-mu"], "silk-vggnp-mu.* aliked-t16"),
     ],
 )
-def test_options_of_another_network_are_told(
+def test_options_of_another_network_are_reported(
     arguments: list[str], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train.main(["--device", "cpu", "--output", str(tmp_path / "run"), *arguments]) == 1
     error = capsys.readouterr().err
-    assert text in error
+    assert re.search(text, error)
     assert error.startswith("error: ")

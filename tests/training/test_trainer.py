@@ -158,18 +158,16 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     middle = data.index(bytes(2000)) + 1000
     data[middle] ^= 1
     path.write_bytes(data)
-    with pytest.raises(
-        WeightsError, match=r"cannot resume from .*checkpoint.pt: .*/data/0 in it is damaged; begin anew"
-    ):
+    with pytest.raises(WeightsError, match=r"checkpoint\.pt: .*/data/0 .*--init"):
         load_checkpoint(path)
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(WeightsError, match="cannot resume from"):
+    with pytest.raises(WeightsError, match=r"checkpoint\.pt"):
         load_checkpoint(path)
 
 
-def test_a_disk_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_disk_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(WeightsError, match=r"checkpoint.pt cannot be written: .*; free space or see to"):
+    with pytest.raises(WeightsError, match=r"file/checkpoint\.pt .*: File exists"):
         save_checkpoint(tmp_path / "file" / "checkpoint.pt", {"step": 1})
 
 

@@ -35,7 +35,7 @@ setup(
         "torch>=2.4",
         "tqdm",
     ],
-    extras_require={"train": ["tensorboard"], "megadepth": ["h5py"]},
+    extras_require={"train": ["tensorboard"], "megadepth": ["h5py"], "odometry": ["gtsam>=4.3"]},
     zip_safe=False,
     entry_points={
         # `feature_frontend TOOL` finds them here.

@@ -53,6 +53,9 @@ def _train(context: Context) -> Outcome:
     if not photographs.is_dir():
         msg = f"no photographs in {photographs}"
         raise LeftOutError(msg)
+    if not any((context.shared / "weights").glob("aliked-*.pth")):
+        msg = f"no teacher: no weights of ALIKED in {context.shared / 'weights'}"
+        raise LeftOutError(msg)
     begun_s = time.monotonic()
     rendered = context.scratch / "rendered"
     sequences = _render(rendered, context.is_rehearsal)
@@ -64,6 +67,7 @@ def _train(context: Context) -> Outcome:
         "DEVICE": context.device,
         "MINUTES": f"{minutes:.2f}",
         "PHOTOGRAPHS": str(photographs),
+        "FEATURE_FRONTEND_WEIGHTS": str(context.shared / "weights"),
         "RENDERED": ":".join(map(str, sequences)),
         "OUTPUT": str(output),
         "WORKERS": str(workers(len(os.sched_getaffinity(0)), shared_memory_bytes())),

@@ -167,12 +167,12 @@ def test_the_benchmarks_cameras_are_known_by_the_folders_name(tmp_path: Path) ->
         ("rgb.txt", None, "cannot read"),
         ("depth.txt", "one two\n", "cannot read"),
         ("depth.txt", "1000.0\n", "with a timestamp only"),
-        ("groundtruth.txt", "1000.0 1 2 3\n1000.1 1 2 3\n", "expected timestamp tx ty tz"),
+        ("groundtruth.txt", "1000.0 1 2 3\n1000.1 1 2 3\n", "timestamp tx ty tz"),
         ("groundtruth.txt", "2000.0 0 0 0 0 0 0 1\n", "has 0 image"),
         ("camera.yaml", None, "expected a calibration"),
     ],
 )
-def test_damaged_sequences_are_told(tmp_path: Path, file: str, text: str | None, message: str) -> None:
+def test_damaged_sequences_are_reported(tmp_path: Path, file: str, text: str | None, message: str) -> None:
     write_tum_sequence(tmp_path, 2)
     (tmp_path / file).unlink()
     if text is not None:
@@ -181,7 +181,7 @@ def test_damaged_sequences_are_told(tmp_path: Path, file: str, text: str | None,
         read_tum_sequence(tmp_path)
 
 
-def test_photographs_that_share_nothing_are_told(tmp_path: Path) -> None:
+def test_photographs_that_share_nothing_are_reported(tmp_path: Path) -> None:
     write_tum_sequence(tmp_path, 2)
     lines = (tmp_path / "groundtruth.txt").read_text(encoding="utf-8").splitlines()
     words = lines[1].split()
@@ -251,7 +251,7 @@ def test_megadepths_pairs_show_the_same(tmp_path: Path) -> None:
         assert min(_correlation(pairs[number], 0), _correlation(pairs[number], 1)) > 0.93
 
 
-def test_damaged_scene_files_are_told_and_not_executed(tmp_path: Path) -> None:
+def test_damaged_scene_files_are_reported_and_not_executed(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="there are no scene files"):
         read_megadepth(tmp_path)
     (tmp_path / "scene_info").mkdir()

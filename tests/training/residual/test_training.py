@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,13 +154,13 @@ def test_the_command_trains_a_model_that_the_frontend_takes(tmp_path: Path, phot
 
 def test_settings_out_of_range_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     for values, expected in (
-        ({"margin": 0.0}, "margin is 0.0; expected a number above 0"),
-        ({"keypoints": 0}, "keypoints is 0; expected at least 1"),
-        ({"mean_negative_share": 1.5}, "mean_negative_share is 1.5; expected a fraction from 0 to 1"),
+        ({"margin": 0.0}, "margin is 0.0.* above 0"),
+        ({"keypoints": 0}, "keypoints is 0.* at least 1"),
+        ({"mean_negative_share": 1.5}, "mean_negative_share is 1.5.* 0 to 1"),
         ({"positive_radius_px": 9.0}, "positive_radius_px is 9.0 and negative_radius_px 8.0"),
-        ({"model": "sift"}, "model is 'sift'; expected one of residual-sift"),
+        ({"model": "sift"}, "model is 'sift'.* residual-sift"),
     ):
         with pytest.raises(SettingsError, match=expected):
             ResidualSettings(**values)  # type: ignore[arg-type]
     assert main(["--model", "residual-sift", "--images", str(_PHOTOGRAPHS), "--rgbd", "x"]) == 1
-    assert "residual-sift is not trained with --rgbd" in capsys.readouterr().err
+    assert re.search("residual-sift .*--rgbd", capsys.readouterr().err)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.system.text import quoted
-from feature_frontend.tools.common.guard import guarded, open_standard_streams
+from feature_frontend.tools.common.guard import open_standard_streams, run_tool
 from feature_frontend.tools.common.limits import address_space_problem, files_problem, require
 
 TOOLS = {
@@ -34,7 +34,6 @@ LAB_TOOLS = {
     "train": "train a network on images, videos or bags of your own",
 }
 
-_INTERRUPTED = 128 + signal.SIGINT
 _WITH_TORCH = ("frontend", "process", "demo", "evaluate", "export", "train")
 _WITH_ROS = ("frontend", "play", "record", "demo", "vins")
 
@@ -56,11 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     `ros2 run` does, runs that tool. Reports any error in one line (`tools/common/guard.py`).
     """
     if argv is not None:
-        return guarded(lambda: _run(list(argv), is_process=False))
+        return run_tool(lambda: _run(list(argv), is_process=False))
     open_standard_streams()
     name = Path(sys.argv[0]).name
     arguments = [name, *sys.argv[1:]] if name in TOOLS or name in LAB_TOOLS else sys.argv[1:]
-    return guarded(lambda: _run(arguments, is_process=True))
+    return run_tool(lambda: _run(arguments, is_process=True))
 
 
 def _registered() -> dict[str, str]:
@@ -122,14 +121,11 @@ def _run(arguments: Sequence[str], *, is_process: bool) -> int:
         return int(module.main(rest))
     # The tool owns the process, so it may change process-wide state that it must not change for a caller.
     sys.argv[1:] = rest
-    try:
-        # Imports take seconds: let Ctrl-C end them without a traceback.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        module = importlib.import_module(module_name)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        return int(module.main())
-    except KeyboardInterrupt:
-        return _INTERRUPTED
+    # Imports take seconds: let Ctrl-C end them without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    module = importlib.import_module(module_name)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return int(module.main())
 
 
 if __name__ == "__main__":

@@ -161,7 +161,7 @@ def generate_launch_description() -> LaunchDescription:
         [
             Argument(
                 "bag",
-                description="What to play: a rosbag2; with player:=play also a folder of images or a video",
+                description="What to play: a rosbag2; with player:=play also a folder of images, a dataset or a video",
             ),
             Argument(
                 "player",

@@ -18,7 +18,7 @@ from feature_frontend.camera.calibration import (
     normalize_points,
 )
 from feature_frontend.errors import CalibrationError
-from feature_frontend.runtime.runs_of_time import RunsOfTime, RunsState
+from feature_frontend.runtime.time_segments import TimeSegments, TimeSegmentsState
 from feature_frontend.types import Features
 
 __all__ = ["NO_CAMERA_INFO", "CalibrationState", "CalibrationWatch"]
@@ -47,7 +47,7 @@ class CalibrationState:
     """State of a `CalibrationWatch`."""
 
     history: tuple[_Entry, ...]
-    runs: RunsState
+    runs: TimeSegmentsState
     used: CameraCalibration | None
     problem: str
     news: str
@@ -57,9 +57,9 @@ class CalibrationState:
 class CalibrationWatch:
     """Receives `camera_info` and image stamps in the executor's thread; normalises keypoints in the worker's thread.
 
-    The calibration for an image is the latest received message in the image's time segment (`RunsOfTime`) with a stamp
-    at or before the image's, so that an image that has waited uses its own calibration. If there is none, it is the
-    first message of that segment; if the segment has none, the latest of earlier segments; otherwise the oldest known.
+    The calibration for an image is the latest received message in the image's time segment (`TimeSegments`) with a
+    stamp at or before the image's, so that an image that has waited uses its own calibration. If there is none, it is
+    the first message of that segment; if the segment has none, the latest of earlier ones; otherwise the oldest known.
 
     Attributes:
         focal_px: Focal length used for the latest normalised keypoints, px; NaN before that.
@@ -69,7 +69,7 @@ class CalibrationWatch:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._history: deque[_Entry] = deque(maxlen=_HISTORY)
-        self._runs = RunsOfTime()
+        self._segments = TimeSegments()
         self._used: CameraCalibration | None = None
         self._problem = ""
         self._news = ""
@@ -79,14 +79,14 @@ class CalibrationWatch:
     def get_state(self) -> CalibrationState:
         """The state that another object needs to continue."""
         with self._lock:
-            history, runs = tuple(self._history), self._runs.state
+            history, runs = tuple(self._history), self._segments.state
         return CalibrationState(history, runs, self._used, self._problem, self._news, self.focal_px)
 
     def set_state(self, state: CalibrationState) -> None:
         """Continues from another object's state."""
         with self._lock:
             self._history = deque(state.history, maxlen=_HISTORY)
-            self._runs.state = state.runs
+            self._segments.state = state.runs
         self._used, self._problem, self._news = state.used, state.problem, state.news
         self.focal_px = state.focal_px
 
@@ -103,7 +103,7 @@ class CalibrationWatch:
     def arrived(self, stamp_ns: int) -> int:
         """Records an image on arrival, even if it is not processed later. Returns its time segment."""
         with self._lock:
-            return self._runs.note(_IMAGES, stamp_ns)
+            return self._segments.note(_IMAGES, stamp_ns)
 
     def take(self, message: Any, *, again: bool = False) -> None:
         """Adds a message; an unusable one leads to a `warning` once an image needs it.
@@ -118,13 +118,13 @@ class CalibrationWatch:
         except CalibrationError as error:
             calibration, problem = None, f"camera_info is not used: {error}"
         with self._lock:
-            state = self._runs.state
+            state = self._segments.state
             stamp = message.header.stamp
             stamp_ns = int(stamp.sec) * _NS_PER_S + int(stamp.nanosec) or state.stamps_ns[_INFOS] or 0
             known = self._find(stamp_ns, state.runs[_INFOS]) if again else None
             if known is not None and (known.calibration, known.problem) == (calibration, problem):
                 return
-            entry = _Entry(self._runs.note(_INFOS, stamp_ns), stamp_ns, calibration, problem)
+            entry = _Entry(self._segments.note(_INFOS, stamp_ns), stamp_ns, calibration, problem)
             # Equal messages arrive by the million.
             if not self._history or replace(self._history[-1], stamp_ns=stamp_ns) != entry:
                 self._history.append(entry)

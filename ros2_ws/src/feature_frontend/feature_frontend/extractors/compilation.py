@@ -17,7 +17,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from torch import nn
 
 from feature_frontend.extractors.base import FastNetwork
 from feature_frontend.models.weights import cache_folder
+from feature_frontend.system.files import move_whole
 
 __all__ = ["BackgroundCompiler", "compiled_cache", "fill_cache"]
 
@@ -37,6 +40,8 @@ _MOST_SIZES = 4
 _NICENESS = 5
 _COMPILERS = ("g++", "clang++", "c++")
 _REASON_LENGTH = 300
+_UNFINISHED = ".unfinished-"
+_LONGEST_COMPILATION_S = 3600.0
 _ERROR_LINE = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Invalid\w*|Unsupported)\b")
 
 _logger = logging.getLogger(__name__)
@@ -165,8 +170,17 @@ class BackgroundCompiler:
 
     def _compile(self, job: _Job) -> None:
         try:
-            self._fill_cache(job)
-            compiled = _compile(self._network, job)
+            is_new = self._fill_cache(job)
+            try:
+                compiled = _compile(self._network, job)
+            except Exception as error:
+                if is_new or self._is_closed:
+                    raise
+                # A damaged file, of a failing disk or an older version, would otherwise last for ever.
+                _logger.info("%s is compiled again, as its cached code is unusable: %s", self._name, _first_line(error))
+                job.marker().unlink(missing_ok=True)
+                self._fill_cache(job)
+                compiled = _compile(self._network, job)
         except Exception as error:
             # Whatever prevents compilation here, the uncompiled network does the same work.
             if not self._is_closed:
@@ -178,10 +192,10 @@ class BackgroundCompiler:
             self._compiled[job.shape] = compiled
         _logger.info("%s is compiled for %s", self._name, "x".join(map(str, job.shape)))
 
-    def _fill_cache(self, job: _Job) -> None:
-        """Compiles in another process, unless the result is already on disk."""
+    def _fill_cache(self, job: _Job) -> bool:
+        """Compiles in another process, unless the result is already on disk; returns whether it did."""
         if job.marker().exists():
-            return
+            return False
         if not os.environ.get("CXX") and not any(shutil.which(compiler) for compiler in _COMPILERS):
             raise RuntimeError(
                 "no C++ compiler on this machine; install one (apt install g++), or set the parameter compile to false"
@@ -208,12 +222,21 @@ class BackgroundCompiler:
             # The line of the traceback that names the error; the rest is advice for PyTorch's developers.
             lines = [line for line in errors.splitlines() if _ERROR_LINE.match(line)]
             raise RuntimeError(lines[0] if lines else f"the compiling process ended with {code}")
+        return True
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Ends a compiling process and its compilers, which remove their temporary files."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
+
+
+def _remove_unfinished(cache: Path) -> None:
+    """Removes what compiling processes left that were ended."""
+    for folder in cache.glob(f"{_UNFINISHED}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _LONGEST_COMPILATION_S:
+                shutil.rmtree(folder)
 
 
 def _own_code(method: Dense) -> Dense:
@@ -254,9 +277,18 @@ def fill_cache(arguments: Sequence[str]) -> None:
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
     job = _Job.parse(arguments)
-    compiled_cache().mkdir(parents=True, exist_ok=True)
+    cache = compiled_cache()
+    cache.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(job.threads)
     network: nn.Module = EXTRACTORS[job.extractor].inference(EXTRACTORS[job.extractor].build().eval())
     network = network.to(dtype=getattr(torch, job.dtype)).eval().requires_grad_(requires_grad=False)
-    _compile(cast(FastNetwork, network), job)
+    # Compilers write under the final names: in the cache, one that is ended would leave half a file.
+    _remove_unfinished(cache)
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=cache) as folder:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+        _compile(cast(FastNetwork, network), job)
+        for path in sorted(Path(folder).rglob("*")):
+            if path.is_file() and path.suffix != ".lock":
+                move_whole(path, cache / path.relative_to(folder))
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache)
     job.marker().touch()

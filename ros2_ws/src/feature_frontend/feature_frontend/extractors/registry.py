@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from feature_frontend.extractors.networks.aliked import ALIKED_CONFIGS, Aliked
 from feature_frontend.extractors.networks.aliked_inference import FastAliked
+from feature_frontend.extractors.networks.dotlet import DOTLET_CONFIGS, Dotlet
+from feature_frontend.extractors.networks.dotlet import fold_batch_norm as fold_dotlet
 from feature_frontend.extractors.networks.opencv_sift import CLASSICAL_CONFIGS, OPENCV, Classical
 from feature_frontend.extractors.networks.residual_sift import RESIDUAL_CONFIGS, Residual, fold_batch_norm
 from feature_frontend.extractors.networks.silk import SILK_CONFIGS, Silk, from_published_names
@@ -20,7 +22,7 @@ from feature_frontend.models.catalog import EXTRACTOR_MODELS, WeightsRecord
 __all__ = ["EXTRACTORS", "ExtractorRecord"]
 
 
-def _as_it_is(network: nn.Module) -> nn.Module:
+def _unchanged(network: nn.Module) -> nn.Module:
     return network
 
 
@@ -40,7 +42,7 @@ class ExtractorRecord:
     build: Callable[[], nn.Module]
     weights: WeightsRecord | None
     rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
-    inference: Callable[[Any], nn.Module] = _as_it_is
+    inference: Callable[[Any], nn.Module] = _unchanged
     library: str = ""
     has_maps: bool = False
 
@@ -56,6 +58,7 @@ EXTRACTORS = {
         name: _record(name, partial(Silk, row), rename=from_published_names, inference=FusedSilk.from_reference)
         for name, row in SILK_CONFIGS.items()
     },
+    **{name: _record(name, partial(Dotlet, row), inference=fold_dotlet) for name, row in DOTLET_CONFIGS.items()},
     **{name: _record(name, partial(Classical, row), library=OPENCV) for name, row in CLASSICAL_CONFIGS.items()},
     **{
         name: _record(name, partial(Residual, row), inference=fold_batch_norm) for name, row in RESIDUAL_CONFIGS.items()

@@ -15,13 +15,14 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from feature_frontend.geometry.rays import MatchRays
 from feature_frontend.geometry.relative_pose import MINIMUM_PAIRS, Points, epipolar_inliers, essential_inliers
 from feature_frontend.settings.matching import EpipolarSettings
-from feature_frontend.types import FrameResult, MatchCheck
+from feature_frontend.types import FrameResult, MatchCheck, Matches
 
-__all__ = ["check_frame", "check_matches"]
+__all__ = ["check_frame", "check_matches", "explained_matches"]
 
 
 def check_matches(
@@ -88,3 +89,26 @@ def check_frame(result: FrameResult, rays: MatchRays, focal_px: float, settings:
         settings.epipolar_threshold_px,
     )
     return replace(result, check=check)
+
+
+def explained_matches(matches: Matches, keypoints0: Points, keypoints1: Points, threshold_px: float) -> Matches:
+    """The matches that one camera motion explains: tracks chain only these. Deterministic.
+
+    Args:
+        matches: Of two images, on the CPU.
+        keypoints0: (M, 2) px, of the matches in image 0.
+        keypoints1: (M, 2) px, of the matches in image 1.
+        threshold_px: Maximum distance of a match from its epipolar line; 0 keeps all.
+
+    Returns:
+        All if there are fewer than 8; none if no motion explains 8 of them.
+    """
+    if threshold_px <= 0:
+        return matches
+    check = check_matches(keypoints0, keypoints1, threshold_px=threshold_px)
+    if len(check.inlier) == 0:
+        return matches
+    rows = torch.from_numpy(np.flatnonzero(check.inlier))
+    return Matches(
+        matches.indices0[rows], matches.indices1[rows], matches.similarity[rows], matches.margin[rows], matches.matcher
+    )

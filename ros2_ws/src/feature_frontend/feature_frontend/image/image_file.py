@@ -6,6 +6,8 @@ samples wherever they come from.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,15 @@ from feature_frontend.system.c_stderr import decoders_are_quiet
 from feature_frontend.system.files import read_regular_file, user_path
 from feature_frontend.system.text import PATH_CHARACTERS, quoted
 
-__all__ = ["IMAGE_SUFFIXES", "ImageFile", "decode_stored", "encode_file", "read_image_file", "read_mask_file"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ImageFile",
+    "decode_stored",
+    "encode_file",
+    "first_image_size",
+    "read_image_file",
+    "read_mask_file",
+]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm", ".pnm", ".webp")
 
@@ -31,6 +41,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".pp
 _BYTES_PER_PIXEL = 32
 _BYTES_BESIDE_PIXELS = 2**26
 _COLOURS = 3
+_TRIED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,16 +66,29 @@ def read_image_file(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageFile
         DamagedImageError: The file cannot be read, or is empty, truncated or damaged.
         ImageError: It is not an image, or has more than `max_pixels`. The texts do not name the file.
     """
+    header = _checked_header(path, max_pixels)
+    stored = decode_stored(header)
+    samples = stored if stored.ndim == 2 else to_rgb(stored, cv2.COLOR_BGR2RGB)
+    return ImageFile(samples, header.orientation, header.pages)
+
+
+def first_image_size(files: Sequence[Path], max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[int, int] | None:
+    """(height, width) in px of the first image file that can be read; None if none of the first five can be."""
+    for file in files[:_TRIED]:
+        with suppress(ImageError):
+            header = _checked_header(file, max_pixels)
+            return header.height, header.width
+    return None
+
+
+def _checked_header(path: Path, max_pixels: int) -> ImageHeader:
     try:
         data = read_regular_file(path, _BYTES_BESIDE_PIXELS + _BYTES_PER_PIXEL * max_pixels)
     except OSError as error:
         msg = f"it cannot be read: {error.strerror or error}"
         # Without errno it is our own error: not a regular file, or too large.
         raise (ImageError if error.errno is None else DamagedImageError)(msg) from error
-    header = read_header(data, max_pixels)
-    stored = decode_stored(header)
-    samples = stored if stored.ndim == 2 else to_rgb(stored, cv2.COLOR_BGR2RGB)
-    return ImageFile(samples, header.orientation, header.pages)
+    return read_header(data, max_pixels)
 
 
 def decode_stored(header: ImageHeader) -> npt.NDArray[Any]:

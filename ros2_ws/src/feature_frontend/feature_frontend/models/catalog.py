@@ -146,6 +146,7 @@ class MatcherModel:
 _WITH_MAPS = (
     *("aliked-t16", "aliked-n16", "aliked-n16rot", "aliked-n32"),
     *("silk-vggnp-4", "silk-vggnp-3", "silk-vggnp-2", "silk-vggnp-1", "silk-vggnp-mu"),
+    "dotlet",
 )
 _HAND_CRAFTED = ("sift", "rootsift", "sift-upright", "rootsift-upright")
 _RESIDUAL = (*(f"residual-{name}" for name in _HAND_CRAFTED), "residual-surf", "residual-sift-ablation")

@@ -82,7 +82,7 @@ class GraphFrameMatcher:
         features = self._extractor.collect(None, *image.shape[:2])
         if self._matching is not None:
             with self._graph_device.active():
-                self._matching.put_nothing()
+                self._matching.clear_previous()
         self._is_first = False
         elapsed_ms = (time.perf_counter() - start_s) * _MS_PER_S
         return Pair(features.to("cpu"), Matches.empty(self.matcher.name), elapsed_ms, 0.0)
@@ -95,7 +95,7 @@ class GraphFrameMatcher:
             earlier = self._brought_back if before is None else before.previous
             self._brought_back = None
             if earlier is not None:
-                self._matching.take_over(*earlier)
+                self._matching.copy_from(*earlier)
         assert self._matching is not None
         return self._matching
 
@@ -120,7 +120,7 @@ class _MatchingGraph:
         """Descriptors of the previous image, as a padded tensor, and their number."""
         return self._previous
 
-    def take_over(self, descriptors: torch.Tensor, count: torch.Tensor) -> None:
+    def copy_from(self, descriptors: torch.Tensor, count: torch.Tensor) -> None:
         """Continues from the `previous` of another graph, with the best ones if not all fit."""
         rows = min(len(descriptors), len(self._previous[0]))
         self._previous[0][:rows].copy_(descriptors[:rows])
@@ -135,6 +135,6 @@ class _MatchingGraph:
             previous.copy_(current)
         return self._graph.result
 
-    def put_nothing(self) -> None:
+    def clear_previous(self) -> None:
         """Records an image without keypoints."""
         self._previous[1].zero_()

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from feature_frontend.errors import SettingsError, WeightsUnavailableError
 from feature_frontend.extractors.extractor import Extractor, Mask
+from feature_frontend.geometry.epipolar_check import explained_matches
 from feature_frontend.matchers.base import MatcherProtocol
 from feature_frontend.matchers.factory import make_matcher, matching_options
 from feature_frontend.pipeline.base import FrameMatcherState
@@ -161,9 +162,9 @@ class Frontend:
             reason: Goes into the next image's result.
         """
         self._rhythm.forget()
-        self._begin_anew(reason)
+        self._restart(reason)
 
-    def _begin_anew(self, reason: str) -> None:
+    def _restart(self, reason: str) -> None:
         self.resets += 1
         self._previous = None
         self._frame_matcher.forget()
@@ -254,11 +255,15 @@ class Frontend:
         features, matches = pair.features, pair.matches
         start_s = time.perf_counter()
         previous = self._previous
+        keypoints0 = features.keypoints[:0] if previous is None else previous.features.keypoints[matches.indices0]
         if pair.continuation is None:
-            tracks = self._tracker.update(features, matches, stamp_ns)
+            keypoints1 = features.keypoints[matches.indices1]
+            explained = explained_matches(
+                matches, keypoints0.numpy(), keypoints1.numpy(), self._settings.track_epipolar_px
+            )
+            tracks = self._tracker.update(features, explained, stamp_ns)
         else:
             tracks = self._tracker.follow(features, pair.continuation, stamp_ns)
-        keypoints0 = features.keypoints[:0] if previous is None else previous.features.keypoints[matches.indices0]
         tracking_ms = (time.perf_counter() - start_s) * _MS_PER_S
         change = TrackChange() if previous is None else compare_tracks(previous.tracks, tracks)
         self._previous = _Previous(features, tracks, stamp_ns)
@@ -296,7 +301,7 @@ class Frontend:
             self.reset(f"the stamp went back by {-interval_s:g} s, as in a bag that is played again")
         else:
             self._rhythm.add(interval_ns)
-            self._begin_anew(
+            self._restart(
                 f"{interval_s:g} s have passed since the previous image (max_gap_s is {max_gap_s:g}): "
                 "nothing is matched across"
             )

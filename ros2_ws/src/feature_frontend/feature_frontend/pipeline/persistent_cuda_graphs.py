@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -83,7 +83,7 @@ class PersistentGraphFrameMatcher(PersistentFrameMatcher):
         submitted = self._extractor.submit_maps(image, DETECTED_FRACTION, ((past, options), work))
         followed = submitted.result
         seen = download(self._graph_device, followed.seen)
-        past.take_over(followed.state, View(past.view.images, followed.latest, past.view.resize))
+        past.copy_from(followed.state, replace(past.view, latest=followed.latest))
         end = self._graph_device.mark()
         self._graph_device.wait()
         start_s = time.perf_counter()
@@ -98,7 +98,7 @@ class PersistentGraphFrameMatcher(PersistentFrameMatcher):
         if kept is None:
             kept = self._pasts[key] = new.copied()
         else:
-            kept.take_over(state, view)
+            kept.copy_from(state, view)
         self._past = kept
 
 

@@ -44,7 +44,7 @@ class CallbackGuard:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._lock = threading.Lock()
-        self._told_s: dict[str, float] = {}
+        self._logged_s: dict[str, float] = {}
         self._last = ""
         self._last_s = -WINDOW_S
         self.failures = 0
@@ -83,9 +83,9 @@ class CallbackGuard:
         with self._lock:
             self.failures += 1
             self._last, self._last_s = f"{name}: {_described(error)}", now_s
-            is_due = now_s - self._told_s.get(name, -_LOG_PERIOD_S) >= _LOG_PERIOD_S
+            is_due = now_s - self._logged_s.get(name, -_LOG_PERIOD_S) >= _LOG_PERIOD_S
             if is_due:
-                self._told_s[name] = now_s
+                self._logged_s[name] = now_s
         if is_due:
             logger = self._node.get_logger()
             logger.error(f"{name} failed{_place(error)}, the node goes on: {_described(error)}")
@@ -127,7 +127,7 @@ class GuardedExecutor(SingleThreadedExecutor):
         super().__init__(**options)
         self._guard_of_node = guard
         # rclpy would leave the callback group of a failed take blocked for ever.
-        guard_takes(self, self._take_or_nothing)
+        guard_takes(self, self._take_guarded)
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
         """Waits for one callback and runs it."""
@@ -140,7 +140,7 @@ class GuardedExecutor(SingleThreadedExecutor):
             self._guard_of_node.note("the executor", error)
             time.sleep(_PAUSE_S)
 
-    def _take_or_nothing(self, take: Callable[[Any], Any], entity: Any) -> Any:
+    def _take_guarded(self, take: Callable[[Any], Any], entity: Any) -> Any:
         try:
             return take(entity)
         except Exception as error:

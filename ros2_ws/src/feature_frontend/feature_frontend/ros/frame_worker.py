@@ -120,10 +120,10 @@ class FrameWorker:
     def remark(self, text: str) -> None:
         """Puts `text` into the status of the next processed frame whose reason is otherwise empty."""
 
-        def put_down(_frontend: Frontend) -> None:
+        def set_remark(_frontend: Frontend) -> None:
             self._processor.remark = text
 
-        self.change(put_down)
+        self.change(set_remark)
 
     def _apply_changes(self) -> None:
         while self._changes:

@@ -123,7 +123,7 @@ class FrontendNode(GuardedNode):
         self._camera_info_topic: CameraInfoTopic | None = None
         self._name_watch = NameWatch(self)
         # The executor calls it after the parameters are set: Humble has no post-set callback.
-        self._parameters_set = self.create_guard_condition(self._take_over)
+        self._parameters_set = self.create_guard_condition(self._apply_parameters)
         self._loader = ModelLoader(load, self._parameters_set.trigger)
         self._mask_loader = MaskLoader(self._parameters_set.trigger, self._max_pixels)
         self._match_service = MatchService(self, self._store, lambda: self._settings)
@@ -230,7 +230,7 @@ class FrontendNode(GuardedNode):
         self._mask_path = mask_path
         self._worker.use_mask_file(mask_path, mask)
         self._use_model_of(frontend, frontend.settings)
-        self._tell_model_in_use()
+        self._log_model_in_use()
 
     def _activate(self) -> None:
         assert self._worker is not None
@@ -313,7 +313,7 @@ class FrontendNode(GuardedNode):
         self._parameters_set.trigger()
         return SetParametersResult(successful=True)
 
-    def _take_over(self) -> None:
+    def _apply_parameters(self) -> None:
         """Applies the current parameters, and a model or mask that has finished loading."""
         self._settings = read_settings(self)
         self._store.configure(self._settings)
@@ -334,11 +334,11 @@ class FrontendNode(GuardedNode):
             loaded = self._loader.take()
             if loaded is not None:
                 self._end_loading(loaded)
-        self._take_over_mask()
+        self._apply_mask()
         self._model = in_force = replace(with_model_of(self._settings, self._model), mask_path=self._mask_path)
         self._worker.change(lambda frontend: frontend.configure(in_force))
 
-    def _take_over_mask(self) -> None:
+    def _apply_mask(self) -> None:
         assert self._worker is not None
         path = self._settings.mask_path
         if path == self._mask_path:
@@ -371,7 +371,7 @@ class FrontendNode(GuardedNode):
             reason = f"the model stays {self._extractor.identity}: {loaded.problem}"
             self.get_logger().error(reason)
             self._worker.remark(reason)
-            self._tell_model_in_use()
+            self._log_model_in_use()
             return
         frontend = loaded.frontend
         if frontend is None:
@@ -391,7 +391,7 @@ class FrontendNode(GuardedNode):
         assert self._extractor is not None
         return f"{self._extractor.identity} on {self._extractor.device}, {self._model.precision}"
 
-    def _tell_model_in_use(self) -> None:
+    def _log_model_in_use(self) -> None:
         """Sets the parameters that name the model to the model in use, and resets those that do not fit it."""
         in_use = asdict(with_model_of(self._settings, self._model))
         changes = [

@@ -14,7 +14,7 @@ from feature_frontend.errors import SettingsError
 from feature_frontend.ros.rclpy_private import given_parameters
 from feature_frontend.settings import PARAMETERS, Settings
 from feature_frontend.settings.parameter import ParameterRecord, with_present_names
-from feature_frontend.settings.parameter_file import parameter_sections, unused_names, what_has_no_effect
+from feature_frontend.settings.parameter_file import ignored_entries, parameter_sections, unused_names
 from feature_frontend.system.files import open_regular_file, user_path
 from feature_frontend.system.text import quoted
 
@@ -97,7 +97,7 @@ def _warn_of_unused(node: Node, arguments: Sequence[str]) -> None:
             node.get_logger().debug(str(error))
             continue
         in_files.update(name for _, values in sections for name in values)
-        for text in what_has_no_effect(path, sections, node.get_fully_qualified_name()):
+        for text in ignored_entries(path, sections, node.get_fully_qualified_name()):
             node.get_logger().warning(text)
     given = {name: False for name in given_parameters(node) if name not in in_files}
     text = unused_names(given)

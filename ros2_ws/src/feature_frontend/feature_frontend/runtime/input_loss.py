@@ -32,7 +32,7 @@ _HELD_S = 10.0
 
 # An interval of more than this many median intervals is a pause.
 _PAUSE = 10.0
-# For a slower camera, a pause cannot be told from a lost image.
+# For a slower camera, a pause cannot be distinguished from a lost image.
 _FASTEST_HZ, _SLOWEST_S = 250.0, 0.22
 # If more are lost, any numbers are nearly multiples of a period.
 _MOST_MEAN_STEPS = 32.0
@@ -85,8 +85,8 @@ class InputLoss:
     def __init__(self) -> None:
         self._arrivals: deque[tuple[float, int]] = deque(maxlen=_MOST_IMAGES)  # received s, stamp ns
         self._image_bytes = 0
-        self._told = LossEstimate()
-        self._told_s = 0.0
+        self._reported = LossEstimate()
+        self._reported_s = 0.0
 
     def arrived(self, stamp_ns: int, received_s: float, image_bytes: int) -> None:
         """Records an image.
@@ -117,13 +117,13 @@ class InputLoss:
         return self._warning(estimate, now_s, is_best_effort), str(estimate)
 
     def _warning(self, estimate: LossEstimate, now_s: float, is_best_effort: bool) -> str:
-        threshold = _WARN_ENDS_FRACTION if self._told.missing else _WARN_FRACTION
+        threshold = _WARN_ENDS_FRACTION if self._reported.missing else _WARN_FRACTION
         if estimate.fraction >= threshold:
-            self._told, self._told_s = estimate, now_s
-        elif now_s - self._told_s > _HELD_S or not self._arrivals:
-            self._told = LossEstimate()
-        told = self._told
-        if not told.missing:
+            self._reported, self._reported_s = estimate, now_s
+        elif now_s - self._reported_s > _HELD_S or not self._arrivals:
+            self._reported = LossEstimate()
+        lost = self._reported
+        if not lost.missing:
             return ""
         megabytes = self._image_bytes / 1e6
         if not is_best_effort:
@@ -133,8 +133,8 @@ class InputLoss:
         else:
             advice = "best effort: the driver leaves them out, or the network loses them; try image_qos:=reliable"
         return (
-            f"about {told.missing} of {told.expected} images of {told.span_s:.0f} s {ARE_MISSING} (one every "
-            f"{told.period_s * 1e3:.3g} ms), as if lost between the camera and here; {megabytes:.2g} MB each, {advice}"
+            f"about {lost.missing} of {lost.expected} images of {lost.span_s:.0f} s {ARE_MISSING} (one every "
+            f"{lost.period_s * 1e3:.3g} ms), as if lost between the camera and here; {megabytes:.2g} MB each, {advice}"
         )
 
 

@@ -63,19 +63,19 @@ class MaskSynchronizer(Generic[F, M]):
         self._masks: dict[int, M] = {}  # by stamp in ns, in rising order
         self._refused: dict[int, M] = {}  # by stamp in ns, in order of arrival
         self._latest_ns: int | None = None
-        self._masks_began_anew = False
+        self._masks_restarted = False
 
     def add_image(self, image: F, stamp_ns: int, received_s: float, timeout_ms: float) -> None:
         """Adds an image that arrived at `received_s` on the monotonic clock and waits for up to `timeout_ms`."""
         if self._latest_ns is not None and stamp_ns < self._latest_ns:
-            self._let_go(len(self._waiting), "time went back before its mask came")
-            if not self._masks_began_anew:
+            self._release_unmatched(len(self._waiting), "time went back before its mask came")
+            if not self._masks_restarted:
                 self._masks.clear()
-        self._latest_ns, self._masks_began_anew = stamp_ns, False
+        self._latest_ns, self._masks_restarted = stamp_ns, False
         too_late = f"its mask did not come within {timeout_ms:g} ms"
         self._waiting.append(_Waiting(image, stamp_ns, received_s + timeout_ms / _MS_PER_S, too_late))
         if len(self._waiting) > self._capacity:
-            self._let_go(1, f"its mask had not come when {self._capacity} later images waited")
+            self._release_unmatched(1, f"its mask had not come when {self._capacity} later images waited")
 
     def add_mask(self, mask: M, stamp_ns: int) -> int:
         """Adds the mask of the image with this stamp; replaces a mask with the same stamp.
@@ -85,7 +85,7 @@ class MaskSynchronizer(Generic[F, M]):
         """
         if self._masks and stamp_ns < self._newest_ns():
             self._masks.clear()
-            self._masks_began_anew = True
+            self._masks_restarted = True
         self._masks[stamp_ns] = mask
         self._refused.pop(stamp_ns, None)
         removed = 0
@@ -106,9 +106,9 @@ class MaskSynchronizer(Generic[F, M]):
         while self._waiting:
             first = self._waiting[0]
             if self._newest_ns() >= first.stamp_ns or first.stamp_ns in self._refused:
-                self._let_go(1, "a later image's mask came instead of its own")
+                self._release_unmatched(1, "a later image's mask came instead of its own")
             elif first.deadline_s <= now_s:
-                self._let_go(1, first.too_late)
+                self._release_unmatched(1, first.too_late)
             else:
                 break
         released, self._released = self._released, []
@@ -128,7 +128,7 @@ class MaskSynchronizer(Generic[F, M]):
         """When to call `release` again if nothing arrives before; None if no image waits."""
         return self._waiting[0].deadline_s if self._waiting else None
 
-    def _let_go(self, count: int, cause: str) -> None:
+    def _release_unmatched(self, count: int, cause: str) -> None:
         """Ends the wait of the first `count` images; `cause` says why an image has no mask of its own."""
         for _ in range(count):
             first = self._waiting.popleft()

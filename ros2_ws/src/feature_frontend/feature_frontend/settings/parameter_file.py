@@ -17,10 +17,10 @@ from feature_frontend.system.yaml_text import YamlTextError, parse_yaml, read_sm
 __all__ = [
     "FORMER_NAMES",
     "applies_to",
+    "ignored_entries",
     "parameter_sections",
     "read_parameter_files",
     "unused_names",
-    "what_has_no_effect",
 ]
 
 _VALUES = "ros__parameters"
@@ -55,7 +55,7 @@ def read_parameter_files(paths: Sequence[Path], node: str | None = None) -> dict
     merged: dict[str, dict[str, object]] = {}
     for path in paths:
         sections = parameter_sections(path)
-        for text in what_has_no_effect(path, sections, node):
+        for text in ignored_entries(path, sections, node):
             _logger.warning("%s", text)
         for pattern, values in sections:
             merged.setdefault(pattern, {}).update(values)
@@ -95,7 +95,7 @@ def applies_to(pattern: str, node: str) -> bool:
     return re.fullmatch("".join(meanings.get(part) or re.escape(part) for part in parts), node) is not None
 
 
-def what_has_no_effect(path: Path, sections: Sections, node: str | None) -> list[str]:
+def ignored_entries(path: Path, sections: Sections, node: str | None) -> list[str]:
     """Warnings about a file: no section applies to `node` (None: every section applies), or names are unknown."""
     applying = [(pattern, values) for pattern, values in sections if node is None or applies_to(pattern, node)]
     if not applying:
@@ -120,22 +120,23 @@ def unused_names(names: Mapping[str, bool]) -> str:
         names: Each name with whether it may be meant for another node (it appears under a pattern such as "/**"). Of
             those, only names that resemble a parameter of the front-end are listed.
     """
-    told = []
+    unused = []
     for name, may_be_of_others in names.items():
         if name in PARAMETERS or name in FORMER_NAMES or name in _OF_ROS:
             continue
         cut = printable(name, _SHOWN_CHARACTERS)
         if name.startswith(_QOS_OVERRIDES):
             if not may_be_of_others:
-                told.append(f"{cut} (set image_qos instead)")
+                unused.append(f"{cut} (set image_qos instead)")
             continue
         near = nearest_name(name, PARAMETERS, _PATTERN_LIKENESS if may_be_of_others else _OWN_LIKENESS)
         if near or not may_be_of_others:
-            told.append(f"{cut} (did you mean {near}?)" if near else cut)
-    if not told:
+            unused.append(f"{cut} (did you mean {near}?)" if near else cut)
+    if not unused:
         return ""
-    every = ", ".join(told[:_MOST_SHOWN]) + (f" and {len(told) - _MOST_SHOWN} more" if len(told) > _MOST_SHOWN else "")
-    verb, effect = ("is not a parameter", "has") if len(told) == 1 else ("are not parameters", "have")
+    rest = len(unused) - _MOST_SHOWN
+    every = ", ".join(unused[:_MOST_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    verb, effect = ("is not a parameter", "has") if len(unused) == 1 else ("are not parameters", "have")
     return f"{every} {verb} of the front-end and {effect} no effect; `feature_frontend parameters` lists all"
 
 

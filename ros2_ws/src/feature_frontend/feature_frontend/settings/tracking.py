@@ -15,7 +15,8 @@ class TrackingSettings(SettingsGroup):
 
     tracker: str = parameter(
         "chain",
-        "How points are tracked. chain: a track lasts as long as every image matches it; persistent: points are "
+        "How points are tracked. chain: a track lasts as long as every image matches it and the motion of the camera "
+        "explains the match; persistent: points are "
         "predicted, recovered if the detector did not select them, checked and re-linked. A change ends all tracks.",
         choices=("chain", "persistent"),
         live=True,
@@ -32,15 +33,16 @@ class TrackingSettings(SettingsGroup):
     track_min_similarity: float = parameter(
         -1.0,
         "persistent: minimum cosine similarity of a point to its latest descriptor; to its first one, twice the cosine "
-        "distance is allowed. -1 uses the network's default: 0.7 for ALIKED, 0.85 for SiLK.",
+        "distance is allowed, and half of it if the image around the point is not found again. -1 uses the network's "
+        "default: 0.5 for ALIKED, 0.7 for SiLK.",
         minimum=-1.0,
         maximum=1.0,
         live=True,
     )
     track_epipolar_px: float = parameter(
         2.0,
-        "persistent: maximum distance of a point from the epipolar line of the camera motion; 0 turns the check off, "
-        "to track moving objects too.",
+        "Maximum distance of a tracked point from the epipolar line of the camera motion; 0 turns the check off, to "
+        "track moving objects too. With chain, `matches` keep what the tracks leave out.",
         unit="px",
         minimum=0.0,
         maximum=100.0,

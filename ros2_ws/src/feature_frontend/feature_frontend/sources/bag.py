@@ -136,7 +136,7 @@ class BagSource:
         Raises:
             SourceError: None of them can be read, or their encoding is not supported.
         """
-        self._say_losses()
+        self._warn_of_losses()
         camera = self._first_camera()
         if camera is None and self._info_topic is not None:
             _logger.warning("topic %s of %s holds no calibration; it is not played", self._info_topic, self._path)
@@ -174,7 +174,7 @@ class BagSource:
         Raises:
             SourceError: The bag cannot be read any further.
         """
-        self._say_losses()
+        self._warn_of_losses()
         waiting: BagImage | UnreadableFrame | None = None
         infos: list[Any] = []
         index = 0
@@ -203,7 +203,7 @@ class BagSource:
         try:
             yield from self._bag.messages({self._topic, self._info_topic or self._topic})
         finally:
-            self._say_losses()
+            self._warn_of_losses()
 
     def _image(self, index: int, message: BagMessage) -> BagImage | UnreadableFrame:
         name = f"image {index} of {self._topic}"
@@ -263,7 +263,7 @@ class BagSource:
     def _first_camera(self) -> CameraCalibration | None:
         return next(map(_camera, self._first_camera_info()), None)
 
-    def _say_losses(self) -> None:
+    def _warn_of_losses(self) -> None:
         losses = self._bag.losses
         for text in (*losses.notes, *losses.missing):
             if text not in self._said:

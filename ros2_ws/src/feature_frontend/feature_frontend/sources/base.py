@@ -81,7 +81,7 @@ class LostImages:
         self.count += 1
         self.reason = self.reason or reason
 
-    def told(self, where: str) -> list[str]:
+    def sentences(self, where: str) -> list[str]:
         """One sentence about the images, or none if no image is lost; `where` names the topic or the folder."""
         if not self.count:
             return []

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from feature_frontend.errors import DamagedImageError, ImageError, SourceError
+from feature_frontend.errors import SourceError
 from feature_frontend.image.headers import begins_as_image, is_deep_grey
-from feature_frontend.image.image_file import IMAGE_SUFFIXES, ImageFile, read_image_file
+from feature_frontend.image.image_file import IMAGE_SUFFIXES
 from feature_frontend.image.limits import MAX_IMAGE_PIXELS
-from feature_frontend.sources.base import Frame, LostImages, StampOrigin, UnreadableFrame
+from feature_frontend.sources.image_files import ImageFilesSource
 from feature_frontend.sources.times_file import STAMP_LIMIT_NS, find_times, time_from_number
 from feature_frontend.system.files import readable_name
 
@@ -92,8 +91,6 @@ def _left_out(folder: Path, files: Sequence[Path], what: str) -> str:
     )
 
 
-_logger = logging.getLogger(__name__)
-
 # Seconds with a decimal point, or an integer whose number of digits tells its unit; shorter integers are frame numbers.
 # A prefix such as "left_" is allowed, but no hours and minutes: the seconds of a date restart each minute.
 _STAMP = re.compile(r"(?!.*\d\d[-_.:hH]\d\d[-_.:mM]\d\d\.\d+$)(?:.*[^\d.])?(?P<number>\d+\.\d+|\d{19}|\d{16}|\d{13})")
@@ -145,21 +142,15 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
 
 
-class ImageFolderSource:
+class ImageFolderSource(ImageFilesSource):
     """The image files of one folder, without subfolders, or one image file.
 
     If every name contains a different time, these times are the stamps and define the order; otherwise those in a file
-    next to the images (`times_file`); otherwise there are no stamps and names are in natural order. Grey files give
-    (H, W), colour files (H, W, 3) samples of the file's depth, as stored: an orientation in the metadata is not
-    applied. A file that cannot be decoded is skipped with a warning.
+    next to the images (`times_file`); otherwise there are no stamps and names are in natural order.
 
     Attributes:
         times_file: Source of the stamps, if not the names.
-        lost: Truncated or damaged images of `frames` read so far.
     """
-
-    has_camera = False
-    is_live = False
 
     def __init__(self, path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> None:
         """Lists the files.
@@ -171,12 +162,7 @@ class ImageFolderSource:
         Raises:
             SourceError: There is no image in the folder, or there are images of two cameras.
         """
-        self._path = path
-        self._max_pixels = max_pixels
-        self._notices: list[str] = []
-        self._told: set[str] = set()
-        self.lost = LostImages()
-        files = [path] if path.is_file() else self._listed(path)
+        files, notices = ([path], []) if path.is_file() else _listed(path)
         files.sort(key=lambda file: natural_key(file.name))
         self.times_file: Path | None = None
         stamps = stamps_from_names([file.stem for file in files])
@@ -185,115 +171,36 @@ class ImageFolderSource:
             if times is not None:
                 stamps, self.times_file = list(times.stamps_ns), times.path
             elif problem:
-                self._notices.append(problem)
-        self._stamps: list[int] | None = None
+                notices.append(problem)
         if stamps is not None:
             order = sorted(range(len(files)), key=stamps.__getitem__)
-            files, self._stamps = [files[place] for place in order], [stamps[place] for place in order]
-        self._files = files
+            files, stamps = [files[place] for place in order], [stamps[place] for place in order]
+        super().__init__(path, files, stamps, max_pixels=max_pixels, notices=notices)
+        self.stamp_origin = "file name" if self.times_file is None else "file of times"
 
-    @property
-    def stamp_origin(self) -> StampOrigin:
-        """The names, unless a file contains the times."""
-        return "file name" if self.times_file is None else "file of times"
 
-    @property
-    def description(self) -> str:
-        """Folder and number of images."""
-        count = len(self._files)
-        return f"{count} image{'' if count == 1 else 's'} from {readable_name(self._path)}"
-
-    @property
-    def images_of(self) -> str:
-        """What the images belong to, for messages to the user."""
-        return readable_name(self._path)
-
-    @property
-    def frame_count(self) -> int:
-        """Number of image files."""
-        return len(self._files)
-
-    def frames(self, start: int = 0) -> Iterator[Frame]:
-        """The images from position `start` on.
-
-        Raises:
-            SourceError: None of them can be decoded.
-        """
-        readable = 0
-        reason = ""
-        for frame in self.attempts(start):
-            if isinstance(frame, UnreadableFrame):
-                reason = frame.reason
-                if frame.is_lost:
-                    self.lost.note(f"{frame.name}: {reason}")
-                _logger.warning("skipped %s: %s", readable_name(self._files[frame.index]), reason)
-            else:
-                readable += 1
-                yield frame
-        if not readable and start < len(self._files):
-            count = len(self._files) - start
-            raise SourceError(
-                f"none of the {count} image files in {readable_name(self._path)} can be read (the last one: {reason})"
-            )
-
-    def attempts(self, start: int = 0) -> Iterator[Frame | UnreadableFrame]:
-        """The images from position `start` on, including those that cannot be decoded."""
-        for notice in self._notices:
-            self._tell_once(notice, notice)
-        for index, file in enumerate(self._files[start:], start):
-            stamp_ns = None if self._stamps is None else self._stamps[index]
-            name = readable_name(file.name)
-            if name != file.name:
-                self._tell_once("name", f"{name} has a name that is no UTF-8, which is shown so, also in results")
-            try:
-                found = read_image_file(file, self._max_pixels)
-            except ImageError as error:
-                is_lost = isinstance(error, DamagedImageError)
-                yield UnreadableFrame(index, name, str(error), stamp_ns, is_lost=is_lost)
-                continue
-            self._tell_what_is_left_out(name, found)
-            yield Frame(found.samples, index, name, stamp_ns)
-
-    def _listed(self, folder: Path) -> list[Path]:
-        try:
-            listed = [file for file in folder.iterdir() if not file.name.startswith(".")]
-        except OSError as error:
-            raise SourceError(f"folder {readable_name(folder)} cannot be read: {error.strerror or error}") from error
-        # macOS writes "._name.png" files, which are no images, to foreign disks.
-        images = [file for file in listed if file.suffix.lower() in IMAGE_SUFFIXES and not file.is_dir()]
-        others = [file for file in listed if file.suffix.lower() in UNREAD_SUFFIXES]
-        # Phones and cloud services store converted JPEG files under the original's name.
-        disguised = {file for file in others if begins_as_image(file)}
-        images += disguised
-        unread = Counter(file.suffix.lower() for file in others if file not in disguised)
-        found = ", ".join(f"{count} {suffix} files" for suffix, count in sorted(unread.items()))
-        if images:
-            if found:
-                self._notices.append(f"{found} in {readable_name(folder)} are left out: OpenCV may not read them")
-            images, notices = one_stream(folder, images)
-            self._notices += notices
-            return images
-        msg = f"folder {readable_name(folder)} contains no images; expected files {' '.join(IMAGE_SUFFIXES)}"
-        if found:
-            msg += f" (it contains {found}, which OpenCV may not read: convert them to PNG or JPEG)"
-        folders = sorted(readable_name(child.name) for child in listed if child.is_dir())
-        if folders:
-            msg += f" (it contains the folders {', '.join(folders[:10])}: play one of those)"
-        raise SourceError(msg)
-
-    def _tell_what_is_left_out(self, name: str, found: ImageFile) -> None:
-        if found.orientation != 1:
-            self._tell_once(
-                "orientation",
-                f"{name} has EXIF orientation {found.orientation}, which is not applied: pixels are taken as stored, "
-                "as calibrations, bags and COLMAP have them",
-            )
-        if found.pages > 1:
-            self._tell_once(
-                "pages", f"{name} holds {found.pages} images, of which the first is taken; split it to have the others"
-            )
-
-    def _tell_once(self, about: str, text: str) -> None:
-        if about not in self._told:
-            self._told.add(about)
-            _logger.warning("%s", text)
+def _listed(folder: Path) -> tuple[list[Path], list[str]]:
+    """The images of a folder, and notices about what is left out."""
+    try:
+        found = [file for file in folder.iterdir() if not file.name.startswith(".")]
+    except OSError as error:
+        raise SourceError(f"folder {readable_name(folder)} cannot be read: {error.strerror or error}") from error
+    # macOS writes "._name.png" files, which are no images, to foreign disks.
+    images = [file for file in found if file.suffix.lower() in IMAGE_SUFFIXES and not file.is_dir()]
+    others = [file for file in found if file.suffix.lower() in UNREAD_SUFFIXES]
+    # Phones and cloud services store converted JPEG files under the original's name.
+    disguised = {file for file in others if begins_as_image(file)}
+    images += disguised
+    unread = Counter(file.suffix.lower() for file in others if file not in disguised)
+    counts = ", ".join(f"{count} {suffix} files" for suffix, count in sorted(unread.items()))
+    if images:
+        notices = [f"{counts} in {readable_name(folder)} are left out: OpenCV may not read them"] if counts else []
+        images, further = one_stream(folder, images)
+        return images, notices + further
+    msg = f"folder {readable_name(folder)} contains no images; expected files {' '.join(IMAGE_SUFFIXES)}"
+    if counts:
+        msg += f" (it contains {counts}, which OpenCV may not read: convert them to PNG or JPEG)"
+    folders = sorted(readable_name(child.name) for child in found if child.is_dir())
+    if folders:
+        msg += f" (it contains the folders {', '.join(folders[:10])}: play one of those)"
+    raise SourceError(msg)

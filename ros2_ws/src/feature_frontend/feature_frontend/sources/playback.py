@@ -118,7 +118,7 @@ class Stamps:
     def __init__(self, source: Source, settings: PlaybackSettings) -> None:
         self._source = source
         self._settings = settings
-        self._has_told = settings.rate_hz is not None or settings.stamps != "auto" or source.frame_count == 1
+        self._has_warned = settings.rate_hz is not None or settings.stamps != "auto" or source.frame_count == 1
 
     def of(self, frame: BagImage | Frame | UnreadableFrame) -> int:
         """The stamp of a frame in ns; not for the stamps "clock".
@@ -134,8 +134,8 @@ class Stamps:
                 f"{frame.name} carries no time; expected names in seconds, such as 1311868169.163498.png, or of 19, 16 "
                 "or 13 digits (ns, us, ms), all of them different; or choose the stamps index or clock"
             )
-        if not self._has_told:
-            self._has_told = True
+        if not self._has_warned:
+            self._has_warned = True
             _logger.warning(
                 "%s: no times are known, so %g Hz are assumed; give --rate HZ, names that are times such as "
                 "1311868169.163498.png, or a times.txt next to the images with the seconds of each",

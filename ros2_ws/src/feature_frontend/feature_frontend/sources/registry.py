@@ -12,9 +12,13 @@ from feature_frontend.image.image_file import IMAGE_SUFFIXES
 from feature_frontend.sources import bag, image_folder, video, webcam
 from feature_frontend.sources.bags.files import BAG_SUFFIXES, is_bag
 from feature_frontend.sources.base import LostImages, Source, SourceOptions
+from feature_frontend.sources.datasets.base import DatasetSource
+from feature_frontend.sources.datasets.layouts import LAYOUTS, layout_of, open_dataset
+from feature_frontend.sources.image_files import ImageFilesSource
+from feature_frontend.sources.imu import ImuMeasurements
 from feature_frontend.system.text import quoted
 
-__all__ = ["SOURCE_KINDS", "SourceKind", "missing_of", "open_source"]
+__all__ = ["SOURCE_KINDS", "SourceKind", "imu_of", "missing_of", "open_source"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,12 @@ SOURCE_KINDS = (
         f"a rosbag2 folder, or a file {' '.join(BAG_SUFFIXES)}",
         lambda location: is_bag(Path(location)),
         lambda location, options: bag.BagSource(Path(location), options.topic),
+    ),
+    SourceKind(
+        "dataset",
+        f"a folder in the layout of {', '.join(layout.layout for layout in LAYOUTS)}",
+        lambda location: layout_of(Path(location)) is not None,
+        lambda location, options: open_dataset(Path(location), options.max_image_pixels),
     ),
     SourceKind(
         "images",
@@ -91,10 +101,14 @@ def missing_of(source: Source, lost: LostImages | None = None) -> list[str]:
         source: Of any kind.
         lost: Its lost images if counted elsewhere; None for its own count.
     """
-    if not isinstance(source, (bag.BagSource, image_folder.ImageFolderSource, video.VideoSource)):
+    if not isinstance(source, (bag.BagSource, ImageFilesSource, video.VideoSource)):
         return []
-    storage = [] if isinstance(source, image_folder.ImageFolderSource) else source.storage_missing
-    return storage + (lost or source.lost).told(source.images_of)
+    return source.storage_missing + (lost or source.lost).sentences(source.images_of)
+
+
+def imu_of(source: Source) -> ImuMeasurements | None:
+    """The IMU of a source, on the clock of its images; None if it has none, or one that cannot be read."""
+    return source.imu if isinstance(source, DatasetSource) else None
 
 
 def _expected() -> str:

@@ -54,7 +54,7 @@ class VideoSource:
         """
         self._path = path
         self._rotation_deg = 0
-        self._has_told = False
+        self._has_warned = False
         self.lost = LostImages()
         self.storage_missing: list[str] = []
         capture = self._open()
@@ -98,8 +98,8 @@ class VideoSource:
 
     def attempts(self, start: int = 0) -> Iterator[Frame | UnreadableFrame]:
         """The frames from position `start` on, including those that cannot be decoded."""
-        if self._rotation_deg and not self._has_told:
-            self._has_told = True
+        if self._rotation_deg and not self._has_warned:
+            self._has_warned = True
             _logger.warning(
                 "%s has a rotation of %d degrees in its metadata, which is not applied: pixels are taken as stored, as "
                 "calibrations are of the sensor",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 __all__ = [
+    "move_whole",
     "new_file",
     "open_regular_file",
     "path_for_c_library",
@@ -159,6 +160,18 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         if unfinished is not None:
             with suppress(FileNotFoundError):
                 unfinished.unlink()
+
+
+def move_whole(path: Path, target: Path) -> None:
+    """Moves a finished file to `target` on the same file system; after a power cut `target` is whole or as before.
+
+    Raises:
+        OSError: The file cannot be read or moved.
+    """
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.replace(target)
 
 
 def _nameless(folder: Path) -> int | None:

@@ -1,4 +1,4 @@
-"""`play`: publishes a folder of images, a video, a bag or a webcam as a camera would."""
+"""`play`: publishes a folder of images, a dataset, a video, a bag or a webcam as a camera and an IMU would."""
 
 from __future__ import annotations
 
@@ -21,22 +21,24 @@ from tqdm import tqdm
 
 from feature_frontend.camera.calibration import CameraCalibration
 from feature_frontend.camera.calibration_file import read_calibration_file
-from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.ros.playback.player import ENCODINGS, Player, PlayerOptions
 from feature_frontend.ros.start_errors import check_ros_arguments, readable_start
 from feature_frontend.sources import (
     SOURCE_KINDS,
+    ImuMeasurements,
     PlaybackSettings,
     ScheduledFrame,
     Source,
     SourceOptions,
+    imu_of,
     open_source,
     schedule,
 )
+from feature_frontend.sources.image_files import ImageFilesSource
+from feature_frontend.sources.imu_playback import ScheduledMeasurement, with_imu
 from feature_frontend.sources.playback import DEFAULT_RATE_HZ, STAMP_POLICIES
 from feature_frontend.sources.registry import missing_of
 from feature_frontend.system.files import print_any_name, readable_name
-from feature_frontend.system.interrupts import interruptible
 from feature_frontend.tools.common.arguments import (
     INCOMPLETE,
     Parser,
@@ -47,14 +49,16 @@ from feature_frontend.tools.common.arguments import (
     topic,
     without_ros_arguments,
 )
+from feature_frontend.tools.common.guard import run_tool
 
 __all__ = ["main"]
 
 # Subscribers have their own limits; this one is OpenCV's.
 _MOST_PIXELS = 2**30
 _EPILOG = """\
-Publishes sensor_msgs/Image on `image` and, with a calibration, sensor_msgs/CameraInfo on `camera_info` with
-the same header; remap as usual: --ros-args -r image:=/camera/image_raw -r __ns:=/robot.
+Publishes sensor_msgs/Image on `image`, with a calibration sensor_msgs/CameraInfo on `camera_info` with the same
+header, and of a dataset with an IMU sensor_msgs/Imu on `imu`, each before the images that are not older; remap as
+usual: --ros-args -r image:=/camera/image_raw -r imu:=/imu0 -r __ns:=/robot.
 
 Nothing is lost: images are reliable, and at most --backlog of them are unacknowledged. A subscriber slower than the
 player still overwrites its own history if that is shallow: give it a KEEP_ALL history, or make the player wait for its
@@ -68,16 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_any_name()
     arguments = list(sys.argv[1:] if argv is None else argv)
     _log_to_stderr()
-    try:
-        check_ros_arguments(arguments)
-        options = _parser().parse_args(without_ros_arguments(arguments))
-        with interruptible():
-            return _play(options, arguments)
-    except FeatureFrontendError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 0
+    return run_tool(lambda: _play(arguments), interrupted=lambda: 0)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         "the clock (default auto: source, else index)",
     )
     add("--camera-info", type=Path, metavar="YAML", help="calibration to publish on camera_info")
-    add("--clock", action="store_true", help="publish /clock: the stamp before each image, and at 40 Hz in between")
+    add("--clock", action="store_true", help="publish /clock: the stamp before each message, and at 40 Hz in between")
     add("--wait-for-subscribers", type=natural, default=1, metavar="N", help="on `image`, before starting (default 1)")
     add(
         "--wait-timeout",
@@ -139,11 +134,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _play(options: argparse.Namespace, arguments: list[str]) -> int:
+def _play(arguments: list[str]) -> int:
+    check_ros_arguments(arguments)
+    options = _parser().parse_args(without_ros_arguments(arguments))
     calibration = None if options.camera_info is None else read_calibration_file(options.camera_info)
     source = open_source(options.source, SourceOptions(options.topic, options.rate, _MOST_PIXELS))
     playback = PlaybackSettings(options.rate, options.loop, options.start, options.count, options.stamps)
     frames = schedule(source, playback)
+    if calibration is not None:
+        frames = (_with_camera(scheduled, calibration) for scheduled in frames)
+    imu = _imu(source, playback)
+    events: Iterator[ScheduledFrame | ScheduledMeasurement] = frames
+    if imu is not None and isinstance(source, ImageFilesSource):
+        events = with_imu(frames, source, imu, playback)
     player_options = PlayerOptions(
         qos=options.qos,
         encoding=options.encoding,
@@ -153,14 +156,14 @@ def _play(options: argparse.Namespace, arguments: list[str]) -> int:
         in_step_with=options.in_step_with,
         clock=options.clock,
         camera_info=calibration is not None or source.has_camera,
+        imu=imu,
     )
     # Before waiting for subscribers: report an unreadable source at once.
-    first = next(frames)
-    if calibration is not None:
-        _with_camera(first, calibration)
+    first = next(events)
     with _spinning_node(arguments) as node:
         player = Player(node, player_options)
-        print(f"playing {source.description} on {player.topic}", flush=True)
+        measurements = "" if imu is None else f", with {len(imu.stamps_ns)} measurements of its IMU"
+        print(f"playing {source.description} on {player.topic}{measurements}", flush=True)
         if options.wait_for_subscribers:
             print(f"waiting for {options.wait_for_subscribers} subscriber(s) on {player.topic}", flush=True)
         player.wait_for_subscribers(options.wait_for_subscribers)
@@ -170,8 +173,17 @@ def _play(options: argparse.Namespace, arguments: list[str]) -> int:
                 "use --in-step-with TOPIC",
                 player.topic,
             )
-        _publish(player, itertools.chain([first], frames), _total(source, playback), calibration)
+        _publish(player, itertools.chain([first], events), _total(source, playback))
     return INCOMPLETE if missing_of(source) else 0
+
+
+def _imu(source: Source, playback: PlaybackSettings) -> ImuMeasurements | None:
+    """The IMU to play; None if there is none, or if the images do not keep the stamps of the source."""
+    if playback.stamps not in {"index", "clock"}:
+        return imu_of(source)
+    if imu_of(source) is not None:
+        _logger.warning("the IMU is not played with --stamps %s: it has the stamps of the source", playback.stamps)
+    return None
 
 
 def _total(source: Source, playback: PlaybackSettings) -> int | None:
@@ -181,14 +193,15 @@ def _total(source: Source, playback: PlaybackSettings) -> int | None:
     return rest if playback.count is None else min(rest, playback.count)
 
 
-def _publish(
-    player: Player, frames: Iterator[ScheduledFrame], total: int | None, calibration: CameraCalibration | None
-) -> None:
+def _publish(player: Player, events: Iterator[ScheduledFrame | ScheduledMeasurement], total: int | None) -> None:
     started = time.monotonic()
     try:
         with tqdm(total=total, unit=" images", disable=None, leave=False) as progress:
-            for scheduled in frames:
-                player.publish(scheduled if calibration is None else _with_camera(scheduled, calibration))
+            for event in events:
+                if isinstance(event, ScheduledMeasurement):
+                    player.publish_measurement(event)
+                    continue
+                player.publish(event)
                 progress.update()
             player.drain()
     finally:

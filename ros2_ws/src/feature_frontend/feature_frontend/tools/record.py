@@ -37,6 +37,7 @@ from feature_frontend.tools.common.bag_writer import (
     message_type_name,
     typestore_with,
 )
+from feature_frontend.tools.common.guard import run_tool
 
 __all__ = ["TOPICS", "main"]
 
@@ -130,20 +131,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_any_name()
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(without_ros_arguments(arguments))
-    try:
-        check_ros_arguments(arguments)
-        _check(options)
-        stop = threading.Event()
-        _set_on(stop, signal.SIGINT, signal.SIGTERM)
-        summary = _record(options, arguments, stop)
-    except FeatureFrontendError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_tool(lambda: _run(options, arguments))
+
+
+def _run(options: argparse.Namespace, arguments: list[str]) -> int:
+    check_ros_arguments(arguments)
+    _check(options)
+    stop = threading.Event()
+    _set_on(stop, signal.SIGINT, signal.SIGTERM)
+    summary = _record(options, arguments, stop)
     print(json.dumps(summary), flush=True)
     if not any(summary["messages"].values()):
         shutil.rmtree(options.output)
-        print(f"error: {_NOTHING_ARRIVED}", file=sys.stderr)
-        return 1
+        raise FeatureFrontendError(_NOTHING_ARRIVED)
     return 0
 
 
@@ -213,7 +213,7 @@ def _record(options: argparse.Namespace, arguments: list[str], stop: threading.E
                 bag.keep()
                 next_keep_s = time.monotonic() + _KEEP_PERIOD_S
             if events is not None:
-                events.tell()
+                events.report()
         _drain(recorder, executor)
         return {
             "event": "finished",
@@ -248,10 +248,10 @@ class _Events:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._is_ready = False
-        self._told: dict[str, int] = {}
+        self._reported: dict[str, int] = {}
         self._next_s = 0.0
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Prints new events."""
         if time.monotonic() < self._next_s:
             return
@@ -260,8 +260,8 @@ class _Events:
             self._is_ready = True
             print(json.dumps({"event": "ready"}), flush=True)
         counts = self._recorder.counts
-        if counts != self._told:
-            self._told = counts
+        if counts != self._reported:
+            self._reported = counts
             print(json.dumps({"event": "progress", "messages": counts}), flush=True)
 
 

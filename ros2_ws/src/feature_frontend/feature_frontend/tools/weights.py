@@ -11,7 +11,7 @@ from feature_frontend.errors import WeightsError
 from feature_frontend.models.catalog import WEIGHTS, WeightsRecord
 from feature_frontend.models.weights import WEIGHTS_VARIABLE, download_weights, find_weights, search_folders
 from feature_frontend.tools.common.arguments import Parser
-from feature_frontend.tools.common.guard import guarded
+from feature_frontend.tools.common.guard import run_tool
 
 __all__ = ["main"]
 
@@ -19,7 +19,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool; returns 0 if all requested weights are in order."""
     arguments = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
-    return guarded(lambda: int(arguments.run(arguments)))
+    return run_tool(lambda: int(arguments.run(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:

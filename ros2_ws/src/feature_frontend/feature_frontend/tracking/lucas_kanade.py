@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 import torch
 
+from feature_frontend.tracking.predictions import Predictions
 from feature_frontend.tracking.state import KEPT_IMAGES, TrackState, Views
 
-__all__ = ["DETECTION_FRACTION", "Alignment", "TemplateMatch", "align_patches", "match_templates"]
+__all__ = ["DETECTION_FRACTION", "Alignment", "TemplateMatch", "align_patches", "approach", "match_templates"]
 
 RADIUS_PX = 6
 # Minimum weight of a detection or a prediction: equals a mean squared gradient of this size over the window (grey
@@ -29,7 +30,7 @@ _LARGEST_STEP_PX = 1.0
 _LAST_STEP_PX = 0.3  # a larger last step has not converged
 # Farther from its detection, either the template or the detection is wrong.
 _FARTHEST_PX = 2.5
-_LEAST_CORRELATION = 0.6
+_LEAST_CORRELATION = 0.7
 _LARGEST_SLOPE = 0.3
 _SMALLEST = 1e-12
 
@@ -70,17 +71,8 @@ def align_patches(
         slopes: (C, 2, 2), gradient of the displacement, px per px: at (C, 2) offsets o from the point, the
             displacement is that of the point plus o @ slopes.
     """
-    template = _windows(images0, rows0, points0, RADIUS_PX + 1)
-    along_x = ((template[:, 1:-1, 2:] - template[:, 1:-1, :-2]) / 2.0).flatten(1)
-    along_y = ((template[:, 2:, 1:-1] - template[:, :-2, 1:-1]) / 2.0).flatten(1)
-    # To first order, offset o in image 1 corresponds to o - o @ slopes in image 0.
-    reach = torch.arange(-RADIUS_PX, RADIUS_PX + 1, device=points0.device, dtype=points0.dtype)
-    x, y = (side.flatten() for side in torch.meshgrid(reach, reach, indexing="xy"))
-    bent = slopes.clamp(-_LARGEST_SLOPE, _LARGEST_SLOPE)[..., None]
-    template = template[:, 1:-1, 1:-1].flatten(1)
-    template = template - along_x * (x * bent[:, 0, 0] + y * bent[:, 1, 0])
-    template = _centred(template - along_y * (x * bent[:, 0, 1] + y * bent[:, 1, 1]))
-
+    template, along_x, along_y = _bent_templates(images0, rows0, points0, slopes[:, None])
+    template = template[:, 0]
     along_x, along_y = _centred(along_x), _centred(along_y)
     xx, xy, yy = (along_x.square().mean(dim=1), (along_x * along_y).mean(dim=1), along_y.square().mean(dim=1))
     weight = _PRIOR_WEIGHT + fraction * (xx + yy) / 2.0
@@ -103,6 +95,33 @@ def align_patches(
     is_found &= (points - points1).norm(dim=1) <= _FARTHEST_PX
     is_found &= _has_window(points0, image1) & _has_window(points, image1)
     return Alignment(points, is_found, correlation)
+
+
+def _bent_templates(
+    images: torch.Tensor, rows: torch.Tensor, points: torch.Tensor, slopes: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Templates as later images show them, to first order.
+
+    Args:
+        images: (N, H, W).
+        rows: (C,) int64, the image of each point.
+        points: (C, 2) px.
+        slopes: (C, H, 2, 2), H different gradients of the displacement since then, px per px.
+
+    Returns:
+        (C, H, S * S) centred templates, and (C, S * S) their gradients along x and along y before.
+    """
+    template = _windows(images, rows, points, RADIUS_PX + 1)
+    along_x = ((template[:, 1:-1, 2:] - template[:, 1:-1, :-2]) / 2.0).flatten(1)
+    along_y = ((template[:, 2:, 1:-1] - template[:, :-2, 1:-1]) / 2.0).flatten(1)
+    # Offset o in the later image corresponds to o - o @ slopes in the earlier one.
+    reach = torch.arange(-RADIUS_PX, RADIUS_PX + 1, device=points.device, dtype=points.dtype)
+    x, y = (side.flatten() for side in torch.meshgrid(reach, reach, indexing="xy"))
+    # Of one moment of the template and its gradients each: a product of small matrices for all H.
+    by_slope = torch.stack([x * along_x, y * along_x, x * along_y, y * along_y], dim=1)
+    bent = slopes.clamp(-_LARGEST_SLOPE, _LARGEST_SLOPE).transpose(2, 3).flatten(2)
+    template = template[:, 1:-1, 1:-1].flatten(1)[:, None] - bent @ by_slope
+    return _centred(template), along_x, along_y
 
 
 def _windows(images: torch.Tensor, rows: torch.Tensor, centres: torch.Tensor, radius: int) -> torch.Tensor:
@@ -128,12 +147,12 @@ def _windows(images: torch.Tensor, rows: torch.Tensor, centres: torch.Tensor, ra
 
 
 def _centred(windows: torch.Tensor) -> torch.Tensor:
-    return windows - windows.mean(dim=1, keepdim=True)
+    return windows - windows.mean(dim=-1, keepdim=True)
 
 
 def _has_window(points: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
     height, width = image.shape
-    x, y = points.unbind(1)
+    x, y = points.unbind(-1)
     margin = RADIUS_PX + 1
     return (x >= margin) & (y >= margin) & (x <= width - 1 - margin) & (y <= height - 1 - margin)
 
@@ -217,3 +236,45 @@ def match_templates(
     # The next image overwrites the oldest.
     keeps_anchor &= state.anchor_ages + 2 < KEPT_IMAGES
     return TemplateMatch(places, is_found, bent, keeps_anchor, torch.where(is_found, correlation, torch.nan))
+
+
+def approach(
+    state: TrackState, views: Views, rows: torch.Tensor, predictions: Predictions, is_rough: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Chooses among predictions by the image, and comes nearer to the template, both at half the image's size.
+
+    Args:
+        state: After the previous image.
+        views: The earlier images and the current one.
+        rows: (R,) int64, of the points; they were seen in the previous image.
+        predictions: Of these points.
+        is_rough: (R,) bool, whether to come nearer after the choice: no depth tells where the point is. None for no
+            point.
+
+    Returns:
+        (R, 2) px where to start at full size, and (R, 2, 2) slopes since the previous image. The first known
+        prediction, unless another one is more similar.
+    """
+    number, count = predictions.is_known.shape
+    anchors = (state.anchors.index_select(0, rows) - 0.5) / 2.0
+    of_anchors = views.rows_before(state.anchor_ages.index_select(0, rows))
+    earlier = state.anchor_slopes.index_select(0, rows)[:, None]
+    every = earlier + predictions.slopes + earlier @ predictions.slopes
+    templates, _, _ = _bent_templates(views.latest.halves, of_anchors, anchors, every)
+    starts = (predictions.points - 0.5) / 2.0
+    places = starts.flatten(0, 1)
+    windows = _centred(_windows(views.half[None], torch.zeros_like(places[:, 0]).long(), places, RADIUS_PX).flatten(1))
+    windows = windows.reshape(number, count, windows.shape[1])
+    norms = templates.square().sum(dim=2) * windows.square().sum(dim=2)
+    correlation = (templates * windows).sum(dim=2) / norms.sqrt().clamp(min=_SMALLEST)
+    is_compared = predictions.is_known & _has_window(starts, views.half) & _has_window(anchors, views.half)[:, None]
+    choice = torch.where(is_compared, correlation, -1.0).max(dim=1)
+    chosen = torch.where(choice.values > -1.0, choice.indices, predictions.first())
+    points, slopes = predictions.at(chosen)
+    if is_rough is None:
+        return points, slopes
+    bent = earlier[:, 0] + slopes + earlier[:, 0] @ slopes
+    none = torch.zeros_like(points[:, 0])
+    aligned = align_patches(views.latest.halves, views.half, of_anchors, anchors, (points - 0.5) / 2.0, none, bent)
+    is_nearer = is_rough & aligned.is_found
+    return torch.where(is_nearer[:, None], 2.0 * aligned.points + 0.5, points), slopes

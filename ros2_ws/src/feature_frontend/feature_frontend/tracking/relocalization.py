@@ -87,6 +87,15 @@ class Places:
     keypoints: torch.Tensor
     detections: torch.Tensor
 
+    def or_at(self, points: torch.Tensor, is_wanted: torch.Tensor) -> Places:
+        """With (R, 2) `points` in place of missing maxima, where (R,) `is_wanted`."""
+        is_other = is_wanted & ~self.is_maximum
+        return Places(
+            self.is_maximum | is_other,
+            torch.where(is_other[:, None], points, self.keypoints),
+            torch.where(is_other, -1, self.detections),
+        )
+
 
 @dataclass(frozen=True)
 class Candidates:

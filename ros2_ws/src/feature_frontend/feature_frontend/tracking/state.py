@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import torch
+from torch.nn import functional
 
 from feature_frontend.image.resize import Resize
 from feature_frontend.runtime.snapshot import require
@@ -30,6 +31,9 @@ class TrackState:
         anchor_ages: (C,) int64, how many images before the latest one the anchor image was.
         anchor_slopes: (C, 2, 2) float32, gradient of the displacement since the anchor image, px per px, as in
             `LocalMotion.slopes`.
+        flows: (C, 2) float32 px of the image as published, displacement in the last step in which they were seen
+            before and after; NaN if unknown.
+        inverse_depths: (C,) float32, in the latest image, in a unit common to all points; NaN if unknown.
     """
 
     is_valid: torch.Tensor
@@ -42,6 +46,8 @@ class TrackState:
     anchors: torch.Tensor
     anchor_ages: torch.Tensor
     anchor_slopes: torch.Tensor
+    flows: torch.Tensor
+    inverse_depths: torch.Tensor
 
     @staticmethod
     def empty(capacity: int, descriptor_dim: int, device: torch.device) -> TrackState:
@@ -59,6 +65,8 @@ class TrackState:
             anchors=torch.zeros((capacity, 2), device=device),
             anchor_ages=number,
             anchor_slopes=torch.zeros((capacity, 2, 2), device=device),
+            flows=torch.full((capacity, 2), torch.nan, device=device),
+            inverse_depths=torch.full((capacity,), torch.nan, device=device),
         )
 
     def select(self, rows: torch.Tensor) -> TrackState:
@@ -76,11 +84,13 @@ class View:
 
     Attributes:
         images: (`KEPT_IMAGES`, H, W) float32 grey in [0, 1], as the network saw them; a ring buffer.
+        halves: (`KEPT_IMAGES`, H // 2, W // 2) float32, the same at half their size.
         latest: () int64, row of the latest image.
         resize: From the image as published to the network's.
     """
 
     images: torch.Tensor
+    halves: torch.Tensor
     latest: torch.Tensor
     resize: Resize
 
@@ -93,22 +103,27 @@ class Views:
         earlier: Up to the previous image; None for the first image.
         latest: Up to the current image.
         image: (H, W) float32, the current image itself.
+        half: (H // 2, W // 2) float32, the current image at half its size.
     """
 
     earlier: View | None
     latest: View
     image: torch.Tensor
+    half: torch.Tensor
 
     @staticmethod
     def of(image: torch.Tensor, resize: Resize, earlier: View | None) -> Views:
         """Adds an (H, W) grey image resized by `resize`. Overwrites the oldest image of `earlier` in place."""
         before = earlier
+        half = functional.avg_pool2d(image[None], 2)[0]
         if before is None or before.resize != resize:
             none = torch.full((), -1, dtype=torch.int64, device=image.device)
-            before = View(image.new_zeros((KEPT_IMAGES, *image.shape)), none, resize)
+            images, halves = (level.new_zeros((KEPT_IMAGES, *level.shape)) for level in (image, half))
+            before = View(images, halves, none, resize)
         row = (before.latest + 1) % KEPT_IMAGES
         before.images.index_copy_(0, row[None], image[None])
-        return Views(earlier, View(before.images, row, resize), image)
+        before.halves.index_copy_(0, row[None], half[None])
+        return Views(earlier, View(before.images, before.halves, row, resize), image, half)
 
     @property
     def compare(self) -> bool:
@@ -140,6 +155,8 @@ class Past:
         """
         images, latest, descriptors = self.view.images, self.view.latest, self.state.recent
         require(images.ndim == 3 and len(images) == KEPT_IMAGES and latest.shape == (), f"{KEPT_IMAGES} images")
+        height, width = images.shape[1:]
+        require(self.view.halves.shape == (KEPT_IMAGES, height // 2, width // 2), "the same images at half their size")
         require(descriptors.ndim == 2 and len(descriptors) > 0, "points with descriptors")
         like = TrackState.empty(len(descriptors), descriptors.shape[1], torch.device("cpu"))
         for field in fields(like):
@@ -149,13 +166,20 @@ class Past:
     def copied(self) -> Past:
         """A deep copy."""
         state = TrackState(*(getattr(self.state, field.name).clone() for field in fields(self.state)))
-        return Past(state, replace(self.view, images=self.view.images.clone(), latest=self.view.latest.clone()))
+        view = replace(
+            self.view,
+            images=self.view.images.clone(),
+            halves=self.view.halves.clone(),
+            latest=self.view.latest.clone(),
+        )
+        return Past(state, view)
 
-    def take_over(self, state: TrackState, view: View) -> None:
+    def copy_from(self, state: TrackState, view: View) -> None:
         """Copies a state and view of the same size into this memory."""
         for field in fields(state):
             getattr(self.state, field.name).copy_(getattr(state, field.name))
         # `view` may share this memory already.
         if view.images is not self.view.images:
             self.view.images.copy_(view.images)
+            self.view.halves.copy_(view.halves)
         self.view.latest.copy_(view.latest)

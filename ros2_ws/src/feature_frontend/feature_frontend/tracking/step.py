@@ -13,11 +13,21 @@ import torch
 from feature_frontend.extractors.base import DetectionOptions, FrameMaps
 from feature_frontend.extractors.networks.layers.selection import lie_on_allowed
 from feature_frontend.geometry.fundamental import epipolar_residuals, fundamental_by_reweighting
+from feature_frontend.geometry.parallax import view_motion
 from feature_frontend.image.resize import Resize
 from feature_frontend.matchers.nearest_neighbors import Nearest, SimilaritySearch
 from feature_frontend.runtime.cuda_graphs import constants
 from feature_frontend.tracking.local_motion import LocalMotion, local_motion
-from feature_frontend.tracking.lucas_kanade import DETECTION_FRACTION, TemplateMatch, match_templates
+from feature_frontend.tracking.lucas_kanade import DETECTION_FRACTION, TemplateMatch, approach, match_templates
+from feature_frontend.tracking.predictions import (
+    CameraMotion,
+    Predictions,
+    along_lines,
+    camera_motion,
+    predict,
+    slopes_of,
+    spread,
+)
 from feature_frontend.tracking.relocalization import (
     Candidates,
     PixelIndex,
@@ -33,6 +43,11 @@ _BLOCK_ELEMENTS = 16 * 1024 * 1024
 # The first descriptor may be from far away and long ago: allow this many times the distance allowed to the latest one.
 _FIRST_DISTANCE = 2.0
 _FEWEST_SIGHTINGS = 2
+_ALONE_PX = 2.0  # a point that moves so differently from its neighbours is at another depth
+# Without a template, the descriptor alone says that it is the point: allow this part of the distance.
+_ALONE_DISTANCE = 0.5
+_CLEAR_CORRELATION = 0.85
+_ALONG_LINE = 5  # places along the epipolar line of a point of unknown depth
 _FEWEST_FOR_GEOMETRY = 16  # pairs; twice what the eight-point algorithm needs
 
 
@@ -49,6 +64,11 @@ class TrackingOptions:
     survival_fraction: float
     grid_rows: int
     grid_columns: int
+
+    @property
+    def alone_similarity(self) -> float:
+        """Minimum cosine similarity of a point whose template is not found."""
+        return 1.0 - _ALONE_DISTANCE * (1.0 - self.min_similarity)
 
     @property
     def first_similarity(self) -> float:
@@ -102,6 +122,8 @@ class _Matched:
     fundamental: torch.Tensor
     has_geometry: torch.Tensor
     epipolar_px: float
+    camera: CameraMotion
+    predictions: Predictions
 
     def fits(self, points0: torch.Tensor, points1: torch.Tensor) -> torch.Tensor:
         """Whether pairs agree with the epipolar geometry; all True if there is none."""
@@ -152,7 +174,7 @@ def advance(state: TrackState, maps: FrameMaps, options: TrackingOptions, earlie
     views = Views.of(_grey(maps.images), maps.resize, earlier)
     matched = _matched(state, maps, is_detected, options)
     candidates, sightings = _follow(state, maps, index, options, matched, views)
-    return _compose(state, maps, options, is_detected, index, candidates, sightings, views.latest)
+    return _compose(state, maps, options, is_detected, index, candidates, sightings, views.latest, matched)
 
 
 def _matched(state: TrackState, maps: FrameMaps, is_detected: torch.Tensor, options: TrackingOptions) -> _Matched:
@@ -173,8 +195,24 @@ def _matched(state: TrackState, maps: FrameMaps, is_detected: torch.Tensor, opti
         used = (points[rows], detected[rows], motion.agrees[rows])
     fundamental = fundamental_by_reweighting(*used, is_padded=maps.is_padded)
     has_geometry = (motion.agrees.sum() >= _FEWEST_FOR_GEOMETRY) & (options.epipolar_px > 0)
-    matched = _Matched(points, detected, nearest, motion, motion.agrees, fundamental, has_geometry, options.epipolar_px)
-    return replace(matched, is_matched=motion.agrees & matched.fits(points, detected))
+    size = maps.resize.height1, maps.resize.width1
+    view = view_motion(*used, fundamental, *size)
+    fits = ~has_geometry | (epipolar_residuals(points, detected, fundamental) <= options.epipolar_px)
+    is_matched = motion.agrees & fits
+    camera = camera_motion(view, has_geometry, state, points, detected, is_matched)
+    predictions = predict(state, points, maps.resize, motion, camera)
+    return _Matched(
+        points,
+        detected,
+        nearest,
+        motion,
+        is_matched,
+        fundamental,
+        has_geometry,
+        options.epipolar_px,
+        camera,
+        predictions,
+    )
 
 
 def _follow(
@@ -192,37 +230,44 @@ def _follow(
         matched.nearest,
         matched.points,
     )
-    expected = points + matched.motion.flow
+    is_foreseen = matched.predictions.is_known.any(dim=1)
+    expected = torch.where(is_foreseen[:, None], matched.predictions.at(matched.predictions.first())[0], points)
     is_in_image = _is_inside(expected, maps.resize)
 
-    # The most recently seen points first; among these, the oldest.
-    eligible = state.is_valid & ~is_matched & matched.motion.is_known & is_in_image
+    # The most recently seen points first; among these the oldest, then the best detections, which come first.
+    eligible = state.is_valid & ~is_matched & is_foreseen & is_in_image
     urgency = torch.where(eligible, 1e6 * state.missed - state.ages.clamp(max=100_000), torch.inf)
     number = min(math.ceil(options.survival_fraction * maps.options.max_num_keypoints), len(urgency))
     if not maps.is_padded:
         number = max(min(number, int(eligible.sum())), 1)
-    tried = urgency.topk(number, largest=False, sorted=True).indices
+    tried = urgency.argsort(stable=True)[:number]
     is_tried = torch.zeros_like(eligible).index_fill(0, tried, value=True) & eligible
-    was_seen = state.missed == 0
-    prior = torch.where(is_matched[:, None], matched.detected, expected)
-    of_motion = (is_matched | is_tried, is_matched, prior, matched.motion.slopes)
-    surroundings = match_templates(state, views, *of_motion, is_padded=maps.is_padded)
-    settled = surroundings.points
-    is_settled = surroundings.is_found & _may_lie(maps, settled)
-
     is_taken = torch.zeros(len(keypoints) + 1, dtype=torch.bool, device=points.device)
     is_taken.index_fill_(0, torch.where(is_matched, nearest.index, len(keypoints)), value=True)
     is_taken[-1:].fill_(value=False)
+    starts, slopes, fallback = _starts(state, maps, options, matched, views, tried, is_taken[:-1])
+    prior = matched.detected.index_copy(0, tried, torch.where(is_tried[tried, None], starts, matched.detected[tried]))
+    slopes = _slopes_of_matched(matched).index_copy(0, tried, slopes)
+    surroundings = match_templates(
+        state, views, is_matched | is_tried, is_matched, prior, slopes, is_padded=maps.is_padded
+    )
+    settled = surroundings.points
+    is_settled = surroundings.is_found & _may_lie(maps, settled)
+    settled = settled.index_copy(0, tried, torch.where(surroundings.is_found[tried, None], settled[tried], fallback))
     places = find_places(maps, settled[tried], index, is_taken)
+    # Where the score map has no maximum, a point that is seen as clearly as its anchor stays where its template is.
+    is_clear = is_settled & (surroundings.correlation >= _CLEAR_CORRELATION)
+    places = places.or_at(settled[tried], is_clear[tried])
     pulled = torch.lerp(settled[tried], places.keypoints, DETECTION_FRACTION)
     found_at = torch.where((is_settled[tried] & _may_lie(maps, pulled))[:, None], pulled, places.keypoints)
     accepted = places.is_maximum & eligible[tried] & ~is_taken[places.detections]
     accepted &= matched.fits(points[tried], found_at)
-    if views.compare:
-        # A lost template is the first sign that a point has jumped to something else.
-        accepted &= (surroundings.is_found | ~was_seen)[tried]
+    # A lost template is the first sign that a point has jumped to something else.
     candidates = describe_places(maps, places, accepted, state.recent.index_select(0, tried))
-    accepted &= candidates.similarity >= options.min_similarity
+    accepted &= candidates.scores > maps.options.detection_threshold
+    accepted &= candidates.similarity >= torch.where(
+        surroundings.is_found[tried], options.min_similarity, options.alone_similarity
+    )
     accepted &= (candidates.descriptors.float() * state.first.index_select(0, tried)).sum(
         dim=1
     ) >= options.first_similarity
@@ -243,8 +288,59 @@ def _follow(
     positions[tried] = torch.where(accepted[:, None], found_at, positions[tried])
     is_best = sources == nearest.index
     margin = similarity - torch.where(is_best, nearest.second_similarity, nearest.similarity)
-    expected = torch.where(matched.motion.is_known[:, None], expected, points)
     return candidates, _Sightings(sources, positions, similarity, margin, expected, is_in_image, surroundings)
+
+
+def _starts(
+    state: TrackState,
+    maps: FrameMaps,
+    options: TrackingOptions,
+    matched: _Matched,
+    views: Views,
+    tried: torch.Tensor,
+    is_taken: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Where to look for the (R,) points `tried`.
+
+    Returns:
+        (R, 2) px where to look for their templates; (R, 2, 2) slopes there, since the previous image; and (R, 2) px
+        where to look for points whose template is not found.
+    """
+    keypoints, descriptors = maps.features.keypoints[0], maps.features.descriptors[0].float()
+    camera, points = matched.camera, matched.points.index_select(0, tried)
+    is_free = torch.arange(len(keypoints), device=points.device) < maps.features.counts[0]
+    is_free &= ~is_taken
+    similarity = state.recent.index_select(0, tried) @ descriptors.T - 3.0 * (~is_free).float()
+    rows, best = along_lines(camera, points, keypoints, similarity, options.epipolar_px)
+    is_like_it = best >= options.min_similarity
+    alike = keypoints.index_select(0, rows)
+    _, growth = camera.view.move(points, camera.view.inverse_depths(points, alike))
+    predictions = matched.predictions.select(tried).preceded_by(alike, slopes_of(camera, growth), is_like_it)
+    starts, slopes = predictions.at(predictions.first())
+    if not views.compare:
+        return starts, slopes, starts
+    was_seen = (state.missed == 0).index_select(0, tried)
+    has_depth = camera.knows_depth(state).index_select(0, tried)
+    wide = predictions.followed_by(spread(camera, points, ~has_depth, _ALONG_LINE))
+    if maps.is_padded:
+        near, own = approach(state, views, tried, wide, ~has_depth)
+        return torch.where(was_seen[:, None], near, starts), torch.where(was_seen[:, None, None], own, slopes), starts
+    near = starts
+    for is_rough, of_these in ((False, predictions), (True, wide)):
+        rows = (was_seen & (has_depth != is_rough)).nonzero()[:, 0]
+        is_far = torch.ones_like(rows, dtype=torch.bool) if is_rough else None
+        found, own = approach(state, views, tried[rows], of_these.select(rows), is_far)
+        near, slopes = near.index_copy(0, rows, found), slopes.index_copy(0, rows, own)
+    return near, slopes, starts
+
+
+def _slopes_of_matched(matched: _Matched) -> torch.Tensor:
+    """(C, 2, 2): those of the neighbours, unless the point moved otherwise; then those of its depth."""
+    motion, camera = matched.motion, matched.camera
+    _, growth = camera.view.move(matched.points, camera.view.inverse_depths(matched.points, matched.detected))
+    moved = matched.detected - matched.points
+    is_alone = camera.is_clear & ((moved - motion.flow).norm(dim=1) > _ALONE_PX)
+    return torch.where(is_alone[:, None, None], slopes_of(camera, growth), motion.slopes)
 
 
 def _may_lie(maps: FrameMaps, points: torch.Tensor) -> torch.Tensor:
@@ -262,6 +358,7 @@ def _compose(
     candidates: Candidates,
     sightings: _Sightings,
     view: View,
+    matched: _Matched,
 ) -> Step:
     """Assembles the features and the next state."""
     found = maps.features
@@ -286,6 +383,9 @@ def _compose(
     positions = torch.where(is_seen[:, None], sightings.positions, sightings.expected)
     # A point seen only once was mostly noise: keep missed points only if they were seen more often.
     is_awaited = sightings.is_in_image & (missed <= options.max_gap) & (state.ages >= _FEWEST_SIGHTINGS)
+    is_followed = is_seen & (state.missed == 0)
+    moved = maps.resize.invert(positions) - state.points
+    depths = matched.camera.next_inverse_depths(state, matched.points, positions, is_followed)
     old = TrackState(
         is_valid=state.is_valid & (is_seen | is_awaited),
         points=maps.resize.invert(positions),
@@ -294,6 +394,8 @@ def _compose(
         ages=state.ages + is_seen,
         missed=missed,
         rows=current_rows,
+        flows=torch.where(is_followed[:, None], moved, state.flows),
+        inverse_depths=depths,
         **sightings.surroundings.anchored(state, positions),
     )
     fresh_descriptors = found.descriptors[0].float()
@@ -309,6 +411,8 @@ def _compose(
         anchors=found.keypoints[0],
         anchor_ages=zeros,
         anchor_slopes=found.keypoints.new_zeros((num_detections, 2, 2)),
+        flows=torch.full_like(found.keypoints[0], torch.nan),
+        inverse_depths=torch.full_like(found.scores[0], torch.nan),
     )
     every = old.followed_by(fresh)
     urgency = torch.where(every.is_valid, every.missed.float(), torch.inf)
@@ -373,8 +477,7 @@ def _fresh(
 
 def _grey(images: torch.Tensor) -> torch.Tensor:
     """(H, W) grey of (1, C, H, W) images; equal weights for all channels."""
-    weights = images.new_full((images.shape[1],), 1.0 / images.shape[1])
-    return images[0].permute(1, 2, 0) @ weights
+    return images[0].mean(dim=0)
 
 
 def capacity(options: DetectionOptions) -> int:

@@ -130,8 +130,8 @@ class TrackTable:
         """
         before, origins, rows = self._points, continuation.origins, continuation.rows
         keypoints = features.keypoints.detach().cpu().numpy().astype(np.float32, copy=False)
-        goes_on, is_seen = origins >= 0, rows >= 0
-        old = origins[goes_on]
+        is_continued, is_seen = origins >= 0, rows >= 0
+        old = origins[is_continued]
         count = len(origins)
         points = _Points(
             ids=np.zeros(count, np.uint64),
@@ -140,16 +140,16 @@ class TrackTable:
             keypoints=np.zeros((count, 2), np.float32),
             stamps_ns=np.full(count, stamp_ns, np.int64),
         )
-        points.ids[goes_on] = before.ids[old]
-        points.ids[~goes_on] = self._issue_ids(count - len(old))
-        points.ages[goes_on] += before.ages[old]
-        points.gaps[goes_on] += before.gaps[old]
-        points.keypoints[goes_on] = before.keypoints[old]
-        points.stamps_ns[goes_on] = before.stamps_ns[old]
+        points.ids[is_continued] = before.ids[old]
+        points.ids[~is_continued] = self._issue_ids(count - len(old))
+        points.ages[is_continued] += before.ages[old]
+        points.gaps[is_continued] += before.gaps[old]
+        points.keypoints[is_continued] = before.keypoints[old]
+        points.stamps_ns[is_continued] = before.stamps_ns[old]
 
         elapsed_s = ((stamp_ns - points.stamps_ns) / _NS_PER_S).astype(np.float32)
         velocities = np.zeros((count, 2), np.float32)
-        moves = is_seen & goes_on & (elapsed_s > 0)
+        moves = is_seen & is_continued & (elapsed_s > 0)
         velocities[moves] = (keypoints[rows[moves]] - points.keypoints[moves]) / elapsed_s[moves, None]
         points.keypoints[is_seen] = keypoints[rows[is_seen]]
         points.stamps_ns[is_seen] = stamp_ns
@@ -165,7 +165,7 @@ class TrackTable:
             keypoints=points.keypoints[seen],
             velocities=velocities[seen],
             elapsed_s=elapsed_s[seen],
-            quality=np.where(goes_on, continuation.quality, np.float32(np.nan))[seen],
+            quality=np.where(is_continued, continuation.quality, np.float32(np.nan))[seen],
         )
 
     def _issue_ids(self, count: int) -> npt.NDArray[np.uint64]:

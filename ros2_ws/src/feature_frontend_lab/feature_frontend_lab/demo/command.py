@@ -14,13 +14,13 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from feature_frontend.camera.calibration_file import read_calibration_file
-from feature_frontend.errors import DemoError, FeatureFrontendError
+from feature_frontend.errors import DemoError
 from feature_frontend.settings import PARAMETERS
 from feature_frontend.sources import SourceOptions, open_source
 from feature_frontend.sources.webcam import is_webcam
 from feature_frontend.system.files import print_any_name
-from feature_frontend.system.interrupts import interruptible
 from feature_frontend.tools.common.arguments import Parser, positive
+from feature_frontend.tools.common.guard import INTERRUPTED, run_tool
 from feature_frontend_lab.demo.analysis import Summary, summarize
 from feature_frontend_lab.demo.pictures import draw_pictures
 from feature_frontend_lab.demo.recording import Recording, read_recording
@@ -94,29 +94,25 @@ class Output:
 
 
 DEFAULT_FRAMES = 60
-INTERRUPTED = 130
 REQUIRED_MODULES = ("rclpy", "feature_frontend_msgs", "rosbags")
-_DESCRIPTION = "Plays a sequence through the node as real ROS 2 processes, then reports and draws what was recorded."
+_DESCRIPTION = "Plays a sequence through the node, in separate ROS 2 processes, then reports and draws the results."
 _EPILOG = """\
-Without --source the demo renders its own sequence, whose geometry and poses are known, and measures against them. With
---source it plays your own images, video or bag, and tells by the epipolar geometry which matches agree.
+Without --source, the demo renders a sequence and evaluates against its known geometry and poses. With --source, it
+plays your images, video or bag, and checks matches against the epipolar geometry.
 
-Leaves in the output folder: tracks.png, tracks.mp4, bag/ (rosbag2 of all topics), summary.txt, summary.json, logs/."""
+Writes to the output folder: tracks.png, tracks.mp4, bag/ (rosbag2 of all topics), summary.txt, summary.json, logs/."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool; returns 1 and prints one line if something failed or a figure is out of range."""
     print_any_name()
     options = _parser().parse_args(list(sys.argv[1:] if argv is None else argv))
-    try:
-        with interruptible():
-            return _demo(options)
-    except FeatureFrontendError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; all processes are stopped", file=sys.stderr)
-        return INTERRUPTED
+    return run_tool(lambda: _demo(options), _say_interrupted)
+
+
+def _say_interrupted() -> int:
+    print("interrupted; all processes are stopped", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -124,14 +120,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="demo", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--output", type=Path, default=Path("demo_output"), metavar="FOLDER", help="default demo_output")
-    add(
-        "--source",
-        metavar="PATH",
-        help="folder of images, video or bag to play instead of the rendered sequence",
-    )
-    add("--camera-info", type=Path, metavar="YAML", help="calibration of --source")
-    add("--topic", metavar="NAME", help="image topic of a bag that has several")
+    add("--output", type=Path, default=Path("demo_output"), metavar="FOLDER", help="default: demo_output")
+    add("--source", metavar="PATH", help="folder of images, video or bag to play instead of the rendered sequence")
+    add("--camera-info", type=Path, metavar="YAML", help="calibration file of --source")
+    add("--topic", metavar="NAME", help="image topic of a bag with several")
     add("--frames", type=positive, metavar="N", help=f"play N frames (default: {DEFAULT_FRAMES} rendered ones, or all)")
     for name in ("extractor", "device", "max_num_keypoints"):
         record = PARAMETERS[name]

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from feature_frontend.camera.calibration import CameraCalibration, normalize_points
 from feature_frontend.camera.calibration_file import read_calibration_file
-from feature_frontend.errors import FeatureFrontendError, ImageError, SettingsError
+from feature_frontend.errors import ImageError, SettingsError
 from feature_frontend.geometry.epipolar_check import check_matches
 from feature_frontend.image.image_file import encode_file
 from feature_frontend.matchers.factory import make_matcher
@@ -26,11 +26,11 @@ from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.runtime.heap import keep_freed_memory
 from feature_frontend.settings import PARAMETERS, Settings
 from feature_frontend.sources import SourceOptions, open_source
-from feature_frontend.sources.image_folder import ImageFolderSource
+from feature_frontend.sources.image_files import ImageFilesSource
 from feature_frontend.sources.registry import missing_of
 from feature_frontend.system.files import print_any_name
-from feature_frontend.system.interrupts import interruptible
 from feature_frontend.tools.common.arguments import INCOMPLETE, Parser, above_zero, positive
+from feature_frontend.tools.common.guard import INTERRUPTED, run_tool
 from feature_frontend.types import Features
 from feature_frontend_lab.export.colmap_database import (
     ColmapCamera,
@@ -92,15 +92,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_any_name()
     keep_freed_memory()
     options = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
-    try:
-        with interruptible():
-            return int(options.run(options))
-    except FeatureFrontendError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; nothing is written", file=sys.stderr)
-        return 130
+    return run_tool(lambda: int(options.run(options)), _say_interrupted)
+
+
+def _say_interrupted() -> int:
+    print("interrupted; nothing is written", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -113,32 +110,28 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = command.add_argument
-    add("source", metavar="SOURCE", help="a bag, a folder of images or a video")
-    add("--output", type=Path, default=Path("database.db"), metavar="FILE", help="default database.db")
-    add("--images", type=Path, metavar="DIR", help="also write the images there, under the names in the database")
+    add("source", metavar="SOURCE", help="a bag, a folder of images, a dataset or a video")
+    add("--output", type=Path, default=Path("database.db"), metavar="FILE", help="default: database.db")
+    add("--images", type=Path, metavar="DIR", help="also write the images to this folder, named as in the database")
     add(
         "--gaps",
         type=positive,
         nargs="+",
         default=list(DEFAULT_GAPS),
         metavar="N",
-        help=f"pair each image with the ones N before it (default: {' '.join(map(str, DEFAULT_GAPS))})",
+        help=f"pair each image with those N frames earlier (default: {' '.join(map(str, DEFAULT_GAPS))})",
     )
     add(
         "--by",
         choices=("matching", "tracks"),
         default="matching",
-        help="how pairs get their matches: descriptors are matched (default), or the ids of tracks are joined",
+        help="source of matches: matching of descriptors (default), or common track ids",
     )
-    add("--threshold-px", type=above_zero, default=2.0, metavar="PX", help="of verified matches (default: %(default)s)")
-    add("--camera-info", type=Path, metavar="YAML", help="calibration, where the source has none or another")
-    add(
-        "--rectified",
-        action="store_true",
-        help="the images are rectified: the camera is the matrix P of the calibration",
-    )
-    add("--topic", metavar="NAME", help="topic of a bag that has several with images, or with features")
-    add("--frames", type=positive, metavar="N", help="export N frames at most")
+    add("--threshold-px", type=above_zero, default=2.0, metavar="PX", help="inlier threshold (default: %(default)s)")
+    add("--camera-info", type=Path, metavar="YAML", help="calibration file, instead of the source's own")
+    add("--rectified", action="store_true", help="the images are rectified: use the projection matrix P as the camera")
+    add("--topic", metavar="NAME", help="image or features topic of a bag with several")
+    add("--frames", type=positive, metavar="N", help="maximum number of frames to export")
     for name in _FRONTEND_OPTIONS:
         record = PARAMETERS[name]
         add(
@@ -146,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
             type=type(record.default),
             default=record.default,
             metavar="VALUE",
-            help=f"of the front-end, for images: {record.description} (default {record.default!r})",
+            help=f"for images: {record.description} (default {record.default!r})",
         )
     command.set_defaults(run=_colmap)
     return parser
@@ -214,7 +207,7 @@ def _processed(options: argparse.Namespace, missing: list[str]) -> Iterator[Expo
             except ImageError as error:
                 tqdm.write(f"skipped {frame.name}: {error}", file=sys.stderr)
                 continue
-            name = frame.name if isinstance(source, ImageFolderSource) else f"{frame.index:06d}.png"
+            name = frame.name if isinstance(source, ImageFilesSource) else f"{frame.index:06d}.png"
             if options.images is not None:
                 _write_image(options.images / name, pixels)
             tracks = result.tracks

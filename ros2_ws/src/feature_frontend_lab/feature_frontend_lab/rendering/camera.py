@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -19,6 +20,7 @@ __all__ = [
     "depth_at",
     "invert_pose",
     "look_at",
+    "quaternion",
     "reproject",
     "smooth_path",
 ]
@@ -110,6 +112,13 @@ def invert_pose(pose: FloatArray) -> FloatArray:
     inverse[:3, :3] = rotation.T
     inverse[:3, 3] = -rotation.T @ translation
     return inverse
+
+
+def quaternion(rotation: FloatArray) -> FloatArray:
+    """(4,) x, y, z, w of a rotation (3, 3), with w at least 0."""
+    axis = cv2.Rodrigues(rotation)[0].ravel()
+    angle = max(float(np.linalg.norm(axis)), 1e-12)
+    return np.array([*(np.sin(angle / 2) * axis / angle), np.cos(angle / 2)])
 
 
 # Camera positions and target points, metres in the hall, for a flight of 60 frames.

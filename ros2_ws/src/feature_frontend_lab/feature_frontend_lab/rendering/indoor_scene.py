@@ -1,8 +1,8 @@
-"""The default scene: an exhibition hall with pillars, crates, partition walls and posters."""
+"""An exhibition hall with pillars, crates, partition walls and posters: the default scene, and others like it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from feature_frontend_lab.rendering import textures
 from feature_frontend_lab.rendering.scene import FloatArray, Lamp, Quad, Scene, TextureMaker, box, lit
 from feature_frontend_lab.rendering.textures import Texture
 
-__all__ = ["HALL_LENGTH_M", "HALL_WIDTH_M", "default_scene"]
+__all__ = ["HALL_LENGTH_M", "HALL_WIDTH_M", "default_scene", "hall_around"]
 
 HALL_LENGTH_M = 20.0
 HALL_WIDTH_M = 11.0
@@ -18,7 +18,31 @@ HALL_HEIGHT_M = 4.6
 POSTER_GAP_M = 0.015
 AMBIENT = 0.45
 
+Place = tuple[tuple[float, float, float], tuple[float, float, float], float, textures.Colour]
 Paint = Callable[[np.random.Generator, float, float, float, textures.Colour], textures.Image]
+
+PILLARS = tuple((x, y) for x in (4.5, 9.0, 13.5) for y in (-2.9, 2.9))
+# Bottom centre (x, y, z), size, turn in degrees, colour. Some crates are stacked.
+CRATES: tuple[Place, ...] = (
+    ((6.3, 1.9, 0.0), (1.0, 1.0, 1.0), 18, (176, 132, 84)),
+    ((6.4, 1.9, 1.0), (0.7, 0.7, 0.6), 47, (150, 116, 84)),
+    ((7.2, -1.9, 0.0), (1.3, 0.8, 0.8), -25, (160, 120, 74)),
+    ((10.8, -2.6, 0.0), (1.1, 1.1, 1.3), 33, (172, 140, 96)),
+    ((11.3, 2.1, 0.0), (0.9, 1.4, 0.9), -12, (138, 106, 78)),
+    ((11.2, 2.2, 0.9), (0.6, 0.6, 0.5), 30, (182, 146, 98)),
+    ((15.2, 0.6, 0.0), (1.2, 1.2, 1.1), 40, (166, 126, 82)),
+    ((15.6, -3.6, 0.0), (1.4, 1.0, 1.6), 8, (150, 112, 72)),
+    ((16.4, 3.3, 0.0), (1.0, 1.0, 0.8), -38, (178, 138, 90)),
+    ((3.2, -3.6, 0.0), (0.9, 0.9, 0.9), 55, (168, 128, 80)),
+)
+PARTITIONS: tuple[Place, ...] = (
+    ((13.0, 0.5, 0.0), (0.14, 2.2, 2.5), 14, (92, 120, 132)),
+    ((17.2, 1.9, 0.0), (0.14, 2.6, 2.6), -28, (136, 98, 106)),
+    ((8.2, 4.2, 0.0), (0.14, 2.0, 2.4), 62, (104, 126, 98)),
+    ((8.9, -4.3, 0.0), (0.14, 2.0, 2.4), -58, (122, 110, 92)),
+)
+# Places tried for each thing that a random hall should hold; what finds none is left out.
+_TRIES = 60
 
 
 def default_scene(seed: int = 0) -> Scene:
@@ -27,8 +51,51 @@ def default_scene(seed: int = 0) -> Scene:
     Args:
         seed: Seed of the textures' details; the geometry is fixed.
     """
-    rng = np.random.default_rng(seed)
-    quads = [*_shell(rng), *_pillars(rng), *_crates(rng), *_partitions(rng), *_posters(rng)]
+    return _hall(np.random.default_rng(seed), PILLARS, CRATES, PARTITIONS)
+
+
+def hall_around(path: FloatArray, rng: np.random.Generator) -> Scene:
+    """A hall of the same size whose pillars, crates and partitions stand at random places clear of a path.
+
+    Args:
+        path: (N, 3) positions in metres.
+        rng: Of the places, the sizes and the textures.
+    """
+    taken = path[:, :2]
+
+    def places(count: int, sizes: FloatArray, colours: Sequence[textures.Colour], clearance_m: float) -> list[Place]:
+        nonlocal taken
+        found: list[Place] = []
+        for _ in range(_TRIES * count):
+            size = sizes[0] + rng.uniform(0, 1, 3) * (sizes[1] - sizes[0])
+            reach = float(np.hypot(size[0], size[1])) / 2
+            x = rng.uniform(reach, HALL_LENGTH_M - reach)
+            y = rng.uniform(reach - HALL_WIDTH_M / 2, HALL_WIDTH_M / 2 - reach)
+            if len(found) < count and np.hypot(*(taken - [x, y]).T).min() > reach + clearance_m:
+                colour = colours[int(rng.integers(len(colours)))]
+                found.append(((x, y, 0.0), (size[0], size[1], size[2]), rng.uniform(0, 180), colour))
+                taken = np.vstack([taken, [x, y]])
+        return found
+
+    partitions = places(5, np.array([[0.14, 1.8, 2.3], [0.14, 2.8, 2.7]]), [row[3] for row in PARTITIONS], 0.8)
+    pillars = places(6, np.array([[0.55, 0.55, 1.0], [0.55, 0.55, 1.0]]), [(0, 0, 0)], 0.7)
+    crates = places(14, np.array([[0.7, 0.7, 0.6], [1.4, 1.3, 1.6]]), [row[3] for row in CRATES], 0.55)
+    return _hall(rng, [(place[0][0], place[0][1]) for place in pillars], crates, partitions)
+
+
+def _hall(
+    rng: np.random.Generator,
+    pillars: Sequence[tuple[float, float]],
+    crates: Sequence[Place],
+    partitions: Sequence[Place],
+) -> Scene:
+    quads = [
+        *_shell(rng),
+        *_pillars(rng, pillars),
+        *_crates(rng, crates),
+        *_partitions(rng, partitions),
+        *_posters(rng),
+    ]
     lamps = [Lamp(np.array([x, y, HALL_HEIGHT_M - 0.4]), 0.95) for x in (3.0, 8.5, 14.0, 18.5) for y in (-2.4, 2.6)]
     return Scene(lit(quads, lamps, AMBIENT))
 
@@ -65,26 +132,12 @@ def _shell(rng: np.random.Generator) -> list[Quad]:
     ]
 
 
-def _pillars(rng: np.random.Generator) -> list[Quad]:
+def _pillars(rng: np.random.Generator, positions: Sequence[tuple[float, float]]) -> list[Quad]:
     make = _maker(rng, textures.concrete, 260, (150, 150, 146))
-    positions = [(x, y) for x in (4.5, 9.0, 13.5) for y in (-2.9, 2.9)]
     return [quad for x, y in positions for quad in box((x, y, 0), (0.55, 0.55, HALL_HEIGHT_M), make)[:4]]
 
 
-def _crates(rng: np.random.Generator) -> list[Quad]:
-    """Crates on the floor, some stacked: (x, y, z), size, turn in degrees, colour."""
-    rows = (
-        ((6.3, 1.9, 0.0), (1.0, 1.0, 1.0), 18, (176, 132, 84)),
-        ((6.4, 1.9, 1.0), (0.7, 0.7, 0.6), 47, (150, 116, 84)),
-        ((7.2, -1.9, 0.0), (1.3, 0.8, 0.8), -25, (160, 120, 74)),
-        ((10.8, -2.6, 0.0), (1.1, 1.1, 1.3), 33, (172, 140, 96)),
-        ((11.3, 2.1, 0.0), (0.9, 1.4, 0.9), -12, (138, 106, 78)),
-        ((11.2, 2.2, 0.9), (0.6, 0.6, 0.5), 30, (182, 146, 98)),
-        ((15.2, 0.6, 0.0), (1.2, 1.2, 1.1), 40, (166, 126, 82)),
-        ((15.6, -3.6, 0.0), (1.4, 1.0, 1.6), 8, (150, 112, 72)),
-        ((16.4, 3.3, 0.0), (1.0, 1.0, 0.8), -38, (178, 138, 90)),
-        ((3.2, -3.6, 0.0), (0.9, 0.9, 0.9), 55, (168, 128, 80)),
-    )
+def _crates(rng: np.random.Generator, rows: Sequence[Place]) -> list[Quad]:
     return [
         quad
         for centre, size, turn, colour in rows
@@ -92,14 +145,8 @@ def _crates(rng: np.random.Generator) -> list[Quad]:
     ]
 
 
-def _partitions(rng: np.random.Generator) -> list[Quad]:
-    """Free-standing exhibition walls: bottom centre, size, turn in degrees, colour; with a poster on each long side."""
-    rows = (
-        ((13.0, 0.5, 0.0), (0.14, 2.2, 2.5), 14, (92, 120, 132)),
-        ((17.2, 1.9, 0.0), (0.14, 2.6, 2.6), -28, (136, 98, 106)),
-        ((8.2, 4.2, 0.0), (0.14, 2.0, 2.4), 62, (104, 126, 98)),
-        ((8.9, -4.3, 0.0), (0.14, 2.0, 2.4), -58, (122, 110, 92)),
-    )
+def _partitions(rng: np.random.Generator, rows: Sequence[Place]) -> list[Quad]:
+    """Free-standing exhibition walls with a poster on each long side."""
     quads: list[Quad] = []
     for number, (centre, size, turn, colour) in enumerate(rows):
         sides = box(centre, size, _maker(rng, textures.plaster, 280, colour), turn)

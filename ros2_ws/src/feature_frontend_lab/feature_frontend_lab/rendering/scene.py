@@ -12,10 +12,12 @@ import numpy.typing as npt
 
 from feature_frontend_lab.rendering.textures import Texture
 
-__all__ = ["Lamp", "Quad", "Scene", "box", "lit"]
+__all__ = ["Lamp", "Quad", "Scene", "block", "box", "lit", "wall"]
 
 FloatArray = npt.NDArray[np.float64]
 TextureMaker = Callable[[float, float], Texture]
+
+WALL_MARGIN_M = 0.001
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,31 @@ def box(
     corner = middle - along * length / 2 + across * depth / 2
     quads.append(Quad(corner, along * length, -across * depth, make_texture(length, depth)))
     return tuple(quads)
+
+
+def block(
+    centre: Sequence[float],
+    size: Sequence[float],
+    turn_deg: float,
+    sides: Sequence[Texture],
+    top: Texture | None,
+) -> list[Quad]:
+    """A box whose sides show `sides` in turn, from the one along its own x on; without a top if that is None."""
+    blank = sides[0]
+    quads = box(centre, size, lambda _width, _height: blank, turn_deg)
+    textured = [replace(quad, texture=sides[number % len(sides)]) for number, quad in enumerate(quads[:4])]
+    return textured if top is None else [*textured, replace(quads[4], texture=top)]
+
+
+def wall(left: npt.ArrayLike, right: npt.ArrayLike, height_m: float, texture: Texture) -> Quad:
+    """An upright quad on the ground between two (x, y), `left` and `right` as seen from its front.
+
+    It is a millimetre longer at both ends: no pixel looks through between two walls that meet.
+    """
+    start, end = np.asarray(left, np.float64), np.asarray(right, np.float64)
+    margin = WALL_MARGIN_M * (end - start) / np.linalg.norm(end - start)
+    start, end = start - margin, end + margin
+    return Quad(np.array([*start, height_m]), np.array([*(end - start), 0.0]), np.array([0, 0, -height_m]), texture)
 
 
 GRID_M = 0.18

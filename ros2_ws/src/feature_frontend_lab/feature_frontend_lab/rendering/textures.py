@@ -15,16 +15,21 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "FONTS",
     "POSTER_MOTIFS",
     "Texture",
     "brick",
+    "chips",
     "concrete",
+    "crack",
     "noise_octaves",
     "panels",
     "plaster",
     "poster",
+    "random_word",
     "tiles",
     "wood",
+    "write_text",
 ]
 
 # cv2.remap does not accept maps with sides of 32767 px or more; a list of samples is folded into rows of this length.
@@ -36,14 +41,14 @@ class Texture:
     """A picture and its mip levels.
 
     Attributes:
-        levels: (H, W, 3) uint8 RGB, each half the size of the previous one.
+        levels: (H, W, 3) RGB or (H, W) grey, uint8, each half the size of the previous one.
     """
 
     levels: tuple[npt.NDArray[np.uint8], ...]
 
     @staticmethod
     def from_image(image: npt.NDArray[np.uint8]) -> Texture:
-        """Creates the texture of an (H, W, 3) uint8 RGB picture."""
+        """Creates the texture of an (H, W, 3) RGB or (H, W) grey picture, uint8."""
         levels = [np.ascontiguousarray(image)]
         while min(levels[-1].shape[:2]) > 1:
             height, width = levels[-1].shape[:2]
@@ -61,13 +66,19 @@ class Texture:
         """Width of the full-size picture in px."""
         return int(self.levels[0].shape[1])
 
+    def grey(self) -> Texture:
+        """The texture in grey, with the luma of ITU-R BT.601; itself if it is grey."""
+        if self.levels[0].ndim == 2:
+            return self
+        return Texture(tuple(np.asarray(cv2.cvtColor(level, cv2.COLOR_RGB2GRAY), np.uint8) for level in self.levels))
+
     def sample(
         self,
         horizontal: npt.NDArray[np.float32],
         vertical: npt.NDArray[np.float32],
         level: npt.NDArray[np.float32],
     ) -> npt.NDArray[np.uint8]:
-        """Samples (N, 3) uint8 colours, linear in both directions and between levels.
+        """Samples (N, 3) or, if grey, (N,) uint8 colours, linear in both directions and between levels.
 
         Args:
             horizontal: (N,) position in [0, 1], 0 the left edge of the picture and 1 its right edge.
@@ -76,7 +87,8 @@ class Texture:
         """
         level = np.clip(level, 0, len(self.levels) - 1)
         lower = np.floor(level).astype(np.int32)
-        colours = np.empty((len(level), 3), np.uint8)
+        channels = self.levels[0].shape[2:]
+        colours = np.empty((len(level), *channels), np.uint8)
         for index in range(int(lower.min(initial=0)), int(lower.max(initial=-1)) + 1):
             chosen = np.flatnonzero(lower == index)
             if not len(chosen):
@@ -86,7 +98,8 @@ class Texture:
             fraction = level[chosen] - index
             if index + 1 < len(self.levels) and fraction.any():
                 coarse = self._read(index + 1, *at)
-                blended = fine + (coarse.astype(np.float32) - fine) * fraction[:, None] + 0.5
+                share = fraction.reshape(-1, *(1 for _ in channels))
+                blended = fine + (coarse.astype(np.float32) - fine) * share + 0.5
                 fine = blended.astype(np.uint8)
             colours[chosen] = fine
         return colours
@@ -102,7 +115,7 @@ class Texture:
         folded[1, :count] = vertical * picture.shape[0] - 0.5
         maps = folded.reshape(2, rows, ROW_LENGTH)
         read = cv2.remap(picture, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(read, np.uint8).reshape(-1, 3)[:count]
+        return np.asarray(read, np.uint8).reshape(-1, *picture.shape[2:])[:count]
 
 
 Image = npt.NDArray[np.uint8]
@@ -159,9 +172,9 @@ def plaster(rng: np.random.Generator, width_m: float, height_m: float, px_per_m:
     """Painted plaster: large stains, fine grain, scratches, cracks and chips."""
     height, width = _pixels(width_m, height_m, px_per_m)
     stains = 9 * noise_octaves(rng, height, width, 1.2 * px_per_m, 8, 0.62)
-    image = _coloured(colour, stains, _chips(rng, height, width, px_per_m, per_m2=14))
+    image = _coloured(colour, stains, chips(rng, height, width, px_per_m, per_m2=14))
     for _ in range(int(width_m * height_m * 0.6) + 1):
-        _crack(rng, image, px_per_m)
+        crack(rng, image, px_per_m)
     return image
 
 
@@ -169,7 +182,7 @@ def concrete(rng: np.random.Generator, width_m: float, height_m: float, px_per_m
     """Cast concrete: cloudy, pitted, with the joints and tie holes of its formwork."""
     height, width = _pixels(width_m, height_m, px_per_m)
     clouds = 15 * noise_octaves(rng, height, width, 0.7 * px_per_m, 8, 0.68)
-    image = _coloured(colour, clouds, _chips(rng, height, width, px_per_m, per_m2=45))
+    image = _coloured(colour, clouds, chips(rng, height, width, px_per_m, per_m2=45))
     for y_m in np.arange(0.6, height_m, 1.2):
         y = round(y_m * px_per_m)
         cv2.line(image, (0, y), (width, y), _darker(colour, 0.45), max(round(0.012 * px_per_m), 1))
@@ -236,7 +249,7 @@ def _masonry(
     face = shades.astype(np.float32)[row, column]
     joint = np.full(3, 0.35 * np.mean(colour) + 35, np.float32)
     grain = 11 * noise_octaves(rng, height, width, 0.25 * px_per_m, 7, 0.75)
-    return _coloured(joint + (face - joint) * solid, grain, _chips(rng, height, width, px_per_m, per_m2=40))
+    return _coloured(joint + (face - joint) * solid, grain, chips(rng, height, width, px_per_m, per_m2=40))
 
 
 def wood(rng: np.random.Generator, width_m: float, height_m: float, px_per_m: float, colour: Colour) -> Image:
@@ -258,7 +271,7 @@ def wood(rng: np.random.Generator, width_m: float, height_m: float, px_per_m: fl
             nail = ((side.start + side.stop) // 2 + int(rng.integers(-2, 3)), y)
             cv2.circle(image, nail, max(round(0.012 * px_per_m), 1), (40, 38, 36), -1, cv2.LINE_AA)
     centre = (width // 2, int(height * rng.uniform(0.35, 0.65)))
-    _text(image, _word(rng), centre, 0.62 * width, _darker(colour, 0.25), FONTS[2])
+    write_text(image, random_word(rng), centre, 0.62 * width, _darker(colour, 0.25), FONTS[2])
     return image
 
 
@@ -266,7 +279,7 @@ def _stretched(noise: FloatImage, size: tuple[int, int]) -> FloatImage:
     return np.asarray(cv2.resize(noise, size), np.float32)
 
 
-def _chips(rng: np.random.Generator, height: int, width: int, px_per_m: float, per_m2: float) -> FloatImage:
+def chips(rng: np.random.Generator, height: int, width: int, px_per_m: float, per_m2: float) -> FloatImage:
     """Small dark and bright blobs and scratches of random size, as a layer of grey levels."""
     layer = np.zeros((height, width), np.float32)
     for _ in range(int(per_m2 * height * width / px_per_m**2)):
@@ -277,8 +290,8 @@ def _chips(rng: np.random.Generator, height: int, width: int, px_per_m: float, p
     return np.asarray(cv2.GaussianBlur(layer, (3, 3), 0), np.float32)
 
 
-def _crack(rng: np.random.Generator, image: Image, px_per_m: float) -> None:
-    """Draws a dark random walk into the picture."""
+def crack(rng: np.random.Generator, image: Image, px_per_m: float) -> None:
+    """Draws a dark random walk into the picture, RGB or grey."""
     height, width = image.shape[:2]
     steps = int(rng.integers(8, 30))
     heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.45, steps))
@@ -288,14 +301,15 @@ def _crack(rng: np.random.Generator, image: Image, px_per_m: float) -> None:
     cv2.polylines(image, [points], False, (tone, tone, tone), max(round(0.004 * px_per_m), 1), cv2.LINE_AA)
 
 
-def _word(rng: np.random.Generator) -> str:
+def random_word(rng: np.random.Generator) -> str:
+    """A word for a sign, a title or a stencil."""
     return WORDS[int(rng.integers(len(WORDS)))]
 
 
-def _text(
+def write_text(
     image: Image, text: str, centre: tuple[int, int], width_px: float, colour: tuple[float, ...], font: int
 ) -> None:
-    """Writes `text` centred, as wide as `width_px`."""
+    """Writes `text` into the picture, RGB or grey, centred on `centre` (x, y) px and `width_px` wide."""
     (unit_width, unit_height), _ = cv2.getTextSize(text, font, 1.0, 2)
     scale = width_px / unit_width
     origin = (round(centre[0] - width_px / 2), round(centre[1] + scale * unit_height / 2))
@@ -365,7 +379,7 @@ def _writing(rng: np.random.Generator, image: Image, palette: npt.NDArray[np.flo
     while y < 0.97 * height:
         width_px = rng.uniform(0.35, 0.86) * width
         ink = tuple(palette[rng.integers(len(palette))] * 0.55)
-        _text(image, _word(rng), (width // 2, int(y)), width_px, ink, FONTS[rng.integers(len(FONTS))])
+        write_text(image, random_word(rng), (width // 2, int(y)), width_px, ink, FONTS[rng.integers(len(FONTS))])
         y += rng.uniform(0.07, 0.16) * height
 
 
@@ -385,6 +399,8 @@ def poster(rng: np.random.Generator, width_m: float, height_m: float, px_per_m: 
     picture = np.ascontiguousarray(image[rim : title - rim, rim : width - rim])
     POSTER_MOTIFS[motif % len(POSTER_MOTIFS)](rng, picture, palette)
     image[rim : title - rim, rim : width - rim] = picture
-    _text(image, _word(rng), (width // 2, (title + height - rim) // 2), 0.66 * width, (30, 30, 34), FONTS[motif % 4])
+    write_text(
+        image, random_word(rng), (width // 2, (title + height - rim) // 2), 0.66 * width, (30, 30, 34), FONTS[motif % 4]
+    )
     paper = 4 * noise_octaves(rng, height, width, 0.2 * px_per_m, 6, 0.8)
     return _coloured(image.astype(np.float32), paper)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from feature_frontend.errors import SourceError
-from feature_frontend_lab.rendering.camera import Camera, FloatArray
+from feature_frontend_lab.rendering.camera import Camera, FloatArray, quaternion
 from feature_frontend_lab.rendering.renderer import RenderedFrame
 
 __all__ = ["write_tum_sequence"]
@@ -52,12 +52,9 @@ def write_tum_sequence(
                 raise SourceError(
                     f"the image {path} cannot be written; is there space left, and may the folder be written to?"
                 )
-        axis = cv2.Rodrigues(pose[:3, :3])[0].ravel()
-        angle = max(float(np.linalg.norm(axis)), 1e-12)
-        quaternion = [*(np.sin(angle / 2) * axis / angle), np.cos(angle / 2)]
         lines["rgb.txt"].append(f"{time_s:.6f} rgb/{number}.png")
         lines["depth.txt"].append(f"{time_s + depth_delay_s:.6f} depth/{number}.png")
-        values = (time_s + pose_delay_s, *pose[:3, 3], *quaternion)
+        values = (time_s + pose_delay_s, *pose[:3, 3], *quaternion(pose[:3, :3]))
         lines["groundtruth.txt"].append(" ".join(f"{value:.9f}" for value in values))
     for name, rows in lines.items():
         (folder / name).write_text("\n".join(rows) + "\n", encoding="utf-8")

@@ -88,7 +88,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise WeightsError(f"cannot resume from {path}: {reason}") from error
     if damaged:
         raise WeightsError(
-            f"cannot resume from {path}: {damaged} in it is damaged; begin anew, from weights with --init"
+            f"cannot resume from {path}: {damaged} in it is damaged; start a new run, from weights with --init"
         )
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise WeightsError(

@@ -1,4 +1,4 @@
-"""`train`: trains a network on unlabelled images, videos or bags; ALIKED also on photographs with depth."""
+"""`train`: trains a network on unlabelled images, videos or bags; ALIKED and dotlet also on photographs with depth."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from feature_frontend.errors import FeatureFrontendError, SettingsError, WeightsError
+from feature_frontend.errors import SettingsError, WeightsError
 from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.models.weights import ensure_weights, own_weights
 from feature_frontend.models.weights_file import fill_network
@@ -24,11 +24,14 @@ from feature_frontend.runtime.heap import keep_freed_memory
 from feature_frontend.sources import SourceOptions, open_source
 from feature_frontend.system.files import print_any_name, user_path
 from feature_frontend.tools.common.arguments import Parser, above_zero, finite, natural, positive, without_ros_arguments
+from feature_frontend.tools.common.guard import INTERRUPTED, run_tool
 from feature_frontend_lab.training.aliked.megadepth import read_megadepth
 from feature_frontend_lab.training.aliked.pairs import AlikedPairs
 from feature_frontend_lab.training.aliked.posed import PosedPhotographs
 from feature_frontend_lab.training.aliked.settings import AlikedSettings
 from feature_frontend_lab.training.aliked.tum_rgbd import read_tum_sequence
+from feature_frontend_lab.training.distill.pairs import DistillPairs
+from feature_frontend_lab.training.distill.settings import DistillSettings
 from feature_frontend_lab.training.distributed import Processes, processes
 from feature_frontend_lab.training.images import ColorImages, GreyImages, Images, images_in_folder, images_of_source
 from feature_frontend_lab.training.residual.pairs import ResidualPairs
@@ -42,9 +45,9 @@ from feature_frontend_lab.training.validation import validation_pairs
 __all__ = ["main"]
 
 _PAPER_STEPS = 100_000
-_KINDS: tuple[type[CommonSettings], ...] = (TrainingSettings, AlikedSettings, ResidualSettings)
+_KINDS: tuple[type[CommonSettings], ...] = (TrainingSettings, AlikedSettings, DistillSettings, ResidualSettings)
 # The smallest size in SiLK's Table 8; a tenth of ALIKED's pixels.
-_CPU_MAP = {TrainingSettings: 82, AlikedSettings: 256, ResidualSettings: 160}
+_CPU_MAP = {TrainingSettings: 82, AlikedSettings: 256, DistillSettings: 256, ResidualSettings: 160}
 _HOLD_OUT_EVERY = 10
 # Options that correspond to fields of the settings, and those of `--loss-weights`; omitted ones use the defaults.
 _LOSS_WEIGHTS = ("reprojection_weight", "peak_weight", "descriptor_weight", "reliability_weight")
@@ -69,6 +72,9 @@ _SETTINGS = (
     "truth_radius_px",
     "descriptor_temperature",
     "reliability_temperature",
+    "teacher",
+    "teacher_keypoints",
+    "pool",
 )
 
 _EPILOG = """\
@@ -77,12 +83,13 @@ examples:
   train --model silk-vggnp-mu --bag my_bag --init silk-vggnp-mu.safetensors --minutes 10
   train --model aliked-t16 --images photographs --rgbd rgbd_dataset_freiburg3_long_office_household
   train --model residual-sift --images photographs --minutes 60
+  train --model dotlet --images photographs --rgbd rendered --pool 4000 --targets kept --steps 20000 --schedule cosine
   torchrun --nproc-per-node 2 -m feature_frontend train --images photographs
   train --images photographs --resume
 
 Every 10th image is held out for validation, unless --validation-images names others. The folder --output gets
 checkpoint.pt, log.jsonl, curves.png and, at the end, NAME.safetensors with its card NAME.md. Ctrl-C saves a
-checkpoint; type the same command with --resume to go on."""
+checkpoint; the same command with --resume continues."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,19 +99,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     options = _parser().parse_args(without_ros_arguments(arguments))
-    try:
-        with _interrupted_by(signal.SIGINT, signal.SIGTERM) as interrupted, processes(options.device) as group:
-            return _train(options, group, interrupted, shlex.join(["train", *arguments]))
-    except FeatureFrontendError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_tool(lambda: _run(options, shlex.join(["train", *arguments])))
+
+
+def _run(options: argparse.Namespace, command: str) -> int:
+    with _interrupted_by(signal.SIGINT, signal.SIGTERM) as interrupted, processes(options.device) as group:
+        return _train(options, group, interrupted, command)
 
 
 def _train(options: argparse.Namespace, group: Processes, interrupted: Callable[[], bool], command: str) -> int:
     settings = _settings(options, group)
     output: Path = options.output or Path("training_output") / settings.model
     if not options.resume and not options.dry_run and group.from_first((output / CHECKPOINT_NAME).exists()):
-        raise SettingsError(f"{output} holds a run; go on with it by --resume, or choose another --output")
+        raise SettingsError(f"{output} holds a run; resume it with --resume, or choose another --output")
     images, held_out = _images(options, type(settings))
     data = _data(options, settings, images)
     initial = _initial_weights(settings.model, options.init) if options.init else None
@@ -147,13 +154,13 @@ def _train(options: argparse.Namespace, group: Processes, interrupted: Callable[
         return 0
     result = run.run(interrupted)
     if group.is_first:
-        _tell(result, output)
-    return 130 if result.interrupted else 0
+        _print_result(result, output)
+    return INTERRUPTED if result.interrupted else 0
 
 
-def _tell(result: RunResult, output: Path) -> None:
+def _print_result(result: RunResult, output: Path) -> None:
     if result.interrupted:
-        print(f"interrupted after step {result.step}; {output / CHECKPOINT_NAME} is saved, go on with --resume")
+        print(f"interrupted after step {result.step}; {output / CHECKPOINT_NAME} is saved, resume with --resume")
         return
     if result.before and result.after:
         after = result.after.as_dict()
@@ -174,12 +181,13 @@ def _settings(options: argparse.Namespace, group: Processes) -> CommonSettings:
     if options.loss_weights is not None:
         given.update(zip(_LOSS_WEIGHTS, options.loss_weights, strict=True))
     unknown = [name for name in given if name not in kind.__dataclass_fields__]
-    unknown += [name for name in ("rgbd", "megadepth") if kind is not AlikedSettings and getattr(options, name)]
+    unknown += [
+        name for name in ("rgbd", "megadepth") if not issubclass(kind, AlikedSettings) and getattr(options, name)
+    ]
+    unknown += ["targets"] if kind is not DistillSettings and options.targets is not None else []
     if unknown:
         flags = ", ".join("--" + name.replace("_", "-") for name in unknown)
-        raise SettingsError(
-            f"{options.model} is not trained with {flags}; expected --model {' or '.join(AlikedSettings.MODELS)}"
-        )
+        raise SettingsError(f"{options.model} is not trained with {flags}; leave that out, or choose another --model")
     if "map_side" not in given and group.device.type != "cuda":
         given["map_side"] = _CPU_MAP[kind]
     return kind(**given, schedule_steps=options.steps if is_cosine else 0)
@@ -194,7 +202,8 @@ def _data(options: argparse.Namespace, settings: CommonSettings, images: Images 
     if isinstance(settings, AlikedSettings):
         photographs: list[PosedPhotographs] = [read_tum_sequence(folder) for folder in options.rgbd]
         photographs += [scene for folder in options.megadepth for scene in read_megadepth(folder)]
-        return AlikedPairs(images, photographs, settings)
+        pairs = AlikedPairs(images, photographs, settings)
+        return DistillPairs(pairs, settings, options.targets) if isinstance(settings, DistillSettings) else pairs
     # Only ALIKED can train without images, on photographs with depth.
     assert images is not None
     return ResidualPairs(images, settings) if isinstance(settings, ResidualSettings) else images
@@ -265,107 +274,111 @@ def _interrupted_by(*signals: signal.Signals) -> Iterator[Callable[[], bool]]:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="train",
-        description="Train SiLK, ALIKED or residual descriptors on any images without labels, ALIKED also with depth.",
+        description="Train SiLK, ALIKED, residual descriptors or dotlet on unlabelled images; ALIKED and dotlet also "
+        "with depth.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    data = parser.add_argument_group("images")
-    data.add_argument(
-        "--images", type=Path, action="append", default=[], metavar="DIR", help="folder, with those below; repeatable"
+    add = parser.add_argument_group("images").add_argument
+    add(
+        "--images",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder of images and its subfolders; repeatable",
     )
-    data.add_argument(
-        "--bag", type=Path, action="append", default=[], metavar="BAG", help="rosbag2 or ROS 1 bag; repeatable"
-    )
-    data.add_argument("--video", type=Path, action="append", default=[], metavar="FILE", help="video; repeatable")
-    data.add_argument("--topic", help="image topic of the bag, where it has several")
-    data.add_argument(
-        "--max-frames", type=positive, default=500, metavar="N", help="frames kept of each bag and video (500)"
-    )
-    data.add_argument(
-        "--data-licence", default="not stated", metavar="TEXT", help="terms of the images, for the model card"
-    )
-    data.add_argument(
-        "--workers", type=natural, default=0, metavar="N", help="processes that prepare images; a few on a GPU (0)"
-    )
+    add("--bag", type=Path, action="append", default=[], metavar="BAG", help="rosbag2 or ROS 1 bag; repeatable")
+    add("--video", type=Path, action="append", default=[], metavar="FILE", help="video; repeatable")
+    add("--topic", help="image topic of a bag with several")
+    add("--max-frames", type=positive, default=500, metavar="N", help="maximum number of frames per bag or video (500)")
+    add("--data-licence", default="not stated", metavar="TEXT", help="licence of the images, for the model card")
+    add("--workers", type=natural, default=0, metavar="N", help="data-loading processes; a few on a GPU (0)")
 
-    result = parser.add_argument_group("training")
+    add = parser.add_argument_group("training").add_argument
     models = [model for kind in _KINDS for model in kind.MODELS]
-    result.add_argument("--model", choices=models, default="silk-vggnp-mu", help="default: silk-vggnp-mu")
-    result.add_argument("--init", metavar="WEIGHTS", help="file or name of weights to begin with; default: random ones")
-    result.add_argument(
+    add("--model", choices=models, default="silk-vggnp-mu", help="network to train (default: %(default)s)")
+    add("--init", metavar="WEIGHTS", help="initial weights: a file, or a published name (default: random)")
+    add(
         "--map-size",
         dest="map_side",
         type=positive,
         metavar="N",
-        help="side of the network's maps, px (SiLK 146, 82 on a CPU; ALIKED 800, 256; residual 240, 160)",
+        help="side of the network's maps, px (SiLK 146, 82 on a CPU; ALIKED 800, 256; dotlet 256; residual 240, 160)",
     )
-    result.add_argument(
-        "--batch-size", type=positive, metavar="N", help="pairs in each process (SiLK 1, ALIKED 2, residual 4)"
+    add("--batch-size", type=positive, metavar="N", help="pairs per process and batch (SiLK 1, ALIKED 2, others 4)")
+    add("--accumulate", type=positive, metavar="N", help="batches per step (ALIKED 6, others 1)")
+    add("--learning-rate", type=finite, metavar="X", help="of Adam (SiLK 1e-4, dotlet 2e-3, others 1e-3)")
+    add("--warmup-steps", type=natural, default=0, metavar="N", help="steps to reach the learning rate (0)")
+    add("--schedule", choices=SCHEDULES, default="constant", help="cosine: to 0 at --steps")
+    add("--average-decay", type=finite, default=0.999, metavar="X", help="decay of the exported average (0.999)")
+    add(
+        "--augmentation", type=finite, metavar="P", help="fraction of augmented views (ALIKED, dotlet 0.5; others 0.95)"
     )
-    result.add_argument("--accumulate", type=positive, metavar="N", help="batches for each step (ALIKED 6, others 1)")
-    result.add_argument("--learning-rate", type=finite, metavar="X", help="Adam's (SiLK 1e-4, others 1e-3)")
-    result.add_argument("--warmup-steps", type=natural, default=0, metavar="N", help="steps up to that rate (0)")
-    result.add_argument("--schedule", choices=SCHEDULES, default="constant", help="cosine goes down to 0 at --steps")
-    result.add_argument(
-        "--average-decay", type=finite, default=0.999, metavar="X", help="of the exported average (0.999)"
-    )
-    result.add_argument(
-        "--augmentation", type=finite, metavar="P", help="fraction of augmented views (ALIKED 0.5, others 0.95)"
-    )
-    result.add_argument(
+    add(
         "--frozen-statistics",
         action="store_true",
-        help="with --init: batch norm keeps its statistics, as it does in use; for the last steps of a training",
+        help="with --init: keep the batch-norm statistics, as in inference; for the last steps of a training",
     )
-    result.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network (float32)")
-    result.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    result.add_argument("--seed", type=natural, default=0, metavar="N", help="(0)")
+    add("--precision", choices=PRECISIONS, default="float32", help="precision of the network (float32)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--seed", type=natural, default=0, metavar="N", help="random seed (0)")
 
-    aliked = parser.add_argument_group("ALIKED only")
-    aliked.add_argument(
-        "--rgbd", type=Path, action="append", default=[], metavar="DIR", help="sequence as of TUM RGB-D; repeatable"
+    add = parser.add_argument_group("ALIKED and dotlet only").add_argument
+    add(
+        "--rgbd", type=Path, action="append", default=[], metavar="DIR", help="sequence in TUM RGB-D format; repeatable"
     )
-    aliked.add_argument(
-        "--megadepth", type=Path, action="append", default=[], metavar="DIR", help="MegaDepth with scene_info/"
-    )
-    aliked.add_argument("--rotation-deg", type=finite, metavar="X", help="largest rotation of warped views (30)")
-    aliked.add_argument(
+    add("--megadepth", type=Path, action="append", default=[], metavar="DIR", help="MegaDepth, with scene_info/")
+    add("--rotation-deg", type=finite, metavar="X", help="maximum rotation of warped views (30)")
+    add(
         "--perspective-share",
         type=finite,
         metavar="P",
         help="fraction of pairs with depth; the others are warped images (0.5)",
     )
-    aliked.add_argument(
-        "--occlusion-tolerance", type=finite, metavar="X", help="relative difference of depth of what is hidden (0.05)"
-    )
-    aliked.add_argument("--detected-keypoints", type=positive, metavar="N", help="in each view (400)")
-    aliked.add_argument("--random-keypoints", type=natural, metavar="N", help="in each view (400)")
-    aliked.add_argument("--truth-radius-px", type=finite, metavar="PX", help="of true matches (5)")
-    aliked.add_argument("--descriptor-temperature", type=finite, metavar="X", help="t_des (0.1)")
-    aliked.add_argument("--reliability-temperature", type=finite, metavar="X", help="t_rel (1)")
-    aliked.add_argument(
+    add("--occlusion-tolerance", type=finite, metavar="X", help="relative depth difference of an occluded point (0.05)")
+    add("--detected-keypoints", type=positive, metavar="N", help="per view (400)")
+    add("--random-keypoints", type=natural, metavar="N", help="per view (400)")
+    add("--truth-radius-px", type=finite, metavar="PX", help="distance below which a match is correct (5)")
+    add("--descriptor-temperature", type=finite, metavar="X", help="t_des (0.1)")
+    add("--reliability-temperature", type=finite, metavar="X", help="t_rel (1)")
+    add(
         "--loss-weights",
         type=finite,
         nargs=4,
         metavar=("RP", "PK", "DS", "RE"),
-        help="of reprojection, dispersity peak, sparse NRE and reliability (1 0.5 5 1)",
+        help="weights of the losses: reprojection, dispersity peak, sparse NRE, reliability (1 0.5 5 1)",
     )
 
-    run = parser.add_argument_group("run")
-    run.add_argument("--output", type=Path, metavar="DIR", help="default: training_output/MODEL")
-    run.add_argument("--steps", type=positive, metavar="N", help=f"last step (without --minutes: {_PAPER_STEPS})")
-    run.add_argument("--minutes", type=above_zero, metavar="M", help="end after this time")
-    run.add_argument("--resume", action="store_true", help="go on with the run in --output")
-    run.add_argument("--dry-run", action="store_true", help="two steps to see whether all fits; writes nothing")
-    run.add_argument("--validate-every", type=positive, default=1000, metavar="N", help="steps; also saves (1000)")
-    run.add_argument(
-        "--save-every", type=above_zero, default=300.0, metavar="S", help="seconds between checkpoints besides (300)"
+    _add_distillation(parser)
+
+    add = parser.add_argument_group("run").add_argument
+    add("--output", type=Path, metavar="DIR", help="output folder (default: training_output/MODEL)")
+    add("--steps", type=positive, metavar="N", help=f"last step (without --minutes: {_PAPER_STEPS})")
+    add("--minutes", type=above_zero, metavar="M", help="stop after this time")
+    add("--resume", action="store_true", help="resume the run in --output")
+    add("--dry-run", action="store_true", help="run two steps as a check; writes nothing")
+    add(
+        "--validate-every",
+        type=positive,
+        default=1000,
+        metavar="N",
+        help="steps between validations, which also save (1000)",
     )
-    run.add_argument("--validation-images", type=Path, metavar="DIR", help="default: every 10th image is held out")
-    run.add_argument("--validation-pairs", type=natural, default=40, metavar="N", help="0 does not validate (40)")
-    run.add_argument("--validation-short-side", type=positive, default=240, metavar="PX", help="of its images (240)")
-    run.add_argument("--validation-keypoints", type=positive, default=1000, metavar="N", help="in each image (1000)")
+    add("--save-every", type=above_zero, default=300.0, metavar="S", help="seconds between other checkpoints (300)")
+    add("--validation-images", type=Path, metavar="DIR", help="validation images (default: every 10th image)")
+    add("--validation-pairs", type=natural, default=40, metavar="N", help="validation pairs; 0: no validation (40)")
+    add("--validation-short-side", type=positive, default=240, metavar="PX", help="of validation images (240)")
+    add("--validation-keypoints", type=positive, default=1000, metavar="N", help="per validation image (1000)")
     return parser
+
+
+def _add_distillation(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("dotlet only: distillation").add_argument
+    add("--teacher", metavar="NAME", help="ALIKED model to learn from (aliked-n16)")
+    add("--teacher-keypoints", type=positive, metavar="N", help="per view (200)")
+    add("--pool", type=natural, metavar="N", help="number of different pairs, reused in turn; 0: always new (0)")
+    add("--targets", type=Path, metavar="DIR", help="cache of the teacher's output for the pool; saves time on a CPU")
 
 
 if __name__ == "__main__":

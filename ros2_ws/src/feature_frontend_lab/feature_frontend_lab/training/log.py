@@ -97,8 +97,20 @@ _RESIDUAL_PANELS = (
     ("training", "fraction of true matches that are found", ("success",)),
     _VALIDATION,
 )
+_DISTILL_PANELS = (
+    ("training", "loss", ("loss",)),
+    ("training", "from the teacher", ("score_loss", "contrast_loss", "imitation_loss")),
+    ("training", "of its own keypoints", ("descriptor_loss", "reprojection_loss", "peak_loss", "reliability_loss")),
+    ("training", "fraction of true matches that are found", ("success",)),
+    _VALIDATION,
+)
 # Panels by a part of the loss that is specific to the network.
-_PANELS_OF = {"keypoint_loss": _PANELS, "peak_loss": _ALIKED_PANELS, "positive_distance": _RESIDUAL_PANELS}
+_PANELS_OF = {
+    "keypoint_loss": _PANELS,
+    "imitation_loss": _DISTILL_PANELS,
+    "peak_loss": _ALIKED_PANELS,
+    "positive_distance": _RESIDUAL_PANELS,
+}
 
 Points = Sequence[tuple[float, float]]
 

@@ -19,6 +19,9 @@ from feature_frontend.errors import SettingsError
 from feature_frontend_lab.training.aliked.pairs import AlikedPairs
 from feature_frontend_lab.training.aliked.recipe import AlikedRecipe
 from feature_frontend_lab.training.aliked.settings import AlikedSettings
+from feature_frontend_lab.training.distill.pairs import DistillPairs
+from feature_frontend_lab.training.distill.recipe import DistillRecipe
+from feature_frontend_lab.training.distill.settings import DistillSettings
 from feature_frontend_lab.training.distributed import Processes
 from feature_frontend_lab.training.images import Images
 from feature_frontend_lab.training.recipe import PairLosses, Recipe
@@ -31,17 +34,19 @@ from feature_frontend_lab.training.silk.settings import TrainingSettings
 
 __all__ = ["StepReport", "Trainer", "TrainingData", "recipe_of"]
 
-TrainingData = Images | AlikedPairs | ResidualPairs
+TrainingData = Images | AlikedPairs | DistillPairs | ResidualPairs
 
 
 def recipe_of(settings: CommonSettings, data: TrainingData) -> Recipe:
-    """SiLK's recipe for `TrainingSettings` and `Images`; for ALIKED and residual descriptors their settings and pairs.
+    """SiLK's recipe for `TrainingSettings` and `Images`; each other recipe for its own settings and pairs.
 
     Raises:
         TypeError: Settings and data do not go together.
     """
     if isinstance(settings, TrainingSettings) and isinstance(data, Images):
         return SilkRecipe(settings, data)
+    if isinstance(settings, DistillSettings) and isinstance(data, DistillPairs):
+        return DistillRecipe(settings, data)
     if isinstance(settings, AlikedSettings) and isinstance(data, AlikedPairs):
         return AlikedRecipe(settings, data)
     if isinstance(settings, ResidualSettings) and isinstance(data, ResidualPairs):

@@ -36,8 +36,8 @@ class FusedSilk(nn.Module):
     default_nms_radius = Silk.default_nms_radius
     minimum_size = Silk.minimum_size
     refines_keypoints = False
-    # SiLK's cosines are less discriminative: most of those in an unrelated image are also above it.
-    default_track_similarity = 0.85
+    # SiLK's cosines are less discriminative than ALIKED's: most of those in an unrelated image are also above it.
+    default_track_similarity = 0.7
 
     def __init__(self, config: SilkConfig) -> None:
         super().__init__()

@@ -115,7 +115,7 @@ def _launched(context: LaunchContext, description: LaunchDescription) -> Launche
     names = (*declared, *FORMER_NAMES) if include is None else _names_given(context, include)
     warn = get_logger("feature_frontend").warning
     table = with_present_names({name: table[name] for name in names if name in table}, PARAMETERS.values(), warn)
-    _tell_unknown([name for name in table if name not in declared], declared, is_alone)
+    _report_unknown([name for name in table if name not in declared], declared, is_alone)
     values, given = {}, {name for name, value in table.items() if name in declared and value}
     for name, argument in declared.items():
         values[name] = table[name] if name in given else _default(context, argument)
@@ -170,16 +170,16 @@ def _names_given(context: LaunchContext, include: IncludeLaunchDescription) -> l
     ]
 
 
-def _tell_unknown(unknown: list[str], declared: Iterable[str], is_alone: bool) -> None:
+def _report_unknown(unknown: list[str], declared: Iterable[str], is_alone: bool) -> None:
     """Refuses unknown arguments. As part of a larger launch, which would then not start, only warns."""
-    told = []
+    listed = []
     for name in unknown:
         if name not in _OF_LAUNCH:
             near = nearest_name(name, declared, _LIKENESS)
-            told.append(f"{name} (did you mean {near}?)" if near else name)
-    if not told:
+            listed.append(f"{name} (did you mean {near}?)" if near else name)
+    if not listed:
         return
-    msg = f"no such argument: {', '.join(told)}; --show-args lists all"
+    msg = f"no such argument: {', '.join(listed)}; --show-args lists all"
     if is_alone:
         raise SettingsError(msg)
     get_logger("feature_frontend").warning(f"{msg}. It has no effect")

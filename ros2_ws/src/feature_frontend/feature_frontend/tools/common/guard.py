@@ -1,4 +1,4 @@
-"""Entry point of all tools: reports whatever ends a tool in one line."""
+"""Runs a tool: reports in one line whatever ends it, and turns it into an exit status."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ import select
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.system.files import print_any_name
+from feature_frontend.system.interrupts import interruptible
 from feature_frontend.system.text import quoted, short_text
 from feature_frontend.tools.common.limits import LEAST_FILES
 
-__all__ = ["FAULT", "OUTPUT_CLOSED", "TRACEBACK_VARIABLE", "guarded", "open_standard_streams"]
+__all__ = ["FAULT", "INTERRUPTED", "OUTPUT_CLOSED", "TRACEBACK_VARIABLE", "open_standard_streams", "run_tool"]
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C: 128 + SIGINT, as in other programs."""
 
 OUTPUT_CLOSED = 141
 """Exit status if the reader of the output is gone, as in `... | head`: 128 + SIGPIPE, as in other programs."""
@@ -25,7 +30,6 @@ FAULT = 70
 
 TRACEBACK_VARIABLE = "FEATURE_FRONTEND_TRACEBACK"
 
-_INTERRUPTED = 130
 _PACKAGES = {"feature_frontend", "feature_frontend_lab"}
 _STANDARD_STREAMS = 3
 _FILES = f"too many open files; expected a limit (`ulimit -n`) of at least {LEAST_FILES}: type ulimit -n 1024"
@@ -43,31 +47,37 @@ _WORDS = {
 }
 
 
-def guarded(run: Callable[[], int]) -> int:
+def run_tool(run: Callable[[], int], interrupted: Callable[[], int] | None = None) -> int:
     """Calls `run` and returns its exit status, or prints an exception in one line on stderr and returns its status.
 
     SystemExit passes through. If the variable `FEATURE_FRONTEND_TRACEBACK` is set, also prints tracebacks.
+
+    Args:
+        run: The tool.
+        interrupted: Returns the exit status after an interrupt (default: `INTERRUPTED`). If given, SIGTERM interrupts
+            `run` like Ctrl-C, and only the first signal counts, so that `run` can clean up.
     """
     try:
         try:
-            return run()
+            with nullcontext() if interrupted is None else interruptible():
+                return run()
         finally:
             # Flush here, not at interpreter exit, where Python would print its own message for a closed pipe.
             for stream in (sys.stdout, sys.stderr):
                 if stream is not None:
                     stream.flush()
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return INTERRUPTED if interrupted is None else interrupted()
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _let_go_of_closed_streams():
+        if isinstance(error, BrokenPipeError) and _redirect_closed_streams():
             return OUTPUT_CLOSED
         if os.environ.get(TRACEBACK_VARIABLE):
             traceback.print_exc()
-        status, words = _told(error)
+        status, words = _status_and_message(error)
         try:
             print(f"error: {words}", file=sys.stderr, flush=True)
         except BrokenPipeError:
-            _let_go_of_closed_streams()
+            _redirect_closed_streams()
         return status
 
 
@@ -85,7 +95,7 @@ def open_standard_streams() -> None:
     print_any_name()
 
 
-def _let_go_of_closed_streams() -> bool:
+def _redirect_closed_streams() -> bool:
     """Redirects stdout and stderr to the null device if they are closed pipes; returns whether one was."""
     are_closed = False
     for stream in (sys.stdout, sys.stderr):
@@ -104,7 +114,7 @@ def _let_go_of_closed_streams() -> bool:
     return are_closed
 
 
-def _told(error: Exception) -> tuple[int, str]:
+def _status_and_message(error: Exception) -> tuple[int, str]:
     """Exit status and message."""
     if isinstance(error, FeatureFrontendError):
         return 1, str(error)

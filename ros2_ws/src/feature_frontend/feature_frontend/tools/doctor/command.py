@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from feature_frontend.tools.common.arguments import Parser, above_zero, topic
-from feature_frontend.tools.common.guard import guarded
+from feature_frontend.tools.common.guard import run_tool
 from feature_frontend.tools.doctor.finding import Finding, Verdict
 from feature_frontend.tools.doctor.machine import MACHINE_CHECKS, check_weights
 
@@ -30,22 +30,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("image_topic", "camera_info_topic"):
         if len(getattr(options, name)) > _MOST_CAMERAS:
             parser.error(f"--{name.replace('_', '-')} names {len(getattr(options, name))} topics; expected one or two")
-    return guarded(lambda: _run(options))
+    return run_tool(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
-    told = []
+    findings = []
     for finding in _examine(options):
-        told.append(finding)
+        findings.append(finding)
         if not options.json:
-            print(_told(finding), flush=True)
+            print(_formatted(finding), flush=True)
     if options.json:
-        rows = [dataclasses.asdict(finding) | {"verdict": finding.verdict.value} for finding in told]
+        rows = [dataclasses.asdict(finding) | {"verdict": finding.verdict.value} for finding in findings]
         print(json.dumps(rows, indent=2))
     else:
-        counts = [f"{sum(f.verdict is verdict for f in told)} {verdict.value}" for verdict in Verdict]
+        counts = [f"{sum(f.verdict is verdict for f in findings)} {verdict.value}" for verdict in Verdict]
         print(f"\n{', '.join(counts)}")
-    return int(any(finding.verdict is Verdict.FAIL for finding in told))
+    return int(any(finding.verdict is Verdict.FAIL for finding in findings))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,11 +80,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _examine(options: argparse.Namespace) -> Iterator[Finding]:
-    told = []
+    findings = []
     for finding in chain.from_iterable(check() for check in MACHINE_CHECKS):
-        told.append(finding)
+        findings.append(finding)
         yield finding
-    by_subject = {finding.subject: finding.verdict for finding in told}
+    by_subject = {finding.subject: finding.verdict for finding in findings}
     if by_subject.get("torch") is Verdict.FAIL or by_subject.get("numpy") is Verdict.FAIL:
         return
     # Imported here: a dependency of the settings may be missing.
@@ -110,7 +110,7 @@ def _examine(options: argparse.Namespace) -> Iterator[Finding]:
     yield from check_graph(graph_options)
 
 
-def _told(finding: Finding) -> str:
+def _formatted(finding: Finding) -> str:
     head = f"{finding.verdict.value:<6}{finding.subject:<{_SUBJECT_WIDTH}}"
     indent = " " * len(head)
     lines = textwrap.wrap(

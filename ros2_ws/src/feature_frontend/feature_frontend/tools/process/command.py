@@ -19,9 +19,9 @@ from feature_frontend.runtime.heap import keep_freed_memory
 from feature_frontend.sources import SOURCE_KINDS, PlaybackSettings
 from feature_frontend.sources.playback import DEFAULT_RATE_HZ
 from feature_frontend.system.files import print_any_name
-from feature_frontend.system.interrupts import interruptible
 from feature_frontend.tools.common.arguments import Parser, above_zero, natural, positive, text
 from feature_frontend.tools.common.bag_writer import STORAGES
+from feature_frontend.tools.common.guard import INTERRUPTED, run_tool
 from feature_frontend.tools.common.settings_arguments import add_settings_arguments, settings_from
 from feature_frontend.tools.process.inputs import image_count, open_input
 from feature_frontend.tools.process.jobs import Jobs
@@ -34,9 +34,7 @@ from feature_frontend.tools.process.schedule import Scheduler, process_all
 from feature_frontend.tools.process.tables import PARQUET, check_parquet
 from feature_frontend.tools.process.uploaded_output import output_of
 
-__all__ = ["INTERRUPTED", "main"]
-
-INTERRUPTED = 130
+__all__ = ["main"]
 
 # Stamps in another order than the images could not be told from a bag that restarts.
 _STAMPS = ("auto", "name", "source", "index")
@@ -64,17 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
     _log_to_stderr()
     requests: list[Request] = []
-    try:
-        with interruptible():
-            inputs = find_inputs(options.sources)
-            requests += _requests(options, inputs)
-            return _process(requests, options, inputs)
-    except FeatureFrontendError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        _tell_how_to_go_on(requests)
-        return INTERRUPTED
+
+    def run() -> int:
+        inputs = find_inputs(options.sources)
+        requests.extend(_requests(options, inputs))
+        return _process(requests, options, inputs)
+
+    return run_tool(run, lambda: _say_how_to_resume(requests))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,12 +76,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="process", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.description = (
-        "Process every image of bags, videos and folders offline, into rosbag2 bags of features, matches, tracks and "
-        "status."
+        "Process every image of bags, videos, folders and datasets offline, into rosbag2 bags of features, matches, "
+        "tracks and status."
     )
     add = parser.add_argument
     expected = "; ".join(kind.expects for kind in SOURCE_KINDS if kind.name != "webcam")
-    places = f"{expected}; a folder or a pattern of these; s3://, gs:// and other URLs of fsspec"
+    places = f"{expected}; a folder or a pattern of these; but for datasets, also s3://, gs:// and other URLs of fsspec"
     add("sources", nargs="+", metavar="SOURCE", help=places)
     add(
         "-o",
@@ -116,7 +110,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="of the topics in the bag, such as /robot (default /)",
     )
-    add("--camera-info", type=Path, metavar="YAML", help="calibration for all images (default: the bag's camera_info)")
+    add(
+        "--camera-info",
+        type=Path,
+        metavar="YAML",
+        help="calibration for all images (default: that of the bag or the dataset)",
+    )
     add("--frame-id", type=text, metavar="NAME", help="frame of the headers (default: that of the bag, or camera)")
     add("--start", type=natural, default=0, metavar="N", help="skip the first N images")
     add("--count", type=positive, metavar="N", help="process N images (default: all)")
@@ -145,8 +144,8 @@ def _requests(options: argparse.Namespace, inputs: Inputs) -> list[Request]:
             raise SettingsError(f"--storage {options.storage} is for rosbag2; leave it out for --format parquet")
     return [
         Request(
-            source=_everywhere(source, options),
-            output=_everywhere(output, options),
+            source=_absolute(source, options),
+            output=_absolute(output, options),
             settings=dataclasses.asdict(settings),
             format=PARQUET if is_parquet else options.storage or "sqlite3",
             namespace=namespace,
@@ -167,7 +166,7 @@ def _requests(options: argparse.Namespace, inputs: Inputs) -> list[Request]:
     ]
 
 
-def _everywhere(location: str, options: argparse.Namespace) -> str:
+def _absolute(location: str, options: argparse.Namespace) -> str:
     """A location that means the same to processes with another working folder."""
     return os.path.abspath(location) if options.cluster and not is_url(location) else location
 
@@ -190,7 +189,7 @@ def _process(requests: Sequence[Request], options: argparse.Namespace, inputs: I
     with Progress(total, len(requests)) as progress, _scheduler(options, len(requests), progress) as scheduler:
         results = process_all(requests, scheduler, progress)
     report = Report(requests, results, time.monotonic() - started_s)
-    report.tell()
+    report.print()
     if inputs.are_many:
         report.write(options.output)
     return report.exit_status
@@ -219,11 +218,12 @@ def _count(request: Request) -> int | None:
     return image_count(source, PlaybackSettings(**request.playback))
 
 
-def _tell_how_to_go_on(requests: Sequence[Request]) -> None:
+def _say_how_to_resume(requests: Sequence[Request]) -> int:
     outputs = [output_of(request.output) for request in requests]
     kept = [str(output.unfinished) for output in outputs if output.unfinished.exists()]
     where = f"what is done is kept in {', '.join(kept)}; " if kept else ""
     print(f"interrupted; {where}the same command resumes from there", file=sys.stderr)
+    return INTERRUPTED
 
 
 class _StderrHandler(logging.Handler):

@@ -12,18 +12,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
+from feature_frontend.camera.calibration import CameraCalibration
 from feature_frontend.errors import DamagedImageError, ImageError, SourceError
 from feature_frontend.image.compressed import decode_compressed_image
 from feature_frontend.image.limits import MAX_IMAGE_PIXELS, check_image_size
+from feature_frontend.ros.input.camera_info import camera_info_message
 from feature_frontend.ros.input.image_conversion import image_to_array
 from feature_frontend.ros.stamps import stamp_from_ns
 from feature_frontend.settings import Settings
 from feature_frontend.sources import PlaybackSettings, Source, SourceOptions, open_source
 from feature_frontend.sources.bag import BagImage, BagSource
 from feature_frontend.sources.base import Frame, UnreadableFrame
-from feature_frontend.sources.image_folder import ImageFolderSource
+from feature_frontend.sources.datasets.base import DatasetSource
+from feature_frontend.sources.image_files import ImageFilesSource
 from feature_frontend.sources.playback import Stamps
 from feature_frontend.sources.video import VideoSource
 from feature_frontend.sources.webcam import is_webcam
@@ -46,7 +50,7 @@ class InputFrame:
         found: As in its source.
         stamp_ns: Its time in ns.
         header: The header for its results.
-        camera_infos: CameraInfo messages recorded with it, in order.
+        camera_infos: CameraInfo messages that belong to it, in order.
     """
 
     found: BagImage | Frame | UnreadableFrame
@@ -128,10 +132,10 @@ def input_frames(
         yield InputFrame(found, stamp_ns, header, camera_infos)
 
 
-def describe_files(location: str) -> dict[str, object]:
+def describe_files(location: str, source: Source) -> dict[str, object]:
     """Identifies an input and its version: path, number of files, their names and times."""
-    path, files = _files(location)
-    listing = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    path, files = _files(location, source)
+    listing = [(name, file.stat().st_size, file.stat().st_mtime_ns) for name, file in files.items()]
     return {
         "path": str(path),
         "files": len(files),
@@ -140,19 +144,25 @@ def describe_files(location: str) -> dict[str, object]:
     }
 
 
-def describe_content(location: str) -> str:
+def describe_content(location: str, source: Source) -> str:
     """Identifies the content of an input, equal for copies elsewhere: names, sizes, and the first bytes."""
-    _, files = _files(location)
-    digest = hashlib.sha256(json.dumps([(file.name, file.stat().st_size) for file in files]).encode())
-    for file in files[:1]:
+    _, files = _files(location, source)
+    digest = hashlib.sha256(json.dumps([(name, file.stat().st_size) for name, file in files.items()]).encode())
+    for file in list(files.values())[:1]:
         with suppress(OSError), open_regular_file(file) as opened:
             digest.update(opened.read(_BEGINNING_BYTES))
     return digest.hexdigest()
 
 
-def _files(location: str) -> tuple[Path, list[Path]]:
+def _files(location: str, source: Source) -> tuple[Path, dict[str, Path]]:
+    """The path of an input and the files that it consists of, by their names."""
     path = Path(location).resolve()
-    return path, sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    if isinstance(source, DatasetSource):
+        # They lie in several folders, beside those of other sensors.
+        names = {f"{source.folder.name}/{file.name}": file for file in (*source.tables.values(), *source.files)}
+        return path, {name: file for name, file in sorted(names.items()) if file.is_file()}
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    return path, {file.name: file for file in files}
 
 
 def _found(
@@ -161,6 +171,11 @@ def _found(
     if isinstance(source, BagSource):
         yield from source.messages(start, with_earlier_infos=is_beginning)
         return
-    assert isinstance(source, (ImageFolderSource, VideoSource))
+    assert isinstance(source, (ImageFilesSource, VideoSource))
     for frame in source.attempts(start):
-        yield frame, []
+        camera = frame.camera if isinstance(frame, Frame) else None
+        yield frame, [] if camera is None else [_camera_info(camera, frame)]
+
+
+def _camera_info(camera: CameraCalibration, frame: Frame | UnreadableFrame) -> CameraInfo:
+    return camera_info_message(camera, stamp_from_ns(frame.stamp_ns or 0), frame.frame_id)

@@ -20,12 +20,13 @@ from feature_frontend.models.weights_file import file_sha256
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.ros.output.run_identity import run_id_of
 from feature_frontend.sources import Source
+from feature_frontend.sources.datasets.base import DatasetSource
 from feature_frontend.sources.image_folder import ImageFolderSource
 from feature_frontend.system.files import user_path
 from feature_frontend.tools.process.inputs import describe_content
 from feature_frontend.tools.process.request import Part, Request
 
-__all__ = ["differences", "environment", "job_of", "of_part", "run_id"]
+__all__ = ["differences", "environment", "job_of", "of_part", "run_id_for"]
 
 _LIBRARIES = ("torch", "numpy", "opencv-python-headless", "opencv-python", "kornia", "rosbags")
 
@@ -48,6 +49,8 @@ def job_of(
         files[f"camera_info#{camera}" if camera else "camera_info"] = str(file)
     if isinstance(source, ImageFolderSource) and source.times_file is not None:
         files["times"] = str(source.times_file)
+    if isinstance(source, DatasetSource):
+        files |= {name: str(table) for name, table in source.tables.items()}
     if settings.matcher == "lightglue":
         files["lightglue_weights_path"] = settings.lightglue_weights_path
     job = {
@@ -82,15 +85,16 @@ def environment() -> dict[str, Any]:
     }
 
 
-def run_id(job: Mapping[str, object], local: str) -> int:
+def run_id_for(job: Mapping[str, object], local: str, source: Source) -> int:
     """The `run_id` of the messages, independent of the input's location and the machine.
 
     Args:
         job: From `job_of`, of the whole input.
         local: Path of the input on this machine.
+        source: Opened there.
     """
     named_by = {name: job[name] for name in ("topic", "playback", "settings", "extractor", "files_sha256")}
-    return run_id_of(json.dumps({**named_by, "input": describe_content(local)}, sort_keys=True))
+    return run_id_of(json.dumps({**named_by, "input": describe_content(local, source)}, sort_keys=True))
 
 
 def differences(earlier: Mapping[str, Any], job: Mapping[str, Any]) -> list[str]:

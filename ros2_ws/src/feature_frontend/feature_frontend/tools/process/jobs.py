@@ -114,12 +114,12 @@ class _Lines:
         os.dup2(2, 1)
 
     def done(self, images: int, *, earlier: bool = False) -> None:
-        self.tell({"done": images, "earlier": earlier})
+        self.write({"done": images, "earlier": earlier})
 
     def say(self, text: str) -> None:
-        self.tell({"say": text})
+        self.write({"say": text})
 
-    def tell(self, event: dict[str, object]) -> None:
+    def write(self, event: dict[str, object]) -> None:
         """Writes a line."""
         print(json.dumps(event), file=self._file, flush=True)
 
@@ -148,5 +148,5 @@ def child() -> int:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     lines = _Lines()
     answer = answer_of(work, lines)
-    lines.tell({"answer": answer})
+    lines.write({"answer": answer})
     return 1 if "error" in answer else 0

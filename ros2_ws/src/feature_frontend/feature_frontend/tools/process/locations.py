@@ -10,8 +10,10 @@ from pathlib import Path, PurePosixPath
 from feature_frontend.errors import SettingsError, SourceError
 from feature_frontend.image.image_file import IMAGE_SUFFIXES
 from feature_frontend.sources.bags.files import BAG_SUFFIXES, is_bag
+from feature_frontend.sources.datasets.layouts import layout_of
 from feature_frontend.sources.video import VIDEO_SUFFIXES, is_video
 from feature_frontend.tools.process.remote import RemoteFolder, is_url, local_path
+from feature_frontend.tools.process.staging import layout_of_remote
 
 __all__ = ["Inputs", "find_inputs", "outputs_of"]
 
@@ -99,7 +101,9 @@ def _local(location: str) -> list[str]:
     if not _exists(path) and _WILDCARDS & set(location):
         matching = sorted(glob.glob(location, recursive=True))
         if not matching:
-            raise SourceError(f"nothing matches {location}; expected a pattern of bags, videos or folders of images")
+            raise SourceError(
+                f"nothing matches {location}; expected a pattern of bags, videos, datasets or folders of images"
+            )
         return matching
     if not _exists(path) or not path.is_dir() or _is_input(path):
         return [location]
@@ -118,7 +122,8 @@ def _exists(path: Path) -> bool:
 def _is_input(path: Path) -> bool:
     try:
         if path.is_dir():
-            return is_bag(path) or any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())
+            is_dataset = layout_of(path) is not None
+            return is_bag(path) or is_dataset or any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())
         return is_bag(path) or is_video(path)
     except (OSError, SourceError):
         return False
@@ -132,7 +137,7 @@ def _remote(location: str) -> list[str]:
         return matching
     folder = RemoteFolder(location)
     files = [file.name.lower() for file in folder.files()]
-    if any(name == _METADATA or _is_part_of_one(name) for name in files):
+    if any(name == _METADATA or _is_part_of_one(name) for name in files) or layout_of_remote(folder) is not None:
         return [folder.url]
     found = [f"{folder.url}/{name}" for name in folder.folders() if not name.endswith(".unfinished")]
     found += [f"{folder.url}/{file.name}" for file in folder.files() if file.name.lower().endswith(_SINGLE_SUFFIXES)]

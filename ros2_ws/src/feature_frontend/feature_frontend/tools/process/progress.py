@@ -29,7 +29,7 @@ class Progress(AbstractContextManager["Progress"]):
         self._lock = threading.Lock()
         self._here = 0
         self._earlier = 0
-        self._first_s = self._told_s = time.monotonic()
+        self._first_s = self._printed_s = time.monotonic()
         is_terminal = sys.stderr.isatty()
         self._bar = tqdm(total=total, unit=" images", leave=False, file=sys.stderr) if is_terminal else None
 
@@ -45,7 +45,7 @@ class Progress(AbstractContextManager["Progress"]):
             else:
                 self._here += images
             if self._bar is None:
-                self._tell()
+                self._print_line()
             elif earlier:
                 # Must not count towards this run's rate.
                 self._bar.initial += images
@@ -66,11 +66,11 @@ class Progress(AbstractContextManager["Progress"]):
         with self._lock:
             tqdm.write(text, file=sys.stderr)
 
-    def _tell(self) -> None:
+    def _print_line(self) -> None:
         now_s = time.monotonic()
-        if now_s - self._told_s < _LINE_PERIOD_S or self._here < 2:
+        if now_s - self._printed_s < _LINE_PERIOD_S or self._here < 2:
             return
-        self._told_s = now_s
+        self._printed_s = now_s
         done = self._earlier + self._here
         rate_hz = (self._here - 1) / (now_s - self._first_s)
         rest = "" if self._total is None else f" of {self._total}"

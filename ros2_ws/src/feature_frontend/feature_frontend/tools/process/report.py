@@ -45,11 +45,11 @@ class Report:
         """Number of images of all inputs that have not failed."""
         return sum(result.images["received"] for result in self.results if isinstance(result, Outcome))
 
-    def tell(self) -> None:
+    def print(self) -> None:
         """Prints it, with the failures and losses on stderr."""
         for request, result in zip(self.requests, self.results, strict=True):
             if isinstance(result, Outcome):
-                print(_told(request, result), flush=True)
+                print(_summary(request, result), flush=True)
                 for sentence in result.missing:
                     print(f"incomplete: {sentence}", file=sys.stderr)
             else:
@@ -92,7 +92,7 @@ class Report:
         return {**entry, "state": state, **details, **({"joins": result.joins} if result.joins else {})}
 
 
-def _told(request: Request, outcome: Outcome) -> str:
+def _summary(request: Request, outcome: Outcome) -> str:
     images = outcome.images
     counts = f"{images['received']} images, {images['processed']} processed, {images['refused']} refused"
     if outcome.was_finished:

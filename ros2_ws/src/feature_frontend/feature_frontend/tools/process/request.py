@@ -14,13 +14,13 @@ class Request:
     """A job.
 
     Attributes:
-        source: A bag, a video or a folder of images: a path, or a URL that fsspec reads.
+        source: A bag, a video, a folder of images or a dataset: a path or, but for datasets, a URL that fsspec reads.
         output: Folder of the output; a path or a URL.
         settings: Of the front-end, by name.
         format: A key of `STORAGES`, or "parquet".
         namespace: Of the topics, absolute.
         topic: Image topic of a bag; None if it has only one.
-        camera_info: Calibration file for all images; None for the CameraInfo of the bag.
+        camera_info: Calibration file for all images; None for that of the source.
         frame_id: Frame of the headers; None for the source's own, or "camera".
         playback: Fields of `PlaybackSettings`.
         threads: Number of threads of torch and OpenCV.

@@ -30,7 +30,7 @@ from feature_frontend.sources.base import LostImages
 from feature_frontend.sources.registry import missing_of
 from feature_frontend.tools.common.bag_writer import STORAGES, check_path
 from feature_frontend.tools.process.inputs import InputFrame, image_count, input_frames, open_input
-from feature_frontend.tools.process.job import differences, job_of, of_part, run_id
+from feature_frontend.tools.process.job import differences, job_of, of_part, run_id_for
 from feature_frontend.tools.process.output import BagMessages, Output
 from feature_frontend.tools.process.pieces import Joiner, cut, image_stamps, warm_up_s
 from feature_frontend.tools.process.progress_store import ProgressStore
@@ -67,7 +67,7 @@ class _Position:
 
     def all_missing(self, lost: LostImages) -> list[str]:
         """As in `Outcome`."""
-        return self.missing + lost.told(self.images_of)
+        return self.missing + lost.sentences(self.images_of)
 
 
 @dataclass(frozen=True)
@@ -152,21 +152,22 @@ class _Task:
             )
             frontend = self._frontend(image_count(source, self._playback))
             stack.callback(frontend.close)
-            job = self._job(frontend, None if self._input.is_remote else source)
+            job = self._job(frontend, source)
+            run_id = run_id_for(job, path, source)
             if self._work.part is not None:
-                return self._piece(self._work.part, path, source, frontend, job)
+                return self._piece(self._work.part, run_id, source, frontend, job)
             outcome = self._finished(job)
             if outcome is not None:
                 return outcome
             if self._work.parts:
-                return self._join(self._work.parts, path, job)
+                return self._join(self._work.parts, run_id, job)
             if self._request.piece_seconds is not None and isinstance(source, BagSource):
                 stamps = image_stamps(source, self._playback)
                 warm_up = warm_up_s(frontend.settings.tracker)
                 parts = cut(stamps, self._playback.start, self._request.piece_seconds, warm_up)
                 if len(parts) > 1:
                     return parts
-            return self._whole(path, source, frontend, job)
+            return self._whole(run_id, source, frontend, job)
 
     def _frontend(self, images: int | None) -> Frontend:
         settings = _offline(Settings.from_mapping(self._request.settings), images)
@@ -176,7 +177,9 @@ class _Task:
         return frontend
 
     def _job(self, frontend: Frontend, source: Source | None) -> dict[str, object]:
-        return job_of(self._request, frontend, source, self._input.identity)
+        # The files of a remote input are all in its identity.
+        local = None if self._input.is_remote else source
+        return job_of(self._request, frontend, local, self._input.identity(source))
 
     def _finished(self, job: Mapping[str, object]) -> Outcome | None:
         """The outcome of an earlier run, if it stands."""
@@ -195,30 +198,32 @@ class _Task:
             "choose another --output, or give --update or --overwrite"
         )
 
-    def _whole(self, path: str, source: Source, frontend: Frontend, job: Mapping[str, object]) -> Outcome:
+    def _whole(self, run_id: int, source: Source, frontend: Frontend, job: Mapping[str, object]) -> Outcome:
         if frontend.notice:
             self._reporter.say(f"warning: {frontend.notice}")
         with ProgressStore(self._output.unfinished) as store:
-            run = self._run(store, path, source, frontend, job, None)
+            run = self._run(store, run_id, source, frontend, job, None)
             missing = run.position.all_missing(run.lost)
-            record = self._record_of(job, path, run.position, run.images, missing)
+            record = self._record_of(job, run_id, run.position, run.images, missing)
             complete = self._output.complete(store.messages(), run.messages, self._request.format, lambda: record)
         self._output.clear()
         sha256 = str(complete["sha256"])
         return Outcome(self._request.output, sha256, run.images, False, missing, self._again)
 
-    def _piece(self, part: Part, path: str, source: Source, frontend: Frontend, job: Mapping[str, object]) -> PieceDone:
+    def _piece(
+        self, part: Part, run_id: int, source: Source, frontend: Frontend, job: Mapping[str, object]
+    ) -> PieceDone:
         if self._output.has_piece(part, job):
             return PieceDone(part.number, 0)
         with ProgressStore(self._output.piece(part)) as store:
-            run = self._run(store, path, source, frontend, job, part)
+            run = self._run(store, run_id, source, frontend, job, part)
         self._output.keep_piece(part, job)
         return PieceDone(part.number, run.images["received"])
 
     def _run(
         self,
         store: ProgressStore,
-        path: str,
+        run_id: int,
         source: Source,
         frontend: Frontend,
         job: Mapping[str, object],
@@ -226,9 +231,9 @@ class _Task:
     ) -> _Run:
         """Processes the images that the store does not have yet."""
         request, output = self._request, self._output
-        _begin_or_go_on(store, job if part is None else of_part(job, part), request)
-        run = _Run(request, frontend, store, self._reporter, run_id(job, path), part)
-        run.go_on()
+        _begin_or_resume(store, job if part is None else of_part(job, part), request)
+        run = _Run(request, frontend, store, self._reporter, run_id, part)
+        run.resume()
         if not run.is_over:
             for image in input_frames(source, self._playback, request.frame_id, run.position.next_index, part):
                 run.process(image)
@@ -242,7 +247,7 @@ class _Task:
             run.end()
         return run
 
-    def _join(self, parts: Sequence[Part], path: str, job: Mapping[str, object]) -> Outcome:
+    def _join(self, parts: Sequence[Part], run_id: int, job: Mapping[str, object]) -> Outcome:
         messages = BagMessages(self._request.namespace, result_topics("mono"))
         joiner, lost, positions = Joiner(messages, parts), LostImages(), list[_Position]()
 
@@ -260,11 +265,11 @@ class _Task:
 
         def missing() -> list[str]:
             sentences = dict.fromkeys(one for position in positions for one in position.missing)
-            return [*sentences, *lost.told(positions[-1].images_of)]
+            return [*sentences, *lost.sentences(positions[-1].images_of)]
 
         def record() -> dict[str, object]:
             joins = {"crossing": joiner.crossing, "joined": joiner.joined}
-            return {**self._record_of(job, path, positions[0], joiner.images, missing()), "joins": joins}
+            return {**self._record_of(job, run_id, positions[0], joiner.images, missing()), "joins": joins}
 
         complete = self._output.complete(joiner.join(pieces()), messages, self._request.format, record)
         self._output.clear()
@@ -275,14 +280,14 @@ class _Task:
     def _record_of(
         self,
         job: Mapping[str, object],
-        path: str,
+        run_id: int,
         position: _Position,
         images: Mapping[str, int],
         missing: Sequence[str],
     ) -> dict[str, object]:
         compiled = position.is_compiled
         results = {"is_compiled": compiled, "images": dict(images), "missing": list(missing)}
-        return {**job, "run_id": run_id(job, path), **results}
+        return {**job, "run_id": run_id, **results}
 
 
 class _Run:
@@ -314,7 +319,7 @@ class _Run:
         self._reporter = reporter
         self._frontend = frontend
         self._calibrations = CalibrationWatch()
-        self._told_of_calibration = self._told_of_image = self._where = ""
+        self._last_calibration_warning = self._last_refusal = self._where = ""
         if request.camera_info is not None:
             calibration = read_calibration_file(Path(request.camera_info))
             self._calibrations.take(camera_info_message(calibration, Time(), ""))
@@ -323,7 +328,7 @@ class _Run:
         self._processor = FrameProcessor(frontend, self._calibrations, self._warn)
         self._next_commit_s = time.monotonic() + COMMIT_PERIOD_S
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Restores the state of an earlier run, if there is one."""
         state = self._store.state()
         if state is None:
@@ -354,7 +359,7 @@ class _Run:
                 self._calibrations.take(info)
         # Image stamps are the clock of this run.
         self._topics.note_arrival(image.stamp_ns / _NS_PER_S)
-        _begin_random_numbers_anew()
+        _seed_generators()
         self._where = f"{self._request.source}, image {image.found.index}"
         run = self._calibrations.arrived(image.stamp_ns)
         try:
@@ -366,7 +371,7 @@ class _Run:
             self._topics.processed(image.header, 0.0, report, conversion_ms=0.0)
         except Exception as error:
             self._refuse(image, Refusal.of(error))
-        self._tell_of_calibration()
+        self._warn_of_calibration()
         for topic, data in self.messages.take():
             self._store.add(topic, max(image.stamp_ns, 0), data)
         self.position.next_index = image.found.index + 1
@@ -378,9 +383,9 @@ class _Run:
         if refusal.is_lost and image.found.index >= self._counts_from:
             self.lost.note(refusal.reason)
         # An input with one bad image often has thousands: report a reason only when it changes.
-        if refusal.reason != self._told_of_image:
+        if refusal.reason != self._last_refusal:
             self._warn(f"image refused: {refusal.reason}")
-            self._told_of_image = refusal.reason
+            self._last_refusal = refusal.reason
         self._topics.refused(image.header, 0.0, refusal.reason)
 
     def _warn(self, text: str) -> None:
@@ -396,11 +401,11 @@ class _Run:
         self._book.set_state(state.book)
         self._topics.resets, self.lost = state.resets, state.lost
 
-    def _tell_of_calibration(self) -> None:
+    def _warn_of_calibration(self) -> None:
         warning = self._calibrations.warning
-        if warning and warning != self._told_of_calibration:
+        if warning and warning != self._last_calibration_warning:
             self._warn(f"{warning}; normalized_keypoints are empty")
-        self._told_of_calibration = warning
+        self._last_calibration_warning = warning
 
     def end(self) -> None:
         """Ends the run: no image is left."""
@@ -420,7 +425,7 @@ class _Run:
             self.position.compiled_for = shape
 
 
-def _begin_random_numbers_anew() -> None:
+def _seed_generators() -> None:
     """Seeds all generators before each image, so that a resumed run draws the same numbers as an uninterrupted one."""
     cv2.setRNGSeed(0)
     torch.manual_seed(0)
@@ -440,7 +445,7 @@ def _offline(settings: Settings, images: int | None) -> Settings:
     return dataclasses.replace(settings, compile=is_worth_it, deadline_ms=0.0)
 
 
-def _begin_or_go_on(store: ProgressStore, job: Mapping[str, object], request: Request) -> None:
+def _begin_or_resume(store: ProgressStore, job: Mapping[str, object], request: Request) -> None:
     earlier = store.job()
     if earlier == job:
         return

@@ -13,23 +13,50 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO
 
 from feature_frontend.errors import FeatureFrontendError, SourceError
+from feature_frontend.image.image_file import IMAGE_SUFFIXES
 from feature_frontend.models.weights import cache_folder
+from feature_frontend.sources import Source
+from feature_frontend.sources.datasets.layouts import layout_of
 from feature_frontend.tools.process.inputs import describe_files
 from feature_frontend.tools.process.remote import RemoteFile, RemoteFolder, is_url
 
-__all__ = ["Input", "work_folder"]
+__all__ = ["Input", "layout_of_remote", "work_folder"]
 
 _POLL_S = 0.5
 _PARTIAL, _SIZE = ".partial", ".size"
 _GIB = 1 << 30
+# The top folder of a dataset has fewer; listing those of a fleet would take long.
+_MOST_FOLDERS = 32
 
 
 def work_folder(url: str) -> Path:
     """The folder on this machine for the unfinished output of a URL."""
     return cache_folder() / "unfinished" / hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+def layout_of_remote(folder: RemoteFolder) -> str | None:
+    """The layout of a remote dataset, by the names in its folder and one level below; None if it is none."""
+    inner = folder.folders()
+    if not 0 < len(inner) <= _MOST_FOLDERS:
+        return None
+    with TemporaryDirectory() as temporary:
+        # A copy of the names only: what makes a dataset is known to its layout.
+        root = Path(temporary) / (folder.name or "root")
+        for name in inner:
+            (root / name).mkdir(parents=True)
+            for one in (folder / name).folders():
+                (root / name / one).mkdir()
+            for file in (folder / name).files():
+                if Path(file.name).suffix.lower() not in IMAGE_SUFFIXES:
+                    (root / name / file.name).touch()
+        for file in folder.files():
+            (root / file.name).touch()
+        found = layout_of(root)
+    return None if found is None else found.layout
 
 
 @dataclass(frozen=True)
@@ -49,15 +76,22 @@ class Input:
         """Whether it must be copied to this machine."""
         return is_url(self.location)
 
-    @cached_property
-    def identity(self) -> dict[str, object]:
-        """Where it is, and what tells this version of it from another, as in a manifest.
+    def identity(self, source: Source | None) -> dict[str, object]:
+        """Where it is, and what distinguishes this version of it from others, as in a manifest.
+
+        Args:
+            source: The opened input; needed for a local one only.
 
         Raises:
-            SourceError: There is no such input.
+            SourceError: There is no such input, or it is a remote dataset.
         """
-        if not self.is_remote:
-            return describe_files(self.location)
+        if self.is_remote:
+            return self._remote_identity
+        assert source is not None
+        return describe_files(self.location, source)
+
+    @cached_property
+    def _remote_identity(self) -> dict[str, object]:
         listing = [(file.name, file.size, file.version) for file in self._files]
         return {
             "path": self.location,
@@ -81,6 +115,12 @@ class Input:
     @cached_property
     def _files(self) -> Sequence[RemoteFile]:
         files = self._folder.files()
+        layout = layout_of_remote(self._folder)
+        if layout is not None:
+            raise SourceError(
+                f"{self.location} is a dataset in the layout of {layout}, which is not read from URLs; copy it to a "
+                "disk or mount it, and give its path"
+            )
         if not files:
             raise SourceError(f"there is no file or folder {self.location}")
         return files
@@ -97,7 +137,9 @@ class Input:
             for file in files:
                 folder.download(file.name, target / file.name)
 
-        key = hashlib.sha256(json.dumps([self.location, self.identity["listing_sha256"]]).encode()).hexdigest()[:24]
+        key = hashlib.sha256(json.dumps([self.location, self._remote_identity["listing_sha256"]]).encode()).hexdigest()[
+            :24
+        ]
         cache = _Cache(cache_folder() / "inputs", self.cache_bytes)
         with cache.entry(key, sum(file.size for file in files), self.location, fill) as entry:
             yield str(entry / folder.name)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from tqdm import tqdm
 
@@ -21,25 +22,34 @@ from feature_frontend_lab.evaluation.homography.baselines import (
     MethodProtocol,
     load_methods,
 )
-from feature_frontend_lab.evaluation.tracks.sequence import EvaluationSequence
 
-__all__ = ["add_image_arguments", "add_method_arguments", "methods_of", "pairs_progress", "tell_missing"]
+__all__ = ["add_image_arguments", "add_method_arguments", "methods_of", "pairs_progress", "report_missing"]
 
 # The smallest side that a network accepts; and a size above which images take seconds each.
 _LEAST_SIDE, _MOST_SIDE = 32, 8192
 
 
+class _Sequence(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def missing(self) -> Sequence[str]: ...
+
+
 def add_image_arguments(command: argparse.ArgumentParser, count: int, short_side: int, seed: int) -> None:
     """Adds the options that select photographs, with these defaults."""
     command.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photographs")
-    command.add_argument("--count", type=positive, default=count, help="most images (default: %(default)s)")
-    command.add_argument("--seed", type=natural, default=seed, help="of all that is random (default: %(default)s)")
+    command.add_argument(
+        "--count", type=positive, default=count, metavar="N", help="maximum number of images (default: %(default)s)"
+    )
+    command.add_argument("--seed", type=natural, default=seed, metavar="N", help="random seed (default: %(default)s)")
     command.add_argument(
         "--short-side",
         type=_short_side,
         default=short_side,
         metavar="PX",
-        help="to which the images are resized, 0: not (default: %(default)s)",
+        help="resize images to this shorter side; 0 keeps the size (default: %(default)s)",
     )
 
 
@@ -50,8 +60,8 @@ def add_method_arguments(command: argparse.ArgumentParser, methods: Sequence[str
         nargs="+",
         default=list(methods),
         metavar="NAME",
-        help=f"some of {', '.join(METHODS)}; an extractor's NAME{MULTI_SCALE} has multi_scale on, an ALIKED's "
-        f"NAME{LIGHTGLUE} is matched by LightGlue; NAME@LABEL is the same once more, with other weights "
+        help=f"methods to compare: {', '.join(METHODS)}; NAME{MULTI_SCALE}: an extractor with multi_scale; "
+        f"NAME{LIGHTGLUE}: an ALIKED network matched by LightGlue; NAME@LABEL: NAME again, with other weights "
         f"(default: {' '.join(methods)})",
     )
     command.add_argument(
@@ -60,18 +70,16 @@ def add_method_arguments(command: argparse.ArgumentParser, methods: Sequence[str
         action="extend",
         default=[],
         metavar="NAME=PATH",
-        help="weights of a network, instead of the published ones",
+        help="weights file to use for a network instead of the published ones",
     )
-    command.add_argument(
-        "--weights-dir", default="", metavar="DIR", help="where published weights are looked for first"
-    )
-    command.add_argument("--device", default="auto", help="where networks run (default: %(default)s)")
+    command.add_argument("--weights-dir", default="", metavar="DIR", help="folder searched first for published weights")
+    command.add_argument("--device", default="auto", help="device for networks (default: %(default)s)")
     command.add_argument(
         "--output",
         type=Path,
         default=Path("evaluation_output"),
         metavar="DIR",
-        help="folder for the report (default: %(default)s)",
+        help="output folder for the report (default: %(default)s)",
     )
 
 
@@ -97,7 +105,7 @@ def pairs_progress(total: int | None, name: str = "pairs", unit: str = " pairs")
         yield advance
 
 
-def tell_missing(sequences: Iterable[EvaluationSequence]) -> int:
+def report_missing(sequences: Iterable[_Sequence]) -> int:
     """Reports lost images of the sequences; returns the exit status."""
     missing = [f"{sequence.name}: {sentence}" for sequence in sequences for sentence in sequence.missing]
     for sentence in missing:

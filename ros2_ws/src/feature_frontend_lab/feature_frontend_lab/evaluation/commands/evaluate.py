@@ -1,7 +1,8 @@
 """Evaluates the front-end against other methods.
 
 Subcommands: `homography`, extractors on photographs and random views of them; `robustness`, on rotated and downscaled
-photographs; `tracks`, front-ends on sequences; `pairs`, matching of single image pairs of sequences.
+photographs; `tracks`, front-ends on sequences; `odometry`, front-ends by the odometry that their tracks allow; `pairs`,
+matching of single image pairs of sequences.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from collections.abc import Sequence
 from feature_frontend.runtime.heap import keep_freed_memory
 from feature_frontend.system.files import print_any_name
 from feature_frontend.tools.common.arguments import Parser, finite, keypoints, positive
-from feature_frontend.tools.common.guard import guarded
+from feature_frontend.tools.common.guard import run_tool
 from feature_frontend_lab.evaluation.commands.arguments import (
     add_image_arguments,
     add_method_arguments,
     methods_of,
     pairs_progress,
 )
+from feature_frontend_lab.evaluation.commands.odometry import add_odometry
 from feature_frontend_lab.evaluation.commands.pairs import add_pairs
 from feature_frontend_lab.evaluation.commands.robustness import add_robustness
 from feature_frontend_lab.evaluation.commands.tracks import add_tracks
@@ -41,15 +43,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_any_name()
     keep_freed_memory()
     arguments = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
-    return guarded(lambda: int(arguments.run(arguments)))
+    return run_tool(lambda: int(arguments.run(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="evaluate", description="Measure the front-end and its rivals.")
+    parser = Parser(prog="evaluate", description="Compare the front-end with other methods.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_homography(commands)
     add_robustness(commands)
     add_tracks(commands)
+    add_odometry(commands)
     add_pairs(commands)
     return parser
 
@@ -59,8 +62,8 @@ def _add_homography(commands: argparse._SubParsersAction[Parser]) -> None:
     command = commands.add_parser(
         "homography",
         help="repeatability, matching and homography accuracy on warped photographs",
-        description="Every method on the same photographs and random views of them (docs/evaluation.md). Writes "
-        "homography.md, homography.json and homography.png. The same options give the same numbers.",
+        description="Compares methods on photographs warped by random homographies (docs/evaluation.md). Writes "
+        "homography.md, homography.json and homography.png. Results are reproducible.",
     )
     add_image_arguments(command, defaults.image_count, defaults.short_side, defaults.seed)
     command.add_argument(
@@ -68,7 +71,7 @@ def _add_homography(commands: argparse._SubParsersAction[Parser]) -> None:
         type=positive,
         default=defaults.homographies,
         metavar="N",
-        help="views of each image (default: %(default)s)",
+        help="warped views per image (default: %(default)s)",
     )
     command.add_argument(
         "--keypoints",
@@ -76,7 +79,7 @@ def _add_homography(commands: argparse._SubParsersAction[Parser]) -> None:
         nargs="+",
         default=list(defaults.keypoints),
         metavar="N",
-        help=f"budgets, each measured by itself (default: {' '.join(map(str, defaults.keypoints))})",
+        help=f"keypoint budgets, evaluated separately (default: {' '.join(map(str, defaults.keypoints))})",
     )
     command.add_argument(
         "--ratio-thresholds",
@@ -84,7 +87,7 @@ def _add_homography(commands: argparse._SubParsersAction[Parser]) -> None:
         nargs="+",
         default=list(defaults.ratio_thresholds),
         metavar="X",
-        help="of the matches' ratio test, each measured by itself, 1: none (default: 1)",
+        help="thresholds of the ratio test, evaluated separately; 1 disables it (default: 1)",
     )
     add_method_arguments(command, DEFAULT_METHODS)
     command.set_defaults(run=_homography)

@@ -12,7 +12,7 @@ from feature_frontend_lab.evaluation.commands.arguments import (
     add_method_arguments,
     methods_of,
     pairs_progress,
-    tell_missing,
+    report_missing,
 )
 from feature_frontend_lab.evaluation.homography.baselines import LIGHTGLUE
 from feature_frontend_lab.evaluation.reports.writing import (
@@ -35,23 +35,28 @@ def add_pairs(commands: argparse._SubParsersAction[Parser]) -> None:
     """Adds the subcommand."""
     command = commands.add_parser(
         "pairs",
-        help="matching of images some frames apart, on sequences with known poses",
-        description="Every method on the same pairs of images (docs/evaluation.md). Takes camera.yaml and the poses in "
-        "groundtruth.txt (TUM) or poses.txt (KITTI) from the folder of the images. Writes pairs.md and pairs.json.",
+        help="matching accuracy for image pairs of sequences with known poses",
+        description="Compares methods on image pairs of sequences (docs/evaluation.md). Reads camera.yaml and the "
+        "poses in groundtruth.txt (TUM) or poses.txt (KITTI) beside the images. Writes pairs.md and pairs.json.",
     )
     add = command.add_argument
-    add("sources", nargs="+", metavar="SOURCE", help="folder of images, rosbag2 or video")
+    add(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="folder of images, dataset (EuRoC, TUM RGB-D, KITTI), rosbag2 or video",
+    )
     add("--gaps", type=positive, nargs="+", default=[1, 5, 10], metavar="N", help="frames apart (default: 1 5 10)")
-    add("--keypoints", type=keypoints, default=1000, metavar="N", help="budget (default: %(default)s)")
+    add("--keypoints", type=keypoints, default=1000, metavar="N", help="keypoint budget (default: %(default)s)")
     add(
         "--threshold",
         type=above_zero,
         default=_THRESHOLD_PX,
         metavar="PX",
-        help="how far from its true epipolar line a right match may be (default: %(default)s)",
+        help="distance to the epipolar line below which a match is correct (default: %(default)s)",
     )
-    add("--start", type=natural, default=0, metavar="N", help="leave out the first N images")
-    add("--count", type=positive, metavar="N", help="take N images (default: all)")
+    add("--start", type=natural, default=0, metavar="N", help="skip the first N images")
+    add("--count", type=positive, metavar="N", help="use N images (default: all)")
     add_method_arguments(command, _DEFAULT_METHODS)
     command.set_defaults(run=_pairs, seed=0)
 
@@ -79,7 +84,7 @@ def _pairs(arguments: argparse.Namespace) -> int:
     files = {"pairs.md": tables, "pairs.json": json.dumps(json_value(data), indent=2) + "\n"}
     for path in write_files(arguments.output, files):
         print(path)
-    return tell_missing(sequences)
+    return report_missing(sequences)
 
 
 def _table(results: Sequence[PairsResult], threshold_px: float) -> str:

@@ -49,7 +49,7 @@ def add_robustness(commands: argparse._SubParsersAction[Parser]) -> None:
         type=above_zero,
         default=defaults.threshold_px,
         metavar="PX",
-        help="how far off a right match may be, in the turned or smaller image (default: %(default)s)",
+        help="error below which a match is correct, in the warped image (default: %(default)s)",
     )
     add_method_arguments(command, _DEFAULT_METHODS)
     command.set_defaults(run=_robustness)

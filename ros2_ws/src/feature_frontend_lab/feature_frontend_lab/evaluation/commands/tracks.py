@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,10 +15,15 @@ from feature_frontend.errors import SettingsError
 from feature_frontend.image.image_file import IMAGE_SUFFIXES
 from feature_frontend.image.intensity import IntensityRange
 from feature_frontend.settings import Settings
-from feature_frontend.settings.parameter_file import read_parameter_files
 from feature_frontend.sources.image_folder import ImageFolderSource, is_image_folder
-from feature_frontend.tools.common.arguments import Parser, natural, positive
-from feature_frontend_lab.evaluation.commands.arguments import tell_missing
+from feature_frontend.tools.common.arguments import Parser
+from feature_frontend_lab.evaluation.commands.arguments import report_missing
+from feature_frontend_lab.evaluation.commands.sequence_arguments import (
+    add_configuration_arguments,
+    add_sequence_arguments,
+    common_parameters,
+    sequence_options,
+)
 from feature_frontend_lab.evaluation.reports.track_report import tables_of, write_track_report
 from feature_frontend_lab.evaluation.reports.writing import make_report_folder, markdown_table, markdown_text
 from feature_frontend_lab.evaluation.tracks.benchmark import SequenceReport, TrackResult, measure
@@ -26,10 +31,9 @@ from feature_frontend_lab.evaluation.tracks.configurations import (
     BASELINES,
     TRACKERS,
     Configuration,
-    parse_assignment,
     parse_configurations,
 )
-from feature_frontend_lab.evaluation.tracks.sequence import EvaluationSequence, SequenceOptions, open_sequence
+from feature_frontend_lab.evaluation.tracks.sequence import EvaluationSequence, open_sequence
 from feature_frontend_lab.evaluation.tracks.track_history import (
     FRAMES_BEFORE_UNRELATED,
     TrackHistory,
@@ -46,56 +50,32 @@ def add_tracks(commands: argparse._SubParsersAction[Parser]) -> None:
     """Adds the subcommand."""
     command = commands.add_parser(
         "tracks",
-        help="how long tracks live and how true they are, on sequences",
-        description="Front-ends on the same images (docs/evaluation.md). Writes tracks.html, tracks.md, tracks.json, "
-        "a PNG and trajectories in TUM's format. Takes camera.yaml, times.txt and the poses in groundtruth.txt (TUM) "
-        "or poses.txt (KITTI) from the folder of the images.",
+        help="length and accuracy of tracks on sequences",
+        description="Compares front-ends on sequences (docs/evaluation.md). Writes tracks.html, tracks.md, "
+        "tracks.json, a PNG and trajectories in TUM format. Reads camera.yaml, times.txt and the poses in "
+        "groundtruth.txt (TUM) or poses.txt (KITTI) from the folder of the images.",
     )
     add = command.add_argument
-    add("sources", nargs="+", metavar="SOURCE", help="folder of images, rosbag2 or video")
     add(
-        "--compare",
-        action="append",
-        metavar="NAME,...",
-        help=f"configurations with commas between them: {', '.join([*TRACKERS, *BASELINES])}, KEY=VALUE, a parameter "
-        "file (.yaml), or several of these joined by +, as in chain+extractor=silk-vggnp-mu "
-        f"(default: {_DEFAULT_COMPARE})",
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="folder of images, dataset (EuRoC, TUM RGB-D, KITTI), rosbag2 or video",
     )
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of all configurations; repeatable")
-    add(
-        "--params-file",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="YAML",
-        help="parameters of all configurations; repeatable, later files win",
-    )
-    add("--weights-dir", default="", metavar="DIR", help="where published weights are looked for first")
-    add("--device", default="auto", help="where networks run (default: %(default)s)")
+    add_configuration_arguments(command, _DEFAULT_COMPARE, (*TRACKERS, *BASELINES))
     add(
         "--unrelated",
         type=Path,
         metavar="IMAGE",
-        help="also put it in place of the middle frame: who claims to see it?",
+        help="unrelated image that replaces the middle frame, to count false matches",
     )
-    add("--topic", metavar="NAME", help="image topic of a bag that has several")
-    add("--start", type=natural, default=0, metavar="N", help="leave out the first N images")
-    add("--count", type=positive, metavar="N", help="take N images (default: all)")
-    add("--camera-info", type=Path, metavar="YAML", help="calibration (default: the bag's, or camera.yaml)")
-    add("--ground-truth", type=Path, metavar="FILE", help="poses (default: groundtruth.txt or poses.txt)")
-    add(
-        "--output",
-        type=Path,
-        default=Path("evaluation_output"),
-        metavar="DIR",
-        help="folder for the report (default: %(default)s)",
-    )
+    add_sequence_arguments(command)
     command.set_defaults(run=_tracks)
 
 
 def _tracks(arguments: argparse.Namespace) -> int:
-    configurations = parse_configurations(arguments.compare or [_DEFAULT_COMPARE], _common_parameters(arguments))
-    sequences = _sequences(arguments, Settings.from_mapping(_common_parameters(arguments)).intensity)
+    configurations = parse_configurations(arguments.compare or [_DEFAULT_COMPARE], common_parameters(arguments))
+    sequences = _sequences(arguments, Settings.from_mapping(common_parameters(arguments)).intensity)
     unrelated = None if arguments.unrelated is None else _image(arguments.unrelated)
     make_report_folder(arguments.output)
     reports = []
@@ -115,36 +95,12 @@ def _tracks(arguments: argparse.Namespace) -> int:
     }
     for path in write_track_report(arguments.output, reports, options):
         print(path)
-    return tell_missing(sequences.values())
-
-
-def _common_parameters(arguments: argparse.Namespace) -> Mapping[str, object]:
-    # The switch to compiled code depends on the machine, and compiled code rounds differently.
-    parameters: dict[str, object] = {
-        "compile": False,
-        "device": arguments.device,
-        "weights_dir": arguments.weights_dir,
-    }
-    parameters |= read_parameter_files(arguments.params_file)
-    return parameters | dict(map(parse_assignment, arguments.set))
+    return report_missing(sequences.values())
 
 
 def _sequences(arguments: argparse.Namespace, intensity: IntensityRange) -> dict[str, EvaluationSequence]:
     """Opens the sequences under unique names."""
-    given = [name for name in ("camera_info", "ground_truth") if getattr(arguments, name) is not None]
-    if given and len(arguments.sources) > 1:
-        option = f"--{given[0].replace('_', '-')}"
-        raise SettingsError(
-            f"{option} is given for {len(arguments.sources)} sources; expected one, or the files beside the images"
-        )
-    options = SequenceOptions(
-        topic=arguments.topic,
-        start=arguments.start,
-        count=arguments.count,
-        intensity=intensity,
-        camera_info=arguments.camera_info,
-        ground_truth=arguments.ground_truth,
-    )
+    options = sequence_options(arguments, intensity)
     sequences: dict[str, EvaluationSequence] = {}
     for location in arguments.sources:
         sequence = open_sequence(location, options)

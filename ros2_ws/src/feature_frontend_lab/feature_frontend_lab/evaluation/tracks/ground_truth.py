@@ -1,4 +1,4 @@
-"""Known camera poses of a sequence: files of TUM RGB-D and KITTI odometry, and the pose at an image's time.
+"""Known camera poses of a sequence: files of TUM RGB-D, KITTI odometry and EuRoC, and the pose at an image's time.
 
 Convention: a pose is a 4x4 camera-to-world matrix, metres; the camera's frame is the optical one. A quaternion is
 (x, y, z, w).
@@ -6,25 +6,34 @@ Convention: a pose is a 4x4 camera-to-world matrix, metres; the camera's frame i
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.errors import SourceError
+from feature_frontend.sources.datasets.base import DatasetSource
+from feature_frontend.sources.datasets.euroc import euroc_pose_row
+from feature_frontend.sources.datasets.stamped_rows import read_stamped_rows
 
 __all__ = [
     "GROUND_TRUTH_FILES",
     "GroundTruth",
+    "ground_truth_of",
     "quaternion_of",
     "read_ground_truth",
     "rotation_of",
     "tum_text",
 ]
+
+_logger = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -35,7 +44,6 @@ GROUND_TRUTH_FILES = ("groundtruth.txt", "poses.txt")
 _TUM, _KITTI, _STAMPED_MATRIX = 8, 12, 13
 # Poses are not interpolated over longer holes.
 _LONGEST_HOLE_NS = 250_000_000
-_NS_PER_S = 1e9
 _LAST_STAMP_S = 2.0**33
 # The rounding in such files causes smaller errors; a wrong order of columns causes larger ones.
 _ROTATION_TOLERANCE = 0.02
@@ -105,12 +113,36 @@ def read_ground_truth(path: Path, frame_count: int | None = None) -> GroundTruth
                 f"{path} has {len(table)} poses for {frame_count} images; expected one for each, in their order"
             )
         return GroundTruth(path, _from_rows(path, table), None)
-    table = table[np.argsort(table[:, 0], kind="stable")]
     if np.abs(table[:, 0]).max() > _LAST_STAMP_S:
         raise SourceError(f"{path} has a stamp {np.abs(table[:, 0]).max():g}; expected seconds")
-    stamps_ns = np.rint(table[:, 0] * _NS_PER_S).astype(np.int64)
+    # A float of seconds since 1970 is exact to 0.2 us only.
+    texts = _loaded(path, dtype=np.str_, usecols=[0])[:, 0]
+    stamps_ns = np.array([round(Decimal(str(text)).scaleb(9)) for text in texts], np.int64)
+    order = np.argsort(stamps_ns, kind="stable")
+    table, stamps_ns = table[order], stamps_ns[order]
     poses = _from_tum(path, table) if columns == _TUM else _from_rows(path, table[:, 1:])
     return GroundTruth(path, poses, stamps_ns)
+
+
+def ground_truth_of(source: DatasetSource) -> GroundTruth | None:
+    """The poses of the camera of a dataset, whatever frame its file is about; None if the dataset has none.
+
+    Raises:
+        SourceError: The file cannot be read or has other contents.
+    """
+    file = source.poses
+    if file is None:
+        return None
+    known = _from_euroc(file.path) if file.path.suffix == ".csv" else read_ground_truth(file.path)
+    poses = known.poses @ file.frame_from_camera
+    if file.lines is None:
+        return GroundTruth(file.path, poses, known.stamps_ns)
+    if len(file.lines) > 0 and max(file.lines) >= len(poses):
+        raise SourceError(
+            f"{file.path} has {len(poses)} poses; expected one for each image of {source.description}, the last of "
+            f"which is number {max(file.lines)}"
+        )
+    return GroundTruth(file.path, poses[list(file.lines)], None)
 
 
 def tum_text(stamps_ns: Sequence[int], poses: Sequence[FloatArray]) -> str:
@@ -142,9 +174,7 @@ def rotation_of(quaternion: FloatArray) -> FloatArray:
 
 def _table(path: Path) -> FloatArray:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an empty file, which is an error below
-            table = np.loadtxt(path, dtype=np.float64, ndmin=2, comments="#")
+        table = _loaded(path, dtype=np.float64)
     except FileNotFoundError as error:
         raise SourceError(f"there is no file {path}") from error
     except (OSError, ValueError) as error:
@@ -156,6 +186,12 @@ def _table(path: Path) -> FloatArray:
     return table
 
 
+def _loaded(path: Path, **options: Any) -> npt.NDArray[Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an empty file, which `_table` refuses
+        return np.loadtxt(path, ndmin=2, comments="#", **options)
+
+
 def _from_rows(path: Path, rows: FloatArray) -> FloatArray:
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
     poses[:, :3] = rows.reshape(-1, 3, 4)
@@ -163,6 +199,15 @@ def _from_rows(path: Path, rows: FloatArray) -> FloatArray:
     error = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
     _check_rotations(path, error + (np.linalg.det(rotations) < 0), "a 3x4 matrix that begins with a rotation")
     return poses
+
+
+def _from_euroc(path: Path) -> GroundTruth:
+    rows = read_stamped_rows(path, euroc_pose_row, "of stamp (ns), position, quaternion w x y z")
+    for sentence in (*rows.notices, *rows.missing):
+        _logger.warning("%s", sentence)
+    values = np.array(rows.values, np.float64)
+    table = np.column_stack([np.zeros(len(values)), values[:, :3], values[:, 4:7], values[:, 3]])
+    return GroundTruth(path, _from_tum(path, table), np.array(rows.stamps_ns, np.int64))
 
 
 def _from_tum(path: Path, table: FloatArray) -> FloatArray:

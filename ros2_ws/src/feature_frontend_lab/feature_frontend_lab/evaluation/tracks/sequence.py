@@ -13,10 +13,24 @@ from feature_frontend.camera.calibration import CameraCalibration
 from feature_frontend.camera.calibration_file import read_calibration_file
 from feature_frontend.errors import SourceError
 from feature_frontend.image.intensity import DEFAULT_INTENSITY, IntensityRange
-from feature_frontend.sources import PlaybackSettings, Source, SourceOptions, open_source, schedule
+from feature_frontend.sources import (
+    ImuMeasurements,
+    PlaybackSettings,
+    Source,
+    SourceOptions,
+    imu_of,
+    open_source,
+    schedule,
+)
+from feature_frontend.sources.datasets.base import DatasetSource
 from feature_frontend.sources.registry import missing_of
 from feature_frontend.system.text import printable
-from feature_frontend_lab.evaluation.tracks.ground_truth import GROUND_TRUTH_FILES, GroundTruth, read_ground_truth
+from feature_frontend_lab.evaluation.tracks.ground_truth import (
+    GROUND_TRUTH_FILES,
+    GroundTruth,
+    ground_truth_of,
+    read_ground_truth,
+)
 
 __all__ = ["EvaluationSequence", "SequenceFrame", "SequenceOptions", "open_sequence"]
 
@@ -35,7 +49,8 @@ class SequenceOptions:
         count: Number of images to use after those; None for all.
         intensity: Conversion of samples of more than 8 bits to grey levels.
         camera_info: Calibration file; None for the source's calibration or camera.yaml next to the images.
-        ground_truth: Pose file; None for groundtruth.txt or poses.txt next to the images.
+        ground_truth: File of the camera's poses; None for the dataset's, or groundtruth.txt or poses.txt next to the
+            images.
     """
 
     topic: str | None = None
@@ -83,6 +98,11 @@ class EvaluationSequence:
     ground_truth: GroundTruth | None
     missing: list[str] = field(default_factory=list)
 
+    @property
+    def imu(self) -> ImuMeasurements | None:
+        """The IMU of the source; None if it has none."""
+        return imu_of(self.source)
+
     def frames(self) -> Iterator[SequenceFrame]:
         """Yields the images in order.
 
@@ -103,10 +123,10 @@ class EvaluationSequence:
 
 
 def open_sequence(location: str, options: SequenceOptions) -> EvaluationSequence:
-    """Opens images and the files next to them: camera.yaml, groundtruth.txt or poses.txt.
+    """Opens images and the files that belong to them: those of a dataset, or camera.yaml, groundtruth.txt or poses.txt.
 
     Args:
-        location: A bag, a folder of images or a video.
+        location: A bag, a folder of images, a dataset or a video.
         options: Selection of images, and files to use instead of those next to them.
 
     Raises:
@@ -119,15 +139,23 @@ def open_sequence(location: str, options: SequenceOptions) -> EvaluationSequence
             f"{location} is live; expected images that can be gone through again: a bag, a folder or a video"
         )
     path = Path(location).resolve()
-    folder = path if path.is_dir() else path.parent
-    camera_file = options.camera_info or _existing(folder, (_CAMERA_FILE,))
-    pose_file = options.ground_truth or _existing(folder, GROUND_TRUTH_FILES)
+    name, ground_truth = path.name, None
+    camera_file, pose_file = options.camera_info, options.ground_truth
+    if isinstance(source, DatasetSource):
+        name = source.name
+        ground_truth = ground_truth_of(source) if pose_file is None else None
+    else:
+        folder = path if path.is_dir() else path.parent
+        camera_file = camera_file or _existing(folder, (_CAMERA_FILE,))
+        pose_file = pose_file or _existing(folder, GROUND_TRUTH_FILES)
+    if pose_file is not None:
+        ground_truth = read_ground_truth(pose_file, source.frame_count)
     return EvaluationSequence(
-        name=printable(path.name),
+        name=printable(name),
         source=source,
         options=options,
         camera=None if camera_file is None else read_calibration_file(camera_file),
-        ground_truth=None if pose_file is None else read_ground_truth(pose_file, source.frame_count),
+        ground_truth=ground_truth,
     )
 
 

@@ -140,7 +140,7 @@ def chain_poses(tracks: Sequence[Tracks], calibration: CameraCalibration) -> Mon
     return MonocularTrajectory(tuple(frames), tuple(poses), kept_scales)
 
 
-def align(positions: FloatArray, reference: FloatArray) -> FloatArray:
+def align(positions: FloatArray, reference: FloatArray, *, with_scale: bool = True) -> FloatArray:
     """(N, 3) `positions` rotated, scaled and shifted onto `reference` (N, 3), least squares (Umeyama, 1991)."""
     mean, mean_reference = positions.mean(axis=0), reference.mean(axis=0)
     centred, centred_reference = positions - mean, reference - mean_reference
@@ -148,7 +148,7 @@ def align(positions: FloatArray, reference: FloatArray) -> FloatArray:
     signs = np.array([1.0, 1.0, np.sign(np.linalg.det(left) * np.linalg.det(right))])
     rotation = (left * signs) @ right
     spread = float((centred**2).sum())
-    scale = float((values * signs).sum()) / spread if spread > 0 else 1.0
+    scale = float((values * signs).sum()) / spread if with_scale and spread > 0 else 1.0
     return np.asarray(scale * centred @ rotation.T + mean_reference, np.float64)
 
 

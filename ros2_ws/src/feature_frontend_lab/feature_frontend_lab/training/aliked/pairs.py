@@ -76,8 +76,24 @@ class AlikedPairs(Dataset[AlikedPair]):
         Raises:
             SourceError: No file can be read, or no two views overlap.
         """
+        rng = np.random.default_rng([self._settings.seed, number])
+        images, warps = self._draw(rng)
+        changed = [
+            photometric_change(image, rng) if rng.random() < self._settings.augmentation else image for image in images
+        ]
+        views = torch.from_numpy(np.stack(changed).transpose(0, 3, 1, 2).copy())
+        return AlikedPair(views, warps, number)
+
+    def draw(self, number: int) -> tuple[tuple[Uint8Array, Uint8Array], tuple[Warp, Warp]]:
+        """The views of pair `number` before photometric changes, (S, S, 3) uint8 RGB, and its warps.
+
+        Raises:
+            SourceError: As for the pair.
+        """
+        return self._draw(np.random.default_rng([self._settings.seed, number]))
+
+    def _draw(self, rng: np.random.Generator) -> tuple[tuple[Uint8Array, Uint8Array], tuple[Warp, Warp]]:
         settings = self._settings
-        rng = np.random.default_rng([settings.seed, number])
         is_perspective = self._images is None or (
             len(self._photographs) > 0 and rng.random() < settings.perspective_share
         )
@@ -88,9 +104,7 @@ class AlikedPairs(Dataset[AlikedPair]):
             images, warps = drawn
             if min(overlap(warp, settings.map_side) for warp in warps) < MINIMUM_OVERLAP:
                 continue
-            changed = [photometric_change(i, rng) if rng.random() < settings.augmentation else i for i in images]
-            views = torch.from_numpy(np.stack(changed).transpose(0, 3, 1, 2).copy())
-            return AlikedPair(views, warps, number)
+            return images, warps
         raise SourceError(
             f"no pair of views was found in {ATTEMPTS} attempts in {self.description}; expected readable images with "
             "something to see in them, some of which show the same"

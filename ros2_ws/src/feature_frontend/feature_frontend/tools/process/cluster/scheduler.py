@@ -21,7 +21,7 @@ __all__ = ["Cluster"]
 # Of a unit of work whose process or machine is lost. Not without end: an image may take more memory than there is.
 _RETRIES = 5
 _POLL_S = 1.0
-_LAST_WORDS_S = 5.0
+_CLOSING_WAIT_S = 5.0
 # How long a machine may take to answer at all; Ray itself tries for minutes.
 _ANSWER_S = 10.0
 # How long the list of machines is used.
@@ -54,7 +54,7 @@ class Cluster(Scheduler):
         self._machines: tuple[float, int] = (-_MACHINES_S, 0)
         self._running: dict[Any, Work] = {}
         self._numbers = itertools.count()
-        self._told = (0, 0)
+        self._reported = (0, 0)
         self._asked: Any = None
         self._waits = False
         self._expected = ray.put(environment())
@@ -95,7 +95,7 @@ class Cluster(Scheduler):
         """See `Scheduler`."""
         while True:
             done, _ = self._ray.wait(list(self._running), timeout=_POLL_S)
-            self._tell()
+            self._report()
             if done:
                 unit = self._running.pop(done[0])
                 try:
@@ -110,7 +110,7 @@ class Cluster(Scheduler):
                 self._ray.cancel(reference, force=True)
         with suppress(Exception):
             for _attempt in range(2):
-                self._tell(_LAST_WORDS_S)
+                self._report(_CLOSING_WAIT_S)
             self._ray.kill(self._tally)
         if self._is_ours:
             self._ray.shutdown()
@@ -121,7 +121,7 @@ class Cluster(Scheduler):
             room = min(room, int(resources.get("GPU", 0) / self._gpu_fraction))
         return room
 
-    def _tell(self, wait_s: float = 0.0) -> None:
+    def _report(self, wait_s: float = 0.0) -> None:
         """Passes on the progress; without `wait_s`, never waits for it: units of work may end every few ms."""
         self._asked = self._asked or self._tally.take.remote()
         if not self._ray.wait([self._asked], timeout=wait_s)[0]:
@@ -133,11 +133,11 @@ class Cluster(Scheduler):
             for text in texts:
                 self._reporter.say(text)
             # A unit that is tried again counts again from 0.
-            if earlier > self._told[1]:
-                self._reporter.done(earlier - self._told[1], earlier=True)
-            if here > self._told[0]:
-                self._reporter.done(here - self._told[0])
-            self._told = max(here, self._told[0]), max(earlier, self._told[1])
+            if earlier > self._reported[1]:
+                self._reporter.done(earlier - self._reported[1], earlier=True)
+            if here > self._reported[0]:
+                self._reporter.done(here - self._reported[0])
+            self._reported = max(here, self._reported[0]), max(earlier, self._reported[1])
 
 
 def _import_ray() -> Any:

@@ -15,8 +15,8 @@ from feature_frontend.tools.process.schedule import Answer, answer_of
 
 __all__ = ["Tally", "work"]
 
-_TELL_PERIOD_S = 1.0
-_LAST_WORDS_S = 5.0
+_REPORT_PERIOD_S = 1.0
+_CLOSING_WAIT_S = 5.0
 # How long the process of a machine that is lost, or of a try before this one, may keep hold of an output.
 _PATIENCE_S = 60.0
 
@@ -28,7 +28,7 @@ class Tally:
         self._counts: dict[int, tuple[int, int]] = {}
         self._texts: list[str] = []
 
-    def tell(self, number: int, here: int, earlier: int, texts: Sequence[str]) -> None:
+    def record(self, number: int, here: int, earlier: int, texts: Sequence[str]) -> None:
         """Replaces the counts of a unit of work, by its number: images processed here, and by an earlier run."""
         self._counts[number] = here, earlier
         self._texts += texts
@@ -57,44 +57,44 @@ def work(number: int, unit: Mapping[str, Any], expected: Mapping[str, Any], fold
             "error": f"machine {socket.gethostname()} of the cluster differs from this one in {', '.join(differing)}, "
             "and would give other bytes; install the same versions on machines of one kind"
         }
-    reporter = _Told(number, tally)
+    reporter = _TallyReporter(number, tally)
     try:
         return answer_of(Work.from_json(unit), reporter, _PATIENCE_S)
     finally:
         reporter.close()
 
 
-class _Told(Reporter):
-    """Tells the tally now and then."""
+class _TallyReporter(Reporter):
+    """Sends its counts to the tally about once a second."""
 
     def __init__(self, number: int, tally: Any) -> None:
         self._number = number
         self._tally = tally
         self._here = self._earlier = 0
         self._texts: list[str] = []
-        self._told_s = time.monotonic()
+        self._sent_s = time.monotonic()
 
     def done(self, images: int, *, earlier: bool = False) -> None:
         if earlier:
             self._earlier += images
         else:
             self._here += images
-        if time.monotonic() >= self._told_s + _TELL_PERIOD_S:
-            self.tell()
+        if time.monotonic() >= self._sent_s + _REPORT_PERIOD_S:
+            self.send()
 
     def say(self, text: str) -> None:
         self._texts.append(text)
 
-    def tell(self) -> Any:
-        """Tells the counts so far; the tally may be lost with its machine."""
+    def send(self) -> Any:
+        """Sends the counts so far; the tally may be lost with its machine."""
         texts, self._texts = self._texts, []
-        self._told_s = time.monotonic()
+        self._sent_s = time.monotonic()
         with suppress(Exception):
-            return self._tally.tell.remote(self._number, self._here, self._earlier, texts)
+            return self._tally.record.remote(self._number, self._here, self._earlier, texts)
 
     def close(self) -> None:
-        """Tells the rest, and waits until it has arrived."""
+        """Sends the rest, and waits until it has arrived."""
         import ray
 
         with suppress(Exception):
-            ray.get(self.tell(), timeout=_LAST_WORDS_S)
+            ray.get(self.send(), timeout=_CLOSING_WAIT_S)

@@ -134,14 +134,14 @@ class VisualOdometry:
 
     def _fail(self, view: View, patience: int, note: str) -> Step:
         self._failures += 1
-        return self._begin(view, f"{note}: it starts anew") if self._failures > patience else Step(None, note=note)
+        return self._begin(view, f"{note}: it restarts") if self._failures > patience else Step(None, note=note)
 
     def _initialise(self, view: View, px: float) -> Step:
         start, options = self._start, self._options
         assert start is not None
         rows0, rows1 = _common(start, view)
         if len(rows0) < options.min_points:
-            return self._begin(view, f"{len(rows0)} tracks left of the first view: it starts anew")
+            return self._begin(view, f"{len(rows0)} tracks left of the first view: it restarts")
         rays0, rays1 = start.rays[rows0], view.rays[rows1]
         if _shift(rays0, rays1) < options.start_shift_px * px:
             return Step(None)
@@ -155,7 +155,7 @@ class VisualOdometry:
         baseline = options.baseline
         if self._motion is not None:
             baseline = max(self._views_since_start * float(np.linalg.norm(self._motion[:3, 3])), 1e-9)
-        view = view.at(start.pose @ _inverse(_pose(rotation, baseline * direction)))
+        view = view.at(start.pose @ _inverse(_pose(rotation, baseline * np.asarray(direction))))
         self._make_points(start, view, px)
         if len(self._points) < options.start_points:  # pure rotation without a baseline gives hardly any
             self._points = {}
@@ -230,7 +230,7 @@ class VisualOdometry:
             return
         rays0, rays1 = view0.rays[rows0], view1.rays[rows1]
         cameras = [_inverse(view.pose)[:3] for view in (view0, view1)]
-        homogeneous = cv2.triangulatePoints(*cameras, rays0.T, rays1.T)
+        homogeneous = np.asarray(cv2.triangulatePoints(cameras[0], cameras[1], rays0.T, rays1.T))
         with np.errstate(all="ignore"):
             points = (homogeneous[:3] / homogeneous[3]).T
             error = np.maximum(_distances(view0.pose, points, rays0), _distances(view1.pose, points, rays1))
@@ -261,7 +261,7 @@ def _distances(pose: FloatArray, points: FloatArray, rays: FloatArray) -> FloatA
     return np.where(is_ahead, distances, np.inf)
 
 
-def _pose(rotation: FloatArray, translation: FloatArray) -> FloatArray:
+def _pose(rotation: npt.ArrayLike, translation: npt.ArrayLike) -> FloatArray:
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = rotation, np.ravel(translation)
     return pose

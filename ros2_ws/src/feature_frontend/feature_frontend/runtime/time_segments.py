@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["RunsOfTime", "RunsState"]
+__all__ = ["TimeSegments", "TimeSegmentsState"]
 
 # Messages of both topics together: a second at 30 Hz. If both topics go back, one lags the other by less.
 MOST_APART = 60
 
 
 @dataclass(frozen=True)
-class RunsState:
-    """State of a `RunsOfTime`.
+class TimeSegmentsState:
+    """State of a `TimeSegments`.
 
     Attributes:
         stamps_ns: Stamp of the latest message of each topic; None before the first message.
@@ -25,7 +25,7 @@ class RunsState:
     apart: int = 0
 
 
-class RunsOfTime:
+class TimeSegments:
     """Numbers the time segments of two topics, 0 and 1, whose messages belong together by stamp. Not thread-safe.
 
     A segment ends when the stamps of a topic go back. The n-th jump back of one topic corresponds to the n-th of the
@@ -38,7 +38,7 @@ class RunsOfTime:
     """
 
     def __init__(self) -> None:
-        self.state = RunsState()
+        self.state = TimeSegmentsState()
 
     def note(self, topic: int, stamp_ns: int) -> int:
         """Records the next message of topic 0 or 1. Returns its time segment, counted from 0."""
@@ -53,5 +53,5 @@ class RunsOfTime:
         if stamps_ns[1 - topic] is None:
             runs[1 - topic] = run
         apart = 0 if runs[0] == runs[1] else state.apart + 1
-        self.state = RunsState((stamps_ns[0], stamps_ns[1]), (runs[0], runs[1]), apart)
+        self.state = TimeSegmentsState((stamps_ns[0], stamps_ns[1]), (runs[0], runs[1]), apart)
         return run

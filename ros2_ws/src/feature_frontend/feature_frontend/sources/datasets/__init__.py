@@ -1,0 +1,1 @@
+"""Folders in the layouts of public datasets: EuRoC, TUM RGB-D, KITTI."""

@@ -1,0 +1,1 @@
+"""Front-ends measured in a fixed back-end."""

@@ -1,0 +1,1 @@
+"""Odometry from tracks, without ROS: visual-inertial on GTSAM, and monocular."""

@@ -1,0 +1,1 @@
+"""Training of a small network from a large one: distillation from ALIKED."""

@@ -1,0 +1,130 @@
+"""The node of `examples/visual_inertial_odometry`, given messages by hand."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from feature_frontend_lab.odometry.views import TrackedView
+from feature_frontend_lab.rendering.flights import Flight, flight
+from tests.conftest import REPOSITORY
+from tests.odometry.simulated import simulated_views
+
+rclpy = pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
+pytest.importorskip("nav_msgs", reason="needs nav_msgs (ROS 2)")
+pytest.importorskip("gtsam", reason="needs gtsam, which the extra odometry installs")
+
+FloatArray = npt.NDArray[np.float64]
+
+_FOCAL = 400.0
+
+
+@pytest.fixture(scope="module")
+def flown() -> Flight:
+    return flight("hall", 0)
+
+
+@pytest.fixture
+def node(flown: Flight, domain_id: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.syspath_prepend(str(REPOSITORY / "examples" / "visual_inertial_odometry"))
+    monkeypatch.delitem(sys.modules, "node", raising=False)
+    module = importlib.import_module("node")
+    numbers = ", ".join(map(repr, flown.imu.body_from_camera.ravel().tolist()))
+    rclpy.init(args=["--ros-args", "-p", f"body_from_camera:=[{numbers}]"], domain_id=domain_id)
+    made = module.VisualInertialOdometryNode()
+    try:
+        yield made
+    finally:
+        made.destroy_node()
+        rclpy.shutdown()
+        sys.modules.pop("node", None)
+
+
+def _imu_messages(flown: Flight, begin_ns: int, end_ns: int) -> Iterator[Any]:
+    from sensor_msgs.msg import Imu
+
+    imu = flown.imu
+    for row in np.flatnonzero((imu.stamps_ns >= begin_ns) & (imu.stamps_ns <= end_ns)).tolist():
+        message = Imu()
+        message.header.frame_id = "imu_link"
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(int(imu.stamps_ns[row]), 1_000_000_000)
+        for name, values in (
+            ("angular_velocity", imu.angular_velocity),
+            ("linear_acceleration", imu.linear_acceleration),
+        ):
+            for axis, value in zip("xyz", values[row].tolist(), strict=True):
+                setattr(getattr(message, name), axis, value)
+        yield message
+
+
+def _tracks(view: TrackedView, resets: int = 0) -> Any:
+    from feature_frontend_msgs.msg import Tracks
+
+    message = Tracks()
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(view.stamp_ns, 1_000_000_000)
+    message.run_id, message.resets = 1, resets
+    message.ids = view.ids.astype(np.uint64)
+    message.keypoints = (view.rays * _FOCAL + 300).astype(np.float32).ravel()
+    message.normalized_keypoints = view.rays.astype(np.float32).ravel()
+    return message
+
+
+def test_poses_come_once_the_imu_has_reached_the_image(node: Any, flown: Flight) -> None:
+    views = simulated_views(flown, range(16))
+    published: list[Any] = []
+    node._odometry_publisher.publish = published.append
+    for view in views:
+        node._take_tracks(_tracks(view))
+    assert not published
+    for message in _imu_messages(flown, views[0].stamp_ns - 10_000_000, views[-1].stamp_ns + 5_000_000):
+        node._take_imu(message)
+    assert len(published) == 16 - 8  # at rest, half a second is enough
+    last = published[-1]
+    assert (last.header.frame_id, last.child_frame_id) == ("odom", "imu_link")
+    assert last.header.stamp.sec * 1_000_000_000 + last.header.stamp.nanosec == views[-1].stamp_ns
+    assert abs(last.twist.twist.angular.z) < 0.05
+    assert len(node._path.poses) == len(published)
+
+
+def test_a_second_without_images_and_a_reset_do_not_end_the_estimate(node: Any, flown: Flight) -> None:
+    rows = [*range(8, 50), *range(70, 78)]
+    views = simulated_views(flown, range(8, 78))
+    published: list[Any] = []
+    node._odometry_publisher.publish = published.append
+    begin_ns = views[0].stamp_ns - 10_000_000
+    for row in rows:
+        view = views[row - 8]
+        for message in _imu_messages(flown, begin_ns, view.stamp_ns + 5_000_000):
+            node._take_imu(message)
+        begin_ns = view.stamp_ns + 5_000_001
+        node._take_tracks(_tracks(view, resets=int(row >= 70)))
+    stamps = [m.header.stamp.sec * 1_000_000_000 + m.header.stamp.nanosec for m in published]
+    assert stamps[-8:] == [int(flown.stamps_ns[row]) for row in rows[-8:]]
+    places = [flown.body_poses[int(np.searchsorted(flown.stamps_ns, stamp))][:3, 3] for stamp in stamps]
+    found = [[m.pose.pose.position.x, m.pose.pose.position.y, m.pose.pose.position.z] for m in published]
+    steps = [np.linalg.norm(np.array(some)[-1] - np.array(some)[-20]) for some in (places, found)]
+    assert steps[1] == pytest.approx(steps[0], rel=0.15)
+
+
+def test_what_is_wrong_is_said_and_survived(node: Any, flown: Flight, capfd: pytest.CaptureFixture[str]) -> None:
+    view = simulated_views(flown, range(1))[0]
+    bare = _tracks(view)
+    bare.normalized_keypoints = np.zeros(0, np.float32)
+    node._take_tracks(bare)
+    node._take_tracks(_tracks(view))
+    node._take_tracks(_tracks(view))
+    messages = list(_imu_messages(flown, view.stamp_ns, view.stamp_ns + 5_000_000))
+    messages[-1].angular_velocity.x = float("nan")
+    for message in messages:
+        node._take_imu(message)
+    earlier = TrackedView(view.stamp_ns - 5_000_000_000, view.ids, view.rays, view.px)
+    node._take_tracks(_tracks(earlier))
+    said = capfd.readouterr().err
+    for words in ("expected as many of each", "the second is left out", "not finite", "the stamp went back"):
+        assert words in said

@@ -48,12 +48,14 @@ projection_matrix: {rows: 3, cols: 4, data: [120, 0, 64, 0, 0, 120, 48, 0, 0, 0,
 
 @pytest.fixture(scope="module")
 def bags(photographs: Photographs, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bags of different lengths, of which the last is done in pieces, and a damaged one."""
+    """Bags of different lengths, the second with a bad image, the last done in pieces; and a damaged one."""
     folder = tmp_path_factory.mktemp("input") / "bags"
     folder.mkdir()
     for number, length in enumerate(LENGTHS):
         stamps = [(number + 1) * SECOND + index * SECOND // 10 for index in range(length)]
         contents = [("/image", one, image(one, moving(photographs, index), "rgb8")) for index, one in enumerate(stamps)]
+        if number == 1:
+            contents[1][2].encoding = "rainbow"
         write_bag(folder / f"drive_{number}", contents)
     (folder / "broken").mkdir()
     (folder / "broken" / "broken.mcap").write_bytes(bytes(1000))
@@ -90,6 +92,7 @@ def test_a_cluster_gives_the_bytes_of_this_machine(
     assert main([os.path.relpath(bags), *arguments, "--cluster", cluster.address]) == 1
     printed = capsys.readouterr()
     assert f"error: {bags / 'broken'}: bag {bags / 'broken'} cannot be read" in printed.err
+    assert f"warning: {bags / 'drive_1'}, image 1: image refused: " in printed.err
     assert f"{sum(LENGTHS)} images of 4 sources" in printed.out
     for number in range(len(LENGTHS)):
         assert files(output / f"drive_{number}") == files(tmp_path / "local" / f"drive_{number}")
@@ -136,6 +139,18 @@ def test_the_snippets_for_ray_data_run(
     for number, length in enumerate(LENGTHS[:2]):
         states = [row["state"] for row in rows if row["path"].endswith(f"drive_{number}.mcap")]
         assert states == ["FIRST"] + ["OK"] * (length - 1)
+
+
+def test_a_count_that_arrives_late_changes_nothing() -> None:
+    tally = worker.Tally()
+    tally.record(0, 5, 0, ["one"])
+    tally.record(1, 2, 4, [])
+    tally.record(0, 9, 0, ["three"], is_last=True)
+    tally.record(0, 7, 0, ["two"])
+    # A second try of a unit counts again.
+    tally.record(1, 1, 6, [])
+    assert tally.take() == (10, 6, ["one", "three", "two"])
+    assert tally.take() == (10, 6, [])
 
 
 def test_no_cluster_and_other_versions_are_clear_errors(

@@ -119,16 +119,10 @@ def test_bags_in_a_bucket_give_the_bytes_of_those_on_a_disk(
     assert not list((tmp_path / "cache").glob("feature_frontend/unfinished/*/*"))
 
 
-def test_pieces_go_by_the_bucket(fleet: Any, local: Path) -> None:
-    assert main(["s3://fleet/bags/drive_0", "-o", "s3://fleet/out", *OPTIONS, "--piece-seconds", "2"]) == 0
-    assert objects(fleet, "out/")["out/frontend.db3"] == (local / "drive_0" / "frontend.db3").read_bytes()
-    assert not objects(fleet, "out.unfinished/")
-
-
-def test_an_interrupted_upload_is_no_bag_and_is_done_again(
+def test_an_interrupted_upload_is_no_bag_and_is_done_again_from_the_pieces_in_the_bucket(
     fleet: Any, local: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["s3://fleet/bags/drive_0", "-o", "s3://fleet/out", *OPTIONS]
+    arguments = ["s3://fleet/bags/drive_0", "-o", "s3://fleet/out", *OPTIONS, "--piece-seconds", "2"]
     upload = RemoteFolder.upload
 
     with monkeypatch.context() as patched:
@@ -145,9 +139,11 @@ def test_an_interrupted_upload_is_no_bag_and_is_done_again(
         assert "s3://fleet/out cannot be written: " in capsys.readouterr().err
     RemoteFolder("s3://fleet")._files.clear_instance_cache()
     assert set(objects(fleet, "out/")) == {"out/frontend.db3"}
+    assert len(objects(fleet, "out.unfinished/")) == 3
     assert main(arguments) == 0
     assert set(objects(fleet, "out/")) == {f"out/{name}" for name in ("frontend.db3", "metadata.yaml", "process.json")}
     assert objects(fleet, "out/")["out/frontend.db3"] == (local / "drive_0" / "frontend.db3").read_bytes()
+    assert not objects(fleet, "out.unfinished/")
 
 
 def test_a_broken_connection_is_told_without_credentials(

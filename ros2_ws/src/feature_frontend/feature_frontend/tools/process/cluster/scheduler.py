@@ -99,9 +99,13 @@ class Cluster(Scheduler):
             if done:
                 unit = self._running.pop(done[0])
                 try:
-                    return unit, self._ray.get(done[0])
+                    answer: Answer = self._ray.get(done[0])
                 except Exception as error:  # Ray's own, and what no code of ours expects
                     return unit, {"error": _explained(unit, error)}
+                if "progress" in answer:
+                    with suppress(self._ray.exceptions.RayError):
+                        self._tally.record.remote(*answer["progress"], is_last=True)
+                return unit, answer
 
     def __exit__(self, *_: object) -> None:
         """Cancels what is not done, and leaves the cluster."""

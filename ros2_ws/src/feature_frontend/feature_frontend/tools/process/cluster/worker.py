@@ -16,7 +16,6 @@ from feature_frontend.tools.process.schedule import Answer, answer_of
 __all__ = ["Tally", "work"]
 
 _REPORT_PERIOD_S = 1.0
-_CLOSING_WAIT_S = 5.0
 # How long the process of a machine that is lost, or of a try before this one, may keep hold of an output.
 _PATIENCE_S = 60.0
 
@@ -26,12 +25,17 @@ class Tally:
 
     def __init__(self) -> None:
         self._counts: dict[int, tuple[int, int]] = {}
+        self._done: set[int] = set()
         self._texts: list[str] = []
 
-    def record(self, number: int, here: int, earlier: int, texts: Sequence[str]) -> None:
+    def record(self, number: int, here: int, earlier: int, texts: Sequence[str], *, is_last: bool = False) -> None:
         """Replaces the counts of a unit of work, by its number: images processed here, and by an earlier run."""
-        self._counts[number] = here, earlier
         self._texts += texts
+        # Calls from several processes come in any order.
+        if is_last or number not in self._done:
+            self._counts[number] = here, earlier
+        if is_last:
+            self._done.add(number)
 
     def take(self) -> tuple[int, int, list[str]]:
         """The sums of all counts, and the texts since the last call."""
@@ -48,6 +52,10 @@ def work(number: int, unit: Mapping[str, Any], expected: Mapping[str, Any], fold
         expected: The `environment` of the machine that has asked for it: all must make the same bytes.
         folder: Working folder there, to which paths of files in the options are relative.
         tally: The actor for the progress.
+
+    Returns:
+        The answer, and as its "progress" the last arguments of `Tally.record`. They are not sent from here: Ray gives
+        the CPU of a task that waits to another process, with a torch of its own.
     """
     with suppress(OSError):
         os.chdir(folder)
@@ -58,10 +66,8 @@ def work(number: int, unit: Mapping[str, Any], expected: Mapping[str, Any], fold
             "and would give other bytes; install the same versions on machines of one kind"
         }
     reporter = _TallyReporter(number, tally)
-    try:
-        return answer_of(Work.from_json(unit), reporter, _PATIENCE_S)
-    finally:
-        reporter.close()
+    answer = answer_of(Work.from_json(unit), reporter, _PATIENCE_S)
+    return {**answer, "progress": reporter.take()}
 
 
 class _TallyReporter(Reporter):
@@ -80,21 +86,15 @@ class _TallyReporter(Reporter):
         else:
             self._here += images
         if time.monotonic() >= self._sent_s + _REPORT_PERIOD_S:
-            self.send()
+            # The tally may be lost with its machine.
+            with suppress(Exception):
+                self._tally.record.remote(*self.take())
 
     def say(self, text: str) -> None:
         self._texts.append(text)
 
-    def send(self) -> Any:
-        """Sends the counts so far; the tally may be lost with its machine."""
+    def take(self) -> tuple[int, int, int, list[str]]:
+        """The arguments of `Tally.record` for the counts so far, with the texts since the last call."""
         texts, self._texts = self._texts, []
         self._sent_s = time.monotonic()
-        with suppress(Exception):
-            return self._tally.record.remote(self._number, self._here, self._earlier, texts)
-
-    def close(self) -> None:
-        """Sends the rest, and waits until it has arrived."""
-        import ray
-
-        with suppress(Exception):
-            ray.get(self.send(), timeout=_CLOSING_WAIT_S)
+        return self._number, self._here, self._earlier, texts

@@ -20,10 +20,11 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytest.importorskip("feature_frontend_msgs.msg", reason="needs the built feature_frontend_msgs")
 pytest.importorskip("rosbags", reason="needs rosbags")
 
-from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.runtime.snapshot import Snapshot
 from feature_frontend.tools.process import run
 from feature_frontend.tools.process.command import main
+from feature_frontend.tools.process.output import Output
 from feature_frontend.tools.process.progress_store import ProgressStore, _seal
 from tests.tools.offline import files, moving
 
@@ -294,3 +295,33 @@ def test_a_disk_without_space_is_reported_with_what_to_do(
     assert main([str(images), "-o", str(output), *OPTIONS]) == 0
     assert main([str(images), "-o", str(tmp_path / "undisturbed"), *OPTIONS]) == 0
     assert files(output) == files(tmp_path / "undisturbed")
+
+
+def test_what_a_kill_leaves_of_the_unfinished_folder_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = Output(tmp_path / "out")
+    (output.unfinished / "frontend").mkdir(parents=True)
+    output.check(overwrite=False)
+    (output.unfinished / "frontend" / "letter.txt").touch()
+    with pytest.raises(SettingsError, match="is in the way: it holds no unfinished output"):
+        output.check(overwrite=False)
+    for name in (
+        "frontend/frontend.db3",
+        "overwritten/metadata.yaml",
+        "piece_00000/progress.db",
+        "progress.db-journal",
+    ):
+        (output.unfinished / name).parent.mkdir(exist_ok=True)
+        (output.unfinished / name).touch()
+    output.check(overwrite=False)
+    remove, left = shutil.rmtree, []
+
+    def watched(path: Path, **options: bool) -> None:
+        left.append({file.name for file in output.unfinished.rglob("*") if file.is_file()})
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    output.clear()
+    assert left[-1] == {"progress.db", "progress.db-journal"}
+    assert not output.unfinished.exists()

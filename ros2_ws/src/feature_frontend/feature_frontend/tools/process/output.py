@@ -28,6 +28,7 @@ RECORD_NAME = "process.json"
 # Not the output's name: so the bag's files are the same wherever they are written.
 _BAG_NAME = "frontend"
 UNFINISHED = ".unfinished"
+_OVERWRITTEN = "overwritten"
 # Required entries of the record.
 _KINDS = {"sha256": str, "images": dict, "missing": list}
 
@@ -104,7 +105,7 @@ class Output:
         Raises:
             SettingsError: There is one.
         """
-        if self.unfinished.exists() and not any(self.unfinished.glob(f"**/{FILE_NAME}")):
+        if self._is_foreign():
             raise SettingsError(
                 f"{self.unfinished} is in the way: it holds no unfinished output of this tool; delete or rename it"
             )
@@ -178,14 +179,25 @@ class Output:
     def _place(self, folder: Path) -> None:
         """Moves the complete folder to where it belongs."""
         if self.path.exists():
-            overwritten = self.unfinished / "overwritten"
+            overwritten = self.unfinished / _OVERWRITTEN
             shutil.rmtree(overwritten, ignore_errors=True)
             self.path.rename(overwritten)
         folder.rename(self.path)
 
     def clear(self) -> None:
         """Removes the temporary files of the run next to the finished bag."""
+        # The progress last: if this is killed, it shows that the rest is ours.
+        for name in (_BAG_NAME, _OVERWRITTEN):
+            shutil.rmtree(self.unfinished / name, ignore_errors=True)
         shutil.rmtree(self.unfinished, ignore_errors=True)
+
+    def _is_foreign(self) -> bool:
+        """Whether the place of the unfinished folder is taken by something that this tool has not made."""
+        if not self.unfinished.is_dir():
+            return self.unfinished.exists()
+        # A process killed at its beginning or its end leaves folders without files.
+        files = [path.name for path in self.unfinished.rglob("*") if not path.is_dir()]
+        return bool(files) and not any(name.startswith(FILE_NAME) for name in files)
 
 
 def _writer(folder: Path, storage: str, typestore: Typestore) -> BagWriter | TableWriter:

@@ -183,9 +183,13 @@ def test_recorded_features_give_the_same_pairs(
     assert re.search("descriptors.*--by tracks", capsys.readouterr().err)
     assert list(tmp_path.glob("bare.db*")) == [], "nothing is left of an export that failed"
     assert main([*arguments, "--by", "tracks"]) == 0
-    assert {pair: set(map(tuple, rows.tolist())) for pair, rows in _pairs(tmp_path / "bare.db").items()} == {
-        pair: set(map(tuple, of_images[pair].tolist())) for pair in ((1, 2), (2, 3), (3, 4))
-    }
+    by_tracks = {pair: set(map(tuple, rows.tolist())) for pair, rows in _pairs(tmp_path / "bare.db").items()}
+    assert set(by_tracks) == {(1, 2), (2, 3), (3, 4)}
+    for pair, rows in by_tracks.items():
+        matched = set(map(tuple, of_images[pair].tolist()))
+        # Tracks leave out matches that no motion of the camera explains.
+        assert rows <= matched
+        assert len(rows) > 0.6 * len(matched)
     assert main([*arguments, "--by", "tracks"]) == 1
     assert "exists already" in capsys.readouterr().err
     assert main([*arguments[:3], str(tmp_path / "x.db"), "--topic", "left/features"]) == 1

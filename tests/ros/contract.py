@@ -105,7 +105,9 @@ def _check_pair(before: Sequence[Any], now: Sequence[Any], tracker: str) -> None
             columns(tracks.normalized_velocities)[at1], way / elapsed_s, rtol=1e-4, atol=1e-2 / status.fx
         )
     if tracker == "chain":
-        quality = dict(zip(rows1.tolist(), matches.similarity, strict=True))
+        # A match that no motion of the camera explains begins a new track.
+        goes_on = np.isin(rows1, np.asarray(tracks.feature_indices)[at1])
+        quality = dict(zip(rows1[goes_on].tolist(), np.asarray(matches.similarity)[goes_on], strict=True))
         found = [quality.get(row, np.nan) for row in np.asarray(tracks.feature_indices).tolist()]
         np.testing.assert_array_equal(tracks.quality, np.array(found, np.float32))
     elif len(at1):

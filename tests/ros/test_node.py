@@ -94,7 +94,10 @@ def test_messages_hold_what_the_contract_says(every_frame: Pair, photographs: li
         np.testing.assert_array_equal(_points(message.keypoints0), _points(features[index].keypoints)[rows0])
         np.testing.assert_array_equal(_points(message.keypoints1), _points(features[index + 1].keypoints)[rows1])
         ids0, ids1 = (np.frombuffer(tracks[i].ids, np.uint64) for i in (index, index + 1))
-        np.testing.assert_array_equal(ids0[rows0], ids1[rows1])
+        # Tracks go on along matches, except along those that no motion of the camera explains.
+        goes_on = ids0[rows0] == ids1[rows1]
+        assert goes_on.mean() > 0.9
+        assert goes_on.sum() == len(np.intersect1d(ids0, ids1))
     ages = np.frombuffer(tracks[2].ages, np.uint32)
     assert set(ages.tolist()) == {1, 2, 3}
     assert not np.frombuffer(tracks[2].gaps, np.uint32).any()
@@ -102,7 +105,7 @@ def test_messages_hold_what_the_contract_says(every_frame: Pair, photographs: li
     assert not velocities[ages == 1].any()
     moved = _points(matches[1].keypoints1) - _points(matches[1].keypoints0)
     of_matches = velocities[np.frombuffer(matches[1].indices1, np.uint32)]
-    np.testing.assert_allclose(of_matches, moved / 0.1, rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(of_matches[goes_on], moved[goes_on] / 0.1, rtol=1e-3, atol=1e-2)
 
 
 def _raw(encoding: str, height: int, width: int, step: int, data: bytes) -> Image:

@@ -42,7 +42,8 @@ def photograph_scene(photographs: Sequence[Image], seed: int, poses: int) -> tup
     targets = smooth_path(_in_room(rng, 6, 0.2, (0.6, 2.4)), poses)
     make = _maker(photographs, rng)
     return Scene((*_shell(make, rng), *_boxes(make, rng, path))), [
-        look_at(position, _apart(position, target).tolist()) for position, target in zip(path, targets, strict=True)
+        look_at(position.tolist(), _apart(position, target).tolist())
+        for position, target in zip(path, targets, strict=True)
     ]
 
 

@@ -92,7 +92,7 @@ class VisualInertialOdometryNode(Node):
     def _take_imu(self, message: Imu) -> None:
         stamp_ns = _stamp_ns(message.header)
         if stamp_ns < (self._smoother.imu.end_ns or 0) - _NS_PER_S:
-            self.get_logger().warning("the IMU's stamps went back: a sequence has begun anew")
+            self.get_logger().warning("the IMU's stamps went back: a new sequence begins")
             self._begin()
         rate, acceleration = message.angular_velocity, message.linear_acceleration
         refused = self._smoother.imu.refused
@@ -121,7 +121,7 @@ class VisualInertialOdometryNode(Node):
             return
         stamp_ns = _stamp_ns(message.header)
         if stamp_ns < self._last_stamp_ns:
-            self.get_logger().warning("the stamp went back: a sequence has begun anew")
+            self.get_logger().warning("the stamp went back: a new sequence begins")
             self._begin()
         elif stamp_ns == self._last_stamp_ns:
             self.get_logger().warning(f"two images at {stamp_ns} ns: the second is left out")
@@ -143,7 +143,7 @@ class VisualInertialOdometryNode(Node):
                 self._smoother.forget_tracks()
             step = self._smoother.update(view)
             if step.lost:
-                self.get_logger().warning(f"{step.lost}: it starts anew")
+                self.get_logger().warning(f"{step.lost}: the odometry restarts")
             if step.pose is not None:
                 self._publish(header, step)
 

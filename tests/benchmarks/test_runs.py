@@ -50,13 +50,17 @@ def _extract(output: Path, *words: str) -> dict[str, Any]:
     return _run(output, "extract", "--size", "160x120", "--keypoints", "50", "--rounds", "2", *words)
 
 
-def test_extract_times_opencv_and_the_shipped_network(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, campaign: Campaign
-) -> None:
+@pytest.fixture
+def nothing_compiles(monkeypatch: pytest.MonkeyPatch, campaign: Campaign) -> None:
+    """Outside a campaign: compiling takes most of the time, and has its own tests."""
     if not campaign.is_whole:
-        # Compiling takes most of the time, and has its own tests.
         monkeypatch.delenv("CXX", raising=False)
         monkeypatch.setattr(compilation, "_COMPILERS", ())
+
+
+def test_extract_times_opencv_and_the_shipped_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], nothing_compiles: None
+) -> None:
     document = _extract(tmp_path, "--engines", "orb", "silk", "--parts", "headline")
     measured = document["data"]["headline"]
     assert list(measured["engines"]) == ["silk-vggnp-mu fast", "silk-vggnp-mu plain", "orb"]
@@ -101,7 +105,7 @@ def test_kornia_computes_the_same_network(tmp_path: Path, weights_dir: str) -> N
     assert "aliked-t16: kornia / plain" in document["data"]["headline"]["ratios"]
 
 
-def test_a_whole_frame_has_its_matches_and_its_floor(tmp_path: Path) -> None:
+def test_a_whole_frame_has_its_matches_and_its_floor(tmp_path: Path, nothing_compiles: None) -> None:
     words = ("--engines", "fast", "plain", "--extractors", "silk-vggnp-mu", "--size", "160x120", "--rounds", "2")
     data = _run(tmp_path, "frame", "--keypoints", "64", *words)["data"]
     assert list(data["engines"]) == ["silk-vggnp-mu fast", "silk-vggnp-mu plain"]

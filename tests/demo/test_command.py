@@ -27,6 +27,7 @@ from feature_frontend_lab.demo import main
 from feature_frontend_lab.demo.command import Output
 from feature_frontend_lab.demo.processes import ProcessGroup, ros_environment
 from feature_frontend_lab.demo.recording import read_recording
+from tests.campaign import Campaign
 
 HAS_ROS = all(importlib.util.find_spec(name) for name in ("rclpy", "feature_frontend_msgs"))
 needs_ros = pytest.mark.skipif(not HAS_ROS, reason="needs ROS 2 and the built feature_frontend_msgs")
@@ -173,8 +174,10 @@ def test_demo_end_to_end(weights_dir: str, tmp_path: Path) -> None:
 @needs_ros
 @pytest.mark.slow
 def test_demo_with_own_images_and_no_calibration(
-    weights_dir: str, photographs: list[npt.NDArray[np.uint8]], tmp_path: Path
+    weights_dir: str, photographs: list[npt.NDArray[np.uint8]], tmp_path: Path, campaign: Campaign
 ) -> None:
+    if not campaign.is_whole:
+        pytest.skip("a demo of one's own images: make campaign")
     source = tmp_path / "mine"
     source.mkdir()
     for number, image in enumerate(photographs):

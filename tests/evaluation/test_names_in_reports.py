@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from feature_frontend_lab.evaluation.commands.evaluate import main
-from feature_frontend_lab.evaluation.reports.writing import markdown_code, markdown_table, markdown_text
+from feature_frontend_lab.evaluation.reports.writing import file_names, markdown_code, markdown_table, markdown_text
 from feature_frontend_lab.training.export import ModelCard, write_model
 from tests.conftest import REPOSITORY
 
@@ -64,3 +64,11 @@ def test_the_card_of_a_trained_model(tmp_path: Path) -> None:
     outside_code = re.sub(r"(`+) .*? \1", "", text)
     assert _is_harmless(outside_code)
     assert "\x1b" not in text
+
+
+def test_names_that_look_alike_get_files_of_their_own() -> None:
+    names = ["chain+x=1/2", "chain+x=1 2", "chain+x=1_2_2", "chain+x=1:2", "y" * 150, "y" * 151]
+    files = file_names(names)
+    assert list(files) == names
+    assert len(set(files.values())) == len(names)
+    assert all(re.fullmatch(r"[\w.+=-]+", file) for file in files.values())

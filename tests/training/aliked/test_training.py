@@ -21,6 +21,7 @@ from feature_frontend_lab.training.distributed import Processes
 from feature_frontend_lab.training.images import ColorImages, images_in_folder
 from feature_frontend_lab.training.silk.settings import TrainingSettings
 from feature_frontend_lab.training.trainer import Trainer
+from tests.campaign import Campaign
 from tests.conftest import REPOSITORY
 from tests.training.aliked.scene import write_tum_sequence
 from tests.training.torchrun import check_equal_weights_in_two_processes
@@ -62,7 +63,9 @@ def _right_matches(trainer: Trainer, pair: AlikedPair) -> int:
 
 
 @pytest.mark.slow
-def test_t16_learns_two_image_pairs_by_heart(report_figure: Callable[[str], None]) -> None:
+def test_t16_learns_two_image_pairs_by_heart(report_figure: Callable[[str], None], campaign: Campaign) -> None:
+    if not campaign.is_whole:
+        pytest.skip("40 steps: make campaign")
     settings = AlikedSettings(
         map_side=128, batch_size=2, accumulate=1, detected_keypoints=80, random_keypoints=80, learning_rate=3e-3
     )
@@ -173,5 +176,7 @@ with processes("cpu") as group:
 
 
 @pytest.mark.slow
-def test_two_processes_of_torchrun_hold_the_same_weights(tmp_path: Path) -> None:
+def test_two_processes_of_torchrun_hold_the_same_weights(tmp_path: Path, campaign: Campaign) -> None:
+    if not campaign.is_whole:
+        pytest.skip("SiLK is trained by two processes in every run: make campaign")
     check_equal_weights_in_two_processes(_TWO_PROCESSES, _PHOTOGRAPHS, tmp_path)

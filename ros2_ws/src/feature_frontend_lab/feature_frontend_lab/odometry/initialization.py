@@ -34,9 +34,9 @@ _LEAST_TRACKS, _LEAST_SIGHTINGS = 25, 3
 _MOST_TRACKS = 120
 _LEAST_SHIFT_PX = 15.0
 _GRAVITY_ERROR = 1.0
-_VELOCITY_SIGMA, _VELOCITY_SHARE = 0.15, 0.1
+_VELOCITY_SIGMA, _VELOCITY_FRACTION = 0.15, 0.1
 _RESIDUAL_PX = 3.0
-_SHARE_AHEAD = 0.7
+_FRACTION_AHEAD = 0.7
 _ROUNDS = 3
 _LEAST_DISTANCE = 0.1
 _NUDGE = 1e-4
@@ -232,8 +232,8 @@ def _velocity_and_gravity(
     sigma = float(np.sqrt(np.trace(inverse[:3, :3]))) * max(1.0, error_px)
     is_certain = (
         error_px < _RESIDUAL_PX
-        and np.count_nonzero(distances > 0) >= max(_LEAST_TRACKS, _SHARE_AHEAD * count)
-        and sigma < max(_VELOCITY_SIGMA, _VELOCITY_SHARE * float(np.linalg.norm(velocity)))
+        and np.count_nonzero(distances > 0) >= max(_LEAST_TRACKS, _FRACTION_AHEAD * count)
+        and sigma < max(_VELOCITY_SIGMA, _VELOCITY_FRACTION * float(np.linalg.norm(velocity)))
     )
     return (velocity, gravity) if is_certain else None
 

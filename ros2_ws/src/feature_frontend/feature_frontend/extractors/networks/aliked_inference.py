@@ -16,14 +16,13 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import fuse_conv_bn_weights
 
-from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures, PaddedFeatures
 from feature_frontend.extractors.networks.aliked import TOTAL_STRIDE, Aliked
 from feature_frontend.extractors.networks.layers.deformable_convolution import (
     DeformableConv2d,
     SparseDeformableDescriptorHead,
     regular_positions,
 )
-from feature_frontend.extractors.networks.layers.keypoint_detection import detect_padded
+from feature_frontend.extractors.networks.layers.detect_and_describe import DetectAndDescribe
 from feature_frontend.extractors.networks.layers.sampling import (
     corner_weights,
     corners_of_upsampling,
@@ -39,7 +38,7 @@ _CORNERS = 4
 _SMALLEST_NORM = 1e-12  # as in torch.nn.functional.normalize
 
 
-class FastAliked(nn.Module):
+class FastAliked(DetectAndDescribe):
     """Computes what `Aliked` computes with the same weights; for inference only.
 
     Args:
@@ -69,12 +68,6 @@ class FastAliked(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.eval().requires_grad_(requires_grad=False)
 
-    def extract(
-        self, images: torch.Tensor, options: DetectionOptions, allowed: torch.Tensor | None = None
-    ) -> list[NetworkFeatures]:
-        """Keypoints and descriptors of (B, 3, H, W) RGB images in [0, 1], best score first; see `NetworkProtocol`."""
-        return self.sparse(self.dense(images), options, allowed, trim=True).unpadded()
-
     def dense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The per-pixel work on (B, 3, H, W) RGB images in [0, 1].
 
@@ -90,29 +83,6 @@ class FastAliked(nn.Module):
             encoded.append(maps)
         levels = [functional.selu(level(maps)) for level, maps in zip(self.level, encoded, strict=True)]
         return padding.crop(self._score_map(levels)).contiguous(), *levels
-
-    def sparse(
-        self,
-        dense: tuple[torch.Tensor, ...],
-        options: DetectionOptions,
-        allowed: torch.Tensor | None = None,
-        *,
-        trim: bool = False,
-        maxima: torch.Tensor | None = None,
-    ) -> PaddedFeatures:
-        """Keypoints and descriptors from the maps of `dense`; see `FastNetwork`."""
-        detections = detect_padded(self.score_maps(dense), options, allowed, maxima)
-        keypoints, scores = detections.keypoints, detections.scores
-        if trim:
-            most = int(detections.counts.max())
-            keypoints, scores = keypoints[:, :most], scores[:, :most]
-        return PaddedFeatures(
-            keypoints, scores, self.describe(dense, keypoints), detections.counts, torch.ones_like(scores)
-        )
-
-    def score_maps(self, dense: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """See `FastNetwork`."""
-        return dense[0]
 
     def describe(self, dense: tuple[torch.Tensor, ...], keypoints: torch.Tensor) -> torch.Tensor:
         """See `FastNetwork`."""

@@ -21,8 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures, PaddedFeatures
-from feature_frontend.extractors.networks.layers.keypoint_detection import detect_padded
+from feature_frontend.extractors.networks.layers.detect_and_describe import DetectAndDescribe
 from feature_frontend.extractors.networks.layers.sampling import (
     at_least_float32,
     corner_weights,
@@ -97,7 +96,7 @@ class _PixelLinear(nn.Linear):
         return super().forward(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-class Dotlet(nn.Module):
+class Dotlet(DetectAndDescribe):
     """The network, for training and inference; implements `FastNetwork`. Images of any size from 32x32 px up.
 
     Args:
@@ -149,12 +148,6 @@ class Dotlet(nn.Module):
         logits = functional.pixel_shuffle(at_least_float32(cells), _CELL_PX)
         return padding.crop(logits).contiguous(), *levels
 
-    def extract(
-        self, images: torch.Tensor, options: DetectionOptions, allowed: torch.Tensor | None = None
-    ) -> list[NetworkFeatures]:
-        """Keypoints and descriptors of (B, 1 or 3, H, W) images in [0, 1], best score first; see `NetworkProtocol`."""
-        return self.sparse(self.dense(images), options, allowed, trim=True).unpadded()
-
     def dense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The per-pixel work on (B, 1, H, W) grey or (B, 3, H, W) RGB images in [0, 1].
 
@@ -164,29 +157,6 @@ class Dotlet(nn.Module):
         """
         logits, *levels = self(images)
         return torch.sigmoid(logits), *levels
-
-    def sparse(
-        self,
-        dense: tuple[torch.Tensor, ...],
-        options: DetectionOptions,
-        allowed: torch.Tensor | None = None,
-        *,
-        trim: bool = False,
-        maxima: torch.Tensor | None = None,
-    ) -> PaddedFeatures:
-        """Keypoints and descriptors from the maps of `dense`; see `FastNetwork`."""
-        detections = detect_padded(self.score_maps(dense), options, allowed, maxima)
-        keypoints, scores = detections.keypoints, detections.scores
-        if trim:
-            most = int(detections.counts.max())
-            keypoints, scores = keypoints[:, :most], scores[:, :most]
-        return PaddedFeatures(
-            keypoints, scores, self.describe(dense, keypoints), detections.counts, torch.ones_like(scores)
-        )
-
-    def score_maps(self, dense: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """See `FastNetwork`."""
-        return dense[0]
 
     def describe(self, dense: tuple[torch.Tensor, ...], keypoints: torch.Tensor) -> torch.Tensor:
         """See `FastNetwork`; differentiable in the maps."""

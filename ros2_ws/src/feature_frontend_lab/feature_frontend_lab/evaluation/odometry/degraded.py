@@ -17,8 +17,8 @@ DEGRADED_TRACKER = "chain"
 """The tracker whose tracks are spoilt."""
 
 _JUMP_PX = 3.0
-_SHARE_JUMPING = 0.1
-_SHARE_SWAPPED = 0.1
+_FRACTION_JUMPING = 0.1
+_FRACTION_SWAPPED = 0.1
 
 
 def is_degraded(name: str) -> bool:
@@ -41,7 +41,7 @@ def _jumping(rng: np.random.Generator) -> Callable[[TrackedView], TrackedView]:
     slipped: dict[int, npt.NDArray[np.float64]] = {}
 
     def spoil(view: TrackedView) -> TrackedView:
-        jumps = rng.random(len(view.ids)) < _SHARE_JUMPING
+        jumps = rng.random(len(view.ids)) < _FRACTION_JUMPING
         angles = rng.uniform(0, 2 * np.pi, len(view.ids))
         steps = _JUMP_PX * view.px * np.column_stack([np.cos(angles), np.sin(angles)]) * jumps[:, None]
         rays = view.rays.copy()
@@ -57,7 +57,7 @@ def _swapped(rng: np.random.Generator) -> Callable[[TrackedView], TrackedView]:
     """In each image, a tenth of the tracks has the id of another one."""
 
     def spoil(view: TrackedView) -> TrackedView:
-        rows = np.flatnonzero(rng.random(len(view.ids)) < _SHARE_SWAPPED)
+        rows = np.flatnonzero(rng.random(len(view.ids)) < _FRACTION_SWAPPED)
         rays = view.rays.copy()
         rays[rows] = view.rays[np.roll(rows, 1)]
         return replace(view, rays=rays)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,13 @@ import numpy as np
 
 from feature_frontend_lab.evaluation.odometry.benchmark import PIECE_FRAMES, OdometryResult, SequenceResults
 from feature_frontend_lab.evaluation.reports.plots import plain, plot_grid, plot_style, png
-from feature_frontend_lab.evaluation.reports.writing import json_value, markdown_table, markdown_text, write_files
+from feature_frontend_lab.evaluation.reports.writing import (
+    file_names,
+    json_value,
+    markdown_table,
+    markdown_text,
+    write_files,
+)
 from feature_frontend_lab.evaluation.tracks.ground_truth import tum_text
 
 if TYPE_CHECKING:
@@ -26,8 +31,8 @@ _NOTES = (
     "ATE: root mean square distance of the positions from the true ones after alignment by rotation and translation, "
     "of the images that have a pose; without an IMU also by scale, each piece by itself.",
     "over 1 s: root mean square error of the motion over a second, in m and degrees; not across a loss.",
-    "start: from the first image to the first pose. lost: how often the estimate was given up to start anew. with "
-    "pose: share of the images. rejected: share of the points in use that fitted no place, by GTSAM. ms: of the "
+    "start: from the first image to the first pose. lost: how often the estimate was lost and restarted. with "
+    "pose: fraction of the images. rejected: fraction of the points in use that fitted no place, by GTSAM. ms: of the "
     "odometry for an image, on this machine.",
 )
 
@@ -89,15 +94,16 @@ def write_odometry_report(folder: Path, reports: Sequence[SequenceResults], opti
         "odometry.md": "\n\n".join([*parts, "\n".join(f"- {note}" for note in _NOTES)]) + "\n",
         "odometry.json": _json(reports, options) + "\n",
     }
+    names = file_names([report.name for report in reports])
     for report in reports:
-        name = _file_name(report.name)
+        name, front_ends = names[report.name], file_names(list(report.results))
         files[f"odometry_{name}.png"] = png(odometry_figure(report))
         for number, (stamps_ns, poses) in enumerate(report.truth):
             if poses:
                 files[f"{name}_{_seed(report, number)}ground_truth.tum"] = tum_text(stamps_ns, poses)
         for front_end, results in report.results.items():
             for number, result in enumerate(results):
-                path = f"{name}_{_seed(report, number)}{_file_name(front_end)}.tum"
+                path = f"{name}_{_seed(report, number)}{front_ends[front_end]}.tum"
                 files[path] = tum_text(result.stamps_ns, result.poses)
     return write_files(folder, files)
 
@@ -141,7 +147,3 @@ def _result(result: OdometryResult) -> dict[str, Any]:
 
 def _seed(report: SequenceResults, number: int) -> str:
     return "" if report.seeds is None else f"seed{report.seeds[number]}_"
-
-
-def _file_name(name: str) -> str:
-    return re.sub(r"[^\w.+=-]+", "_", name, flags=re.ASCII)[:100]

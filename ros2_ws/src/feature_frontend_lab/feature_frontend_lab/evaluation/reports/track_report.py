@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,13 @@ import numpy as np
 
 from feature_frontend_lab.evaluation.reports.plots import png
 from feature_frontend_lab.evaluation.reports.track_plots import track_figure
-from feature_frontend_lab.evaluation.reports.writing import json_value, markdown_table, markdown_text, write_files
+from feature_frontend_lab.evaluation.reports.writing import (
+    file_names,
+    json_value,
+    markdown_table,
+    markdown_text,
+    write_files,
+)
 from feature_frontend_lab.evaluation.tracks.benchmark import SequenceReport, TrackResult
 from feature_frontend_lab.evaluation.tracks.ground_truth import tum_text
 from feature_frontend_lab.evaluation.tracks.metrics import CONFIDENCE, GAPS, Difference, paired_difference
@@ -24,7 +29,6 @@ from feature_frontend_lab.evaluation.tracks.track_history import POSE_GAPS
 
 __all__ = ["Table", "pose_differences", "tables_of", "write_track_report"]
 
-_MOST_NAME_CHARACTERS = 100
 _NOTES = (
     "alive@n: share of a frame's points that are present n frames later, by id, averaged over the frames.",
     "matches: points that a frame shares with the one before. length: frames in which a track was seen, mean; the end "
@@ -94,7 +98,7 @@ def write_track_report(folder: Path, reports: Sequence[SequenceReport], options:
         SourceError: A file cannot be written.
     """
     pictures = {report.name: png(track_figure(f"{report.name}: {report.description}", report)) for report in reports}
-    names = _file_names([report.name for report in reports])
+    names = file_names([report.name for report in reports])
     files: dict[str, str | bytes] = {
         "tracks.html": _html(reports, pictures, options),
         "tracks.md": _markdown(reports),
@@ -224,7 +228,7 @@ def _trajectories(name: str, report: SequenceReport) -> dict[str, str]:
     ]
     if known:
         files[f"{name}_ground_truth.tum"] = tum_text([stamp_ns for stamp_ns, _ in known], [pose for _, pose in known])
-    configurations = _file_names([result.configuration for result in report.results])
+    configurations = file_names([result.configuration for result in report.results])
     for result in report.results:
         if result.trajectory is not None:
             stamps_ns = [report.stamps_ns[index] for index in result.trajectory.frames]
@@ -250,15 +254,6 @@ def _html_table(table: Table) -> str:
 
     body = "\n".join(row(cells, "td") for cells in table.rows)
     return f"<h3>{html.escape(table.heading)}</h3><table>{row(table.header, 'th')}\n{body}</table>"
-
-
-def _file_names(names: Sequence[str]) -> dict[str, str]:
-    """For each name, another one that any file system takes."""
-    found: dict[str, str] = {}
-    for name in names:
-        plain = re.sub(r"[^\w.+=-]+", "_", name, flags=re.ASCII)[:_MOST_NAME_CHARACTERS]
-        found[name] = plain if plain not in found.values() else f"{plain}_{len(found) + 1}"
-    return found
 
 
 _PAGE = """<!DOCTYPE html>

@@ -5,16 +5,26 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from feature_frontend.errors import SourceError
 from feature_frontend.system.text import printable
 
-__all__ = ["json_value", "make_report_folder", "markdown_code", "markdown_table", "markdown_text", "write_files"]
+__all__ = [
+    "file_names",
+    "json_value",
+    "make_report_folder",
+    "markdown_code",
+    "markdown_table",
+    "markdown_text",
+    "write_files",
+]
 
 # What begins HTML, a link, a picture, code or another cell. Emphasis is left alone: names are full of "_".
 _SPECIAL = re.compile(r"[\\`\[\]|]")
+_MOST_NAME_CHARACTERS = 100
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
@@ -54,6 +64,16 @@ def json_value(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [json_value(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def file_names(names: Sequence[str]) -> dict[str, str]:
+    """For each name, another one that any file system takes; all differ."""
+    found: dict[str, str] = {}
+    for name in names:
+        plain = re.sub(r"[^\w.+=-]+", "_", name, flags=re.ASCII)[:_MOST_NAME_CHARACTERS]
+        candidates = chain([plain], (f"{plain}_{number}" for number in count(2)))
+        found[name] = next(candidate for candidate in candidates if candidate not in found.values())
+    return found
 
 
 def make_report_folder(folder: Path) -> None:

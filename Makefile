@@ -14,6 +14,10 @@ help: ## list the targets
 # Only files that requirements/lock/ names, whatever index they come from.
 install_locked := python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes --only-binary :all:
 
+# Ray and what belongs to it, 700 MB that only tests need.
+install_for_cluster := { $(install_locked) -r requirements/lock/cluster.txt || \
+	  echo "test: Ray, s3fs and pyarrow cannot be installed here: their tests skip" >&2; };
+
 setup: ## install and build everything into .venv and ros2_ws (PYTHON=..., TORCH_BUILD=cpu|cuda|none, ROS_WHEELS=jazzy|kilted)
 	@scripts/setup.sh
 
@@ -21,13 +25,13 @@ demo: setup ## play a sequence through the node, report and draw what comes out 
 	@$(in_env) python -m feature_frontend demo --output demo_output $(if $(SOURCE),--source "$(SOURCE)")
 
 test: setup ## run every test; skips say why (ARGS=... goes to pytest)
-	@$(in_env) python -m pytest $(pytest_options) $(ARGS)
+	@$(in_env) $(install_for_cluster) python -m pytest $(pytest_options) $(ARGS)
 
 test-kilted: setup ## a short part of the DDS tests on ROS 2 Kilted, beside Jazzy from wheels (ARGS="..." for other tests)
 	@scripts/test_kilted.sh $(ARGS)
 
 campaign: setup ## run the random tests with ten times as many examples, from another seed each time (SEED=..., ARGS=...)
-	@$(in_env) python -m pytest $(pytest_options) -m campaign --campaign $(if $(SEED),--campaign-seed $(SEED)) $(ARGS)
+	@$(in_env) $(install_for_cluster) python -m pytest $(pytest_options) -m campaign --campaign $(if $(SEED),--campaign-seed $(SEED)) $(ARGS)
 
 fuzz: setup ## feed every parser with inputs that are almost right for MINUTES=10 (PARSERS="bag weights ...", SEED=...)
 	@$(in_env) { $(install_locked) -r requirements/lock/fuzz.txt || \
@@ -35,7 +39,7 @@ fuzz: setup ## feed every parser with inputs that are almost right for MINUTES=1
 	  python -m tests.fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(PARSERS)
 
 check: setup ## formatting, lint, types, shell scripts, then the tests
-	@$(in_env) ruff format --check . && ruff check . && mypy && scripts/check_shell.sh && python -m pytest $(pytest_options) $(ARGS)
+	@$(in_env) ruff format --check . && ruff check . && mypy && scripts/check_shell.sh && $(install_for_cluster) python -m pytest $(pytest_options) $(ARGS)
 
 format: setup ## format and sort imports
 	@$(in_env) ruff check --fix-only --quiet . ; ruff format .

@@ -20,6 +20,7 @@ from feature_frontend.ros.stamps import stamp_to_ns
 from feature_frontend.sources.datasets.layouts import LAYOUTS, open_dataset
 from feature_frontend.tools.common.arguments import INCOMPLETE
 from feature_frontend.tools.process import main
+from feature_frontend.tools.process.locations import find_inputs
 from tests.datasets import Flight, noise_flight, write_layout
 from tests.tools.offline import OPTIONS, messages, moving
 
@@ -64,6 +65,26 @@ def test_a_dataset_is_processed_as_it_is(
         assert main(command) == 1
         assert "made with other options" in capsys.readouterr().err
         (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize("layout", [layout.layout for layout in LAYOUTS])
+def test_a_folder_holds_datasets_and_a_url_of_one_is_refused(
+    layout: str, photographs: Photographs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fsspec = pytest.importorskip("fsspec", reason="needs fsspec")
+    folder = write_layout(layout, tmp_path, _flight(photographs))
+    assert find_inputs([str(folder)]).locations == [str(folder)]
+    assert find_inputs([str(folder.parent)]).locations == [str(folder)]
+    memory = fsspec.filesystem("memory")
+    memory.put(str(folder), f"/flights/{folder.name}", recursive=True)
+    try:
+        # By its own name, and as one of all in a folder or of a pattern.
+        for location in (f"memory://flights/{folder.name}", "memory://flights", "memory://flights/*"):
+            assert main([location, "-o", str(tmp_path / "out"), *OPTIONS]) == 1
+            refused = f"{folder.name} is a dataset in the layout of {layout}, which is not read from URLs; copy it"
+            assert refused in capsys.readouterr().err
+    finally:
+        memory.rm("/flights", recursive=True)
 
 
 def test_an_image_that_is_missing_has_a_status_and_is_a_loss(

@@ -309,7 +309,7 @@ def test_what_a_kill_leaves_of_the_unfinished_folder_is_no_obstacle(
     for name in (
         "frontend/frontend.db3",
         "overwritten/metadata.yaml",
-        "progress.db",
+        "piece_00000/progress.db",
         "progress.db-journal",
     ):
         (output.unfinished / name).parent.mkdir(exist_ok=True)

@@ -27,7 +27,12 @@ setup(
     python_requires=">=3.10",
     # For pip. colcon does not look at it: on a ROS machine package.xml and rosdep say what is needed.
     install_requires=["numpy>=1.21", "opencv-python-headless>=4.5", "PyYAML", "safetensors>=0.4", "torch>=2.4", "tqdm"],
-    extras_require={"bags": ["rosbags>=0.10.10"], "lightglue": ["kornia>=0.9"]},
+    extras_require={
+        "bags": ["rosbags>=0.10.10"],
+        "lightglue": ["kornia>=0.9"],
+        "cluster": ["ray>=2.10", "fsspec>=2023.1", "s3fs>=2023.1"],
+        "parquet": ["pyarrow>=15"],
+    },
     zip_safe=False,
     entry_points={
         # One start for all: the name that it is started by says which tool is meant.

@@ -194,6 +194,11 @@ class BagSource:
         if waiting is not None:
             yield waiting, infos
 
+    def stamps_ns(self) -> Iterator[int]:
+        """The stamps of all images in ns, in the order of recording, without decoding the images."""
+        for message in self._bag.messages({self._topic}):
+            yield self._stamp(message)
+
     def _wanted(self) -> Iterator[BagMessage]:
         try:
             yield from self._bag.messages({self._topic, self._info_topic or self._topic})
@@ -205,12 +210,12 @@ class BagSource:
         try:
             read = self._reader.read(message)
         except ValueError as error:
-            return UnreadableFrame(index, name, str(error), self._stamp_of_damaged(message), is_lost=True)
+            return UnreadableFrame(index, name, str(error), self._stamp(message), is_lost=True)
         taken_ns = message.time_ns if self._takes_recording_times() else stamp_ns(read.header)
         return BagImage(index, name, message.topic.type_name, read, taken_ns)
 
-    def _stamp_of_damaged(self, message: BagMessage) -> int:
-        """The stamp of its header, as for its neighbours; the recording time if the header cannot be read."""
+    def _stamp(self, message: BagMessage) -> int:
+        """The stamp of an image, damaged or not: of its header; the recording time if that cannot be read."""
         if not message.problem and not self._takes_recording_times():
             with suppress(ValueError):
                 return header_stamp_ns(message.data, message.topic.encoding)

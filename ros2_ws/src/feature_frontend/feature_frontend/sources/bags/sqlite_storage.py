@@ -203,7 +203,9 @@ class SqliteStorage:
 
 
 def _connect(path: Path, options: str) -> sqlite3.Connection:
-    database = sqlite3.connect(f"file:{quote(os.fsencode(path))}?{options}", uri=True)
+    # One thread uses it, but the garbage collector may close it in another.
+    name = f"file:{quote(os.fsencode(path))}?{options}"
+    database = sqlite3.connect(name, uri=True, check_same_thread=False)
     database.text_factory = lambda data: data.decode("utf-8", "replace")
     # SQLite refuses a truncated file unless the schema is writable; nothing is written.
     database.execute("PRAGMA writable_schema = ON")

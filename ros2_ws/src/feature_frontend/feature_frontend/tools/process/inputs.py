@@ -32,6 +32,7 @@ from feature_frontend.sources.playback import Stamps
 from feature_frontend.sources.video import VideoSource
 from feature_frontend.sources.webcam import is_webcam
 from feature_frontend.system.files import open_regular_file
+from feature_frontend.tools.process.request import Part
 
 __all__ = ["InputFrame", "describe_content", "describe_files", "image_count", "input_frames", "open_input"]
 
@@ -98,7 +99,11 @@ def image_count(source: Source, playback: PlaybackSettings) -> int | None:
 
 
 def input_frames(
-    source: Source, playback: PlaybackSettings, frame_id: str | None, next_index: int | None
+    source: Source,
+    playback: PlaybackSettings,
+    frame_id: str | None,
+    next_index: int | None,
+    part: Part | None = None,
 ) -> Iterator[InputFrame]:
     """The images that `playback` selects, in the order of the source.
 
@@ -107,13 +112,17 @@ def input_frames(
         playback: Selects images and stamps.
         frame_id: Frame of the headers; None for the source's own, or "camera".
         next_index: Position of the first image to process when resuming; None for the beginning.
+        part: Of these images; None for all.
 
     Raises:
         SourceError: The source is damaged, or its images have no stamps of the requested kind.
     """
-    start = playback.start if next_index is None else next_index
+    first = playback.start if part is None else part.first
+    start = first if next_index is None else next_index
     stamps = Stamps(source, playback)
     end = None if playback.count is None else playback.start + playback.count
+    if part is not None and part.end is not None:
+        end = part.end
     for found, camera_infos in _found(source, start, is_beginning=next_index is None):
         if end is not None and found.index >= end:
             return
@@ -130,6 +139,7 @@ def describe_files(location: str, source: Source) -> dict[str, object]:
     return {
         "path": str(path),
         "files": len(files),
+        "bytes": sum(size for _, size, _ in listing),
         "listing_sha256": hashlib.sha256(json.dumps(listing).encode()).hexdigest(),
     }
 

@@ -1,50 +1,66 @@
-"""Processes several inputs in parallel, each in a child process that ends whenever this process ends."""
+"""The scheduler of this machine: child processes, each of which ends whenever this process ends."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.runtime.heap import keep_freed_memory
-from feature_frontend.tools.process.run import Outcome, Reporter, Request, process_input
+from feature_frontend.tools.process.request import Reporter, Work
+from feature_frontend.tools.process.schedule import Answer, Scheduler, answer_of
 
-__all__ = ["process_inputs"]
+__all__ = ["Jobs"]
 
 # Not with -m: the package imports this module first.
 _CHILD = f"import sys; from {__name__} import child; sys.exit(child())"
 
 
-def process_inputs(requests: Sequence[Request], jobs: int, reporter: Reporter) -> list[Outcome | FeatureFrontendError]:
-    """Processes all requests and returns their outcomes in order; a failed request does not stop the others.
+class Jobs(Scheduler):
+    """Units of work in parallel child processes, or one after another in this one.
 
     Args:
-        requests: With distinct outputs.
-        jobs: Number of parallel processes; 1 runs everything in this process.
-        reporter: Receives the progress of all requests.
+        width: Number of processes; 1 does everything in this process.
+        reporter: Receives the progress of all.
     """
-    if jobs == 1 or len(requests) == 1:
-        return [_attempt(request, reporter) for request in requests]
-    started: list[subprocess.Popen[str]] = []
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            return list(pool.map(lambda request: _in_process(request, reporter, started), requests))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            _end(started)
 
+    def __init__(self, width: int, reporter: Reporter) -> None:
+        self._width = width
+        self._reporter = reporter
+        self._started: list[subprocess.Popen[str]] = []
+        self._here: deque[Work] = deque()
+        self._running: dict[Future[Answer], Work] = {}
+        self._pool = ThreadPoolExecutor(width)
 
-def _attempt(request: Request, reporter: Reporter) -> Outcome | FeatureFrontendError:
-    try:
-        return process_input(request, reporter)
-    except FeatureFrontendError as error:
-        return error
+    @property
+    def width(self) -> int:
+        """See `Scheduler`."""
+        return self._width
+
+    def submit(self, work: Work) -> None:
+        """See `Scheduler`."""
+        if self._width == 1:
+            self._here.append(work)
+        else:
+            self._running[self._pool.submit(_in_process, work, self._reporter, self._started)] = work
+
+    def wait(self) -> tuple[Work, Answer]:
+        """See `Scheduler`."""
+        if self._width == 1:
+            work = self._here.popleft()
+            return work, answer_of(work, self._reporter)
+        done = next(iter(wait(self._running, return_when=FIRST_COMPLETED).done))
+        return self._running.pop(done), done.result()
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the processes."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        _end(self._started)
 
 
 def _end(started: Sequence[subprocess.Popen[str]]) -> None:
@@ -56,11 +72,9 @@ def _end(started: Sequence[subprocess.Popen[str]]) -> None:
         process.wait()
 
 
-def _in_process(
-    request: Request, reporter: Reporter, started: list[subprocess.Popen[str]]
-) -> Outcome | FeatureFrontendError:
+def _in_process(work: Work, reporter: Reporter, started: list[subprocess.Popen[str]]) -> Answer:
     # Set before torch is loaded there, so that no thread pool becomes too large.
-    environment = {**os.environ, "OMP_NUM_THREADS": str(request.threads)}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(work.request.threads)}
     process = subprocess.Popen(
         [sys.executable, "-c", _CHILD],
         stdin=subprocess.PIPE,
@@ -74,23 +88,22 @@ def _in_process(
     assert process.stdin is not None
     assert process.stdout is not None
     # Keep the pipe open: its end tells the child that this process has ended.
-    process.stdin.write(json.dumps(dataclasses.asdict(request)) + "\n")
+    process.stdin.write(json.dumps(work.to_json()) + "\n")
     process.stdin.flush()
-    result: Outcome | FeatureFrontendError | None = None
+    answer: Answer | None = None
     for line in process.stdout:
         event = json.loads(line)
-        if "outcome" in event:
-            result = Outcome(**event["outcome"])
-        elif "error" in event:
-            result = FeatureFrontendError(event["error"])
+        if "answer" in event:
+            answer = event["answer"]
         elif "say" in event:
             reporter.say(event["say"])
         else:
             reporter.done(event["done"], earlier=event["earlier"])
     code = process.wait()
-    return result or FeatureFrontendError(
-        f"{request.source}: its process ended with exit status {code}; the same command resumes from there"
-    )
+    return answer or {
+        "error": f"{work.request.source}: its process ended with exit status {code}; "
+        "the same command resumes from there"
+    }
 
 
 class _Lines:
@@ -118,25 +131,22 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _read_request() -> Request:
+def _read_work() -> Work:
     line = b""
     while not line.endswith(b"\n"):
         byte = os.read(0, 1)
         if not byte:
             os._exit(1)
         line += byte
-    return Request(**json.loads(line))
+    return Work.from_json(json.loads(line))
 
 
 def child() -> int:
-    """Runs one request in a child process: reads it from stdin and reports to stdout, both as JSON."""
+    """Does one unit of work in a child process: reads it from stdin and reports to stdout, both as JSON."""
     keep_freed_memory()
-    request = _read_request()
+    work = _read_work()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     lines = _Lines()
-    outcome = _attempt(request, lines)
-    if isinstance(outcome, FeatureFrontendError):
-        lines.write({"error": str(outcome)})
-        return 1
-    lines.write({"outcome": dataclasses.asdict(outcome)})
-    return 0
+    answer = answer_of(work, lines)
+    lines.write({"answer": answer})
+    return 1 if "error" in answer else 0

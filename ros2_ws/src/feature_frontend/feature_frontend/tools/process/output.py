@@ -1,4 +1,4 @@
-"""The output of a run: serialized messages, the unfinished folder, and the finished bag with its record."""
+"""The output of a run: serialized messages, the unfinished folder, and the finished output with its record."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,17 @@ from rosbags.typesys.store import Typestore
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.sources.bags.rosbags_workarounds import deserialize_cdr
 from feature_frontend.tools.common.bag_writer import BagContent, BagWriter, message_type_name, typestore_with
-from feature_frontend.tools.process.progress_store import FILE_NAME, ProgressStore
+from feature_frontend.tools.process.progress_store import FILE_NAME
+from feature_frontend.tools.process.request import Part
+from feature_frontend.tools.process.tables import PARQUET, TableWriter
 
-__all__ = ["RECORD_NAME", "BagMessages", "Output"]
+__all__ = ["RECORD_NAME", "UNFINISHED", "BagMessages", "Output", "read_record"]
 
 RECORD_NAME = "process.json"
 # Not the output's name: so the bag's files are the same wherever they are written.
 _BAG_NAME = "frontend"
+UNFINISHED = ".unfinished"
 _OVERWRITTEN = "overwritten"
-_UNFINISHED = ".unfinished"
 # Required entries of the record.
 _KINDS = {"sha256": str, "images": dict, "missing": list}
 
@@ -72,16 +73,31 @@ class BagMessages:
         return taken
 
 
-@dataclass(frozen=True)
 class Output:
-    """The bag to be written at `path`."""
+    """The bag, or the folder of tables, to be written at `path`."""
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     @property
     def unfinished(self) -> Path:
         """The folder of the progress so far."""
-        return self.path.with_name(self.path.name + _UNFINISHED)
+        return self.path.with_name(self.path.name + UNFINISHED)
+
+    def piece(self, part: Part) -> Path:
+        """The folder of the progress of a piece."""
+        return self.unfinished / f"piece_{part.number:05d}"
+
+    def keep_piece(self, part: Part, job: Mapping[str, object]) -> None:
+        """Puts a finished piece where whoever joins the pieces finds it."""
+
+    def has_piece(self, part: Part, job: Mapping[str, object]) -> bool:
+        """Whether the piece is finished and no longer on this machine."""
+        return False
+
+    def fetch_piece(self, part: Part, job: Mapping[str, object]) -> Path:
+        """The folder of the progress of a finished piece."""
+        return self.piece(part)
 
     def check(self, *, overwrite: bool) -> None:
         """Checks that no foreign file is at the output path.
@@ -95,7 +111,7 @@ class Output:
             )
         if not self.path.exists():
             return
-        if overwrite and not (self.path / "metadata.yaml").is_file():
+        if overwrite and not any((self.path / name).is_file() for name in ("metadata.yaml", RECORD_NAME)):
             raise SettingsError(
                 f"{self.path} is not overwritten: it is no bag; delete it yourself, or choose another --output"
             )
@@ -103,63 +119,70 @@ class Output:
             raise SettingsError(f"{self.path} exists already; delete it, choose another --output, or give --overwrite")
 
     def record(self) -> dict[str, Any]:
-        """The record of a finished bag; empty if there is none of this tool."""
+        """The record of a finished output; empty if there is none of this tool."""
         try:
-            found = json.loads((self.path / RECORD_NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return read_record((self.path / RECORD_NAME).read_bytes())
+        except OSError:
             return {}
-        is_whole = isinstance(found, dict) and _KINDS.items() <= {name: type(found[name]) for name in found}.items()
-        return found if is_whole else {}
 
     def complete(
-        self, store: ProgressStore, messages: BagMessages, storage: str, record: Mapping[str, object]
+        self,
+        found: Iterable[tuple[str, int, bytes]],
+        messages: BagMessages,
+        storage: str,
+        record: Callable[[], Mapping[str, object]],
     ) -> dict[str, object]:
-        """Writes the bag from the contents of `store`, and moves it into place when complete.
+        """Writes the output, and moves it into place when complete.
 
         Args:
-            store: Of the finished run.
+            found: Topic, time in ns and content of all messages, in order.
             messages: Defines topics and types.
-            storage: A key of `STORAGES`.
-            record: Stored next to the bag; documents how it was made.
+            storage: A key of `STORAGES`, or "parquet".
+            record: Stored next to the output; documents how it was made. Called once all messages are written.
 
         Returns:
-            `record` with the number of messages of each topic, and the hash of all messages.
+            The record with the number of messages of each topic, and the hash of all messages.
 
         Raises:
-            FeatureFrontendError: The bag cannot be written, such as to a full disk.
+            FeatureFrontendError: The output cannot be written, such as to a full disk.
         """
         try:
             folder = self.unfinished / _BAG_NAME
             shutil.rmtree(folder, ignore_errors=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
             counts = Counter(dict.fromkeys(messages.topics, 0))
             digest = hashlib.sha256()
             written = BagContent()
-            with BagWriter(folder, storage, messages.typestore) as bag:
+            with _writer(folder, storage, messages.typestore) as bag:
                 for topic, type_name in messages.topics.items():
                     bag.add_topic(topic, type_name)
-                for topic, time_ns, data in store.messages():
+                for topic, time_ns, data in found:
                     bag.write(topic, time_ns, data)
                     counts[topic] += 1
                     digest.update(f"{topic} {messages.topics[topic]} {time_ns} {len(data)}\n".encode())
                     digest.update(data)
                     written.add(topic, time_ns, data)
-            complete = {**record, "messages": dict(counts), "sha256": digest.hexdigest()}
+            complete = {**record(), "messages": dict(counts), "sha256": digest.hexdigest()}
             text = json.dumps(complete, indent=2) + "\n"
             (folder / RECORD_NAME).write_text(text, encoding="utf-8")
             if (folder / RECORD_NAME).read_bytes() != text.encode() or not bag.holds(written):
-                msg = f"the bag {folder} does not hold what was written into it; check the disk, and run the same "
+                msg = f"the output {folder} does not hold what was written into it; check the disk, and run the same "
                 msg += "command again to rewrite it"
                 raise FeatureFrontendError(msg)
-            if self.path.exists():
-                overwritten = self.unfinished / _OVERWRITTEN
-                shutil.rmtree(overwritten, ignore_errors=True)
-                self.path.rename(overwritten)
-            folder.rename(self.path)
+            self._place(folder)
             return complete
         except OSError as error:
             msg = f"{self.path} cannot be written: {error.strerror or error}; free space or check the disk, and run "
             msg += "the same command again to resume"
             raise FeatureFrontendError(msg) from error
+
+    def _place(self, folder: Path) -> None:
+        """Moves the complete folder to where it belongs."""
+        if self.path.exists():
+            overwritten = self.unfinished / _OVERWRITTEN
+            shutil.rmtree(overwritten, ignore_errors=True)
+            self.path.rename(overwritten)
+        folder.rename(self.path)
 
     def clear(self) -> None:
         """Removes the temporary files of the run next to the finished bag."""
@@ -175,3 +198,17 @@ class Output:
         # A process killed at its beginning or its end leaves folders without files.
         files = [path.name for path in self.unfinished.rglob("*") if not path.is_dir()]
         return bool(files) and not any(name.startswith(FILE_NAME) for name in files)
+
+
+def _writer(folder: Path, storage: str, typestore: Typestore) -> BagWriter | TableWriter:
+    return TableWriter(folder, typestore) if storage == PARQUET else BagWriter(folder, storage, typestore)
+
+
+def read_record(content: bytes) -> dict[str, Any]:
+    """The record of a finished output from its file; empty if it is not whole."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return {}
+    is_whole = isinstance(found, dict) and _KINDS.items() <= {name: type(found[name]) for name in found}.items()
+    return found if is_whole else {}

@@ -18,11 +18,14 @@ class Progress(AbstractContextManager["Progress"]):
     """A `Reporter` for all inputs together, on stderr. Thread-safe.
 
     Args:
-        total: Number of images of all inputs; None if a video does not know its length.
+        total: Number of images of all inputs; None if it is not known, as for a video or a remote bag.
+        inputs: Number of inputs.
     """
 
-    def __init__(self, total: int | None) -> None:
+    def __init__(self, total: int | None, inputs: int = 1) -> None:
         self._total = total
+        self._inputs = inputs
+        self._ended = 0
         self._lock = threading.Lock()
         self._here = 0
         self._earlier = 0
@@ -51,6 +54,13 @@ class Progress(AbstractContextManager["Progress"]):
             else:
                 self._bar.update(images)
 
+    def ended(self, inputs: int) -> None:
+        """See `Watcher`."""
+        with self._lock:
+            self._ended += inputs
+            if self._bar is not None and self._inputs > 1:
+                self._bar.set_postfix_str(f"{self._ended} of {self._inputs} inputs")
+
     def say(self, text: str) -> None:
         """See `Reporter`."""
         with self._lock:
@@ -64,8 +74,17 @@ class Progress(AbstractContextManager["Progress"]):
         done = self._earlier + self._here
         rate_hz = (self._here - 1) / (now_s - self._first_s)
         rest = "" if self._total is None else f" of {self._total}"
-        left = "" if self._total is None else f", {max(self._total - done, 0) / rate_hz:.0f} s left"
-        print(f"{done}{rest} images, {rate_hz:.1f} a second{left}", file=sys.stderr, flush=True)
+        inputs = f", {self._ended} of {self._inputs} inputs" if self._inputs > 1 else ""
+        left_s = self._left_s(done, rate_hz, now_s)
+        left = "" if left_s is None else f", {left_s:.0f} s left"
+        print(f"{done}{rest} images, {rate_hz:.1f} a second{inputs}{left}", file=sys.stderr, flush=True)
+
+    def _left_s(self, done: int, rate_hz: float, now_s: float) -> float | None:
+        if self._total is not None:
+            return max(self._total - done, 0) / rate_hz
+        if not self._ended:
+            return None
+        return (self._inputs - self._ended) / self._ended * (now_s - self._first_s)
 
     def __exit__(self, *_error: object) -> None:
         """Removes the bar."""

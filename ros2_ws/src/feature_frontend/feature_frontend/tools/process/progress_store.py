@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.runtime.snapshot import Snapshot
 
-__all__ = ["ProgressStore"]
+__all__ = ["BusyError", "ProgressStore"]
 
 FILE_NAME = "progress.db"
 # How long another process, such as one just killed, may take to release the file.
@@ -32,6 +32,10 @@ CREATE TABLE messages(id INTEGER PRIMARY KEY, topic TEXT NOT NULL, time_ns INTEG
 PRAGMA user_version = {_VERSION};
 """
 _NO_STATE = ""
+
+
+class BusyError(FeatureFrontendError):
+    """Another process works on the same output."""
 
 
 class ProgressStore(AbstractContextManager["ProgressStore"]):
@@ -180,8 +184,8 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
         except sqlite3.Error as error:
             text = str(error)
             if "locked" in text:
-                msg = f"another process works on {self._path.parent}; wait for it, or end it"
-            elif "disk is full" in text:
+                raise BusyError(f"another process works on {self._path.parent}; wait for it, or end it") from error
+            if "disk is full" in text:
                 msg = f"{self._path} cannot be written: no space is left; free some and run the same command again "
                 msg += "to resume"
             elif any(words in text for words in ("disk I/O", "unable to open", "readonly")):

@@ -1,123 +1,50 @@
-"""Processes one input into one bag; resumes an interrupted run."""
+"""Does a unit of work: processes one input, or a piece of it, into one output; resumes an interrupted run."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
 
 import cv2
 import torch
 from builtin_interfaces.msg import Time
-from std_msgs.msg import Header
 
-import feature_frontend
-from feature_frontend.camera.calibration_file import file_and_camera, read_calibration_file
+from feature_frontend.camera.calibration_file import read_calibration_file
 from feature_frontend.camera.camera_info_history import CalibrationWatch
 from feature_frontend.errors import FeatureFrontendError, SettingsError, SnapshotError, SourceError
-from feature_frontend.models.weights_file import file_sha256
 from feature_frontend.pipeline.frame import FrameImage
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.pipeline.process_frame import FrameProcessor, ProcessorState, Refusal
 from feature_frontend.ros.input.camera_info import camera_info_message
 from feature_frontend.ros.output.frame_status import FrameStatistics, StatisticsState
 from feature_frontend.ros.output.publishers import ResultTopics, result_topics
-from feature_frontend.ros.output.run_identity import run_id_of
 from feature_frontend.runtime.snapshot import pack, unpack
 from feature_frontend.settings import Settings
 from feature_frontend.sources import PlaybackSettings, Source
+from feature_frontend.sources.bag import BagSource
 from feature_frontend.sources.base import LostImages
-from feature_frontend.sources.datasets.base import DatasetSource
-from feature_frontend.sources.image_folder import ImageFolderSource
 from feature_frontend.sources.registry import missing_of
-from feature_frontend.system.files import user_path
-from feature_frontend.tools.common.bag_writer import check_path
-from feature_frontend.tools.process.inputs import (
-    InputFrame,
-    describe_content,
-    describe_files,
-    image_count,
-    input_frames,
-    open_input,
-)
+from feature_frontend.tools.common.bag_writer import STORAGES, check_path
+from feature_frontend.tools.process.inputs import InputFrame, image_count, input_frames, open_input
+from feature_frontend.tools.process.job import differences, job_of, of_part, run_id_for
 from feature_frontend.tools.process.output import BagMessages, Output
+from feature_frontend.tools.process.pieces import Joiner, cut, image_stamps, warm_up_s
 from feature_frontend.tools.process.progress_store import ProgressStore
+from feature_frontend.tools.process.remote import local_path
+from feature_frontend.tools.process.request import Outcome, Part, PieceDone, Reporter, Request, Work
+from feature_frontend.tools.process.staging import Input
+from feature_frontend.tools.process.uploaded_output import output_of
 
-__all__ = ["Outcome", "Reporter", "Request", "process_input"]
+__all__ = ["do", "process_input"]
 
 # Compiling takes 35 s of CPU time and saves 0.25 s per ten images.
 COMPILE_FROM_IMAGES = 1000
 COMMIT_PERIOD_S = 2.0
 _NS_PER_S = 1e9
-_LIBRARIES = ("torch", "numpy", "opencv-python-headless", "opencv-python", "kornia", "rosbags")
-
-
-@dataclass(frozen=True)
-class Request:
-    """A job; can be serialized as JSON.
-
-    Attributes:
-        source: A bag, a video or a folder of images.
-        output: Folder of the output bag.
-        settings: Of the front-end, by name.
-        storage: A key of `STORAGES`.
-        namespace: Of the topics, absolute.
-        topic: Image topic of a bag; None if it has only one.
-        camera_info: Calibration file for all images; None for that of the source.
-        frame_id: Frame of the headers; None for the source's own, or "camera".
-        playback: Fields of `PlaybackSettings`.
-        threads: Number of threads of torch and OpenCV.
-        overwrite: Whether to replace a bag at `output`.
-    """
-
-    source: str
-    output: str
-    settings: dict[str, Any]
-    storage: str = "sqlite3"
-    namespace: str = "/"
-    topic: str | None = None
-    camera_info: str | None = None
-    frame_id: str | None = None
-    playback: dict[str, Any] = field(default_factory=dict)
-    threads: int = 1
-    overwrite: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The result of a request.
-
-    Attributes:
-        output: The bag.
-        sha256: Of topic, type, time and content of all its messages.
-        images: Number of images by outcome: received, processed, refused.
-        was_finished: Whether the same request had already finished the bag.
-        missing: What is lost from the source, one sentence each.
-    """
-
-    output: str
-    sha256: str
-    images: dict[str, int]
-    was_finished: bool
-    missing: list[str]
-
-
-class Reporter(Protocol):
-    """Receives progress."""
-
-    def done(self, images: int, *, earlier: bool = False) -> None:
-        """Adds a number of processed images; `earlier`: processed by an earlier run."""
-
-    def say(self, text: str) -> None:
-        """Prints a line for the user."""
 
 
 @dataclass
@@ -128,13 +55,19 @@ class _Position:
         next_index: Position of the next image in the source.
         compiled_for: (H, W[, 3]), image shape that compilation was requested for; None before the first image.
         is_compiled: Whether compilation succeeded.
-        missing: As in `Outcome`, once no image is left.
+        missing: As in `Outcome`, without images, once no image is left.
+        images_of: What lost images are images of, once no image is left.
     """
 
     next_index: int | None = None
     compiled_for: tuple[int, ...] | None = None
     is_compiled: bool = False
     missing: list[str] = field(default_factory=list)
+    images_of: str = ""
+
+    def all_missing(self, lost: LostImages) -> list[str]:
+        """As in `Outcome`."""
+        return self.missing + lost.sentences(self.images_of)
 
 
 @dataclass(frozen=True)
@@ -149,18 +82,32 @@ class _State:
 
 
 def process_input(request: Request, reporter: Reporter) -> Outcome:
-    """Processes a request, or resumes it.
+    """Processes a request as a whole, or resumes it; see `do`."""
+    result = do(Work(dataclasses.replace(request, piece_seconds=None)), reporter)
+    assert isinstance(result, Outcome)
+    return result
+
+
+def do(work: Work, reporter: Reporter) -> Outcome | PieceDone | tuple[Part, ...]:
+    """Does a unit of work, or resumes it.
+
+    Returns:
+        The outcome of an input; for a piece, that it is kept; for an input that is to be done in pieces, these.
 
     Raises:
         FeatureFrontendError: It failed; the progress is kept, unless it belongs to another request.
     """
-    output = Output(Path(request.output))
-    output.check(overwrite=request.overwrite)
-    check_path(output.path, request.storage)
-    if output.path.resolve() == Path(request.source).resolve():
+    request = work.request
+    output = output_of(request.output)
+    output.check(overwrite=request.overwrite or request.update)
+    if request.format in STORAGES:
+        check_path(output.path, request.format)
+    location = local_path(request.source)
+    found = Input(location, request.cache_bytes)
+    if not found.is_remote and output.path.resolve() == Path(location).resolve():
         raise SettingsError(f"--output {output.path} is the input itself; choose another one")
     with _computing_the_same_again(request.threads):
-        return _process(request, reporter, output)
+        return _Task(work, found, output, reporter).do()
 
 
 @contextmanager
@@ -178,47 +125,169 @@ def _computing_the_same_again(threads: int) -> Iterator[None]:
         torch.backends.cudnn.deterministic = before[2]
 
 
-def _process(request: Request, reporter: Reporter, output: Output) -> Outcome:
-    playback = PlaybackSettings(**request.playback)
-    settings = Settings.from_mapping(request.settings)
-    source = open_input(request.source, request.topic, settings.max_image_pixels)
-    settings = _offline(settings, image_count(source, playback))
-    frontend = Frontend.from_pretrained(settings)
-    job = _job(request, frontend, source)
-    record = output.record()
-    if record and not request.overwrite:
-        if {name: record.get(name) for name in job} != job:
-            raise SettingsError(
-                f"{output.path} exists already, made with other options; choose another --output, or give --overwrite"
+class _Task:
+    """A unit of work in progress."""
+
+    def __init__(self, work: Work, found: Input, output: Output, reporter: Reporter) -> None:
+        self._work = work
+        self._request = work.request
+        self._input = found
+        self._output = output
+        self._reporter = reporter
+        self._playback = PlaybackSettings(**work.request.playback)
+        self._record = output.record()
+        self._again: list[str] = []
+
+    def do(self) -> Outcome | PieceDone | tuple[Part, ...]:
+        """See `do`."""
+        if self._input.is_remote and self._record:
+            # What is done is not copied here once more.
+            images = self._record["images"].get("received")
+            outcome = self._finished(self._job(self._frontend(images), None))
+            if outcome is not None:
+                return outcome
+        with self._input.here() as path, ExitStack() as stack:
+            source = open_input(
+                path, self._request.topic, Settings.from_mapping(self._request.settings).max_image_pixels
             )
-        output.clear()
-        return Outcome(request.output, record["sha256"], record["images"], True, record["missing"])
-    if frontend.notice:
-        reporter.say(f"warning: {frontend.notice}")
-    with ProgressStore(output.unfinished) as store:
-        _begin_or_resume(store, job, output, overwrite=request.overwrite)
-        run_id = _run_id(job, request.source, source)
-        run = _Run(request, frontend, store, reporter, run_id)
+            frontend = self._frontend(image_count(source, self._playback))
+            stack.callback(frontend.close)
+            job = self._job(frontend, source)
+            run_id = run_id_for(job, path, source)
+            if self._work.part is not None:
+                return self._piece(self._work.part, run_id, source, frontend, job)
+            outcome = self._finished(job)
+            if outcome is not None:
+                return outcome
+            if self._work.parts:
+                return self._join(self._work.parts, run_id, job)
+            if self._request.piece_seconds is not None and isinstance(source, BagSource):
+                stamps = image_stamps(source, self._playback)
+                warm_up = warm_up_s(frontend.settings.tracker)
+                parts = cut(stamps, self._playback.start, self._request.piece_seconds, warm_up)
+                if len(parts) > 1:
+                    return parts
+            return self._whole(run_id, source, frontend, job)
+
+    def _frontend(self, images: int | None) -> Frontend:
+        settings = _offline(Settings.from_mapping(self._request.settings), images)
+        frontend = Frontend.from_pretrained(settings)
+        if frontend.notice and not self._request.accept_fallback:
+            raise FeatureFrontendError(f"{frontend.notice}; give every machine of the cluster the weights")
+        return frontend
+
+    def _job(self, frontend: Frontend, source: Source | None) -> dict[str, object]:
+        # The files of a remote input are all in its identity.
+        local = None if self._input.is_remote else source
+        return job_of(self._request, frontend, local, self._input.identity(source))
+
+    def _finished(self, job: Mapping[str, object]) -> Outcome | None:
+        """The outcome of an earlier run, if it stands."""
+        record, request = self._record, self._request
+        if not record or request.overwrite:
+            return None
+        self._again = differences({name: record.get(name) for name in job}, job)
+        if not self._again:
+            self._output.clear()
+            joins = record.get("joins") or {}
+            return Outcome(request.output, record["sha256"], record["images"], True, record["missing"], joins=joins)
+        if request.update:
+            return None
+        raise SettingsError(
+            f"{request.output} exists already, made with other options (it differs in {', '.join(self._again)}); "
+            "choose another --output, or give --update or --overwrite"
+        )
+
+    def _whole(self, run_id: int, source: Source, frontend: Frontend, job: Mapping[str, object]) -> Outcome:
+        if frontend.notice:
+            self._reporter.say(f"warning: {frontend.notice}")
+        with ProgressStore(self._output.unfinished) as store:
+            run = self._run(store, run_id, source, frontend, job, None)
+            missing = run.position.all_missing(run.lost)
+            record = self._record_of(job, run_id, run.position, run.images, missing)
+            complete = self._output.complete(store.messages(), run.messages, self._request.format, lambda: record)
+        self._output.clear()
+        sha256 = str(complete["sha256"])
+        return Outcome(self._request.output, sha256, run.images, False, missing, self._again)
+
+    def _piece(
+        self, part: Part, run_id: int, source: Source, frontend: Frontend, job: Mapping[str, object]
+    ) -> PieceDone:
+        if self._output.has_piece(part, job):
+            return PieceDone(part.number, 0)
+        with ProgressStore(self._output.piece(part)) as store:
+            run = self._run(store, run_id, source, frontend, job, part)
+        self._output.keep_piece(part, job)
+        return PieceDone(part.number, run.images["received"])
+
+    def _run(
+        self,
+        store: ProgressStore,
+        run_id: int,
+        source: Source,
+        frontend: Frontend,
+        job: Mapping[str, object],
+        part: Part | None,
+    ) -> _Run:
+        """Processes the images that the store does not have yet."""
+        request, output = self._request, self._output
+        _begin_or_resume(store, job if part is None else of_part(job, part), request)
+        run = _Run(request, frontend, store, self._reporter, run_id, part)
         run.resume()
         if not run.is_over:
-            for image in input_frames(source, playback, request.frame_id, run.position.next_index):
+            for image in input_frames(source, self._playback, request.frame_id, run.position.next_index, part):
                 run.process(image)
             if not run.images["received"]:
                 output.clear()
-                raise SourceError(f"there is nothing to process in {source.description} from image {playback.start} on")
-            run.position.missing = missing_of(source, run.lost)
+                raise SourceError(
+                    f"there is nothing to process in {source.description} from image {self._playback.start} on"
+                )
+            run.position.missing = missing_of(source, LostImages())
+            run.position.images_of = getattr(source, "images_of", "")
             run.end()
-        position = run.position
-        record = {
-            **job,
-            "run_id": run_id,
-            "is_compiled": position.is_compiled,
-            "images": run.images,
-            "missing": position.missing,
-        }
-        complete = output.complete(store, run.messages, request.storage, record)
-    output.clear()
-    return Outcome(request.output, str(complete["sha256"]), run.images, False, position.missing)
+        return run
+
+    def _join(self, parts: Sequence[Part], run_id: int, job: Mapping[str, object]) -> Outcome:
+        messages = BagMessages(self._request.namespace, result_topics("mono"))
+        joiner, lost, positions = Joiner(messages, parts), LostImages(), list[_Position]()
+
+        def pieces() -> Iterator[Iterator[tuple[str, int, bytes]]]:
+            for part in parts:
+                with ProgressStore(self._output.fetch_piece(part, job)) as store:
+                    state = store.state()
+                    if state is None or not state[1] or store.job() != of_part(job, part):
+                        store.refuse("it is not the finished piece that is expected here")
+                    found = unpack(state[0], _State)
+                    positions.append(found.position)
+                    lost.count += found.lost.count
+                    lost.reason = lost.reason or found.lost.reason
+                    yield store.messages()
+
+        def missing() -> list[str]:
+            sentences = dict.fromkeys(one for position in positions for one in position.missing)
+            return [*sentences, *lost.sentences(positions[-1].images_of)]
+
+        def record() -> dict[str, object]:
+            joins = {"crossing": joiner.crossing, "joined": joiner.joined}
+            return {**self._record_of(job, run_id, positions[0], joiner.images, missing()), "joins": joins}
+
+        complete = self._output.complete(joiner.join(pieces()), messages, self._request.format, record)
+        self._output.clear()
+        joins = {"crossing": joiner.crossing, "joined": joiner.joined}
+        sha256 = str(complete["sha256"])
+        return Outcome(self._request.output, sha256, joiner.images, False, missing(), self._again, joins)
+
+    def _record_of(
+        self,
+        job: Mapping[str, object],
+        run_id: int,
+        position: _Position,
+        images: Mapping[str, int],
+        missing: Sequence[str],
+    ) -> dict[str, object]:
+        compiled = position.is_compiled
+        results = {"is_compiled": compiled, "images": dict(images), "missing": list(missing)}
+        return {**job, "run_id": run_id, **results}
 
 
 class _Run:
@@ -228,16 +297,23 @@ class _Run:
         position: The progress.
         messages: Collects results.
         is_over: Whether no image is left.
-        lost: Truncated or damaged images, including those of earlier runs.
+        lost: Truncated or damaged images, including those of earlier runs, without those for warming up.
     """
 
     def __init__(
-        self, request: Request, frontend: Frontend, store: ProgressStore, reporter: Reporter, run_id: int
+        self,
+        request: Request,
+        frontend: Frontend,
+        store: ProgressStore,
+        reporter: Reporter,
+        run_id: int,
+        part: Part | None,
     ) -> None:
         self.position = _Position()
         self.messages = BagMessages(request.namespace, result_topics("mono"))
         self.is_over = False
         self.lost = LostImages()
+        self._counts_from = 0 if part is None else part.begin
         self._request = request
         self._store = store
         self._reporter = reporter
@@ -294,7 +370,7 @@ class _Run:
             report = self._processor.process_frame(FrameImage(pixels, image.stamp_ns, run), output)
             self._topics.processed(image.header, 0.0, report, conversion_ms=0.0)
         except Exception as error:
-            self._refuse(image.header, Refusal.of(error))
+            self._refuse(image, Refusal.of(error))
         self._warn_of_calibration()
         for topic, data in self.messages.take():
             self._store.add(topic, max(image.stamp_ns, 0), data)
@@ -303,14 +379,14 @@ class _Run:
         if time.monotonic() >= self._next_commit_s:
             self._commit()
 
-    def _refuse(self, header: Header, refusal: Refusal) -> None:
-        if refusal.is_lost:
+    def _refuse(self, image: InputFrame, refusal: Refusal) -> None:
+        if refusal.is_lost and image.found.index >= self._counts_from:
             self.lost.note(refusal.reason)
         # An input with one bad image often has thousands: report a reason only when it changes.
         if refusal.reason != self._last_refusal:
             self._warn(f"image refused: {refusal.reason}")
             self._last_refusal = refusal.reason
-        self._topics.refused(header, 0.0, refusal.reason)
+        self._topics.refused(image.header, 0.0, refusal.reason)
 
     def _warn(self, text: str) -> None:
         self._reporter.say(f"warning: {self._where}: {text}")
@@ -333,7 +409,6 @@ class _Run:
 
     def end(self) -> None:
         """Ends the run: no image is left."""
-        self._frontend.close()
         self._commit(is_last=True)
 
     def _commit(self, *, is_last: bool = False) -> None:
@@ -370,86 +445,14 @@ def _offline(settings: Settings, images: int | None) -> Settings:
     return dataclasses.replace(settings, compile=is_worth_it, deadline_ms=0.0)
 
 
-def _begin_or_resume(store: ProgressStore, job: dict[str, object], output: Output, *, overwrite: bool) -> None:
+def _begin_or_resume(store: ProgressStore, job: Mapping[str, object], request: Request) -> None:
     earlier = store.job()
     if earlier == job:
         return
-    if earlier is not None and not overwrite:
-        differing = ", ".join(_differences(earlier, job))
+    if earlier is not None and not (request.overwrite or request.update):
+        differing = ", ".join(differences(earlier, job))
         raise SettingsError(
-            f"{output.unfinished} is the unfinished output of a run that differs in {differing}; "
-            "run that one again, choose another --output, or give --overwrite"
+            f"{request.output}.unfinished is the unfinished output of a run that differs in {differing}; "
+            "run that one again, choose another --output, or give --update or --overwrite"
         )
     store.begin(job)
-
-
-def _differences(earlier: Mapping[str, Any], job: Mapping[str, Any]) -> list[str]:
-    """Names of the entries that differ; "name.inner" for nested mappings."""
-    names = []
-    for name in dict.fromkeys([*earlier, *job]):
-        one, other = earlier.get(name), job.get(name)
-        if isinstance(one, dict) and isinstance(other, dict):
-            names += [f"{name}.{inner}" for inner in _differences(one, other)]
-        elif one != other:
-            names.append(name)
-    return names
-
-
-def _job(request: Request, frontend: Frontend, source: Source) -> dict[str, object]:
-    """Everything that the output depends on, normalised by a JSON round trip."""
-    settings = frontend.settings
-    files = {"mask_path": settings.mask_path}
-    if request.camera_info is not None:
-        file, camera = file_and_camera(Path(request.camera_info))
-        files[f"camera_info#{camera}" if camera else "camera_info"] = str(file)
-    if isinstance(source, ImageFolderSource) and source.times_file is not None:
-        files["times"] = str(source.times_file)
-    if isinstance(source, DatasetSource):
-        files |= {name: str(table) for name, table in source.tables.items()}
-    if settings.matcher == "lightglue":
-        files["lightglue_weights_path"] = settings.lightglue_weights_path
-    job = {
-        "input": describe_files(request.source, source),
-        "topic": request.topic,
-        "playback": request.playback,
-        "frame_id": request.frame_id,
-        "namespace": request.namespace,
-        "storage": request.storage,
-        "settings": dataclasses.asdict(settings),
-        "extractor": frontend.extractor.identity,
-        "device": str(frontend.extractor.device),
-        "threads": request.threads,
-        "files_sha256": {name: _file_digest(path) for name, path in files.items() if path},
-        "code_sha256": _code_digest(),
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-        "libraries": {name: found for name in _LIBRARIES if (found := _version(name))},
-    }
-    return dict(json.loads(json.dumps(job)))
-
-
-def _run_id(job: Mapping[str, object], location: str, source: Source) -> int:
-    """The `run_id` of the messages, independent of the input's location and the machine."""
-    named_by = {name: job[name] for name in ("topic", "playback", "settings", "extractor", "files_sha256")}
-    return run_id_of(json.dumps({**named_by, "input": describe_content(location, source)}, sort_keys=True))
-
-
-def _file_digest(path: str) -> str:
-    try:
-        return file_sha256(user_path(path))
-    except OSError as error:
-        raise FeatureFrontendError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-@lru_cache(maxsize=1)
-def _code_digest() -> str:
-    digest = hashlib.sha256()
-    for file in sorted(Path(feature_frontend.__file__).parent.rglob("*.py")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def _version(library: str) -> str:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return ""

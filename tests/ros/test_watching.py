@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +22,10 @@ from feature_frontend.ros.input.image_conversion import image_to_array
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.stamps import stamp_to_ns
 from tests.ros.harness import NO_CALIBRATION, Client, RunningNode, wait_until
+from tests.ros.marker_reader import draw_marker
 
 _FRAME_NS = 100_000_000
+_ANNOTATIONS = "/front/frontend/annotations"
 Uint8Array = npt.NDArray[np.uint8]
 
 
@@ -154,10 +158,15 @@ def test_a_picture_is_drawn_while_somebody_looks(client: Client, photographs: li
     client.wait_for("status", 1)
     pictures: list[Image] = _listen(client, Image, "/front/debug_image")
     wait_until(lambda: client.node.count_subscribers("/front/debug_image") > 0, "the subscription")
+    markers: list[Any] = []
+    if importlib.util.find_spec("visualization_msgs") is not None:
+        from visualization_msgs.msg import ImageMarker
+
+        markers = _listen(client, ImageMarker, _ANNOTATIONS)
     time.sleep(0.5)
-    assert pictures == [], "of an image before anybody looked, there is no picture"
+    assert pictures == markers == [], "of an image before anybody looked, there is no picture"
     count = 1
-    while not pictures:  # the publisher finds its subscriber in its own time
+    while not pictures or (_ANNOTATIONS in client.received and not markers):  # publishers find their subscribers late
         count += 1
         client.send_pixels(photographs[count % 3], count * _FRAME_NS)
         client.wait_for("status", count)
@@ -174,6 +183,20 @@ def test_a_picture_is_drawn_while_somebody_looks(client: Client, photographs: li
     colour = np.ptp(pixels, axis=2)
     assert np.median(colour[keypoints[:, 1], keypoints[:, 0]]) > 100
     assert np.median(colour) < 60
+
+    if _ANNOTATIONS not in client.received:
+        pytest.skip("the annotations need the ROS package visualization_msgs")
+    marker = markers[-1]
+    (image,) = {message.header.frame_id for message in client.received["features"]}
+    assert marker.header.frame_id == image == "camera"
+    stamp_ns = stamp_to_ns(marker.header.stamp)
+    tracks = client.wait_for("tracks", count)
+    (shown,) = [message for message in tracks if stamp_to_ns(message.header.stamp) == stamp_ns]
+    blank = np.zeros((480, 640, 3), np.uint8)
+    drawn = draw_marker(marker, blank).max(axis=2)
+    keypoints = np.frombuffer(shown.keypoints, np.float32).reshape(-1, 2).round().astype(int)
+    assert len(keypoints) > 50
+    assert drawn[keypoints[:, 1], keypoints[:, 0]].min() > 60, "each track is marked where it is"
 
 
 def test_a_simulation_that_stands_still_does_not_silence_the_node(

@@ -35,14 +35,16 @@ class _Shapes:
     Attributes:
         points: (N, 2) px, the tracks in this frame.
         ages: (N,) of each point.
-        segments: (S, 2, 2) px, ends of the lines that make up the trails.
+        corners: (C, 2) px, of the trails.
+        segments: (S, 2) rows of `corners`, both ends of each piece of a trail.
         segment_ages: (S,) of the track of each segment.
         line_width: px, as wide as in `debug_image` if image and picture are shown in the same size.
     """
 
     points: _Points
     ages: _Ages
-    segments: _Points
+    corners: _Points
+    segments: npt.NDArray[np.intp]
     segment_ages: _Ages
     line_width: float
 
@@ -78,15 +80,16 @@ def image_marker(
     from visualization_msgs.msg import ImageMarker
 
     shapes = _shapes(result, trails, image.shape[1])
-    arms = _POINT_RADIUS_PX * shapes.line_width * np.array([[[-1, 0], [1, 0]], [[0, -1], [0, 1]]])
-    crosses = (shapes.points[:, None, None] + arms).reshape(-1, 2, 2)
+    arms = _POINT_RADIUS_PX * shapes.line_width * np.array([[-1, 0], [1, 0], [0, -1], [0, 1]])
+    crosses = (shapes.points[:, None] + arms).reshape(-1, 2)
     marker = ImageMarker(header=header, ns="tracks", type=ImageMarker.LINE_LIST, action=ImageMarker.ADD)
     marker.scale = shapes.line_width
     # Viewers hide lines whose common colour is transparent, whatever the colours of each.
     marker.outline_color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
-    marker.points = [Point(x=x, y=y) for x, y in np.concatenate([shapes.segments, crosses]).reshape(-1, 2).tolist()]
-    ages = np.concatenate([shapes.segment_ages, np.repeat(shapes.ages, 2)])
-    marker.outline_colors = _colours(ages, ColorRGBA)
+    corners = [Point(x=x, y=y) for x, y in np.concatenate([shapes.corners, crosses]).tolist()]
+    ends = [*shapes.segments.ravel().tolist(), *range(len(shapes.corners), len(corners))]
+    marker.points = [corners[row] for row in ends]
+    marker.outline_colors = _colours(np.concatenate([shapes.segment_ages, np.repeat(shapes.ages, 2)]), ColorRGBA)
     return marker
 
 
@@ -105,17 +108,21 @@ def foxglove_annotations(
 
     shapes = _shapes(result, trails, image.shape[1])
 
-    def annotation(kind: int, thickness: float, positions: _Points, ages: _Ages) -> Any:
-        shape = PointsAnnotation(timestamp=header.stamp, type=kind, thickness=thickness)
+    def annotation(kind: int, thickness: float, points: list[Any], ages: _Ages) -> Any:
+        shape = PointsAnnotation(timestamp=header.stamp, type=kind, thickness=thickness, points=points)
         shape.outline_color = Color(r=1.0, g=1.0, b=1.0, a=1.0)
-        shape.points = [Point2(x=x, y=y) for x, y in (positions.reshape(-1, 2) + _FOXGLOVE_ORIGIN_PX).tolist()]
         shape.outline_colors = _colours(ages, Color)
         return shape
 
-    trail_lines = annotation(PointsAnnotation.LINE_LIST, shapes.line_width, shapes.segments, shapes.segment_ages)
+    corners, points = (
+        [Point2(x=x, y=y) for x, y in (positions + _FOXGLOVE_ORIGIN_PX).tolist()]
+        for positions in (shapes.corners, shapes.points)
+    )
+    ends = [corners[row] for row in shapes.segments.ravel().tolist()]
+    trail_lines = annotation(PointsAnnotation.LINE_LIST, shapes.line_width, ends, shapes.segment_ages)
     # Of a dot, the thickness is its radius.
     radius = _POINT_RADIUS_PX * shapes.line_width
-    dots = annotation(PointsAnnotation.POINTS, radius, shapes.points, shapes.ages)
+    dots = annotation(PointsAnnotation.POINTS, radius, points, shapes.ages)
     message = ImageAnnotations(points=[trail_lines, dots])
     if hasattr(message, "timestamp"):  # since foxglove_msgs 3.4
         message.timestamp = header.stamp
@@ -128,13 +135,15 @@ def _shapes(result: FrameResult, trails: Sequence[_Points], image_width: int) ->
     ages = result.tracks.ages[order]
     # Each trail becomes a line with few corners: most of what is sent would otherwise be points on a straight line.
     lines = [_simplified(trails[row], _TOLERANCE * line_width) for row in order]
-    segments = [np.stack([line[:-1], line[1:]], axis=1) for line in lines]
-    counts = [len(segment) for segment in segments]
+    lengths = np.array([len(line) for line in lines], np.intp)
+    corners = np.concatenate([np.zeros((0, 2)), *lines])
+    begins = np.delete(np.arange(len(corners)), np.cumsum(lengths) - 1)  # every corner but the last of each trail
     return _Shapes(
         np.asarray(result.tracks.keypoints, np.float64)[order],
         ages,
-        np.concatenate([np.zeros((0, 2, 2)), *segments]),
-        np.repeat(ages, counts),
+        corners,
+        np.stack([begins, begins + 1], axis=1),
+        np.repeat(ages, lengths - 1),
         line_width,
     )
 

@@ -74,10 +74,8 @@ def test_foxglove_shows_topics_and_fields_of_the_node() -> None:
     image = panels["Image!tracks"]["imageMode"]
     assert (image["imageTopic"], _kind(image["imageTopic"])) == ("/image", "sensor_msgs/Image")
     assert image["synchronize"] is True, "tracks are shown on their own image, not on a later one"
-    (annotations,) = image["annotations"]
-    assert annotations["settings"] == {"visible": True}
-    assert annotations["schemaName"] == "visualization_msgs/msg/ImageMarker"
-    assert _kind(annotations["topic"]) == annotations["schemaName"].replace("/msg/", "/")
+    ((topic, settings),) = image["annotations"].items()
+    assert (_kind(topic), settings) == ("visualization_msgs/ImageMarker", {"visible": True})
     assert _kind(panels["DiagnosticSummary!health"]["topicToRender"]) == "diagnostic_msgs/DiagnosticArray"
     paths = [entry["value"] for panel in panels.values() for entry in panel.get("paths", [])]
     assert len(paths) == 6

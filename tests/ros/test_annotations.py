@@ -15,12 +15,17 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
+import rclpy
 import torch
 from builtin_interfaces.msg import Time
+from rclpy.context import Context
+from rclpy.logging import LoggingSeverity
+from rclpy.node import Node
 from std_msgs.msg import Header
 
 from feature_frontend.image.drawing import TrackTrails, age_colours, draw_tracks
 from feature_frontend.ros.output.annotations import foxglove_annotations, image_marker, optional_message
+from feature_frontend.ros.output.views import Views
 from feature_frontend.types import Features, FrameResult, FrameState, Matches, StageTimes, Tracks
 from tests.ros.marker_reader import draw_marker, lines_of
 
@@ -224,3 +229,41 @@ def test_a_missing_package_is_named_with_what_installs_it(kind: str) -> None:
     package = kind.partition("/")[0].replace("_", "-")
     with pytest.raises(ImportError, match=rf"{kind} is not installed; .* apt install ros-\$ROS_DISTRO-{package}"):
         optional_message(kind)
+
+
+def _topics(domain_id: int) -> set[str]:
+    """What a node in a namespace offers to viewers."""
+    context = Context()
+    rclpy.init(context=context, domain_id=domain_id)
+    try:
+        node = Node("frontend", namespace="/front", context=context)
+        node.get_logger().set_level(LoggingSeverity.DEBUG)
+        views = Views(node)
+        found = {name for name, _ in node.get_publisher_names_and_types_by_node("frontend", "/front")}
+        views.show(_HEADER, np.zeros((480, 640), np.uint8), _flight(640)[0])
+        views.destroy()
+    finally:
+        context.try_shutdown()
+    return {name for name in found if name.startswith(("/front/debug", "/front/frontend"))}
+
+
+@pytest.mark.parametrize("state", ["absent", "broken"])
+def test_without_its_package_a_topic_is_not_offered_and_the_log_says_why(
+    domain_id: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], state: str
+) -> None:
+    for package, name in (("visualization_msgs", "ImageMarker"), ("foxglove_msgs", "ImageAnnotations")):
+        module: Any = None  # importing it fails
+        if state == "broken":
+            module = types.ModuleType(f"{package}.msg")
+            setattr(module, name, type(name, (), {}))  # a class without what makes it a message
+        monkeypatch.setitem(sys.modules, f"{package}.msg", module)
+    assert _topics(domain_id) == {"/front/debug_image"}
+    logged = "".join(capfd.readouterr())
+    for topic in ("~/annotations", "~/annotations/foxglove"):
+        assert logged.count(f"{topic} is not offered: ") == 1
+    assert state == "broken" or "apt install ros-$ROS_DISTRO-foxglove-msgs" in logged
+
+
+@_needs_image_marker
+def test_with_its_package_a_topic_is_the_nodes_own(domain_id: int) -> None:
+    assert _topics(domain_id) >= {"/front/debug_image", "/front/frontend/annotations"}

@@ -154,23 +154,22 @@ def test_the_state_of_calibration_is_in_status_when_it_changes(client: Client, p
 
 
 def test_a_picture_is_drawn_while_somebody_looks(client: Client, photographs: list[Uint8Array]) -> None:
-    client.send_pixels(photographs[0], _FRAME_NS)
-    client.wait_for("status", 1)
+    for count in (1, 2):  # once the second has its status, the node is done with the first
+        client.send_pixels(photographs[0], count * _FRAME_NS)
+        client.wait_for("status", count)
     pictures: list[Image] = _listen(client, Image, "/front/debug_image")
-    wait_until(lambda: client.node.count_subscribers("/front/debug_image") > 0, "the subscription")
     markers: list[Any] = []
     if importlib.util.find_spec("visualization_msgs") is not None:
         from visualization_msgs.msg import ImageMarker
 
         markers = _listen(client, ImageMarker, _ANNOTATIONS)
-    time.sleep(0.5)
-    assert pictures == markers == [], "of an image before anybody looked, there is no picture"
-    count = 1
     while not pictures or (_ANNOTATIONS in client.received and not markers):  # publishers find their subscribers late
         count += 1
         client.send_pixels(photographs[count % 3], count * _FRAME_NS)
         client.wait_for("status", count)
         time.sleep(0.1)
+    shown_ns = [stamp_to_ns(message.header.stamp) for message in (*pictures, *markers)]
+    assert min(shown_ns) > _FRAME_NS, "of an image before anybody looked, there is nothing to see"
     picture = pictures[-1]
     assert picture.encoding == "rgb8"
     assert picture.header.frame_id == "camera"
@@ -187,8 +186,7 @@ def test_a_picture_is_drawn_while_somebody_looks(client: Client, photographs: li
     if _ANNOTATIONS not in client.received:
         pytest.skip("the annotations need the ROS package visualization_msgs")
     marker = markers[-1]
-    (image,) = {message.header.frame_id for message in client.received["features"]}
-    assert marker.header.frame_id == image == "camera"
+    assert marker.header.frame_id == "camera"
     stamp_ns = stamp_to_ns(marker.header.stamp)
     tracks = client.wait_for("tracks", count)
     (shown,) = [message for message in tracks if stamp_to_ns(message.header.stamp) == stamp_ns]

@@ -77,7 +77,7 @@ class Views:
             image: (H, W) grey or (H, W, 3) RGB, uint8; must not change afterwards.
             result: Of the image.
         """
-        if self._watched():
+        if any(view.publisher.get_subscription_count() for view in self._views):
             self._queue.put(_Shot(header, image, result))
 
     def destroy(self) -> None:
@@ -87,16 +87,14 @@ class Views:
         for view in self._views:
             self._node.destroy_publisher(view.publisher)
 
-    def _watched(self) -> list[_View]:
-        return [view for view in self._views if view.publisher.get_subscription_count()]
-
     def _work(self) -> None:
         while (shot := self._queue.get()) is not None:
             # All topics show the same trails, whichever of them are watched.
             trails = self._trails.update(shot.result.tracks.ids, shot.result.tracks.keypoints)
-            for view in self._watched():
+            for view in self._views:
                 try:
-                    view.publisher.publish(view.encode(shot.header, shot.image, shot.result, trails))
+                    if view.publisher.get_subscription_count():
+                        view.publisher.publish(view.encode(shot.header, shot.image, shot.result, trails))
                 except Exception as error:
                     if not self._node.context.ok():
                         return

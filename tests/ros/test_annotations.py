@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -19,14 +19,18 @@ import rclpy
 import torch
 from builtin_interfaces.msg import Time
 from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.logging import LoggingSeverity
 from rclpy.node import Node
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+import feature_frontend.ros.output.views as output_views
 from feature_frontend.image.drawing import TrackTrails, age_colours, draw_tracks
 from feature_frontend.ros.output.annotations import foxglove_annotations, image_marker, optional_message
 from feature_frontend.ros.output.views import Views
 from feature_frontend.types import Features, FrameResult, FrameState, Matches, StageTimes, Tracks
+from tests.ros.harness import wait_until
 from tests.ros.marker_reader import draw_marker, lines_of
 
 Points = npt.NDArray[np.float64]
@@ -231,25 +235,28 @@ def test_a_missing_package_is_named_with_what_installs_it(kind: str) -> None:
         optional_message(kind)
 
 
-def _topics(domain_id: int) -> set[str]:
-    """What a node in a namespace offers to viewers."""
+@pytest.fixture
+def node(domain_id: int) -> Iterator[Node]:
+    """A node in a namespace."""
     context = Context()
     rclpy.init(context=context, domain_id=domain_id)
     try:
-        node = Node("frontend", namespace="/front", context=context)
-        node.get_logger().set_level(LoggingSeverity.DEBUG)
-        views = Views(node)
-        found = {name for name, _ in node.get_publisher_names_and_types_by_node("frontend", "/front")}
-        views.show(_HEADER, np.zeros((480, 640), np.uint8), _flight(640)[0])
-        views.destroy()
+        yield Node("frontend", namespace="/front", context=context)
     finally:
         context.try_shutdown()
+
+
+def _topics(node: Node) -> set[str]:
+    """What the node offers to viewers."""
+    views = Views(node)
+    found = {name for name, _ in node.get_publisher_names_and_types_by_node("frontend", "/front")}
+    views.destroy()
     return {name for name in found if name.startswith(("/front/debug", "/front/frontend"))}
 
 
 @pytest.mark.parametrize("state", ["absent", "broken"])
 def test_without_its_package_a_topic_is_not_offered_and_the_log_says_why(
-    domain_id: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], state: str
+    node: Node, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], state: str
 ) -> None:
     for package, name in (("visualization_msgs", "ImageMarker"), ("foxglove_msgs", "ImageAnnotations")):
         module: Any = None  # importing it fails
@@ -257,7 +264,8 @@ def test_without_its_package_a_topic_is_not_offered_and_the_log_says_why(
             module = types.ModuleType(f"{package}.msg")
             setattr(module, name, type(name, (), {}))  # a class without what makes it a message
         monkeypatch.setitem(sys.modules, f"{package}.msg", module)
-    assert _topics(domain_id) == {"/front/debug_image"}
+    node.get_logger().set_level(LoggingSeverity.DEBUG)
+    assert _topics(node) == {"/front/debug_image"}
     logged = "".join(capfd.readouterr())
     for topic in ("~/annotations", "~/annotations/foxglove"):
         assert logged.count(f"{topic} is not offered: ") == 1
@@ -265,5 +273,44 @@ def test_without_its_package_a_topic_is_not_offered_and_the_log_says_why(
 
 
 @_needs_image_marker
-def test_with_its_package_a_topic_is_the_nodes_own(domain_id: int) -> None:
-    assert _topics(domain_id) >= {"/front/debug_image", "/front/frontend/annotations"}
+def test_with_its_package_a_topic_is_the_nodes_own(node: Node) -> None:
+    assert _topics(node) >= {"/front/debug_image", "/front/frontend/annotations"}
+
+
+@_needs_image_marker
+def test_a_frame_that_cannot_be_shown_costs_one_line_and_no_other_frame(
+    node: Node, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    failures = {"debug_image": 0, "image_marker": 0}
+
+    def failing(name: str) -> Callable[..., Any]:
+        encode = getattr(output_views, name)
+
+        def encode_from_the_third_on(*arguments: Any) -> Any:
+            failures[name] += 1
+            if failures[name] < 3:
+                raise ValueError(f"{name} does not like this frame")
+            return encode(*arguments)
+
+        return encode_from_the_third_on
+
+    for name in failures:
+        monkeypatch.setattr(output_views, name, failing(name))
+    views = Views(node)
+    shown: dict[str, list[Any]] = {"debug_image": [], "~/annotations": []}
+    kinds = (Image, optional_message("visualization_msgs/ImageMarker"))
+    for (topic, received), kind in zip(shown.items(), kinds, strict=True):
+        node.create_subscription(kind, topic, received.append, 10)
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+
+    def is_shown() -> bool:
+        views.show(_HEADER, np.zeros((480, 640), np.uint8), _flight(640)[0])
+        executor.spin_once(0.05)
+        return all(shown.values())
+
+    wait_until(is_shown, "a picture and annotations")
+    views.destroy()
+    logged = "".join(capfd.readouterr())
+    assert logged.count("no debug_image: ValueError: debug_image does not like this frame") == 1
+    assert logged.count("no ~/annotations: ValueError: image_marker does not like this frame") == 1

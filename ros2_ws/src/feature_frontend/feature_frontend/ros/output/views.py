@@ -66,6 +66,7 @@ class Views:
             self._views.append(_View(topic, publisher, encode))
         self._queue: FrameQueue[_Shot] = FrameQueue(1)
         self._trails = TrackTrails()
+        self._failed: set[str] = set()
         self._worker = threading.Thread(target=self._work, name="views", daemon=True)
         self._worker.start()
 
@@ -99,4 +100,6 @@ class Views:
                     if not self._node.context.ok():
                         return
                     # One line for each topic; the next frame may succeed.
-                    self._node.get_logger().error(f"no {view.topic}: {type(error).__name__}: {error}", once=True)
+                    if view.topic not in self._failed:
+                        self._failed.add(view.topic)
+                        self._node.get_logger().error(f"no {view.topic}: {type(error).__name__}: {error}")

@@ -30,6 +30,7 @@ _ROS_PACKAGES = {
     "cv_bridge",
     "diagnostic_msgs",
     "feature_frontend_msgs",
+    "foxglove_msgs",
     "geometry_msgs",
     "launch",
     "launch_ros",
@@ -42,6 +43,7 @@ _ROS_PACKAGES = {
     "sensor_msgs",
     "std_msgs",
     "std_srvs",
+    "visualization_msgs",
 }
 _MAX_LINES = 600
 # Files that may be longer, each with the reason.

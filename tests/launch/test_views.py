@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 _CONFIG = REPOSITORY / "config"
 _TOPICS = dict(
     re.findall(
-        r"^\| `(/?\w+)` \| `(\w+/\w+)` \|",
+        r"^\| `(/?\w+|~/[\w/]+)` \| `(\w+/\w+)` \|",
         (REPOSITORY / "docs" / "topics.md").read_text(encoding="utf-8"),
         re.MULTILINE,
     )
@@ -25,7 +25,7 @@ _STATUS_FIELDS = (REPOSITORY / "ros2_ws" / "src" / "feature_frontend_msgs" / "ms
 
 
 def _absolute(topic: str) -> str:
-    return topic if topic.startswith("/") else f"/{topic}"
+    return topic if topic.startswith("/") else f"/{topic.replace('~', 'frontend')}"
 
 
 def _kind(topic: str) -> str:
@@ -71,7 +71,11 @@ def test_foxglove_shows_topics_and_fields_of_the_node() -> None:
     assert set(document) == {"configById", "globalVariables", "userNodes", "playbackConfig", "layout"}
     panels = document["configById"]
     assert sorted(_panels(document["layout"])) == sorted(panels)
-    assert _kind(panels["Image!tracks"]["imageMode"]["imageTopic"]) == "sensor_msgs/Image"
+    image = panels["Image!tracks"]["imageMode"]
+    assert (image["imageTopic"], _kind(image["imageTopic"])) == ("/image", "sensor_msgs/Image")
+    assert image["synchronize"] is True, "tracks are shown on their own image, not on a later one"
+    ((topic, settings),) = image["annotations"].items()
+    assert (_kind(topic), settings) == ("visualization_msgs/ImageMarker", {"visible": True})
     assert _kind(panels["DiagnosticSummary!health"]["topicToRender"]) == "diagnostic_msgs/DiagnosticArray"
     paths = [entry["value"] for panel in panels.values() for entry in panel.get("paths", [])]
     assert len(paths) == 6

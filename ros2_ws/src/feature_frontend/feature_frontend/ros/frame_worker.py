@@ -40,7 +40,7 @@ class FrameWorker:
     Args:
         processor: Used only by the worker thread while it runs.
         topics: Publishes the results.
-        publishers: Publish the debug image.
+        publishers: Show the frames to viewers.
         store: Receives the features of every processed frame.
         logger: Of the node.
         is_ros_up: Whether publishing is still possible.

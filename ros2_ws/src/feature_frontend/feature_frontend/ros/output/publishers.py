@@ -16,7 +16,6 @@ from std_msgs.msg import Header
 
 from feature_frontend.geometry.rays import MatchRays, TrackRays
 from feature_frontend.pipeline.process_frame import FrameReport
-from feature_frontend.ros.output.debug_image import DebugImage
 from feature_frontend.ros.output.frame_status import FrameStatistics
 from feature_frontend.ros.output.messages import (
     Origin,
@@ -26,6 +25,7 @@ from feature_frontend.ros.output.messages import (
     encode_points,
     encode_tracks,
 )
+from feature_frontend.ros.output.views import Views
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.settings import Settings
 from feature_frontend.stereo.matching import Disparities, StereoResult
@@ -45,7 +45,7 @@ def result_topics(camera_type: str) -> dict[str, type]:
 
 
 class Publishers:
-    """The publishers of the result topics.
+    """The publishers of the result topics, and of what is made for viewers.
 
     Args:
         node: The publisher.
@@ -57,8 +57,8 @@ class Publishers:
         output = qos_profile(settings.output_qos, settings.output_depth)
         topics = result_topics(settings.camera_type)
         self._publishers = {name: node.create_publisher(kind, name, output) for name, kind in topics.items()}
-        self._debug_image = DebugImage(node)
-        self.show = self._debug_image.show
+        self._views = Views(node)
+        self.show = self._views.show
 
     def publish(self, name: str, message: Any) -> None:
         """Publishes a message on a topic of `result_topics`."""
@@ -68,7 +68,7 @@ class Publishers:
         """Destroys the publishers."""
         for publisher in self._publishers.values():
             self._node.destroy_publisher(publisher)
-        self._debug_image.destroy()
+        self._views.destroy()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from feature_frontend.models.catalog import EXTRACTOR_MODELS
+from feature_frontend.models.catalog import AUTO, EXTRACTOR_MODELS
 from feature_frontend.settings.parameter import SettingsGroup, parameter
 
 __all__ = ["ExtractionSettings"]
@@ -15,10 +15,12 @@ class ExtractionSettings(SettingsGroup):
     """Which keypoints and descriptors are extracted from an image."""
 
     extractor: str = parameter(
-        "aliked-n16",
+        AUTO,
         "Detects keypoints and computes their descriptors: a network, or OpenCV's SIFT on the CPU (sift, rootsift; "
-        "-upright: without orientations), which the residual-* networks refine.",
-        choices=tuple(EXTRACTOR_MODELS),
+        "-upright: without orientations), which the residual-* networks refine. auto: aliked-n16 on a GPU where its "
+        "weights are or can be downloaded, otherwise dotlet; the parameter then names the one in use.",
+        choices=(AUTO, *(name for name, model in EXTRACTOR_MODELS.items() if model.is_listed)),
+        unlisted=tuple(name for name, model in EXTRACTOR_MODELS.items() if not model.is_listed),
         reloads=True,
     )
     weights_dir: str = parameter(

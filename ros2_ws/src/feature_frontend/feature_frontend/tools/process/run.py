@@ -23,6 +23,7 @@ import feature_frontend
 from feature_frontend.camera.calibration_file import file_and_camera, read_calibration_file
 from feature_frontend.camera.camera_info_history import CalibrationWatch
 from feature_frontend.errors import FeatureFrontendError, SettingsError, SnapshotError, SourceError
+from feature_frontend.models.catalog import AUTO, AUTO_EXTRACTORS
 from feature_frontend.models.weights_file import file_sha256
 from feature_frontend.pipeline.frame import FrameImage
 from feature_frontend.pipeline.frontend import Frontend
@@ -49,7 +50,7 @@ from feature_frontend.tools.process.inputs import (
     open_input,
 )
 from feature_frontend.tools.process.output import BagMessages, Output
-from feature_frontend.tools.process.progress_store import ProgressStore
+from feature_frontend.tools.process.progress_store import FILE_NAME, ProgressStore
 
 __all__ = ["Outcome", "Reporter", "Request", "process_input"]
 
@@ -183,6 +184,8 @@ def _process(request: Request, reporter: Reporter, output: Output) -> Outcome:
     settings = Settings.from_mapping(request.settings)
     source = open_input(request.source, request.topic, settings.max_image_pixels)
     settings = _offline(settings, image_count(source, playback))
+    if settings.extractor == AUTO and not request.overwrite:
+        settings = dataclasses.replace(settings, extractor=_earlier_choice(output))
     frontend = Frontend.from_pretrained(settings)
     job = _job(request, frontend, source)
     record = output.record()
@@ -195,6 +198,8 @@ def _process(request: Request, reporter: Reporter, output: Output) -> Outcome:
         return Outcome(request.output, record["sha256"], record["images"], True, record["missing"])
     if frontend.notice:
         reporter.say(f"warning: {frontend.notice}")
+    if settings.extractor == AUTO:
+        reporter.say(f"extractor {AUTO} is {frontend.extractor.identity} on {frontend.extractor.device}")
     with ProgressStore(output.unfinished) as store:
         _begin_or_resume(store, job, output, overwrite=request.overwrite)
         run_id = _run_id(job, request.source, source)
@@ -368,6 +373,17 @@ def _offline(settings: Settings, images: int | None) -> Settings:
         )
     is_worth_it = settings.compile and (images is None or images >= COMPILE_FROM_IMAGES)
     return dataclasses.replace(settings, compile=is_worth_it, deadline_ms=0.0)
+
+
+def _earlier_choice(output: Output) -> str:
+    """The extractor that "auto" stood for when this output was begun; "auto" if it was not, or with another one."""
+    job: Mapping[str, Any] = output.record()
+    if not job and (output.unfinished / FILE_NAME).is_file():
+        with ProgressStore(output.unfinished) as store:
+            job = store.job() or {}
+    settings = job.get("settings")
+    name = settings.get("extractor") if isinstance(settings, dict) else None
+    return name if name in AUTO_EXTRACTORS else AUTO
 
 
 def _begin_or_resume(store: ProgressStore, job: dict[str, object], output: Output, *, overwrite: bool) -> None:

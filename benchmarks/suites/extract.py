@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ENGINES", "HELP", "PARTS", "run"]
 
-HELP = "uint8 image in, keypoints and descriptors out: plain and fast networks, kornia, ORB, SIFT"
+HELP = "uint8 image in, keypoints and descriptors out: plain and fast networks, kornia, XFeat, ORB, SIFT"
 PARTS = ("headline", "stages", "sizes", "keypoints")
 
 _SIZE: Size = (640, 480)

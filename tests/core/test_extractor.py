@@ -242,7 +242,7 @@ def test_weights_of_another_network_do_not_load(
     crossed = ExtractorRecord(EXTRACTORS["aliked-n16"].build, EXTRACTORS["aliked-t16"].weights)
     monkeypatch.setitem(module.EXTRACTORS, "aliked-n16", crossed)
     with pytest.raises(WeightsError, match=r"aliked-t16\.pth .*aliked-n16"):
-        Extractor.from_pretrained(Settings(weights_dir=weights_dir, device="cpu"))
+        Extractor.from_pretrained(Settings(extractor="aliked-n16", weights_dir=weights_dir, device="cpu"))
 
 
 @pytest.mark.gpu

@@ -131,8 +131,8 @@ def test_the_shipped_model_stands_in_whatever_the_network_does(
     monkeypatch.delenv("FEATURE_FRONTEND_WEIGHTS", raising=False)
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, server.address)
-    frontend = Frontend.from_pretrained(Settings(device="cpu"))
-    assert frontend.extractor.identity.startswith("silk-vggnp-mu@")
+    frontend = Frontend.from_pretrained(Settings(extractor="aliked-n16", device="cpu"))
+    assert frontend.extractor.identity.startswith("dotlet@")
     # Through a proxy, https begins with CONNECT, which this server does not know.
     assert "aliked-n16.pth cannot be downloaded from https://github.com: " in frontend.notice
     record = WeightsRecord("net", "net.pth", f"{server.address}/net.pth", "0" * 64, "none", _SIZE)

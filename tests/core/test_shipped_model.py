@@ -37,9 +37,10 @@ def nothing_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("nothing_at_hand")
-def test_it_needs_nothing_but_the_package(photographs: list[Uint8Array]) -> None:
-    extractor = load_extractor("silk-vggnp-mu", device="cpu", max_num_keypoints=500)
-    assert extractor.identity == f"silk-vggnp-mu@{WEIGHTS['silk-vggnp-mu'].sha256[:8]}"
+@pytest.mark.parametrize("name", ["dotlet", "silk-vggnp-mu"])
+def test_it_needs_nothing_but_the_package(name: str, photographs: list[Uint8Array]) -> None:
+    extractor = load_extractor(name, device="cpu", max_num_keypoints=500, compile=False)
+    assert extractor.identity == f"{name}@{WEIGHTS[name].sha256[:8]}"
     features0, features1 = extractor.extract(photographs[0]), extractor.extract(photographs[1])
     matches = load_matcher("mnn").match(features0, features1)
     assert len(features0) == len(features1) == 500
@@ -51,8 +52,9 @@ def test_it_needs_nothing_but_the_package(photographs: list[Uint8Array]) -> None
 
 @pytest.mark.usefixtures("nothing_at_hand")
 def test_it_stands_in_and_says_so(photographs: list[Uint8Array]) -> None:
-    frontend = Frontend.from_pretrained(Settings(device="cpu", max_num_keypoints=100))
-    assert frontend.extractor.identity.startswith("silk-vggnp-mu@")
+    settings = Settings(extractor="aliked-n16", device="cpu", max_num_keypoints=100, compile=False)
+    frontend = Frontend.from_pretrained(settings)
+    assert frontend.extractor.identity.startswith("dotlet@")
     assert "instead of aliked-n16: weights aliked-n16.pth not found in" in frontend.notice
     assert "\n" not in frontend.notice
     assert len(frontend.process(photographs[0], 0).features) == 100
@@ -61,7 +63,7 @@ def test_it_stands_in_and_says_so(photographs: list[Uint8Array]) -> None:
 @pytest.mark.usefixtures("nothing_at_hand")
 def test_it_stands_in_only_where_it_may() -> None:
     with pytest.raises(WeightsUnavailableError, match=r"aliked-n16\.pth"):
-        Frontend.from_pretrained(Settings(device="cpu", fallback_extractor=""))
+        Frontend.from_pretrained(Settings(extractor="aliked-n16", device="cpu", fallback_extractor=""))
     with pytest.raises(WeightsUnavailableError):
         load_extractor("aliked-n16", device="cpu")
 
@@ -69,7 +71,7 @@ def test_it_stands_in_only_where_it_may() -> None:
 def test_a_wrong_file_is_an_error_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "aliked-n16.pth").write_bytes(b"something else")
     with pytest.raises(WeightsError, match=r"aliked-n16\.pth"):
-        Frontend.from_pretrained(Settings(device="cpu", weights_dir=str(tmp_path)))
+        Frontend.from_pretrained(Settings(extractor="aliked-n16", device="cpu", weights_dir=str(tmp_path)))
 
 
 @pytest.mark.usefixtures("nothing_at_hand")
@@ -91,7 +93,7 @@ def test_what_is_added_to_sift_makes_more_right_matches(
     assert residual.matching_score[1] >= sift.matching_score[1]
 
 
-@pytest.mark.parametrize("name", ["silk-vggnp-mu", "residual-sift"])
+@pytest.mark.parametrize("name", ["dotlet", "silk-vggnp-mu", "residual-sift"])
 def test_a_card_says_where_a_model_comes_from(name: str) -> None:
     folder = Path(registry.__file__).resolve().parents[1] / "models"
     text = (folder / f"{name}.md").read_text(encoding="utf-8")
@@ -104,4 +106,5 @@ def test_a_card_says_where_a_model_comes_from(name: str) -> None:
     # Their owners ask for it.
     assert "research use" in card["data_licence"] or "images/train" not in card["data"]
     # The package is to stay small.
-    assert (folder / f"{name}.safetensors").stat().st_size < 6e6
+    assert (folder / f"{name}.safetensors").stat().st_size == WEIGHTS[name].size_bytes
+    assert WEIGHTS[name].size_bytes < (1.5e6 if name == "dotlet" else 6e6)

@@ -31,7 +31,7 @@ def test_points_live_through_a_real_sequence(
     paths = sorted((shared / "data" / sequence).glob("*.png"))
     images = [_image(path) for path in paths]
     frontend = Frontend.from_pretrained(
-        Settings(weights_dir=weights_dir, device="cpu", compile=False, tracker="persistent")
+        Settings(extractor="aliked-n16", weights_dir=weights_dir, device="cpu", compile=False, tracker="persistent")
     )
     results = [frontend.process(image, number * 100_000_000) for number, image in enumerate(images)]
     tracks = [result.tracks for result in results]

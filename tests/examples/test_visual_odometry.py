@@ -294,7 +294,7 @@ def test_kitti_through_the_real_node(
     folder = shared / "data" / "kitti00"
     images = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in sorted(folder.glob("*.png"))]
     matrix = np.array([[718.856, 0.0, 607.1928], [0.0, 718.856, 185.2157], [0.0, 0.0, 1.0]])
-    poses, log = _through_the_nodes(domain_id, images, matrix, (f"weights_dir:={weights_dir}",))
+    poses, log = _through_the_nodes(domain_id, images, matrix, ("extractor:=aliked-n16", f"weights_dir:={weights_dir}"))
     assert len(poses) == 20, log
     truth = np.tile(np.eye(4), (20, 1, 1))
     truth[:, :3] = np.loadtxt(folder / "poses.txt").reshape(-1, 3, 4)

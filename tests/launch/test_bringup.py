@@ -212,7 +212,7 @@ def test_within_a_robot_only_what_its_include_gives_acts(start: Start, tmp_path:
     }
     for namespace, command in commands.items():
         options = dict(pairwise(command))
-        assert Path(options["--params-file"]).name == "aliked-n16+mnn.yaml"
+        assert Path(options["--params-file"]).name == "auto+mnn.yaml"
         level = "debug" if namespace == "/robot/group" else "info"
         assert options["--log-level"] == f"{namespace[1:].replace('/', '.')}.frontend:={level}"
     assert re.search("max_num_keypoint .*max_num_keypoints", launch.log)

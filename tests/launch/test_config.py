@@ -12,7 +12,6 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.matchers.registry import MATCHERS
 from feature_frontend.models.catalog import MATCHER_MODELS
 from feature_frontend.settings import PARAMETERS, Settings
@@ -64,7 +63,7 @@ def test_every_pair_of_extractor_and_matcher_has_a_composition() -> None:
     assert {path.stem for path in COMPOSITIONS} == {
         f"{extractor}+{matcher}"
         for matcher in MATCHERS
-        for extractor in (MATCHER_MODELS[matcher].extractors or EXTRACTORS)
+        for extractor in (MATCHER_MODELS[matcher].extractors or PARAMETERS["extractor"].choices)
     }
 
 

@@ -120,7 +120,7 @@ def test_the_node_gets_parameter_files_and_no_parameters(launch_folder: Path, na
     context, (node, *_) = _started(launch_folder / name, bag=str(REPOSITORY), player="play")
     command = _command(context, node)
     files = [Path(value) for flag, value in pairwise(command) if flag == "--params-file"]
-    assert [path.name for path in files] == ["aliked-n16+mnn.yaml", *_SECOND_FILE.get(name, [])]
+    assert [path.name for path in files] == ["auto+mnn.yaml", *_SECOND_FILE.get(name, [])]
     assert all(path.is_file() for path in files)
     single = [value.strip() for flag, value in pairwise(command) if flag == "-p"]
     assert [value.split()[0] for value in single] == (["use_sim_time:=true"] if name == "replay.launch.py" else [])
@@ -303,7 +303,7 @@ def test_a_bag_of_two_cameras_reaches_both_sides(
         ("right/camera_info", "right/camera_info"),
     ]
     files = [Path(value).name for flag, value in pairwise(_command(context, node)) if flag == "--params-file"]
-    assert files == ["aliked-n16+mnn.yaml", "stereo.yaml", "replay.yaml"]
+    assert files == ["auto+mnn.yaml", "stereo.yaml", "replay.yaml"]
     with pytest.raises(SettingsError, match=r"player:=bag .*stereo:=true"):
         _started(replay, bag=str(tmp_path), stereo="true", player="play")
 

@@ -34,7 +34,7 @@ from tests.ros.remote import Remote
 _FRAME_NS = 100_000_000
 _MANAGED = (
     "autostart:=false",
-    "extractor:=silk-vggnp-mu",
+    "device:=cpu",
     "queue_policy:=every_frame",
     "image_qos:=reliable",
     "max_num_keypoints:=100",
@@ -93,6 +93,8 @@ def test_each_transition_does_its_part(domain_id: int, photographs: list[Uint8Ar
         first, second = client.wait_for("status", 2)
         assert (first.state, first.frames_received) == (FrameStatus.FIRST, 1)
         assert (second.state, second.frames_received) == (FrameStatus.OK, 2)
+        assert "extractor auto is dotlet@" in f"{first.reason}; {second.reason}"
+        assert remote.get("extractor") == "dotlet"
 
         counted = _deactivate_in_mid_stream(client, remote, photographs)
 
@@ -134,7 +136,8 @@ def test_without_weights_it_stays_unconfigured_and_says_why(
 ) -> None:
     broken = tmp_path / "broken.pth"
     broken.write_bytes(b"not a network")
-    with RunningNode(domain_id, *_MANAGED, f"weights_path:={broken}") as running, Client(domain_id) as client:
+    parameters = (*_MANAGED, "extractor:=dotlet", f"weights_path:={broken}")
+    with RunningNode(domain_id, *parameters) as running, Client(domain_id) as client:
         remote = Remote(client.node)
         assert not remote.change_state("configure")
         assert remote.state() == "unconfigured"

@@ -20,6 +20,7 @@ from rcl_interfaces.msg import ParameterType
 
 from feature_frontend.extractors.networks.opencv_sift import OPENCV
 from feature_frontend.extractors.networks.silk import SILK_CONFIGS, Silk
+from feature_frontend.models.catalog import WEIGHTS
 from feature_frontend.models.weights import own_weights
 from feature_frontend.ros.stamps import stamp_to_ns
 from feature_frontend.settings import PARAMETERS
@@ -133,6 +134,13 @@ def test_a_model_is_swapped_in_between_two_frames(
     features = stream.latest("features")
     assert features.count == len(features.sizes) == len(features.angles) > 0
     assert remote.set(extractor="silk-vggnp-mu") == [(True, "")]
+    assert stream.until(_SHIPPED).state == FrameStatus.FIRST
+
+    # The parameter names what "auto" stands for.
+    assert remote.set_atomically(extractor="auto", device="cpu") == (True, "")
+    assert stream.until(f"dotlet@{WEIGHTS['dotlet'].sha256[:8]}").state == FrameStatus.FIRST
+    assert remote.get("extractor") == "dotlet"
+    assert remote.set_atomically(extractor="silk-vggnp-mu", device="auto") == (True, "")
     assert stream.until(_SHIPPED).state == FrameStatus.FIRST
 
 

@@ -224,7 +224,7 @@ def test_newest_frame_wins_and_the_dropped_are_counted(
 @pytest.mark.parametrize(
     ("parameter", "expected"),
     [
-        ("weights_dir:=BROKEN", "aliked-n16.pth"),
+        ("weights_dir:=BROKEN", r"aliked-n16\.pth|dotlet\.safetensors"),
         ("extractor:=superglue", "superglue.* aliked-t16"),
         ("ratio_threshold:=almost", "ratio_threshold.*almost.* float"),
         ("device:=cuda:99", "torch"),
@@ -234,7 +234,8 @@ def test_a_node_that_cannot_start_says_why_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, domain_id: int, parameter: str, expected: str
 ) -> None:
     broken = tmp_path_factory.mktemp("broken")
-    (broken / "aliked-n16.pth").write_bytes(b"not a network")
+    for name in ("aliked-n16.pth", "dotlet.safetensors"):
+        (broken / name).write_bytes(b"not a network")
     with RunningNode(domain_id, parameter.replace("BROKEN", str(broken))) as running:
         try:
             output, _ = running.process.communicate(timeout=60)

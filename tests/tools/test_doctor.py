@@ -26,6 +26,7 @@ from benchmarks.spinning_node import SpinningNode
 from feature_frontend.ros.input.image_conversion import array_to_image
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.stamps import stamp_from_ns
+from feature_frontend.settings import Settings
 from feature_frontend.tools.doctor import main
 from feature_frontend.tools.doctor.finding import Verdict
 from feature_frontend.tools.doctor.lost_images import advice_on, check_stamps_for_loss
@@ -76,18 +77,24 @@ class TestMachine:
     def test_weights(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
         monkeypatch.delenv("FEATURE_FRONTEND_WEIGHTS", raising=False)
-        (missing,) = check_weights("aliked-n16", "", "", "silk-vggnp-mu")
+        (missing,) = check_weights(Settings(extractor="aliked-n16"))
         assert (missing.verdict, missing.advice) == (Verdict.WARN, "feature_frontend weights fetch aliked-n16")
-        (missing,) = check_weights("aliked-n16", "", "", "")
+        (missing,) = check_weights(Settings(extractor="aliked-n16", fallback_extractor=""))
         assert missing.verdict is Verdict.FAIL
-        (none,) = check_weights("silk-vggnp-4", "", "", "")
+        (none,) = check_weights(Settings(extractor="silk-vggnp-4"))
         assert none.verdict is Verdict.FAIL
         assert "weights_path" in none.advice
+        (shipped,) = check_weights(Settings(device="cpu"))
+        assert shipped.verdict is Verdict.OK
+        assert shipped.text.startswith("dotlet@")
+        (nameless,) = check_weights(Settings(weights_path=str(tmp_path / "mine.pth")))
+        assert nameless.verdict is Verdict.FAIL
+        assert "expected extractor to name the network" in nameless.text
         (tmp_path / "aliked-n16.pth").write_bytes(b"not a network")
-        (other,) = check_weights("aliked-n16", str(tmp_path), "", "silk-vggnp-mu")
+        (other,) = check_weights(Settings(extractor="aliked-n16", weights_dir=str(tmp_path)))
         assert other.verdict is Verdict.FAIL
         assert "aliked-n16.pth" in other.text
-        (own,) = check_weights("aliked-n16", "", str(tmp_path / "aliked-n16.pth"), "")
+        (own,) = check_weights(Settings(extractor="aliked-n16", weights_path=str(tmp_path / "aliked-n16.pth")))
         assert own.verdict is Verdict.OK
 
     def test_shared_memory_of_the_middleware(self, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ pytest.importorskip("feature_frontend_msgs.msg", reason="needs the built feature
 pytest.importorskip("rosbags", reason="needs rosbags")
 
 from feature_frontend.errors import FeatureFrontendError
+from feature_frontend.extractors import automatic
 from feature_frontend.settings import PARAMETERS
 from feature_frontend.tools.process import run
 from feature_frontend.tools.process.command import main
@@ -142,6 +143,24 @@ def test_what_was_done_is_not_done_again(
     assert main([str(bag), "-o", str(output), *options]) == 0
     assert processed == list(range(7, IMAGES))
     assert files(output) == files(tmp_path / "undisturbed")
+
+
+def test_auto_stays_what_it_was_when_the_run_began(
+    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--extractor", "auto", *OPTIONS[2:])
+    assert main([str(bag), "-o", str(tmp_path / "undisturbed"), *options]) == 0
+    output = tmp_path / "features"
+    interrupted_at_eighth_image(monkeypatch, bag, "-o", output, *options)
+    assert "extractor auto is dotlet@" in capsys.readouterr().err
+    # A GPU has come.
+    monkeypatch.setattr(automatic, "resolve_device", lambda _name: torch.device("cuda", 0))
+    monkeypatch.setattr(automatic, "ensure_weights", lambda *_: None)
+    for _ in range(2):
+        assert main([str(bag), "-o", str(output), *options]) == 0
+        assert files(output) == files(tmp_path / "undisturbed")
+    assert json.loads((output / "process.json").read_text())["settings"]["extractor"] == "dotlet"
+    assert "auto" not in capsys.readouterr().err
 
 
 def test_lightglue_continues_with_its_own_weights(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from feature_frontend.errors import ImageError, MaskError, SettingsError, WeightsError
+from feature_frontend.extractors.automatic import with_extractor
 from feature_frontend.extractors.base import (
     DetectionOptions,
     FastNetwork,
@@ -44,6 +46,8 @@ from feature_frontend.system.files import user_path
 from feature_frontend.types import Features
 
 __all__ = ["Extractor", "Mask"]
+
+_logger = logging.getLogger(__name__)
 
 Mask = npt.NDArray[np.uint8] | npt.NDArray[np.bool_]
 T = TypeVar("T")
@@ -90,12 +94,15 @@ class Extractor:
 
     @classmethod
     def from_pretrained(cls, settings: ExtractionSettings) -> Extractor:
-        """Finds, verifies and loads the weights that `settings` name.
+        """Finds, verifies and loads the weights that `settings` name; the extractor's own settings name the one in use.
 
         Raises:
             SettingsError: The name or the device is unknown.
             WeightsError: The weights are not available, or do not fit the network.
         """
+        settings, notice = with_extractor(settings)
+        if notice:
+            _logger.warning(notice)
         if settings.extractor not in EXTRACTORS:
             raise SettingsError(
                 f"no extractor is called {settings.extractor!r}; expected one of {', '.join(EXTRACTORS)}"

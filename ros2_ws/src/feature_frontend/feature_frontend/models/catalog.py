@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["EXTRACTOR_MODELS", "MATCHER_MODELS", "WEIGHTS", "ExtractorModel", "MatcherModel", "WeightsRecord", "Wheel"]
+__all__ = [
+    "AUTO",
+    "AUTO_EXTRACTORS",
+    "EXTRACTOR_MODELS",
+    "MATCHER_MODELS",
+    "WEIGHTS",
+    "ExtractorModel",
+    "MatcherModel",
+    "WeightsRecord",
+    "Wheel",
+    "named_by",
+]
+
+# A value of the parameter `extractor` that stands for one of the others.
+AUTO = "auto"
+# What it stands for: on a GPU with its weights the first, otherwise the second, which comes with the package.
+AUTO_EXTRACTORS = ("aliked-n16", "dotlet")
 
 
 @dataclass(frozen=True)
@@ -74,6 +90,16 @@ _SILK_MU = WeightsRecord(
 )
 
 
+_DOTLET = WeightsRecord(
+    name="dotlet",
+    file_name="dotlet.safetensors",
+    url="",
+    sha256="e039b1574eda530d85de09d7154ddfa8e9ddcc30a18b63c28500fddc36191184",
+    licence="Apache-2.0, comes with this package",
+    size_bytes=1_381_792,
+)
+
+
 # Also trained by this project, on photographs whose owners ask that they be used for research.
 _RESIDUAL_SIFT = WeightsRecord(
     name="residual-sift",
@@ -110,6 +136,7 @@ WEIGHTS = {
         _aliked("aliked-n16", 2_738_091, "5be8704840ed662d9d8c561bf7279c222092674e7eb05fd0feab94899e9d82f2"),
         _aliked("aliked-n16rot", 2_738_325, "ddf3abbf38e86f6a74540d214e1a9712c54b2d8551abc864542199f2347d7332"),
         _aliked("aliked-n32", 3_946_667, "055283fd1624d3ab46a05c3b617b1a79a3f28d1f551737eef2d653e8c8232890"),
+        _DOTLET,
         _SILK_MU,
         _RESIDUAL_SIFT,
         _LIGHTGLUE,
@@ -124,10 +151,12 @@ class ExtractorModel:
     Attributes:
         weights: The published weights; None if this project may not fetch any, and `weights_path` must name a file.
         has_maps: Whether points can be located and described anywhere: its network is a `FastNetwork`.
+        is_listed: Whether users are offered it; otherwise only its name works.
     """
 
     weights: WeightsRecord | None = None
     has_maps: bool = False
+    is_listed: bool = True
 
 
 @dataclass(frozen=True)
@@ -150,12 +179,19 @@ _WITH_MAPS = (
 )
 _HAND_CRAFTED = ("sift", "rootsift", "sift-upright", "rootsift-upright")
 _RESIDUAL = (*(f"residual-{name}" for name in _HAND_CRAFTED), "residual-surf", "residual-sift-ablation")
+# For research: trained and evaluated by name, but in no list of what there is.
+_UNLISTED = ("residual-sift-ablation",)
 
 EXTRACTOR_MODELS = {
-    name: ExtractorModel(WEIGHTS.get(name), has_maps=name in _WITH_MAPS)
+    name: ExtractorModel(WEIGHTS.get(name), has_maps=name in _WITH_MAPS, is_listed=name not in _UNLISTED)
     for name in (*_WITH_MAPS, *_HAND_CRAFTED, *_RESIDUAL)
 }
 MATCHER_MODELS = {
     "mnn": MatcherModel(takes_padding=True),
     "lightglue": MatcherModel(extractors=("aliked-n16", "aliked-n16rot", "aliked-n32")),
 }
+
+
+def named_by(extractor: str) -> tuple[str, ...]:
+    """The extractors that a value of the parameter `extractor` can stand for: itself, or several for "auto"."""
+    return AUTO_EXTRACTORS if extractor == AUTO else (extractor,)

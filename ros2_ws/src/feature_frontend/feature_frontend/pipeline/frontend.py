@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.errors import SettingsError, WeightsUnavailableError
+from feature_frontend.extractors.automatic import with_extractor
 from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.geometry.epipolar_check import explained_matches
 from feature_frontend.matchers.base import MatcherProtocol
@@ -95,8 +96,9 @@ class Frontend:
         """
         if settings is None or parameters:
             settings = Settings.from_mapping({**(vars(settings) if settings is not None else {}), **parameters})
+        settings, notice = with_extractor(settings)
         try:
-            return cls(Extractor.from_pretrained(settings), settings)
+            return cls(Extractor.from_pretrained(settings), settings, notice)
         except WeightsUnavailableError as error:
             if settings.fallback_extractor in {"", settings.extractor}:
                 raise

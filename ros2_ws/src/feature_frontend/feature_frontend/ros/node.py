@@ -22,6 +22,7 @@ from feature_frontend.camera.camera_info_history import CalibrationWatch
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.image.image_file import read_mask_file
+from feature_frontend.models.catalog import AUTO
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.pipeline.masks import TopicMask
 from feature_frontend.pipeline.process_frame import FrameProcessor
@@ -229,6 +230,10 @@ class FrontendNode(GuardedNode):
         )
         self._mask_path = mask_path
         self._worker.use_mask_file(mask_path, mask)
+        if self._settings.extractor == AUTO:
+            choice = f"extractor {AUTO} is {frontend.extractor.identity} on {frontend.extractor.device}"
+            logger.info(choice)
+            self._worker.remark(choice)
         self._use_model_of(frontend, frontend.settings)
         self._log_model_in_use()
 
@@ -378,7 +383,8 @@ class FrontendNode(GuardedNode):
             self._model = loaded.settings
             self.get_logger().info(f"from the next frame on: matcher {self._model.matcher}")
             return
-        self._use_model_of(frontend, loaded.settings)
+        self._use_model_of(frontend, replace(loaded.settings, extractor=frontend.settings.extractor))
+        self._log_model_in_use()
         model = self._model_in_use()
         reason = f"the model is now {model}; descriptors of different models do not compare"
         self._worker.change(partial(Frontend.swap_model, other=frontend, reason=reason))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from feature_frontend.models.catalog import EXTRACTOR_MODELS
+from feature_frontend.models.catalog import AUTO, EXTRACTOR_MODELS
 from feature_frontend.settings.parameter import SettingsGroup, parameter
 
 __all__ = ["ExtractionSettings"]
@@ -15,10 +15,12 @@ class ExtractionSettings(SettingsGroup):
     """Which keypoints and descriptors are extracted from an image."""
 
     extractor: str = parameter(
-        "aliked-n16",
+        AUTO,
         "Detects keypoints and computes their descriptors: a network, or OpenCV's SIFT on the CPU (sift, rootsift; "
-        "-upright: without orientations), which the residual-* networks refine.",
-        choices=tuple(EXTRACTOR_MODELS),
+        "-upright: without orientations), which the residual-* networks refine. auto: aliked-n16 on a GPU where its "
+        "weights are or can be downloaded, otherwise dotlet; the parameter then names the one in use.",
+        choices=(AUTO, *(name for name, model in EXTRACTOR_MODELS.items() if model.is_listed)),
+        unlisted=tuple(name for name, model in EXTRACTOR_MODELS.items() if not model.is_listed),
         reloads=True,
     )
     weights_dir: str = parameter(
@@ -68,8 +70,8 @@ class ExtractionSettings(SettingsGroup):
     )
     nms_radius: int = parameter(
         -1,
-        "Radius of non-maximum suppression and of ALIKED's sub-pixel refinement; 0 turns both off, -1 uses the "
-        "network's default: 2 for ALIKED, 0 for SiLK and SIFT.",
+        "Radius of non-maximum suppression and of ALIKED's and dotlet's sub-pixel refinement; 0 turns both off, -1 "
+        "uses the network's default: 2 for ALIKED and dotlet, 0 for SiLK and SIFT.",
         unit="px",
         minimum=-1,
         maximum=16,
@@ -77,8 +79,8 @@ class ExtractionSettings(SettingsGroup):
     )
     border: int = parameter(
         0,
-        "Width of the border without keypoints, in the network's image. It is at least nms_radius for ALIKED, and for "
-        "SiLK at least what its unpadded convolutions cut off (3 to 9 px).",
+        "Width of the border without keypoints, in the network's image. It is at least nms_radius for ALIKED and "
+        "dotlet, and for SiLK at least what its unpadded convolutions cut off (3 to 9 px).",
         unit="px",
         minimum=0,
         maximum=1000,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.models.catalog import MATCHER_MODELS
+from feature_frontend.models.catalog import MATCHER_MODELS, named_by
 from feature_frontend.settings.parameter import SettingsGroup, parameter
 
 __all__ = ["EpipolarSettings", "MatchingSettings", "check_extractor"]
@@ -73,7 +73,7 @@ def check_extractor(matcher: str, extractor: str) -> None:
         SettingsError: It does not.
     """
     expected = MATCHER_MODELS[matcher].extractors
-    if expected and extractor not in expected:
+    if expected and not set(named_by(extractor)) <= set(expected):
         raise SettingsError(
             f"parameter matcher is {matcher!r} and extractor {extractor!r}; expected one of {', '.join(expected)} with "
             "it, or matcher 'mnn'"

@@ -17,10 +17,10 @@ class NodeSettings(SettingsGroup):
     """How the ROS 2 node receives images and publishes results."""
 
     fallback_extractor: str = parameter(
-        "silk-vggnp-mu",
+        "dotlet",
         "Extractor to use if the weights of `extractor` are not on this machine and cannot be downloaded; empty: "
         "none, the node exits with an error. A model change while the node runs has no fallback: the old model stays.",
-        choices=("silk-vggnp-mu", ""),
+        choices=("dotlet", "silk-vggnp-mu", ""),
     )
     queue_policy: str = parameter(
         "newest",

@@ -35,6 +35,7 @@ class ParameterRecord:
         minimum: Minimum value; None without a bound.
         maximum: Maximum value; None without a bound.
         choices: The allowed strings; empty if any string is allowed.
+        unlisted: Strings that are also allowed, but that no list shows.
         live: Whether it can change while the node runs, from the next frame on.
         reloads: Whether a change reloads the model, in the background.
         formerly: Its name in earlier versions, which still works with a warning; empty if it had none.
@@ -47,6 +48,7 @@ class ParameterRecord:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    unlisted: tuple[str, ...] = ()
     live: bool = False
     reloads: bool = False
     formerly: str = ""
@@ -99,7 +101,7 @@ class ParameterRecord:
 
     def _admits(self, value: object) -> bool:
         if self.choices:
-            return value in self.choices
+            return value in self.choices or value in self.unlisted
         if isinstance(value, str):
             # Neither a path nor a ROS parameter can contain a zero byte.
             return "\0" not in value
@@ -118,6 +120,7 @@ def parameter(
     minimum: float | None = None,
     maximum: float | None = None,
     choices: tuple[str, ...] = (),
+    unlisted: tuple[str, ...] = (),
     live: bool = False,
     reloads: bool = False,
     formerly: str = "",
@@ -129,6 +132,7 @@ def parameter(
         "minimum": minimum,
         "maximum": maximum,
         "choices": choices,
+        "unlisted": unlisted,
         "live": live or reloads,
         "reloads": reloads,
         "formerly": formerly,

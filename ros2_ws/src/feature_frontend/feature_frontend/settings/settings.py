@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from feature_frontend.errors import SettingsError
-from feature_frontend.models.catalog import EXTRACTOR_MODELS
+from feature_frontend.models.catalog import EXTRACTOR_MODELS, named_by
 from feature_frontend.settings.extraction import ExtractionSettings
 from feature_frontend.settings.matching import EpipolarSettings, MatchingSettings, check_extractor
 from feature_frontend.settings.node import NodeSettings
@@ -29,7 +29,8 @@ class Settings(StereoSettings, NodeSettings, EpipolarSettings, TrackingSettings,
         """Also checks that extractor, matcher and tracker are compatible."""
         super().__post_init__()
         check_extractor(self.matcher, self.extractor)
-        if self.tracker == "persistent" and not EXTRACTOR_MODELS[self.extractor].has_maps:
+        has_maps = all(EXTRACTOR_MODELS[name].has_maps for name in named_by(self.extractor))
+        if self.tracker == "persistent" and not has_maps:
             with_maps = ", ".join(name for name, model in EXTRACTOR_MODELS.items() if model.has_maps)
             raise SettingsError(
                 f"parameter tracker is 'persistent', which finds points again on a network's score map, and "

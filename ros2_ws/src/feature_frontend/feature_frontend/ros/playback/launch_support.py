@@ -48,7 +48,7 @@ __all__ = [
 
 PACKAGE = "feature_frontend"
 SIDES = ("left", "right")
-DEFAULT_COMPOSITION = "aliked-n16+mnn.yaml"
+DEFAULT_COMPOSITION = "auto+mnn.yaml"
 _MOST_DELAY_S = 3600.0
 # Ended by kill, or by Ctrl-C, which the terminal also sends to the processes, perhaps before launch has seen it.
 STOPPED_BY_USER = (0, -2, 130, -15, 143)

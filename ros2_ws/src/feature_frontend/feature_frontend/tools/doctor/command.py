@@ -93,9 +93,7 @@ def _examine(options: argparse.Namespace) -> Iterator[Finding]:
 
     parameters = {} if options.params_file is None else read_parameter_files([options.params_file])
     settings = Settings.from_mapping(parameters)
-    yield from check_weights(
-        settings.extractor, settings.weights_dir, settings.weights_path, settings.fallback_extractor
-    )
+    yield from check_weights(settings)
     if options.no_graph or Verdict.FAIL in {by_subject.get(name) for name in ("limits", "ROS 2", "messages")}:
         return
     from feature_frontend.tools.doctor.graph import GraphOptions, check_graph

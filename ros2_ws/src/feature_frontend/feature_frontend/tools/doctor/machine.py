@@ -11,13 +11,18 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from feature_frontend.errors import WeightsError
+from feature_frontend.errors import SettingsError, WeightsError
+from feature_frontend.models.catalog import AUTO, AUTO_EXTRACTORS
 from feature_frontend.ros.distribution import named_dds_profile
 from feature_frontend.system.files import user_path
 from feature_frontend.tools.common.limits import address_space_problem, files_problem
 from feature_frontend.tools.doctor.finding import Finding, fail, ok, warn
+
+if TYPE_CHECKING:
+    from feature_frontend.settings import Settings
 
 __all__ = ["MACHINE_CHECKS", "check_dds", "check_weights", "segment_bytes"]
 
@@ -128,13 +133,22 @@ def check_messages() -> Iterator[Finding]:
         yield ok("messages", f"feature_frontend_msgs from {Path(str(messages.__file__)).parents[1]}")
 
 
-def check_weights(extractor: str, weights_dir: str, weights_path: str, fallback: str) -> Iterator[Finding]:
+def check_weights(settings: Settings) -> Iterator[Finding]:
     """Checks that the weights of the chosen network exist and are the published ones."""
+    weights_dir, weights_path, fallback = settings.weights_dir, settings.weights_path, settings.fallback_extractor
     try:
         registry = importlib.import_module("feature_frontend.extractors.registry")
         weights = importlib.import_module("feature_frontend.models.weights")
+        automatic = importlib.import_module("feature_frontend.extractors.automatic")
     except ImportError:
         return  # torch is missing, reported by its own check
+    try:
+        extractor = automatic.preferred_extractor(settings)
+    except SettingsError as error:
+        yield fail("weights", str(error), "set extractor and device for this machine")
+        return
+    if settings.extractor == AUTO:
+        fallback = AUTO_EXTRACTORS[-1]
     try:
         if registry.EXTRACTORS[extractor].library:
             yield ok("weights", f"{extractor} has none: {registry.EXTRACTORS[extractor].library} computes it")

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.runtime.snapshot import Snapshot
 
-__all__ = ["BusyError", "ProgressStore"]
+__all__ = ["FILE_NAME", "BusyError", "ProgressStore"]
 
 FILE_NAME = "progress.db"
 # How long another process, such as one just killed, may take to release the file.

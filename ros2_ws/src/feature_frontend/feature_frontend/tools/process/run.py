@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
@@ -16,6 +17,7 @@ from builtin_interfaces.msg import Time
 from feature_frontend.camera.calibration_file import read_calibration_file
 from feature_frontend.camera.camera_info_history import CalibrationWatch
 from feature_frontend.errors import FeatureFrontendError, SettingsError, SnapshotError, SourceError
+from feature_frontend.models.catalog import AUTO, AUTO_EXTRACTORS
 from feature_frontend.pipeline.frame import FrameImage
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.pipeline.process_frame import FrameProcessor, ProcessorState, Refusal
@@ -33,7 +35,7 @@ from feature_frontend.tools.process.inputs import InputFrame, image_count, input
 from feature_frontend.tools.process.job import differences, job_of, of_part, run_id_for
 from feature_frontend.tools.process.output import BagMessages, Output
 from feature_frontend.tools.process.pieces import Joiner, cut, image_stamps, warm_up_s
-from feature_frontend.tools.process.progress_store import ProgressStore
+from feature_frontend.tools.process.progress_store import FILE_NAME, ProgressStore
 from feature_frontend.tools.process.remote import local_path
 from feature_frontend.tools.process.request import Outcome, Part, PieceDone, Reporter, Request, Work
 from feature_frontend.tools.process.staging import Input
@@ -137,6 +139,7 @@ class _Task:
         self._playback = PlaybackSettings(**work.request.playback)
         self._record = output.record()
         self._again: list[str] = []
+        self._has_chosen = False
 
     def do(self) -> Outcome | PieceDone | tuple[Part, ...]:
         """See `do`."""
@@ -171,10 +174,25 @@ class _Task:
 
     def _frontend(self, images: int | None) -> Frontend:
         settings = _offline(Settings.from_mapping(self._request.settings), images)
+        if settings.extractor == AUTO and not self._request.overwrite:
+            settings = dataclasses.replace(settings, extractor=self._earlier_choice())
+        self._has_chosen = settings.extractor == AUTO
         frontend = Frontend.from_pretrained(settings)
         if frontend.notice and not self._request.accept_fallback:
             raise FeatureFrontendError(f"{frontend.notice}; give every machine of the cluster the weights")
         return frontend
+
+    def _earlier_choice(self) -> str:
+        """The extractor that "auto" stood for when this was begun; "auto" if it was not, or with another one."""
+        job: Mapping[str, Any] = self._record
+        part = self._work.part
+        folder = self._output.unfinished if part is None else self._output.piece(part)
+        if not job and (folder / FILE_NAME).is_file():
+            with ProgressStore(folder) as store:
+                job = store.job() or {}
+        settings = job.get("settings")
+        name = settings.get("extractor") if isinstance(settings, dict) else None
+        return name if name in AUTO_EXTRACTORS else AUTO
 
     def _job(self, frontend: Frontend, source: Source | None) -> dict[str, object]:
         # The files of a remote input are all in its identity.
@@ -199,8 +217,6 @@ class _Task:
         )
 
     def _whole(self, run_id: int, source: Source, frontend: Frontend, job: Mapping[str, object]) -> Outcome:
-        if frontend.notice:
-            self._reporter.say(f"warning: {frontend.notice}")
         with ProgressStore(self._output.unfinished) as store:
             run = self._run(store, run_id, source, frontend, job, None)
             missing = run.position.all_missing(run.lost)
@@ -231,6 +247,8 @@ class _Task:
     ) -> _Run:
         """Processes the images that the store does not have yet."""
         request, output = self._request, self._output
+        if part is None or part.number == 0:
+            self._say_what_runs(frontend)
         _begin_or_resume(store, job if part is None else of_part(job, part), request)
         run = _Run(request, frontend, store, self._reporter, run_id, part)
         run.resume()
@@ -246,6 +264,12 @@ class _Task:
             run.position.images_of = getattr(source, "images_of", "")
             run.end()
         return run
+
+    def _say_what_runs(self, frontend: Frontend) -> None:
+        if frontend.notice:
+            self._reporter.say(f"warning: {frontend.notice}")
+        if self._has_chosen:
+            self._reporter.say(f"extractor {AUTO} is {frontend.extractor.identity} on {frontend.extractor.device}")
 
     def _join(self, parts: Sequence[Part], run_id: int, job: Mapping[str, object]) -> Outcome:
         messages = BagMessages(self._request.namespace, result_topics("mono"))

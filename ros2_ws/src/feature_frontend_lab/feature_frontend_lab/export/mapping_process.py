@@ -43,7 +43,9 @@ def main(request: str) -> int:
 
 def _end_with_the_asking_process() -> None:
     """Waits until the process that holds the other end of stdin is gone."""
-    sys.stdin.buffer.read()
+    # Not by sys.stdin, whose lock a reading thread would hold when the interpreter ends, which aborts the process.
+    while os.read(0, 1):
+        pass
     os._exit(1)
 
 

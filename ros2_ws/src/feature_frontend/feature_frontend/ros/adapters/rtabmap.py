@@ -72,7 +72,7 @@ class RtabmapAdapter(Node):
         for name, kind, qos in (*topics, (self._other, Image, sensor)):
             self.create_subscription(kind, name, partial(self._arrived, name), qos)
         for name in ("camera_info", "right/camera_info")[: 1 + self._is_stereo]:
-            self.create_subscription(CameraInfo, name, lambda info, of=name: self._infos.update({of: info}), sensor)
+            self.create_subscription(CameraInfo, name, partial(self._infos.__setitem__, name), sensor)
 
     def _arrived(self, name: str, message: Features | Tracks | Image) -> None:
         joined = self._join.add(name, stamp_to_ns(message.header.stamp), message)

@@ -19,12 +19,16 @@ from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.system.files import readable_name
 from feature_frontend.system.text import short_text
 
-__all__ = ["FORWARD_START", "MappedModel", "MapperError", "command_lines", "has_pycolmap", "run_mapper"]
+__all__ = ["LOG", "STARTS", "MappedModel", "MapperError", "command_lines", "has_pycolmap", "run_mapper"]
 
-FORWARD_START: Mapping[str, float] = {"init_max_forward_motion": 1, "init_min_tri_angle": 2}
-"""Lets a model start with two images between which the camera moves forward.
+LOG = "mapper.log"
+"""Name of the file with what the mapper said, beside the models."""
 
-COLMAP's defaults refuse such pairs (0.95), and pairs whose rays meet at less than 16 degrees.
+STARTS: Sequence[Mapping[str, float]] = ({}, {"init_max_forward_motion": 1, "init_min_tri_angle": 2})
+"""Options of the two ways to start a model: COLMAP's defaults, and from images between which the camera moves forward.
+
+The defaults refuse such pairs (a direction of more than 0.95 along the axis, rays that meet at less than 16 degrees).
+If the camera does nothing else, the mapper finds no pair, or one whose motion it has taken from a homography and wrong.
 """
 
 
@@ -67,7 +71,7 @@ def run_mapper(
     Args:
         database: COLMAP adds its further tables to it.
         images: Folder of the images, from which the points take their colours; None for points without.
-        output: Existing folder, which receives the models as folders 0, 1, ...; also `mapper.log`.
+        output: Existing folder, which receives the models as folders 0, 1, ...; also `LOG`.
         constant_cameras: Ids of the cameras that are not refined.
         options: Options that differ from COLMAP's defaults, by their names in `IncrementalMapperOptions`.
         on_images: Called with each number of newly registered images.
@@ -86,7 +90,7 @@ def run_mapper(
         "mapper": dict(options),
     }
     command = [sys.executable, "-m", f"{__package__}.mapping_process", json.dumps(request)]
-    log = output / "mapper.log"
+    log = output / LOG
     result: dict[str, Any] = {}
     # The mapper holds the other end of the pipe: if this process ends in any way, so does that one.
     with (

@@ -20,7 +20,8 @@ from feature_frontend_lab.evaluation.odometry.metrics import LEAST_POSES, ate_m
 from feature_frontend_lab.evaluation.tracks.trajectory import FloatArray, align
 from feature_frontend_lab.export.colmap_database import ColmapCamera
 from feature_frontend_lab.export.mapper import (
-    FORWARD_START,
+    LOG,
+    STARTS,
     MappedModel,
     command_lines,
     has_pycolmap,
@@ -67,22 +68,17 @@ def check_new(database: Path) -> None:
 
 
 def _commands(exported: Exported) -> str:
-    """What `reconstruct` does, as command lines with a comment on each."""
-    starts = {
-        "with COLMAP's defaults": {},
-        "where they find no initial pair (a camera that moves forward)": FORWARD_START,
-    }
+    """What `reconstruct` does, as command lines, one for each start."""
     has_guessed_camera = any(not camera.is_known for camera in exported.cameras)
     return "\n".join(
-        f"# {when}:\n"
-        + command_lines(
+        command_lines(
             exported.database,
             exported.images,
-            exported.models,
+            exported.models if not options else exported.models.with_name(f"{MODELS}_forward"),
             has_guessed_camera=has_guessed_camera,
             options=options,
         )
-        for when, options in starts.items()
+        for options in STARTS
     )
 
 
@@ -105,28 +101,61 @@ def reconstruct(exported: Exported) -> None:
         )
     constant = [number for camera, number in exported.cameras.items() if camera.is_known]
     with _folder_beside(exported.models) as working:
-        models: list[MappedModel] = []
-        for options in ({}, FORWARD_START):
-            output = working / f"start{len(options)}"
-            output.mkdir()
-            database = Path(shutil.copyfile(exported.database, output / "database.db"))
-            with tqdm(unit=" images", desc="mapping", disable=None, leave=False) as progress:
-                models = run_mapper(database, exported.images, output, constant, options, progress.update)
-            if models:
-                break
-            if not options:
-                changed = ", ".join(f"{name}={value:g}" for name, value in FORWARD_START.items())
-                print(f"no initial pair with COLMAP's defaults; starting with {changed} instead", flush=True)
-        if not models:
+        starts = [_mapped(exported, constant, working / str(len(options)), options) for options in STARTS]
+        best = max(starts, key=_Start.rank)
+        if not best.models:
             raise SettingsError(
                 f"COLMAP finds no two images to start a model from; expected images with parallax and many verified "
                 f"matches; {readable_name(exported.database)} is written, no model is"
             )
-        for name in ("database.db", "mapper.log"):
-            (output / name).unlink()
-        _complete(output, exported.models)
+        _complete(best.folder, exported.models)
+    for start in starts:
+        print(f"{start.text(len(exported.poses))}{': kept' if start is best else ''}")
+    models = best.models
     for line in _report(exported, models):
         print(line)
+
+
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """The models of one start, in `folder`."""
+
+    options: Mapping[str, float]
+    folder: Path
+    models: list[MappedModel]
+
+    def rank(self) -> tuple[int, int, float]:
+        """Larger for better models: more images, in fewer models, with a smaller error.
+
+        A start from a wrong motion may register all images in a wrong model; its error is larger then.
+        """
+        return len(self._registered()), -len(self.models), -self._error_px()
+
+    def text(self, total: int) -> str:
+        """What came of it."""
+        changed = ", ".join(f"{name}={value:g}" for name, value in self.options.items())
+        said = f"start with {changed or 'COLMAP defaults'}"
+        if not self.models:
+            return f"{said}: no initial pair"
+        return f"{said}: {len(self._registered())} of {total} images, {self._error_px():.2f} px"
+
+    def _registered(self) -> set[str]:
+        return {name for model in self.models for name in model.positions}
+
+    def _error_px(self) -> float:
+        points = sum(model.points for model in self.models)
+        return sum(model.points * model.error_px for model in self.models) / max(points, 1)
+
+
+def _mapped(exported: Exported, constant: list[int], folder: Path, options: Mapping[str, float]) -> _Start:
+    """The models of one start; `folder` is left with these alone."""
+    folder.mkdir()
+    database = Path(shutil.copyfile(exported.database, folder / "database.db"))
+    with tqdm(unit=" images", desc="mapping", disable=None, leave=False) as progress:
+        models = run_mapper(database, exported.images, folder, constant, options, progress.update)
+    for name in ("database.db", LOG):
+        (folder / name).unlink()
+    return _Start(options, folder, models)
 
 
 @contextmanager

@@ -16,9 +16,10 @@ import numpy.typing as npt
 import pytest
 
 from feature_frontend.errors import SettingsError
+from feature_frontend_lab.export import reconstruction
 from feature_frontend_lab.export.colmap_database import PINHOLE, ColmapCamera, ColmapDatabase, guessed_camera
 from feature_frontend_lab.export.command import main
-from feature_frontend_lab.export.mapper import MapperError, has_pycolmap, run_mapper
+from feature_frontend_lab.export.mapper import LOG, MappedModel, MapperError, has_pycolmap, run_mapper
 from feature_frontend_lab.export.reconstruction import Exported, reconstruct
 from feature_frontend_lab.rendering import flight, write_euroc
 from tests.campaign import Campaign
@@ -319,3 +320,66 @@ def test_kitti_is_mapped_whole(
     report_figure(f"COLMAP of KITTI 00, sift: {registered} of 20 registered, ATE {ate:.3f} m on 7.4 m")
     assert (registered, total) == ("20", "20")
     assert ate < 0.074, "1 % of the way"
+
+
+def _models(*images_and_errors: tuple[range, float]) -> list[MappedModel]:
+    return [
+        MappedModel({f"{row:06d}.png": [2.0 * row, row % 2, 0.0] for row in rows}, 100, error_px, {"1": [1.0]})
+        for rows, error_px in images_and_errors
+    ]
+
+
+@pytest.mark.parametrize(
+    ("defaults", "forward", "kept"),
+    [
+        (_models((range(4), 1.07)), _models((range(4), 0.51)), "forward"),
+        (_models((range(4), 0.51)), _models((range(4), 1.07)), "defaults"),
+        (_models((range(4), 1.07)), _models((range(3), 0.51)), "defaults"),
+        (_models((range(2), 0.3), (range(2, 4), 0.3)), _models((range(4), 0.51)), "forward"),
+        (_models((range(4), 0.51)), [], "defaults"),
+    ],
+)
+def test_more_images_in_fewer_models_with_a_smaller_error_are_kept(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    defaults: list[MappedModel],
+    forward: list[MappedModel],
+    kept: str,
+) -> None:
+    def mapped(database: Path, _: object, output: Path, __: object, options: object, ___: object) -> list[MappedModel]:
+        (output / LOG).touch()
+        (output / ("forward" if options else "defaults")).touch()
+        return forward if options else defaults
+
+    monkeypatch.setattr(reconstruction, "run_mapper", mapped)
+    monkeypatch.setattr(reconstruction, "has_pycolmap", lambda: True)
+    (tmp_path / "database.db").touch()
+    poses: dict[str, FloatArray | None] = {f"{row:06d}.png": None for row in range(5)}
+    reconstruct(Exported(tmp_path / "database.db", {_CAMERA: 1}, poses, None))
+    assert [path.name for path in (tmp_path / "sparse").iterdir()] == [kept]
+    said = capsys.readouterr().out
+    assert "ATE" not in said, "no pose is known"
+    assert re.search(r"\d of 5 images are not registered: .*000004.png", said)
+
+
+def test_an_ate_is_over_the_images_whose_pose_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def mapped(database: Path, _: object, output: Path, *__: object) -> list[MappedModel]:
+        (output / LOG).touch()
+        return _models((range(5), 0.5))
+
+    monkeypatch.setattr(reconstruction, "run_mapper", mapped)
+    monkeypatch.setattr(reconstruction, "has_pycolmap", lambda: True)
+    for known, expected in ((4, "ATE 0.000 m over 4 images"), (2, "no ATE: the true poses of 2 of them")):
+        folder = tmp_path / str(known)
+        folder.mkdir()
+        (folder / "database.db").touch()
+        # The model's positions times 3, turned and shifted.
+        truth = {f"{row:06d}.png": np.eye(4) for row in range(5)}
+        for row, pose in enumerate(truth.values()):
+            pose[:3, 3] = [7 - 3.0 * (row % 2), 6.0 * row, 1]
+        poses = {name: pose if row < known else None for row, (name, pose) in enumerate(truth.items())}
+        reconstruct(Exported(folder / "database.db", {_CAMERA: 1}, poses, None))
+        assert expected in capsys.readouterr().out

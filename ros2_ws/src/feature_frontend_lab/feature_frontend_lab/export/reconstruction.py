@@ -83,7 +83,7 @@ def _commands(exported: Exported) -> str:
 
 
 def reconstruct(exported: Exported) -> None:
-    """Maps the database, writes the models to the folder `sparse` beside it, and prints what they are worth.
+    """Maps the database with each start, writes the better models to `sparse` beside it, prints what they are worth.
 
     The database stays as it is, as COLMAP works on a copy. `sparse` appears when it is complete.
 
@@ -111,8 +111,7 @@ def reconstruct(exported: Exported) -> None:
         _complete(best.folder, exported.models)
     for start in starts:
         print(f"{start.text(len(exported.poses))}{': kept' if start is best else ''}")
-    models = best.models
-    for line in _report(exported, models):
+    for line in _report(exported, best.models):
         print(line)
 
 

@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 torch_cpu_index=$(sed -n 's/^torch_cpu_index=//p' scripts/setup/torch.sh)
 tools=$PWD/.setup/lock-tool
 # Files whose entries are all there is; the others name what they want, and the lock has what that needs.
-complete=(ros-jazzy-wheels ros-kilted-wheels ros-tools ros-tools-sources runtime lab dev benchmark cluster fuzz)
+complete=(ros-jazzy-wheels ros-kilted-wheels ros-tools ros-tools-sources runtime lab dev benchmark cluster colmap fuzz)
 
 say() { printf 'lock: %s\n' "$*"; }
 

@@ -153,7 +153,7 @@ def test_commands_parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setattr(Parser, "parse_args", parse_only)
     seen = 0
     for page, words in _commands():
-        if words[:1] != ["feature_frontend"] or words[1] in {"TOOL", "frontend", "vins", "--help"}:
+        if words[:1] != ["feature_frontend"] or words[1] in {"TOOL", "frontend", "vins", "rtabmap", "--help"}:
             continue
         try:
             status = main(words[1:])

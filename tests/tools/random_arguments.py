@@ -23,6 +23,7 @@ _PARSERS = {
     "evaluate": "feature_frontend_lab.evaluation.commands.evaluate",
     "export": "feature_frontend_lab.export.command",
     "vins": "feature_frontend.ros.adapters.vins",
+    "rtabmap": "feature_frontend.ros.adapters.rtabmap",
     "train": "feature_frontend_lab.training.command",
     "weights": "feature_frontend.tools.weights",
     "doctor": "feature_frontend.tools.doctor.command",

@@ -98,9 +98,9 @@ def test_a_tool_that_ends_in_order_is_interrupted_once_by_either_signal(number: 
     assert cleaned_up == [number]
 
 
-@pytest.mark.parametrize("tool", ["play", "record", "vins"])
+@pytest.mark.parametrize("tool", ["play", "record", "rtabmap", "vins"])
 def test_bad_ros_arguments_are_one_line(tool: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    about = [] if tool == "vins" else [str(tmp_path / "x")]
+    about = [] if tool in {"rtabmap", "vins"} else [str(tmp_path / "x")]
     assert main([tool, *about, *_BAD_ROS_ARGUMENTS]) == 1
     (line,) = capfd.readouterr().err.splitlines()
     assert re.match("error: .*'-r x:=:='", line)

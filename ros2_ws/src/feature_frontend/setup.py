@@ -42,6 +42,7 @@ setup(
             "record = feature_frontend.__main__:main",
             "process = feature_frontend.__main__:main",
             "vins = feature_frontend.__main__:main",
+            "rtabmap = feature_frontend.__main__:main",
             "weights = feature_frontend.__main__:main",
             "doctor = feature_frontend.__main__:main",
             "parameters = feature_frontend.__main__:main",

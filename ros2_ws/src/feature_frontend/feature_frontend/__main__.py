@@ -21,6 +21,7 @@ TOOLS = {
     "record": ("feature_frontend.tools.record", "record the node's topics into a rosbag2"),
     "process": ("feature_frontend.tools.process", "process bags, videos and folders offline, into rosbag2 bags"),
     "vins": ("feature_frontend.ros.adapters.vins", "republish tracks as VINS-Fusion's feature topic"),
+    "rtabmap": ("feature_frontend.ros.adapters.rtabmap", "join features, images and depth for RTAB-Map"),
     "weights": ("feature_frontend.tools.weights", "list, fetch and verify the published weights"),
     "doctor": ("feature_frontend.tools.doctor", "check machine, installation and topics, and say what to do"),
     "parameters": ("feature_frontend.tools.parameters", "print the node's parameters as a table or as YAML"),
@@ -35,7 +36,7 @@ LAB_TOOLS = {
 }
 
 _WITH_TORCH = ("frontend", "process", "demo", "evaluate", "export", "train")
-_WITH_ROS = ("frontend", "play", "record", "demo", "vins")
+_WITH_ROS = ("frontend", "play", "record", "demo", "vins", "rtabmap")
 
 
 def usage() -> str:

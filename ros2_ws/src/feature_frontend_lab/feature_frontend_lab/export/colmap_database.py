@@ -28,6 +28,13 @@ __all__ = ["ColmapCamera", "ColmapDatabase", "camera_from_calibration", "guessed
 
 # Numbers of COLMAP's camera models (src/colmap/sensor/models.h).
 PINHOLE, SIMPLE_RADIAL, OPENCV, OPENCV_FISHEYE, FULL_OPENCV = 1, 2, 4, 5, 6
+_MODEL_NAMES = {
+    PINHOLE: "PINHOLE",
+    SIMPLE_RADIAL: "SIMPLE_RADIAL",
+    OPENCV: "OPENCV",
+    OPENCV_FISHEYE: "OPENCV_FISHEYE",
+    FULL_OPENCV: "FULL_OPENCV",
+}
 _OPENCV_COUNT, _FULL_OPENCV_COUNT = 4, 8
 # Kinds of verified pairs (src/colmap/scene/two_view_geometry.h).
 CALIBRATED, UNCALIBRATED = 2, 3
@@ -76,6 +83,11 @@ class ColmapCamera:
     width: int
     parameters: tuple[float, ...]
     is_known: bool
+
+    @property
+    def model_name(self) -> str:
+        """COLMAP's name of the model."""
+        return _MODEL_NAMES[self.model]
 
 
 def camera_from_calibration(calibration: CameraCalibration, *, rectified: bool = False) -> ColmapCamera:

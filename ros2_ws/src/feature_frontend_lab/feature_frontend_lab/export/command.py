@@ -25,19 +25,23 @@ from feature_frontend.matchers.factory import make_matcher
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.runtime.heap import keep_freed_memory
 from feature_frontend.settings import PARAMETERS, Settings
-from feature_frontend.sources import SourceOptions, open_source
+from feature_frontend.sources import Source, SourceOptions, open_source
 from feature_frontend.sources.image_files import ImageFilesSource
 from feature_frontend.sources.registry import missing_of
 from feature_frontend.system.files import print_any_name
 from feature_frontend.tools.common.arguments import INCOMPLETE, Parser, above_zero, positive
 from feature_frontend.tools.common.guard import INTERRUPTED, run_tool
 from feature_frontend.types import Features
+from feature_frontend_lab.evaluation.tracks.ground_truth import GroundTruth
+from feature_frontend_lab.evaluation.tracks.sequence import known_poses
 from feature_frontend_lab.export.colmap_database import (
     ColmapCamera,
     ColmapDatabase,
     camera_from_calibration,
     guessed_camera,
 )
+from feature_frontend_lab.export.mapper import has_pycolmap
+from feature_frontend_lab.export.reconstruction import MODELS, Exported, check_new, reconstruct
 from feature_frontend_lab.export.recorded_features import has_features, read_features
 
 __all__ = ["main"]
@@ -67,6 +71,7 @@ class ExportFrame:
         track_ids: (T,) ids of the tracks seen in it.
         track_rows: (T,) their indices in `features`.
         camera: Calibration; None if not available.
+        pose: True pose (4, 4), camera-to-world; None if unknown.
     """
 
     name: str
@@ -74,6 +79,7 @@ class ExportFrame:
     track_ids: npt.NDArray[np.uint64]
     track_rows: npt.NDArray[np.uint32]
     camera: CameraCalibration | None
+    pose: npt.NDArray[np.float64] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +98,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_any_name()
     keep_freed_memory()
     options = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
-    return run_tool(lambda: int(options.run(options)), _say_interrupted)
+    return run_tool(lambda: int(options.run(options)), lambda: _say_interrupted(options.output))
 
 
-def _say_interrupted() -> int:
-    print("interrupted; nothing is written", file=sys.stderr)
+def _say_interrupted(output: Path) -> int:
+    is_written = output.exists()
+    print(
+        f"interrupted; {f'{output} is written, no model is' if is_written else 'nothing is written'}", file=sys.stderr
+    )
     return INTERRUPTED
 
 
@@ -132,6 +141,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--rectified", action="store_true", help="the images are rectified: use the projection matrix P as the camera")
     add("--topic", metavar="NAME", help="image or features topic of a bag with several")
     add("--frames", type=positive, metavar="N", help="maximum number of frames to export")
+    add(
+        "--reconstruct",
+        action="store_true",
+        help=f"also map with COLMAP (pycolmap): models in the folder {MODELS} beside the database, and their error "
+        "against true poses; without pycolmap, print the commands",
+    )
+    add(
+        "--ground-truth",
+        type=Path,
+        metavar="FILE",
+        help="for --reconstruct: ground-truth poses (default: the dataset's, or groundtruth.txt or poses.txt)",
+    )
     for name in _FRONTEND_OPTIONS:
         record = PARAMETERS[name]
         add(
@@ -148,13 +169,20 @@ def _parser() -> argparse.ArgumentParser:
 def _colmap(options: argparse.Namespace) -> int:
     if options.output.exists():
         raise SettingsError(f"{options.output} exists already; delete it, or choose another file by --output")
+    if options.ground_truth is not None and not options.reconstruct:
+        raise SettingsError("--ground-truth is what models are compared with; expected --reconstruct too")
+    if options.reconstruct:
+        check_new(options.output)
+        if not has_pycolmap():
+            print("pycolmap is not installed: only the database will be written", file=sys.stderr)
     calibration = None if options.camera_info is None else read_calibration_file(options.camera_info)
     missing: list[str] = []
+    frames = _frames(options, missing)
     try:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         with ColmapDatabase(options.output) as database:
             export = _Export(database, calibration, options)
-            for frame in _frames(options, missing):
+            for frame in frames.items:
                 export.add(frame)
             if not export.pairs:
                 raise SettingsError(
@@ -168,31 +196,62 @@ def _colmap(options: argparse.Namespace) -> int:
     print(
         f"{options.output}: {export.images} images, {len(export.cameras)} "
         f"{'camera' if len(export.cameras) == 1 else 'cameras'}, {export.pairs} pairs, {export.matches} matches, "
-        f"{export.verified} of them verified"
+        f"{export.verified} of them verified",
+        flush=True,
     )
+    if options.reconstruct:
+        reconstruct(Exported(options.output, export.cameras, export.poses, frames.folder))
     return INCOMPLETE if missing else 0
 
 
-def _frames(options: argparse.Namespace, missing: list[str]) -> Iterator[ExportFrame]:
+@dataclass(frozen=True, eq=False)
+class _Frames:
+    """The frames to export, and the folder with their images; None if they are in none."""
+
+    items: Iterable[ExportFrame]
+    folder: Path | None
+
+
+def _frames(options: argparse.Namespace, missing: list[str]) -> _Frames:
     """The frames of the source: recorded features if available, otherwise images; appends losses to `missing`."""
-    if not has_features(Path(options.source)):
-        yield from _processed(options, missing)
-        return
-    if options.images is not None:
-        raise SettingsError(
-            f"{options.source} holds recorded features: --images is for what the front-end itself processes"
-        )
-    count, records = read_features(Path(options.source), options.topic, missing)
-    for record in _limited(records, count, options.frames):
-        tracks = record.track_ids, record.track_rows
-        yield ExportFrame(f"{record.stamp_ns}.png", record.features, *tracks, record.camera)
-
-
-def _processed(options: argparse.Namespace, missing: list[str]) -> Iterator[ExportFrame]:
+    if has_features(Path(options.source)):
+        if options.images is not None:
+            raise SettingsError(
+                f"{options.source} holds recorded features: --images is for what the front-end itself processes"
+            )
+        return _Frames(_recorded(options, missing), None)
     # Compiled code rounds differently, and the image at which it comes into use varies.
     values = {name: getattr(options, name) for name in _FRONTEND_OPTIONS} | {"compile": False}
     settings = Settings.from_mapping(values)
     source = open_source(options.source, SourceOptions(options.topic, max_image_pixels=settings.max_image_pixels))
+    folder: Path | None = options.images
+    if folder is None and isinstance(source, ImageFilesSource):
+        folder = source.files[0].parent
+    return _Frames(_processed(options, settings, source, missing), folder)
+
+
+def _recorded(options: argparse.Namespace, missing: list[str]) -> Iterator[ExportFrame]:
+    count, records = read_features(Path(options.source), options.topic, missing)
+    truth = _truth(options, None, count)
+    for index, record in enumerate(_limited(records, count, options.frames)):
+        yield ExportFrame(
+            f"{record.stamp_ns}.png",
+            record.features,
+            record.track_ids,
+            record.track_rows,
+            record.camera,
+            None if truth is None else truth.pose_at(index, record.stamp_ns),
+        )
+
+
+def _truth(options: argparse.Namespace, source: Source | None, count: int | None) -> GroundTruth | None:
+    return known_poses(options.source, options.ground_truth, source, count) if options.reconstruct else None
+
+
+def _processed(
+    options: argparse.Namespace, settings: Settings, source: Source, missing: list[str]
+) -> Iterator[ExportFrame]:
+    truth = _truth(options, source, source.frame_count)
     frontend = Frontend.from_pretrained(settings)
     if frontend.notice:
         print(frontend.notice, file=sys.stderr)
@@ -211,7 +270,8 @@ def _processed(options: argparse.Namespace, missing: list[str]) -> Iterator[Expo
             if options.images is not None:
                 _write_image(options.images / name, pixels)
             tracks = result.tracks
-            yield ExportFrame(name, result.features, tracks.ids, tracks.feature_indices, frame.camera)
+            pose = None if truth is None else truth.pose_at(frame.index, frame.stamp_ns)
+            yield ExportFrame(name, result.features, tracks.ids, tracks.feature_indices, frame.camera, pose)
     missing += missing_of(source)
 
 
@@ -236,6 +296,7 @@ class _Export:
     ) -> None:
         self.images = self.pairs = self.matches = self.verified = 0
         self.cameras: dict[ColmapCamera, int] = {}
+        self.poses: dict[str, npt.NDArray[np.float64] | None] = {}
         self._database = database
         self._calibration = calibration
         self._options = options
@@ -259,6 +320,7 @@ class _Export:
             self.cameras[camera] = self._database.add_camera(camera)
         image_id = self._database.add_image(frame.name, self.cameras[camera], keypoints)
         self.images += 1
+        self.poses[frame.name] = frame.pose
         written = _Written(image_id, frame, keypoints, normalized, focal_px)
         for gap in self._gaps:
             if gap <= len(self._before):

@@ -11,30 +11,21 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-import rclpy
 from feature_frontend_msgs.msg import Tracks
 from geometry_msgs.msg import Point32
 from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
-from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import ChannelFloat32, PointCloud
 
-from feature_frontend.errors import FeatureFrontendError, SettingsError
+from feature_frontend.errors import SettingsError
+from feature_frontend.ros.adapters.running import run_adapter
 from feature_frontend.ros.adapters.sticky_choice import Choice, StickyChoice
-from feature_frontend.ros.callback_guard import CallbackGuard, GuardedExecutor
-from feature_frontend.ros.interrupts import OrderlyEnd
 from feature_frontend.ros.qos import qos_profile
 from feature_frontend.ros.stamps import stamp_to_ns
-from feature_frontend.ros.start_errors import check_ros_arguments, readable_start
-from feature_frontend.system.files import readable_name
 from feature_frontend.system.text import shown
 
 __all__ = ["CHANNELS", "TOPIC", "Encoded", "VinsAdapter", "VinsEncoder", "main"]
@@ -195,27 +186,7 @@ class VinsAdapter(Node):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs until Ctrl-C."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        check_ros_arguments(arguments)
-        readable = [readable_name(argument) for argument in arguments]
-        _parser().parse_args(remove_ros_args(["vins", *readable])[1:])
-        with readable_start():
-            rclpy.init(args=readable, signal_handler_options=SignalHandlerOptions.NO)
-        with OrderlyEnd() as end:
-            with readable_start():
-                node = VinsAdapter()
-            end.owns(node)
-            with suppress(ExternalShutdownException):
-                end.spin(node, GuardedExecutor(CallbackGuard(node)))
-            # At interpreter exit it may wait for ever for the middleware's threads.
-            node.destroy_node()
-    except FeatureFrontendError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    finally:
-        rclpy.try_shutdown()
-    return 0
+    return run_adapter(_parser(), VinsAdapter, argv)
 
 
 def _parser() -> argparse.ArgumentParser:

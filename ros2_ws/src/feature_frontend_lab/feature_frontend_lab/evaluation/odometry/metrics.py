@@ -11,14 +11,15 @@ import numpy.typing as npt
 from feature_frontend.geometry.relative_pose import rotation_error_deg
 from feature_frontend_lab.evaluation.tracks.trajectory import align
 
-__all__ = ["TrajectoryErrors", "trajectory_errors"]
+__all__ = ["LEAST_POSES", "TrajectoryErrors", "ate_m", "trajectory_errors"]
 
 FloatArray = npt.NDArray[np.float64]
 
 _NS_PER_S = 1_000_000_000
 # Half a frame of a slow camera: how far an image may be from the second it is taken for.
 _TOLERANCE_NS = _NS_PER_S // 20
-_LEAST_POSES = 3
+LEAST_POSES = 3
+"""With fewer positions, an alignment leaves no errors."""
 _SPAN_NS = _NS_PER_S
 
 
@@ -56,7 +57,7 @@ def trajectory_errors(
         pieces: Number of the piece of each pose. Nothing is relative between pieces: the odometry was lost there.
         with_scale: Whether the alignment also scales, for a camera alone.
     """
-    if len(poses) < _LEAST_POSES:
+    if len(poses) < LEAST_POSES:
         nan = float("nan")
         return TrajectoryErrors(nan, nan, nan, np.zeros((0, 3)))
     positions, reference = (np.array([pose[:3, 3] for pose in some]) for some in (poses, truth))
@@ -74,11 +75,16 @@ def trajectory_errors(
         shifts.append(float(np.linalg.norm(error[:3, 3])))
         turns.append(rotation_error_deg(error[:3, :3], np.eye(3)))
     return TrajectoryErrors(
-        ate_m=float(np.sqrt(((aligned - reference) ** 2).sum(axis=1).mean())),
+        ate_m=ate_m(aligned, reference),
         relative_m=_root_mean_square(shifts),
         relative_deg=_root_mean_square(turns),
         positions=aligned,
     )
+
+
+def ate_m(aligned: FloatArray, reference: FloatArray) -> float:
+    """Root mean square distance of positions (N, 3) from the true ones (N, 3), with which they are aligned."""
+    return float(np.sqrt(((aligned - reference) ** 2).sum(axis=1).mean()))
 
 
 def _root_mean_square(values: Sequence[float]) -> float:

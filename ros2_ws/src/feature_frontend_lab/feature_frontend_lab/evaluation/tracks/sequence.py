@@ -32,7 +32,7 @@ from feature_frontend_lab.evaluation.tracks.ground_truth import (
     read_ground_truth,
 )
 
-__all__ = ["EvaluationSequence", "SequenceFrame", "SequenceOptions", "open_sequence"]
+__all__ = ["EvaluationSequence", "SequenceFrame", "SequenceOptions", "known_poses", "open_sequence"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -139,24 +139,41 @@ def open_sequence(location: str, options: SequenceOptions) -> EvaluationSequence
             f"{location} is live; expected images that can be gone through again: a bag, a folder or a video"
         )
     path = Path(location).resolve()
-    name, ground_truth = path.name, None
-    camera_file, pose_file = options.camera_info, options.ground_truth
+    name, camera_file = path.name, options.camera_info
     if isinstance(source, DatasetSource):
         name = source.name
-        ground_truth = ground_truth_of(source) if pose_file is None else None
     else:
-        folder = path if path.is_dir() else path.parent
-        camera_file = camera_file or _existing(folder, (_CAMERA_FILE,))
-        pose_file = pose_file or _existing(folder, GROUND_TRUTH_FILES)
-    if pose_file is not None:
-        ground_truth = read_ground_truth(pose_file, source.frame_count)
+        camera_file = camera_file or _existing(_folder_of(location), (_CAMERA_FILE,))
     return EvaluationSequence(
         name=printable(name),
         source=source,
         options=options,
         camera=None if camera_file is None else read_calibration_file(camera_file),
-        ground_truth=ground_truth,
+        ground_truth=known_poses(location, options.ground_truth, source, source.frame_count),
     )
+
+
+def known_poses(location: str, file: Path | None, source: Source | None, frame_count: int | None) -> GroundTruth | None:
+    """Reads the poses of a sequence; None if there are none.
+
+    Args:
+        location: As for `open_sequence`.
+        file: File of poses; None for the dataset's, or groundtruth.txt or poses.txt next to the images.
+        source: The images at that location, if they are read.
+        frame_count: Number of images, if known.
+
+    Raises:
+        SourceError: A pose file cannot be read or does not fit.
+    """
+    if file is None and isinstance(source, DatasetSource):
+        return ground_truth_of(source)
+    file = file or _existing(_folder_of(location), GROUND_TRUTH_FILES)
+    return None if file is None else read_ground_truth(file, frame_count)
+
+
+def _folder_of(location: str) -> Path:
+    path = Path(location).resolve()
+    return path if path.is_dir() else path.parent
 
 
 def _existing(folder: Path, names: tuple[str, ...]) -> Path | None:

@@ -22,6 +22,7 @@ _BARS = [
     ("aliked-n16", "float32", 0.1, 2.0),
     ("aliked-n16", "float16", 0.1, 2.0),
     ("aliked-n16", "bfloat16", 0.1, 2.0),
+    ("dotlet", "float32", 0.12, 2.6),
     ("silk-vggnp-mu", "float32", 0.12, 3.0),
     ("sift", "float32", 0.12, 3.0),
     ("residual-sift", "float32", 0.12, 3.0),
@@ -42,7 +43,7 @@ def test_motion_from_the_messages_alone(
     campaign: Campaign,
 ) -> None:
     if (precision != "float32" or "aliked" not in extractor) and not campaign.is_whole:
-        pytest.skip("16 bits, SiLK and SIFT through the node: make campaign")
+        pytest.skip("16 bits, dotlet, SiLK and SIFT through the node: make campaign")
     sequence = shared / "data" / "kitti00"
     images = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in sorted(sequence.glob("*.png"))]
     stamps_ns = [round(1e9 * float(line)) for line in (sequence / "times.txt").read_text().split()]

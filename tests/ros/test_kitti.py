@@ -22,6 +22,7 @@ _BARS = [
     ("aliked-n16", "float32", 0.1, 2.0),
     ("aliked-n16", "float16", 0.1, 2.0),
     ("aliked-n16", "bfloat16", 0.1, 2.0),
+    ("dotlet", "float32", 0.12, 2.6),
     ("silk-vggnp-mu", "float32", 0.12, 3.0),
     ("sift", "float32", 0.12, 3.0),
     ("residual-sift", "float32", 0.12, 3.0),
@@ -41,7 +42,7 @@ def test_motion_from_the_messages_alone(
     report_figure: Callable[[str], None],
     campaign: Campaign,
 ) -> None:
-    if (extractor, precision) != ("aliked-n16", "float32"):
+    if precision != "float32" or extractor not in {"aliked-n16", "dotlet"}:
         campaign.only("16 bits, SiLK and SIFT through the node")
     sequence = shared / "data" / "kitti00"
     images = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in sorted(sequence.glob("*.png"))]

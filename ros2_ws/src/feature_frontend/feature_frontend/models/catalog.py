@@ -94,7 +94,7 @@ _DOTLET = WeightsRecord(
     name="dotlet",
     file_name="dotlet.safetensors",
     url="",
-    sha256="e039b1574eda530d85de09d7154ddfa8e9ddcc30a18b63c28500fddc36191184",
+    sha256="3ca7e37a7edbad67a2190beebed3837f470269815355ad1421fd3c26ff8d38e7",
     licence="Apache-2.0, comes with this package",
     size_bytes=1_381_792,
 )

@@ -34,7 +34,7 @@ class TrackingSettings(SettingsGroup):
         -1.0,
         "persistent: minimum cosine similarity of a point to its latest descriptor; to its first one, twice the cosine "
         "distance is allowed, and half of it if the image around the point is not found again. -1 uses the network's "
-        "default: 0.5 for ALIKED, 0.7 for SiLK, 0.75 for dotlet.",
+        "default: 0.5 for ALIKED and dotlet, 0.7 for SiLK.",
         minimum=-1.0,
         maximum=1.0,
         live=True,

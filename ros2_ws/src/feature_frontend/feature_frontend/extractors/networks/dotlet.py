@@ -107,8 +107,8 @@ class Dotlet(DetectAndDescribe):
     default_nms_radius = 2
     minimum_size = _TOTAL_STRIDE
     refines_keypoints = True
-    # Over 0.2 s of real motion, 99 % of the true pairs are above it, and 2 % of the best pairs with an unrelated image.
-    default_track_similarity = 0.75
+    # A higher one shortens tracks on TUM and a rendered street without making them truer (docs/research/dotlet.md).
+    default_track_similarity = 0.5
 
     def __init__(self, config: DotletConfig) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -57,13 +58,13 @@ def package(name: str) -> ModuleType:
         ) from error
 
 
-def export_extractor(settings: ExtractionSettings, path: Path, *, normalized: bool = False) -> None:
+def export_extractor(settings: ExtractionSettings, path: Path, *, for_opencv: bool = False) -> None:
     """Writes the extractor that `settings` name, with its weights, budget, threshold, radius and border.
 
     Args:
         settings: The other settings of extraction do not apply to a file.
         path: The file, which must not exist.
-        normalized: See `ExtractorGraph`.
+        for_opencv: See `ExtractorGraph`.
 
     Raises:
         SettingsError: The extractor is no network, or the package onnx is not installed.
@@ -82,27 +83,28 @@ def export_extractor(settings: ExtractionSettings, path: Path, *, normalized: bo
     network = record.build()
     fill_network(network, found, settings.extractor, record.rename)
     network = record.inference(network.eval()).requires_grad_(requires_grad=False)
-    radius = settings.nms_radius if settings.nms_radius >= 0 else network.default_nms_radius
+    described = cast(NetworkProtocol, network)
+    radius = settings.nms_radius if settings.nms_radius >= 0 else described.default_nms_radius
     budget, border = settings.max_num_keypoints, settings.border
     options = DetectionOptions(budget, settings.detection_threshold, radius, border)
-    graph = GRAPHS[type(network)](network, options, normalized=normalized)
-    channels, dim = network.input_channels, network.descriptor_dim
-    inputs = [TensorShape("image", ("N", channels, "H", "W"))]
+    graph = GRAPHS[type(network)](network, options, for_opencv=for_opencv)
+    channels, dim = described.input_channels, described.descriptor_dim
+    inputs = [TensorShape("image", (1 if for_opencv else "N", channels, "H", "W"))]
+    batch = () if for_opencv else ("N",)
     outputs = [
-        TensorShape("keypoints", ("N", budget, 2)),
-        TensorShape("scores", ("N", budget)),
-        TensorShape("descriptors", ("N", budget, dim)),
-        TensorShape("counts", ("N",)),
+        TensorShape("keypoints", (*batch, budget, 2)),
+        TensorShape("scores", (*batch, budget)),
+        TensorShape("descriptors", (*batch, budget, dim)),
     ]
     metadata = {
         **_provenance(found),
-        **_conventions(network, normalized=normalized),
+        **_conventions(described, inputs[0], for_opencv=for_opencv),
         "max_num_keypoints": budget,
         "detection_threshold": settings.detection_threshold,
         "nms_radius": radius,
         "border": border,
     }
-    example = torch.rand(_TRACED_BATCH, channels, _TRACED_HEIGHT, _TRACED_WIDTH)
+    example = torch.rand(1 if for_opencv else _TRACED_BATCH, channels, _TRACED_HEIGHT, _TRACED_WIDTH)
     write_graph(graph, [example], (inputs, outputs), metadata, path)
 
 
@@ -115,14 +117,14 @@ def _provenance(found: FoundWeights) -> dict[str, object]:
     }
 
 
-def _conventions(network: NetworkProtocol, *, normalized: bool) -> dict[str, object]:
+def _conventions(network: NetworkProtocol, image: TensorShape, *, for_opencv: bool) -> dict[str, object]:
     return {
-        "input": f"image (N, {network.input_channels}, H, W) float32, 0 to 1",
+        "input": f"image ({', '.join(map(str, image.dims))}) float32, 0 to 1",
         "channels": _CHANNELS[network.input_channels],
         "minimum_size": network.minimum_size,
         "descriptor_dim": network.descriptor_dim,
-        "keypoints": NORMALIZED if normalized else PIXELS,
-        "counts": "valid rows of each image; the others are padding with score 0",
+        "keypoints": NORMALIZED if for_opencv else PIXELS,
+        "scores": "0 to 1, best first; rows with score 0 are padding",
     }
 
 
@@ -152,12 +154,12 @@ def write_graph(
     with warnings.catch_warnings():
         # The tracer warns of every Python number; tests run the files at other sizes than the traced one.
         warnings.simplefilter("ignore")
-        # torch.export's exporter needs the package onnxscript, and before torch 2.9 lacks operators.
-        newer = {"dynamo": False} if torch.__version__ >= "2.5" else {}  # type: ignore[operator]
+        # Not torch.export's exporter: it needs another package, onnxscript (docs/research/onnx.md).
+        newer: dict[str, Any] = {"dynamo": False} if torch.__version__ >= "2.5" else {}
         torch.onnx.export(
             graph.eval(),
             tuple(examples),
-            traced,
+            cast(Any, traced),  # a file, which its annotations forget
             input_names=[shape.name for shape in inputs],
             output_names=[shape.name for shape in outputs],
             dynamic_axes=dynamic,

@@ -1,4 +1,4 @@
-"""The extractors' graphs, from images to keypoints, scores, descriptors and counts."""
+"""The extractors' graphs, from images to keypoints, scores and descriptors."""
 
 from __future__ import annotations
 
@@ -36,36 +36,34 @@ class ExtractorGraph(nn.Module):
     Args:
         network: In evaluation mode, in float32, on the CPU.
         options: Budget, threshold, radius and border.
-        normalized: Keypoints in -1 to 1, as OpenCV's `cv::ALIKED` expects them, instead of px.
+        for_opencv: As `cv::ALIKED` of OpenCV 5 reads them: keypoints in -1 to 1 instead of px, and no batch.
     """
 
-    def __init__(self, network: Any, options: DetectionOptions, *, normalized: bool) -> None:
+    def __init__(self, network: Any, options: DetectionOptions, *, for_opencv: bool) -> None:
         super().__init__()
         self.network = network
         self.options = options
-        self.normalized = normalized
+        self.for_opencv = for_opencv
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Keypoints (B, K, 2) px, scores (B, K), descriptors (B, K, D) and counts (B,) int32, best first.
-
-        Rows from an image's count on are padding: their scores are 0.
-        """
-        keypoints, scores, descriptors, is_valid, counts = self.extract(image)
-        if self.normalized:
-            # OpenCV reads (x + 1) / 2 * width.
-            keypoints = keypoints * 2.0 / size_of(image) - 1.0
-        return keypoints, torch.where(is_valid, scores, torch.zeros(())), descriptors, counts
+        """Keypoints (B, K, 2) px, scores (B, K) and descriptors (B, K, D), best first; a score of 0 marks padding."""
+        keypoints, scores, descriptors, is_valid = self.extract(image)
+        scores = torch.where(is_valid, scores, torch.zeros(()))
+        if self.for_opencv:
+            # It computes px by (x + 1) / 2 * width.
+            return (keypoints * 2.0 / size_of(image) - 1.0)[0], scores[0], descriptors[0]
+        return keypoints, scores, descriptors
 
     def extract(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Keypoints, scores, descriptors, and which rows are valid: (B, K) bool and (B,) int32."""
+        """Keypoints, scores, descriptors, and which rows are valid: (B, K) bool."""
         raise NotImplementedError
 
 
 class AlikedGraph(ExtractorGraph):
     """ALIKED. All levels are read at the same GridSample coordinates: upsampling with aligned corners is just that."""
 
-    def __init__(self, network: FastAliked, options: DetectionOptions, *, normalized: bool) -> None:
-        super().__init__(network, options, normalized=normalized)
+    def __init__(self, network: FastAliked, options: DetectionOptions, *, for_opencv: bool) -> None:
+        super().__init__(network, options, for_opencv=for_opencv)
         self.blocks = copy.deepcopy(network.block)
         for block in self.blocks:
             for name in ("conv1", "conv2"):
@@ -82,7 +80,7 @@ class AlikedGraph(ExtractorGraph):
         selection = select_pixels(score_maps, self.options, max(radius, self.options.border), radius)
         keypoints, scores = refine(score_maps, selection, radius)
         descriptors = self._describe(levels, keypoints, size_of(image), margins.shift())
-        return keypoints, scores, descriptors, selection.is_valid, selection.counts
+        return keypoints, scores, descriptors, selection.is_valid
 
     def _levels(self, maps: torch.Tensor) -> list[torch.Tensor]:
         levels = []
@@ -159,7 +157,7 @@ class _DeformableConvolution(nn.Module):
         self.bias = nn.Parameter(folded.bias.detach().reshape(-1, 1))
         reach = torch.arange(folded.kernel_size) - folded.kernel_size // 2
         y, x = torch.meshgrid(reach, reach, indexing="ij")
-        self.register_buffer("reach", torch.stack([x, y], dim=-1).reshape(1, 1, -1, 2).float())
+        self.reach = torch.stack([x, y], dim=-1).reshape(1, 1, -1, 2).float()
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) to (B, C', H, W)."""
@@ -192,7 +190,7 @@ class DotletGraph(ExtractorGraph):
         joined = torch.cat([sample(level, grid, "border") for level in levels], dim=1)[:, :, 0].transpose(1, 2)
         descriptors = network.describe_outer(functional.relu(network.describe_inner(joined)))
         unit = functional.normalize(descriptors, dim=2)
-        return keypoints, scores, unit, selection.is_valid, selection.counts
+        return keypoints, scores, unit, selection.is_valid
 
 
 def _standardized(image: torch.Tensor) -> torch.Tensor:
@@ -220,7 +218,7 @@ class SilkGraph(ExtractorGraph):
         descriptors = network.descriptor_outer(functional.relu(network.descriptor_inner(windows)))
         keypoints = torch.stack([selection.columns, selection.rows], dim=2).float() + border
         unit = functional.normalize(descriptors, dim=2)
-        return keypoints, selection.scores, unit, selection.is_valid, selection.counts
+        return keypoints, selection.scores, unit, selection.is_valid
 
 
 GRAPHS: dict[type[nn.Module], Callable[..., ExtractorGraph]] = {

@@ -97,13 +97,11 @@ class OnnxExtractor:
         metadata: What the file says of itself.
 
     Raises:
-        SettingsError: See `open_session`; or its keypoints are not in px.
+        SettingsError: See `open_session`.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         self._session, self.metadata = open_session(path, "extractor", threads)
-        if self.metadata["keypoints"] != PIXELS:
-            raise SettingsError(f"{path} has keypoints as {self.metadata['keypoints']}; expected {PIXELS}")
         self._path = path
         self._channels = self._session.get_inputs()[0].shape[1]
 
@@ -122,15 +120,24 @@ class OnnxExtractor:
         if len(shapes) != 1 or checked[0].ndim != (2 if self._channels == 1 else 3):
             wanted = f"{self.metadata['channels']} images of one size, from {minimum}x{minimum} px"
             raise ImageError(f"images have shapes {', '.join(map(str, sorted(shapes)))}; {self._path} expects {wanted}")
-        batch = np.stack([image.reshape(*image.shape[:2], -1).transpose(2, 0, 1) for image in checked])
-        outputs = self.run(batch.astype(np.float32) / np.float32(255))
-        rows = zip(*(outputs[name] for name in ("keypoints", "scores", "descriptors", "counts")), strict=True)
-        return [OnnxFeatures(points[:n], scores[:n], descriptors[:n]) for points, scores, descriptors, n in rows]
+        planes = np.stack([image.reshape(*image.shape[:2], -1).transpose(2, 0, 1) for image in checked])
+        batch = planes.astype(np.float32) / np.float32(255)
+        if self.metadata["keypoints"] == PIXELS:
+            return [_valid(*rows) for rows in zip(*self.run(batch), strict=True)]
+        # For OpenCV: image by image.
+        half = np.array([batch.shape[3] / 2, batch.shape[2] / 2], np.float32)
+        results = [self.run(batch[i : i + 1]) for i in range(len(batch))]
+        return [_valid((points + 1) * half, scores, descriptors) for points, scores, descriptors in results]
 
-    def run(self, batch: FloatArray) -> dict[str, npt.NDArray[Any]]:
-        """All outputs by name, for the input itself."""
-        names = [output.name for output in self._session.get_outputs()]
-        return dict(zip(names, self._session.run(names, {"image": batch}), strict=True))
+    def run(self, batch: FloatArray) -> list[FloatArray]:
+        """Keypoints, scores and descriptors with their padding, for the input itself."""
+        outputs: list[FloatArray] = self._session.run(["keypoints", "scores", "descriptors"], {"image": batch})
+        return outputs
+
+
+def _valid(keypoints: FloatArray, scores: FloatArray, descriptors: FloatArray) -> OnnxFeatures:
+    rows = scores > 0
+    return OnnxFeatures(keypoints[rows], scores[rows], descriptors[rows])
 
 
 def compare(reference: OnnxFeatures, other: OnnxFeatures) -> Agreement:

@@ -38,12 +38,12 @@ class Margins:
     def pad(self, image: torch.Tensor) -> torch.Tensor:
         """Pads by repeating the outermost pixels."""
         margins = [self.left, self.right, self.top, self.bottom]
-        return functional.pad(image, margins, mode="replicate")  # type: ignore[arg-type]
+        return functional.pad(image, margins, mode="replicate")
 
     def crop(self, maps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """Removes the margins from padded maps; `like` has the size of the unpadded image."""
         bottom, right = self.top + like.shape[2], self.left + like.shape[3]
-        return maps[:, :, self.top : bottom, self.left : right]  # type: ignore[misc]
+        return maps[:, :, self.top : bottom, self.left : right]
 
     def shift(self) -> torch.Tensor:
         """(2,) float32 (x, y), what is added to a point of the unpadded image."""
@@ -93,21 +93,19 @@ def corner_weights(points: torch.Tensor, size: torch.Tensor) -> tuple[torch.Tens
 
 @dataclass(frozen=True)
 class Selection:
-    """The best pixels of a batch of score maps, as many rows as the budget; rows from `counts` on are padding.
+    """The best pixels of a batch of score maps, as many rows as the budget; the valid ones come first.
 
     Attributes:
         columns: (B, K) int64, px.
         rows: (B, K) int64, px.
         scores: (B, K) float32, of these pixels.
         is_valid: (B, K) bool.
-        counts: (B,) int32.
     """
 
     columns: torch.Tensor
     rows: torch.Tensor
     scores: torch.Tensor
     is_valid: torch.Tensor
-    counts: torch.Tensor
 
 
 def select_pixels(score_maps: torch.Tensor, options: DetectionOptions, border: int, inset: int) -> Selection:
@@ -131,8 +129,7 @@ def select_pixels(score_maps: torch.Tensor, options: DetectionOptions, border: i
     rows = _divided(positions, width)
     columns = _limited(positions - rows * width, inset, width - 1 - inset)
     rows = _limited(rows, inset, height - 1 - inset)
-    is_valid = scores > options.detection_threshold
-    return Selection(columns, rows, scores, is_valid, is_valid.int().sum(dim=1).int())
+    return Selection(columns, rows, scores, scores > options.detection_threshold)
 
 
 def refine(score_maps: torch.Tensor, selection: Selection, radius: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -35,7 +35,12 @@ setup(
         "torch>=2.4",
         "tqdm",
     ],
-    extras_require={"train": ["tensorboard"], "megadepth": ["h5py"], "odometry": ["gtsam>=4.3"]},
+    extras_require={
+        "train": ["tensorboard"],
+        "megadepth": ["h5py"],
+        "odometry": ["gtsam>=4.3"],
+        "onnx": ["onnx>=1.15", "onnxruntime>=1.17"],
+    },
     zip_safe=False,
     entry_points={
         # `feature_frontend TOOL` finds them here.

@@ -7,6 +7,7 @@ content. Sampling is GridSample, maxima are MaxPool, the best are TopK.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -37,7 +38,7 @@ class Margins:
 
     def pad(self, image: torch.Tensor) -> torch.Tensor:
         """Pads by repeating the outermost pixels."""
-        margins = [self.left, self.right, self.top, self.bottom]
+        margins: list[Any] = [self.left, self.right, self.top, self.bottom]
         return functional.pad(image, margins, mode="replicate")
 
     def crop(self, maps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

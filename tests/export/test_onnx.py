@@ -12,16 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from feature_frontend.errors import ImageError, SettingsError
+from feature_frontend.errors import ImageError, MatchingError, SettingsError
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.extractors.networks.silk import SILK_CONFIGS, Silk
 from feature_frontend.settings import ExtractionSettings
 from feature_frontend_lab.export.command import main
 from feature_frontend_lab.export.onnx_model.file import OPSET, export_extractor
-from feature_frontend_lab.export.onnx_model.reader import OnnxExtractor, OnnxFeatures, compare
+from feature_frontend_lab.export.onnx_model.reader import OnnxExtractor, OnnxFeatures, OnnxMatcher, compare
 from feature_frontend_lab.training.checkpoint import save_weights
 from tests.campaign import Campaign
-from tests.core.seeded import seeded_dotlet, seeded_network
+from tests.core.seeded import save_lightglue, seeded_dotlet, seeded_network
 from tests.tolerances import ONNX_PARITY
 
 onnx = pytest.importorskip("onnx", reason="needs onnx, which the extra onnx installs")
@@ -155,8 +155,8 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         tmp_path / "missing.onnx": "there is no file",
         damaged: "cannot run",
         _write(tmp_path / "operator.onnx", "Foo", "com.example"): "Foo",
-        _write(tmp_path / "foreign.onnx", "Abs"): "unknown origin",
-        _write(tmp_path / "kind.onnx", "Abs", producer="feature_frontend", kind="matcher"): "expected extractor",
+        _write(tmp_path / "foreign.onnx", "Abs"): "does not say",
+        _write(tmp_path / "kind.onnx", "Abs", producer="feature_frontend", kind="matcher"): "expected an",
     }
     for path, expected in cases.items():
         with pytest.raises(SettingsError, match=expected) as caught:
@@ -228,6 +228,33 @@ def test_opencv_reads_it(tmp_path: Path, photographs: Images) -> None:
         assert agreement.missing <= 1
         assert agreement.position_px <= ONNX_PARITY.position_px
         assert agreement.cosine >= ONNX_PARITY.cosine
+
+
+def test_lightglue_matches_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("kornia", reason="needs kornia (pip install kornia==0.9.0; make benchmark does)")
+    weights, path = tmp_path / "lightglue.safetensors", tmp_path / "lightglue.onnx"
+    save_lightglue(weights)
+    options = ("onnx", "--matcher", "lightglue", "--lightglue-weights-path", str(weights), "--output", str(path))
+    assert main([*options]) == 0
+    assert "0 of 200 points matched otherwise" in capsys.readouterr().out
+    matcher = OnnxMatcher(path, threads=1)
+    rng = np.random.default_rng(1)
+    few, many = (
+        OnnxFeatures(
+            rng.uniform(0, 99, (count, 2)).astype(np.float32),
+            np.ones(count, np.float32),
+            rng.normal(size=(count, 128)).astype(np.float32),
+        )
+        for count in (1, 70)
+    )
+    for one, other in ((few, many), (many, few)):
+        matches, scores = matcher.match(one, (100, 100), other, (100, 100))
+        assert matches.shape == scores.shape == (len(one.scores),)
+        assert ((matches >= -1) & (matches < len(other.scores))).all()
+        assert ((scores > 0) == (matches >= 0)).all()
+    empty = OnnxFeatures(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros((0, 128), np.float32))
+    with pytest.raises(MatchingError, match=r"descriptors1 have shape \(0, 128\)"):
+        matcher.match(few, (100, 100), empty, (100, 100))
 
 
 @pytest.mark.slow

@@ -1,22 +1,24 @@
-"""`export onnx`: an extractor as a file for onnxruntime, TensorRT and OpenCV, and its check."""
+"""`export onnx`: an extractor or LightGlue as a file for onnxruntime, TensorRT and OpenCV, and its check."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.image.image_file import read_image_file
+from feature_frontend.matchers.lightglue import DESCRIPTOR_DIM, find_lightglue_weights, load_lightglue
 from feature_frontend.settings import PARAMETERS, ExtractionSettings
-from feature_frontend_lab.export.onnx_model.file import export_extractor
-from feature_frontend_lab.export.onnx_model.reader import OnnxExtractor, OnnxFeatures, compare
+from feature_frontend_lab.export.onnx_model.file import export_extractor, export_lightglue
+from feature_frontend_lab.export.onnx_model.reader import OnnxExtractor, OnnxFeatures, OnnxMatcher, compare, kind_of
 
 __all__ = ["add_onnx_parser"]
 
@@ -26,13 +28,15 @@ _OPTIONS = (
 )
 _WRITTEN = ("max_num_keypoints", "detection_threshold", "nms_radius", "border")
 _DESCRIPTION = """\
-Writes an extractor as one ONNX file, from images of any size to keypoints, scores and descriptors, and compares it with
-the front-end's own by onnxruntime, if that is installed. See docs/onnx.md."""
+Writes an extractor as one ONNX file, from images of any size to keypoints, scores and descriptors; or LightGlue, from
+two images' keypoints and descriptors to matches. Compares it with the front-end's own by onnxruntime, if that is
+installed. See docs/onnx.md."""
 
 # Of the check, beyond which a file counts as different: keypoints of which fraction, px, and the rest.
 _MISSING, _POSITION_PX, _SCORE, _COSINE = 0.005, 0.02, 1e-4, 0.9999
 _CHECK_SIZES = ((240, 320), (201, 333), (96, 64))
 _CHECK_BATCH = 2
+_CHECK_PLACE, _CHECK_POINTS, _PROBABILITY = (640, 480), 200, 1e-3
 _DIFFERENT = 1
 
 Images = list[npt.NDArray[np.uint8]]
@@ -42,7 +46,7 @@ def add_onnx_parser(commands: Any) -> None:
     """Adds the subcommand `onnx`."""
     command = commands.add_parser(
         "onnx",
-        help="an extractor as an ONNX file, for onnxruntime, TensorRT and OpenCV",
+        help="an extractor, or LightGlue, as an ONNX file, for onnxruntime, TensorRT and OpenCV",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -57,6 +61,13 @@ def add_onnx_parser(commands: Any) -> None:
             metavar="VALUE",
             help=f"{record.description} (default {record.default!r})",
         )
+    add("--matcher", choices=("lightglue",), help="write this matcher instead of an extractor")
+    add(
+        "--lightglue-weights-path",
+        default="",
+        metavar="VALUE",
+        help=PARAMETERS["lightglue_weights_path"].description,
+    )
     add("--for-opencv", action="store_true", help="as cv::ALIKED of OpenCV 5 reads it: keypoints in -1 to 1, no batch")
     add(
         "--check", type=Path, metavar="FILE", help="write nothing: compare this file with the front-end's own extractor"
@@ -69,13 +80,17 @@ def _onnx(options: argparse.Namespace) -> int:
     if options.check is not None:
         return _check(options.check, options)
     settings = ExtractionSettings.from_mapping({name: getattr(options, name) for name in _OPTIONS})
-    path = options.output or Path(f"{settings.extractor}.onnx")
+    name = options.matcher or settings.extractor
+    path = options.output or Path(f"{name}.onnx")
     if path.exists():
         raise SettingsError(f"{path} exists already; delete it, or choose another file by --output")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        export_extractor(settings, path, for_opencv=options.for_opencv)
-        print(f"{path}: {settings.extractor}, {path.stat().st_size:,} bytes")
+        if options.matcher:
+            export_lightglue(options.lightglue_weights_path, options.weights_dir, path)
+        else:
+            export_extractor(settings, path, for_opencv=options.for_opencv)
+        print(f"{path}: {name}, {path.stat().st_size:,} bytes")
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror or error}") from error
     try:
@@ -87,6 +102,56 @@ def _onnx(options: argparse.Namespace) -> int:
 
 def _check(path: Path, options: argparse.Namespace) -> int:
     """Prints how far the file's results differ from ours; returns the exit status."""
+    is_matcher = kind_of(path) == "matcher"
+    is_same, identity = _check_matcher(path, options) if is_matcher else _check_extractor(path, options)
+    print(f"{path}: {'the same as' if is_same else 'NOT the same as'} {identity}")
+    return 0 if is_same else _DIFFERENT
+
+
+def _check_matcher(path: Path, options: argparse.Namespace) -> tuple[bool, str]:
+    """Compares on random points, half of which the second image has, too."""
+    exported = OnnxMatcher(path)
+    found = find_lightglue_weights(options.lightglue_weights_path, options.weights_dir)
+    _check_weights(path, exported.metadata, found.identity, "--lightglue-weights-path")
+    network: Any = load_lightglue(found)
+    # As in the file: all layers, all points.
+    network.conf.depth_confidence = network.conf.width_confidence = -1
+    rng = np.random.default_rng(0)
+    points = rng.uniform((0, 0), _CHECK_PLACE, (_CHECK_POINTS, 2)).astype(np.float32)
+    descriptors = rng.normal(size=(_CHECK_POINTS, DESCRIPTOR_DIM)).astype(np.float32)
+    descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
+    moved = np.concatenate([points[::2] * 0.9 + 10, points[1::4]])
+    images = [(points, descriptors), (moved, np.concatenate([descriptors[::2], -descriptors[1::4]]))]
+    inputs = {
+        f"image{i}": {
+            "keypoints": torch.from_numpy(keypoints)[None],
+            "descriptors": torch.from_numpy(own)[None],
+            "image_size": torch.tensor([_CHECK_PLACE]),
+        }
+        for i, (keypoints, own) in enumerate(images)
+    }
+    with torch.no_grad():
+        expected = network(inputs)
+    sides = [OnnxFeatures(keypoints, np.ones(len(own), np.float32), own) for keypoints, own in images]
+    matches, scores = exported.match(sides[0], _CHECK_PLACE, sides[1], _CHECK_PLACE)
+    own_matches, own_scores = expected["matches0"][0].numpy(), expected["matching_scores0"][0].numpy()
+    different, apart = int((matches != own_matches).sum()), float(np.abs(scores - own_scores).max())
+    print(
+        f"{(own_matches >= 0).sum()} matches, {different} of {_CHECK_POINTS} points matched otherwise, probabilities "
+        f"within {apart:.1e}"
+    )
+    return different <= _MISSING * _CHECK_POINTS and apart <= _PROBABILITY, found.identity
+
+
+def _check_weights(path: Path, metadata: Mapping[str, str], identity: str, option: str) -> None:
+    digest = metadata["weights_sha256"]
+    if identity.partition("@")[2] != digest[:8]:
+        raise SettingsError(
+            f"{path} has the weights {digest[:8]}, but those found here are {identity}; name the same file by {option}"
+        )
+
+
+def _check_extractor(path: Path, options: argparse.Namespace) -> tuple[bool, str]:
     exported = OnnxExtractor(path)
     metadata = exported.metadata
     written = {name: type(PARAMETERS[name].default)(metadata[name]) for name in _WRITTEN}
@@ -99,12 +164,7 @@ def _check(path: Path, options: argparse.Namespace) -> int:
             }
         )
     )
-    digest = metadata["weights_sha256"]
-    if own.identity.partition("@")[2] != digest[:8]:
-        raise SettingsError(
-            f"{path} has the weights {digest[:8]}, but those found here are {own.identity}; name the same file by "
-            "--weights-path"
-        )
+    _check_weights(path, metadata, own.identity, "--weights-path")
     is_same = True
     for images in _batches(options.images, is_grey=metadata["channels"] == "grey"):
         found = own.extract_batch(images)
@@ -119,8 +179,7 @@ def _check(path: Path, options: argparse.Namespace) -> int:
             is_same &= agreement.missing <= _MISSING * agreement.count
             is_same &= agreement.position_px <= _POSITION_PX and agreement.score <= _SCORE
             is_same &= agreement.cosine >= _COSINE
-    print(f"{path}: {'the same as' if is_same else 'NOT the same as'} {own.identity}")
-    return 0 if is_same else _DIFFERENT
+    return is_same, own.identity
 
 
 def _batches(paths: Sequence[Path] | None, *, is_grey: bool) -> Iterator[Images]:

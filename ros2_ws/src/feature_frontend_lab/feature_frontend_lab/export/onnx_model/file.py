@@ -18,12 +18,25 @@ from feature_frontend.errors import SettingsError
 from feature_frontend.extractors.base import DetectionOptions, NetworkProtocol
 from feature_frontend.extractors.extractor import find_extractor_weights
 from feature_frontend.extractors.registry import EXTRACTORS
+from feature_frontend.matchers.lightglue import DESCRIPTOR_DIM, find_lightglue_weights, load_lightglue
+from feature_frontend.models.catalog import MATCHER_MODELS
 from feature_frontend.models.weights_file import FoundWeights, fill_network
 from feature_frontend.settings import ExtractionSettings
 from feature_frontend.system.files import new_file
+from feature_frontend_lab.export.onnx_model.lightglue import LightGlueGraph
 from feature_frontend_lab.export.onnx_model.networks import GRAPHS
 
-__all__ = ["NORMALIZED", "OPSET", "PIXELS", "PRODUCER", "TensorShape", "export_extractor", "package", "write_graph"]
+__all__ = [
+    "NORMALIZED",
+    "OPSET",
+    "PIXELS",
+    "PRODUCER",
+    "TensorShape",
+    "export_extractor",
+    "export_lightglue",
+    "package",
+    "write_graph",
+]
 
 # GridSample came with 16, LayerNormalization with 17.
 OPSET = 17
@@ -97,7 +110,7 @@ def export_extractor(settings: ExtractionSettings, path: Path, *, for_opencv: bo
         TensorShape("descriptors", (*batch, budget, dim)),
     ]
     metadata = {
-        **_provenance(found),
+        **_provenance(found, "extractor"),
         **_conventions(described, inputs[0], for_opencv=for_opencv),
         "max_num_keypoints": budget,
         "detection_threshold": settings.detection_threshold,
@@ -108,13 +121,49 @@ def export_extractor(settings: ExtractionSettings, path: Path, *, for_opencv: bo
     write_graph(graph, [example], (inputs, outputs), metadata, path)
 
 
-def _provenance(found: FoundWeights) -> dict[str, object]:
-    return {
-        "producer": PRODUCER,
-        "kind": "extractor",
-        "extractor": found.name,
-        "weights_sha256": found.sha256,
+def export_lightglue(weights_path: str, weights_dir: str, path: Path) -> None:
+    """Writes LightGlue for ALIKED's descriptors, for any number of points and pairs.
+
+    Args:
+        weights_path: As the matcher's parameter `lightglue_weights_path`.
+        weights_dir: As the parameter of that name.
+        path: The file, which must not exist.
+
+    Raises:
+        SettingsError: kornia or onnx is not installed.
+        WeightsError: The weights are not available, or do not fit.
+        OSError: The file cannot be written.
+    """
+    package("onnx")
+    found = find_lightglue_weights(weights_path, weights_dir)
+    graph = LightGlueGraph(load_lightglue(found))
+    inputs, examples = [], []
+    for number, count in ((0, "M"), (1, "N")):
+        inputs += [
+            TensorShape(f"keypoints{number}", ("B", count, 2)),
+            TensorShape(f"descriptors{number}", ("B", count, DESCRIPTOR_DIM)),
+            TensorShape(f"size{number}", ("B", 2)),
+        ]
+        points = 30 + number
+        examples += [
+            torch.rand(_TRACED_BATCH, points, 2) * 80,
+            torch.rand(_TRACED_BATCH, points, DESCRIPTOR_DIM) / DESCRIPTOR_DIM**0.5,
+            torch.tensor([[90.0 + number, 70.0]] * _TRACED_BATCH),
+        ]
+    metadata = {
+        **_provenance(found, "matcher"),
+        "extractors": ", ".join(MATCHER_MODELS["lightglue"].extractors),
+        "keypoints": PIXELS,
+        "sizes": "(width, height) px of the images",
+        "matches0": "row in the second image of each point of the first, -1 for none",
+        "scores0": "probability of the match, 0 for none",
     }
+    outputs = [TensorShape("matches0", ("B", "M")), TensorShape("scores0", ("B", "M"))]
+    write_graph(graph, examples, (inputs, outputs), metadata, path)
+
+
+def _provenance(found: FoundWeights, kind: str) -> dict[str, object]:
+    return {"producer": PRODUCER, "kind": kind, kind: found.name, "weights_sha256": found.sha256}
 
 
 def _conventions(network: NetworkProtocol, image: TensorShape, *, for_opencv: bool) -> dict[str, object]:

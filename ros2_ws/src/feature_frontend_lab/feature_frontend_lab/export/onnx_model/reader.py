@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from feature_frontend.errors import ImageError, SettingsError
+from feature_frontend.errors import ImageError, MatchingError, SettingsError
 from feature_frontend.image.preprocessing import check_image
 from feature_frontend.system.text import short_text
 from feature_frontend_lab.export.onnx_model.file import PIXELS, PRODUCER, package
 
-__all__ = ["Agreement", "OnnxExtractor", "OnnxFeatures", "compare", "open_session"]
+__all__ = ["Agreement", "OnnxExtractor", "OnnxFeatures", "OnnxMatcher", "compare", "kind_of", "open_session"]
 
 FloatArray = npt.NDArray[np.float32]
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,22 @@ def open_session(path: Path, kind: str, threads: int) -> tuple[Any, Mapping[str,
     Raises:
         SettingsError: There is no such file, onnxruntime cannot run it, or it is none of this project's.
     """
+    session, metadata = _open(path, threads)
+    if metadata["kind"] != kind:
+        raise SettingsError(f"{path} holds one {metadata['kind']}; expected an exported {kind}")
+    return session, metadata
+
+
+def kind_of(path: Path) -> str:
+    """What a file is: "extractor" or "matcher".
+
+    Raises:
+        SettingsError: As for `open_session`.
+    """
+    return _open(path, 1)[1]["kind"]
+
+
+def _open(path: Path, threads: int) -> tuple[Any, dict[str, str]]:
     runtime = package("onnxruntime")
     if not path.is_file():
         raise SettingsError(f"there is no file {path}; write one: feature_frontend export onnx --output {path}")
@@ -80,9 +97,10 @@ def open_session(path: Path, kind: str, threads: int) -> tuple[Any, Mapping[str,
             "install a newer onnxruntime"
         ) from error
     metadata = dict(session.get_modelmeta().custom_metadata_map)
-    found = metadata.get("kind", "a model of unknown kind")
-    if metadata.get("producer") != PRODUCER or found != kind:
-        raise SettingsError(f"{path} is {found} of {metadata.get('producer', 'unknown origin')}; expected {kind}")
+    if metadata.get("producer") != PRODUCER or "kind" not in metadata:
+        raise SettingsError(
+            f"{path} does not say that {PRODUCER} made it; expected a file written by: feature_frontend export onnx"
+        )
     return session, metadata
 
 
@@ -133,6 +151,53 @@ class OnnxExtractor:
         """Keypoints, scores and descriptors with their padding, for the input itself."""
         outputs: list[FloatArray] = self._session.run(["keypoints", "scores", "descriptors"], {"image": batch})
         return outputs
+
+
+class OnnxMatcher:
+    """An exported LightGlue, run by onnxruntime on the CPU.
+
+    Args:
+        path: The file.
+        threads: See `open_session`.
+
+    Attributes:
+        metadata: What the file says of itself.
+
+    Raises:
+        SettingsError: See `open_session`.
+    """
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        self._session, self.metadata = open_session(path, "matcher", threads)
+        self._path = path
+
+    def match(
+        self, features0: OnnxFeatures, size0: Size, features1: OnnxFeatures, size1: Size
+    ) -> tuple[npt.NDArray[np.int64], FloatArray]:
+        """The row in the second image of each keypoint of the first, -1 for none, and the match's probability.
+
+        Args:
+            features0: Of the first image, at least one.
+            size0: (width, height) of the image, px.
+            features1: Of the second image, at least one.
+            size1: Its size.
+
+        Raises:
+            MatchingError: An image has no features, or descriptors of another length.
+        """
+        length = self._session.get_inputs()[1].shape[2]
+        inputs = {}
+        for number, features, size in ((0, features0, size0), (1, features1, size1)):
+            if features.descriptors.shape[1:] != (length,) or not len(features.descriptors):
+                raise MatchingError(
+                    f"descriptors{number} have shape {features.descriptors.shape}; {self._path} expects (N, {length}), "
+                    f"N at least 1, of {self.metadata['extractors']}"
+                )
+            inputs[f"keypoints{number}"] = features.keypoints[None]
+            inputs[f"descriptors{number}"] = features.descriptors[None]
+            inputs[f"size{number}"] = np.array([size], np.float32)
+        matches, scores = self._session.run(["matches0", "scores0"], inputs)
+        return matches[0], scores[0]
 
 
 def _valid(keypoints: FloatArray, scores: FloatArray, descriptors: FloatArray) -> OnnxFeatures:

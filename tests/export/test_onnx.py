@@ -21,6 +21,7 @@ from feature_frontend_lab.export.onnx_model.file import OPSET, export_extractor
 from feature_frontend_lab.export.onnx_model.reader import OnnxExtractor, OnnxFeatures, OnnxMatcher, compare
 from feature_frontend_lab.training.checkpoint import save_weights
 from tests.campaign import Campaign
+from tests.conftest import NEEDS_TORCH_FOR_PTH
 from tests.core.seeded import save_lightglue, seeded_dotlet, seeded_network
 from tests.tolerances import ONNX_PARITY
 
@@ -230,9 +231,10 @@ def test_opencv_reads_it(tmp_path: Path, photographs: Images) -> None:
         assert agreement.cosine >= ONNX_PARITY.cosine
 
 
+@NEEDS_TORCH_FOR_PTH
 def test_lightglue_matches_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("kornia", reason="needs kornia (pip install kornia==0.9.0; make benchmark does)")
-    weights, path = tmp_path / "lightglue.safetensors", tmp_path / "lightglue.onnx"
+    weights, path = tmp_path / "lightglue.pth", tmp_path / "lightglue.onnx"
     save_lightglue(weights)
     options = ("onnx", "--matcher", "lightglue", "--lightglue-weights-path", str(weights), "--output", str(path))
     assert main([*options]) == 0

@@ -45,7 +45,8 @@ class Agreement:
         missing: Those further than 0.5 px from any keypoint of the other.
         position_px: Largest distance of the others.
         score: Largest difference of their scores.
-        cosine: Smallest similarity of their descriptors.
+        cosine: Smallest similarity of the descriptors of those that both found on the same pixel, rounded down: ALIKED
+            describes what is around that pixel, and 100.00001 is on another one than 99.99999.
     """
 
     count: int
@@ -215,13 +216,14 @@ def compare(reference: OnnxFeatures, other: OnnxFeatures) -> Agreement:
     if not is_found.any():
         return Agreement(count, count, 0.0, 0.0, 1.0)
     rows = nearest[is_found]
-    similarities = (reference.descriptors[is_found] * other.descriptors[rows]).sum(axis=1)
+    is_same_pixel = (np.floor(reference.keypoints[is_found]) == np.floor(other.keypoints[rows])).all(axis=1)
+    similarities = (reference.descriptors[is_found] * other.descriptors[rows]).sum(axis=1)[is_same_pixel]
     return Agreement(
         count,
         int((~is_found).sum()),
         float(distances[is_found].max()),
         float(np.abs(reference.scores[is_found] - other.scores[rows]).max()),
-        float(similarities.min()),
+        float(similarities.min(initial=1.0)),
     )
 
 

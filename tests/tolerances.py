@@ -8,6 +8,7 @@ import torch
 
 __all__ = [
     "DEVICE",
+    "ONNX_PARITY",
     "PARITY",
     "REDUCED_PRECISION",
     "SEQUENCE_TRACKING",
@@ -15,6 +16,7 @@ __all__ = [
     "TRACKING",
     "UNDISTORTION",
     "DeviceAgreement",
+    "OnnxParity",
     "Parity",
     "ReducedPrecision",
     "SequenceTracking",
@@ -43,6 +45,26 @@ class Parity:
 
 
 PARITY = Parity()
+
+
+@dataclass(frozen=True)
+class OnnxParity:
+    """Required agreement of an exported file with the extractor of which it was made.
+
+    Attributes:
+        missing: Maximum fraction of keypoints further than 0.5 px from any of the other's: ties at the budget's end.
+        position_px: Maximum distance of the others.
+        score: Maximum difference of a score.
+        cosine: Minimum cosine similarity of a descriptor.
+    """
+
+    missing: float = 0.005
+    position_px: float = 0.02
+    score: float = 1e-4
+    cosine: float = 0.9999
+
+
+ONNX_PARITY = OnnxParity()
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ setup(
         "megadepth": ["h5py"],
         "odometry": ["gtsam>=4.3"],
         "colmap": ["pycolmap>=3.13"],
+        "onnx": ["onnx>=1.15", "onnxruntime>=1.17"],
     },
     zip_safe=False,
     entry_points={

@@ -34,7 +34,7 @@ from feature_frontend.extractors.execution import (
     PlainExecution,
     Submitted,
 )
-from feature_frontend.extractors.registry import EXTRACTORS, ExtractorRecord
+from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.image.preprocessing import check_image, check_mask, grey_range
 from feature_frontend.image.resize import Resize, network_size
 from feature_frontend.models.weights import ensure_weights, find_own_weights, own_weights
@@ -45,7 +45,7 @@ from feature_frontend.settings import ExtractionSettings
 from feature_frontend.system.files import user_path
 from feature_frontend.types import Features
 
-__all__ = ["Extractor", "Mask"]
+__all__ = ["Extractor", "Mask", "find_extractor_weights"]
 
 _logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Extractor:
                 )
             return cls(record.build(), f"{settings.extractor}@{record.library}", settings, device)
         network = record.build()
-        found = _find_weights(record, settings)
+        found = find_extractor_weights(settings)
         fill_network(network, found, settings.extractor, record.rename)
         return cls(record.inference(network.eval()), found.identity, settings, device, has_maps=record.has_maps)
 
@@ -368,7 +368,13 @@ def _grid(settings: ExtractionSettings) -> GridOptions | None:
     return GridOptions(settings.grid_rows, settings.grid_columns, settings.grid_slack)
 
 
-def _find_weights(record: ExtractorRecord, settings: ExtractionSettings) -> FoundWeights:
+def find_extractor_weights(settings: ExtractionSettings) -> FoundWeights:
+    """The weights that `settings` name, found or downloaded, and verified.
+
+    Raises:
+        WeightsError: They are not available.
+    """
+    record = EXTRACTORS[settings.extractor]
     if settings.weights_path:
         return own_weights(settings.extractor, user_path(settings.weights_path))
     if record.weights is None:

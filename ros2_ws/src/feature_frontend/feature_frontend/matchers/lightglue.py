@@ -25,9 +25,16 @@ from feature_frontend.models.weights_file import FoundWeights, fill_network
 from feature_frontend.system.files import user_path
 from feature_frontend.types import Features, Matches
 
-__all__ = ["LightGlueMatcher", "LightGlueNetwork", "build_lightglue"]
+__all__ = [
+    "DESCRIPTOR_DIM",
+    "LightGlueMatcher",
+    "LightGlueNetwork",
+    "build_lightglue",
+    "find_lightglue_weights",
+    "load_lightglue",
+]
 
-_DESCRIPTOR_DIM = 128
+DESCRIPTOR_DIM = 128
 _WEIGHTS_NAME = "aliked_lightglue"
 _DERIVED = {"confidence_thresholds"}  # computed by the constructor, not in the published file
 _BLOCK_ELEMENTS = 16 * 1024 * 1024
@@ -101,7 +108,7 @@ class LightGlueMatcher:
         """
         check_comparable(features0, features1)
         known = MATCHER_MODELS[self.name].extractors
-        if features0.descriptor_dim != _DESCRIPTOR_DIM or features0.extractor.partition("@")[0] not in known:
+        if features0.descriptor_dim != DESCRIPTOR_DIM or features0.extractor.partition("@")[0] not in known:
             wanted = ", ".join(known)
             raise MatchingError(
                 f"matcher lightglue knows descriptors of {wanted}, not of {features0.extractor}; use matcher mnn"
@@ -135,18 +142,33 @@ def build_lightglue() -> nn.Module:
         raise SettingsError(
             f"matcher lightglue needs the Python package kornia ({error}): pip install kornia; or use matcher mnn"
         ) from error
-    network: nn.Module = lightglue(features=None, input_dim=_DESCRIPTOR_DIM, filter_threshold=0.0)
+    network: nn.Module = lightglue(features=None, input_dim=DESCRIPTOR_DIM, filter_threshold=0.0)
     return network.eval().requires_grad_(requires_grad=False)
 
 
 @lru_cache(maxsize=2)
 def _load(weights_path: str, weights_dir: str) -> LightGlueNetwork:
+    return LightGlueNetwork(load_lightglue(find_lightglue_weights(weights_path, weights_dir)))
+
+
+def load_lightglue(weights: FoundWeights) -> nn.Module:
+    """The network of `build_lightglue` with these weights.
+
+    Raises:
+        SettingsError: kornia is not installed.
+        WeightsError: The weights do not fit.
+    """
     network = build_lightglue()
-    fill_network(network, _find(weights_path, weights_dir), "lightglue for ALIKED", _own_names, _DERIVED)
-    return LightGlueNetwork(network)
+    fill_network(network, weights, "lightglue for ALIKED", _own_names, _DERIVED)
+    return network
 
 
-def _find(weights_path: str, weights_dir: str) -> FoundWeights:
+def find_lightglue_weights(weights_path: str, weights_dir: str) -> FoundWeights:
+    """The weights, found or downloaded, and verified; the parameters are those of the matcher.
+
+    Raises:
+        WeightsError: They are not available.
+    """
     if weights_path:
         return own_weights(_WEIGHTS_NAME, user_path(weights_path))
     return ensure_weights(WEIGHTS[_WEIGHTS_NAME], weights_dir)

@@ -1,4 +1,4 @@
-"""Exports features and matches to reconstruction programs. Subcommand `colmap`: a database for COLMAP."""
+"""Exports features and matches, or the models that make them. Subcommands: `colmap`, a database; `onnx`, a model."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ from feature_frontend_lab.export.colmap_database import (
     guessed_camera,
 )
 from feature_frontend_lab.export.mapper import has_pycolmap
+from feature_frontend_lab.export.onnx_command import add_onnx_parser
 from feature_frontend_lab.export.reconstruction import MODELS, Exported, check_new, reconstruct
 from feature_frontend_lab.export.recorded_features import has_features, read_features
 
@@ -163,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
             help=f"for images: {record.description} (default {record.default!r})",
         )
     command.set_defaults(run=_colmap)
+    add_onnx_parser(commands)
     return parser
 
 

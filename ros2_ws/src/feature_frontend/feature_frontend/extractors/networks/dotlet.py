@@ -31,14 +31,14 @@ from feature_frontend.extractors.networks.layers.sampling import (
 from feature_frontend.extractors.networks.silk import to_grey
 from feature_frontend.image.resize import padding_to_multiple
 
-__all__ = ["DOTLET_CONFIGS", "Dotlet", "DotletConfig", "fold_batch_norm"]
+__all__ = ["DOTLET_CONFIGS", "SMALLEST_CONTRAST", "Dotlet", "DotletConfig", "fold_batch_norm", "standardized"]
 
 _STRIDES = (4, 8, 16, 32)  # of the levels that describe a point
 _TOTAL_STRIDE = _STRIDES[-1]
 _CELL_PX = _STRIDES[0]
 _CORNERS = 4
 # Added to the contrast: an image of noise is not to be turned up to full contrast.
-_SMALLEST_CONTRAST = 0.02
+SMALLEST_CONTRAST = 0.02
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,13 @@ class Dotlet(DetectAndDescribe):
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """(B, 1, H, W) float32 score logits, and the levels' maps as those of `dense`."""
-        height, width = images.shape[-2:]
+        return self.maps_of(standardized(images if images.shape[1] == self.input_channels else to_grey(images)))
+
+    def maps_of(self, standard: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What `forward` returns for images as (B, 1, H, W) `standardized` ones."""
+        height, width = standard.shape[-2:]
         padding = padding_to_multiple(height, width, _TOTAL_STRIDE)
-        grey = images if images.shape[1] == self.input_channels else to_grey(images)
-        maps = padding.pad(_standardized(grey)).to(self.stem.conv.weight.dtype)
+        maps = padding.pad(standard).to(self.stem.conv.weight.dtype)
         stem = functional.relu(self.stem(maps.contiguous(memory_format=torch.channels_last)))
         levels = []
         maps = stem
@@ -189,11 +192,11 @@ def fold_batch_norm(network: Dotlet) -> Dotlet:
     return folded.eval().requires_grad_(requires_grad=False)
 
 
-def _standardized(images: torch.Tensor) -> torch.Tensor:
+def standardized(images: torch.Tensor) -> torch.Tensor:
     """(B, 1, H, W) grey images with mean 0 and contrast 1 each, so that exposure changes nothing."""
     exact = at_least_float32(images)
     deviation, mean = torch.std_mean(exact, dim=(1, 2, 3), correction=0, keepdim=True)
-    return (exact - mean) / (deviation + _SMALLEST_CONTRAST)
+    return (exact - mean) / (deviation + SMALLEST_CONTRAST)
 
 
 def _doubled(maps: torch.Tensor) -> torch.Tensor:

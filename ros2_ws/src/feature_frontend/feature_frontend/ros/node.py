@@ -230,7 +230,7 @@ class FrontendNode(GuardedNode):
         )
         self._mask_path = mask_path
         self._worker.use_mask_file(mask_path, mask)
-        if self._settings.extractor == AUTO:
+        if self._settings.extractor == AUTO and frontend.settings.extractor != AUTO:
             choice = f"extractor {AUTO} is {frontend.extractor.identity} on {frontend.extractor.device}"
             logger.info(choice)
             self._worker.remark(choice)

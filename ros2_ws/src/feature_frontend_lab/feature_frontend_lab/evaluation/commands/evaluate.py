@@ -35,7 +35,7 @@ from feature_frontend_lab.evaluation.reports.writing import make_report_folder
 
 __all__ = ["main"]
 
-DEFAULT_METHODS = ("orb", "sift", "aliked-t16", "aliked-n16", "silk-vggnp-mu", "random")
+DEFAULT_METHODS = ("orb", "sift", "dotlet", "aliked-t16", "aliked-n16", "silk-vggnp-mu", "random")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

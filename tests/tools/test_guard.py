@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs rclpy (ROS 2)")
 
 from rclpy.exceptions import InvalidTopicNameException
+from tqdm import tqdm
 
 from feature_frontend.__main__ import TOOLS, main
 from feature_frontend.errors import SettingsError
@@ -37,6 +38,11 @@ def _raising(error: BaseException) -> Callable[[], int]:
 def _caused(error: Exception, cause: Exception) -> Exception:
     error.__cause__ = cause
     return error
+
+
+def test_an_interrupt_never_finds_tqdm_without_its_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(tqdm, "_lock", raising=False)
+    assert run_tool(lambda: int(not hasattr(tqdm, "_lock"))) == 0
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,6 @@ __all__ = [
     "LightGlueMatcher",
     "LightGlueNetwork",
     "build_lightglue",
-    "find_lightglue_weights",
     "load_lightglue",
 ]
 
@@ -148,27 +147,28 @@ def build_lightglue() -> nn.Module:
 
 @lru_cache(maxsize=2)
 def _load(weights_path: str, weights_dir: str) -> LightGlueNetwork:
-    return LightGlueNetwork(load_lightglue(find_lightglue_weights(weights_path, weights_dir)))
+    return LightGlueNetwork(load_lightglue(weights_path, weights_dir)[0])
 
 
-def load_lightglue(weights: FoundWeights) -> nn.Module:
-    """The network of `build_lightglue` with these weights.
+def load_lightglue(weights_path: str, weights_dir: str) -> tuple[nn.Module, FoundWeights]:
+    """The network of `build_lightglue`, and the weights that it has.
+
+    Args:
+        weights_path: As the parameter `lightglue_weights_path`.
+        weights_dir: As the parameter of that name.
 
     Raises:
         SettingsError: kornia is not installed.
-        WeightsError: The weights do not fit.
+        WeightsError: The weights are not available, or do not fit.
     """
+    # First: weights may be a download, in vain without kornia.
     network = build_lightglue()
-    fill_network(network, weights, "lightglue for ALIKED", _own_names, _DERIVED)
-    return network
+    found = _find(weights_path, weights_dir)
+    fill_network(network, found, "lightglue for ALIKED", _own_names, _DERIVED)
+    return network, found
 
 
-def find_lightglue_weights(weights_path: str, weights_dir: str) -> FoundWeights:
-    """The weights, found or downloaded, and verified; the parameters are those of the matcher.
-
-    Raises:
-        WeightsError: They are not available.
-    """
+def _find(weights_path: str, weights_dir: str) -> FoundWeights:
     if weights_path:
         return own_weights(_WEIGHTS_NAME, user_path(weights_path))
     return ensure_weights(WEIGHTS[_WEIGHTS_NAME], weights_dir)

@@ -15,7 +15,7 @@ import torch
 from feature_frontend.errors import SettingsError
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.image.image_file import read_image_file
-from feature_frontend.matchers.lightglue import DESCRIPTOR_DIM, find_lightglue_weights, load_lightglue
+from feature_frontend.matchers.lightglue import DESCRIPTOR_DIM, load_lightglue
 from feature_frontend.settings import PARAMETERS, ExtractionSettings
 from feature_frontend_lab.export.onnx_model.file import export_extractor, export_lightglue
 from feature_frontend_lab.export.onnx_model.reader import OnnxExtractor, OnnxFeatures, OnnxMatcher, compare, kind_of
@@ -111,9 +111,9 @@ def _check(path: Path, options: argparse.Namespace) -> int:
 def _check_matcher(path: Path, options: argparse.Namespace) -> tuple[bool, str]:
     """Compares on random points, half of which the second image has, too."""
     exported = OnnxMatcher(path)
-    found = find_lightglue_weights(options.lightglue_weights_path, options.weights_dir)
+    network: Any
+    network, found = load_lightglue(options.lightglue_weights_path, options.weights_dir)
     _check_weights(path, exported.metadata, found.identity, "--lightglue-weights-path")
-    network: Any = load_lightglue(found)
     # As in the file: all layers, all points.
     network.conf.depth_confidence = network.conf.width_confidence = -1
     rng = np.random.default_rng(0)

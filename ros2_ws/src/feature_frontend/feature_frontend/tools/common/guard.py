@@ -8,7 +8,7 @@ import select
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from feature_frontend.errors import FeatureFrontendError
@@ -60,6 +60,7 @@ def run_tool(run: Callable[[], int], interrupted: Callable[[], int] | None = Non
     try:
         try:
             with nullcontext() if interrupted is None else interruptible():
+                _make_lock_of_progress()
                 return run()
         finally:
             # Flush here, not at interpreter exit, where Python would print its own message for a closed pipe.
@@ -79,6 +80,14 @@ def run_tool(run: Callable[[], int], interrupted: Callable[[], int] | None = Non
         except BrokenPipeError:
             _redirect_closed_streams()
         return status
+
+
+def _make_lock_of_progress() -> None:
+    """Otherwise tqdm makes it with its first line; interrupted there, it raises an AttributeError of its own."""
+    with suppress(ImportError):
+        from tqdm import tqdm
+
+        tqdm.get_lock()  # type: ignore[no-untyped-call]
 
 
 def open_standard_streams() -> None:

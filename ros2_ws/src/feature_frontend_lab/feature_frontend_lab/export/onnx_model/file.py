@@ -18,7 +18,7 @@ from feature_frontend.errors import SettingsError
 from feature_frontend.extractors.base import DetectionOptions, NetworkProtocol
 from feature_frontend.extractors.extractor import find_extractor_weights
 from feature_frontend.extractors.registry import EXTRACTORS
-from feature_frontend.matchers.lightglue import DESCRIPTOR_DIM, find_lightglue_weights, load_lightglue
+from feature_frontend.matchers.lightglue import DESCRIPTOR_DIM, load_lightglue
 from feature_frontend.models.catalog import MATCHER_MODELS
 from feature_frontend.models.weights_file import FoundWeights, fill_network
 from feature_frontend.settings import ExtractionSettings
@@ -135,8 +135,8 @@ def export_lightglue(weights_path: str, weights_dir: str, path: Path) -> None:
         OSError: The file cannot be written.
     """
     package("onnx")
-    found = find_lightglue_weights(weights_path, weights_dir)
-    graph = LightGlueGraph(load_lightglue(found))
+    network, found = load_lightglue(weights_path, weights_dir)
+    graph = LightGlueGraph(network)
     inputs, examples = [], []
     for number, count in ((0, "M"), (1, "N")):
         inputs += [

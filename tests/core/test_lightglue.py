@@ -131,6 +131,7 @@ def test_weights_come_from_a_file_and_are_loaded_once(
 def test_a_frontend_matches_by_it(weights: Path, tmp_path: Path, photographs: list[Uint8Array]) -> None:
     torch.save(seeded_network("aliked-n16").state_dict(), tmp_path / "aliked.pth")
     settings = Settings(
+        extractor="aliked-n16",
         matcher="lightglue",
         lightglue_weights_path=str(weights),
         lightglue_threshold=0.0,

@@ -11,8 +11,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from feature_frontend.errors import ImageError, MatchingError, SettingsError
+from feature_frontend.extractors import automatic
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.extractors.networks.silk import SILK_CONFIGS, Silk
 from feature_frontend.models.catalog import WEIGHTS
@@ -178,6 +180,7 @@ def test_what_cannot_be_exported_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_command_writes_and_checks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(automatic, "resolve_device", lambda _name: torch.device("cpu"))
     path = tmp_path / "new" / "silk.onnx"
     silk = ("onnx", "--extractor", "silk-vggnp-mu")
     assert main([*silk, "--max-num-keypoints", "100", "--nms-radius", "1", "--output", str(path)]) == 0
@@ -200,6 +203,10 @@ def test_the_command_writes_and_checks(
     onnx.save(model, path)
     assert main(["onnx", "--check", str(path)]) == 1
     assert "NOT the same" in capsys.readouterr().out
+    # The default extractor is whichever "auto" stands for.
+    monkeypatch.chdir(tmp_path)
+    assert main(["onnx", "--max-num-keypoints", "50"]) == 0
+    assert "dotlet.onnx: the same as dotlet@" in capsys.readouterr().out
     # Without onnxruntime, the file is written all the same.
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert main([*silk, "--output", str(tmp_path / "unchecked.onnx")]) == 0

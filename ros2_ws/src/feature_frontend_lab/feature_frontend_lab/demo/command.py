@@ -15,11 +15,10 @@ from tqdm import tqdm
 
 from feature_frontend.camera.calibration_file import read_calibration_file
 from feature_frontend.errors import DemoError
-from feature_frontend.settings import PARAMETERS
 from feature_frontend.sources import SourceOptions, open_source
 from feature_frontend.sources.webcam import is_webcam
 from feature_frontend.system.files import print_any_name
-from feature_frontend.tools.common.arguments import Parser, positive
+from feature_frontend.tools.common.arguments import Parser, add_parameters, positive
 from feature_frontend.tools.common.guard import INTERRUPTED, run_tool
 from feature_frontend_lab.demo.analysis import Summary, summarize
 from feature_frontend_lab.demo.pictures import draw_pictures
@@ -125,16 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--camera-info", type=Path, metavar="YAML", help="calibration file of --source")
     add("--topic", metavar="NAME", help="image topic of a bag with several")
     add("--frames", type=positive, metavar="N", help=f"play N frames (default: {DEFAULT_FRAMES} rendered ones, or all)")
-    for name in ("extractor", "device", "max_num_keypoints"):
-        record = PARAMETERS[name]
-        add(
-            f"--{name.replace('_', '-')}",
-            type=type(record.default),
-            default=record.default,
-            choices=record.choices or None,
-            metavar=None if record.choices else "VALUE",
-            help=f"{record.description} (default {record.default})",
-        )
+    add_parameters(parser, ("extractor", "device", "max_num_keypoints"))
     return parser
 
 

@@ -24,12 +24,12 @@ from feature_frontend.image.image_file import encode_file
 from feature_frontend.matchers.factory import make_matcher
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.runtime.heap import keep_freed_memory
-from feature_frontend.settings import PARAMETERS, Settings
+from feature_frontend.settings import Settings
 from feature_frontend.sources import Source, SourceOptions, open_source
 from feature_frontend.sources.image_files import ImageFilesSource
 from feature_frontend.sources.registry import missing_of
 from feature_frontend.system.files import print_any_name
-from feature_frontend.tools.common.arguments import INCOMPLETE, Parser, above_zero, positive
+from feature_frontend.tools.common.arguments import INCOMPLETE, Parser, above_zero, add_parameters, positive
 from feature_frontend.tools.common.guard import INTERRUPTED, run_tool
 from feature_frontend.types import Features
 from feature_frontend_lab.evaluation.tracks.ground_truth import GroundTruth
@@ -154,15 +154,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="for --reconstruct: ground-truth poses (default: the dataset's, or groundtruth.txt or poses.txt)",
     )
-    for name in _FRONTEND_OPTIONS:
-        record = PARAMETERS[name]
-        add(
-            f"--{name.replace('_', '-')}",
-            type=type(record.default),
-            default=record.default,
-            metavar="VALUE",
-            help=f"for images: {record.description} (default {record.default!r})",
-        )
+    add_parameters(command, _FRONTEND_OPTIONS, "for images: ")
     command.set_defaults(run=_colmap)
     add_onnx_parser(commands)
     return parser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import numpy.typing as npt
 import torch
 
 from feature_frontend.errors import SettingsError
+from feature_frontend.extractors.automatic import with_extractor
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.image.image_file import read_image_file
 from feature_frontend.matchers.lightglue import DESCRIPTOR_DIM, load_lightglue
 from feature_frontend.settings import PARAMETERS, ExtractionSettings
+from feature_frontend.tools.common.arguments import add_parameters
 from feature_frontend_lab.export.onnx_model.file import export_extractor, export_lightglue
 from feature_frontend_lab.export.onnx_model.reader import OnnxExtractor, OnnxFeatures, OnnxMatcher, compare, kind_of
 
@@ -52,15 +55,7 @@ def add_onnx_parser(commands: Any) -> None:
     )
     add = command.add_argument
     add("--output", type=Path, metavar="FILE", help="default: the extractor's name, .onnx")
-    for name in _OPTIONS:
-        record = PARAMETERS[name]
-        add(
-            f"--{name.replace('_', '-')}",
-            type=type(record.default),
-            default=record.default,
-            metavar="VALUE",
-            help=f"{record.description} (default {record.default!r})",
-        )
+    add_parameters(command, _OPTIONS)
     add("--matcher", choices=("lightglue",), help="write this matcher instead of an extractor")
     add(
         "--lightglue-weights-path",
@@ -79,7 +74,11 @@ def add_onnx_parser(commands: Any) -> None:
 def _onnx(options: argparse.Namespace) -> int:
     if options.check is not None:
         return _check(options.check, options)
-    settings = ExtractionSettings.from_mapping({name: getattr(options, name) for name in _OPTIONS})
+    settings, notice = with_extractor(
+        ExtractionSettings.from_mapping({name: getattr(options, name) for name in _OPTIONS})
+    )
+    if notice:
+        print(f"note: {notice}", file=sys.stderr)
     name = options.matcher or settings.extractor
     path = options.output or Path(f"{name}.onnx")
     if path.exists():

@@ -8,9 +8,12 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
+from feature_frontend.errors import SettingsError
+from feature_frontend.settings import PARAMETERS
+from feature_frontend.settings.parameter import ParameterRecord
 from feature_frontend.system.files import readable_name
 from feature_frontend.system.text import printable, quoted, short_text
 
@@ -18,10 +21,12 @@ __all__ = [
     "INCOMPLETE",
     "Parser",
     "above_zero",
+    "add_parameters",
     "finite",
     "keypoints",
     "natural",
     "non_negative",
+    "parameter_reader",
     "positive",
     "text",
     "topic",
@@ -59,6 +64,31 @@ def without_ros_arguments(arguments: Sequence[str]) -> list[str]:
         end = rest.index("--", start) + 1 if "--" in rest[start:] else len(rest)
         rest[start:end] = []
     return rest
+
+
+def parameter_reader(record: ParameterRecord) -> Callable[[str], object]:
+    """The argument type of a parameter of the front-end."""
+
+    def read(text: str) -> object:
+        try:
+            return record.read(text)
+        except SettingsError as error:
+            raise argparse.ArgumentTypeError(f"{quoted(text)}; expected {record.expectation}") from error
+
+    return read
+
+
+def add_parameters(parser: argparse.ArgumentParser, names: Iterable[str], prefix: str = "") -> None:
+    """Adds an option for each of these parameters of the front-end, with its default; `prefix` begins its help."""
+    for name in names:
+        record = PARAMETERS[name]
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=parameter_reader(record),
+            default=record.default,
+            metavar="VALUE",
+            help=f"{prefix}{record.description} (default {record.default!r})".replace("%", "%%"),
+        )
 
 
 def positive(text: str) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,10 +13,11 @@ from ament_index_python.packages import PackageNotFoundError, get_package_share_
 from feature_frontend.errors import SettingsError
 from feature_frontend.image.image_file import read_mask_file
 from feature_frontend.settings import PARAMETERS, Settings
-from feature_frontend.settings.parameter import ParameterRecord, with_present_names
+from feature_frontend.settings.parameter import with_present_names
 from feature_frontend.settings.parameter_file import read_parameter_files
 from feature_frontend.system.files import user_path
 from feature_frontend.system.text import quoted
+from feature_frontend.tools.common.arguments import parameter_reader
 
 __all__ = ["add_settings_arguments", "settings_from"]
 
@@ -40,13 +40,15 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
         group.add_argument(
             _option(record.name),
             dest=_PREFIX + record.name,
-            type=_reader(record),
+            type=parameter_reader(record),
             metavar="|".join(record.choices) if 0 < len(record.choices) < 4 else "VALUE",
             help=f"{record.description} (default {default})".replace("%", "%%"),
         )
         if record.formerly:
             dest = _PREFIX + record.formerly
-            group.add_argument(_option(record.formerly), dest=dest, type=_reader(record), help=argparse.SUPPRESS)
+            group.add_argument(
+                _option(record.formerly), dest=dest, type=parameter_reader(record), help=argparse.SUPPRESS
+            )
 
 
 def settings_from(options: argparse.Namespace, node: str = "/frontend") -> Settings:
@@ -83,13 +85,3 @@ def _find(name: str) -> Path:
             return path
     shipped = sorted(path.name for folder in folders for path in folder.glob("*.yaml"))
     raise SettingsError(f"no parameter file {quoted(name)}; expected a path or one of {', '.join(shipped)}")
-
-
-def _reader(record: ParameterRecord) -> Callable[[str], object]:
-    def read(text: str) -> object:
-        try:
-            return record.read(text)
-        except SettingsError as error:
-            raise argparse.ArgumentTypeError(f"{quoted(text)}; expected {record.expectation}") from error
-
-    return read

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from feature_frontend.errors import SettingsError
+from feature_frontend.extractors.automatic import with_extractor
 from feature_frontend.extractors.base import DetectionOptions, NetworkProtocol
 from feature_frontend.extractors.extractor import find_extractor_weights
 from feature_frontend.extractors.registry import EXTRACTORS
@@ -72,7 +73,7 @@ def package(name: str) -> ModuleType:
 
 
 def export_extractor(settings: ExtractionSettings, path: Path, *, for_opencv: bool = False) -> None:
-    """Writes the extractor that `settings` name, with its weights, budget, threshold, radius and border.
+    """Writes the extractor that `settings` name, by "auto" too, with its weights, budget, threshold, radius and border.
 
     Args:
         settings: The other settings of extraction do not apply to a file.
@@ -84,8 +85,9 @@ def export_extractor(settings: ExtractionSettings, path: Path, *, for_opencv: bo
         WeightsError: The weights are not available, or do not fit.
         OSError: The file cannot be written.
     """
-    record = EXTRACTORS[settings.extractor]
     package("onnx")
+    settings, _ = with_extractor(settings)
+    record = EXTRACTORS[settings.extractor]
     if not record.has_maps:
         able = ", ".join(name for name, other in EXTRACTORS.items() if other.has_maps)
         raise SettingsError(

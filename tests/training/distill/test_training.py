@@ -156,10 +156,13 @@ def test_what_the_teacher_said_is_kept_and_changes_nothing(tmp_path: Path, seede
     assert _same(trainers[0], trainers[1])
     assert _same(trainers[0], trainers[2])
     (damaged, *_) = sorted(tmp_path.rglob("*.npz"))
-    damaged.write_bytes(damaged.read_bytes()[:100])
+    whole = damaged.read_bytes()
     again = _pairs(settings, tmp_path)
-    with pytest.raises(WeightsError, match=f"{damaged.name} cannot be read.*delete it"):
-        Teacher(settings, again.description, tmp_path).targets([again[int(damaged.stem)]], _CPU)
+    teacher = Teacher(settings, again.description, tmp_path)
+    for content in (whole[:100], b"", whole[:2000] + bytes(100) + whole[2100:]):
+        damaged.write_bytes(content)
+        with pytest.raises(WeightsError, match=f"{damaged.name} cannot be read.*delete it"):
+            teacher.targets([again[int(damaged.stem)]], _CPU)
     other = _trainer(replace(settings, teacher_keypoints=41), tmp_path)
     before = sum(seeded_teacher)
     other.train_step()

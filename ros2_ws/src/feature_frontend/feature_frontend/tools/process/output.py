@@ -208,7 +208,7 @@ def read_record(content: bytes) -> dict[str, Any]:
     """The record of a finished output from its file; empty if it is not whole."""
     try:
         found = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     is_whole = isinstance(found, dict) and _KINDS.items() <= {name: type(found[name]) for name in found}.items()
     return found if is_whole else {}

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +141,7 @@ class Teacher:
             return None
         try:
             return TeacherTargets.from_bytes(path.read_bytes())
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise WeightsError(f"{path} cannot be read: {error}; delete it, it is made again") from error
 
     def _keep(self, pair: DistillPair, targets: TeacherTargets) -> None:

@@ -79,36 +79,10 @@ class WeightsRecord:
     member: str = ""
 
 
-# Trained by this project on free images; the model card next to the file says how.
-_SILK_MU = WeightsRecord(
-    name="silk-vggnp-mu",
-    file_name="silk-vggnp-mu.safetensors",
-    url="",
-    sha256="a11c5f534f7847550cbf0966a53c02785388da831605e470c64595ac5eeb45bc",
-    licence="Apache-2.0, comes with this package",
-    size_bytes=309_828,
-)
-
-
-_DOTLET = WeightsRecord(
-    name="dotlet",
-    file_name="dotlet.safetensors",
-    url="",
-    sha256="3ca7e37a7edbad67a2190beebed3837f470269815355ad1421fd3c26ff8d38e7",
-    licence="Apache-2.0, comes with this package",
-    size_bytes=1_381_792,
-)
-
-
-# Also trained by this project, on photographs whose owners ask that they be used for research.
-_RESIDUAL_SIFT = WeightsRecord(
-    name="residual-sift",
-    file_name="residual-sift.safetensors",
-    url="",
-    sha256="56d6c173d44eb94dddf2e4b7ec9417bab8dc0004b3400cfac3670f4542bbcb7a",
-    licence="Apache-2.0, comes with this package; trained on BSDS500, whose owners ask for research use",
-    size_bytes=4_378_208,
-)
+def _shipped(name: str, size_bytes: int, sha256: str, remark: str = "") -> WeightsRecord:
+    """Weights trained by this project; the model card next to the file says how."""
+    licence = f"Apache-2.0, comes with this package{remark}"
+    return WeightsRecord(name, f"{name}.safetensors", "", sha256, licence, size_bytes)
 
 
 _LIGHTGLUE = WeightsRecord(
@@ -136,9 +110,14 @@ WEIGHTS = {
         _aliked("aliked-n16", 2_738_091, "5be8704840ed662d9d8c561bf7279c222092674e7eb05fd0feab94899e9d82f2"),
         _aliked("aliked-n16rot", 2_738_325, "ddf3abbf38e86f6a74540d214e1a9712c54b2d8551abc864542199f2347d7332"),
         _aliked("aliked-n32", 3_946_667, "055283fd1624d3ab46a05c3b617b1a79a3f28d1f551737eef2d653e8c8232890"),
-        _DOTLET,
-        _SILK_MU,
-        _RESIDUAL_SIFT,
+        _shipped("dotlet", 1_381_792, "3ca7e37a7edbad67a2190beebed3837f470269815355ad1421fd3c26ff8d38e7"),
+        _shipped("silk-vggnp-mu", 309_828, "a11c5f534f7847550cbf0966a53c02785388da831605e470c64595ac5eeb45bc"),
+        _shipped(
+            "residual-sift",
+            4_378_208,
+            "56d6c173d44eb94dddf2e4b7ec9417bab8dc0004b3400cfac3670f4542bbcb7a",
+            "; trained on BSDS500, whose owners ask for research use",
+        ),
         _LIGHTGLUE,
     )
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +31,7 @@ __all__ = ["GRAPHS", "ExtractorGraph"]
 _SMALLEST_NORM = 1e-12  # as in torch.nn.functional.normalize
 
 
-class ExtractorGraph(nn.Module):
+class ExtractorGraph(nn.Module, ABC):
     """Base: (B, C, H, W) float32 images in [0, 1] to what `forward` returns.
 
     Args:
@@ -54,9 +55,9 @@ class ExtractorGraph(nn.Module):
             return (keypoints * 2.0 / size_of(image) - 1.0)[0], scores[0], descriptors[0]
         return keypoints, scores, descriptors
 
+    @abstractmethod
     def extract(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Keypoints, scores, descriptors, and which rows are valid: (B, K) bool."""
-        raise NotImplementedError
 
 
 class AlikedGraph(ExtractorGraph):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from feature_frontend.image.preprocessing import check_image
 from feature_frontend.system.text import short_text
 from feature_frontend_lab.export.onnx_model.file import PIXELS, PRODUCER, package
 
-__all__ = ["Agreement", "OnnxExtractor", "OnnxFeatures", "OnnxMatcher", "compare", "kind_of", "open_session"]
+__all__ = ["Agreement", "OnnxExtractor", "OnnxFeatures", "OnnxMatcher", "compare", "kind_of"]
 
 FloatArray = npt.NDArray[np.float32]
 Size = tuple[int, int]
@@ -56,28 +56,11 @@ class Agreement:
     cosine: float
 
 
-def open_session(path: Path, kind: str, threads: int) -> tuple[Any, Mapping[str, str]]:
-    """An onnxruntime session on the CPU, and the file's metadata.
-
-    Args:
-        path: The file.
-        kind: Expected in the metadata: "extractor" or "matcher".
-        threads: Of onnxruntime; 0 for one per core.
-
-    Raises:
-        SettingsError: There is no such file, onnxruntime cannot run it, or it is none of this project's.
-    """
-    session, metadata = _open(path, threads)
-    if metadata["kind"] != kind:
-        raise SettingsError(f"{path} holds one {metadata['kind']}; expected an exported {kind}")
-    return session, metadata
-
-
 def kind_of(path: Path) -> str:
     """What a file is: "extractor" or "matcher".
 
     Raises:
-        SettingsError: As for `open_session`.
+        SettingsError: There is no such file, onnxruntime cannot run it, or it is none of this project's.
     """
     return _open(path, 1)[1]["kind"]
 
@@ -105,24 +88,34 @@ def _open(path: Path, threads: int) -> tuple[Any, dict[str, str]]:
     return session, metadata
 
 
-class OnnxExtractor:
-    """An exported extractor, run by onnxruntime on the CPU.
+class _OnnxModel:
+    """An exported model, run by onnxruntime on the CPU.
 
     Args:
         path: The file.
-        threads: See `open_session`.
+        threads: Of onnxruntime; 0 for one per core.
 
     Attributes:
         metadata: What the file says of itself.
 
     Raises:
-        SettingsError: See `open_session`.
+        SettingsError: There is no such file, onnxruntime cannot run it, or it is none of this project's, or of another
+            kind.
     """
 
+    _KIND: ClassVar[str]
+
     def __init__(self, path: Path, threads: int = 0) -> None:
-        self._session, self.metadata = open_session(path, "extractor", threads)
         self._path = path
-        self._channels = self._session.get_inputs()[0].shape[1]
+        self._session, self.metadata = _open(path, threads)
+        if self.metadata["kind"] != self._KIND:
+            raise SettingsError(f"{path} holds one {self.metadata['kind']}; expected an exported {self._KIND}")
+
+
+class OnnxExtractor(_OnnxModel):
+    """An exported extractor."""
+
+    _KIND = "extractor"
 
     def extract_batch(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[OnnxFeatures]:
         """Features of images of one size.
@@ -136,7 +129,7 @@ class OnnxExtractor:
         minimum = int(self.metadata["minimum_size"])
         checked = [check_image(image, minimum) for image in images]
         shapes = {image.shape for image in checked}
-        if len(shapes) != 1 or checked[0].ndim != (2 if self._channels == 1 else 3):
+        if len(shapes) != 1 or checked[0].ndim != (2 if self._session.get_inputs()[0].shape[1] == 1 else 3):
             wanted = f"{self.metadata['channels']} images of one size, from {minimum}x{minimum} px"
             raise ImageError(f"images have shapes {', '.join(map(str, sorted(shapes)))}; {self._path} expects {wanted}")
         planes = np.stack([image.reshape(*image.shape[:2], -1).transpose(2, 0, 1) for image in checked])
@@ -154,23 +147,10 @@ class OnnxExtractor:
         return outputs
 
 
-class OnnxMatcher:
-    """An exported LightGlue, run by onnxruntime on the CPU.
+class OnnxMatcher(_OnnxModel):
+    """An exported LightGlue."""
 
-    Args:
-        path: The file.
-        threads: See `open_session`.
-
-    Attributes:
-        metadata: What the file says of itself.
-
-    Raises:
-        SettingsError: See `open_session`.
-    """
-
-    def __init__(self, path: Path, threads: int = 0) -> None:
-        self._session, self.metadata = open_session(path, "matcher", threads)
-        self._path = path
+    _KIND = "matcher"
 
     def match(
         self, features0: OnnxFeatures, size0: Size, features1: OnnxFeatures, size1: Size

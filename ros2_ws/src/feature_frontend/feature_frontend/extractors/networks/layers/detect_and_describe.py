@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import nn
 
@@ -11,16 +13,16 @@ from feature_frontend.extractors.networks.layers.keypoint_detection import detec
 __all__ = ["DetectAndDescribe"]
 
 
-class DetectAndDescribe(nn.Module):
+class DetectAndDescribe(nn.Module, ABC):
     """Base of networks whose first map is the score map; `dense` and `describe` are the network's own."""
 
+    @abstractmethod
     def dense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """See `FastNetwork`; the first map is the score map (B, 1, H, W)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def describe(self, dense: tuple[torch.Tensor, ...], keypoints: torch.Tensor) -> torch.Tensor:
         """See `FastNetwork`."""
-        raise NotImplementedError
 
     def extract(
         self, images: torch.Tensor, options: DetectionOptions, allowed: torch.Tensor | None = None

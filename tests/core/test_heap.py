@@ -121,10 +121,11 @@ def frame():
     blocks = [np.ones(20_000_000, np.uint8) for _ in range(3)]
 frame()
 before = resident_mib()
-reserve_slack()
+assert reserve_slack() > 50 * 2**20
 first = resident_mib() - before
-frame()
-reserve_slack()
+for _ in range(3):
+    frame()
+    assert reserve_slack() == 0
 second = resident_mib() - before - first
 give_back_freed_memory()
 print(first, second, resident_mib() - before)
@@ -134,7 +135,8 @@ print(first, second, resident_mib() - before)
     ).stdout
     first, second, left = map(float, output.split())
     assert 50 < first < 140
-    assert abs(second) < 1
+    # The kernel adds pages of its own accord; another reserve would add as much as the first.
+    assert second < first / 2
     assert left < 0
 
 

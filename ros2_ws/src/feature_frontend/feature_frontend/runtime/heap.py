@@ -114,7 +114,8 @@ def reserve_slack() -> int:
     before = library.mallinfo2()
     slack = min(before.fordblks - _Heap.slack, _MOST_SLACK_BYTES)
     size = before.fordblks + slack - _Heap.slack
-    block = library.malloc(size) if slack > _Heap.slack else None
+    # Frames of one kind never leave exactly the same memory free: a little more is no reason to grow again.
+    block = library.malloc(size) if slack > _Heap.slack * 1.25 else None
     if block is None:
         return 0
     # Free memory that has never been touched is not resident; memory use would grow later, frame by frame.

@@ -57,7 +57,7 @@ evaluate-tracks: setup ## measure tracks on sequences beside Lucas-Kanade and OR
 	@$(in_env) shared="$${FEATURE_FRONTEND_SHARED:-../shared}" && python -m feature_frontend evaluate tracks \
 	  $(or $(SOURCE),"$$shared/data/tum_fr2_desk" "$$shared/data/kitti00") --weights-dir "$$shared/weights" $(ARGS)
 
-benchmark: setup ## speed beside kornia and OpenCV in one run (SUITE=extract|match|frame|node|memory|soak|all, ARGS="--quick ...")
+benchmark: setup ## speed beside kornia and OpenCV in one run (SUITE=extract|match|onnx|frame|tracks|node|memory|soak|all, ARGS="--quick ...")
 	@$(in_env) { $(install_locked) -r requirements/lock/benchmark.txt || \
 	  echo "benchmark: kornia cannot be installed here (it needs Python 3.11): runs without it" >&2; }; \
 	  python -m benchmarks $(SUITE) $(ARGS)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Line", "draw_bars", "draw_lines", "figure_of"]
 
+_LINE_STYLES = ("-", "--", ":", "-.", (0, (1, 4)))
+
 
 @dataclass(frozen=True)
 class Line:
@@ -67,7 +69,7 @@ def draw_lines(title: str, x_title: str, lines: Sequence[Line], x_labels: Mappin
     Args:
         title: Above the curves.
         x_title: What x is.
-        lines: In the order of the legend.
+        lines: In the order of the legend, the variants of a network one after another.
         x_labels: The ticks of x, each with its text.
         axes: To be drawn into.
 
@@ -80,8 +82,18 @@ def draw_lines(title: str, x_title: str, lines: Sequence[Line], x_labels: Mappin
     if not points or min(min(point) for point in points) <= 0:
         msg = f"{title!r} has {len(points)} points; expected at least one, all above 0 for the logarithmic axes"
         raise ValueError(msg)
+    # A colour for each network, and a line style for each of its variants.
+    networks: dict[str, list[str]] = {}
     for line in lines:
-        axes.loglog(*zip(*line.points, strict=True), marker="o", label=plain(line.name))
+        variants = networks.setdefault(line.name.partition(" ")[0], [])
+        axes.loglog(
+            *zip(*line.points, strict=True),
+            color=f"C{len(networks) - 1}",
+            linestyle=_LINE_STYLES[len(variants) % len(_LINE_STYLES)],
+            marker="o",
+            label=plain(line.name),
+        )
+        variants.append(line.name)
     axes.set(title=plain(title), xlabel=x_title, ylabel="ms")
     axes.set_xticks(list(x_labels), list(x_labels.values()))
     # Wide enough for a tick or two also where all curves are level.
@@ -90,4 +102,4 @@ def draw_lines(title: str, x_title: str, lines: Sequence[Line], x_labels: Mappin
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=4)

@@ -16,6 +16,9 @@ from benchmarks.types import Canvas, Table, Timing
 __all__ = ["agreement_table", "agreements_of_variants", "ratio_table", "ratios_of_variants"]
 
 
+_OURS = ("plain", "fast")
+
+
 class Variant(Protocol):
     """An engine with comparable results."""
 
@@ -39,8 +42,8 @@ def agreements_of_variants(engines: Sequence[Variant], image: Canvas) -> dict[st
     by_name = {engine.name: engine for engine in engines}
     agreements = {}
     for network in dict.fromkeys(engine.name.rpartition(" ")[0] for engine in engines if " " in engine.name):
-        variants = [by_name[name] for kind in ("plain", "fast", "kornia") if (name := f"{network} {kind}") in by_name]
-        reference, *others = variants
+        variants = [engine for name, engine in by_name.items() if name.startswith(f"{network} ")]
+        reference, *others = sorted(variants, key=lambda engine: _rank(engine.name))
         expected = reference.found(reference(image))
         for other in others:
             agreement = compare_found(expected, other.found(other(image)))
@@ -50,15 +53,25 @@ def agreements_of_variants(engines: Sequence[Variant], image: Canvas) -> dict[st
 
 
 def ratios_of_variants(timings: dict[str, Timing]) -> dict[str, Ratio]:
-    """The peer's time over ours for each network's variants, and the plain one's over the fast one's."""
-    pairs = (("kornia", "fast"), ("kornia", "plain"), ("plain", "fast"))
-    networks = dict.fromkeys(name.rpartition(" ")[0] for name in timings if " " in name)
+    """A peer's time over ours for each network's variants, and the plain one's over the fast one's."""
+    kinds: dict[str, list[str]] = {}
+    for name in timings:
+        network, separator, kind = name.rpartition(" ")
+        if separator:
+            kinds.setdefault(network, []).append(kind)
     return {
         f"{network}: {slow} / {ours}": compare(timings[f"{network} {slow}"], timings[f"{network} {ours}"])
-        for network in networks
-        for slow, ours in pairs
-        if {f"{network} {slow}", f"{network} {ours}"} <= timings.keys()
+        for network, own in kinds.items()
+        for slow in sorted(own, key=lambda kind: kind in _OURS)
+        for ours in reversed(_OURS)
+        if ours in own and slow not in {ours, "fast"}
     }
+
+
+def _rank(name: str) -> int:
+    """Ours come first, the plain one before the fast one."""
+    kind = name.rpartition(" ")[2]
+    return _OURS.index(kind) if kind in _OURS else len(_OURS)
 
 
 def ratio_table(title: str, ratios: dict[str, Ratio], timings: dict[str, Timing]) -> Table:

@@ -33,6 +33,7 @@ __all__ = [
     "has_kornia",
     "has_xfeat",
     "load_engines",
+    "network_settings",
 ]
 
 ENGINES = ("fast", "plain", "kornia", "dotlet", "silk", "xfeat", "orb", "sift")
@@ -316,15 +317,20 @@ def plain_extractor(settings: ExtractionSettings, weights: FoundWeights) -> Extr
     return Extractor(network, weights.identity, settings, resolve_device(settings.device))
 
 
+def network_settings(name: str, options: Options) -> ExtractionSettings:
+    """Settings of a network by which the budget always fills."""
+    return ExtractionSettings(
+        extractor=name, device=options.device, weights_dir=options.weights_dir, detection_threshold=0.0
+    )
+
+
 def _network_engines(name: str, variants: list[str], options: Options) -> Iterator[ExtractionEngine]:
     record = EXTRACTORS[name].weights
     if record is None:
         msg = f"no published weights of {name} come with this project; measure another of {', '.join(EXTRACTORS)}"
         raise WeightsUnavailableError(msg)
     weights = ensure_weights(record, options.weights_dir)
-    settings = ExtractionSettings(
-        extractor=name, device=options.device, weights_dir=options.weights_dir, detection_threshold=0.0
-    )
+    settings = network_settings(name, options)
     if "fast" in variants:
         yield NetworkEngine(f"{name} fast", Extractor.from_pretrained(settings))
     if "plain" in variants:

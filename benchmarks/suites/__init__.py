@@ -8,6 +8,7 @@ __all__ = ["DEFAULT_SUITES", "SUITES"]
 SUITES: dict[str, str] = {
     "extract": "benchmarks.suites.extract",
     "match": "benchmarks.suites.match",
+    "onnx": "benchmarks.suites.onnx",
     "frame": "benchmarks.suites.frame",
     "tracks": "benchmarks.suites.tracks",
     "node": "benchmarks.suites.node",

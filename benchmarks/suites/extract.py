@@ -23,16 +23,16 @@ from feature_frontend.errors import SettingsError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["ENGINES", "HELP", "PARTS", "run"]
+__all__ = ["ENGINES", "FRAME_COUNT", "HELP", "PARTS", "ExtractionSuite", "run"]
 
 HELP = "uint8 image in, keypoints and descriptors out: plain and fast networks, kornia, XFeat, ORB, SIFT"
 PARTS = ("headline", "stages", "sizes", "keypoints")
+FRAME_COUNT = 8
 
 _SIZE: Size = (640, 480)
 _BUDGET = 1000
 _SIZES: tuple[Size, ...] = ((320, 240), (640, 480), (1280, 720), (1920, 1080))
 _BUDGETS = (256, 512, 1000, 2048, 4096)
-_FRAME_COUNT = 8
 _ROUNDS, _QUICK_ROUNDS = 30, 5
 _FEWEST_ROUNDS = 3
 # Divides the rounds where cost grows with size or budget: one such round takes as long as several of the headline's.
@@ -67,22 +67,30 @@ def run(options: Options, log: Log) -> SuiteResult:
         FeatureFrontendError: No engine is left, images or weights cannot be read, or engines that should compute the
             same results differ.
     """
-    frames = load_frames(options.images, _FRAME_COUNT)
+    frames = load_frames(options.images, FRAME_COUNT)
     engines = load_engines(options, log)
     if not engines:
         msg = (
             f"no engine is left of {', '.join(options.engines or ENGINES)}; choose others by --engines or --extractors"
         )
         raise SettingsError(msg)
-    return _Suite(options, log, frames, engines).result()
+    return ExtractionSuite("extract", options, log, frames, engines, options.parts or PARTS).result()
 
 
-class _Suite:
-    """One run of the suite."""
+class ExtractionSuite:
+    """One run of a suite that times extraction: `name`, with those of `PARTS` that are in `parts`."""
 
-    def __init__(self, options: Options, log: Log, frames: Frames, engines: Sequence[ExtractionEngine]) -> None:
+    def __init__(
+        self,
+        name: str,
+        options: Options,
+        log: Log,
+        frames: Frames,
+        engines: Sequence[ExtractionEngine],
+        parts: Sequence[str],
+    ) -> None:
+        self._name, self._parts = name, parts
         self._options, self._log, self._frames, self._engines = options, log, frames, engines
-        self._parts = options.parts or PARTS
         self._size = options.sizes[0] if options.sizes else _SIZE
         self._budget = options.keypoints[0] if options.keypoints else _BUDGET
         self._rounds = options.rounds or (_QUICK_ROUNDS if options.quick else _ROUNDS)
@@ -92,6 +100,7 @@ class _Suite:
         self._data: dict[str, Any] = {"image_source": frames.description}
 
     def result(self) -> SuiteResult:
+        """Measures, and returns the tables, data and plots."""
         if "headline" in self._parts:
             self._headline()
         if "stages" in self._parts:
@@ -102,7 +111,7 @@ class _Suite:
         if "keypoints" in self._parts:
             budgets = self._options.keypoints or (_BUDGETS[:3] if self._options.quick else _BUDGETS)
             self._growth("keypoints", [(self._size, budget) for budget in budgets])
-        return SuiteResult("extract", tuple(self._tables), self._data, tuple(self._plots))
+        return SuiteResult(self._name, tuple(self._tables), self._data, tuple(self._plots))
 
     def _measure(self, size: Size, budget: int, rounds: int) -> _Measurement:
         frames = resized(self._frames, size)
@@ -234,8 +243,8 @@ def _growth_note(measured: Sequence[_Measurement], *, by_size: bool) -> str:
 
 
 def _colors(timings: dict[str, Timing]) -> dict[str, int]:
-    """One colour each for ours, kornia and OpenCV."""
-    return {name: 1 if name.endswith("kornia") else 0 if " " in name else 2 for name in timings}
+    """One colour each for ours, others with the same network, and other methods."""
+    return {name: 0 if name.endswith((" fast", " plain")) else 1 if " " in name else 2 for name in timings}
 
 
 def _opencv_note(device: str) -> str:

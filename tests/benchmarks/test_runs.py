@@ -288,4 +288,4 @@ def test_without_a_suite_it_runs_the_default_ones() -> None:
 def test_an_unknown_suite_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["extarct"])
-    assert re.search("extarct.* extract, match, frame, tracks, node, memory, soak, or all", capsys.readouterr().err)
+    assert re.search(f"extarct.* {', '.join(SUITES)}, or all", capsys.readouterr().err)

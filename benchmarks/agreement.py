@@ -25,15 +25,15 @@ class Agreement:
     """Agreement of two results on one image.
 
     Attributes:
-        strongest_share: Fraction of the better half of the other engine's keypoints that the reference also has, within
-            `POSITION_PX`. Near 1 if both rank the same candidates, whatever the budget cuts off.
-        share: Fraction of all of the reference's keypoints that the other engine also has.
+        strongest_fraction: Fraction of the better half of the other engine's keypoints that the reference also has,
+            within `POSITION_PX`. Near 1 if both rank the same candidates, whatever the budget cuts off.
+        fraction: Fraction of all of the reference's keypoints that the other engine also has.
         median_distance_px: Median distance of those keypoints.
         median_cosine: Median cosine similarity of their descriptors.
     """
 
-    strongest_share: float
-    share: float
+    strongest_fraction: float
+    fraction: float
     median_distance_px: float
     median_cosine: float
 
@@ -43,9 +43,9 @@ class Agreement:
         Raises:
             DisagreementError: The results differ too much.
         """
-        if not (self.strongest_share >= _LEAST_FRACTION and self.median_cosine >= _LEAST_COSINE):
+        if not (self.strongest_fraction >= _LEAST_FRACTION and self.median_cosine >= _LEAST_COSINE):
             msg = (
-                f"of the better half of what {name} finds, the reference has {self.strongest_share:.1%} within "
+                f"of the better half of what {name} finds, the reference has {self.strongest_fraction:.1%} within "
                 f"{POSITION_PX} px, median cosine {self.median_cosine:.4f}; expected at least {_LEAST_FRACTION:.0%}, "
                 f"{_LEAST_COSINE}: its results differ, so its time cannot be compared; check its weights "
                 "and version, or leave it out by --engines"
@@ -74,8 +74,8 @@ def compare_found(reference: Found, other: Found) -> Agreement:
     # Row by row: the cosine of the two descriptors of each common keypoint.
     cosine = np.sum(reference.descriptors[near] * other.descriptors[nearest[near]], axis=1)
     return Agreement(
-        strongest_share=float((better_half <= POSITION_PX).mean()),
-        share=float(near.mean()),
+        strongest_fraction=float((better_half <= POSITION_PX).mean()),
+        fraction=float(near.mean()),
         median_distance_px=float(np.median(distance[near])) if near.any() else float(np.median(distance)),
         median_cosine=float(np.median(cosine)) if near.any() else -1.0,
     )

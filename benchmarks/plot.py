@@ -52,7 +52,7 @@ def draw_bars(title: str, timings: Sequence[Timing], colors: Mapping[str, int], 
         colors: Number of the colour by a timing's name; without, it is 0.
         axes: To be drawn into.
     """
-    low, medians, high = ([timing.quantile(share) for timing in timings] for share in (0.25, 0.5, 0.75))
+    low, medians, high = ([timing.quantile(fraction) for timing in timings] for fraction in (0.25, 0.5, 0.75))
     whiskers = [[b - a for a, b in zip(low, medians, strict=True)], [b - a for a, b in zip(medians, high, strict=True)]]
     own = [f"C{colors.get(timing.name, 0)}" for timing in timings]
     bars = axes.barh(range(len(timings)), medians, height=0.5, xerr=whiskers, color=own)

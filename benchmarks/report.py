@@ -115,7 +115,7 @@ def _markdown(run: Run, document: dict[str, Any]) -> str:
         f"# {run.result.name}, {run.began:%Y-%m-%d}",
         "",
         f"{machine['cpu']}, {machine['cores_usable']} cores, {machine['memory_gib']} GiB{gpu}; {run.options.threads} "
-        f"threads; other processes used {machine['others_cpu_share_during'] or 0:.1%} of the cores meanwhile.  ",
+        f"threads; other processes used {machine['others_cpu_fraction_during'] or 0:.1%} of the cores meanwhile.  ",
         f"Commit {commit}{changes}; {software}.  ",
         f"`{run.command}`",
     ]

@@ -95,7 +95,7 @@ def _run_suite(name: str, module: SuiteModule, request: _Request, command: str) 
     watch = CpuWatch()
     result = module.run(request.options, _log)
     others = watch.others_fraction()
-    machine["others_cpu_share_during"] = None if others is None else round(others, 3)
+    machine["others_cpu_fraction_during"] = None if others is None else round(others, 3)
     _log(
         f"{name}: {time.perf_counter() - start:.0f} s; other processes used {(others or 0):.1%} of the cores meanwhile"
     )

@@ -97,8 +97,8 @@ def agreement_table(agreements: dict[str, Agreement]) -> Table:
     rows = tuple(
         (
             name,
-            f"{agreement.strongest_share:.1%}",
-            f"{agreement.share:.1%}",
+            f"{agreement.strongest_fraction:.1%}",
+            f"{agreement.fraction:.1%}",
             f"{agreement.median_distance_px:.1e}",
             f"{agreement.median_cosine:.5f}",
         )

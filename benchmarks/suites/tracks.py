@@ -93,7 +93,7 @@ class _Measured:
     def as_json(self) -> dict[str, Any]:
         """Every sample."""
         engines = {name: {**timing.as_json(), "points": points} for name, (timing, points) in self.engines.items()}
-        return {"engines": engines, "extraction": self.extraction.as_json(), "shares": self.fractions}
+        return {"engines": engines, "extraction": self.extraction.as_json(), "fractions": self.fractions}
 
 
 def _measure(name: str, frames: Frames, budget: int, rounds: int, options: Options, log: Log) -> _Measured:

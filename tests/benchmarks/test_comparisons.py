@@ -21,7 +21,7 @@ def _found(count: int = 50, seed: int = 0) -> Found:
 def test_what_is_the_same_agrees() -> None:
     found = _found()
     agreement = compare_found(found, Found(found.keypoints + np.float32(0.1), found.descriptors))
-    assert agreement.share == agreement.strongest_share == 1.0
+    assert agreement.fraction == agreement.strongest_fraction == 1.0
     assert agreement.median_cosine == pytest.approx(1.0, abs=1e-6)
     agreement.check("other")
 
@@ -31,7 +31,7 @@ def test_keypoints_beyond_the_budget_may_differ_but_the_best_may_not() -> None:
     moved = found.keypoints.copy()
     moved[40:] += 4.0  # the weakest tenth and one more
     weak = compare_found(found, Found(moved, found.descriptors))
-    assert weak.share == 0.8
+    assert weak.fraction == 0.8
     weak.check("other")
     moved = found.keypoints.copy()
     moved[:5] += 4.0

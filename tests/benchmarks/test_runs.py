@@ -72,7 +72,7 @@ def test_extract_times_opencv_and_a_shipped_network(
         assert 0 < timed["found"] <= 50
     assert measured["engines"][f"{network} fast"]["found"] == 50
     agreement = document["data"]["agreement"][f"{network} fast vs plain"]
-    assert agreement["strongest_share"] >= 0.98
+    assert agreement["strongest_fraction"] >= 0.98
     assert measured["ratios"][f"{network}: plain / fast"]["of_rounds"] > 0
     assert "3 frames 640x480 of tum_fr2_desk" in document["data"]["image_source"]
     assert "| orb " in capsys.readouterr().out
@@ -87,7 +87,7 @@ def test_onnx_times_exported_files_that_give_the_same(tmp_path: Path) -> None:
     assert list(measured["engines"]) == ["dotlet plain", *(f"dotlet {program}" for program in programs)]
     assert all(timed["found"] == 50 for timed in measured["engines"].values())
     for program in programs:
-        assert document["data"]["agreement"][f"dotlet {program} vs plain"]["strongest_share"] >= 0.98
+        assert document["data"]["agreement"][f"dotlet {program} vs plain"]["strongest_fraction"] >= 0.98
         assert measured["ratios"][f"dotlet: {program} / plain"]["of_rounds"] > 0
 
 
@@ -123,7 +123,7 @@ def test_kornia_computes_the_same_network(tmp_path: Path, weights_dir: str) -> N
     words = ("--engines", "plain", "kornia", "--extractors", "aliked-t16", "--weights-dir", weights_dir)
     document = _extract(tmp_path, *words, "--parts", "headline")
     agreement = document["data"]["agreement"]["aliked-t16 kornia vs plain"]
-    assert agreement["strongest_share"] >= 0.98
+    assert agreement["strongest_fraction"] >= 0.98
     assert agreement["median_cosine"] >= 0.9999
     assert "aliked-t16: kornia / plain" in document["data"]["headline"]["ratios"]
 
@@ -151,7 +151,7 @@ def test_tracks_have_their_cost(tmp_path: Path, weights_dir: str) -> None:
     extraction = measured["extraction"]["samples_ms"]
     assert all(own < whole for own, whole in zip(extraction, chain, strict=True))
     expected = [(p - c) / e for p, c, e in zip(persistent, chain, extraction, strict=True)]
-    assert measured["shares"] == pytest.approx(expected)
+    assert measured["fractions"] == pytest.approx(expected)
 
 
 def test_a_sequence_played_there_and_back_never_jumps() -> None:

@@ -41,7 +41,7 @@ def test_features_differ_where_more_than_a_few_points_do(what: str) -> None:
     assert compare_features(features, few).passes
     found = compare_features(features, many)
     assert not found.passes
-    assert found.share == pytest.approx(1 - 5 / _COUNT)
+    assert found.fraction == pytest.approx(1 - 5 / _COUNT)
 
 
 def test_order_does_not_matter_but_missing_and_additional_points_do() -> None:
@@ -53,7 +53,7 @@ def test_order_does_not_matter_but_missing_and_additional_points_do() -> None:
         scores=features.scores[order],
         descriptors=features.descriptors[order],
     )
-    assert compare_features(features, shuffled).share == 1
+    assert compare_features(features, shuffled).fraction == 1
     half = replace(
         features,
         keypoints=features.keypoints[:100],

@@ -188,7 +188,7 @@ def test_a_device_that_is_full_makes_images_smaller_and_is_recovered_from(contex
         (good, none), (bad, _), (_, raised) = pool.map(partial(_squeezed, context), kinds)
     assert good.passed, good.text
     assert not none
-    assert next(iter(good.data["results"].values()))["share"] < 1
+    assert next(iter(good.data["results"].values()))["fraction"] < 1
     assert not bad.passed
     assert "did not recover" in bad.text
     assert "DefaultCPUAllocator" in raised[0]

@@ -29,7 +29,7 @@ class ParityResult:
     """One model on one image.
 
     Attributes:
-        share: Share of the reference's 500 keypoints found within `PARITY.position_px`.
+        fraction: Fraction of the reference's 500 keypoints found within `PARITY.position_px`.
         worst_position_px: Largest distance of a reference keypoint to ours.
         worst_score: Largest difference of scores among the keypoints found; 1 where none is.
         worst_cosine: Smallest cosine similarity of descriptors among the keypoints found; -1 where none is.
@@ -37,7 +37,7 @@ class ParityResult:
         set_difference: Keypoints in one set and not in the other, in threshold mode.
     """
 
-    share: float
+    fraction: float
     worst_position_px: float
     worst_score: float
     worst_cosine: float
@@ -48,7 +48,7 @@ class ParityResult:
     def passes(self) -> bool:
         """Whether every bar is met."""
         return (
-            self.share >= PARITY.fraction
+            self.fraction >= PARITY.fraction
             and self.worst_score <= PARITY.score
             and self.worst_cosine >= PARITY.cosine
             and self.set_difference <= PARITY.set_difference
@@ -74,7 +74,7 @@ def measure(model: str, image_name: str, shared: Path, device: str = "cpu") -> P
         missing = int((between.min(dim=1).values > PARITY.position_px).sum())
         extra = int((between.min(dim=0).values > PARITY.position_px).sum())
     return ParityResult(
-        share=float(found.double().mean()),
+        fraction=float(found.double().mean()),
         worst_position_px=float(distance.max()),
         worst_score=float(scores.abs().max()) if found.any() else 1.0,
         worst_cosine=float(cosines.min()) if found.any() else -1.0,

@@ -19,12 +19,12 @@ class PrecisionResult:
     """One model on one image, 1000 keypoints.
 
     Attributes:
-        share: Share of float32's keypoints that half precision finds within `ReducedPrecision.position_px`.
+        fraction: Fraction of float32's keypoints that half precision finds within `ReducedPrecision.position_px`.
         cosine: Median cosine similarity of the descriptors of those.
         passes: Whether both bars are met.
     """
 
-    share: float
+    fraction: float
     cosine: float
     passes: bool
 

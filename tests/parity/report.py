@@ -42,7 +42,7 @@ def _report_aliked(shared: Path, device: str) -> list[bool]:
             result = measure(model, image, shared, device)
             passes.append(result.passes)
             figures = (
-                f"{result.share:.1%}",
+                f"{result.fraction:.1%}",
                 f"{result.worst_position_px:.1e}",
                 f"{result.worst_score:.1e}",
                 f"{result.worst_cosine:.7f}",
@@ -85,7 +85,7 @@ def _report_precision(shared: Path, device: str) -> list[bool]:
             for image in ("tum", "kitti"):
                 result = measure_precision(model, dtype, image, shared, device)
                 passes.append(result.passes)
-                figures = (f"{result.share:.1%}", f"{result.cosine:.5f}", "ok" if result.passes else "MISSED")
+                figures = (f"{result.fraction:.1%}", f"{result.cosine:.5f}", "ok" if result.passes else "MISSED")
                 print(layout.format(model, str(dtype).removeprefix("torch."), image, *figures))
     return passes
 

@@ -213,9 +213,9 @@ def _disagreements(engines: Sequence[FrameEngine], frames: Frames) -> list[str]:
     texts = []
     for engine in others:
         agreement = compare_found(expected, engine.found(engine(image)))
-        if agreement.strongest_share < _LEAST_STRONGEST or agreement.median_cosine < _LEAST_COSINE:
+        if agreement.strongest_fraction < _LEAST_STRONGEST or agreement.median_cosine < _LEAST_COSINE:
             texts.append(
-                f"of the better half of what {engine.name} finds, {last.name} has {agreement.strongest_share:.1%}, "
+                f"of the better half of what {engine.name} finds, {last.name} has {agreement.strongest_fraction:.1%}, "
                 f"median cosine {agreement.median_cosine:.4f}"
             )
     return texts

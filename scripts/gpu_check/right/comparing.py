@@ -32,7 +32,7 @@ class FeatureAgreement:
     Attributes:
         count0: Number of the reference's keypoints.
         count1: Number of the other side's keypoints.
-        share: Fraction of one side's keypoints that the other has, by position, score and descriptor; the smaller of
+        fraction: Fraction of one side's keypoints that the other has, by position, score and descriptor; the smaller of
             both.
         share_near: The same by position alone, within `position_px`.
         share_coarse: The same within 0.1 px.
@@ -44,7 +44,7 @@ class FeatureAgreement:
 
     count0: int
     count1: int
-    share: float
+    fraction: float
     share_near: float
     share_coarse: float
     median_px: float
@@ -73,7 +73,7 @@ def compare_features(reference: Features, other: Features, bars: DeviceAgreement
     return FeatureAgreement(
         count0=count0,
         count1=count1,
-        share=fraction,
+        fraction=fraction,
         share_near=_smaller_fraction(near),
         share_coarse=_smaller_fraction(distances <= _COARSE_PX),
         median_px=float(distances.amin(dim=1).median()),
@@ -91,14 +91,14 @@ class MatchAgreement:
     Attributes:
         count0: Number of the reference's pairs.
         count1: Number of the other side's pairs.
-        share: Fraction of all pairs that both have.
+        fraction: Fraction of all pairs that both have.
         worst_similarity: Maximum difference of the similarity among those.
         passes: Whether both are within tolerance.
     """
 
     count0: int
     count1: int
-    share: float
+    fraction: float
     worst_similarity: float
     passes: bool
 

@@ -133,7 +133,7 @@ class Findings:
             f"{DEVICE.position_px} px, score within {DEVICE.score:g}, cosine at least {DEVICE.cosine}."
         )
         data: dict[str, Any] = {name: [one.as_json() for one in own] for name, own in self._agreements.items()}
-        least = min((one.share for own in self._agreements.values() for one in own), default=0.0)
+        least = min((one.fraction for own in self._agreements.values() for one in own), default=0.0)
         text = f"{verdict(len(rows), missed, missing)}; at least {least:.2%} of the points the same"
         return Outcome(not missed, text, [Table(title, _COLUMNS, rows, note)], {"results": data, "missing": missing})
 
@@ -162,7 +162,7 @@ def _extract(extractor: Extractor, frames: Frames, variation: Variation) -> list
 def _cells(own: Sequence[FeatureAgreement]) -> tuple[str, ...]:
     return (
         str(min(one.count1 for one in own)),
-        f"{min(one.share for one in own):.2%}",
+        f"{min(one.fraction for one in own):.2%}",
         f"{min(one.share_coarse for one in own):.2%}",
         f"{max(one.median_px for one in own):.1e}",
         f"{max(one.worst_score for one in own):.1e}",

@@ -130,14 +130,14 @@ def full_memory(context: Context, box: TimeBox) -> Outcome:
             passes = not found["wrong"]
             figures = (
                 f"{found['needed_mib']:.0f}",
-                f"{found['share']:.1%}",
+                f"{found['fraction']:.1%}",
                 f"{found['points']}",
                 f"{found['recovered']:.1%}",
             )
             rows.append((name, *figures, mark(passes)))
             data[name] = found
             missed += [] if passes else [f"{name} ({'; '.join(found['wrong'])})"]
-    if rows and all(found["share"] == 1 for found in data.values()):
+    if rows and all(found["fraction"] == 1 for found in data.values()):
         missed.append("no limit made memory run out, so that nothing was checked")
     note = (
         f"{width}x{height}; memory needed for a frame and the fraction of it that is available; the fraction of pixels "
@@ -203,11 +203,11 @@ def _squeeze(context: Context, network: str, tracker: str, fraction: float, imag
     node.frontend.close()
     return {
         "needed_mib": needed / _MIB,
-        "share": smallest,
+        "fraction": smallest,
         "points": 0 if small is None else len(small.features),
         "refused": refused,
         "status": note,
-        "recovered": agreement.share,
+        "recovered": agreement.fraction,
         "wrong": wrong,
     }
 

@@ -104,7 +104,7 @@ def silk_seeded(context: Context, box: TimeBox) -> Outcome:
             passes = worst <= DEVICE.logit and agreement.passes
             setting = f"{name} on {image_name}"
             rows.append(
-                (setting, f"{worst:.1e}", f"{agreement.share:.2%}", f"{agreement.least_cosine:.6f}", mark(passes))
+                (setting, f"{worst:.1e}", f"{agreement.fraction:.2%}", f"{agreement.least_cosine:.6f}", mark(passes))
             )
             data[setting] = {"worst_logit": worst, **agreement.as_json(), "passes": passes}
             missed += [] if passes else [setting]
@@ -131,7 +131,7 @@ def half_precision(context: Context, box: TimeBox) -> Outcome:
             with box.attempt(f"{network} {_short(dtype)} on {image}"):
                 result = measure_precision(network, dtype, image, context.shared, context.device)
                 setting = f"{network} {_short(dtype)} on {image}"
-                rows.append((setting, f"{result.share:.1%}", f"{result.cosine:.5f}", mark(result.passes)))
+                rows.append((setting, f"{result.fraction:.1%}", f"{result.cosine:.5f}", mark(result.passes)))
                 data[setting] = asdict(result)
                 missed += [] if result.passes else [setting]
     bars = "; ".join(
@@ -207,7 +207,7 @@ def _parity_cells(rows: Sequence[tuple[str, str, ParityResult]]) -> tuple[tuple[
         (
             model,
             image,
-            f"{result.share:.1%}",
+            f"{result.fraction:.1%}",
             f"{result.worst_position_px:.1e}",
             f"{result.worst_score:.1e}",
             f"{result.worst_cosine:.7f}",

@@ -105,7 +105,7 @@ def device_matchers(context: Context, box: TimeBox) -> Outcome:
                 for way, agreement in _match(context, gate, network, pairs[network, name]).items():
                     setting = f"{gate}{way}, {network} on {name}"
                     counts = f"{agreement.count0}", f"{agreement.count1}"
-                    cells = f"{agreement.share:.2%}", f"{agreement.worst_similarity:.1e}", mark(agreement.passes)
+                    cells = f"{agreement.fraction:.2%}", f"{agreement.worst_similarity:.1e}", mark(agreement.passes)
                     rows.append((setting, *counts, *cells))
                     data[setting] = agreement.as_json()
                     missed += [] if agreement.passes else [setting]

@@ -19,13 +19,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+from matplotlib.figure import Figure
 
 __all__ = ["Comparison", "align", "compare", "draw"]
 
 FloatArray = npt.NDArray[np.float64]
 # From ROS axes (x forward, y left, z up) to optical axes (x right, y down, z forward).
 _TO_OPTICAL = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
-_WHITE, _INK, _FAINT, _TRUTH, _ESTIMATE = (255, 255, 255), (52, 44, 40), (210, 206, 202), (120, 120, 120), (200, 90, 20)
+_VIEWS = (("from above", 0, 2, 1), ("from the side", 2, 1, -1))
 
 
 @dataclass(frozen=True)
@@ -89,52 +90,21 @@ def _turn_off(pair: FloatArray, true_pair: FloatArray) -> float:
     return float(np.degrees(np.linalg.norm(cv2.Rodrigues(turn.T @ true_turn)[0])))
 
 
-def draw(comparison: Comparison, title: str) -> npt.NDArray[np.uint8]:
-    """Both paths from above (x right, z up) and from the side, as a BGR picture."""
-    views = (("from above", 0, 2, 1), ("from the side", 2, 1, -1))
-    panels = [_panel(comparison, name, right, up, sign) for name, right, up, sign in views]
-    picture = np.full((panels[0].shape[0] + 120, sum(panel.shape[1] for panel in panels), 3), _WHITE, np.uint8)
-    picture[120:] = np.hstack(panels)
-    _text(picture, title, (40, 44), 0.9)
-    for left, name, color in ((40, "ground truth", _TRUTH), (300, "from the tracks, aligned", _ESTIMATE)):
-        cv2.line(picture, (left, 86), (left + 40, 86), color, 4, cv2.LINE_AA)
-        _text(picture, name, (left + 52, 93), 0.65)
-    return np.asarray(cv2.resize(picture, None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _panel(comparison: Comparison, name: str, right: int, up: int, sign: int) -> npt.NDArray[np.uint8]:
-    size, margin = 640, 70
-    panel = np.full((size, size, 3), _WHITE, np.uint8)
-    tracks = [np.column_stack([path[:, right], sign * path[:, up]]) for path in (comparison.truth, comparison.estimate)]
-    both = np.concatenate(tracks)
-    middle, reach = (both.max(axis=0) + both.min(axis=0)) / 2, max(float(np.ptp(both, axis=0).max()), 1e-6)
-    per_m = (size - 2 * margin) / reach
-    step = 10.0 ** math.floor(math.log10(reach / 2))
-    _grid(panel, middle, per_m, step * (2 if reach / step > 8 else 1))
-    for path, color in zip(tracks, (_TRUTH, _ESTIMATE), strict=True):
-        places = np.rint((path - middle) * per_m * (1, -1) + size / 2).astype(np.int32)
-        cv2.polylines(panel, [places.reshape(-1, 1, 2)], False, color, 2, cv2.LINE_AA)
-        for place in places.tolist():
-            cv2.circle(panel, place, 5, color, -1 if color == _ESTIMATE else 2, cv2.LINE_AA)
-    _text(panel, f"{name}, m", (margin, 30), 0.65)
-    return panel
-
-
-def _grid(panel: npt.NDArray[np.uint8], middle: FloatArray, per_m: float, step: float) -> None:
-    size = len(panel)
-    for axis in (0, 1):
-        first = math.ceil((middle[axis] - size / 2 / per_m) / step)
-        last = math.floor((middle[axis] + size / 2 / per_m) / step)
-        for number in range(first, last + 1):
-            offset = (number * step - middle[axis]) * per_m
-            place = round(size / 2 + offset if axis == 0 else size / 2 - offset)
-            ends = ((place, 40), (place, size - 40)) if axis == 0 else ((40, place), (size - 40, place))
-            cv2.line(panel, *ends, _FAINT, 1)
-            _text(panel, f"{number * step:g}", (place - 8, size - 16) if axis == 0 else (4, place + 5), 0.5)
-
-
-def _text(picture: npt.NDArray[np.uint8], text: str, place: tuple[int, int], size: float) -> None:
-    cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, _INK, 1, cv2.LINE_AA)
+def draw(comparison: Comparison, title: str) -> Figure:
+    """Both paths from above (x right, z up) and from the side, as a figure of matplotlib."""
+    figure = Figure((9.6, 5), layout="constrained")
+    figure.suptitle(title)
+    for axes, (name, right, up, sign) in zip(figure.subplots(1, 2), _VIEWS, strict=True):
+        for path, label, color in (
+            (comparison.truth, "ground truth", "0.5"),
+            (comparison.estimate, "from the tracks, aligned", "tab:blue"),
+        ):
+            axes.plot(path[:, right], sign * path[:, up], "o-", color=color, label=label)
+        axes.set(title=name, xlabel="m", ylabel="m")
+        axes.axis("equal")
+        axes.grid(visible=True, color="0.9")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
 
 
 def _receive(idle_s: float) -> list[tuple[int, FloatArray]]:
@@ -187,7 +157,7 @@ def main() -> None:
     comparison = compare(np.array([pose for _, pose in path]), truth[numbers])
     print(comparison)
     if options.picture is not None:
-        cv2.imwrite(str(options.picture), draw(comparison, options.title))
+        draw(comparison, options.title).savefig(options.picture)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import torch
 
 from feature_frontend import Features, Matches
 from feature_frontend.errors import ImageError, SettingsError
+from feature_frontend.models.catalog import AUTO
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.runtime.cuda_graphs import EagerGraphDevice
 from feature_frontend.runtime.frame_queue import FrameQueue
@@ -154,7 +155,8 @@ def _parts(frontend: Frontend) -> dict[str, list[object]]:
 def _changed(settings: Settings, capture: ParameterRecord) -> Settings | None:
     """With another value of a parameter; None where no other one goes with the rest."""
     default = capture.default
-    texts = [*capture.choices, "another"] if isinstance(default, str) else []
+    # "auto" may stand for what there is.
+    texts = [*(choice for choice in capture.choices if choice != AUTO), "another"] if isinstance(default, str) else []
     numbers = [] if isinstance(default, str) else [not default, capture.minimum, default + 1, default / 2]
     for value in [*texts, *numbers]:
         if value != getattr(settings, capture.name):

@@ -139,7 +139,7 @@ class _Task:
         self._playback = PlaybackSettings(**work.request.playback)
         self._record = output.record()
         self._again: list[str] = []
-        self._has_chosen = False
+        self._choices = ""
 
     def do(self) -> Outcome | PieceDone | tuple[Part, ...]:
         """See `do`."""
@@ -176,8 +176,8 @@ class _Task:
         settings = _offline(Settings.from_mapping(self._request.settings), images)
         if settings.extractor == AUTO and not self._request.overwrite:
             settings = dataclasses.replace(settings, extractor=self._earlier_choice())
-        self._has_chosen = settings.extractor == AUTO
         frontend = Frontend.from_pretrained(settings)
+        self._choices = frontend.choices(settings)
         if frontend.notice and not self._request.accept_fallback:
             raise FeatureFrontendError(f"{frontend.notice}; give every machine of the cluster the weights")
         return frontend
@@ -268,8 +268,8 @@ class _Task:
     def _say_what_runs(self, frontend: Frontend) -> None:
         if frontend.notice:
             self._reporter.say(f"warning: {frontend.notice}")
-        if self._has_chosen:
-            self._reporter.say(f"extractor {AUTO} is {frontend.extractor.identity} on {frontend.extractor.device}")
+        if self._choices:
+            self._reporter.say(self._choices)
 
     def _join(self, parts: Sequence[Part], run_id: int, job: Mapping[str, object]) -> Outcome:
         messages = BagMessages(self._request.namespace, result_topics("mono"))

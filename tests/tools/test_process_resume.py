@@ -147,7 +147,7 @@ def test_what_was_done_is_not_done_again(
 def test_auto_stays_what_it_was_when_the_run_began(
     bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ("--extractor", "auto", "--tracker", "auto", *OPTIONS[2:])
+    options = ("--extractor", "auto", *OPTIONS[2:], "--tracker", "auto")
     assert main([str(bag), "-o", str(tmp_path / "undisturbed"), *options]) == 0
     output = tmp_path / "features"
     interrupted_at_eighth_image(monkeypatch, bag, "-o", output, *options)
@@ -163,7 +163,7 @@ def test_auto_stays_what_it_was_when_the_run_began(
     assert "extractor auto" not in capsys.readouterr().err
     # By the names that were recorded it is the same work, by another one it is not.
     for tracker, status in (("persistent", 0), ("chain", 1)):
-        named = ("--extractor", "dotlet", "--tracker", tracker, *OPTIONS[2:])
+        named = ("--extractor", "dotlet", *OPTIONS[2:], "--tracker", tracker)
         assert main([str(bag), "-o", str(output), *named]) == status
     assert "it differs in settings.tracker" in capsys.readouterr().err
 

@@ -15,7 +15,7 @@ class TrackingSettings(SettingsGroup):
     """How, and for how long, points are tracked."""
 
     tracker: str = parameter(
-        "chain",
+        AUTO,
         "How points are tracked. chain: a track lasts as long as every image matches it and the motion of the camera "
         "explains the match; persistent: points are predicted, recovered if the detector did not select them, checked "
         "and re-linked; auto: persistent if the extractor has a score map, multi_scale is off and no matcher or gate "

@@ -46,6 +46,8 @@ __all__ = ["do", "process_input"]
 # Compiling takes 35 s of CPU time and saves 0.25 s per ten images.
 COMPILE_FROM_IMAGES = 1000
 COMMIT_PERIOD_S = 2.0
+# A larger state is written less often: the persistent tracker's images take 35 bytes per pixel.
+STATE_BYTES = 8_000_000
 _NS_PER_S = 1e9
 
 
@@ -436,8 +438,10 @@ class _Run:
         self._commit(is_last=True)
 
     def _commit(self, *, is_last: bool = False) -> None:
-        self._store.commit(pack(self._get_state()), is_last=is_last)
-        self._next_commit_s = time.monotonic() + COMMIT_PERIOD_S
+        snapshot = pack(self._get_state())
+        self._store.commit(snapshot, is_last=is_last)
+        state_bytes = sum(memoryview(array).nbytes for array in snapshot.arrays)
+        self._next_commit_s = time.monotonic() + COMMIT_PERIOD_S * max(state_bytes / STATE_BYTES, 1.0)
 
     def _compile_for_first(self, shape: tuple[int, ...]) -> None:
         """Compiles before the first good image: code swapped in later would change the results from then on."""

@@ -20,7 +20,7 @@ from feature_frontend.types import FrameResult, FrameState
 from tests.core.seeded import seeded_extractor
 
 Uint8Array = npt.NDArray[np.uint8]
-_SETTINGS = Settings(max_num_keypoints=200)
+_SETTINGS = Settings(max_num_keypoints=200, tracker="chain")
 _devices = pytest.mark.parametrize(
     "device",
     [

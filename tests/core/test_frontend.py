@@ -15,6 +15,7 @@ import torch
 
 from feature_frontend import Features, Matches
 from feature_frontend.errors import ImageError, SettingsError
+from feature_frontend.models.catalog import AUTO
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.runtime.cuda_graphs import EagerGraphDevice
 from feature_frontend.runtime.frame_queue import FrameQueue
@@ -78,7 +79,7 @@ def test_time_that_does_not_advance_gives_no_velocity() -> None:
 
 
 def test_a_stamp_that_goes_back_restarts_and_one_that_stands_still_is_said(photographs: list[Uint8Array]) -> None:
-    settings = Settings(max_num_keypoints=100)
+    settings = Settings(max_num_keypoints=100, tracker="chain")
     frontend = Frontend(seeded_extractor(settings), settings)
     image = photographs[0][:200, :300]
     first = frontend.process(image, 5 * _SECOND_NS)
@@ -96,7 +97,7 @@ def test_a_stamp_that_goes_back_restarts_and_one_that_stands_still_is_said(photo
 
 
 def test_convention_zero_is_the_earlier_image_and_one_the_current(photographs: list[Uint8Array]) -> None:
-    settings = Settings(max_num_keypoints=150)
+    settings = Settings(max_num_keypoints=150, tracker="chain")
     frontend = Frontend(seeded_extractor(settings), settings)
     first = frontend.process(photographs[0], 0)
     assert (first.state, first.reason, first.stamp0_ns, len(first.matches)) == (FrameState.FIRST, "", None, 0)
@@ -121,10 +122,11 @@ def test_convention_zero_is_the_earlier_image_and_one_the_current(photographs: l
 
 
 def test_live_settings_act_from_the_next_image_on(photographs: list[Uint8Array]) -> None:
-    frontend = Frontend(seeded_extractor(), Settings(max_num_keypoints=50))
+    settings = Settings(max_num_keypoints=50, tracker="chain")
+    frontend = Frontend(seeded_extractor(), settings)
     frontend.warm_up(64, 64)
     assert len(frontend.process(photographs[0], 0).features) == 50
-    frontend.configure(Settings(max_num_keypoints=20, min_similarity=1.0))
+    frontend.configure(replace(settings, max_num_keypoints=20, min_similarity=1.0))
     result = frontend.process(photographs[1], 1)
     assert (len(result.features), len(result.matches)) == (20, 0)
 
@@ -154,7 +156,8 @@ def _parts(frontend: Frontend) -> dict[str, list[object]]:
 def _changed(settings: Settings, capture: ParameterRecord) -> Settings | None:
     """With another value of a parameter; None where no other one goes with the rest."""
     default = capture.default
-    texts = [*capture.choices, "another"] if isinstance(default, str) else []
+    # "auto" may stand for what there is.
+    texts = [*(choice for choice in capture.choices if choice != AUTO), "another"] if isinstance(default, str) else []
     numbers = [] if isinstance(default, str) else [not default, capture.minimum, default + 1, default / 2]
     for value in [*texts, *numbers]:
         if value != getattr(settings, capture.name):
@@ -201,7 +204,7 @@ def test_a_live_parameter_has_only_that_rebuilt_which_depends_on_it(
 
 
 def test_a_swapped_model_is_never_matched_across(photographs: list[Uint8Array]) -> None:
-    settings = Settings(max_num_keypoints=60, compile=False, device="cpu")
+    settings = Settings(max_num_keypoints=60, compile=False, device="cpu", tracker="chain")
     frontend = Frontend(seeded_extractor(settings), settings)
     before = [frontend.process(photograph, stamp) for stamp, photograph in enumerate(photographs[:2])][-1]
     old = weakref.ref(frontend.extractor)

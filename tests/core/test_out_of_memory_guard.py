@@ -22,7 +22,8 @@ from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.runtime.adaptive_resolution import OutOfMemoryGuard
 from feature_frontend.settings import Settings
 
-frontend = Frontend.from_pretrained(Settings(extractor="silk-vggnp-mu", compile=False, max_num_keypoints=200))
+settings = Settings(extractor="silk-vggnp-mu", tracker="chain", compile=False, max_num_keypoints=200)
+frontend = Frontend.from_pretrained(settings)
 frontend.warm_up(240, 320)
 image = np.random.default_rng(0).integers(0, 256, (1200, 1600), dtype=np.uint8)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

@@ -55,7 +55,7 @@ def test_settings_cannot_change_under_a_running_stage() -> None:
 
 def test_the_persistent_tracker_wants_a_network_with_a_score_map() -> None:
     assert Settings(tracker="persistent", extractor="silk-vggnp-mu").tracker == "persistent"
-    with pytest.raises(SettingsError, match=r"sift .*chain.* aliked-t16"):
+    with pytest.raises(SettingsError, match=r"sift has no score map.*chain.* aliked-t16"):
         Settings(tracker="persistent", extractor="sift")
 
 

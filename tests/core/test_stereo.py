@@ -249,7 +249,7 @@ def test_without_calibrations_only_rectified_images_of_one_size_match() -> None:
 def test_both_sides_go_through_the_network_together(
     photographs: list[npt.NDArray[np.uint8]], device: str, is_recorded: bool
 ) -> None:
-    settings = Settings(camera_type="stereo", max_num_keypoints=100)
+    settings = Settings(camera_type="stereo", max_num_keypoints=100, tracker="chain")
     extractor = seeded_extractor(settings, device, make_graph_device(torch.device(device)) if is_recorded else None)
     frontend = Frontend(extractor, settings)
     left, right = (np.ascontiguousarray(image[:240, :320]) for image in photographs[:2])

@@ -27,7 +27,7 @@ _BLANK = np.full((32, 32), 7, np.uint8)
 
 
 def _frontend(**settings: object) -> Frontend:
-    given = Settings.from_mapping({"max_num_keypoints": 60, "device": "cpu", **settings})
+    given = Settings.from_mapping({"max_num_keypoints": 60, "device": "cpu", "tracker": "chain", **settings})
     return Frontend(seeded_extractor(given), given)
 
 

@@ -112,6 +112,25 @@ def test_wrong_matches_are_distinguished_from_right_ones(sequence: RenderedSeque
     assert summary.pose.rotation_deg.median < 0.05
 
 
+def test_wrong_steps_of_tracks_are_counted(sequence: RenderedSequence) -> None:
+    steps = [perfect_matches(sequence, number) for number in range(FRAMES - 1)]
+    steps[1].keypoints1[:30] += 4
+    # Each step has tracks of its own; in the frame between them, those of both are seen.
+    stamps, ids = list(sequence.poses), np.arange(600, dtype=np.uint64)
+    points = [steps[0].keypoints0, np.concatenate([steps[0].keypoints1, steps[1].keypoints0]), steps[1].keypoints1]
+    rows = [slice(300), slice(None), slice(300, None)]
+    recording = recording_of(sequence, steps)
+    recording.tracks = [
+        TracksRecord(stamp, ids[row], np.ones(len(there), np.uint32), there)
+        for stamp, row, there in zip(stamps, rows, points, strict=True)
+    ]
+    summary = summarize(recording, sequence)
+    assert (summary.wrong_steps.count, summary.wrong_steps.maximum) == (2, pytest.approx(0.1, abs=0.01))
+    assert summary.wrong_steps.minimum < 0.01
+    assert "off by over 3 px" in as_text(summary, {})
+    assert "off by over" not in as_text(summarize(recording, None), {})
+
+
 def test_a_match_on_a_silhouette_may_be_of_the_nearer_surface(sequence: RenderedSequence) -> None:
     stamps, poses = list(sequence.poses), list(sequence.poses.values())
     depth = render_depth(sequence.scene, sequence.camera, poses[0])

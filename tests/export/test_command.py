@@ -75,7 +75,7 @@ def test_the_database_holds_what_the_front_end_found(database: Path, flight: Ren
     # The middle of the image is at 320, 240 where pixels are counted from its corner.
     np.testing.assert_allclose(np.frombuffer(parameters), [focal_px, focal_px, 320, 240])
 
-    settings = Settings(extractor="silk-vggnp-mu", max_num_keypoints=_KEYPOINTS, device="cpu")
+    settings = Settings(extractor="silk-vggnp-mu", max_num_keypoints=_KEYPOINTS, device="cpu", tracker="chain")
     frontend = Frontend(Extractor.from_pretrained(settings), settings)
     first, second = (
         frontend.process(frame.image, frame.stamp_ns or 0)
@@ -143,7 +143,7 @@ def _record(folder: Path, flight: RenderedSequence, *, descriptors: bool) -> Non
     from feature_frontend.tools.common.bag_writer import BagWriter, typestore_with
 
     kinds = {"features": "feature_frontend_msgs/msg/Features", "tracks": "feature_frontend_msgs/msg/Tracks"}
-    settings = Settings(extractor="silk-vggnp-mu", max_num_keypoints=_KEYPOINTS, device="cpu")
+    settings = Settings(extractor="silk-vggnp-mu", max_num_keypoints=_KEYPOINTS, device="cpu", tracker="chain")
     frontend = Frontend(Extractor.from_pretrained(settings), settings)
     typestore = typestore_with(set(kinds.values()), get_package_share_directory)
     with BagWriter(folder, "sqlite3", typestore) as bag:

@@ -23,8 +23,8 @@ SEPARATOR = b"\n--- an array ---\n"
 @lru_cache
 def frontend() -> Frontend:
     """One that takes the state."""
-    settings = {"extractor": "silk-vggnp-mu", "max_num_keypoints": 6, "compile": False, "device": "cpu"}
-    return Frontend.from_pretrained(Settings.from_mapping(settings))
+    settings = {"extractor": "silk-vggnp-mu", "tracker": "chain", "max_num_keypoints": 6}
+    return Frontend.from_pretrained(Settings.from_mapping({**settings, "compile": False, "device": "cpu"}))
 
 
 def _state(data: bytes) -> None:

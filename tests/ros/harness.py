@@ -83,8 +83,9 @@ class RunningNode:
 
     def __init__(self, domain_id: int, *parameters: str, arguments: Sequence[str] = (), may_fail: bool = False) -> None:
         self._may_fail = may_fail
-        # Compiling in the background would take the cores from the tests that run meanwhile.
-        chosen = ("compile:=false", *parameters)
+        # Compiling in the background and tracking would take the cores from the tests that run meanwhile.
+        tracker = [] if any(parameter.startswith("tracker:=") for parameter in parameters) else ["tracker:=chain"]
+        chosen = ("compile:=false", *tracker, *parameters)
         given = [part for parameter in chosen for part in ("-p", parameter)]
         environment = {
             **os.environ,

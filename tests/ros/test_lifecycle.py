@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,7 @@ _FRAME_NS = 100_000_000
 _MANAGED = (
     "autostart:=false",
     "device:=cpu",
+    "tracker:=auto",
     "queue_policy:=every_frame",
     "image_qos:=reliable",
     "max_num_keypoints:=100",
@@ -93,8 +95,9 @@ def test_each_transition_does_its_part(domain_id: int, photographs: list[Uint8Ar
         first, second = client.wait_for("status", 2)
         assert (first.state, first.frames_received) == (FrameStatus.FIRST, 1)
         assert (second.state, second.frames_received) == (FrameStatus.OK, 2)
-        assert "extractor auto is dotlet@" in f"{first.reason}; {second.reason}"
-        assert remote.get("extractor") == "dotlet"
+        assert re.search("extractor auto is dotlet@.*; tracker auto is persistent", f"{first.reason}; {second.reason}")
+        # The parameter names the extractor; the tracker may change with it.
+        assert (remote.get("extractor"), remote.get("tracker")) == ("dotlet", "auto")
 
         counted = _deactivate_in_mid_stream(client, remote, photographs)
 

@@ -35,7 +35,7 @@ Uint8Array = npt.NDArray[np.uint8]
 @pytest.fixture(scope="module")
 def result(photographs: list[Uint8Array]) -> FrameResult:
     """What the shipped network finds in the second of two real frames."""
-    settings = Settings(extractor="silk-vggnp-mu", max_num_keypoints=200, device="cpu")
+    settings = Settings(extractor="silk-vggnp-mu", max_num_keypoints=200, device="cpu", tracker="chain")
     frontend = Frontend(Extractor.from_pretrained(settings), settings)
     frontend.process(photographs[0][:240, :320], _FRAME_NS)
     return frontend.process(photographs[1][:240, :320], 2 * _FRAME_NS)

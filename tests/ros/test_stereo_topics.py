@@ -50,7 +50,9 @@ _TOPICS = {
 _FRAME_NS = 100_000_000
 _RIGHT_LATER_NS = 1_000_000
 _RELIABLE = qos_profile("reliable", 0)
-_SETTINGS = Settings(camera_type="stereo", extractor="silk-vggnp-mu", compile=False, queue_policy="every_frame")
+_SETTINGS = Settings(
+    camera_type="stereo", extractor="silk-vggnp-mu", tracker="chain", compile=False, queue_policy="every_frame"
+)
 
 
 def _image(pixels: npt.NDArray[np.uint8], stamp_ns: int, frame_id: str) -> Image:

@@ -197,12 +197,17 @@ def test_every_extractor_and_every_matcher(
         _through_the_extractors(switch, offers)
 
         switch.extractor(offers["sift"])
-        switch.refuses("sift has none; expected tracker chain, or one of the extractors aliked", tracker="persistent")
+        switch.refuses("sift has no score map; expected tracker chain, or one of the extr", tracker="persistent")
         switch.refuses("extractor 'sift'; expected one of aliked-n16", matcher="lightglue")
         switch.extractor(offers["aliked-t16"])
         switch.refuses("extractor 'aliked-t16'; expected one of aliked-n16", matcher="lightglue")
         switch.tracker("persistent", matched_by="persistent")
-        switch.refuses("sift has none; expected tracker chain", extractor="sift")
+        switch.refuses("sift has no score map; expected tracker chain", extractor="sift")
+        # What "auto" chose gives way to the model.
+        switch.tracker("auto", matched_by="persistent")
+        switch.matched_by = "mnn"
+        switch.extractor(offers["sift"])
+        switch.matched_by = "persistent"
         switch.extractor(offers[_START])
         switch.tracker("chain", matched_by="mnn")
 

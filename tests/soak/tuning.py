@@ -20,10 +20,13 @@ _ANSWER_S = 60.0
 _Values = dict[str, object]
 _GOOD: tuple[Callable[[random.Random], _Values], ...] = (
     # A model and a tracker that go together, whatever is in use.
-    lambda chance: {"extractor": chance.choice(("silk-vggnp-mu", "sift", "rootsift")), "tracker": "chain"},
+    lambda chance: {
+        "extractor": chance.choice(("silk-vggnp-mu", "sift", "rootsift")),
+        "tracker": chance.choice(("auto", "chain")),
+    },
     lambda chance: {
         "extractor": "silk-vggnp-mu",
-        "tracker": chance.choice(("chain", "persistent")),
+        "tracker": chance.choice(("auto", "chain", "persistent")),
         "multi_scale": False,
     },
     lambda chance: {"max_num_keypoints": chance.randint(1, 400)},

@@ -32,8 +32,11 @@ __all__ = [
 STORE = get_typestore(Stores.ROS2_JAZZY)
 TYPES = STORE.types
 SECOND = 1_000_000_000
-# The model that comes with the package, on few keypoints; the images are small.
-OPTIONS = ("--extractor", "silk-vggnp-mu", "--max-num-keypoints", "100", "--compile", "false", "--device", "cpu")
+# A model that comes with the package, on few keypoints, and the tracker that takes less time; the images are small.
+OPTIONS = (
+    *("--extractor", "silk-vggnp-mu", "--max-num-keypoints", "100"),
+    *("--compile", "false", "--device", "cpu", "--tracker", "chain"),
+)
 
 
 def moving(photographs: Sequence[npt.NDArray[np.uint8]], index: int) -> npt.NDArray[np.uint8]:

@@ -137,7 +137,8 @@ def test_every_image_has_its_messages_and_times_are_those_of_the_headers(output:
 
 
 def test_the_messages_are_those_that_the_node_encodes(bag: Path, output: Path) -> None:
-    settings = Settings(extractor="silk-vggnp-mu", max_num_keypoints=100, compile=False, device="cpu")
+    options = {"extractor": "silk-vggnp-mu", "max_num_keypoints": 100, "tracker": "chain"}
+    settings = Settings.from_mapping({**options, "compile": False, "device": "cpu"})
     frontend, watch = Frontend.from_pretrained(settings), CalibrationWatch()
     found, memory = read(output), RayMemory()
     run_id = json.loads((output / "process.json").read_text())["run_id"]

@@ -26,7 +26,6 @@ pytest.importorskip("rosbags", reason="needs rosbags")
 
 from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.extractors import automatic
-from feature_frontend.settings import PARAMETERS
 from feature_frontend.tools.process import run
 from feature_frontend.tools.process.command import main
 from feature_frontend.tools.process.progress_store import ProgressStore
@@ -127,11 +126,11 @@ def interrupted_at_eighth_image(monkeypatch: pytest.MonkeyPatch, *arguments: obj
         assert main([*map(str, arguments)]) == 130
 
 
-@pytest.mark.parametrize("tracker", getattr(PARAMETERS.get("tracker"), "choices", ("chain",)))
+@pytest.mark.parametrize("tracker", ["chain", "persistent"])
 def test_what_was_done_is_not_done_again(
     bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str
 ) -> None:
-    options = [*OPTIONS, *(("--tracker", tracker) if "tracker" in PARAMETERS else ())]
+    options = [*OPTIONS, "--tracker", tracker]
     assert main([str(bag), "-o", str(tmp_path / "undisturbed"), *options]) == 0
     output = tmp_path / "features"
     interrupted_at_eighth_image(monkeypatch, bag, "-o", output, *options)
@@ -148,19 +147,25 @@ def test_what_was_done_is_not_done_again(
 def test_auto_stays_what_it_was_when_the_run_began(
     bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ("--extractor", "auto", *OPTIONS[2:])
+    options = ("--extractor", "auto", *OPTIONS[2:], "--tracker", "auto")
     assert main([str(bag), "-o", str(tmp_path / "undisturbed"), *options]) == 0
     output = tmp_path / "features"
     interrupted_at_eighth_image(monkeypatch, bag, "-o", output, *options)
-    assert "extractor auto is dotlet@" in capsys.readouterr().err
+    assert re.search(r"extractor auto is dotlet@\w+ on cpu; tracker auto is persistent\n", capsys.readouterr().err)
     # A GPU has come.
     monkeypatch.setattr(automatic, "resolve_device", lambda _name: torch.device("cuda", 0))
     monkeypatch.setattr(automatic, "ensure_weights", lambda *_: None)
     for _ in range(2):
         assert main([str(bag), "-o", str(output), *options]) == 0
         assert files(output) == files(tmp_path / "undisturbed")
-    assert json.loads((output / "process.json").read_text())["settings"]["extractor"] == "dotlet"
-    assert "auto" not in capsys.readouterr().err
+    recorded = json.loads((output / "process.json").read_text())["settings"]
+    assert (recorded["extractor"], recorded["tracker"]) == ("dotlet", "persistent")
+    assert "extractor auto" not in capsys.readouterr().err
+    # By the names that were recorded it is the same work, by another one it is not.
+    for tracker, status in (("persistent", 0), ("chain", 1)):
+        named = ("--extractor", "dotlet", *OPTIONS[2:], "--tracker", tracker)
+        assert main([str(bag), "-o", str(output), *named]) == status
+    assert "it differs in settings.tracker" in capsys.readouterr().err
 
 
 def test_lightglue_continues_with_its_own_weights(

@@ -294,3 +294,22 @@ def test_what_a_kill_leaves_of_the_unfinished_folder_is_no_obstacle(
     output.clear()
     assert left[-1] == {"progress.db", "progress.db-journal"}
     assert not output.unfinished.exists()
+
+
+def test_a_large_state_is_written_less_often(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit, commits = ProgressStore.commit, []
+
+    def count(store: ProgressStore, snapshot: Snapshot, *, is_last: bool = False) -> None:
+        commits.append(is_last)
+        commit(store, snapshot, is_last=is_last)
+
+    monkeypatch.setattr(ProgressStore, "commit", count)
+    monkeypatch.setattr(run, "COMMIT_PERIOD_S", 1e-6)
+    assert main([str(images), "-o", str(tmp_path / "small"), *OPTIONS]) == 0
+    # At the beginning, behind each image, and at the end.
+    assert commits == [False] * 5 + [True]
+    commits.clear()
+    monkeypatch.setattr(run, "STATE_BYTES", 1e-6)
+    assert main([str(images), "-o", str(tmp_path / "large"), *OPTIONS]) == 0
+    # The first one says how large it is.
+    assert commits == [False] * 2 + [True]

@@ -128,7 +128,7 @@ def _chain(context: Context, network: str, frames: Frames, matcher: str = "mnn")
     """A frame and its matches with the previous one."""
 
     def make() -> Callable[[], str]:
-        settings = settings_for(context, network, matcher=matcher)
+        settings = settings_for(context, network, tracker="chain", matcher=matcher)
         frontend = Frontend(on_device(settings), settings)
         stamps = iter(range(10**6))
 

@@ -14,8 +14,9 @@ from feature_frontend.extractors.extractor import Extractor, Mask
 from feature_frontend.geometry.epipolar_check import explained_matches
 from feature_frontend.matchers.base import MatcherProtocol
 from feature_frontend.matchers.factory import make_matcher, matching_options
+from feature_frontend.models.catalog import AUTO
 from feature_frontend.pipeline.base import FrameMatcherState
-from feature_frontend.pipeline.factory import frame_matcher_of
+from feature_frontend.pipeline.factory import frame_matcher_of, with_tracker
 from feature_frontend.pipeline.persistent import PersistentFrameMatcher
 from feature_frontend.pipeline.stream_rhythm import RhythmState, StreamRhythm
 from feature_frontend.runtime.device import return_device_memory
@@ -63,7 +64,7 @@ class Frontend:
 
     Args:
         extractor: With its weights loaded.
-        settings: Of the matcher and the extractor. The extractor adopts them.
+        settings: Of the matcher and the extractor. The extractor adopts them. Tracker "auto" is resolved.
         notice: One line for the user about the choice of the extractor; empty for none.
 
     Attributes:
@@ -77,10 +78,10 @@ class Frontend:
         self._tracker = TrackTable()
         self._rhythm = StreamRhythm()
         self._previous: _Previous | None = None
-        self._settings = settings
+        self._settings, self._why_chain = with_tracker(extractor, settings)
         self._why_first = ""
-        extractor.settings = settings
-        self._frame_matcher = frame_matcher_of(extractor, settings)
+        extractor.settings = self._settings
+        self._frame_matcher = frame_matcher_of(extractor, self._settings)
 
     @classmethod
     def from_pretrained(cls, settings: Settings | None = None, **parameters: bool | float | str) -> Frontend:
@@ -122,21 +123,38 @@ class Frontend:
 
     @property
     def settings(self) -> Settings:
-        """The settings in force; the model parameters name the model in use."""
+        """The settings in force; they name the model and the tracker in use."""
         return self._settings
+
+    def choices(self, wanted: Settings) -> str:
+        """What stands for the extractor and the tracker that are "auto" in `wanted`, in one line; "" if none is."""
+        found = []
+        if wanted.extractor == AUTO and self._settings.extractor != AUTO:
+            found.append(f"extractor {AUTO} is {self._extractor.identity} on {self._extractor.device}")
+        if wanted.tracker == AUTO:
+            found.append(f"tracker {AUTO} is {self._tracker_in_use}")
+        return "; ".join(found)
+
+    @property
+    def _tracker_in_use(self) -> str:
+        """The tracker in use, and why "auto" did not choose the other."""
+        return self._settings.tracker + (f": {self._why_chain}" if self._why_chain else "")
 
     def configure(self, settings: Settings) -> None:
         """Applies the live parameters from the next image on, except those of the model: see `swap_model`.
 
         Rebuilds only what depends on a changed parameter: the matcher for one of `MatchingSettings`; the frame matcher
-        for `tracker` and `matcher`, which makes the next image a first one; nothing for any other.
+        for `tracker` and `matcher`, which makes the next image a first one; nothing for any other. Tracker "auto" is
+        resolved again.
         """
-        before, self._settings = self._settings, settings
+        settings, why_chain = with_tracker(self._extractor, settings)
+        before, self._settings, self._why_chain = self._settings, settings, why_chain
         self._extractor.settings = settings
         changed = [name for name in ("tracker", "matcher") if getattr(before, name) != getattr(settings, name)]
         if changed:
             self._frame_matcher = frame_matcher_of(self._extractor, settings)
-            self.reset("; ".join(f"{name} is now {getattr(settings, name)}" for name in changed))
+            now = {"tracker": self._tracker_in_use, "matcher": settings.matcher}
+            self.reset("; ".join(f"{name} is now {now[name]}" for name in changed))
         elif matching_options(before) != matching_options(settings):
             self._frame_matcher.matcher = make_matcher(settings)
         if isinstance(self._frame_matcher, PersistentFrameMatcher):
@@ -152,8 +170,9 @@ class Frontend:
             reason: Goes into the next image's result.
         """
         self.close()
+        before, self._why_chain = self._settings.tracker, other._why_chain
         self._extractor, self._frame_matcher, self._settings = other.extractor, other._frame_matcher, other.settings
-        self.reset(reason)
+        self.reset(reason if before == self._settings.tracker else f"{reason}; tracker is now {self._tracker_in_use}")
         return_device_memory()
         give_back_freed_memory()
 

@@ -99,6 +99,11 @@ class FrameWorker:
         return self._thread is not None
 
     @property
+    def tracker(self) -> str:
+        """The tracker in use."""
+        return self._processor.frontend.settings.tracker
+
+    @property
     def mask_counts(self) -> MaskCounts:
         """Number of frames by the mask they got from the topic."""
         return self._processor.masks.counts

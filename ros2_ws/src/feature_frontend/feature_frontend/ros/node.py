@@ -22,7 +22,6 @@ from feature_frontend.camera.camera_info_history import CalibrationWatch
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.image.image_file import read_mask_file
-from feature_frontend.models.catalog import AUTO
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.pipeline.masks import TopicMask
 from feature_frontend.pipeline.process_frame import FrameProcessor
@@ -230,11 +229,12 @@ class FrontendNode(GuardedNode):
         )
         self._mask_path = mask_path
         self._worker.use_mask_file(mask_path, mask)
-        if self._settings.extractor == AUTO and frontend.settings.extractor != AUTO:
-            choice = f"extractor {AUTO} is {frontend.extractor.identity} on {frontend.extractor.device}"
-            logger.info(choice)
-            self._worker.remark(choice)
-        self._use_model_of(frontend, frontend.settings)
+        choices = frontend.choices(self._settings)
+        if choices:
+            logger.info(choices)
+            self._worker.remark(choices)
+        # The parameter stays "auto": another model or multi_scale may want another tracker.
+        self._use_model_of(frontend, replace(frontend.settings, tracker=self._settings.tracker))
         self._log_model_in_use()
 
     def _activate(self) -> None:
@@ -274,7 +274,7 @@ class FrontendNode(GuardedNode):
             self._image_topic = self._stereo_input.topic_name
         self._worker.start(None if every_frame else 1)
         self.get_logger().info(
-            f"ready: {self._model_in_use()}, matcher {settings.matcher}; waiting for images on {self._image_topic}"
+            f"ready: {self._model_in_use()}, {self._followed_by()}; waiting for images on {self._image_topic}"
         )
 
     def _deactivate(self) -> None:
@@ -397,6 +397,11 @@ class FrontendNode(GuardedNode):
         assert self._extractor is not None
         return f"{self._extractor.identity} on {self._extractor.device}, {self._model.precision}"
 
+    def _followed_by(self) -> str:
+        assert self._worker is not None
+        tracker = f"tracker {self._worker.tracker}"
+        return tracker if self._worker.tracker == "persistent" else f"{tracker}, matcher {self._model.matcher}"
+
     def _log_model_in_use(self) -> None:
         """Sets the parameters that name the model to the model in use, and resets those that do not fit it."""
         in_use = asdict(with_model_of(self._settings, self._model))
@@ -444,7 +449,13 @@ class FrontendNode(GuardedNode):
             calibration=self._calibrations.state,
             why_silent=partial(why_silent, self, self._image_topic, self._settings.image_qos),
             warnings=warnings,
-            further=[("Images missing (estimated)", missing), *mask_values, *stereo_values, *self.guard.values],
+            further=[
+                ("Tracker", self._worker.tracker),
+                ("Images missing (estimated)", missing),
+                *mask_values,
+                *stereo_values,
+                *self.guard.values,
+            ],
         )
 
     def _on_image(self, message: Image | CompressedImage) -> None:

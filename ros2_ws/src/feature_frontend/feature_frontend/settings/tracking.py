@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from feature_frontend.models.catalog import AUTO
 from feature_frontend.settings.parameter import SettingsGroup, parameter
 
 __all__ = ["TrackingSettings"]
@@ -14,11 +15,12 @@ class TrackingSettings(SettingsGroup):
     """How, and for how long, points are tracked."""
 
     tracker: str = parameter(
-        "chain",
+        AUTO,
         "How points are tracked. chain: a track lasts as long as every image matches it and the motion of the camera "
-        "explains the match; persistent: points are "
-        "predicted, recovered if the detector did not select them, checked and re-linked. A change ends all tracks.",
-        choices=("chain", "persistent"),
+        "explains the match; persistent: points are predicted, recovered if the detector did not select them, checked "
+        "and re-linked; auto: persistent if the extractor has a score map, multi_scale is off and no matcher or gate "
+        "is set, otherwise chain. A change ends all tracks.",
+        choices=(AUTO, "chain", "persistent"),
         live=True,
     )
     max_gap_s: float = parameter(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,15 +11,16 @@ import numpy.typing as npt
 
 from feature_frontend.camera.calibration import CameraCalibration
 from feature_frontend.geometry.relative_pose import RelativePose, epipolar_inliers
-from feature_frontend_lab.demo.recording import STAGES, MatchesRecord, Recording
+from feature_frontend_lab.demo.recording import STAGES, MatchesRecord, Recording, TracksRecord
 from feature_frontend_lab.demo.sequence import RenderedSequence
 from feature_frontend_lab.evaluation.tracks.trajectory import MotionErrors, undistorted_pose
 
-__all__ = ["INLIER_PX", "RANSAC_PX", "Distribution", "PoseErrors", "Summary", "summarize"]
+__all__ = ["INLIER_PX", "RANSAC_PX", "WRONG_PX", "Distribution", "PoseErrors", "Summary", "summarize"]
 
 FloatArray = npt.NDArray[np.float64]
 
 INLIER_PX = 2.0
+WRONG_PX = 3.0
 RANSAC_PX = 1.0
 
 
@@ -83,6 +85,8 @@ class Summary:
         pose: Errors of the motion; None without known poses.
         track_length: Number of frames in which each track was seen, over all tracks.
         track_age: Age in frames of the active tracks, over all frames.
+        wrong_steps: Fraction of the tracks of two consecutive frames that end more than `WRONG_PX` from where the known
+            geometry puts them: the wrong lines of the picture; without known geometry there are none.
         milliseconds: Durations by stage, over the processed frames.
     """
 
@@ -99,6 +103,7 @@ class Summary:
     pose: PoseErrors | None
     track_length: Distribution
     track_age: Distribution
+    wrong_steps: Distribution
     milliseconds: dict[str, Distribution]
 
 
@@ -128,6 +133,9 @@ def summarize(recording: Recording, sequence: RenderedSequence | None) -> Summar
         pose=None if sequence is None else _pose_errors(recording, sequence),
         track_length=Distribution.of(list(lengths.values())),
         track_age=Distribution.of(np.concatenate(ages) if ages else []),
+        wrong_steps=Distribution.of(
+            [] if sequence is None else [_wrong_steps(*pair, sequence) for pair in itertools.pairwise(recording.tracks)]
+        ),
         milliseconds={stage: Distribution.of([ms[stage] for ms in processed]) for stage in STAGES},
     )
 
@@ -150,6 +158,15 @@ def _inlier_ratio(record: MatchesRecord, camera: CameraCalibration | None, seque
         return float(epipolar_inliers(record.keypoints0, record.keypoints1, RANSAC_PX).mean())
     pose = _estimate(record, camera)
     return 0.0 if pose is None else float(pose.inliers.mean())
+
+
+def _wrong_steps(before: TracksRecord, now: TracksRecord, sequence: RenderedSequence) -> float:
+    """NaN for two frames without a common track."""
+    ids, rows0, rows1 = np.intersect1d(before.ids, now.ids, return_indices=True)
+    if not len(ids):
+        return float("nan")
+    points = before.keypoints[rows0], now.keypoints[rows1]
+    return float((sequence.residuals_px(before.stamp_ns, now.stamp_ns, *points) > WRONG_PX).mean())
 
 
 def _pose_errors(recording: Recording, sequence: RenderedSequence) -> PoseErrors:

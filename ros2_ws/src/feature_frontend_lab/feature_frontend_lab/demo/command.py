@@ -93,6 +93,7 @@ class Output:
 
 
 DEFAULT_FRAMES = 60
+_PARAMETERS = ("extractor", "tracker", "device", "max_num_keypoints")
 REQUIRED_MODULES = ("rclpy", "feature_frontend_msgs", "rosbags")
 _DESCRIPTION = "Plays a sequence through the node, in separate ROS 2 processes, then reports and draws the results."
 _EPILOG = """\
@@ -124,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--camera-info", type=Path, metavar="YAML", help="calibration file of --source")
     add("--topic", metavar="NAME", help="image topic of a bag with several")
     add("--frames", type=positive, metavar="N", help=f"play N frames (default: {DEFAULT_FRAMES} rendered ones, or all)")
-    add_parameters(parser, ("extractor", "device", "max_num_keypoints"))
+    add_parameters(parser, _PARAMETERS)
     return parser
 
 
@@ -132,7 +133,7 @@ def _demo(options: argparse.Namespace) -> int:
     _require_ros()
     expected = _check(options)
     output = Output(options.output)
-    parameters = {name: getattr(options, name) for name in ("extractor", "device", "max_num_keypoints")}
+    parameters = {name: getattr(options, name) for name in _PARAMETERS}
     # Reliable and without drops: the demo shows every frame and need not keep up with a camera.
     parameters |= {"queue_policy": "every_frame", "image_qos": "reliable", "output_depth": 0}
     # Compilation takes longer than the demo.

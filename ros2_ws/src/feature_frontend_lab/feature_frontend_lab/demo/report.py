@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict
 
 from feature_frontend.system.text import printable
-from feature_frontend_lab.demo.analysis import Distribution, Summary
+from feature_frontend_lab.demo.analysis import WRONG_PX, Distribution, Summary
 from feature_frontend_lab.evaluation.reports.writing import json_value
 
 __all__ = ["MAX_MEDIAN_ROTATION_DEG", "as_json", "as_sentence", "as_text", "problems"]
@@ -71,6 +71,8 @@ def as_text(summary: Summary, context: dict[str, str]) -> str:
         lines.append(_figures("translation direction error (deg)", summary.pose.translation_deg, 2))
     lines.append(_figures("length of a track (frames)", summary.track_length, 0))
     lines.append(_figures("age of the tracks in view (frames)", summary.track_age, 0))
+    if summary.wrong_steps.count:
+        lines.append(_figures(f"tracks off by over {WRONG_PX:g} px a step (%)", summary.wrong_steps, 1, 100))
     lines += ["", _row("time in the node (ms)", "p50", "p95", "min", "max"), rule]
     lines += [_figures(name, summary.milliseconds[stage], 1) for stage, name in LATENCY_NAMES.items()]
     lines += ["", f"* fraction of the matches that are inliers {summary.inlier_method}"]

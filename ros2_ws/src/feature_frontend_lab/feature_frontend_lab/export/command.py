@@ -216,6 +216,9 @@ def _frames(options: argparse.Namespace, missing: list[str]) -> _Frames:
         return _Frames(_recorded(options, missing), None)
     # Compiled code rounds differently, and the image at which it comes into use varies.
     values = {name: getattr(options, name) for name in _FRONTEND_OPTIONS} | {"compile": False}
+    if options.by == "matching":
+        # Detections are all that is needed.
+        values["tracker"] = "chain"
     settings = Settings.from_mapping(values)
     source = open_source(options.source, SourceOptions(options.topic, max_image_pixels=settings.max_image_pixels))
     folder: Path | None = options.images

@@ -46,6 +46,8 @@ __all__ = ["do", "process_input"]
 # Compiling takes 35 s of CPU time and saves 0.25 s per ten images.
 COMPILE_FROM_IMAGES = 1000
 COMMIT_PERIOD_S = 2.0
+# A larger state is written less often: the persistent tracker's images take 35 bytes per pixel.
+STATE_BYTES = 8_000_000
 _NS_PER_S = 1e9
 
 
@@ -139,7 +141,7 @@ class _Task:
         self._playback = PlaybackSettings(**work.request.playback)
         self._record = output.record()
         self._again: list[str] = []
-        self._has_chosen = False
+        self._choices = ""
 
     def do(self) -> Outcome | PieceDone | tuple[Part, ...]:
         """See `do`."""
@@ -176,8 +178,8 @@ class _Task:
         settings = _offline(Settings.from_mapping(self._request.settings), images)
         if settings.extractor == AUTO and not self._request.overwrite:
             settings = dataclasses.replace(settings, extractor=self._earlier_choice())
-        self._has_chosen = settings.extractor == AUTO
         frontend = Frontend.from_pretrained(settings)
+        self._choices = frontend.choices(settings)
         if frontend.notice and not self._request.accept_fallback:
             raise FeatureFrontendError(f"{frontend.notice}; give every machine of the cluster the weights")
         return frontend
@@ -268,8 +270,8 @@ class _Task:
     def _say_what_runs(self, frontend: Frontend) -> None:
         if frontend.notice:
             self._reporter.say(f"warning: {frontend.notice}")
-        if self._has_chosen:
-            self._reporter.say(f"extractor {AUTO} is {frontend.extractor.identity} on {frontend.extractor.device}")
+        if self._choices:
+            self._reporter.say(self._choices)
 
     def _join(self, parts: Sequence[Part], run_id: int, job: Mapping[str, object]) -> Outcome:
         messages = BagMessages(self._request.namespace, result_topics("mono"))
@@ -436,8 +438,10 @@ class _Run:
         self._commit(is_last=True)
 
     def _commit(self, *, is_last: bool = False) -> None:
-        self._store.commit(pack(self._get_state()), is_last=is_last)
-        self._next_commit_s = time.monotonic() + COMMIT_PERIOD_S
+        snapshot = pack(self._get_state())
+        self._store.commit(snapshot, is_last=is_last)
+        state_bytes = sum(memoryview(array).nbytes for array in snapshot.arrays)
+        self._next_commit_s = time.monotonic() + COMMIT_PERIOD_S * max(state_bytes / STATE_BYTES, 1.0)
 
     def _compile_for_first(self, shape: tuple[int, ...]) -> None:
         """Compiles before the first good image: code swapped in later would change the results from then on."""

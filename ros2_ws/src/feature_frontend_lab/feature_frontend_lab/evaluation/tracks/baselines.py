@@ -99,7 +99,7 @@ class FrontendSequence:
         self._budget = settings.max_num_keypoints
         self._latest: Points = np.zeros((0, 2))
         self._detector: Extractor | None = None
-        if settings.tracker != "chain":
+        if self._frontend.settings.tracker != "chain":
             # A separate extractor, so that the front-end keeps its settings and its captured CUDA graphs.
             budget = min(_DETECTION_BUDGETS * self._budget, int(PARAMETERS["max_num_keypoints"].maximum or 0))
             self._detector = Extractor.from_pretrained(replace(self._frontend.settings, max_num_keypoints=budget))

@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from feature_frontend.errors import SettingsError
+from feature_frontend.models.catalog import AUTO
 from feature_frontend.settings import PARAMETERS, Settings
 from feature_frontend.settings.parameter_file import read_parameter_files
 from feature_frontend_lab.evaluation.tracks.baselines import (
@@ -24,7 +25,8 @@ __all__ = ["BASELINES", "TRACKERS", "Configuration", "parse_assignment", "parse_
 
 BASELINES: dict[str, Callable[[int], SequenceFrontend]] = {"lk": LucasKanadeSequence, "orb": OrbSequence}
 _TRACKER = "tracker"
-TRACKERS = PARAMETERS[_TRACKER].choices
+# A table must not say "auto" of what it measures; tracker=auto works.
+TRACKERS = tuple(name for name in PARAMETERS[_TRACKER].choices if name != AUTO)
 _BUDGET = "max_num_keypoints"
 
 # "+" joins the parts of a configuration; the name of a parameter file may contain it, too.

@@ -43,12 +43,14 @@ class Exported:
         cameras: Its cameras and their ids.
         poses: True poses (4, 4), camera-to-world, by the names of the images, in their order; None where unknown.
         images: Folder of the images, None if they are in no folder.
+        truth: File of the true poses; None without one.
     """
 
     database: Path
     cameras: Mapping[ColmapCamera, int]
     poses: Mapping[str, FloatArray | None]
     images: Path | None
+    truth: Path | None = None
 
     @property
     def models(self) -> Path:
@@ -179,7 +181,7 @@ def _report(exported: Exported, models: list[MappedModel]) -> Iterator[str]:
     for number, model in enumerate(models):
         yield (
             f"{readable_name(exported.models / str(number))}: {len(model.positions)} of {total} images, {model.points} "
-            f"points, mean reprojection error {model.error_px:.2f} px{_accuracy(exported.poses, model)}"
+            f"points, mean reprojection error {model.error_px:.2f} px{_accuracy(exported, model)}"
         )
         for camera, camera_id in exported.cameras.items():
             if not camera.is_known and str(camera_id) in model.cameras:
@@ -195,13 +197,15 @@ def _described(camera: ColmapCamera) -> str:
     return f"{camera.model_name} {values}, " + ("calibrated: kept" if camera.is_known else "guessed: refined")
 
 
-def _accuracy(poses: Mapping[str, FloatArray | None], model: MappedModel) -> str:
+def _accuracy(exported: Exported, model: MappedModel) -> str:
     """ATE of a model, after alignment by a similarity transform, as text; empty without true poses."""
-    if all(pose is None for pose in poses.values()):
-        return ""
+    if all(pose is None for pose in exported.poses.values()):
+        if exported.truth is None:
+            return ""
+        return f"; no ATE: no image falls into the time of the poses in {readable_name(exported.truth)}"
     positions, truth = [], []
     for name, position in model.positions.items():
-        pose = poses.get(name)
+        pose = exported.poses.get(name)
         if pose is not None:
             positions.append(position)
             truth.append(pose[:3, 3])

@@ -262,7 +262,7 @@ def test_nothing_is_compared_silently(
     )
     (tmp_path / "dotlet.onnx").unlink()
 
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     # Without --output.

@@ -106,6 +106,7 @@ def _onnx(options: argparse.Namespace) -> int:
 
 def _refuse_without_effect(options: argparse.Namespace) -> None:
     """Raises a `SettingsError` for options that the others make useless."""
+    unused: tuple[str, ...]
     if options.check is not None:
         what = "--check, which compares the file as it is,"
         unused = ("output", "matcher", "for_opencv", "extractor", *_WRITTEN)
@@ -220,7 +221,7 @@ def _batches(paths: Sequence[Path] | None, *, is_grey: bool) -> Iterator[Images]
             yield [(np.clip(cv2.GaussianBlur(one, (0, 0), 2.0), 96, 159) - 96) * 4 for one in noise]
         return
     for path in paths:
-        samples = _image(path)
+        samples: npt.NDArray[Any] = _image(path)
         if is_grey and samples.ndim == 3:
             samples = cv2.cvtColor(samples, cv2.COLOR_RGB2GRAY)
         elif not is_grey and samples.ndim == 2:

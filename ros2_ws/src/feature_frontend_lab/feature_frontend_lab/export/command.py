@@ -181,7 +181,8 @@ def _colmap(options: argparse.Namespace) -> int:
                 export.add(frame)
             if not export.pairs:
                 raise SettingsError(
-                    f"{options.source}: {export.images} images and no pair with matches; expected images that overlap"
+                    f"{options.source}: {export.images} image{'' if export.images == 1 else 's'} and no pair with "
+                    "matches; expected images that overlap"
                 )
     except OSError as error:
         raise SettingsError(

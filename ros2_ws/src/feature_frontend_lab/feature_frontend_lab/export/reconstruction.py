@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,10 @@ __all__ = ["MODELS", "Exported", "check_new", "reconstruct"]
 
 MODELS = "sparse"
 """Name of the folder of the models, beside the database."""
+
+
+# Of a focal length as a multiple of the longer side, and of a radial coefficient (IncrementalMapperOptions).
+_LEAST_FOCAL_LENGTH, _MOST_FOCAL_LENGTH, _MOST_COEFFICIENT = 0.1, 10.0, 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,10 +190,18 @@ def _report(exported: Exported, models: list[MappedModel]) -> Iterator[str]:
         for camera, camera_id in exported.cameras.items():
             if not camera.is_known and str(camera_id) in model.cameras:
                 refined = ", ".join(f"{value:.6g}" for value in model.cameras[str(camera_id)])
-                yield f"  camera {camera_id} refined: {refined}"
+                yield f"  camera {camera_id} refined: {refined}{_doubt(camera, model.cameras[str(camera_id)])}"
     absent = [name for name in exported.poses if not any(name in model.positions for model in models)]
     if absent:
         yield f"{len(absent)} of {total} images are not registered: {listed(absent)}"
+
+
+def _doubt(guessed: ColmapCamera, refined: Sequence[float]) -> str:
+    """A warning about a refined `SIMPLE_RADIAL` camera beyond COLMAP's own limits of what is not bogus."""
+    focal_length, coefficient = refined[0] / max(guessed.width, guessed.height), refined[3]
+    if _LEAST_FOCAL_LENGTH <= focal_length <= _MOST_FOCAL_LENGTH and abs(coefficient) <= _MOST_COEFFICIENT:
+        return ""
+    return ": no lens is like that, do not trust this model; give the calibration by --camera-info"
 
 
 def _described(camera: ColmapCamera) -> str:

@@ -30,6 +30,7 @@ __all__ = [
     "PoseFile",
     "absolute",
     "images_in",
+    "is_there",
     "listed_images",
     "relative_path",
 ]
@@ -161,6 +162,14 @@ class DatasetSource(ImageFilesSource, ABC):
 def absolute(path: Path) -> Path:
     """The absolute path, without "..", whose names are those of the layout: symbolic links are kept."""
     return Path(os.path.abspath(path))
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file, also one that must not be looked at: reading it then says so."""
+    try:
+        return path.is_file()
+    except OSError:
+        return True
 
 
 def images_in(folder: Path) -> list[Path]:

@@ -17,6 +17,7 @@ from feature_frontend.sources.datasets.base import (
     PoseFile,
     absolute,
     images_in,
+    is_there,
     listed_images,
     relative_path,
 )
@@ -111,7 +112,7 @@ class EurocSource(DatasetSource):
         truth = self.folder.parent / _TRUTH
         path = truth / _TABLE
         try:
-            if path.is_file():
+            if is_there(path):
                 frame = np.linalg.inv(_pose_in_body(self._sensor(truth), truth))
             elif (_root(self.folder) / _TRUTH_BESIDE).is_file():
                 path, frame = _root(self.folder) / _TRUTH_BESIDE, np.eye(4)
@@ -126,7 +127,7 @@ class EurocSource(DatasetSource):
         return _pose_in_body(read_fields(self.folder / _SENSOR, _WHAT), self.folder)
 
     def _sensor(self, folder: Path) -> Fields | None:
-        if (folder / _SENSOR).is_file():
+        if is_there(folder / _SENSOR):
             return read_fields(folder / _SENSOR, _WHAT)
         notice = f"there is no {readable_name(folder / _SENSOR)}: {folder.name} is taken to be the frame of the body"
         self._tell_once(notice, notice)

@@ -19,6 +19,7 @@ from feature_frontend.sources.datasets.base import (
     PoseFile,
     absolute,
     images_in,
+    is_there,
 )
 from feature_frontend.sources.image_folder import natural_key
 from feature_frontend.sources.times_file import read_times
@@ -112,7 +113,7 @@ class KittiOdometrySource(_KittiSource):
         """
         sequence = self.folder.parent
         candidates = (sequence.parent.parent / "poses" / f"{sequence.name}.txt", sequence / "poses.txt")
-        path = next((candidate for candidate in candidates if candidate.is_file()), None)
+        path = next((candidate for candidate in candidates if is_there(candidate)), None)
         if path is None:
             return None
         frame_from_camera = np.eye(4)

@@ -87,6 +87,8 @@ def kind_of(path: Path) -> str:
 
 def _open(path: Path, threads: int) -> tuple[Any, dict[str, str]]:
     runtime = package("onnxruntime")
+    if path.is_dir():
+        raise SettingsError(f"{path} is a folder; expected a file written by: feature_frontend export onnx")
     if not path.is_file():
         raise SettingsError(f"there is no file {path}; write one: feature_frontend export onnx --output {path}")
     options = runtime.SessionOptions()

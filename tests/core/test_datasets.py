@@ -292,7 +292,7 @@ def test_lines_that_cannot_be_read_are_lost_and_told(tmp_path: Path, caplog: pyt
         assert [frame.stamp_ns for frame in source.frames()] == list(stamps[:3])
     (missing,) = missing_of(source)
     assert missing.startswith("5 lines, the first of them 6, of ")
-    assert "data.csv cannot be read ('../../x'); expected such as 1403636579763555584," in missing
+    assert "data.csv cannot be read ('../../x'); expected lines such as 1403636579763555584," in missing
     assert missing in caplog.messages
     assert any(
         "line 5 of" in message and "left out, with the stamp of an earlier" in message for message in caplog.messages

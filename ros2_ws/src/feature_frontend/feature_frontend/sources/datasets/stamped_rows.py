@@ -80,7 +80,9 @@ def read_stamped_rows(
     missing = []
     if bad:
         numbers = [number for number, _ in bad]
-        missing.append(f"{_counted(numbers)} of {shown} cannot be read ({quoted(bad[0][1])}); expected {expected}")
+        missing.append(
+            f"{_counted(numbers)} of {shown} cannot be read ({quoted(bad[0][1])}); expected lines {expected}"
+        )
     notices = []
     if twice:
         notices.append(f"{_counted(twice)} of {shown} left out, with the stamp of an earlier one")

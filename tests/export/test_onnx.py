@@ -260,6 +260,9 @@ def test_nothing_is_compared_silently(
     assert (
         "find no keypoint on these images, so nothing is compared; name others by --images" in capsys.readouterr().err
     )
+    cv2.imwrite("small.png", np.zeros((20, 40), np.uint8))
+    assert main(["onnx", "--check", "dotlet.onnx", "--images", "small.png"]) == 1
+    assert "small.png is 40x20 px; expected at least 32x32" in capsys.readouterr().err
     (tmp_path / "dotlet.onnx").unlink()
 
     def interrupt(*_: object, **__: object) -> None:

@@ -188,7 +188,7 @@ def _check_extractor(path: Path, options: argparse.Namespace) -> tuple[bool, str
     )
     _check_weights(path, metadata, own.identity, "--weights-path")
     is_same, total = True, 0
-    for images in _batches(options.images, is_grey=metadata["channels"] == "grey"):
+    for images in _batches(options.images, int(metadata["minimum_size"]), is_grey=metadata["channels"] == "grey"):
         found = own.extract_batch(images)
         for features, other in zip(found, exported.extract_batch(images), strict=True):
             reference = OnnxFeatures(features.keypoints.numpy(), features.scores.numpy(), features.descriptors.numpy())
@@ -210,7 +210,7 @@ def _check_extractor(path: Path, options: argparse.Namespace) -> tuple[bool, str
     return is_same, own.identity
 
 
-def _batches(paths: Sequence[Path] | None, *, is_grey: bool) -> Iterator[Images]:
+def _batches(paths: Sequence[Path] | None, minimum_size: int, *, is_grey: bool) -> Iterator[Images]:
     """Batches of images of one size; those of files one by one."""
     if paths is None:
         rng = np.random.default_rng(0)
@@ -222,6 +222,9 @@ def _batches(paths: Sequence[Path] | None, *, is_grey: bool) -> Iterator[Images]
         return
     for path in paths:
         samples: npt.NDArray[Any] = _image(path)
+        height, width = samples.shape[:2]
+        if min(height, width) < minimum_size:
+            raise SettingsError(f"{path} is {width}x{height} px; expected at least {minimum_size}x{minimum_size}")
         if is_grey and samples.ndim == 3:
             samples = cv2.cvtColor(samples, cv2.COLOR_RGB2GRAY)
         elif not is_grey and samples.ndim == 2:

@@ -195,6 +195,8 @@ def _colmap(options: argparse.Namespace) -> int:
         f"{export.verified} of them verified",
         flush=True,
     )
+    if not all(camera.is_known for camera in export.cameras):
+        print(f"{options.source} has no calibration: the camera is guessed; --camera-info gives one", file=sys.stderr)
     if options.reconstruct:
         reconstruct(Exported(options.output, export.cameras, export.poses, frames.folder, frames.truth))
     return INCOMPLETE if missing else 0

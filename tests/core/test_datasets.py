@@ -17,6 +17,7 @@ from feature_frontend.sources.base import Frame, UnreadableFrame
 from feature_frontend.sources.datasets.base import DatasetSource
 from feature_frontend.sources.datasets.layouts import LAYOUTS, open_dataset
 from feature_frontend.sources.image_folder import ImageFolderSource
+from feature_frontend.sources.imu import gaps_between
 from feature_frontend.sources.registry import missing_of
 from tests.datasets import BODY_FROM_CAMERA, RIGHT_SHIFT_M, imu_rows, noise_flight, write_layout
 
@@ -140,6 +141,12 @@ def _write(name: str, text: str) -> Damage:
         ("TUM RGB-D", _write("rgb.txt", "# nothing\n"), "rgb.txt has no line such as 1311868164.363181 rgb/13"),
         ("KITTI odometry", _remove("times.txt"), "07 has no times.txt with the time of each image; .* play .*/image_2"),
         ("KITTI odometry", _write("times.txt", "0\n1\n"), "times.txt has 2 times for 4 images"),
+        (
+            "KITTI odometry",
+            _remove("image_2"),
+            "07 has no images; expected them in one of the folders image_0, image_1, ",
+        ),
+        ("KITTI raw", _remove("image_00/data"), "image_00/data contains no images; expected those of the camera"),
         ("KITTI raw", _remove("image_00/timestamps.txt"), "image_00 has no timestamps.txt with the time of each image"),
     ],
 )
@@ -178,6 +185,26 @@ SECOND_STAMP = str(FLIGHT.stamps_ns[1])
         ("EuRoC", _write("mav0/imu0/data.csv", "#\n1,2,3\n"), "the IMU is left out: .* no line of stamp .* is '1,2,3'"),
         (
             "EuRoC",
+            _write("mav0/imu0/data.csv", "1,0,1,2,3,4,5,6\n2,0,1,2,3,4,5,6\n"),
+            "the IMU is left out: .* no line of stamp .*; expected|no line of stamp .* is '1,0,1,2",
+        ),
+        (
+            "EuRoC",
+            _replace("mav0/imu0/sensor.yaml", "2.0e-04", "-2.0e-04"),
+            "the IMU is left out: .*imu0/sensor.yaml: gyroscope_noise_density of .* is -0.0002; expected a density",
+        ),
+        (
+            "EuRoC",
+            _replace("mav0/imu0/sensor.yaml", "2.0e-04", ".nan"),
+            "the IMU is left out: .*imu0/sensor.yaml: gyroscope_noise_density of .* is nan; expected a finite number",
+        ),
+        (
+            "EuRoC",
+            _write("mav0/imu0/data.csv", "1403636579,1,2,3,4,5,6\n1403636580,1,2,3,4,5,6\n"),
+            "imu0/data.csv has no measurement between the first image, at 14036.*: it has those of 1403636579 to",
+        ),
+        (
+            "EuRoC",
             _replace("mav0/imu0/sensor.yaml", "[1.0", "[2.0"),
             "the IMU is left out: .*imu0/sensor.yaml: T_BS is no pose",
         ),
@@ -196,6 +223,16 @@ SECOND_STAMP = str(FLIGHT.stamps_ns[1])
             "TUM RGB-D",
             _remove("camera.yaml"),
             "no calibration is found: there is no calibration file .*camera.yaml; --cam",
+        ),
+        (
+            "EuRoC",
+            _write("mav0/cam0/data.csv", "".join(f"{stamp},{FLIGHT.stamps_ns[0]}.png\n" for stamp in FLIGHT.stamps_ns)),
+            "3 lines of .*data.csv name an image that another line names, too",
+        ),
+        (
+            "EuRoC",
+            lambda root: [shutil.rmtree(root / "mav0" / "cam0"), (root / "mav0" / "cam0").mkdir()],
+            "cam1 is taken: cam0 has no data.csv and no folder data",
         ),
         ("KITTI odometry", _remove("calib.txt"), "no calibration is found: there is no calibration file .*calib.txt"),
         ("KITTI odometry", _replace("calib.txt", "P2", "P5"), "KITTI with P0, P1, P3; it has no 'P2'"),
@@ -222,7 +259,7 @@ def test_a_part_that_is_not_essential_is_named_and_done_without(
 
 
 def test_lists_as_people_have_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Windows line ends, blank lines, a header without "#", spaces, a byte order mark, another order, a path."""
+    """Windows line ends, blank lines, a header without "#", spaces, a byte order mark, another order, a path, tabs."""
     root = write_layout("EuRoC", tmp_path, FLIGHT)
     stamps = FLIGHT.stamps_ns
     rows = ["timestamp [ns],filename", *(f" {stamps[i]} , data\\{stamps[i]}.png ,," for i in (1, 0, 3, 2)), "", " ", ""]
@@ -230,6 +267,11 @@ def test_lists_as_people_have_them(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert [frame.stamp_ns for frame in open_source(str(root)).frames()] == list(stamps)
     table = root / "mav0" / "cam0" / "data.csv"
     assert caplog.messages == [f"the lines of {table} are not in the order of their stamps, in which they are taken"]
+    table.write_text("\n".join(['"#timestamp [ns]","filename"', *(f"{stamp},{stamp}.png" for stamp in stamps)]))
+    assert missing_of(open_source(str(root))) == [] == caplog.messages[1:]
+    table = write_layout("TUM RGB-D", tmp_path, FLIGHT) / "rgb.txt"
+    table.write_text(table.read_text().replace(" rgb/", "\trgb/"))
+    assert [frame.stamp_ns for frame in open_source(str(table.parent)).frames()] == list(stamps)
 
 
 def test_lines_that_cannot_be_read_are_lost_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -250,7 +292,7 @@ def test_lines_that_cannot_be_read_are_lost_and_told(tmp_path: Path, caplog: pyt
         assert [frame.stamp_ns for frame in source.frames()] == list(stamps[:3])
     (missing,) = missing_of(source)
     assert missing.startswith("5 lines, the first of them 6, of ")
-    assert "data.csv cannot be read ('../../x'); expected such as 1403636579763555584," in missing
+    assert "data.csv cannot be read ('../../x'); expected lines such as 1403636579763555584," in missing
     assert missing in caplog.messages
     assert any(
         "line 5 of" in message and "left out, with the stamp of an earlier" in message for message in caplog.messages
@@ -270,6 +312,41 @@ def test_measurements_that_cannot_be_read_are_lost_and_told(tmp_path: Path, capl
     assert any("not in the order of their stamps" in message for message in caplog.messages)
 
 
+@pytest.mark.parametrize(
+    ("layout", "name", "scale"),
+    [
+        ("EuRoC", "mav0/cam0/data.csv", 1e-3),
+        ("EuRoC", "mav0/cam0/data.csv", 1e-6),
+        ("KITTI odometry", "times.txt", 1e9),
+        ("KITTI odometry", "times.txt", 1e6),
+    ],
+)
+def test_times_in_another_unit_are_told(
+    layout: str, name: str, scale: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = write_layout(layout, tmp_path, FLIGHT)
+    table = root / name
+    rows = [line.split(",") for line in table.read_text().splitlines() if line[0].isdigit()]
+    table.write_text("\n".join(",".join([str(round(float(row[0]) * scale)), *row[1:]]) for row in rows))
+    list(open_source(str(root)).frames())
+    assert any(
+        re.search(rf"by {re.escape(str(table))} the images are .* s apart; if they are not, its times are in ano", text)
+        for text in caplog.messages
+    )
+
+
+def test_a_gap_of_the_imu_is_told() -> None:
+    images = range(0, 2_000_000_000, 50_000_000)
+    stamps = [stamp for stamp in range(-20_000_000, 2_100_000_000, 5_000_000) if not 5e8 < stamp < 9e8]
+    assert gaps_between(stamps, images) == [
+        "1 gap of over 0.1 s while there are images, the longest of 0.4 s from 500000000 ns on; estimators may lose "
+        "track there"
+    ]
+    assert gaps_between([stamp for stamp in stamps if stamp < 15e8], images)[0].startswith("2 gaps of over 0.1 s")
+    assert gaps_between(range(0, 2_000_000_000, 100_000_000), images) == []
+    assert gaps_between(stamps, [0]) == []
+
+
 def test_an_image_that_is_listed_and_missing_keeps_its_place(tmp_path: Path) -> None:
     root = write_layout("EuRoC", tmp_path, FLIGHT)
     gone = root / "mav0" / "cam0" / "data" / f"{FLIGHT.stamps_ns[1]}.png"
@@ -284,6 +361,13 @@ def test_an_image_that_is_listed_and_missing_keeps_its_place(tmp_path: Path) -> 
     assert [frame.index for frame in source.frames()] == [0, 2, 3]
     (missing,) = missing_of(source)
     assert gone.name in missing
+
+
+def test_a_folder_with_the_name_of_an_image_is_none(tmp_path: Path) -> None:
+    root = write_layout("KITTI odometry", tmp_path, FLIGHT)
+    (root / "image_2" / "000000.png").rename(root / "image_2" / "000000.PNG")
+    (root / "image_2" / "old.png").mkdir()
+    assert open_source(str(root)).frame_count == 4
 
 
 def test_folders_of_images_stay_what_they_were(tmp_path: Path) -> None:

@@ -252,6 +252,9 @@ def test_unknown_locations_say_what_can_be_played(tmp_path: Path) -> None:
     (tmp_path / "scene.xyz").touch()
     with pytest.raises(SourceError, match=r"'\.xyz'.*\.mp4"):
         open_source(str(tmp_path / "scene.xyz"))
+    (tmp_path / "V1_01_easy.zip").touch()
+    with pytest.raises(SourceError, match=r"V1_01_easy.zip is an archive; unpack it, and name the folder"):
+        open_source(str(tmp_path / "V1_01_easy.zip"))
 
 
 class TestSchedule:

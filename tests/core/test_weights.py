@@ -122,20 +122,22 @@ def test_a_file_with_code_in_it_is_not_executed(tmp_path: Path) -> None:
     record = WeightsRecord("net", "net.pth", "", hashlib.sha256(path.read_bytes()).hexdigest(), "none", 9)
     found = find_weights(record, str(tmp_path))
     assert found is not None
-    with pytest.raises(WeightsError, match=r"net\.pth"):
+    with pytest.raises(WeightsError, match=r"net\.pth") as caught:
         found.load()
+    assert "weights_only" not in str(caught.value), "torch's advice is to execute the file"
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", pickle.dumps([1, 2])])
+@pytest.mark.parametrize("content", [b"", b"garbage", pickle.dumps([1, 2]), b"\x08\x08\x12\x07pytorch"])
 def test_a_file_that_is_no_checkpoint_is_an_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "net.pth"
     path.write_bytes(content)
     record = WeightsRecord("net", "net.pth", "", hashlib.sha256(content).hexdigest(), "none", len(content))
     found = find_weights(record, str(tmp_path))
     assert found is not None
-    with pytest.raises(WeightsError, match=r"net\.pth"):
+    with pytest.raises(WeightsError, match=r"net\.pth") as caught:
         found.load()
+    assert "weights_only" not in str(caught.value), "torch's advice is to execute the file"
 
 
 def test_records_name_a_fixed_commit_and_a_licence() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -97,6 +99,16 @@ def test_another_file_is_refused(tmp_path: Path, text: str, message: str) -> Non
     (tmp_path / "poses.txt").write_text(text)
     with pytest.raises(SourceError, match=message):
         read_ground_truth(tmp_path / "poses.txt")
+
+
+def test_files_of_other_systems_are_read_and_others_than_files_refused(tmp_path: Path) -> None:
+    text = tum_text([SECOND], [_turned(10, 1.0)])
+    (tmp_path / "a.tum").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode() + b"# f\xfcr\r\n")
+    assert read_ground_truth(tmp_path / "a.tum").pose_at(0, SECOND) is not None
+    os.mkfifo(tmp_path / "pipe")
+    for place, why in ((tmp_path / "pipe", "it is not a regular file"), (tmp_path, "Is a directory")):
+        with pytest.raises(SourceError, match=f"{re.escape(str(place))} cannot be read as a table of numbers: {why}"):
+            read_ground_truth(place)
 
 
 def test_stamped_poses_need_stamped_images(tmp_path: Path) -> None:

@@ -117,10 +117,13 @@ def test_colmap_reconstructs_the_flight(
 
 
 @pytest.mark.slow
-def test_tracks_make_pairs_without_a_calibration(flight: RenderedSequence, tmp_path: Path) -> None:
+def test_tracks_make_pairs_without_a_calibration(
+    flight: RenderedSequence, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path, images = tmp_path / "new" / "tracks.db", tmp_path / "images"
     arguments = ["colmap", str(flight.folder), "--output", str(path), "--by", "tracks", "--gaps", "2", "1"]
     assert main([*arguments, "--frames", "4", "--images", str(images), *_FRONTEND]) == 0
+    assert "has no calibration: the camera is guessed; --camera-info gives one" in capsys.readouterr().err
     assert [model for (model,) in _rows(path, "SELECT model FROM cameras")] == [2]
     assert _rows(path, "SELECT prior_focal_length FROM cameras") == [(0,)]
     assert sorted(one.name for one in images.iterdir()) == [name for (name,) in _rows(path, "SELECT name FROM images")]

@@ -19,8 +19,9 @@ from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.extractors.networks.silk import SILK_CONFIGS, Silk
 from feature_frontend.models.catalog import WEIGHTS
 from feature_frontend.settings import ExtractionSettings
+from feature_frontend_lab.export import onnx_command
 from feature_frontend_lab.export.command import main
-from feature_frontend_lab.export.onnx_model.file import OPSET, export_extractor
+from feature_frontend_lab.export.onnx_model.file import OPSET, PIXELS, export_extractor
 from feature_frontend_lab.export.onnx_model.reader import OnnxExtractor, OnnxFeatures, OnnxMatcher, compare
 from feature_frontend_lab.training.checkpoint import save_weights
 from tests.campaign import Campaign
@@ -133,7 +134,7 @@ def test_wrong_images_are_refused(exported: _Exported) -> None:
     other_colours = np.zeros((64, 64, 3) if is_grey else (64, 64), np.uint8)
     right = np.zeros((64, 64) if is_grey else (64, 64, 3), np.uint8)
     for images in ([other_colours], [right, right[:40]], []):
-        with pytest.raises(ImageError, match=r"from 32x32 px"):
+        with pytest.raises(ImageError, match=r"(have shapes \(\d|there are no images).*from 32x32 px"):
             extractor.extract_batch(images)
     with pytest.raises(ImageError, match=r"31x64 px"):
         extractor.extract_batch([right[:, :31]])
@@ -155,13 +156,25 @@ def _write(path: Path, op_type: str, domain: str = "", **metadata: str) -> Path:
 def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(b"\x08\x08 no model")
+    said = {"producer": "feature_frontend", "weights_sha256": "0" * 64}
     cases = {
         tmp_path / "missing.onnx": "there is no file",
         damaged: "cannot run",
         _write(tmp_path / "operator.onnx", "Foo", "com.example"): "Foo",
         _write(tmp_path / "foreign.onnx", "Abs"): "does not say",
-        _write(tmp_path / "kind.onnx", "Abs", producer="feature_frontend", kind="matcher"): "expected an",
+        _write(tmp_path / "kind.onnx", "Abs", **said, kind="matcher", extractors="aliked-n16"): "expected an",
+        _write(tmp_path / "unknown.onnx", "Abs", **said, kind="detector"): "does not say",
     }
+    whole = {
+        **{"extractor": "dotlet", "channels": "grey", "keypoints": PIXELS, "minimum_size": "32", "nms_radius": "2"},
+        **{"border": "2", "max_num_keypoints": "9", "detection_threshold": "1e-05"},
+    }
+    OnnxExtractor(_write(tmp_path / "whole.onnx", "Abs", **said, **whole, kind="extractor"))
+    for name in whole:
+        without = {other: value for other, value in whole.items() if other != name}
+        for value, expected in (({}, "nothing"), ({name: "-1x"}, "'-1x'")):
+            path = _write(tmp_path / f"{name}{len(value)}.onnx", "Abs", **said, **without, **value, kind="extractor")
+            cases[path] = f"says {expected} for {name} in its metadata"
     for path, expected in cases.items():
         with pytest.raises(SettingsError, match=expected) as caught:
             OnnxExtractor(path)
@@ -211,6 +224,58 @@ def test_the_command_writes_and_checks(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert main([*silk, "--output", str(tmp_path / "unchecked.onnx")]) == 0
     assert "not checked" in capsys.readouterr().out
+
+
+def test_keypoints_that_only_one_side_has_count_as_missing() -> None:
+    def features(*columns: float) -> OnnxFeatures:
+        keypoints = np.array([(x, 5.0) for x in columns], np.float32).reshape(-1, 2)
+        return OnnxFeatures(keypoints, np.ones(len(columns), np.float32), np.ones((len(columns), 1), np.float32))
+
+    for one, other, missing in (((), (), 0), ((1, 2), (), 2), ((), (1, 2), 2), ((1,), (1, 9), 1), ((1, 3, 5), (1,), 2)):
+        assert compare(features(*one), features(*other)).missing == missing
+
+
+def test_nothing_is_compared_silently(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    dotlet = ("onnx", "--extractor", "dotlet")
+    deep = tmp_path / "deep.png"
+    cv2.imwrite(str(deep), np.zeros((64, 64), np.uint16))
+    # Before anything is written.
+    for arguments, expected in (
+        ((*dotlet, "--images", "none.png"), "none.png: it cannot be read: No such file"),
+        ((*dotlet, "--images", "deep.png"), "deep.png has samples of uint16; expected 8 bits"),
+        ((*dotlet, "--lightglue-weights-path", "x"), "--lightglue-weights-path has no effect on an extractor"),
+        (("onnx", "--matcher", "lightglue", "--for-opencv"), "--for-opencv has no effect on --matcher lightglue"),
+        (("onnx", "--matcher", "lightglue", "--border", "3"), "--border has no effect on --matcher lightglue"),
+        ((*dotlet, "--check", "x.onnx"), "--extractor has no effect on --check, which compares the file as it is"),
+        (("onnx", "--check", "x.onnx", "--output", "y.onnx"), "--output has no effect on --check"),
+    ):
+        assert main([*arguments]) == 1
+        captured = capsys.readouterr()
+        assert (expected in captured.err, captured.err.count("\n"), captured.out) == (True, 1, ""), captured.err
+        assert [path.name for path in tmp_path.iterdir()] == ["deep.png"]
+    assert main([*dotlet, "--detection-threshold", "1", "--max-num-keypoints", "50"]) == 1
+    assert (
+        "find no keypoint on these images, so nothing is compared; name others by --images" in capsys.readouterr().err
+    )
+    cv2.imwrite("small.png", np.zeros((20, 40), np.uint8))
+    assert main(["onnx", "--check", "dotlet.onnx", "--images", "small.png"]) == 1
+    assert "small.png is 40x20 px; expected at least 32x32" in capsys.readouterr().err
+    (tmp_path / "dotlet.onnx").unlink()
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    # Without --output.
+    monkeypatch.setattr(onnx_command, "_check", interrupt)
+    assert main([*dotlet]) == 130
+    assert capsys.readouterr().err == "interrupted; dotlet.onnx is written, not checked\n"
+    (tmp_path / "dotlet.onnx").unlink()
+    monkeypatch.setattr(onnx_command, "export_extractor", interrupt)
+    assert main([*dotlet]) == 130
+    assert capsys.readouterr().err == "interrupted; nothing is written\n"
 
 
 @pytest.mark.skipif(not hasattr(cv2, "ALIKED"), reason="needs OpenCV 5 with cv2.ALIKED")

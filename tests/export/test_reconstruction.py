@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -372,7 +373,12 @@ def test_an_ate_is_over_the_images_whose_pose_is_known(
 
     monkeypatch.setattr(reconstruction, "run_mapper", mapped)
     monkeypatch.setattr(reconstruction, "has_pycolmap", lambda: True)
-    for known, expected in ((4, "ATE 0.000 m over 4 images"), (2, "no ATE: the true poses of 2 of them")):
+    cases = (
+        (4, "ATE 0.000 m over 4 images"),
+        (2, "no ATE: the true poses of 2 of them"),
+        (0, "no ATE: no image falls into the time of the poses in truth.txt"),
+    )
+    for known, expected in cases:
         folder = tmp_path / str(known)
         folder.mkdir()
         (folder / "database.db").touch()
@@ -381,5 +387,35 @@ def test_an_ate_is_over_the_images_whose_pose_is_known(
         for row, pose in enumerate(truth.values()):
             pose[:3, 3] = [7 - 3.0 * (row % 2), 6.0 * row, 1]
         poses = {name: pose if row < known else None for row, (name, pose) in enumerate(truth.items())}
-        reconstruct(Exported(folder / "database.db", {_CAMERA: 1}, poses, None))
+        reconstruct(Exported(folder / "database.db", {_CAMERA: 1}, poses, None, Path("truth.txt")))
         assert expected in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("refined", "is_doubtful"),
+    [
+        ([500.0, 320.0, 240.0, 0.1], False),
+        ([50.0, 320.0, 240.0, 0.1], True),
+        ([7000.0, 320.0, 240.0, 0.1], True),
+        ([500.0, 320.0, 240.0, -4.4], True),
+        ([500.0, 320.0, 240.0, float("nan")], True),
+    ],
+)
+def test_a_camera_that_no_lens_can_be_is_named(
+    refined: list[float],
+    is_doubtful: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def mapped(database: Path, _: object, output: Path, *__: object) -> list[MappedModel]:
+        (output / LOG).touch()
+        return [replace(model, cameras={"1": refined}) for model in _models((range(5), 0.5))]
+
+    monkeypatch.setattr(reconstruction, "run_mapper", mapped)
+    monkeypatch.setattr(reconstruction, "has_pycolmap", lambda: True)
+    (tmp_path / "database.db").touch()
+    reconstruct(Exported(tmp_path / "database.db", {guessed_camera(480, 640): 1}, {}, None))
+    said = capsys.readouterr().out
+    assert f"camera 1 refined: {refined[0]:g}, 320, 240, {refined[3]:g}" in said
+    assert ("do not trust this model; give the calibration by --camera-info" in said) == is_doubtful

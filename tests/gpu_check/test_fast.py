@@ -15,7 +15,7 @@ from feature_frontend.pipeline.frontend import Frontend
 from scripts.gpu_check.fast import batches, peers, speed_plot, trace, whole_frames
 from scripts.gpu_check.fast.aims import aim_text
 from scripts.gpu_check.fast.floors import Floors, matching_operations
-from scripts.gpu_check.fast.settings import at_turn, frames_for, headline, settings_in_order
+from scripts.gpu_check.fast.settings import NETWORKS, at_turn, frames_for, headline, settings_in_order
 from scripts.gpu_check.fast.speed_plot import Curve, draw
 from scripts.gpu_check.fast.trace import Kernel, longest
 from scripts.gpu_check.models import on_device
@@ -25,7 +25,6 @@ from scripts.gpu_check.timebox import TimeBox
 from tests.conftest import shared_folder
 
 _BRIEFLY = 0.0
-_NETWORKS = ("aliked-n16", "aliked-t16", "silk-vggnp-mu", "aliked-n32")
 
 
 def _context(folder: Path, device: str = "cpu", shared: Path | None = None) -> Context:
@@ -34,21 +33,22 @@ def _context(folder: Path, device: str = "cpu", shared: Path | None = None) -> C
 
 def test_every_setting_is_timed_the_headline_first(tmp_path: Path) -> None:
     context = _context(tmp_path, "cuda")
-    settings = settings_in_order(context, _NETWORKS, has_lightglue=True)
+    settings = settings_in_order(context, NETWORKS, has_lightglue=True)
     assert settings[0] == headline(context)
     assert settings[0].name == "aliked-n16 chain 640x480 1000 float16"
-    # Four networks with two trackers and LightGlue with one, two sizes, two budgets, two formats.
-    assert len(set(settings)) == len(settings) == (4 * 2 + 1) * 2 * 2 * 2
-    one_thing = {each.name for each in settings[1:12]}
+    # Five networks with two trackers and LightGlue with one, two sizes, two budgets, two formats.
+    assert len(set(settings)) == len(settings) == (5 * 2 + 1) * 2 * 2 * 2
+    one_thing = {each.name for each in settings[1 : whole_frames._FIRST]}
+    assert one_thing >= {f"{network} chain 640x480 1000 float16" for network in NETWORKS[1:]}
     assert "aliked-n16 chain 640x480 1000 float32" in one_thing
     assert "aliked-n16 persistent 640x480 1000 float16" in one_thing
     assert "aliked-n16 chain 1920x1080 1000 float16" in one_thing
     assert "aliked-n16+lightglue chain 640x480 1000 float16" in one_thing
-    assert not any(each.matcher == "lightglue" for each in settings_in_order(context, _NETWORKS, has_lightglue=False))
+    assert not any(each.matcher == "lightglue" for each in settings_in_order(context, NETWORKS, has_lightglue=False))
 
 
 def test_images_of_1080p_are_not_made_smaller(tmp_path: Path) -> None:
-    settings = settings_in_order(_context(tmp_path), _NETWORKS, has_lightglue=False)
+    settings = settings_in_order(_context(tmp_path), NETWORKS, has_lightglue=False)
     for timed in settings[:3]:
         assert timed.settings(_context(tmp_path)).max_pixels >= timed.size[0] * timed.size[1]
 

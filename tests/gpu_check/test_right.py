@@ -15,8 +15,10 @@ import pytest
 import torch
 
 from feature_frontend.extractors.extractor import Extractor
+from feature_frontend.models.catalog import AUTO_EXTRACTORS
 from feature_frontend.runtime.adaptive_resolution import OutOfMemoryGuard
 from feature_frontend.settings import Settings
+from scripts.gpu_check.fast.settings import NETWORKS
 from scripts.gpu_check.models import on_device, settings_for, tensor_float32, weights_of
 from scripts.gpu_check.parts import right
 from scripts.gpu_check.right import execution, full_memory, gpu_tests, parity, repetition, sequences
@@ -52,6 +54,11 @@ def test_every_step_has_a_name_of_its_own_and_a_limit(context: Context) -> None:
     names = [step.name for step in steps]
     assert len(set(names)) == len(names)
     assert all(name.replace("_", "").isalnum() and step.limit_s > 0 for name, step in zip(names, steps, strict=True))
+
+
+def test_the_default_extractors_are_compared_and_timed() -> None:
+    for networks in (execution._NETWORKS, parity._HALVED, NETWORKS):
+        assert {*AUTO_EXTRACTORS} <= {*networks}
 
 
 @pytest.mark.parametrize(

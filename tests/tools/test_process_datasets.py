@@ -67,6 +67,20 @@ def test_a_dataset_is_processed_as_it_is(
         (folder / name).write_text(text)
 
 
+def test_folders_of_a_folder_that_are_left_out_are_told(
+    photographs: Photographs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_layout("TUM RGB-D", tmp_path, _flight(photographs))
+    assert find_inputs([str(tmp_path)]).locations == [str(folder)]
+    assert caplog.messages == []
+    deeper = write_layout("EuRoC", tmp_path / "more", _flight(photographs))
+    (tmp_path / "notes.txt").touch()
+    assert find_inputs([str(tmp_path)]).locations == [str(folder)]
+    (message,) = caplog.messages
+    assert message.startswith(f"{tmp_path}: more left out, in which there is no bag, dataset or image")
+    assert find_inputs([f"{tmp_path}/*/*0*"]).locations == [str(deeper)]
+
+
 @pytest.mark.parametrize("layout", [layout.layout for layout in LAYOUTS])
 def test_a_folder_holds_datasets_and_a_url_of_one_is_refused(
     layout: str, photographs: Photographs, tmp_path: Path, capsys: pytest.CaptureFixture[str]

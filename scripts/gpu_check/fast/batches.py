@@ -13,7 +13,7 @@ from benchmarks.types import Table
 from feature_frontend.types import Features
 from scripts.gpu_check.fast.aims import AIMS, aim_text
 from scripts.gpu_check.fast.floors import Floors
-from scripts.gpu_check.fast.settings import PRECISIONS, Timed, at_turn, budgets, frames_for, sizes
+from scripts.gpu_check.fast.settings import NETWORKS, PRECISIONS, Timed, at_turn, budgets, frames_for, sizes
 from scripts.gpu_check.fast.whole_frames import PeakMemory, rounds_within
 from scripts.gpu_check.models import available, on_device
 from scripts.gpu_check.step import Context, Outcome
@@ -28,9 +28,7 @@ _SECONDS = 0.8
 
 def batches(context: Context, box: TimeBox) -> Outcome:
     """`Extractor.extract` on batches of 32, 8 and 1, including the upload from host memory."""
-    networks = (
-        ("silk-vggnp-mu",) if context.is_rehearsal else ("aliked-n16", "aliked-t16", "silk-vggnp-mu", "aliked-n32")
-    )
+    networks = ("silk-vggnp-mu",) if context.is_rehearsal else NETWORKS
     there, missing = available(context, networks)
     batch_sizes = _REHEARSED_SIZES if context.is_rehearsal else _SIZES
     settings = list(product(there, batch_sizes, PRECISIONS))

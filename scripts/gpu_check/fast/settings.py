@@ -13,11 +13,11 @@ from scripts.gpu_check.models import settings_for
 from scripts.gpu_check.real_frames import frames_of
 from scripts.gpu_check.step import Context
 
-__all__ = ["FRAME_NS", "PRECISIONS", "Timed", "at_turn", "frames_for", "headline", "settings_in_order"]
+__all__ = ["FRAME_NS", "NETWORKS", "PRECISIONS", "Timed", "at_turn", "frames_for", "headline", "settings_in_order"]
 
 FRAME_NS = 33_333_333
 PRECISIONS = ("float16", "float32")
-_NETWORKS = ("aliked-n16", "aliked-t16", "silk-vggnp-mu", "aliked-n32")
+NETWORKS = ("aliked-n16", "aliked-t16", "silk-vggnp-mu", "aliked-n32", "dotlet")
 _FRAME_COUNT = 8
 
 
@@ -68,7 +68,7 @@ def headline(context: Context, precision: str = "float16", tracker: str = "chain
 
 def settings_in_order(context: Context, networks: Sequence[str], *, has_lightglue: bool) -> list[Timed]:
     """All settings: the headline, then those that differ from it in one value, then in two, and so on."""
-    known = [network for network in _NETWORKS if network in networks]
+    known = [network for network in NETWORKS if network in networks]
     models = [(network, tracker, "mnn") for network in known for tracker in ("chain", "persistent")]
     if has_lightglue and "aliked-n16" in known:
         models.append(("aliked-n16", "chain", "lightglue"))

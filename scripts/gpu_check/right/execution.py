@@ -31,8 +31,8 @@ from tests.tolerances import DEVICE
 
 __all__ = ["captured_graphs", "device_features", "speckled"]
 
-_NETWORKS = ("aliked-n16", "silk-vggnp-mu", "aliked-t16", "aliked-n32", "aliked-n16rot")
-_REHEARSED_NETWORKS = ("silk-vggnp-mu", "aliked-t16")
+_NETWORKS = ("aliked-n16", "silk-vggnp-mu", "dotlet", "aliked-t16", "aliked-n32", "aliked-n16rot")
+_REHEARSED_NETWORKS = ("silk-vggnp-mu", "dotlet", "aliked-t16")
 _BATCH = 8
 _COLUMNS = ("setting", "points", "the same", "within 0.1 px", "median px", "worst score", "least cosine", "")
 

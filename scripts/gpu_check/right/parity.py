@@ -28,7 +28,8 @@ __all__ = ["aliked_parity", "half_precision", "silk_parity", "silk_seeded"]
 
 # Networks without reference outputs.
 _WITHOUT_GOLDEN = ("silk-vggnp-3", "silk-vggnp-2")
-_SMALL = ("aliked-t16", "silk-vggnp-mu")
+_HALVED = ("aliked-n16", "aliked-t16", "silk-vggnp-mu", "dotlet", "aliked-n32", "aliked-n16rot")
+_SMALL = ("aliked-t16", "silk-vggnp-mu", "dotlet")
 _QUICKEST_FIRST = ("odd", "tum", "kitti")
 _PARITY_COLUMNS = ("network", "image", "found", "worst px", "worst score", "worst cosine", "at 0.2", "differ", "")
 
@@ -119,7 +120,7 @@ def silk_seeded(context: Context, box: TimeBox) -> Outcome:
 
 def half_precision(context: Context, box: TimeBox) -> Outcome:
     """float16 and bfloat16 compared with float32, all networks with weights, by `REDUCED_PRECISION`."""
-    networks, missing = available(context, ("aliked-n16", "aliked-t16", "silk-vggnp-mu", "aliked-n32", "aliked-n16rot"))
+    networks, missing = available(context, _HALVED)
     there = [name for name in ("tum", "kitti") if image_path(name, context.shared).is_file()]
     _need(there, f"no frames in {context.shared / 'data'}")
     rows, data, missed = [], {}, []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from feature_frontend.camera.calibration import (
@@ -33,20 +33,19 @@ _KNOWN = (
     "ROS (image_width, image_height, camera_matrix, ...), OpenCV's FileStorage, Kalibr (camchain.yaml), EuRoC "
     "(sensor.yaml), KITTI (calib.txt), ORB-SLAM (Camera.fx, ...), VINS (projection_parameters), or COLMAP's cameras.txt"
 )
-_COLMAP_LINE = re.compile(r"\d+\s+[A-Z][A-Z0-9_]+\s+\d+\s+\d+(?:\s+\S+)+")
-# Number of focal lengths and distortion model in a line of cameras.txt.
+_COLMAP_LINE = re.compile(r"\d+\s+[A-Z][A-Z0-9_]+(?:\s+\S+)*")
+# Numbers of focal lengths and of distortion coefficients, and the distortion model, of a line of cameras.txt.
 _COLMAP_MODELS = {
-    "SIMPLE_PINHOLE": (1, "none"),
-    "PINHOLE": (2, "none"),
-    "SIMPLE_RADIAL": (1, PLUMB_BOB),
-    "RADIAL": (1, PLUMB_BOB),
-    "OPENCV": (2, PLUMB_BOB),
-    "FULL_OPENCV": (2, PLUMB_BOB),
-    "OPENCV_FISHEYE": (2, EQUIDISTANT),
-    "SIMPLE_RADIAL_FISHEYE": (1, EQUIDISTANT),
-    "RADIAL_FISHEYE": (1, EQUIDISTANT),
+    "SIMPLE_PINHOLE": (1, 0, "none"),
+    "PINHOLE": (2, 0, "none"),
+    "SIMPLE_RADIAL": (1, 1, PLUMB_BOB),
+    "RADIAL": (1, 2, PLUMB_BOB),
+    "OPENCV": (2, 4, PLUMB_BOB),
+    "FULL_OPENCV": (2, 8, PLUMB_BOB),
+    "OPENCV_FISHEYE": (2, 4, EQUIDISTANT),
+    "SIMPLE_RADIAL_FISHEYE": (1, 1, EQUIDISTANT),
+    "RADIAL_FISHEYE": (1, 2, EQUIDISTANT),
 }
-_COLMAP_RADIAL = {"SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE"}
 # COLMAP counts pixels from the corner of the image.
 _COLMAP_PIXEL_CENTRE = 0.5
 _SHOWN_CHARACTERS = 60
@@ -73,7 +72,7 @@ def calibration_from_text(text: str, camera: str = "", image_size: tuple[int, in
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if lines and all(map(_COLMAP_LINE.fullmatch, lines)):
-        return _colmap({line.split()[0]: line.split()[1:] for line in lines}, camera)
+        return _colmap([line.split() for line in lines], camera)
     document = document_of(text)
     if document is None:
         raise CalibrationError(f"is empty; expected a calibration of {_KNOWN}")
@@ -107,12 +106,12 @@ def _refuse_other_kinds(text: str) -> None:
 def _ros_or_opencv(document: Document, _: str) -> CameraCalibration:
     """Files of ROS's `camera_calibration`, and files written by OpenCV's FileStorage, whose key names vary."""
     fields = Fields(document, "a calibration of ROS or OpenCV")
-    is_fisheye = fields.number("fisheye_model", 0.0) != 0
+    is_fisheye = fields.flag("fisheye_model")
     return CameraCalibration(
         height=fields.integer("image_height"),
         width=fields.integer("image_width"),
-        camera_name=str(document.get("camera_name", "")),
-        distortion_model=EQUIDISTANT if is_fisheye else str(document.get("distortion_model", PLUMB_BOB)),
+        camera_name=fields.text("camera_name", ""),
+        distortion_model=EQUIDISTANT if is_fisheye else fields.text("distortion_model", PLUMB_BOB),
         camera_matrix=fields.matrix(("camera_matrix", "k"), MATRIX_SIZE),
         distortion_coefficients=fields.matrix(
             ("distortion_coefficients", "dist_coeffs", "dist_coeff", "distortion", "d"), None, ()
@@ -129,7 +128,7 @@ def _camera_info(document: Document, _: str) -> CameraCalibration:
         height=fields.integer("height"),
         width=fields.integer("width"),
         camera_name="",
-        distortion_model=str(document.get("distortion_model", "")),
+        distortion_model=fields.text("distortion_model", ""),
         camera_matrix=fields.matrix(("k",), MATRIX_SIZE),
         distortion_coefficients=fields.matrix(("d",), None, ()),
         rectification_matrix=fields.matrix(("r",), MATRIX_SIZE, IDENTITY),
@@ -159,7 +158,7 @@ def _euroc(document: Document, _: str) -> CameraCalibration:
 def _intrinsics(document: Document, what: str, name: str) -> CameraCalibration:
     """The common part of Kalibr and EuRoC: `intrinsics` and `resolution` as lists."""
     fields = Fields(document, what)
-    model = str(document.get("camera_model", "pinhole"))
+    model = fields.text("camera_model", "pinhole")
     if model != "pinhole":
         raise CalibrationError(
             f"is {what} with camera_model {quoted(model)}; expected pinhole, with radtan, equidistant or no distortion"
@@ -170,7 +169,7 @@ def _intrinsics(document: Document, what: str, name: str) -> CameraCalibration:
         height=height,
         width=width,
         camera_name=name,
-        distortion_model=str(document.get("distortion_model", "none")),
+        distortion_model=fields.text("distortion_model", "none"),
         camera_matrix=_pinhole(fx, fy, cx, cy),
         distortion_coefficients=fields.matrix(("distortion_coeffs", "distortion_coefficients"), None, ()),
     )
@@ -179,14 +178,14 @@ def _intrinsics(document: Document, what: str, name: str) -> CameraCalibration:
 def _orb_slam(document: Document, _: str) -> CameraCalibration:
     prefix = "Camera1" if "Camera1.fx" in document else "Camera"
     fields = Fields(document, "a settings file of ORB-SLAM")
-    kind = str(document.get("Camera.type", "PinHole"))
+    kind = fields.text("Camera.type", "PinHole")
     is_fisheye = kind.casefold().startswith("kannala")
     names = ("k1", "k2", "k3", "k4") if is_fisheye else ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
     fx, fy, cx, cy = (fields.number(f"{prefix}.{name}") for name in ("fx", "fy", "cx", "cy"))
     return CameraCalibration(
         height=fields.integer("Camera.height"),
         width=fields.integer("Camera.width"),
-        camera_name=str(document.get("Camera.name", "")),
+        camera_name=fields.text("Camera.name", ""),
         distortion_model=EQUIDISTANT if is_fisheye else PLUMB_BOB,
         camera_matrix=_pinhole(fx, fy, cx, cy),
         distortion_coefficients=tuple(fields.number(f"{prefix}.{name}", 0.0) for name in names),
@@ -195,7 +194,7 @@ def _orb_slam(document: Document, _: str) -> CameraCalibration:
 
 def _vins(document: Document, _: str) -> CameraCalibration:
     fields = Fields(document, "a camera of VINS (camodocal)")
-    kind = str(document.get("model_type", ""))
+    kind = fields.text("model_type", "")
     inner = Fields(fields.mapping("projection_parameters"), f"projection_parameters of {fields.what}")
     if kind == "KANNALA_BRANDT":
         fx, fy, cx, cy = (inner.number(name) for name in ("mu", "mv", "u0", "v0"))
@@ -209,14 +208,17 @@ def _vins(document: Document, _: str) -> CameraCalibration:
     return CameraCalibration(
         height=fields.integer("image_height"),
         width=fields.integer("image_width"),
-        camera_name=str(document.get("camera_name", "")),
+        camera_name=fields.text("camera_name", ""),
         distortion_model=model,
         camera_matrix=_pinhole(fx, fy, cx, cy),
         distortion_coefficients=coefficients,
     )
 
 
-def _colmap(cameras: dict[str, list[str]], camera: str) -> CameraCalibration:
+def _colmap(lines: Sequence[Sequence[str]], camera: str) -> CameraCalibration:
+    cameras = {number: words for number, *words in lines}
+    if len(cameras) < len(lines):
+        raise CalibrationError("is a cameras.txt of COLMAP with two lines for one camera; expected one for each number")
     if camera and camera not in cameras:
         raise CalibrationError(
             f"is a cameras.txt of COLMAP with the cameras {briefly(list(cameras))}; it has no {quoted(camera)}"
@@ -234,20 +236,24 @@ def _colmap(cameras: dict[str, list[str]], camera: str) -> CameraCalibration:
         raise CalibrationError(
             f"is a cameras.txt of COLMAP with the lens {_shown(model)}; expected one of {', '.join(_COLMAP_MODELS)}"
         )
-    focal_count, distortion_model = _COLMAP_MODELS[model]
+    focal_count, lens_count, distortion_model = _COLMAP_MODELS[model]
     try:
-        width, height, *values = int(texts[0]), int(texts[1]), *map(float, texts[2:])
+        width, height = map(int, texts[:2])
+        values = list(map(float, texts[2:]))
     except ValueError as error:
         raise CalibrationError(
-            f"is a cameras.txt of COLMAP; camera {_shown(chosen)} holds {briefly(texts)}; expected numbers"
+            f"is a cameras.txt of COLMAP; camera {_shown(chosen)} holds {briefly(texts)}; expected width, height and "
+            "parameters"
         ) from error
-    if len(values) < focal_count + 2:
+    expected = focal_count + 2 + lens_count
+    if len(values) != expected:
         raise CalibrationError(
-            f"is a cameras.txt of COLMAP; {model} of camera {_shown(chosen)} has {len(values)} values; expected more"
+            f"is a cameras.txt of COLMAP; {model} of camera {_shown(chosen)} has {len(values)} parameters; expected "
+            f"{expected}, and before them width and height"
         )
     cx, cy, *coefficients = values[focal_count:]
-    if model in _COLMAP_RADIAL:
-        coefficients = [*coefficients, 0.0, 0.0, 0.0][:4]
+    if coefficients:
+        coefficients += [0.0] * (4 - len(coefficients))
     return CameraCalibration(
         height=height,
         width=width,

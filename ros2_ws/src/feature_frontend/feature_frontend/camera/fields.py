@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from feature_frontend.system.yaml_text import YamlTextError, parse_yaml, read_sm
 __all__ = ["Document", "Fields", "briefly", "document_of", "errors_name_the_file", "normalized_key", "read_fields"]
 
 _BRIEF_CHARACTERS = 200
+# More than any matrix here has; rows that aliases repeat would grow without bound.
+_MOST_VALUES = 1000
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 60
 _brief.maxlist = _brief.maxdict = _brief.maxtuple = 6
@@ -47,7 +50,7 @@ def read_fields(path: Path, what: str) -> Fields:
     with errors_name_the_file(path):
         document = document_of(read_small_text(path))
         if not isinstance(document, Mapping):
-            raise CalibrationError(f"is {briefly(document)}; expected {what}")
+            raise CalibrationError(f"is {'empty' if document is None else briefly(document)}; expected {what}")
         return Fields(document, what)
 
 
@@ -86,13 +89,26 @@ class Fields:
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
-        """The number under `name`; `default` if there is none."""
+        """The finite number under `name`; `default` if there is none."""
         if default is not None and normalized_key(name) not in self.document:
             return default
         value = self._get((name,), "a number")
-        if not isinstance(value, (int, float)):
-            raise CalibrationError(f"{name} of {self.what} is {briefly(value)}; expected a number")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise CalibrationError(f"{name} of {self.what} is {briefly(value)}; expected a finite number")
         return float(value)
+
+    def text(self, name: str, default: str) -> str:
+        """The text under `name`, such as the name of a model; `default` if there is none."""
+        value = self.document.get(name, self.document.get(normalized_key(name)))
+        if isinstance(value, (Mapping, list)):
+            # Converted to text, lists that aliases repeat would grow without bound.
+            raise CalibrationError(f"{name} of {self.what} is {briefly(value)}; expected a name")
+        return default if value is None else str(value)
+
+    def flag(self, name: str) -> bool:
+        """Whether `name` is set, to true or a number but 0."""
+        value = self.document.get(normalized_key(name), False)
+        return value if isinstance(value, bool) else self.number(name) != 0
 
     def integer(self, name: str) -> int:
         """The whole number under `name`."""
@@ -114,6 +130,9 @@ class Fields:
         matrix = self._get(names, "a matrix such as {rows: 3, cols: 3, data: [...]}")
         data = matrix.get("data") if isinstance(matrix, Mapping) else matrix
         if isinstance(data, list) and data and all(isinstance(row, list) for row in data):
+            count = sum(map(len, data))
+            if count > _MOST_VALUES:
+                raise CalibrationError(f"{names[0]} of {self.what} has {count} values; expected a matrix of a camera")
             data = [value for row in data for value in row]
         if not isinstance(data, list):
             raise CalibrationError(

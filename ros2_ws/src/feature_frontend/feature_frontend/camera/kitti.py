@@ -59,10 +59,10 @@ def kitti_calibration(text: str, camera: str, image_size: tuple[int, int] | None
     projection = _PROJECTION.fullmatch(chosen)
     number = chosen[-1]
     if projection is None:
-        width, height = _numbers(lines, f"S_0{number}", _SIZE)
+        height, width = _size(lines, f"S_0{number}")
         return CameraCalibration(
-            height=int(height),
-            width=int(width),
+            height=height,
+            width=width,
             camera_name=f"image_0{number}",
             distortion_model=PLUMB_BOB,
             camera_matrix=_numbers(lines, chosen, MATRIX_SIZE),
@@ -70,8 +70,7 @@ def kitti_calibration(text: str, camera: str, image_size: tuple[int, int] | None
         )
     matrix = _numbers(lines, chosen, PROJECTION_SIZE)
     if projection[2]:
-        width, height = _numbers(lines, f"S_rect_0{number}", _SIZE)
-        image_size = int(height), int(width)
+        image_size = _size(lines, f"S_rect_0{number}")
     if image_size is None:
         raise CalibrationError(
             f"is a calib.txt of KITTI, which does not contain the size of the images; keep it beside image_{number}, "
@@ -93,6 +92,14 @@ def kitti_image_size(calibration_file: Path, camera: str) -> tuple[int, int] | N
     folder = calibration_file.parent / f"image_{(camera or 'P0')[-1]}"
     files = sorted(file for file in folder.glob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
     return first_image_size(files)
+
+
+def _size(lines: Mapping[str, str], name: str) -> tuple[int, int]:
+    """(height, width) in px."""
+    width, height = _numbers(lines, name, _SIZE)
+    if not (width.is_integer() and height.is_integer()):
+        raise CalibrationError(f"is a calibration of KITTI, whose {name} is {width:g} {height:g}; expected whole px")
+    return int(height), int(width)
 
 
 def _numbers(lines: Mapping[str, str], name: str, count: int) -> tuple[float, ...]:

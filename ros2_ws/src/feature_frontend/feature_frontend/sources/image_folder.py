@@ -12,7 +12,7 @@ from feature_frontend.image.headers import begins_as_image, is_deep_grey
 from feature_frontend.image.image_file import IMAGE_SUFFIXES
 from feature_frontend.image.limits import MAX_IMAGE_PIXELS
 from feature_frontend.sources.image_files import ImageFilesSource
-from feature_frontend.sources.times_file import STAMP_LIMIT_NS, find_times, time_from_number
+from feature_frontend.sources.times_file import STAMP_LIMIT_NS, UNIT, find_times, time_from_number, wrong_unit
 from feature_frontend.system.files import readable_name
 
 __all__ = [
@@ -175,6 +175,8 @@ class ImageFolderSource(ImageFilesSource):
         if stamps is not None:
             order = sorted(range(len(files)), key=stamps.__getitem__)
             files, stamps = [files[place] for place in order], [stamps[place] for place in order]
+            if self.times_file is not None:
+                notices += filter(None, [wrong_unit(self.times_file, stamps, UNIT)])
         super().__init__(path, files, stamps, max_pixels=max_pixels, notices=notices)
         self.stamp_origin = "file name" if self.times_file is None else "file of times"
 

@@ -38,6 +38,8 @@ class SourceKind:
     open: Callable[[str, SourceOptions], Source]
 
 
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+
 # In order of precedence: a folder with bag files is a bag, even if it also contains images.
 SOURCE_KINDS = (
     SourceKind(
@@ -91,6 +93,8 @@ def open_source(location: str, options: SourceOptions | None = None) -> Source:
         return found.open(location, options or SourceOptions())
     if not os.path.exists(path):
         raise SourceError(f"there is no file or folder {location}; expected {_expected()}")
+    if path.suffix.lower() in _ARCHIVES:
+        raise SourceError(f"{location} is an archive; unpack it, and name the folder that comes out")
     raise SourceError(f"{location} has a suffix {path.suffix!r} that cannot be played; expected {_expected()}")
 
 

@@ -7,19 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from feature_frontend.errors import SourceError
 from feature_frontend.system.files import read_regular_file, readable_name
 from feature_frontend.system.text import quoted
 
-__all__ = ["STAMP_LIMIT_NS", "TimesFile", "find_times", "read_times", "time_from_number"]
+__all__ = ["STAMP_LIMIT_NS", "UNIT", "TimesFile", "find_times", "read_times", "time_from_number", "wrong_unit"]
 
 # builtin_interfaces/Time holds the seconds in an int32.
 STAMP_LIMIT_NS = 2**31 * 1_000_000_000
 _NS_PER_S = 1_000_000_000
 # The number of digits of an integer tells its unit for any time after 2001.
 _UNITS_NS = {19: 1, 16: 1_000, 13: 1_000_000}
+UNIT = "s, or integers of 19, 16 or 13 digits (ns, us, ms)"
+# No camera is that fast or slow; times in a wrong unit are off by a factor of 1000.
+_SHORTEST_NS, _LONGEST_NS = 1_000_000, 30_000_000_000
 _NAMES = ("times.txt", "timestamps.txt", "rgb.txt", "data.csv")
 _MAX_BYTES = 2**28
 _DATE = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(\.\d+)?")
@@ -56,6 +60,23 @@ def time_from_number(number: str) -> int | None:
     except (InvalidOperation, ValueError):
         return None
     return stamp_ns if stamp_ns < STAMP_LIMIT_NS else None
+
+
+def wrong_unit(path: Path, stamps_ns: Sequence[int], expected: str) -> str:
+    """A warning if the times in a file look as if they were in another unit than it is read in; else empty.
+
+    Args:
+        path: Of the file.
+        stamps_ns: What was read from it, ascending, ns.
+        expected: The unit, for the message.
+    """
+    intervals = sorted(later - earlier for earlier, later in pairwise(stamps_ns))
+    if not intervals or _SHORTEST_NS <= intervals[len(intervals) // 2] <= _LONGEST_NS:
+        return ""
+    return (
+        f"by {readable_name(path)} the images are {intervals[len(intervals) // 2] / _NS_PER_S:g} s apart; if they are "
+        f"not, its times are in another unit: expected {expected}"
+    )
 
 
 def find_times(folder: Path, names: Sequence[str]) -> tuple[TimesFile | None, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from feature_frontend.system.files import open_regular_file
-from feature_frontend.system.text import short_text
+from feature_frontend.system.text import quoted, short_text
 
 __all__ = ["MAX_BYTES", "YamlTextError", "parse_yaml", "read_small_text"]
 
@@ -117,8 +117,13 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, obj
         value = loader.construct_object(value_node, deep=True)
         if isinstance(loader, _LoaderWithoutAliases):
             _put(merged, str(key_node.value), value)
-        else:  # Merging mappings that aliases repeat would grow without bound.
-            merged[str(key_node.value)] = value
+            continue
+        # Not merged: mappings that aliases repeat would grow without bound.
+        if key_node.value in merged:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {quoted(key_node.value)} is given twice", key_node.start_mark
+            )
+        merged[str(key_node.value)] = value
     return merged
 
 

@@ -43,7 +43,7 @@ from feature_frontend_lab.export.colmap_database import (
 from feature_frontend_lab.export.mapper import has_pycolmap
 from feature_frontend_lab.export.onnx_command import add_onnx_parser
 from feature_frontend_lab.export.reconstruction import MODELS, Exported, check_new, reconstruct
-from feature_frontend_lab.export.recorded_features import has_features, read_features
+from feature_frontend_lab.export.recorded_features import FeaturesRecord, has_features, read_features
 
 __all__ = ["main"]
 
@@ -99,14 +99,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_any_name()
     keep_freed_memory()
     options = _parser().parse_args(sys.argv[1:] if argv is None else list(argv))
-    return run_tool(lambda: int(options.run(options)), lambda: _say_interrupted(options.output))
+    return run_tool(lambda: int(options.run(options)), lambda: _say_interrupted(options))
 
 
-def _say_interrupted(output: Path) -> int:
-    is_written = output.exists()
-    print(
-        f"interrupted; {f'{output} is written, no model is' if is_written else 'nothing is written'}", file=sys.stderr
-    )
+def _say_interrupted(options: argparse.Namespace) -> int:
+    # Without a name, `onnx` chooses one.
+    output: Path | None = options.output
+    is_written = output is not None and output.exists()
+    said = f"{output} is written, {options.unfinished}" if is_written else "nothing is written"
+    print(f"interrupted; {said}", file=sys.stderr)
     return INTERRUPTED
 
 
@@ -155,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
         help="for --reconstruct: ground-truth poses (default: the dataset's, or groundtruth.txt or poses.txt)",
     )
     add_parameters(command, _FRONTEND_OPTIONS, "for images: ")
-    command.set_defaults(run=_colmap)
+    command.set_defaults(run=_colmap, unfinished="no model is")
     add_onnx_parser(commands)
     return parser
 
@@ -180,7 +181,8 @@ def _colmap(options: argparse.Namespace) -> int:
                 export.add(frame)
             if not export.pairs:
                 raise SettingsError(
-                    f"{options.source}: {export.images} images and no pair with matches; expected images that overlap"
+                    f"{options.source}: {export.images} image{'' if export.images == 1 else 's'} and no pair with "
+                    "matches; expected images that overlap"
                 )
     except OSError as error:
         raise SettingsError(
@@ -193,17 +195,20 @@ def _colmap(options: argparse.Namespace) -> int:
         f"{export.verified} of them verified",
         flush=True,
     )
+    if not all(camera.is_known for camera in export.cameras):
+        print(f"{options.source} has no calibration: the camera is guessed; --camera-info gives one", file=sys.stderr)
     if options.reconstruct:
-        reconstruct(Exported(options.output, export.cameras, export.poses, frames.folder))
+        reconstruct(Exported(options.output, export.cameras, export.poses, frames.folder, frames.truth))
     return INCOMPLETE if missing else 0
 
 
 @dataclass(frozen=True, eq=False)
 class _Frames:
-    """The frames to export, and the folder with their images; None if they are in none."""
+    """The frames to export, the folder with their images, and the file of their true poses; None if there is none."""
 
     items: Iterable[ExportFrame]
     folder: Path | None
+    truth: Path | None
 
 
 def _frames(options: argparse.Namespace, missing: list[str]) -> _Frames:
@@ -213,7 +218,9 @@ def _frames(options: argparse.Namespace, missing: list[str]) -> _Frames:
             raise SettingsError(
                 f"{options.source} holds recorded features: --images is for what the front-end itself processes"
             )
-        return _Frames(_recorded(options, missing), None)
+        count, records = read_features(Path(options.source), options.topic, missing)
+        truth = _truth(options, None, count)
+        return _Frames(_recorded(options, records, count, truth), None, _path_of(truth))
     # Compiled code rounds differently, and the image at which it comes into use varies.
     values = {name: getattr(options, name) for name in _FRONTEND_OPTIONS} | {"compile": False}
     if options.by == "matching":
@@ -224,12 +231,17 @@ def _frames(options: argparse.Namespace, missing: list[str]) -> _Frames:
     folder: Path | None = options.images
     if folder is None and isinstance(source, ImageFilesSource):
         folder = source.files[0].parent
-    return _Frames(_processed(options, settings, source, missing), folder)
+    truth = _truth(options, source, source.frame_count)
+    return _Frames(_processed(options, settings, source, truth, missing), folder, _path_of(truth))
 
 
-def _recorded(options: argparse.Namespace, missing: list[str]) -> Iterator[ExportFrame]:
-    count, records = read_features(Path(options.source), options.topic, missing)
-    truth = _truth(options, None, count)
+def _path_of(truth: GroundTruth | None) -> Path | None:
+    return None if truth is None else truth.path
+
+
+def _recorded(
+    options: argparse.Namespace, records: Iterable[FeaturesRecord], count: int | None, truth: GroundTruth | None
+) -> Iterator[ExportFrame]:
     for index, record in enumerate(_limited(records, count, options.frames)):
         yield ExportFrame(
             f"{record.stamp_ns}.png",
@@ -246,9 +258,8 @@ def _truth(options: argparse.Namespace, source: Source | None, count: int | None
 
 
 def _processed(
-    options: argparse.Namespace, settings: Settings, source: Source, missing: list[str]
+    options: argparse.Namespace, settings: Settings, source: Source, truth: GroundTruth | None, missing: list[str]
 ) -> Iterator[ExportFrame]:
-    truth = _truth(options, source, source.frame_count)
     frontend = Frontend.from_pretrained(settings)
     if frontend.notice:
         print(frontend.notice, file=sys.stderr)

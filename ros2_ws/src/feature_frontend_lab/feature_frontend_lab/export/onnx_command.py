@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from feature_frontend.errors import SettingsError
+from feature_frontend.errors import ImageError, SettingsError
 from feature_frontend.extractors.automatic import with_extractor
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.image.image_file import read_image_file
 from feature_frontend.matchers.lightglue import DESCRIPTOR_DIM, load_lightglue
 from feature_frontend.settings import PARAMETERS, ExtractionSettings
 from feature_frontend.tools.common.arguments import add_parameters
-from feature_frontend_lab.export.onnx_model.file import export_extractor, export_lightglue
+from feature_frontend_lab.export.onnx_model.file import export_extractor, export_lightglue, package
 from feature_frontend_lab.export.onnx_model.reader import OnnxExtractor, OnnxFeatures, OnnxMatcher, compare, kind_of
 
 __all__ = ["add_onnx_parser"]
@@ -68,10 +69,13 @@ def add_onnx_parser(commands: Any) -> None:
         "--check", type=Path, metavar="FILE", help="write nothing: compare this file with the front-end's own extractor"
     )
     add("--images", type=Path, nargs="+", metavar="FILE", help="compare on these images, instead of generated ones")
-    command.set_defaults(run=_onnx)
+    command.set_defaults(run=_onnx, unfinished="not checked")
 
 
 def _onnx(options: argparse.Namespace) -> int:
+    _refuse_without_effect(options)
+    for image in options.images or ():
+        _image(image)
     if options.check is not None:
         return _check(options.check, options)
     settings, notice = with_extractor(
@@ -81,10 +85,10 @@ def _onnx(options: argparse.Namespace) -> int:
         print(f"note: {notice}", file=sys.stderr)
     name = options.matcher or settings.extractor
     path = options.output or Path(f"{name}.onnx")
-    if path.exists():
+    if os.path.lexists(path):
         raise SettingsError(f"{path} exists already; delete it, or choose another file by --output")
+    options.output = path
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if options.matcher:
             export_lightglue(options.lightglue_weights_path, options.weights_dir, path)
         else:
@@ -93,15 +97,34 @@ def _onnx(options: argparse.Namespace) -> int:
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror or error}") from error
     try:
-        return _check(path, options)
+        package("onnxruntime")
     except SettingsError as error:
         print(f"not checked: {error}")
         return 0
+    return _check(path, options)
+
+
+def _refuse_without_effect(options: argparse.Namespace) -> None:
+    """Raises a `SettingsError` for options that the others make useless."""
+    unused: tuple[str, ...]
+    if options.check is not None:
+        what = "--check, which compares the file as it is,"
+        unused = ("output", "matcher", "for_opencv", "extractor", *_WRITTEN)
+    elif options.matcher:
+        what, unused = f"--matcher {options.matcher}", ("extractor", "weights_path", *_WRITTEN, "for_opencv", "images")
+    else:
+        what, unused = "an extractor", ("lightglue_weights_path",)
+    for name in unused:
+        value = getattr(options, name)
+        if value and not (name in PARAMETERS and value == PARAMETERS[name].default):
+            raise SettingsError(f"--{name.replace('_', '-')} has no effect on {what}; leave it out")
 
 
 def _check(path: Path, options: argparse.Namespace) -> int:
     """Prints how far the file's results differ from ours; returns the exit status."""
     is_matcher = kind_of(path) == "matcher"
+    if is_matcher and options.images:
+        raise SettingsError(f"{path} holds one matcher, which is compared on generated points; leave --images out")
     is_same, identity = _check_matcher(path, options) if is_matcher else _check_extractor(path, options)
     print(f"{path}: {'the same as' if is_same else 'NOT the same as'} {identity}")
     return 0 if is_same else _DIFFERENT
@@ -164,8 +187,8 @@ def _check_extractor(path: Path, options: argparse.Namespace) -> tuple[bool, str
         )
     )
     _check_weights(path, metadata, own.identity, "--weights-path")
-    is_same = True
-    for images in _batches(options.images, is_grey=metadata["channels"] == "grey"):
+    is_same, total = True, 0
+    for images in _batches(options.images, int(metadata["minimum_size"]), is_grey=metadata["channels"] == "grey"):
         found = own.extract_batch(images)
         for features, other in zip(found, exported.extract_batch(images), strict=True):
             reference = OnnxFeatures(features.keypoints.numpy(), features.scores.numpy(), features.descriptors.numpy())
@@ -175,13 +198,19 @@ def _check_extractor(path: Path, options: argparse.Namespace) -> tuple[bool, str
                 f"{agreement.missing} elsewhere, the others within {agreement.position_px:.1e} px, scores within "
                 f"{agreement.score:.1e}, cosine from {agreement.cosine:.6f}"
             )
+            total += agreement.count
             is_same &= agreement.missing <= _MISSING * agreement.count
             is_same &= agreement.position_px <= _POSITION_PX and agreement.score <= _SCORE
             is_same &= agreement.cosine >= _COSINE
+    if is_same and not total:
+        raise SettingsError(
+            f"{path} and {own.identity} find no keypoint on these images, so nothing is compared; name others by "
+            "--images"
+        )
     return is_same, own.identity
 
 
-def _batches(paths: Sequence[Path] | None, *, is_grey: bool) -> Iterator[Images]:
+def _batches(paths: Sequence[Path] | None, minimum_size: int, *, is_grey: bool) -> Iterator[Images]:
     """Batches of images of one size; those of files one by one."""
     if paths is None:
         rng = np.random.default_rng(0)
@@ -192,11 +221,23 @@ def _batches(paths: Sequence[Path] | None, *, is_grey: bool) -> Iterator[Images]
             yield [(np.clip(cv2.GaussianBlur(one, (0, 0), 2.0), 96, 159) - 96) * 4 for one in noise]
         return
     for path in paths:
-        samples = read_image_file(path).samples
-        if samples.dtype != np.uint8:
-            raise SettingsError(f"{path} has samples of {samples.dtype}; expected 8 bits")
+        samples: npt.NDArray[Any] = _image(path)
+        height, width = samples.shape[:2]
+        if min(height, width) < minimum_size:
+            raise SettingsError(f"{path} is {width}x{height} px; expected at least {minimum_size}x{minimum_size}")
         if is_grey and samples.ndim == 3:
             samples = cv2.cvtColor(samples, cv2.COLOR_RGB2GRAY)
         elif not is_grey and samples.ndim == 2:
             samples = cv2.cvtColor(samples, cv2.COLOR_GRAY2RGB)
         yield [samples]
+
+
+def _image(path: Path) -> npt.NDArray[np.uint8]:
+    """The pixels of an image file of 8 bits, (H, W) grey or (H, W, 3) RGB."""
+    try:
+        samples = read_image_file(path).samples
+    except ImageError as error:
+        raise SettingsError(f"{path}: {error}") from error
+    if samples.dtype != np.uint8:
+        raise SettingsError(f"{path} has samples of {samples.dtype}; expected 8 bits")
+    return samples

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,10 @@ MODELS = "sparse"
 """Name of the folder of the models, beside the database."""
 
 
+# Of a focal length as a multiple of the longer side, and of a radial coefficient (IncrementalMapperOptions).
+_LEAST_FOCAL_LENGTH, _MOST_FOCAL_LENGTH, _MOST_COEFFICIENT = 0.1, 10.0, 1.0
+
+
 @dataclass(frozen=True, eq=False)
 class Exported:
     """What was exported.
@@ -43,12 +47,14 @@ class Exported:
         cameras: Its cameras and their ids.
         poses: True poses (4, 4), camera-to-world, by the names of the images, in their order; None where unknown.
         images: Folder of the images, None if they are in no folder.
+        truth: File of the true poses; None without one.
     """
 
     database: Path
     cameras: Mapping[ColmapCamera, int]
     poses: Mapping[str, FloatArray | None]
     images: Path | None
+    truth: Path | None = None
 
     @property
     def models(self) -> Path:
@@ -179,15 +185,23 @@ def _report(exported: Exported, models: list[MappedModel]) -> Iterator[str]:
     for number, model in enumerate(models):
         yield (
             f"{readable_name(exported.models / str(number))}: {len(model.positions)} of {total} images, {model.points} "
-            f"points, mean reprojection error {model.error_px:.2f} px{_accuracy(exported.poses, model)}"
+            f"points, mean reprojection error {model.error_px:.2f} px{_accuracy(exported, model)}"
         )
         for camera, camera_id in exported.cameras.items():
             if not camera.is_known and str(camera_id) in model.cameras:
                 refined = ", ".join(f"{value:.6g}" for value in model.cameras[str(camera_id)])
-                yield f"  camera {camera_id} refined: {refined}"
+                yield f"  camera {camera_id} refined: {refined}{_doubt(camera, model.cameras[str(camera_id)])}"
     absent = [name for name in exported.poses if not any(name in model.positions for model in models)]
     if absent:
         yield f"{len(absent)} of {total} images are not registered: {listed(absent)}"
+
+
+def _doubt(guessed: ColmapCamera, refined: Sequence[float]) -> str:
+    """A warning about a refined `SIMPLE_RADIAL` camera beyond COLMAP's own limits of what is not bogus."""
+    focal_length, coefficient = refined[0] / max(guessed.width, guessed.height), refined[3]
+    if _LEAST_FOCAL_LENGTH <= focal_length <= _MOST_FOCAL_LENGTH and abs(coefficient) <= _MOST_COEFFICIENT:
+        return ""
+    return ": no lens is like that, do not trust this model; give the calibration by --camera-info"
 
 
 def _described(camera: ColmapCamera) -> str:
@@ -195,13 +209,15 @@ def _described(camera: ColmapCamera) -> str:
     return f"{camera.model_name} {values}, " + ("calibrated: kept" if camera.is_known else "guessed: refined")
 
 
-def _accuracy(poses: Mapping[str, FloatArray | None], model: MappedModel) -> str:
+def _accuracy(exported: Exported, model: MappedModel) -> str:
     """ATE of a model, after alignment by a similarity transform, as text; empty without true poses."""
-    if all(pose is None for pose in poses.values()):
-        return ""
+    if all(pose is None for pose in exported.poses.values()):
+        if exported.truth is None:
+            return ""
+        return f"; no ATE: no image falls into the time of the poses in {readable_name(exported.truth)}"
     positions, truth = [], []
     for name, position in model.positions.items():
-        pose = poses.get(name)
+        pose = exported.poses.get(name)
         if pose is not None:
             positions.append(position)
             truth.append(pose[:3, 3])

@@ -20,6 +20,7 @@ from feature_frontend.image.limits import MAX_IMAGE_PIXELS
 from feature_frontend.sources.datasets.stamped_rows import StampedRows
 from feature_frontend.sources.image_files import ImageFilesSource
 from feature_frontend.sources.imu import ImuMeasurements
+from feature_frontend.sources.times_file import UNIT, wrong_unit
 from feature_frontend.system.files import readable_name
 from feature_frontend.system.text import listed
 
@@ -29,6 +30,7 @@ __all__ = [
     "PoseFile",
     "absolute",
     "images_in",
+    "is_there",
     "listed_images",
     "relative_path",
 ]
@@ -58,7 +60,7 @@ class DatasetImages:
         name: Name of the sequence.
         files: The images in order.
         stamps_ns: One for each, ns, ascending.
-        tables: Files that say which images these are, or describe their camera, by the names in the layout.
+        tables: The file of their stamps, and then those that describe their camera, by the names in the layout.
         camera: Their calibration; None without one.
         frame_id: Their coordinate frame; empty if the layout has none.
         notices: Warnings for the user.
@@ -96,10 +98,12 @@ class DatasetSource(ImageFilesSource, ABC):
 
     Attributes:
         layout: Name of the layout.
+        unit: Of the times in its lists of images, for messages.
         folder, name, tables: As in `DatasetImages`.
     """
 
     layout: ClassVar[str]
+    unit: ClassVar[str] = UNIT
 
     def __init__(self, path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> None:
         """Reads the list of images and the calibration.
@@ -112,12 +116,14 @@ class DatasetSource(ImageFilesSource, ABC):
             SourceError: An essential part of the layout is missing; the text names it.
         """
         found = self._find(path, max_pixels)
+        table = next(iter(found.tables.values()))
+        notices = [*found.notices, *found.missing, wrong_unit(table, found.stamps_ns, self.unit)]
         super().__init__(
             path,
             found.files,
             found.stamps_ns,
             max_pixels=max_pixels,
-            notices=[*found.notices, *found.missing],
+            notices=[notice for notice in notices if notice],
             camera=found.camera,
             frame_id=found.frame_id,
         )
@@ -158,6 +164,14 @@ def absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is such a file, also one that must not be looked at: reading it then says so."""
+    try:
+        return path.is_file()
+    except OSError:
+        return True
+
+
 def images_in(folder: Path) -> list[Path]:
     """The image files of a folder, in no order; empty if there is no such folder.
 
@@ -167,10 +181,11 @@ def images_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     try:
-        files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
+        with os.scandir(folder) as entries:
+            files = [folder / entry.name for entry in entries if not entry.is_dir()]
     except OSError as error:
         raise SourceError(f"folder {readable_name(folder)} cannot be read: {error.strerror or error}") from error
-    return [file for file in files if not file.name.startswith(".")]
+    return [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")]
 
 
 def listed_images(folder: Path, name: str, rows: StampedRows[Path], image_folder: Path) -> DatasetImages:
@@ -186,6 +201,9 @@ def listed_images(folder: Path, name: str, rows: StampedRows[Path], image_folder
     found = DatasetImages(folder, name, files, rows.stamps_ns, {rows.path.name: rows.path})
     found.notices += rows.notices
     found.missing += rows.missing
+    twice = len(files) - len(set(files))
+    if twice:
+        found.notices.append(f"{twice} lines of {readable_name(rows.path)} name an image that another line names, too")
     unlisted = sorted({file.name for file in images_in(image_folder)} - {file.name for file in files})
     if unlisted:
         found.notices.append(

@@ -17,11 +17,12 @@ from feature_frontend.sources.datasets.base import (
     PoseFile,
     absolute,
     images_in,
+    is_there,
     listed_images,
     relative_path,
 )
 from feature_frontend.sources.datasets.stamped_rows import csv_row, read_stamped_rows
-from feature_frontend.sources.imu import ImuMeasurements, ImuNoise
+from feature_frontend.sources.imu import ImuMeasurements, ImuNoise, gaps_between
 from feature_frontend.system.files import readable_name
 
 __all__ = ["EurocSource", "euroc_pose_row"]
@@ -47,6 +48,7 @@ class EurocSource(DatasetSource):
     """
 
     layout = "EuRoC"
+    unit = "ns"
 
     @classmethod
     def matches(cls, path: Path) -> bool:
@@ -71,6 +73,10 @@ class EurocSource(DatasetSource):
         rows = read_stamped_rows(folder / _TABLE, _image_row, "such as 1403636579763555584,1403636579763555584.png")
         found = listed_images(folder, _root(folder).name, rows, images)
         found.frame_id = folder.name
+        earlier = _CAMERAS[: _CAMERAS.index(folder.name)] if folder != _mav(path) and folder.name in _CAMERAS else ()
+        empty = [name for name in earlier if (folder.parent / name).is_dir()]
+        if empty:
+            found.notices.append(f"{folder.name} is taken: {', '.join(empty)} has no {_TABLE} and no folder {_IMAGES}")
         found.read_calibration(folder / _SENSOR)
         return found
 
@@ -79,13 +85,12 @@ class EurocSource(DatasetSource):
         """The measurements of imu0; None after a warning, if there are none or the camera's pose is unknown."""
         folder = self.folder.parent / _IMU
         try:
-            if not (folder / _TABLE).is_file():
-                raise SourceError(f"there is no {readable_name(folder / _TABLE)}")
             rows = read_stamped_rows(
                 folder / _TABLE, _imu_row, "of stamp (ns), 3 rates (rad/s), 3 accelerations (m/s^2)"
             )
             self.storage_missing += rows.missing
-            for notice in (*rows.notices, *rows.missing):
+            gaps = gaps_between(rows.stamps_ns, self.stamps_ns or ())
+            for notice in (*rows.notices, *rows.missing, *(f"{readable_name(rows.path)} has {gap}" for gap in gaps)):
                 self._tell_once(notice, notice)
             sensor = self._sensor(folder)
             values = np.array(rows.values, np.float64)
@@ -94,7 +99,7 @@ class EurocSource(DatasetSource):
                 angular_velocity=values[:, :3],
                 linear_acceleration=values[:, 3:],
                 body_from_camera=np.linalg.inv(_pose_in_body(sensor, folder)) @ self._body_from_camera(),
-                noise=_noise(sensor),
+                noise=_noise(sensor, folder),
                 frame_id=_IMU,
             )
         except (SourceError, CalibrationError) as error:
@@ -107,7 +112,7 @@ class EurocSource(DatasetSource):
         truth = self.folder.parent / _TRUTH
         path = truth / _TABLE
         try:
-            if path.is_file():
+            if is_there(path):
                 frame = np.linalg.inv(_pose_in_body(self._sensor(truth), truth))
             elif (_root(self.folder) / _TRUTH_BESIDE).is_file():
                 path, frame = _root(self.folder) / _TRUTH_BESIDE, np.eye(4)
@@ -122,7 +127,7 @@ class EurocSource(DatasetSource):
         return _pose_in_body(read_fields(self.folder / _SENSOR, _WHAT), self.folder)
 
     def _sensor(self, folder: Path) -> Fields | None:
-        if (folder / _SENSOR).is_file():
+        if is_there(folder / _SENSOR):
             return read_fields(folder / _SENSOR, _WHAT)
         notice = f"there is no {readable_name(folder / _SENSOR)}: {folder.name} is taken to be the frame of the body"
         self._tell_once(notice, notice)
@@ -171,7 +176,8 @@ def _image_row(line: str) -> tuple[int, Path] | None:
 
 
 def _imu_row(line: str) -> tuple[int, tuple[float, ...]] | None:
-    return _numbers_row(line, _IMU_VALUES)
+    # Not more values, among which the six could be others; commas at the end do no harm.
+    return _numbers_row(line, _IMU_VALUES) if line.rstrip(", ").count(",") == _IMU_VALUES else None
 
 
 def _numbers_row(line: str, count: int) -> tuple[int, tuple[float, ...]] | None:
@@ -202,8 +208,13 @@ def _pose_in_body(sensor: Fields | None, folder: Path) -> FloatArray:
         return pose
 
 
-def _noise(sensor: Fields | None) -> ImuNoise | None:
+def _noise(sensor: Fields | None, folder: Path) -> ImuNoise | None:
     names = list(ImuNoise.__dataclass_fields__)
     if sensor is None or not all(name in sensor.document for name in names):
         return None
-    return ImuNoise(*(sensor.number(name) for name in names))
+    with errors_name_the_file(folder / _SENSOR):
+        values = {name: sensor.number(name) for name in names}
+        wrong = next((name for name, value in values.items() if value < 0), None)
+        if wrong is not None:
+            raise CalibrationError(f"{wrong} of {sensor.what} is {values[wrong]:g}; expected a density, at least 0")
+        return ImuNoise(**values)

@@ -19,6 +19,7 @@ from feature_frontend.sources.datasets.base import (
     PoseFile,
     absolute,
     images_in,
+    is_there,
 )
 from feature_frontend.sources.image_folder import natural_key
 from feature_frontend.sources.times_file import read_times
@@ -26,7 +27,8 @@ from feature_frontend.system.files import readable_name
 
 __all__ = ["KittiOdometrySource", "KittiRawSource"]
 
-_CALIBRATION = "calib_cam_to_cam.txt"
+_TABLES = ("times.txt", "calib.txt")
+_TIMES, _CALIBRATION = "timestamps.txt", "calib_cam_to_cam.txt"
 
 
 class _KittiSource(DatasetSource):
@@ -82,17 +84,21 @@ class KittiOdometrySource(_KittiSource):
 
     @classmethod
     def matches(cls, path: Path) -> bool:
-        """Whether there is a folder image_0 to image_3, or it is one beside times.txt and calib.txt."""
+        """Whether it is or has a folder image_0 to image_3 beside times.txt or calib.txt, or has both of these."""
         folder = cls._camera_folder(path)
         if folder is None:
-            return False
+            return all((path / name).is_file() for name in _TABLES) and not images_in(path)
         # Images in a folder of any name are a folder of images if they lie beside no file of KITTI's.
-        beside = [(folder.parent / name).is_file() for name in ("times.txt", "calib.txt")]
+        beside = [(folder.parent / name).is_file() for name in _TABLES]
         return all(beside) if folder == absolute(path) else any(beside) or not images_in(path)
 
     def _find(self, path: Path, max_pixels: int) -> DatasetImages:
         folder = self._camera_folder(path)
-        assert folder is not None
+        if folder is None:
+            raise SourceError(
+                f"{readable_name(absolute(path))} has no images; expected them in one of the folders "
+                f"{', '.join(self.camera_names)}"
+            )
         sequence = folder.parent
         found = self._numbered(folder, sequence.name, folder, sequence / "times.txt")
         size = first_image_size(found.files, max_pixels)
@@ -107,7 +113,7 @@ class KittiOdometrySource(_KittiSource):
         """
         sequence = self.folder.parent
         candidates = (sequence.parent.parent / "poses" / f"{sequence.name}.txt", sequence / "poses.txt")
-        path = next((candidate for candidate in candidates if candidate.is_file()), None)
+        path = next((candidate for candidate in candidates if is_there(candidate)), None)
         if path is None:
             return None
         frame_from_camera = np.eye(4)
@@ -132,15 +138,17 @@ class KittiRawSource(_KittiSource):
 
     @classmethod
     def matches(cls, path: Path) -> bool:
-        """Whether there is a folder image_00 to image_03 with a folder data, or it is one."""
+        """Whether there is a folder image_00 to image_03 with a folder data or times, or it is one."""
         folder = cls._camera_folder(path)
-        return folder is not None and (folder / "data").is_dir()
+        if folder is None:
+            return False
+        return (folder / "data").is_dir() or ((folder / _TIMES).is_file() and not images_in(folder))
 
     def _find(self, path: Path, max_pixels: int) -> DatasetImages:
         folder = self._camera_folder(path)
         assert folder is not None
         drive = folder.parent
-        found = self._numbered(folder, drive.name, folder / "data", folder / "timestamps.txt")
+        found = self._numbered(folder, drive.name, folder / "data", folder / _TIMES)
         place = drive if (drive / _CALIBRATION).is_file() else drive.parent
         number = folder.name[-2:]
         found.read_calibration(place / _CALIBRATION, f"P_rect_{number}")

@@ -42,7 +42,7 @@ class StampedRows(Generic[ValueT]):
 def read_stamped_rows(
     path: Path, parse: Callable[[str], tuple[int, ValueT] | None], expected: str
 ) -> StampedRows[ValueT]:
-    """Reads a file; "#" begins a comment line, and a first line that begins with a letter is a header.
+    """Reads a file; "#" begins a comment line; a first line that begins with a letter, quoted or not, is a header.
 
     Args:
         path: Of the file.
@@ -55,11 +55,13 @@ def read_stamped_rows(
     shown = readable_name(path)
     try:
         text = read_regular_file(path, _MAX_BYTES).decode("utf-8-sig", "replace")
+    except FileNotFoundError as error:
+        raise SourceError(f"there is no {shown}; expected lines {expected}") from error
     except OSError as error:
         raise SourceError(f"{shown} cannot be read: {error.strerror or error}; expected lines {expected}") from error
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
     lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
-    if lines and lines[0][1][0].isalpha():
+    if lines and lines[0][1].lstrip("\"'#")[:1].isalpha():
         lines = lines[1:]
     rows: dict[int, ValueT] = {}
     bad: list[tuple[int, str]] = []
@@ -78,7 +80,9 @@ def read_stamped_rows(
     missing = []
     if bad:
         numbers = [number for number, _ in bad]
-        missing.append(f"{_counted(numbers)} of {shown} cannot be read ({quoted(bad[0][1])}); expected {expected}")
+        missing.append(
+            f"{_counted(numbers)} of {shown} cannot be read ({quoted(bad[0][1])}); expected lines {expected}"
+        )
     notices = []
     if twice:
         notices.append(f"{_counted(twice)} of {shown} left out, with the stamp of an earlier one")
@@ -104,10 +108,10 @@ def csv_row(line: str) -> tuple[int, list[str]] | None:
 
 
 def text_row(line: str) -> tuple[int, str] | None:
-    """Stamp and rest of a line of TUM's: seconds, a space, and text."""
-    first, _, rest = line.partition(" ")
-    stamp_ns = time_from_number(first)
-    return None if stamp_ns is None else (stamp_ns, rest.strip())
+    """Stamp and rest of a line of TUM's: seconds, spaces or a tab, and text."""
+    words = line.split(None, 1)
+    stamp_ns = time_from_number(words[0])
+    return None if stamp_ns is None else (stamp_ns, words[1] if len(words) > 1 else "")
 
 
 def _counted(numbers: list[int]) -> str:

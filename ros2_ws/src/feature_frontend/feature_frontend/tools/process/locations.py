@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,10 +13,14 @@ from feature_frontend.image.image_file import IMAGE_SUFFIXES
 from feature_frontend.sources.bags.files import BAG_SUFFIXES, is_bag
 from feature_frontend.sources.datasets.layouts import layout_of
 from feature_frontend.sources.video import VIDEO_SUFFIXES, is_video
+from feature_frontend.system.files import readable_name
+from feature_frontend.system.text import listed
 from feature_frontend.tools.process.remote import RemoteFolder, is_url, local_path
 from feature_frontend.tools.process.staging import layout_of_remote
 
 __all__ = ["Inputs", "find_inputs", "outputs_of"]
+
+_logger = logging.getLogger(__name__)
 
 _WILDCARDS = frozenset("*?[")
 _METADATA = "metadata.yaml"
@@ -109,7 +114,17 @@ def _local(location: str) -> list[str]:
         return [location]
     # An unfinished output holds a bag, too.
     found = [one for one in sorted(path.iterdir()) if one.suffix != ".unfinished" and not one.name.startswith(".")]
-    return [str(one) for one in found if _is_input(one)] or [location]
+    inputs = [one for one in found if _is_input(one)]
+    others = [readable_name(one.name) for one in found if one.is_dir() and one not in inputs]
+    if inputs and others:
+        _logger.warning(
+            "%s: %s left out, in which there is no bag, dataset or image that can be read; to have what is further "
+            "down, name it, or a pattern such as '%s/*/*'",
+            readable_name(location),
+            listed(others),
+            readable_name(location),
+        )
+    return list(map(str, inputs)) or [location]
 
 
 def _exists(path: Path) -> bool:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from feature_frontend.errors import SourceError
 from feature_frontend.sources.datasets.base import DatasetSource
 from feature_frontend.sources.datasets.euroc import euroc_pose_row
 from feature_frontend.sources.datasets.stamped_rows import read_stamped_rows
+from feature_frontend.system.files import read_regular_file
+from feature_frontend.system.text import short_text
 
 __all__ = [
     "GROUND_TRUTH_FILES",
@@ -45,6 +48,7 @@ _TUM, _KITTI, _STAMPED_MATRIX = 8, 12, 13
 # Poses are not interpolated over longer holes.
 _LONGEST_HOLE_NS = 250_000_000
 _LAST_STAMP_S = 2.0**33
+_MAX_BYTES = 2**28
 # The rounding in such files causes smaller errors; a wrong order of columns causes larger ones.
 _ROTATION_TOLERANCE = 0.02
 
@@ -178,7 +182,8 @@ def _table(path: Path) -> FloatArray:
     except FileNotFoundError as error:
         raise SourceError(f"there is no file {path}") from error
     except (OSError, ValueError) as error:
-        raise SourceError(f"{path} cannot be read as a table of numbers: {error}") from error
+        why = (error.strerror if isinstance(error, OSError) else None) or short_text(error)
+        raise SourceError(f"{path} cannot be read as a table of numbers: {why}") from error
     if table.size == 0 or not np.isfinite(table).all():
         raise SourceError(
             f"{path} holds {'no numbers' if table.size == 0 else 'a number that is not finite'}; expected a table"
@@ -189,7 +194,8 @@ def _table(path: Path) -> FloatArray:
 def _loaded(path: Path, **options: Any) -> npt.NDArray[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of an empty file, which `_table` refuses
-        return np.loadtxt(path, ndmin=2, comments="#", **options)
+        text = read_regular_file(path, _MAX_BYTES).decode("utf-8-sig", "replace")
+        return np.loadtxt(StringIO(text), ndmin=2, comments="#", **options)
 
 
 def _from_rows(path: Path, rows: FloatArray) -> FloatArray:

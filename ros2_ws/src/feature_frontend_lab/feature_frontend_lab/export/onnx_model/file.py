@@ -28,6 +28,7 @@ from feature_frontend_lab.export.onnx_model.lightglue import LightGlueGraph
 from feature_frontend_lab.export.onnx_model.networks import GRAPHS
 
 __all__ = [
+    "CHANNELS",
     "NORMALIZED",
     "OPSET",
     "PIXELS",
@@ -44,7 +45,8 @@ OPSET = 17
 PRODUCER = "feature_frontend"
 PIXELS = "(x, y) px, the centre of the first pixel is (0, 0)"
 NORMALIZED = "(x, y), 2 px / side - 1, the centre of the first pixel is (-1, -1), as cv::ALIKED reads them"
-_CHANNELS = {1: "grey", 3: "RGB"}
+CHANNELS = {1: "grey", 3: "RGB"}
+"""What the metadata call the channels of the image, by their number."""
 # Not multiples of a stride, and different: margins that would be missing, or a side that became a number, show.
 _TRACED_HEIGHT, _TRACED_WIDTH, _TRACED_BATCH = 70, 90, 2
 
@@ -171,7 +173,7 @@ def _provenance(found: FoundWeights, kind: str) -> dict[str, object]:
 def _conventions(network: NetworkProtocol, image: TensorShape, *, for_opencv: bool) -> dict[str, object]:
     return {
         "input": f"image ({', '.join(map(str, image.dims))}) float32, 0 to 1",
-        "channels": _CHANNELS[network.input_channels],
+        "channels": CHANNELS[network.input_channels],
         "minimum_size": network.minimum_size,
         "descriptor_dim": network.descriptor_dim,
         "keypoints": NORMALIZED if for_opencv else PIXELS,
@@ -226,5 +228,6 @@ def write_graph(
                 dim.dim_value = known
     onnx.helper.set_model_props(model, {name: str(value) for name, value in metadata.items()})
     onnx.checker.check_model(model, full_check=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with new_file(path) as file:
         file.write(model.SerializeToString())

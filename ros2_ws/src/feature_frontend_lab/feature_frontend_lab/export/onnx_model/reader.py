@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,14 +12,32 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.errors import ImageError, MatchingError, SettingsError
+from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.image.preprocessing import check_image
-from feature_frontend.system.text import short_text
-from feature_frontend_lab.export.onnx_model.file import PIXELS, PRODUCER, package
+from feature_frontend.system.text import short_text, shown
+from feature_frontend_lab.export.onnx_model.file import CHANNELS, NORMALIZED, PIXELS, PRODUCER, package
 
 __all__ = ["Agreement", "OnnxExtractor", "OnnxFeatures", "OnnxMatcher", "compare", "kind_of"]
 
 FloatArray = npt.NDArray[np.float32]
 Size = tuple[int, int]
+
+# Two keypoints further apart are not the same.
+_SAME_PX = 0.5
+
+# What files of each kind say of themselves as far as it is read here, as regular expressions.
+_WHOLE, _NUMBER = r"\d{1,9}", r"\d+(\.\d+)?(e-?\d+)?"
+_SAID = {
+    "extractor": {
+        "extractor": "|".join(map(re.escape, EXTRACTORS)),
+        "weights_sha256": r"[0-9a-f]{64}",
+        "channels": "|".join(CHANNELS.values()),
+        "keypoints": "|".join(map(re.escape, (PIXELS, NORMALIZED))),
+        **dict.fromkeys(("minimum_size", "max_num_keypoints", "nms_radius", "border"), _WHOLE),
+        "detection_threshold": _NUMBER,
+    },
+    "matcher": {"weights_sha256": r"[0-9a-f]{64}", "extractors": r".+"},
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +61,8 @@ class Agreement:
 
     Attributes:
         count: Keypoints of the reference.
-        missing: Those further than 0.5 px from any keypoint of the other.
+        missing: Those further than 0.5 px from any keypoint of the other, or keypoints of the other as far from any of
+            these, whichever are more.
         position_px: Largest distance of the others.
         score: Largest difference of their scores.
         cosine: Smallest similarity of the descriptors of those that both found on the same pixel, rounded down: ALIKED
@@ -67,6 +87,8 @@ def kind_of(path: Path) -> str:
 
 def _open(path: Path, threads: int) -> tuple[Any, dict[str, str]]:
     runtime = package("onnxruntime")
+    if path.is_dir():
+        raise SettingsError(f"{path} is a folder; expected a file written by: feature_frontend export onnx")
     if not path.is_file():
         raise SettingsError(f"there is no file {path}; write one: feature_frontend export onnx --output {path}")
     options = runtime.SessionOptions()
@@ -81,10 +103,16 @@ def _open(path: Path, threads: int) -> tuple[Any, dict[str, str]]:
             "install a newer onnxruntime"
         ) from error
     metadata = dict(session.get_modelmeta().custom_metadata_map)
-    if metadata.get("producer") != PRODUCER or "kind" not in metadata:
+    if metadata.get("producer") != PRODUCER or metadata.get("kind") not in _SAID:
         raise SettingsError(
             f"{path} does not say that {PRODUCER} made it; expected a file written by: feature_frontend export onnx"
         )
+    for name, form in _SAID[metadata["kind"]].items():
+        if not re.fullmatch(form, metadata.get(name, ""), re.DOTALL):
+            raise SettingsError(
+                f"{path} says {shown(metadata[name]) if name in metadata else 'nothing'} for {name} in its metadata, "
+                f"which is not what feature_frontend export onnx writes; export it again"
+            )
     return session, metadata
 
 
@@ -111,6 +139,18 @@ class _OnnxModel:
         if self.metadata["kind"] != self._KIND:
             raise SettingsError(f"{path} holds one {self.metadata['kind']}; expected an exported {self._KIND}")
 
+    def _run(self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[np.float32]]) -> list[npt.NDArray[Any]]:
+        """Raises a `SettingsError` if onnxruntime cannot run the graph on these inputs, for lack of memory too."""
+        try:
+            found: list[npt.NDArray[Any]] = self._session.run(list(outputs), dict(inputs))
+        except Exception as error:
+            shapes = ", ".join(f"{name} {value.shape}" for name, value in inputs.items())
+            raise SettingsError(
+                f"onnxruntime cannot run {self._path} on {shapes}: {short_text(str(error))}; export it again, or try "
+                "smaller inputs"
+            ) from error
+        return found
+
 
 class OnnxExtractor(_OnnxModel):
     """An exported extractor."""
@@ -131,7 +171,8 @@ class OnnxExtractor(_OnnxModel):
         shapes = {image.shape for image in checked}
         if len(shapes) != 1 or checked[0].ndim != (2 if self._session.get_inputs()[0].shape[1] == 1 else 3):
             wanted = f"{self.metadata['channels']} images of one size, from {minimum}x{minimum} px"
-            raise ImageError(f"images have shapes {', '.join(map(str, sorted(shapes)))}; {self._path} expects {wanted}")
+            got = f"images have shapes {', '.join(map(str, sorted(shapes)))}" if shapes else "there are no images"
+            raise ImageError(f"{got}; {self._path} expects {wanted}")
         planes = np.stack([image.reshape(*image.shape[:2], -1).transpose(2, 0, 1) for image in checked])
         batch = planes.astype(np.float32) / np.float32(255)
         if self.metadata["keypoints"] == PIXELS:
@@ -143,8 +184,7 @@ class OnnxExtractor(_OnnxModel):
 
     def run(self, batch: FloatArray) -> list[FloatArray]:
         """Keypoints, scores and descriptors with their padding, for the input itself."""
-        outputs: list[FloatArray] = self._session.run(["keypoints", "scores", "descriptors"], {"image": batch})
-        return outputs
+        return self._run(("keypoints", "scores", "descriptors"), {"image": batch})
 
 
 class OnnxMatcher(_OnnxModel):
@@ -177,7 +217,7 @@ class OnnxMatcher(_OnnxModel):
             inputs[f"keypoints{number}"] = features.keypoints[None]
             inputs[f"descriptors{number}"] = features.descriptors[None]
             inputs[f"size{number}"] = np.array([size], np.float32)
-        matches, scores = self._session.run(["matches0", "scores0"], inputs)
+        matches, scores = self._run(("matches0", "scores0"), inputs)
         return matches[0], scores[0]
 
 
@@ -188,19 +228,20 @@ def _valid(keypoints: FloatArray, scores: FloatArray, descriptors: FloatArray) -
 
 def compare(reference: OnnxFeatures, other: OnnxFeatures) -> Agreement:
     """How far `other` differs from `reference`, each of whose keypoints is compared with the nearest."""
-    count = len(reference.keypoints)
-    if not count or not len(other.keypoints):
-        return Agreement(count, count, 0.0, 0.0, 1.0)
+    count, others = len(reference.keypoints), len(other.keypoints)
+    if not count or not others:
+        return Agreement(count, count + others, 0.0, 0.0, 1.0)
     nearest, distances = _nearest(reference.keypoints, other.keypoints)
-    is_found = distances < 0.5
+    is_found = distances < _SAME_PX
+    missing = max(int((~is_found).sum()), int((~(_nearest(other.keypoints, reference.keypoints)[1] < _SAME_PX)).sum()))
     if not is_found.any():
-        return Agreement(count, count, 0.0, 0.0, 1.0)
+        return Agreement(count, missing, 0.0, 0.0, 1.0)
     rows = nearest[is_found]
     is_same_pixel = (np.floor(reference.keypoints[is_found]) == np.floor(other.keypoints[rows])).all(axis=1)
     similarities = (reference.descriptors[is_found] * other.descriptors[rows]).sum(axis=1)[is_same_pixel]
     return Agreement(
         count,
-        int((~is_found).sum()),
+        missing,
         float(distances[is_found].max()),
         float(np.abs(reference.scores[is_found] - other.scores[rows]).max()),
         float(similarities.min(initial=1.0)),

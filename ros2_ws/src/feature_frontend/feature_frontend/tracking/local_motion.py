@@ -5,8 +5,10 @@ Nothing here waits for the device, and no shape depends on values.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -27,8 +29,7 @@ _RIDGE = (1e-3, 0.3, 0.3)
 _NOISE_PX = 0.3
 _BLOCK_ELEMENTS = 4 * 1024 * 1024
 _FAR_PX = 1e5  # larger than any image; position given to points that are no valid neighbours
-# PyTorch finds the k smallest of n numbers five times as fast where n is at least 64 k.
-_FEWEST_SORTED = 64
+_CACHED_ELEMENTS = 256 * 1024  # 1 MiB
 
 
 @dataclass(frozen=True)
@@ -59,23 +60,19 @@ def local_motion(
         is_matched: (C,) bool; the shifts of the others are ignored.
         is_padded: Whether shapes must not depend on the number of matches, and nothing may wait for a GPU.
     """
-    candidates = torch.arange(len(points), device=points.device)
-    if not is_padded:
-        number = max(int(is_matched.sum()), _FEWEST_SORTED * NUM_NEIGHBOURS)
-        candidates = (~is_matched).to(torch.uint8).argsort(stable=True)[:number]
-    neighbours, is_valid = _nearest(points, is_matched, candidates)
+    neighbours, is_valid = _nearest(points, is_matched) if is_padded else _nearest_on_cpu(points, is_matched)
     of_neighbours = _of(shifts, neighbours)
     # Vote first, because most neighbours may be wrong: wrong ones hardly ever agree with each other.
-    supporters = (of_neighbours - shifts[:, None]).norm(dim=2) <= TOLERANCE_PX
+    supporters = _lengths(of_neighbours - shifts[:, None]) <= TOLERANCE_PX
     agrees = is_matched & ((supporters & is_valid).sum(dim=1) >= FEWEST_NEIGHBOURS)
     is_valid = is_valid & _of(agrees, neighbours)
-    median = _median(of_neighbours, is_valid[:, :, None])
-    residuals = (of_neighbours - median[:, None]).norm(dim=2)
+    median = torch.stack([_median(side, is_valid, is_padded=is_padded) for side in of_neighbours.unbind(2)], dim=1)
+    residuals = _lengths(of_neighbours - median[:, None])
     # If the neighbours differ, as at the edge of a near object, allow a point to differ more; if they do not agree at
     # all, reject every point.
-    spread = _median(residuals, is_valid)
+    spread = _median(residuals, is_valid, is_padded=is_padded)
     is_known = (is_valid.sum(dim=1) >= FEWEST_NEIGHBOURS) & (spread <= WIDEST_PX)
-    agrees = is_matched & is_known & ((shifts - median).norm(dim=1) <= TOLERANCE_PX + spread)
+    agrees = is_matched & is_known & (_lengths(shifts - median) <= TOLERANCE_PX + spread)
     is_valid = is_valid & _of(agrees, neighbours)
     is_known &= is_valid.sum(dim=1) >= FEWEST_NEIGHBOURS
     weights = is_valid / (1.0 + (residuals / (spread[:, None] + _NOISE_PX)).square())
@@ -84,27 +81,56 @@ def local_motion(
     return LocalMotion(motion[:, 0], motion[:, 1:] / _SCALE_PX, is_known, agrees & is_known)
 
 
-def _nearest(
-    points: torch.Tensor, is_matched: torch.Tensor, candidates: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(C, k) rows of each point's nearest valid neighbours among the candidates, and whether each exists."""
-    number = min(NUM_NEIGHBOURS, len(candidates))
-    rows = max(1, _BLOCK_ELEMENTS // len(candidates))
+def _nearest(points: torch.Tensor, is_matched: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(C, k) rows of each point's nearest matched neighbours, and (C, k) bool, whether each exists."""
+    witnesses = torch.where(is_matched[:, None], points, _FAR_PX)
+    squares, neighbours = [], []
+    for block in _squares(points, witnesses, _BLOCK_ELEMENTS):
+        # Non-negative floats, never NaN here, have the order of their bits, which PyTorch compares faster.
+        nearest = block.view(torch.int32).topk(min(NUM_NEIGHBOURS, len(witnesses)), dim=1, largest=False)
+        squares.append(nearest.values.view(torch.float32))
+        neighbours.append(nearest.indices)
+    return torch.cat(neighbours), torch.cat(squares) < _FAR_PX**2 / 4.0
+
+
+def _nearest_on_cpu(points: torch.Tensor, is_matched: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `_nearest`, in any order; of neighbours almost equally far away any may count.
+
+    NumPy selects numbers three times as fast as PyTorch selects numbers with their places. So the number of the place
+    replaces the last bits of the squared distance.
+    """
+    candidates = is_matched.nonzero()[:, 0]
+    if not len(candidates):
+        candidates = torch.zeros_like(points[:1, 0], dtype=torch.int64)
     witnesses = torch.where(is_matched[candidates, None], points[candidates], _FAR_PX)
-    # Squared distances as one matrix product of (x, y, x^2 + y^2, 1); the roots would double the time.
+    number = min(NUM_NEIGHBOURS, len(candidates))
+    of_place = (1 << (len(candidates) - 1).bit_length()) - 1
+    places = np.arange(len(candidates), dtype=np.int32)
+    nearest = []
+    for block in _squares(points, witnesses, _CACHED_ELEMENTS):
+        keys = block.view(torch.int32).numpy()
+        keys &= ~of_place
+        keys |= places
+        keys.partition(number - 1, axis=1)
+        nearest.append(keys[:, :number])
+    keys = np.concatenate(nearest)
+    is_valid = torch.from_numpy((keys & ~of_place).view(np.float32) < _FAR_PX**2 / 4.0)
+    return _of(candidates, torch.from_numpy(keys & of_place)), is_valid
+
+
+def _squares(points: torch.Tensor, witnesses: torch.Tensor, block_elements: int) -> Iterator[torch.Tensor]:
+    """Yields (rows, W) squared distances of (C, 2) points from (W, 2), block by block; `_FAR_PX` squared if too near.
+
+    One matrix product of (x, y, x^2 + y^2, 1) each; the roots would double the time.
+    """
     ones, ones_of_witnesses = torch.ones_like(points[:, :1]), torch.ones_like(witnesses[:, :1])
     lifted = torch.cat([points, points.square().sum(dim=1, keepdim=True), ones], dim=1)
     lengths = witnesses.square().sum(dim=1, keepdim=True)
     lifted_witnesses = torch.cat([-2.0 * witnesses, ones_of_witnesses, lengths], dim=1).T
-    squares, neighbours = [], []
+    rows = max(1, block_elements // len(witnesses))
     for start in range(0, len(points), rows):
         block = lifted[start : start + rows] @ lifted_witnesses
-        block = functional.threshold(block, CLOSEST_PX**2, _FAR_PX**2, inplace=True)
-        # Non-negative floats, never NaN here, have the order of their bits, which PyTorch compares faster.
-        nearest = block.view(torch.int32).topk(number, dim=1, largest=False)
-        squares.append(nearest.values.view(torch.float32))
-        neighbours.append(candidates[nearest.indices])
-    return torch.cat(neighbours), torch.cat(squares) < _FAR_PX**2 / 4.0
+        yield functional.threshold(block, CLOSEST_PX**2, _FAR_PX**2, inplace=True)
 
 
 def _of(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -112,9 +138,21 @@ def _of(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     return values.index_select(0, rows.flatten()).reshape(*rows.shape, *values.shape[1:])
 
 
-def _median(values: torch.Tensor, is_valid: torch.Tensor) -> torch.Tensor:
-    """Median over k of the valid ones of (C, k[, 2]) values; 0 if none is valid."""
-    return torch.where(is_valid, values, torch.nan).nanmedian(dim=1).values.nan_to_num(0.0)
+def _median(values: torch.Tensor, is_valid: torch.Tensor, *, is_padded: bool) -> torch.Tensor:
+    """Median over k of the valid ones of (C, k) values; 0 if none is valid."""
+    if is_padded:
+        return torch.where(is_valid, values, torch.nan).nanmedian(dim=1).values.nan_to_num(0.0)
+    # NumPy sorts short rows ten times as fast.
+    ordered = torch.from_numpy(np.sort(torch.where(is_valid, values, torch.inf).numpy(), axis=1))
+    count = is_valid.sum(dim=1, keepdim=True)
+    middle = ordered.gather(1, ((count - 1) // 2).clamp(min=0))
+    return torch.where(count > 0, middle, 0.0)[:, 0]
+
+
+def _lengths(vectors: torch.Tensor) -> torch.Tensor:
+    """(...) lengths of (..., 2) vectors; faster than `norm`, which sums two numbers at a time."""
+    x, y = vectors.unbind(-1)
+    return (x * x + y * y).sqrt()
 
 
 def _fit(offsets: torch.Tensor, shifts: torch.Tensor, weights: torch.Tensor, *, is_padded: bool) -> torch.Tensor:

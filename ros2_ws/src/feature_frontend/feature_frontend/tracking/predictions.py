@@ -121,6 +121,24 @@ class Predictions:
         """(C,) int64, the first known prediction; 0 if there is none."""
         return self.is_known.to(torch.uint8).argmax(dim=1)
 
+    def without_unknown(self) -> Predictions:
+        """Without predictions that are known for no point; at least one is left."""
+        known = self.is_known.any(dim=0)
+        columns = known.nonzero()[:, 0] if bool(known.any()) else torch.zeros_like(self.is_known[0, :1].long())
+        if len(columns) == self.is_known.shape[1]:
+            return self
+        return Predictions(
+            self.points.index_select(1, columns),
+            self.slopes.index_select(1, columns),
+            self.is_known.index_select(1, columns),
+        )
+
+    def differ(self, within_px: float) -> torch.Tensor:
+        """(C,) bool, whether a known prediction is farther than `within_px` from the first known one."""
+        offsets = self.points - self.at(self.first())[0][:, None]
+        x, y = offsets.unbind(2)
+        return ((x * x + y * y > within_px * within_px) & self.is_known).any(dim=1)
+
     def at(self, choice: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(C, 2) points and (C, 2, 2) slopes of the chosen predictions (C,)."""
         rows = torch.arange(len(choice), device=choice.device) * self.points.shape[1] + choice
@@ -226,11 +244,11 @@ def along_lines(
     length = (near - far).norm(dim=1, keepdim=True).clamp(min=1e-3)
     along = (near - far) / length
     across = torch.stack([-along[:, 1], along[:, 0]], dim=1)
-    offsets = detected @ along.T - (far * along).sum(dim=1)
-    distances = detected @ across.T - (far * across).sum(dim=1)
+    offsets = along @ detected.T - (far * along).sum(dim=1, keepdim=True)
+    distances = across @ detected.T - (far * across).sum(dim=1, keepdim=True)
     is_near = (distances.abs() <= farthest_px) & (offsets >= -_RANGE_MARGIN_PX)
-    is_near &= offsets <= length[:, 0] + _RANGE_MARGIN_PX
-    best = torch.where(is_near.T & camera.is_clear, similarity, -1.0).max(dim=1)
+    is_near &= offsets <= length + _RANGE_MARGIN_PX
+    best = torch.where(is_near & camera.is_clear, similarity, -1.0).max(dim=1)
     return best.indices, best.values
 
 

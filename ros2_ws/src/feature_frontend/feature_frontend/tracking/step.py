@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import cv2
+import numpy as np
 import torch
 
 from feature_frontend.extractors.base import DetectionOptions, FrameMaps
@@ -47,6 +49,8 @@ _ALONE_PX = 2.0  # a point that moves so differently from its neighbours is at a
 # Without a template, the descriptor alone says that it is the point: allow this part of the distance.
 _ALONE_DISTANCE = 0.5
 _CLEAR_CORRELATION = 0.85
+# Predictions so near to each other need no choice: alignment begins at any of them.
+_ALIKE_PX = 1.0
 _ALONG_LINE = 5  # places along the epipolar line of a point of unknown depth
 _FEWEST_FOR_GEOMETRY = 16  # pairs; twice what the eight-point algorithm needs
 
@@ -310,6 +314,9 @@ def _starts(
     camera, points = matched.camera, matched.points.index_select(0, tried)
     is_free = torch.arange(len(keypoints), device=points.device) < maps.features.counts[0]
     is_free &= ~is_taken
+    if not maps.is_padded:
+        free = (~is_free).to(torch.uint8).argsort(stable=True)[: max(int(is_free.sum()), 1)]
+        keypoints, descriptors, is_free = keypoints[free], descriptors[free], is_free[free]
     similarity = state.recent.index_select(0, tried) @ descriptors.T - 3.0 * (~is_free).float()
     rows, best = along_lines(camera, points, keypoints, similarity, options.epipolar_px)
     is_like_it = best >= options.min_similarity
@@ -322,15 +329,21 @@ def _starts(
     was_seen = (state.missed == 0).index_select(0, tried)
     has_depth = camera.knows_depth(state).index_select(0, tried)
     wide = predictions.followed_by(spread(camera, points, ~has_depth, _ALONG_LINE))
+    is_rough = was_seen & ~has_depth
+    is_asked = was_seen & has_depth & predictions.differ(_ALIKE_PX)
     if maps.is_padded:
-        near, own = approach(state, views, tried, wide, ~has_depth)
-        return torch.where(was_seen[:, None], near, starts), torch.where(was_seen[:, None, None], own, slopes), starts
+        near, own = approach(state, views, tried, wide, is_rough, is_padded=True)
+        is_asked |= is_rough
+        return torch.where(is_asked[:, None], near, starts), torch.where(is_asked[:, None, None], own, slopes), starts
     near = starts
-    for is_rough, of_these in ((False, predictions), (True, wide)):
-        rows = (was_seen & (has_depth != is_rough)).nonzero()[:, 0]
-        is_far = torch.ones_like(rows, dtype=torch.bool) if is_rough else None
-        found, own = approach(state, views, tried[rows], of_these.select(rows), is_far)
-        near, slopes = near.index_copy(0, rows, found), slopes.index_copy(0, rows, own)
+    for is_one, of_these, is_far in ((is_asked, predictions, None), (is_rough, wide, is_rough)):
+        rows = is_one.nonzero()[:, 0]
+        if len(rows):
+            far = None if is_far is None else is_far.index_select(0, rows)
+            found, own = approach(
+                state, views, tried.index_select(0, rows), of_these.select(rows), far, is_padded=False
+            )
+            near, slopes = near.index_copy(0, rows, found), slopes.index_copy(0, rows, own)
     return near, slopes, starts
 
 
@@ -477,7 +490,14 @@ def _fresh(
 
 def _grey(images: torch.Tensor) -> torch.Tensor:
     """(H, W) grey of (1, C, H, W) images; equal weights for all channels."""
-    return images[0].mean(dim=0)
+    image = images[0]
+    if len(image) == 1:
+        return image[0]
+    if image.device.type != "cpu" or image.dtype != torch.float32:
+        return image.mean(dim=0)
+    # PyTorch takes five times as long for so short a dimension.
+    weights = np.full((1, len(image)), 1.0 / len(image), np.float32)
+    return torch.from_numpy(cv2.transform(image.permute(1, 2, 0).contiguous().numpy(), weights))
 
 
 def capacity(options: DetectionOptions) -> int:

@@ -100,7 +100,7 @@ def _normalizing(homogeneous: torch.Tensor, used: torch.Tensor) -> torch.Tensor:
     """(3, 3) transform that centres the (C, 3) points used, at a mean distance of sqrt(2)."""
     points = homogeneous[:, :2]
     count = used.sum().clamp(min=1.0)
-    centre = (used @ points) / count
+    centre = (points.T @ used) / count
     distance = ((points - centre).norm(dim=1) @ used) / count
     scale = 2.0**0.5 / distance.clamp(min=_SMALLEST)
     zero, one = torch.zeros_like(scale), torch.ones_like(scale)

@@ -90,7 +90,7 @@ def align_patches(
     centred_(kernels)
     # Products with the kernels become means over the window, of gradients per px.
     scales = constants(kernels, _OF_DIFFERENCE / NUM_PIXELS, _OF_DIFFERENCE / NUM_PIXELS, 1.0 / NUM_PIXELS)
-    moments = kernels @ kernels.transpose(1, 2) * (scales * scales[:, None] * NUM_PIXELS)
+    moments = torch.bmm(kernels, kernels.transpose(1, 2)) * (scales * scales[:, None] * NUM_PIXELS)
     xx, xy, yy = moments[:, 0, 0], moments[:, 0, 1], moments[:, 1, 1]
     weight = _PRIOR_WEIGHT + fraction * (xx + yy) / 2.0
     xx, yy = xx + weight, yy + weight
@@ -99,11 +99,12 @@ def align_patches(
     inverse = torch.stack([yy / determinant, beside, beside, xx / determinant], dim=1).reshape(-1, 2, 2)
     wanted, weight = moments[:, 2, :2], weight[:, None]
     moved, only = torch.zeros_like(points1), torch.zeros_like(rows0)
+    by_kernel = kernels.transpose(1, 2)
     for _ in range(_ITERATIONS):
         window = read_windows(image1[None], only, points1 + moved)
-        products = (window[:, None] @ kernels.transpose(1, 2))[:, 0] * scales
+        products = torch.bmm(window[:, None], by_kernel)[:, 0] * scales
         pull = wanted - products[:, :2] - weight * moved
-        step = (inverse @ pull[:, :, None])[:, :, 0]
+        step = torch.bmm(inverse, pull[:, :, None])[:, :, 0]
         length = step.norm(dim=1)
         moved = moved + step * (_LARGEST_STEP_PX / length.clamp(min=_LARGEST_STEP_PX))[:, None]
     # The window from before the last step, which is a fraction of a pixel if the point has converged.
@@ -268,13 +269,14 @@ def _correlations(
     # A template bent by slopes is a sum of these; so no template is bent, for all that is needed are products of them.
     parts = read.new_empty((number, 5, LENGTH))
     parts[:, 0].copy_(read[:, 2])
-    torch.mul(read[:, :2, None], _OF_DIFFERENCE * offsets(anchors), out=parts[:, 1:].unflatten(1, (2, 2)))
+    torch.mul(read[:, :2, None], _OF_DIFFERENCE * offsets(anchors), out=parts[:, 1:].view(number, 2, 2, LENGTH))
     centred_(parts)
     bent = slopes.clamp(-_LARGEST_SLOPE, _LARGEST_SLOPE).transpose(2, 3).flatten(2)
     shares = torch.cat([torch.ones_like(bent[:, :, :1]), -bent], dim=2)
     only = torch.zeros_like(places[:, :, 0], dtype=torch.int64).flatten()
     windows = centred_(read_windows(views.half[None], only, places.flatten(0, 1))).reshape(number, count, LENGTH)
-    products = ((windows @ parts.transpose(1, 2)) * shares).sum(dim=2)
-    of_templates = ((shares @ (parts @ parts.transpose(1, 2))) * shares).sum(dim=2)
+    by_part = parts.transpose(1, 2)
+    products = (torch.bmm(windows, by_part) * shares).sum(dim=2)
+    of_templates = (torch.bmm(shares, torch.bmm(parts, by_part)) * shares).sum(dim=2)
     norms = of_templates.clamp(min=0.0) * windows.square_().sum(dim=2)
     return products / norms.sqrt().clamp(min=_SMALLEST)

@@ -175,7 +175,7 @@ def advance(state: TrackState, maps: FrameMaps, options: TrackingOptions, earlie
     height, width = maps.resize.height1, maps.resize.width1
     is_detected = torch.arange(found.keypoints.shape[1], device=found.keypoints.device) < found.counts[0]
     index = PixelIndex(found.keypoints[0], is_detected, height, width)
-    views = Views.of(_grey(maps.images), maps.resize, earlier)
+    views = Views.of(_grey(maps), maps.resize, earlier)
     matched = _matched(state, maps, is_detected, options)
     candidates, sightings = _follow(state, maps, index, options, matched, views)
     return _compose(state, maps, options, is_detected, index, candidates, sightings, views.latest, matched)
@@ -245,36 +245,42 @@ def _follow(
     if not maps.is_padded:
         number = max(min(number, int(eligible.sum())), 1)
     tried = urgency.argsort(stable=True)[:number]
+
+    def of_tried(values: torch.Tensor) -> torch.Tensor:
+        return values.index_select(0, tried)  # faster than indexing on a CPU
+
     is_tried = torch.zeros_like(eligible).index_fill(0, tried, value=True) & eligible
     is_taken = torch.zeros(len(keypoints) + 1, dtype=torch.bool, device=points.device)
     is_taken.index_fill_(0, torch.where(is_matched, nearest.index, len(keypoints)), value=True)
     is_taken[-1:].fill_(value=False)
     starts, slopes, fallback = _starts(state, maps, options, matched, views, tried, is_taken[:-1])
-    prior = matched.detected.index_copy(0, tried, torch.where(is_tried[tried, None], starts, matched.detected[tried]))
+    prior = matched.detected.index_copy(
+        0, tried, torch.where(of_tried(is_tried)[:, None], starts, of_tried(matched.detected))
+    )
     slopes = _slopes_of_matched(matched).index_copy(0, tried, slopes)
     surroundings = match_templates(
         state, views, is_matched | is_tried, is_matched, prior, slopes, is_padded=maps.is_padded
     )
     settled = surroundings.points
     is_settled = surroundings.is_found & _may_lie(maps, settled)
-    settled = settled.index_copy(0, tried, torch.where(surroundings.is_found[tried, None], settled[tried], fallback))
-    places = find_places(maps, settled[tried], index, is_taken)
+    settled = settled.index_copy(
+        0, tried, torch.where(of_tried(surroundings.is_found)[:, None], of_tried(settled), fallback)
+    )
+    places = find_places(maps, of_tried(settled), index, is_taken)
     # Where the score map has no maximum, a point that is seen as clearly as its anchor stays where its template is.
     is_clear = is_settled & (surroundings.correlation >= _CLEAR_CORRELATION)
-    places = places.or_at(settled[tried], is_clear[tried])
-    pulled = torch.lerp(settled[tried], places.keypoints, DETECTION_FRACTION)
-    found_at = torch.where((is_settled[tried] & _may_lie(maps, pulled))[:, None], pulled, places.keypoints)
-    accepted = places.is_maximum & eligible[tried] & ~is_taken[places.detections]
-    accepted &= matched.fits(points[tried], found_at)
+    places = places.or_at(of_tried(settled), of_tried(is_clear))
+    pulled = torch.lerp(of_tried(settled), places.keypoints, DETECTION_FRACTION)
+    found_at = torch.where((of_tried(is_settled) & _may_lie(maps, pulled))[:, None], pulled, places.keypoints)
+    accepted = places.is_maximum & of_tried(eligible) & ~is_taken[places.detections]
+    accepted &= matched.fits(of_tried(points), found_at)
     # A lost template is the first sign that a point has jumped to something else.
-    candidates = describe_places(maps, places, accepted, state.recent.index_select(0, tried))
+    candidates = describe_places(maps, places, accepted, of_tried(state.recent))
     accepted &= candidates.scores > maps.options.detection_threshold
     accepted &= candidates.similarity >= torch.where(
-        surroundings.is_found[tried], options.min_similarity, options.alone_similarity
+        of_tried(surroundings.is_found), options.min_similarity, options.alone_similarity
     )
-    accepted &= (candidates.descriptors.float() * state.first.index_select(0, tried)).sum(
-        dim=1
-    ) >= options.first_similarity
+    accepted &= (candidates.descriptors.float() * of_tried(state.first)).sum(dim=1) >= options.first_similarity
     accepted = index.one_each(candidates.keypoints, candidates.similarity, accepted)
     is_other = accepted & (candidates.detections < 0)
     room = maps.options.max_num_keypoints - is_matched.sum() - (accepted & ~is_other).sum()
@@ -488,12 +494,12 @@ def _fresh(
     return is_free & (rank < maps.options.max_num_keypoints - is_kept.sum())
 
 
-def _grey(images: torch.Tensor) -> torch.Tensor:
-    """(H, W) grey of (1, C, H, W) images; equal weights for all channels."""
-    image = images[0]
+def _grey(maps: FrameMaps) -> torch.Tensor:
+    """(H, W) grey of the image; equal weights for all channels."""
+    image = maps.images[0]
     if len(image) == 1:
         return image[0]
-    if image.device.type != "cpu" or image.dtype != torch.float32:
+    if maps.is_padded or image.device.type != "cpu" or image.dtype != torch.float32:
         return image.mean(dim=0)
     # PyTorch takes five times as long for so short a dimension.
     weights = np.full((1, len(image)), 1.0 / len(image), np.float32)

@@ -1,7 +1,7 @@
 """Square windows of images around points, read at fractions of a pixel, for all points at once.
 
 A window of 13x13 px is one row of 205 numbers: its lines are 16 numbers apart, and the 3 between them mean nothing. So
-a pass over all windows is one long loop for each, not one for each line, and neighbouring pixels are a slice of the row.
+a pass over all windows is one long loop for each, not one for each line, and neighbouring pixels are a slice of it.
 
 Nothing here waits for the device, and no shape depends on values.
 """
@@ -84,9 +84,10 @@ def _pixels(
     lines = 2 * above + 2
     corners = centres.floor()
     fractions = centres - corners
-    x, y = corners.long().unbind(1)
-    x, y = (x - _MARGIN_PX).clamp(0, width - _PITCH), (y - above).clamp(0, height - lines)
-    first = (rows * height + y) * width + x
-    starts = first[:, None] + width * torch.arange(lines, device=images.device)
+    x, y = corners.unbind(1)
+    x, y = x.clamp(_MARGIN_PX, width - _PITCH + _MARGIN_PX), y.clamp(above, height - lines + above)
+    centre = torch.add(torch.add(x.long(), y.long(), alpha=width), rows, alpha=height * width)
+    first = -above * width - _MARGIN_PX
+    starts = centre[:, None] + torch.arange(first, first + lines * width, width, device=images.device)
     pixels = images.flatten().unfold(0, _PITCH, 1).index_select(0, starts.flatten())
     return pixels.reshape(-1, lines * _PITCH), fractions[:, :1], fractions[:, 1:]

@@ -25,8 +25,8 @@ from feature_frontend.tracking.windows import (
     centred_,
     has_window,
     offsets,
+    read_differences,
     read_windows,
-    read_with_differences,
 )
 
 __all__ = ["DETECTION_FRACTION", "Alignment", "TemplateMatch", "align_patches", "approach", "match_templates"]
@@ -40,7 +40,6 @@ _LAST_STEP_PX = 0.3  # a larger last step has not converged
 # Farther from its detection, either the template or the detection is wrong.
 _FARTHEST_PX = 2.5
 _LEAST_CORRELATION = 0.7
-_NEAR_CORRELATION = 0.95  # at half the image's size
 _LARGEST_SLOPE = 0.3
 _SMALLEST = 1e-12
 _OF_DIFFERENCE = 0.5  # gradient per px of a difference over two pixels
@@ -82,7 +81,7 @@ def align_patches(
         slopes: (C, 2, 2), gradient of the displacement, px per px: at (C, 2) offsets o from the point, the
             displacement is that of the point plus o @ slopes.
     """
-    kernels = read_with_differences(images0, rows0, points0)
+    kernels = read_differences(images0, rows0, points0)
     along_x, along_y, template = kernels.unbind(1)
     # Offset o in the later image corresponds to o - o @ slopes in the earlier one; to first order.
     bent = slopes.clamp(-_LARGEST_SLOPE, _LARGEST_SLOPE).permute(2, 0, 1) @ (_OF_DIFFERENCE * offsets(points0))
@@ -214,9 +213,9 @@ def approach(
         views: The earlier images and the current one.
         rows: (R,) int64, of the points; they were seen in the previous image.
         predictions: Of these points.
-        is_rough: (R,) bool, whether to come nearer after the choice where the template does not fit yet: no depth
-            tells where the point is. None for no point.
-        is_padded: Whether shapes must not depend on what is known and found.
+        is_rough: (R,) bool, whether to come nearer after the choice: no depth tells where the point is. None for no
+            point.
+        is_padded: Whether shapes must not depend on what is known.
 
     Returns:
         (R, 2) px where to start at full size, and (R, 2, 2) slopes since the previous image. The first known
@@ -236,20 +235,11 @@ def approach(
     points, slopes = predictions.at(chosen)
     if is_rough is None:
         return points, slopes
-    # Where the template fits already, alignment at full size reaches it.
-    is_far = is_rough & (choice.values < _NEAR_CORRELATION)
     bent = earlier[:, 0] + slopes + earlier[:, 0] @ slopes
-    of_points = (of_anchors, anchors, (points - 0.5) / 2.0, torch.zeros_like(choice.values), bent)
-    if is_padded:
-        aligned = align_patches(views.latest.halves, views.half, *of_points)
-        is_nearer = is_far & aligned.is_found
-        return torch.where(is_nearer[:, None], 2.0 * aligned.points + 0.5, points), slopes
-    far = is_far.nonzero()[:, 0]
-    if len(far):
-        aligned = align_patches(views.latest.halves, views.half, *(one.index_select(0, far) for one in of_points))
-        far = far[aligned.is_found]
-        points = points.index_copy(0, far, 2.0 * aligned.points[aligned.is_found] + 0.5)
-    return points, slopes
+    none = torch.zeros_like(choice.values)
+    aligned = align_patches(views.latest.halves, views.half, of_anchors, anchors, (points - 0.5) / 2.0, none, bent)
+    is_nearer = is_rough & aligned.is_found
+    return torch.where(is_nearer[:, None], 2.0 * aligned.points + 0.5, points), slopes
 
 
 def _correlations(
@@ -265,7 +255,7 @@ def _correlations(
         slopes: (R, H, 2, 2), gradients of the displacement since the anchor if it leads there, px per px.
     """
     number, count = places.shape[:2]
-    read = read_with_differences(views.latest.halves, of_anchors, anchors)
+    read = read_differences(views.latest.halves, of_anchors, anchors)
     # A template bent by slopes is a sum of these; so no template is bent, for all that is needed are products of them.
     parts = read.new_empty((number, 5, LENGTH))
     parts[:, 0].copy_(read[:, 2])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["LENGTH", "NUM_PIXELS", "centred_", "has_window", "offsets", "read_windows", "read_with_differences"]
+__all__ = ["LENGTH", "NUM_PIXELS", "centred_", "has_window", "offsets", "read_differences", "read_windows"]
 
 RADIUS_PX = 6
 _SIDE = 2 * RADIUS_PX + 1
@@ -33,7 +33,7 @@ def read_windows(images: torch.Tensor, rows: torch.Tensor, centres: torch.Tensor
     return torch.lerp(mixed[:, :LENGTH], mixed[:, _PITCH : LENGTH + _PITCH], fraction_y)
 
 
-def read_with_differences(images: torch.Tensor, rows: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
+def read_differences(images: torch.Tensor, rows: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
     """(C, 3, `LENGTH`): differences along x and along y over two pixels, and windows as of `read_windows`."""
     pixels, fraction_x, fraction_y = _pixels(images, rows, centres, _MARGIN_PX)
     mixed = torch.lerp(pixels[:, :-1], pixels[:, 1:], fraction_x)

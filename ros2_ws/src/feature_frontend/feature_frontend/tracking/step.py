@@ -200,7 +200,7 @@ def _matched(state: TrackState, maps: FrameMaps, is_detected: torch.Tensor, opti
     fundamental = fundamental_by_reweighting(*used, is_padded=maps.is_padded)
     has_geometry = (motion.agrees.sum() >= _FEWEST_FOR_GEOMETRY) & (options.epipolar_px > 0)
     size = maps.resize.height1, maps.resize.width1
-    view = view_motion(*used, fundamental, *size)
+    view = view_motion(*used, fundamental, *size, is_padded=maps.is_padded)
     fits = ~has_geometry | (epipolar_residuals(points, detected, fundamental) <= options.epipolar_px)
     is_matched = motion.agrees & fits
     camera = camera_motion(view, has_geometry, state, points, detected, is_matched)
@@ -316,25 +316,18 @@ def _starts(
         (R, 2) px where to look for their templates; (R, 2, 2) slopes there, since the previous image; and (R, 2) px
         where to look for points whose template is not found.
     """
-    keypoints, descriptors = maps.features.keypoints[0], maps.features.descriptors[0].float()
     camera, points = matched.camera, matched.points.index_select(0, tried)
-    is_free = torch.arange(len(keypoints), device=points.device) < maps.features.counts[0]
-    is_free &= ~is_taken
-    if not maps.is_padded:
-        free = (~is_free).to(torch.uint8).argsort(stable=True)[: max(int(is_free.sum()), 1)]
-        keypoints, descriptors, is_free = keypoints[free], descriptors[free], is_free[free]
-    similarity = state.recent.index_select(0, tried) @ descriptors.T - 3.0 * (~is_free).float()
-    rows, best = along_lines(camera, points, keypoints, similarity, options.epipolar_px)
-    is_like_it = best >= options.min_similarity
-    alike = keypoints.index_select(0, rows)
-    _, growth = camera.view.move(points, camera.view.inverse_depths(points, alike))
-    predictions = matched.predictions.select(tried).preceded_by(alike, slopes_of(camera, growth), is_like_it)
+    predictions = matched.predictions.select(tried)
+    # Without depths, nothing is known along the lines. A GPU would wait for the answer: it does the work in vain.
+    has_lines = maps.is_padded or bool(camera.is_clear)
+    if has_lines:
+        predictions = _with_alike(state, maps, options, camera, points, predictions, tried, is_taken)
     starts, slopes = predictions.at(predictions.first())
     if not views.compare:
         return starts, slopes, starts
     was_seen = (state.missed == 0).index_select(0, tried)
     has_depth = camera.knows_depth(state).index_select(0, tried)
-    wide = predictions.followed_by(spread(camera, points, ~has_depth, _ALONG_LINE))
+    wide = predictions.followed_by(spread(camera, points, ~has_depth, _ALONG_LINE)) if has_lines else predictions
     is_rough = was_seen & ~has_depth
     is_asked = was_seen & has_depth & predictions.differ(_ALIKE_PX)
     if maps.is_padded:
@@ -351,6 +344,30 @@ def _starts(
             )
             near, slopes = near.index_copy(0, rows, found), slopes.index_copy(0, rows, own)
     return near, slopes, starts
+
+
+def _with_alike(
+    state: TrackState,
+    maps: FrameMaps,
+    options: TrackingOptions,
+    camera: CameraMotion,
+    points: torch.Tensor,
+    predictions: Predictions,
+    tried: torch.Tensor,
+    is_taken: torch.Tensor,
+) -> Predictions:
+    """Predictions of the (R, 2) px `points`, rows `tried`, behind the most similar free detection along their lines."""
+    keypoints, descriptors = maps.features.keypoints[0], maps.features.descriptors[0].float()
+    is_free = torch.arange(len(keypoints), device=points.device) < maps.features.counts[0]
+    is_free &= ~is_taken
+    if not maps.is_padded:
+        free = (~is_free).to(torch.uint8).argsort(stable=True)[: max(int(is_free.sum()), 1)]
+        keypoints, descriptors, is_free = keypoints[free], descriptors[free], is_free[free]
+    similarity = state.recent.index_select(0, tried) @ descriptors.T - 3.0 * (~is_free).float()
+    rows, best = along_lines(camera, points, keypoints, similarity, options.epipolar_px)
+    alike = keypoints.index_select(0, rows)
+    _, growth = camera.view.move(points, camera.view.inverse_depths(points, alike))
+    return predictions.preceded_by(alike, slopes_of(camera, growth), best >= options.min_similarity)
 
 
 def _slopes_of_matched(matched: _Matched) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Predicts the motion of points from that of their neighbours: a local affine motion, fitted robustly.
 
-Nothing here waits for the device, and no shape depends on values.
+With padded shapes, nothing here waits for the device, and no shape depends on values.
 """
 
 from __future__ import annotations

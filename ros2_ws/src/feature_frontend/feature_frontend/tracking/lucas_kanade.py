@@ -7,7 +7,7 @@ The template comes from one earlier image, the point's anchor. The previous imag
 would accumulate from image to image. So a point keeps its anchor while the image still resembles it, and then gets a
 new one at its current position.
 
-Nothing here waits for the device, and no shape depends on values.
+With padded shapes, nothing here waits for the device, and no shape depends on values.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def approach(
     predictions: Predictions,
     is_rough: torch.Tensor | None,
     *,
-    is_padded: bool,
+    is_padded: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Chooses among predictions by the image, and comes nearer to the template, both at half the image's size.
 

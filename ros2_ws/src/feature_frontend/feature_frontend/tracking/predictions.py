@@ -4,7 +4,7 @@ A point moves as its neighbours do, or keeps its depth, or keeps its velocity, o
 epipolar line looks like it. None of these is right for all points: neighbours fail for near points in a drive, a depth
 for what moves on its own, and a velocity where the camera turns.
 
-Nothing here waits for the device, and no shape depends on values.
+With padded shapes, nothing here waits for the device, and no shape depends on values.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def camera_motion(
     pace = torch.where((is_near.sum() >= _FEWEST_WITH_DEPTH) & (pace > 0), pace, torch.nan)
     still, _ = view.move(points0, torch.zeros_like(depths))
     parallax = _quantile((points1 - still).norm(dim=1).double(), is_used, 0.5)
-    farthest, nearest = (_quantile(depths, is_used, fraction) for fraction in _RANGE_QUANTILES)
+    farthest, nearest = _quantiles(depths, is_used, *_RANGE_QUANTILES)
     is_clear = is_known & (parallax >= _LEAST_PARALLAX_PX) & (farthest >= -_LARGEST_BACKWARD * nearest)
     is_clear &= is_used.sum() >= _FEWEST_FOR_DIRECTION
     return CameraMotion(view, is_known, is_clear, pace, nearest, farthest)
@@ -254,7 +254,12 @@ def along_lines(
 
 def _quantile(values: torch.Tensor, is_used: torch.Tensor, fraction: float) -> torch.Tensor:
     """() of the used values (C,); 0 if none is used."""
+    return _quantiles(values, is_used, fraction)[0]
+
+
+def _quantiles(values: torch.Tensor, is_used: torch.Tensor, *fractions: float) -> list[torch.Tensor]:
+    """() each, of the used values (C,); 0 if none is used."""
     ordered = torch.where(is_used, values, torch.inf).sort().values
     count = is_used.sum()
-    row = ((count - 1) * fraction).long().clamp(min=0)
-    return torch.where(count > 0, ordered.index_select(0, row[None])[0], 0.0)
+    rows = [((count - 1) * fraction).long().clamp(min=0) for fraction in fractions]
+    return [torch.where(count > 0, ordered.index_select(0, row[None])[0], 0.0) for row in rows]

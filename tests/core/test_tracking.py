@@ -174,6 +174,16 @@ def test_masks_border_and_threshold_hold_for_points_found_again(photographs: lis
     assert min(continued[1:]) > 30
 
 
+def test_results_may_be_used_with_autograd(photographs: list[Uint8Array]) -> None:
+    result = _run(_windows(photographs[0], 2))[1]
+    weight = torch.ones((), requires_grad=True)
+    tensors = (result.features.keypoints, result.features.scores, result.features.descriptors)
+    for tensor in (*tensors, result.matches.similarity, result.matches.margin):
+        (weight * tensor).sum().backward()
+        tensor.add_(1.0)
+    assert weight.grad is not None
+
+
 def test_what_forgets_ends_all_tracks_and_ids_go_on(photographs: list[Uint8Array]) -> None:
     image = photographs[0][:_HEIGHT, :_WIDTH]
     frontend = Frontend.from_pretrained(_SETTINGS)

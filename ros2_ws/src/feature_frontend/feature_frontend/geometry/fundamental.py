@@ -30,8 +30,9 @@ def fundamental_by_reweighting(
         is_padded: Whether nothing may wait for a GPU.
     """
     used = is_used.double()
-    normal0, transform0 = _normalized(points0, used)
-    normal1, transform1 = _normalized(points1, used)
+    homogeneous0, homogeneous1 = _homogeneous(points0), _homogeneous(points1)
+    transform0, transform1 = _normalizing(homogeneous0, used), _normalizing(homogeneous1, used)
+    normal0, normal1 = homogeneous0 @ transform0.T, homogeneous1 @ transform1.T
     products = (normal1[:, :, None] * normal0[:, None]).flatten(1)
     weights = used
     matrix = torch.eye(3, dtype=torch.float64, device=points0.device)
@@ -39,7 +40,7 @@ def fundamental_by_reweighting(
         moments = (products * weights[:, None]).T @ products
         rank_two = _least_squares_without_waiting(moments) if is_padded else _least_squares(moments)
         matrix = transform1.T @ rank_two @ transform0
-        distances, gradient = _distances(points0, points1, matrix)
+        distances, gradient = _distances(homogeneous0, homogeneous1, matrix)
         if is_padded:
             median = _median(distances, is_used)
         else:
@@ -78,28 +79,33 @@ def _median(values: torch.Tensor, is_used: torch.Tensor) -> torch.Tensor:
 
 def epipolar_residuals(points0: torch.Tensor, points1: torch.Tensor, fundamental: torch.Tensor) -> torch.Tensor:
     """(C,) px: the larger of the distances from the epipolar lines in the two images, as in `relative_pose.py`."""
-    return _distances(points0, points1, fundamental)[0].float()
+    return _distances(_homogeneous(points0), _homogeneous(points1), fundamental)[0].float()
 
 
-def _distances(points0: torch.Tensor, points1: torch.Tensor, matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(C,) distances, and (C,) squared gradients of the algebraic error."""
-    homogeneous0, homogeneous1 = _homogeneous(points0), _homogeneous(points1)
-    lines1, lines0 = homogeneous0 @ matrix.T, homogeneous1 @ matrix
-    slopes = torch.stack([lines0[:, :2].square().sum(dim=1), lines1[:, :2].square().sum(dim=1)])
-    residual = (homogeneous1 * lines1).sum(dim=1).abs()
-    return residual / slopes.amin(dim=0).sqrt().clamp(min=_SMALLEST), slopes.sum(dim=0).clamp(min=_SMALLEST)
+def _distances(
+    homogeneous0: torch.Tensor, homogeneous1: torch.Tensor, matrix: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(C,) distances, and (C,) squared gradients of the algebraic error, of (C, 3) points."""
+    # Columns, because PyTorch sums along a dimension of two or three slowly.
+    x1, y1, z1 = (homogeneous0 @ matrix.T).unbind(1)
+    x0, y0, _ = (homogeneous1 @ matrix).unbind(1)
+    slopes0, slopes1 = x0 * x0 + y0 * y0, x1 * x1 + y1 * y1
+    u, v, w = homogeneous1.unbind(1)
+    residual = (u * x1 + v * y1 + w * z1).abs()
+    smaller = torch.minimum(slopes0, slopes1).sqrt().clamp(min=_SMALLEST)
+    return residual / smaller, (slopes0 + slopes1).clamp(min=_SMALLEST)
 
 
-def _normalized(points: torch.Tensor, used: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(C, 3) homogeneous points centred on those used, at a mean distance of sqrt(2); and the (3, 3) transform."""
+def _normalizing(homogeneous: torch.Tensor, used: torch.Tensor) -> torch.Tensor:
+    """(3, 3) transform that centres the (C, 3) points used, at a mean distance of sqrt(2)."""
+    points = homogeneous[:, :2]
     count = used.sum().clamp(min=1.0)
-    centre = (points.double() * used[:, None]).sum(dim=0) / count
-    distance = ((points.double() - centre).norm(dim=1) * used).sum() / count
+    centre = (points.T @ used) / count
+    distance = ((points - centre).norm(dim=1) @ used) / count
     scale = 2.0**0.5 / distance.clamp(min=_SMALLEST)
     zero, one = torch.zeros_like(scale), torch.ones_like(scale)
     rows = [scale, zero, -scale * centre[0], zero, scale, -scale * centre[1], zero, zero, one]
-    transform = torch.stack(rows).reshape(3, 3)
-    return _homogeneous(points) @ transform.T, transform
+    return torch.stack(rows).reshape(3, 3)
 
 
 def _homogeneous(points: torch.Tensor) -> torch.Tensor:

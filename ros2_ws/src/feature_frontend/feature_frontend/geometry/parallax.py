@@ -5,7 +5,7 @@ rotation, t the unit translation, and x the direction (x, y, 1) in the earlier i
 length were 0.7 times the larger side of the image. With another one, distances along epipolar lines are as before, and
 inverse depths are off by what all points have in common.
 
-Nothing here waits for the device, and no shape depends on values.
+With padded shapes, nothing here waits for the device; no shape depends on values.
 """
 
 from __future__ import annotations
@@ -82,6 +82,8 @@ def view_motion(
     fundamental: torch.Tensor,
     height: int,
     width: int,
+    *,
+    is_padded: bool = False,
 ) -> ViewMotion:
     """Finds the motion from an epipolar geometry and the pairs behind it.
 
@@ -95,6 +97,7 @@ def view_motion(
         fundamental: (3, 3) float64, from `fundamental_by_reweighting`.
         height: Of the images, px.
         width: Of the images, px.
+        is_padded: Whether nothing may wait for a GPU.
     """
     focal_px = _FOCAL_FRACTION * max(height, width)
     identity = torch.eye(3, dtype=torch.float64, device=points0.device)
@@ -104,7 +107,8 @@ def view_motion(
     camera[:2, 2].copy_(centre)
     camera[2:, 2].fill_(1.0)
     essential = camera.T @ fundamental @ camera
-    translation = smallest_eigenvector(essential @ essential.T)
+    square = essential @ essential.T
+    translation = smallest_eigenvector(square) if is_padded else torch.linalg.eigh(square).eigenvectors[:, 0]
     motion = ViewMotion(identity, translation, focal_px, centre)
     rays0, rays1 = motion._rays(points0), motion._rays(points1)
     used = is_used.double()
@@ -120,7 +124,11 @@ def view_motion(
         weights = (used / (1.0 + distances.square()) / lengths)[:, None]
         moments = (slopes * weights).T @ slopes
         moments = moments + (_RIDGE * moments.diagonal().sum() + _SMALLEST) * identity
-        turn = solve_symmetric(moments[None], -((slopes * weights).T @ residuals)[None, :, None])[0, :, 0]
+        values = -((slopes * weights).T @ residuals)
+        if is_padded:
+            turn = solve_symmetric(moments[None], values[None, :, None])[0, :, 0]
+        else:
+            turn = torch.linalg.solve_ex(moments, values).result
         rotation = _rotation_by(turn) @ rotation
     motion = ViewMotion(rotation, translation, focal_px, centre)
     depths = _inverse_depths(rays0 @ rotation.T, rays1, translation)

@@ -7,7 +7,7 @@ The template comes from one earlier image, the point's anchor. The previous imag
 would accumulate from image to image. So a point keeps its anchor while the image still resembles it, and then gets a
 new one at its current position.
 
-Nothing here waits for the device, and no shape depends on values.
+With padded shapes, nothing here waits for the device, and no shape depends on values.
 """
 
 from __future__ import annotations
@@ -16,12 +16,21 @@ from dataclasses import dataclass
 
 import torch
 
+from feature_frontend.runtime.cuda_graphs import constants
 from feature_frontend.tracking.predictions import Predictions
 from feature_frontend.tracking.state import KEPT_IMAGES, TrackState, Views
+from feature_frontend.tracking.windows import (
+    LENGTH,
+    NUM_PIXELS,
+    centred_,
+    has_window,
+    offsets,
+    read_differences,
+    read_windows,
+)
 
 __all__ = ["DETECTION_FRACTION", "Alignment", "TemplateMatch", "align_patches", "approach", "match_templates"]
 
-RADIUS_PX = 6
 # Minimum weight of a detection or a prediction: equals a mean squared gradient of this size over the window (grey
 # levels in [0, 1] per px).
 _PRIOR_WEIGHT = 2e-5
@@ -33,6 +42,7 @@ _FARTHEST_PX = 2.5
 _LEAST_CORRELATION = 0.7
 _LARGEST_SLOPE = 0.3
 _SMALLEST = 1e-12
+_OF_DIFFERENCE = 0.5  # gradient per px of a difference over two pixels
 
 
 @dataclass(frozen=True)
@@ -71,90 +81,39 @@ def align_patches(
         slopes: (C, 2, 2), gradient of the displacement, px per px: at (C, 2) offsets o from the point, the
             displacement is that of the point plus o @ slopes.
     """
-    template, along_x, along_y = _bent_templates(images0, rows0, points0, slopes[:, None])
-    template = template[:, 0]
-    along_x, along_y = _centred(along_x), _centred(along_y)
-    xx, xy, yy = (along_x.square().mean(dim=1), (along_x * along_y).mean(dim=1), along_y.square().mean(dim=1))
+    kernels = read_differences(images0, rows0, points0)
+    along_x, along_y, template = kernels.unbind(1)
+    # Offset o in the later image corresponds to o - o @ slopes in the earlier one; to first order.
+    bent = slopes.clamp(-_LARGEST_SLOPE, _LARGEST_SLOPE).permute(2, 0, 1) @ (_OF_DIFFERENCE * offsets(points0))
+    template.addcmul_(along_x, bent[0], value=-1.0).addcmul_(along_y, bent[1], value=-1.0)
+    centred_(kernels)
+    # Products with the kernels become means over the window, of gradients per px.
+    scales = constants(kernels, _OF_DIFFERENCE / NUM_PIXELS, _OF_DIFFERENCE / NUM_PIXELS, 1.0 / NUM_PIXELS)
+    moments = torch.bmm(kernels, kernels.transpose(1, 2)) * (scales * scales[:, None] * NUM_PIXELS)
+    xx, xy, yy = moments[:, 0, 0], moments[:, 0, 1], moments[:, 1, 1]
     weight = _PRIOR_WEIGHT + fraction * (xx + yy) / 2.0
     xx, yy = xx + weight, yy + weight
     determinant = (xx * yy - xy.square()).clamp(min=_SMALLEST)
-    points, only = points1, torch.zeros_like(rows0)
+    beside = -xy / determinant
+    inverse = torch.stack([yy / determinant, beside, beside, xx / determinant], dim=1).reshape(-1, 2, 2)
+    wanted, weight = moments[:, 2, :2], weight[:, None]
+    moved, only = torch.zeros_like(points1), torch.zeros_like(rows0)
+    by_kernel = kernels.transpose(1, 2)
     for _ in range(_ITERATIONS):
-        window = _windows(image1[None], only, points, RADIUS_PX).flatten(1)
-        difference = template - window
-        back_x, back_y = (weight[:, None] * (points1 - points)).unbind(1)
-        pull_x, pull_y = (along_x * difference).mean(dim=1) + back_x, (along_y * difference).mean(dim=1) + back_y
-        step = torch.stack([yy * pull_x - xy * pull_y, xx * pull_y - xy * pull_x], dim=1) / determinant[:, None]
+        window = read_windows(image1[None], only, points1 + moved)
+        products = torch.bmm(window[:, None], by_kernel)[:, 0] * scales
+        pull = wanted - products[:, :2] - weight * moved
+        step = torch.bmm(inverse, pull[:, :, None])[:, :, 0]
         length = step.norm(dim=1)
-        points = points + step * (_LARGEST_STEP_PX / length.clamp(min=_LARGEST_STEP_PX))[:, None]
+        moved = moved + step * (_LARGEST_STEP_PX / length.clamp(min=_LARGEST_STEP_PX))[:, None]
     # The window from before the last step, which is a fraction of a pixel if the point has converged.
-    window = _centred(window)
-    norms = template.square().sum(dim=1) * window.square().sum(dim=1)
-    correlation = (template * window).sum(dim=1) / norms.sqrt().clamp(min=_SMALLEST)
+    contrast = centred_(window).square_().sum(dim=1) / NUM_PIXELS
+    correlation = products[:, 2] / (moments[:, 2, 2] * contrast).sqrt().clamp(min=_SMALLEST)
+    points = points1 + moved
     is_found = (correlation >= _LEAST_CORRELATION) & (length <= _LAST_STEP_PX)
-    is_found &= (points - points1).norm(dim=1) <= _FARTHEST_PX
-    is_found &= _has_window(points0, image1) & _has_window(points, image1)
+    is_found &= moved.norm(dim=1) <= _FARTHEST_PX
+    is_found &= has_window(points0, image1) & has_window(points, image1)
     return Alignment(points, is_found, correlation)
-
-
-def _bent_templates(
-    images: torch.Tensor, rows: torch.Tensor, points: torch.Tensor, slopes: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Templates as later images show them, to first order.
-
-    Args:
-        images: (N, H, W).
-        rows: (C,) int64, the image of each point.
-        points: (C, 2) px.
-        slopes: (C, H, 2, 2), H different gradients of the displacement since then, px per px.
-
-    Returns:
-        (C, H, S * S) centred templates, and (C, S * S) their gradients along x and along y before.
-    """
-    template = _windows(images, rows, points, RADIUS_PX + 1)
-    along_x = ((template[:, 1:-1, 2:] - template[:, 1:-1, :-2]) / 2.0).flatten(1)
-    along_y = ((template[:, 2:, 1:-1] - template[:, :-2, 1:-1]) / 2.0).flatten(1)
-    # Offset o in the later image corresponds to o - o @ slopes in the earlier one.
-    reach = torch.arange(-RADIUS_PX, RADIUS_PX + 1, device=points.device, dtype=points.dtype)
-    x, y = (side.flatten() for side in torch.meshgrid(reach, reach, indexing="xy"))
-    # Of one moment of the template and its gradients each: a product of small matrices for all H.
-    by_slope = torch.stack([x * along_x, y * along_x, x * along_y, y * along_y], dim=1)
-    bent = slopes.clamp(-_LARGEST_SLOPE, _LARGEST_SLOPE).transpose(2, 3).flatten(2)
-    template = template[:, 1:-1, 1:-1].flatten(1)[:, None] - bent @ by_slope
-    return _centred(template), along_x, along_y
-
-
-def _windows(images: torch.Tensor, rows: torch.Tensor, centres: torch.Tensor, radius: int) -> torch.Tensor:
-    """(C, S, S) windows around (C, 2) points; windows that leave the image are moved inside.
-
-    Args:
-        images: (N, H, W).
-        rows: (C,) int64, the image of each point.
-        centres: (C, 2) px.
-        radius: Px.
-    """
-    height, width = images.shape[1:]
-    side = 2 * radius + 2
-    corner = centres.floor()
-    fraction = (centres - corner)[:, :, None, None]
-    x, y = (corner.long() - radius).unbind(1)
-    first = (rows * height + y.clamp(0, height - side)) * width + x.clamp(0, width - side)
-    # All pixels of a window have the same sub-pixel offset: read whole rows and interpolate with two weights.
-    starts = first[:, None] + width * torch.arange(side, device=images.device)
-    pixels = images.flatten().unfold(0, side, 1).index_select(0, starts.flatten()).reshape(-1, side, side)
-    mixed = torch.lerp(pixels[:, :, :-1], pixels[:, :, 1:], fraction[:, 0])
-    return torch.lerp(mixed[:, :-1], mixed[:, 1:], fraction[:, 1])
-
-
-def _centred(windows: torch.Tensor) -> torch.Tensor:
-    return windows - windows.mean(dim=-1, keepdim=True)
-
-
-def _has_window(points: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    height, width = image.shape
-    x, y = points.unbind(-1)
-    margin = RADIUS_PX + 1
-    return (x >= margin) & (y >= margin) & (x <= width - 1 - margin) & (y <= height - 1 - margin)
 
 
 # Weight of a detection as a fraction of the weight of the window's own gradients: it stops drift that accumulates from
@@ -239,7 +198,13 @@ def match_templates(
 
 
 def approach(
-    state: TrackState, views: Views, rows: torch.Tensor, predictions: Predictions, is_rough: torch.Tensor | None
+    state: TrackState,
+    views: Views,
+    rows: torch.Tensor,
+    predictions: Predictions,
+    is_rough: torch.Tensor | None,
+    *,
+    is_padded: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Chooses among predictions by the image, and comes nearer to the template, both at half the image's size.
 
@@ -250,31 +215,58 @@ def approach(
         predictions: Of these points.
         is_rough: (R,) bool, whether to come nearer after the choice: no depth tells where the point is. None for no
             point.
+        is_padded: Whether shapes must not depend on what is known.
 
     Returns:
         (R, 2) px where to start at full size, and (R, 2, 2) slopes since the previous image. The first known
         prediction, unless another one is more similar.
     """
-    number, count = predictions.is_known.shape
+    if not is_padded:
+        predictions = predictions.without_unknown()
     anchors = (state.anchors.index_select(0, rows) - 0.5) / 2.0
     of_anchors = views.rows_before(state.anchor_ages.index_select(0, rows))
     earlier = state.anchor_slopes.index_select(0, rows)[:, None]
     every = earlier + predictions.slopes + earlier @ predictions.slopes
-    templates, _, _ = _bent_templates(views.latest.halves, of_anchors, anchors, every)
     starts = (predictions.points - 0.5) / 2.0
-    places = starts.flatten(0, 1)
-    windows = _centred(_windows(views.half[None], torch.zeros_like(places[:, 0]).long(), places, RADIUS_PX).flatten(1))
-    windows = windows.reshape(number, count, windows.shape[1])
-    norms = templates.square().sum(dim=2) * windows.square().sum(dim=2)
-    correlation = (templates * windows).sum(dim=2) / norms.sqrt().clamp(min=_SMALLEST)
-    is_compared = predictions.is_known & _has_window(starts, views.half) & _has_window(anchors, views.half)[:, None]
+    correlation = _correlations(views, of_anchors, anchors, starts, every)
+    is_compared = predictions.is_known & has_window(starts, views.half) & has_window(anchors, views.half)[:, None]
     choice = torch.where(is_compared, correlation, -1.0).max(dim=1)
     chosen = torch.where(choice.values > -1.0, choice.indices, predictions.first())
     points, slopes = predictions.at(chosen)
     if is_rough is None:
         return points, slopes
     bent = earlier[:, 0] + slopes + earlier[:, 0] @ slopes
-    none = torch.zeros_like(points[:, 0])
+    none = torch.zeros_like(choice.values)
     aligned = align_patches(views.latest.halves, views.half, of_anchors, anchors, (points - 0.5) / 2.0, none, bent)
     is_nearer = is_rough & aligned.is_found
     return torch.where(is_nearer[:, None], 2.0 * aligned.points + 0.5, points), slopes
+
+
+def _correlations(
+    views: Views, of_anchors: torch.Tensor, anchors: torch.Tensor, places: torch.Tensor, slopes: torch.Tensor
+) -> torch.Tensor:
+    """(R, H) correlations of templates with H places each, at half the image's size.
+
+    Args:
+        views: The earlier images and the current one.
+        of_anchors: (R,) int64, rows of the templates' images.
+        anchors: (R, 2) px in these.
+        places: (R, H, 2) px in the current image.
+        slopes: (R, H, 2, 2), gradients of the displacement since the anchor if it leads there, px per px.
+    """
+    number, count = places.shape[:2]
+    read = read_differences(views.latest.halves, of_anchors, anchors)
+    # A template bent by slopes is a sum of these; so no template is bent, for all that is needed are products of them.
+    parts = read.new_empty((number, 5, LENGTH))
+    parts[:, 0].copy_(read[:, 2])
+    torch.mul(read[:, :2, None], _OF_DIFFERENCE * offsets(anchors), out=parts[:, 1:].view(number, 2, 2, LENGTH))
+    centred_(parts)
+    bent = slopes.clamp(-_LARGEST_SLOPE, _LARGEST_SLOPE).transpose(2, 3).flatten(2)
+    shares = torch.cat([torch.ones_like(bent[:, :, :1]), -bent], dim=2)
+    only = torch.zeros_like(places[:, :, 0], dtype=torch.int64).flatten()
+    windows = centred_(read_windows(views.half[None], only, places.flatten(0, 1))).reshape(number, count, LENGTH)
+    by_part = parts.transpose(1, 2)
+    products = (torch.bmm(windows, by_part) * shares).sum(dim=2)
+    of_templates = (torch.bmm(shares, torch.bmm(parts, by_part)) * shares).sum(dim=2)
+    norms = of_templates.clamp(min=0.0) * windows.square_().sum(dim=2)
+    return products / norms.sqrt().clamp(min=_SMALLEST)

@@ -4,7 +4,7 @@ A point moves as its neighbours do, or keeps its depth, or keeps its velocity, o
 epipolar line looks like it. None of these is right for all points: neighbours fail for near points in a drive, a depth
 for what moves on its own, and a velocity where the camera turns.
 
-Nothing here waits for the device, and no shape depends on values.
+With padded shapes, nothing here waits for the device, and no shape depends on values.
 """
 
 from __future__ import annotations
@@ -121,6 +121,24 @@ class Predictions:
         """(C,) int64, the first known prediction; 0 if there is none."""
         return self.is_known.to(torch.uint8).argmax(dim=1)
 
+    def without_unknown(self) -> Predictions:
+        """Without predictions that are known for no point; at least one is left."""
+        known = self.is_known.any(dim=0)
+        columns = known.nonzero()[:, 0] if bool(known.any()) else torch.zeros_like(self.is_known[0, :1].long())
+        if len(columns) == self.is_known.shape[1]:
+            return self
+        return Predictions(
+            self.points.index_select(1, columns),
+            self.slopes.index_select(1, columns),
+            self.is_known.index_select(1, columns),
+        )
+
+    def differ(self, within_px: float) -> torch.Tensor:
+        """(C,) bool, whether a known prediction is farther than `within_px` from the first known one."""
+        offsets = self.points - self.at(self.first())[0][:, None]
+        x, y = offsets.unbind(2)
+        return ((x * x + y * y > within_px * within_px) & self.is_known).any(dim=1)
+
     def at(self, choice: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(C, 2) points and (C, 2, 2) slopes of the chosen predictions (C,)."""
         rows = torch.arange(len(choice), device=choice.device) * self.points.shape[1] + choice
@@ -145,7 +163,7 @@ def camera_motion(
     pace = torch.where((is_near.sum() >= _FEWEST_WITH_DEPTH) & (pace > 0), pace, torch.nan)
     still, _ = view.move(points0, torch.zeros_like(depths))
     parallax = _quantile((points1 - still).norm(dim=1).double(), is_used, 0.5)
-    farthest, nearest = (_quantile(depths, is_used, fraction) for fraction in _RANGE_QUANTILES)
+    farthest, nearest = _quantiles(depths, is_used, *_RANGE_QUANTILES)
     is_clear = is_known & (parallax >= _LEAST_PARALLAX_PX) & (farthest >= -_LARGEST_BACKWARD * nearest)
     is_clear &= is_used.sum() >= _FEWEST_FOR_DIRECTION
     return CameraMotion(view, is_known, is_clear, pace, nearest, farthest)
@@ -226,17 +244,22 @@ def along_lines(
     length = (near - far).norm(dim=1, keepdim=True).clamp(min=1e-3)
     along = (near - far) / length
     across = torch.stack([-along[:, 1], along[:, 0]], dim=1)
-    offsets = detected @ along.T - (far * along).sum(dim=1)
-    distances = detected @ across.T - (far * across).sum(dim=1)
+    offsets = along @ detected.T - (far * along).sum(dim=1, keepdim=True)
+    distances = across @ detected.T - (far * across).sum(dim=1, keepdim=True)
     is_near = (distances.abs() <= farthest_px) & (offsets >= -_RANGE_MARGIN_PX)
-    is_near &= offsets <= length[:, 0] + _RANGE_MARGIN_PX
-    best = torch.where(is_near.T & camera.is_clear, similarity, -1.0).max(dim=1)
+    is_near &= offsets <= length + _RANGE_MARGIN_PX
+    best = torch.where(is_near & camera.is_clear, similarity, -1.0).max(dim=1)
     return best.indices, best.values
 
 
 def _quantile(values: torch.Tensor, is_used: torch.Tensor, fraction: float) -> torch.Tensor:
     """() of the used values (C,); 0 if none is used."""
+    return _quantiles(values, is_used, fraction)[0]
+
+
+def _quantiles(values: torch.Tensor, is_used: torch.Tensor, *fractions: float) -> list[torch.Tensor]:
+    """() each, of the used values (C,); 0 if none is used."""
     ordered = torch.where(is_used, values, torch.inf).sort().values
     count = is_used.sum()
-    row = ((count - 1) * fraction).long().clamp(min=0)
-    return torch.where(count > 0, ordered.index_select(0, row[None])[0], 0.0)
+    rows = [((count - 1) * fraction).long().clamp(min=0) for fraction in fractions]
+    return [torch.where(count > 0, ordered.index_select(0, row[None])[0], 0.0) for row in rows]

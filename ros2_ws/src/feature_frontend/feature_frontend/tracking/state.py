@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import torch
-from torch.nn import functional
 
 from feature_frontend.image.resize import Resize
 from feature_frontend.runtime.snapshot import require
@@ -115,7 +114,7 @@ class Views:
     def of(image: torch.Tensor, resize: Resize, earlier: View | None) -> Views:
         """Adds an (H, W) grey image resized by `resize`. Overwrites the oldest image of `earlier` in place."""
         before = earlier
-        half = functional.avg_pool2d(image[None], 2)[0]
+        half = _halved(image)
         if before is None or before.resize != resize:
             none = torch.full((), -1, dtype=torch.int64, device=image.device)
             images, halves = (level.new_zeros((KEPT_IMAGES, *level.shape)) for level in (image, half))
@@ -183,3 +182,10 @@ class Past:
             self.view.images.copy_(view.images)
             self.view.halves.copy_(view.halves)
         self.view.latest.copy_(view.latest)
+
+
+def _halved(image: torch.Tensor) -> torch.Tensor:
+    """(H // 2, W // 2) means of 2x2 px of (H, W); faster than `avg_pool2d`, which has no fast case for one channel."""
+    height, width = (side // 2 * 2 for side in image.shape)
+    lines = image[:height:2] + image[1:height:2]
+    return (lines[:, :width:2] + lines[:, 1:width:2]) / 4.0

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import cv2
+import numpy as np
 import torch
 
 from feature_frontend.extractors.base import DetectionOptions, FrameMaps
@@ -47,6 +49,8 @@ _ALONE_PX = 2.0  # a point that moves so differently from its neighbours is at a
 # Without a template, the descriptor alone says that it is the point: allow this part of the distance.
 _ALONE_DISTANCE = 0.5
 _CLEAR_CORRELATION = 0.85
+# Predictions so near to each other need no choice: alignment begins at any of them.
+_ALIKE_PX = 1.0
 _ALONG_LINE = 5  # places along the epipolar line of a point of unknown depth
 _FEWEST_FOR_GEOMETRY = 16  # pairs; twice what the eight-point algorithm needs
 
@@ -171,7 +175,7 @@ def advance(state: TrackState, maps: FrameMaps, options: TrackingOptions, earlie
     height, width = maps.resize.height1, maps.resize.width1
     is_detected = torch.arange(found.keypoints.shape[1], device=found.keypoints.device) < found.counts[0]
     index = PixelIndex(found.keypoints[0], is_detected, height, width)
-    views = Views.of(_grey(maps.images), maps.resize, earlier)
+    views = Views.of(_grey(maps), maps.resize, earlier)
     matched = _matched(state, maps, is_detected, options)
     candidates, sightings = _follow(state, maps, index, options, matched, views)
     return _compose(state, maps, options, is_detected, index, candidates, sightings, views.latest, matched)
@@ -196,7 +200,7 @@ def _matched(state: TrackState, maps: FrameMaps, is_detected: torch.Tensor, opti
     fundamental = fundamental_by_reweighting(*used, is_padded=maps.is_padded)
     has_geometry = (motion.agrees.sum() >= _FEWEST_FOR_GEOMETRY) & (options.epipolar_px > 0)
     size = maps.resize.height1, maps.resize.width1
-    view = view_motion(*used, fundamental, *size)
+    view = view_motion(*used, fundamental, *size, is_padded=maps.is_padded)
     fits = ~has_geometry | (epipolar_residuals(points, detected, fundamental) <= options.epipolar_px)
     is_matched = motion.agrees & fits
     camera = camera_motion(view, has_geometry, state, points, detected, is_matched)
@@ -241,36 +245,42 @@ def _follow(
     if not maps.is_padded:
         number = max(min(number, int(eligible.sum())), 1)
     tried = urgency.argsort(stable=True)[:number]
+
+    def of_tried(values: torch.Tensor) -> torch.Tensor:
+        return values.index_select(0, tried)  # faster than indexing on a CPU
+
     is_tried = torch.zeros_like(eligible).index_fill(0, tried, value=True) & eligible
     is_taken = torch.zeros(len(keypoints) + 1, dtype=torch.bool, device=points.device)
     is_taken.index_fill_(0, torch.where(is_matched, nearest.index, len(keypoints)), value=True)
     is_taken[-1:].fill_(value=False)
     starts, slopes, fallback = _starts(state, maps, options, matched, views, tried, is_taken[:-1])
-    prior = matched.detected.index_copy(0, tried, torch.where(is_tried[tried, None], starts, matched.detected[tried]))
+    prior = matched.detected.index_copy(
+        0, tried, torch.where(of_tried(is_tried)[:, None], starts, of_tried(matched.detected))
+    )
     slopes = _slopes_of_matched(matched).index_copy(0, tried, slopes)
     surroundings = match_templates(
         state, views, is_matched | is_tried, is_matched, prior, slopes, is_padded=maps.is_padded
     )
     settled = surroundings.points
     is_settled = surroundings.is_found & _may_lie(maps, settled)
-    settled = settled.index_copy(0, tried, torch.where(surroundings.is_found[tried, None], settled[tried], fallback))
-    places = find_places(maps, settled[tried], index, is_taken)
+    settled = settled.index_copy(
+        0, tried, torch.where(of_tried(surroundings.is_found)[:, None], of_tried(settled), fallback)
+    )
+    places = find_places(maps, of_tried(settled), index, is_taken)
     # Where the score map has no maximum, a point that is seen as clearly as its anchor stays where its template is.
     is_clear = is_settled & (surroundings.correlation >= _CLEAR_CORRELATION)
-    places = places.or_at(settled[tried], is_clear[tried])
-    pulled = torch.lerp(settled[tried], places.keypoints, DETECTION_FRACTION)
-    found_at = torch.where((is_settled[tried] & _may_lie(maps, pulled))[:, None], pulled, places.keypoints)
-    accepted = places.is_maximum & eligible[tried] & ~is_taken[places.detections]
-    accepted &= matched.fits(points[tried], found_at)
+    places = places.or_at(of_tried(settled), of_tried(is_clear))
+    pulled = torch.lerp(of_tried(settled), places.keypoints, DETECTION_FRACTION)
+    found_at = torch.where((of_tried(is_settled) & _may_lie(maps, pulled))[:, None], pulled, places.keypoints)
+    accepted = places.is_maximum & of_tried(eligible) & ~is_taken[places.detections]
+    accepted &= matched.fits(of_tried(points), found_at)
     # A lost template is the first sign that a point has jumped to something else.
-    candidates = describe_places(maps, places, accepted, state.recent.index_select(0, tried))
+    candidates = describe_places(maps, places, accepted, of_tried(state.recent))
     accepted &= candidates.scores > maps.options.detection_threshold
     accepted &= candidates.similarity >= torch.where(
-        surroundings.is_found[tried], options.min_similarity, options.alone_similarity
+        of_tried(surroundings.is_found), options.min_similarity, options.alone_similarity
     )
-    accepted &= (candidates.descriptors.float() * state.first.index_select(0, tried)).sum(
-        dim=1
-    ) >= options.first_similarity
+    accepted &= (candidates.descriptors.float() * of_tried(state.first)).sum(dim=1) >= options.first_similarity
     accepted = index.one_each(candidates.keypoints, candidates.similarity, accepted)
     is_other = accepted & (candidates.detections < 0)
     room = maps.options.max_num_keypoints - is_matched.sum() - (accepted & ~is_other).sum()
@@ -306,32 +316,58 @@ def _starts(
         (R, 2) px where to look for their templates; (R, 2, 2) slopes there, since the previous image; and (R, 2) px
         where to look for points whose template is not found.
     """
-    keypoints, descriptors = maps.features.keypoints[0], maps.features.descriptors[0].float()
     camera, points = matched.camera, matched.points.index_select(0, tried)
-    is_free = torch.arange(len(keypoints), device=points.device) < maps.features.counts[0]
-    is_free &= ~is_taken
-    similarity = state.recent.index_select(0, tried) @ descriptors.T - 3.0 * (~is_free).float()
-    rows, best = along_lines(camera, points, keypoints, similarity, options.epipolar_px)
-    is_like_it = best >= options.min_similarity
-    alike = keypoints.index_select(0, rows)
-    _, growth = camera.view.move(points, camera.view.inverse_depths(points, alike))
-    predictions = matched.predictions.select(tried).preceded_by(alike, slopes_of(camera, growth), is_like_it)
+    predictions = matched.predictions.select(tried)
+    # Without depths, nothing is known along the lines. A GPU would wait for the answer: it does the work in vain.
+    has_lines = maps.is_padded or bool(camera.is_clear)
+    if has_lines:
+        predictions = _with_alike(state, maps, options, camera, points, predictions, tried, is_taken)
     starts, slopes = predictions.at(predictions.first())
     if not views.compare:
         return starts, slopes, starts
     was_seen = (state.missed == 0).index_select(0, tried)
     has_depth = camera.knows_depth(state).index_select(0, tried)
-    wide = predictions.followed_by(spread(camera, points, ~has_depth, _ALONG_LINE))
+    wide = predictions.followed_by(spread(camera, points, ~has_depth, _ALONG_LINE)) if has_lines else predictions
+    is_rough = was_seen & ~has_depth
+    is_asked = was_seen & has_depth & predictions.differ(_ALIKE_PX)
     if maps.is_padded:
-        near, own = approach(state, views, tried, wide, ~has_depth)
-        return torch.where(was_seen[:, None], near, starts), torch.where(was_seen[:, None, None], own, slopes), starts
+        near, own = approach(state, views, tried, wide, is_rough, is_padded=True)
+        is_asked |= is_rough
+        return torch.where(is_asked[:, None], near, starts), torch.where(is_asked[:, None, None], own, slopes), starts
     near = starts
-    for is_rough, of_these in ((False, predictions), (True, wide)):
-        rows = (was_seen & (has_depth != is_rough)).nonzero()[:, 0]
-        is_far = torch.ones_like(rows, dtype=torch.bool) if is_rough else None
-        found, own = approach(state, views, tried[rows], of_these.select(rows), is_far)
-        near, slopes = near.index_copy(0, rows, found), slopes.index_copy(0, rows, own)
+    for is_one, of_these, is_far in ((is_asked, predictions, None), (is_rough, wide, is_rough)):
+        rows = is_one.nonzero()[:, 0]
+        if len(rows):
+            far = None if is_far is None else is_far.index_select(0, rows)
+            found, own = approach(
+                state, views, tried.index_select(0, rows), of_these.select(rows), far, is_padded=False
+            )
+            near, slopes = near.index_copy(0, rows, found), slopes.index_copy(0, rows, own)
     return near, slopes, starts
+
+
+def _with_alike(
+    state: TrackState,
+    maps: FrameMaps,
+    options: TrackingOptions,
+    camera: CameraMotion,
+    points: torch.Tensor,
+    predictions: Predictions,
+    tried: torch.Tensor,
+    is_taken: torch.Tensor,
+) -> Predictions:
+    """Predictions of the (R, 2) px `points`, rows `tried`, behind the most similar free detection along their lines."""
+    keypoints, descriptors = maps.features.keypoints[0], maps.features.descriptors[0].float()
+    is_free = torch.arange(len(keypoints), device=points.device) < maps.features.counts[0]
+    is_free &= ~is_taken
+    if not maps.is_padded:
+        free = (~is_free).to(torch.uint8).argsort(stable=True)[: max(int(is_free.sum()), 1)]
+        keypoints, descriptors, is_free = keypoints[free], descriptors[free], is_free[free]
+    similarity = state.recent.index_select(0, tried) @ descriptors.T - 3.0 * (~is_free).float()
+    rows, best = along_lines(camera, points, keypoints, similarity, options.epipolar_px)
+    alike = keypoints.index_select(0, rows)
+    _, growth = camera.view.move(points, camera.view.inverse_depths(points, alike))
+    return predictions.preceded_by(alike, slopes_of(camera, growth), best >= options.min_similarity)
 
 
 def _slopes_of_matched(matched: _Matched) -> torch.Tensor:
@@ -475,9 +511,16 @@ def _fresh(
     return is_free & (rank < maps.options.max_num_keypoints - is_kept.sum())
 
 
-def _grey(images: torch.Tensor) -> torch.Tensor:
-    """(H, W) grey of (1, C, H, W) images; equal weights for all channels."""
-    return images[0].mean(dim=0)
+def _grey(maps: FrameMaps) -> torch.Tensor:
+    """(H, W) grey of the image; equal weights for all channels."""
+    image = maps.images[0]
+    if len(image) == 1:
+        return image[0]
+    if maps.is_padded or image.device.type != "cpu" or image.dtype != torch.float32:
+        return image.mean(dim=0)
+    # PyTorch takes five times as long for so short a dimension.
+    weights = np.full((1, len(image)), 1.0 / len(image), np.float32)
+    return torch.from_numpy(cv2.transform(image.permute(1, 2, 0).contiguous().numpy(), weights))
 
 
 def capacity(options: DetectionOptions) -> int:

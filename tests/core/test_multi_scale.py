@@ -165,6 +165,7 @@ def test_every_way_of_execution_gives_the_same(grid: GridOptions | None, photogr
             torch.testing.assert_close(found.scores, expected.scores)
             torch.testing.assert_close(found.descriptors, expected.descriptors)
             torch.testing.assert_close(found.scales, expected.scales)
+            torch.testing.assert_close(found.covariances, expected.covariances)
 
 
 def test_a_grid_holds_over_all_scales(photographs: list[Uint8Array]) -> None:

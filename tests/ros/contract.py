@@ -50,7 +50,7 @@ def _check_image(features: Any, matches: Any, tracks: Any, status: Any) -> None:
     np.testing.assert_array_equal(tracks.scores, np.asarray(features.scores)[rows])
     assert len(features.scales) == features.count
     assert all(scale > 0 for scale in features.scales)
-    assert len(features.covariances) == len(tracks.covariances) == 0
+    _check_covariances(features, tracks, rows)
     assert len(tracks.quality) == tracks.count
     is_new = np.asarray(tracks.ages) == 1
     assert np.isnan(np.asarray(tracks.quality)[is_new]).all()
@@ -68,6 +68,19 @@ def _check_image(features: Any, matches: Any, tracks: Any, status: Any) -> None:
     if not status.distortion_model:
         by_hand = (columns(features.keypoints) - [status.cx, status.cy]) / [status.fx, status.fy]
         np.testing.assert_allclose(rays, by_hand, atol=1e-6)
+
+
+def _check_covariances(features: Any, tracks: Any, rows: Any) -> None:
+    of_features, of_tracks = (np.asarray(message.covariances).reshape(-1, 3) for message in (features, tracks))
+    assert (len(of_features), len(of_tracks)) == (features.count, tracks.count)
+    xx, xy, yy = of_features.T.astype(np.float64)
+    assert (xx > 0).all()
+    assert (xx * yy > xy**2).all()
+    # Of a track: those of its keypoint, all enlarged by one factor.
+    if tracks.count:
+        factors = of_tracks[:, ::2] / of_features[rows, ::2]
+        assert factors.min() >= 1 - 1e-5
+        assert np.ptp(factors) <= 1e-4 * factors.max()
 
 
 def _check_first(_features: Any, matches: Any, tracks: Any, status: Any) -> None:

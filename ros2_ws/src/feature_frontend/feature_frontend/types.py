@@ -36,6 +36,8 @@ class Features:
             displayed image); None if the extractor does not estimate it.
         scales: (N,) float32, px of the image per px of the resized image in which the keypoint was found; None if
             unknown.
+        covariances: (N, 3) float32, xx, xy and yy of the covariance of each keypoint's position in px^2, as
+            `extractors.covariances` defines it; None if unknown.
     """
 
     keypoints: torch.Tensor
@@ -47,6 +49,7 @@ class Features:
     sizes: torch.Tensor | None = None
     angles: torch.Tensor | None = None
     scales: torch.Tensor | None = None
+    covariances: torch.Tensor | None = None
 
     def __len__(self) -> int:
         """Number of keypoints N."""
@@ -58,6 +61,7 @@ class Features:
         rows = self.keypoints.shape[:1]
         one_each = (self.scores, self.sizes, self.angles, self.scales)
         has_all = all(array is None or array.shape == rows for array in one_each)
+        has_all = has_all and (self.covariances is None or self.covariances.shape == (*rows, 3))
         return has_all and self.keypoints.shape == (*rows, 2) and self.descriptors.shape[:-1] == rows
 
     @property
@@ -99,6 +103,7 @@ class Features:
             sizes=None if self.sizes is None else self.sizes.to(device),
             angles=None if self.angles is None else self.angles.to(device),
             scales=None if self.scales is None else self.scales.to(device),
+            covariances=None if self.covariances is None else self.covariances.to(device),
         )
 
 
@@ -159,6 +164,7 @@ class Tracks:
         quality: (T,) float32 in [-1, 1], similarity of the point to an earlier sighting: the cosine similarity of its
             latest match, or, with the persistent tracker, the correlation of the pixels around it. NaN at age 1 and if
             unknown.
+        covariances: (T, 3) float32, as in `Features`; None if unknown.
     """
 
     ids: npt.NDArray[np.uint64]
@@ -169,6 +175,7 @@ class Tracks:
     velocities: npt.NDArray[np.float32]
     elapsed_s: npt.NDArray[np.float32]
     quality: npt.NDArray[np.float32]
+    covariances: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Number of tracks T."""
@@ -180,6 +187,7 @@ class Tracks:
         rows = self.ids.shape[:1]
         one_each = (self.ids, self.ages, self.gaps, self.feature_indices, self.elapsed_s, self.quality)
         has_all = all(array.shape == rows for array in one_each)
+        has_all = has_all and (self.covariances is None or self.covariances.shape == (*rows, 3))
         return has_all and self.keypoints.shape == self.velocities.shape == (*rows, 2)
 
     @staticmethod

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from feature_frontend.extractors.covariances import PositionNoise
 from feature_frontend.image.resize import Resize
 
 __all__ = [
@@ -64,6 +65,8 @@ class NetworkFeatures:
         sizes: (N,) float32, diameter in px; None if the network does not estimate it.
         angles: (N,) float32, rad, as in `types.Features`; None if the network does not estimate it.
         scales: (N,) float32, px of the input per px of the image in which the keypoint was found; None for 1.
+        covariances: (N, 3) float32, as in `types.Features`, px^2 of the input; None if the network does not estimate
+            them.
     """
 
     keypoints: torch.Tensor
@@ -72,6 +75,7 @@ class NetworkFeatures:
     sizes: torch.Tensor | None = None
     angles: torch.Tensor | None = None
     scales: torch.Tensor | None = None
+    covariances: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> NetworkFeatures:
         """The same features with their tensors on `device`."""
@@ -82,6 +86,7 @@ class NetworkFeatures:
             None if self.sizes is None else self.sizes.to(device),
             None if self.angles is None else self.angles.to(device),
             None if self.scales is None else self.scales.to(device),
+            None if self.covariances is None else self.covariances.to(device),
         )
 
 
@@ -95,6 +100,7 @@ class PaddedFeatures:
         descriptors: (B, K, D), L2-normalised.
         counts: (B,) int64, number of valid rows of each image.
         scales: (B, K) float32, as in `NetworkFeatures`.
+        covariances: (B, K, 3) float32, as in `NetworkFeatures`.
     """
 
     keypoints: torch.Tensor
@@ -102,14 +108,16 @@ class PaddedFeatures:
     descriptors: torch.Tensor
     counts: torch.Tensor
     scales: torch.Tensor
+    covariances: torch.Tensor
 
     def unpadded(self) -> list[NetworkFeatures]:
         """One entry per image; waits for the device."""
-        parts = zip(self.keypoints, self.scores, self.descriptors, self.scales, self.counts.tolist(), strict=True)
-        return [
-            NetworkFeatures(keypoints[:count], scores[:count], descriptors[:count], scales=scales[:count])
-            for keypoints, scores, descriptors, scales, count in parts
-        ]
+        arrays = (self.keypoints, self.scores, self.descriptors, self.scales, self.covariances)
+        found = []
+        for *rows, count in zip(*arrays, self.counts.tolist(), strict=True):
+            keypoints, scores, descriptors, scales, covariances = (array[:count] for array in rows)
+            found.append(NetworkFeatures(keypoints, scores, descriptors, scales=scales, covariances=covariances))
+        return found
 
 
 class NetworkProtocol(Protocol):
@@ -152,10 +160,12 @@ class FastNetwork(NetworkProtocol, Protocol):
     Attributes:
         refines_keypoints: Whether keypoints have sub-pixel positions: a soft-argmax over `nms_radius` around maxima.
         default_track_similarity: Minimum cosine similarity of two descriptors of the same point.
+        position_noise: What the covariances of its keypoints are made with.
     """
 
     refines_keypoints: bool
     default_track_similarity: float
+    position_noise: PositionNoise
 
     def dense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The per-pixel work on (B, C, H, W) images in [0, 1]; returns maps for `sparse`."""

@@ -252,6 +252,7 @@ class GraphExecution:
             own.descriptors.clone(),
             own.counts.clone(),
             own.scales.clone(),
+            own.covariances.clone(),
         ).unpadded()
 
     def maps(self, image: PreparedImage, fraction: float) -> FrameMaps:

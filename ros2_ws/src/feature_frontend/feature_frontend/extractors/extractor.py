@@ -27,6 +27,7 @@ from feature_frontend.extractors.base import (
     PreparedImage,
 )
 from feature_frontend.extractors.compilation import BackgroundCompiler
+from feature_frontend.extractors.covariances import PositionNoise
 from feature_frontend.extractors.execution import (
     CompiledExecution,
     Execution,
@@ -194,6 +195,17 @@ class Extractor:
         """See `FastNetwork`; only with `has_maps`."""
         return cast(FastNetwork, self._network).default_track_similarity
 
+    @property
+    def position_noise(self) -> PositionNoise | None:
+        """What the covariances of positions are made with; None if the network estimates none. May be assigned."""
+        noise: PositionNoise | None = getattr(self._network, "position_noise", None)
+        return noise
+
+    @position_noise.setter
+    def position_noise(self, noise: PositionNoise) -> None:
+        cast(FastNetwork, self._network).position_noise = noise
+        self.free_graphs()
+
     def prepare(self, image: npt.NDArray[np.uint8], mask: Mask | None = None) -> PreparedImage | None:
         """Checks one image and its mask, as for `extract`; None for a blank image.
 
@@ -345,6 +357,7 @@ class Extractor:
             None if found.sizes is None else resize.invert_lengths(found.sizes),
             found.angles,
             resize.invert_lengths(torch.ones_like(found.scores) if found.scales is None else found.scales),
+            None if found.covariances is None else resize.invert_covariances(found.covariances),
         )
 
 

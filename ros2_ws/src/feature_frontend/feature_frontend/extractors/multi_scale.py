@@ -83,6 +83,10 @@ def sparse_at_scales(
     size = (resize.height1, resize.width1)
     rows, counts = select_padded_points(keypoints, scores, is_found, size, options)
     descriptors = torch.cat([one.descriptors for one in found], dim=1)
+    covariances = torch.cat(
+        [_between(level, resize).invert_covariances(one.covariances) for one, level in zip(found, levels, strict=True)],
+        dim=1,
+    )
     return PaddedFeatures(
         keypoints.take_along_dim(rows[:, :, None], dim=1),
         scores.gather(1, rows),
@@ -91,6 +95,7 @@ def sparse_at_scales(
         torch.cat([_scales_at(level, resize, one.scores) for one, level in zip(found, levels, strict=True)], 1).gather(
             1, rows
         ),
+        covariances.take_along_dim(rows[:, :, None], dim=1),
     )
 
 
@@ -126,6 +131,10 @@ def _merged(found: Sequence[NetworkFeatures], levels: Sequence[Resize], options:
         None if one.sizes is None else _between(level, largest).invert_lengths(one.sizes)
         for one, level in zip(found, levels, strict=True)
     ]
+    covariances = [
+        None if one.covariances is None else _between(level, largest).invert_covariances(one.covariances)
+        for one, level in zip(found, levels, strict=True)
+    ]
     return NetworkFeatures(
         keypoints[rows],
         scores[rows],
@@ -133,6 +142,7 @@ def _merged(found: Sequence[NetworkFeatures], levels: Sequence[Resize], options:
         _rows_of(sizes, rows),
         _rows_of([one.angles for one in found], rows),
         torch.cat([_scales_at(level, largest, one.scores) for one, level in zip(found, levels, strict=True)])[rows],
+        _rows_of(covariances, rows),
     )
 
 

@@ -42,6 +42,11 @@ class Resize:
         area0, area1 = self.height0 * self.width0, self.height1 * self.width1
         return lengths * math.sqrt(area0 / area1)
 
+    def invert_covariances(self, covariances: torch.Tensor) -> torch.Tensor:
+        """Maps (..., 3) covariances xx, xy, yy in px^2 from the second image to the first."""
+        x, y = self.width0 / self.width1, self.height0 / self.height1
+        return covariances * constants(covariances, x * x, x * y, y * y)
+
     def _scale(self, points: torch.Tensor) -> torch.Tensor:
         return constants(points, self.width1 / self.width0, self.height1 / self.height0)
 

@@ -275,16 +275,18 @@ class Frontend:
             raise
         features, matches = pair.features, pair.matches
         start_s = time.perf_counter()
-        previous = self._previous
+        previous, noise = self._previous, self._extractor.position_noise
         keypoints0 = features.keypoints[:0] if previous is None else previous.features.keypoints[matches.indices0]
         if pair.continuation is None:
             keypoints1 = features.keypoints[matches.indices1]
             explained = explained_matches(
                 matches, keypoints0.numpy(), keypoints1.numpy(), self._settings.track_epipolar_px
             )
-            tracks = self._tracker.update(features, explained, stamp_ns)
+            zoom_factor = 0.0 if noise is None else noise.zoom_factor
+            tracks = self._tracker.update(features, explained, stamp_ns, zoom_factor)
         else:
-            tracks = self._tracker.follow(features, pair.continuation, stamp_ns)
+            zoom_factor = 0.0 if noise is None else noise.aligned_zoom_factor
+            tracks = self._tracker.follow(features, pair.continuation, stamp_ns, zoom_factor)
         tracking_ms = (time.perf_counter() - start_s) * _MS_PER_S
         change = TrackChange() if previous is None else compare_tracks(previous.tracks, tracks)
         self._previous = _Previous(features, tracks, stamp_ns)

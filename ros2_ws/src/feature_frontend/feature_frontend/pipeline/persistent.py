@@ -33,7 +33,7 @@ NAME = "persistent"
 
 @dataclass(frozen=True)
 class Seen:
-    """The part of a `Step` that the host needs; as in `Step`, but `keypoints` are in px of the image as published.
+    """The part of a `Step` that the host needs; as in `Step`, but positions are in px of the image as published.
 
     Attributes:
         rows: (C,) int64, `TrackState.rows` after the step.
@@ -43,6 +43,7 @@ class Seen:
     keypoints: torch.Tensor
     scores: torch.Tensor
     descriptors: torch.Tensor
+    covariances: torch.Tensor
     count: torch.Tensor
     previous_rows: torch.Tensor
     current_rows: torch.Tensor
@@ -60,6 +61,7 @@ class Seen:
             keypoints=step.keypoints if resize.is_identity else resize.invert(step.keypoints),
             scores=step.scores,
             descriptors=step.descriptors,
+            covariances=resize.invert_covariances(step.covariances),
             count=step.count,
             previous_rows=step.previous_rows,
             current_rows=step.current_rows,
@@ -155,6 +157,7 @@ class PersistentFrameMatcher:
             width=image.resize.width0,
             extractor=self._extractor.identity,
             scales=image.resize.invert_lengths(torch.ones_like(seen.scores[:count])),
+            covariances=seen.covariances[:count],
         )
         continuation = _continuation(seen.origins[:num_points], seen.rows[:num_points], seen.correlation)
         return features.to("cpu"), _matches(seen), continuation

@@ -28,7 +28,7 @@ class StoredFrame:
 
     Attributes:
         origin: The image.
-        features: Without sizes, angles and scales.
+        features: Without sizes, angles, scales and covariances.
         normalized: (N, 2) undistorted (x/z, y/z) of the keypoints; None without a calibration.
     """
 
@@ -77,6 +77,7 @@ class _Slot:
             sizes=None,
             angles=None,
             scales=None,
+            covariances=None,
             keypoints=self.keypoints[:count].copy_(features.keypoints),
             scores=self.scores[:count].copy_(features.scores),
             descriptors=self.descriptors[:count].copy_(features.descriptors),

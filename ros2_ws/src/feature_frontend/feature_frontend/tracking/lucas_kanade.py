@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
+from feature_frontend.extractors.covariances import PositionNoise, aligned_covariances
 from feature_frontend.runtime.cuda_graphs import constants
 from feature_frontend.tracking.predictions import Predictions
 from feature_frontend.tracking.state import KEPT_IMAGES, TrackState, Views
@@ -53,11 +54,13 @@ class Alignment:
         points: (C, 2) float32 px.
         is_found: (C,) bool, whether the template was found; ignore the other rows.
         correlation: (C,) float32 in [-1, 1], of template and image.
+        fit: (C, 4) float32, means over the window: squared gradients xx, xy, yy, and squared residual, per px^2.
     """
 
     points: torch.Tensor
     is_found: torch.Tensor
     correlation: torch.Tensor
+    fit: torch.Tensor
 
 
 def align_patches(
@@ -91,7 +94,8 @@ def align_patches(
     scales = constants(kernels, _OF_DIFFERENCE / NUM_PIXELS, _OF_DIFFERENCE / NUM_PIXELS, 1.0 / NUM_PIXELS)
     moments = torch.bmm(kernels, kernels.transpose(1, 2)) * (scales * scales[:, None] * NUM_PIXELS)
     xx, xy, yy = moments[:, 0, 0], moments[:, 0, 1], moments[:, 1, 1]
-    weight = _PRIOR_WEIGHT + fraction * (xx + yy) / 2.0
+    gradients = xx, xy, yy
+    weight = _prior_weight(xx, yy, fraction)
     xx, yy = xx + weight, yy + weight
     determinant = (xx * yy - xy.square()).clamp(min=_SMALLEST)
     beside = -xy / determinant
@@ -113,7 +117,13 @@ def align_patches(
     is_found = (correlation >= _LEAST_CORRELATION) & (length <= _LAST_STEP_PX)
     is_found &= moved.norm(dim=1) <= _FARTHEST_PX
     is_found &= has_window(points0, image1) & has_window(points, image1)
-    return Alignment(points, is_found, correlation)
+    residual = (moments[:, 2, 2] + contrast - 2.0 * products[:, 2]).clamp(min=0.0)
+    return Alignment(points, is_found, correlation, torch.stack([*gradients, residual], dim=1))
+
+
+def _prior_weight(xx: torch.Tensor, yy: torch.Tensor, fraction: torch.Tensor | float) -> torch.Tensor:
+    """(C,) weight of a detection or a prediction beside mean squared gradients xx and yy."""
+    return _PRIOR_WEIGHT + fraction * (xx + yy) / 2.0
 
 
 # Weight of a detection as a fraction of the weight of the window's own gradients: it stops drift that accumulates from
@@ -134,6 +144,7 @@ class TemplateMatch:
         slopes: (C, 2, 2), gradient of the displacement since the anchor, px per px.
         keeps_anchor: (C,) bool, whether the next image can use the same anchor.
         correlation: (C,) float32 in [-1, 1], of template and image; NaN if not found.
+        fit: (C, 4) float32, as in `Alignment`; ignore the rows of points that are not found.
     """
 
     points: torch.Tensor
@@ -141,6 +152,14 @@ class TemplateMatch:
     slopes: torch.Tensor
     keeps_anchor: torch.Tensor
     correlation: torch.Tensor
+    fit: torch.Tensor
+
+    def covariances(self, detected: torch.Tensor, noise: PositionNoise) -> torch.Tensor:
+        """(C, 3) of the points' positions, for those (C, 3) of their maxima on the score map."""
+        xx, yy = self.fit[:, 0], self.fit[:, 2]
+        weight = _prior_weight(xx, yy, DETECTION_FRACTION)
+        aligned = aligned_covariances(self.fit[:, :3], self.fit[:, 3], weight, detected, noise)
+        return torch.where(self.is_found[:, None], aligned, noise.alone_factor * detected)
 
     def anchored(self, state: TrackState, points: torch.Tensor) -> dict[str, torch.Tensor]:
         """The anchors of the next state: those of `state`, or the current (C, 2) points."""
@@ -177,24 +196,26 @@ def match_templates(
     # Offset o from the anchor was at o + o @ A in the previous image: compose both warps.
     bent = state.anchor_slopes + slopes + state.anchor_slopes @ slopes
     if not views.compare:
-        return TemplateMatch(points, none, bent, none, torch.full_like(points[:, 0], torch.nan))
+        nothing = torch.full_like(points[:, 0], torch.nan)
+        return TemplateMatch(points, none, bent, none, nothing, points.new_zeros((len(points), 4)))
     wanted = is_wanted & (state.missed == 0)
     fraction = torch.where(is_detected, DETECTION_FRACTION, 0.0)
     of_points = (views.rows_before(state.anchor_ages), state.anchors, points, fraction, bent)
     if is_padded:
         found = align_patches(views.latest.images, views.image, *of_points)
-        is_found, correlation = found.is_found & wanted, found.correlation
+        is_found, correlation, fit = found.is_found & wanted, found.correlation, found.fit
         places = torch.where(is_found[:, None], found.points, points)
     else:
         rows = wanted.nonzero()[:, 0]
         found = align_patches(views.latest.images, views.image, *(values[rows] for values in of_points))
         is_found = none.index_copy(0, rows, found.is_found)
         correlation = torch.zeros_like(points[:, 0]).index_copy(0, rows, found.correlation)
+        fit = points.new_zeros((len(points), 4)).index_copy(0, rows, found.fit)
         places = points.index_copy(0, rows, torch.where(found.is_found[:, None], found.points, points[rows]))
     keeps_anchor = is_found & (correlation >= _ANCHORED_CORRELATION) & (bent.abs().amax(dim=(1, 2)) <= _ANCHORED_SLOPE)
     # The next image overwrites the oldest.
     keeps_anchor &= state.anchor_ages + 2 < KEPT_IMAGES
-    return TemplateMatch(places, is_found, bent, keeps_anchor, torch.where(is_found, correlation, torch.nan))
+    return TemplateMatch(places, is_found, bent, keeps_anchor, torch.where(is_found, correlation, torch.nan), fit)
 
 
 def approach(

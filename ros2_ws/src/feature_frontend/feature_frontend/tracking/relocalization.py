@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from feature_frontend.extractors.base import FrameMaps
+from feature_frontend.extractors.covariances import detected_covariances
 from feature_frontend.extractors.networks.layers.keypoint_detection import refine_keypoints, suppress_non_maxima
 from feature_frontend.extractors.networks.layers.sampling import sample_bilinear
 from feature_frontend.extractors.networks.layers.selection import lie_on_allowed
@@ -107,6 +108,7 @@ class Candidates:
         descriptors: (R, D), L2-normalised.
         similarity: (R,) float32, cosine to the point's own descriptor.
         detections: (R,) int64, row of the detection at this place; -1 if it was not detected.
+        covariances: (R, 3) float32 px^2 of the network's image, of the score map's maximum.
     """
 
     keypoints: torch.Tensor
@@ -114,6 +116,7 @@ class Candidates:
     descriptors: torch.Tensor
     similarity: torch.Tensor
     detections: torch.Tensor
+    covariances: torch.Tensor
 
 
 def find_places(maps: FrameMaps, expected: torch.Tensor, detections: PixelIndex, is_taken: torch.Tensor) -> Places:
@@ -150,13 +153,15 @@ def describe_places(maps: FrameMaps, places: Places, is_wanted: torch.Tensor, re
     new = every if maps.is_padded else every[is_new & is_wanted]
     fresh = maps.network.describe(maps.dense, places.keypoints[new][None])[0]
     descriptors = descriptors.index_copy(0, new, torch.where(is_new[new, None], fresh, descriptors[new]))
-    read = sample_bilinear(maps.network.score_maps(maps.dense), places.keypoints[None, None])[0, 0, 0]
+    score_maps = maps.network.score_maps(maps.dense)
+    read = sample_bilinear(score_maps, places.keypoints[None, None])[0, 0, 0]
     return Candidates(
         keypoints=places.keypoints,
         scores=torch.where(is_new, read, found.scores[0][picked]),
         descriptors=descriptors,
         similarity=(descriptors.float() * recent).sum(dim=1),
         detections=places.detections,
+        covariances=detected_covariances(score_maps, places.keypoints[None], maps.network.position_noise)[0],
     )
 
 

@@ -91,6 +91,7 @@ class Step:
         keypoints: (B, 2) float32 px in the network's image; detections first, best first, then re-localised points.
         scores: (B,) float32.
         descriptors: (B, D).
+        covariances: (B, 3) float32 px^2 of the network's image.
         count: () int64, how many of the B rows are valid.
         previous_rows: (C0,) int64, row of each point in the features of the previous image; -1 if it was missed.
         current_rows: (C0,) int64, its row in the features of this image; -1 if it is missed.
@@ -106,6 +107,7 @@ class Step:
     keypoints: torch.Tensor
     scores: torch.Tensor
     descriptors: torch.Tensor
+    covariances: torch.Tensor
     count: torch.Tensor
     previous_rows: torch.Tensor
     current_rows: torch.Tensor
@@ -414,6 +416,12 @@ def _compose(
     keypoints = keypoints.index_copy(0, torch.where(is_seen, sightings.sources, len(rows)), sightings.positions)[:-1]
     descriptors = torch.cat([found.descriptors[0], candidates.descriptors])
     of_seen = descriptors.index_select(0, sightings.sources.clamp(min=0))
+    covariances = torch.cat([found.covariances[0], candidates.covariances, found.covariances[0, :1]])
+    noise = maps.network.position_noise
+    of_sightings = sightings.surroundings.covariances(covariances[sightings.sources.clamp(min=0)], noise)
+    covariances = noise.first_factor * covariances
+    covariances[..., ::2] += noise.aligned_px2
+    covariances = covariances.index_copy(0, torch.where(is_seen, sightings.sources, len(rows)), of_sightings)
     current_rows = torch.where(is_seen, rows[sightings.sources], -1)
     missed = torch.where(is_seen, 0, state.missed + 1)
     positions = torch.where(is_seen[:, None], sightings.positions, sightings.expected)
@@ -462,6 +470,7 @@ def _compose(
         keypoints=keypoints[order],
         scores=torch.cat([found.scores[0], candidates.scores])[order],
         descriptors=descriptors.index_select(0, order),
+        covariances=covariances.index_select(0, order),
         count=is_kept.sum(),
         previous_rows=state.rows,
         current_rows=current_rows,

@@ -14,6 +14,7 @@ from feature_frontend.types import Features, Matches, TrackChange, Tracks
 __all__ = ["TrackAssociation", "TrackTable", "TrackerState", "compare_tracks"]
 
 _NS_PER_S = 1e9
+_FEWEST_FOR_ZOOM = 16
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,14 @@ class TrackerState:
     points: _Points
 
 
+def _log_zoom(points0: npt.NDArray[np.float32], points1: npt.NDArray[np.float32]) -> float:
+    """Logarithm of how much wider (N, 2) points are spread in this image than in the previous one; 0 for few points."""
+    if len(points0) < _FEWEST_FOR_ZOOM:
+        return 0.0
+    spreads = [points.std(axis=0, dtype=np.float64).prod() for points in (points0, points1)]
+    return math.log(spreads[1] / spreads[0]) / 2 if min(spreads) > 0 else 0.0
+
+
 def _no_points() -> _Points:
     none = Tracks.empty()
     return _Points(none.ids, none.ages, none.gaps, none.keypoints, np.zeros(0, np.int64))
@@ -104,13 +113,14 @@ class TrackTable:
         require(is_whole and state.next_id > 0, "arrays of equal length")
         self._next_id, self._points = state.next_id, points
 
-    def update(self, features: Features, matches: Matches, stamp_ns: int) -> Tracks:
+    def update(self, features: Features, matches: Matches, stamp_ns: int, zoom_factor: float = 0.0) -> Tracks:
         """Tracks of the current image; a track without a match ends.
 
         Args:
             features: Of the current image.
             matches: From the image of the previous call to this one; empty for the first.
             stamp_ns: The image's time in ns. If it does not advance, velocities are zero.
+            zoom_factor: As in `PositionNoise`.
         """
         origins = np.full(len(features), -1, np.int64)
         quality = np.full(len(features), np.nan, np.float32)
@@ -118,15 +128,18 @@ class TrackTable:
         origins[rows] = matches.indices0.cpu().numpy()
         quality[rows] = matches.similarity.cpu().numpy()
         continuation = TrackAssociation(origins, np.arange(len(features), dtype=np.int64), quality)
-        return self.follow(features, continuation, stamp_ns)
+        return self.follow(features, continuation, stamp_ns, zoom_factor)
 
-    def follow(self, features: Features, continuation: TrackAssociation, stamp_ns: int) -> Tracks:
+    def follow(
+        self, features: Features, continuation: TrackAssociation, stamp_ns: int, zoom_factor: float = 0.0
+    ) -> Tracks:
         """Tracks of the current image; points may be missed and seen again later.
 
         Args:
             features: Of the current image.
             continuation: Origins refer to the previous call; contains every row of the features exactly once.
             stamp_ns: The image's time in ns. If it does not advance, velocities are zero.
+            zoom_factor: As in `PositionNoise`.
         """
         before, origins, rows = self._points, continuation.origins, continuation.rows
         keypoints = features.keypoints.detach().cpu().numpy().astype(np.float32, copy=False)
@@ -151,12 +164,17 @@ class TrackTable:
         velocities = np.zeros((count, 2), np.float32)
         moves = is_seen & is_continued & (elapsed_s > 0)
         velocities[moves] = (keypoints[rows[moves]] - points.keypoints[moves]) / elapsed_s[moves, None]
+        moved = is_continued & is_seen
+        zoom = _log_zoom(points.keypoints[moved], keypoints[rows[moved]])
         points.keypoints[is_seen] = keypoints[rows[is_seen]]
         points.stamps_ns[is_seen] = stamp_ns
         self._points = points
 
         seen = np.flatnonzero(is_seen)
         seen = seen[np.argsort(rows[seen])]
+        covariances = None
+        if features.covariances is not None:
+            covariances = features.covariances.cpu().numpy()[rows[seen]] * np.float32(1 + zoom_factor * zoom**2)
         return Tracks(
             ids=points.ids[seen],
             ages=points.ages[seen],
@@ -166,6 +184,7 @@ class TrackTable:
             velocities=velocities[seen],
             elapsed_s=elapsed_s[seen],
             quality=np.where(is_continued, continuation.quality, np.float32(np.nan))[seen],
+            covariances=covariances,
         )
 
     def _issue_ids(self, count: int) -> npt.NDArray[np.uint64]:

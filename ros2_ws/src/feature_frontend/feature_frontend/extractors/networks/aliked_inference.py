@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import fuse_conv_bn_weights
 
+from feature_frontend.extractors.covariances import POSITION_NOISE
 from feature_frontend.extractors.networks.aliked import TOTAL_STRIDE, Aliked
 from feature_frontend.extractors.networks.layers.deformable_convolution import (
     DeformableConv2d,
@@ -49,6 +50,7 @@ class FastAliked(DetectAndDescribe):
     default_nms_radius = Aliked.default_nms_radius
     minimum_size = Aliked.minimum_size
     refines_keypoints = True
+    position_noise = POSITION_NOISE["aliked"]
     # Where near surroundings grow by 10 % from frame to frame, a higher one loses true pairs; motion and template
     # decide about the rest. Half of its cosine distance, for descriptors alone, hardly any unrelated pair reaches.
     default_track_similarity = 0.5

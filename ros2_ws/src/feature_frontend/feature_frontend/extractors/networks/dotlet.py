@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from feature_frontend.extractors.covariances import POSITION_NOISE
 from feature_frontend.extractors.networks.layers.detect_and_describe import DetectAndDescribe
 from feature_frontend.extractors.networks.layers.sampling import (
     at_least_float32,
@@ -107,6 +108,7 @@ class Dotlet(DetectAndDescribe):
     default_nms_radius = 2
     minimum_size = _TOTAL_STRIDE
     refines_keypoints = True
+    position_noise = POSITION_NOISE["dotlet"]
     # A higher one shortens tracks on TUM and a rendered street without making them truer (docs/research/dotlet.md).
     default_track_similarity = 0.5
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from feature_frontend.errors import SettingsError
 from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures
+from feature_frontend.extractors.covariances import POSITION_NOISE, PositionNoise, sized_covariances
 from feature_frontend.extractors.networks.layers.keypoint_detection import suppress_non_maxima
 from feature_frontend.extractors.networks.layers.selection import select_points
 
@@ -133,7 +134,11 @@ class PointDetector:
         self._detector.create(0.0, config.is_upright)
 
     def detect(
-        self, image: Uint8Array, options: DetectionOptions, allowed: torch.Tensor | None = None
+        self,
+        image: Uint8Array,
+        options: DetectionOptions,
+        allowed: torch.Tensor | None = None,
+        noise: PositionNoise = POSITION_NOISE["sift"],
     ) -> NetworkFeatures:
         """Keypoints of an (H, W) grey image, best score first, on the CPU.
 
@@ -143,6 +148,7 @@ class PointDetector:
             image: The image.
             options: How keypoints are selected.
             allowed: (H, W) bool, the pixels on which keypoints may lie; None for all.
+            noise: What the covariances are made with.
         """
         opencv = self._detector.create(options.detection_threshold, self._config.is_upright)
         found = list(opencv.detect(image, None))
@@ -156,12 +162,14 @@ class PointDetector:
         described, descriptors = opencv.compute(image, [found[row] for row in kept.tolist()])
         points, scores = self._points_and_scores(described)
         order = scores.argsort(descending=True, stable=True)
+        sizes = torch.tensor([keypoint.size for keypoint in described], dtype=torch.float32)[order]
         return NetworkFeatures(
             keypoints=points[order],
             scores=scores[order],
             descriptors=self._normalized(descriptors)[order],
-            sizes=torch.tensor([keypoint.size for keypoint in described], dtype=torch.float32)[order],
+            sizes=sizes,
             angles=torch.tensor([keypoint.angle for keypoint in described], dtype=torch.float32).deg2rad()[order],
+            covariances=sized_covariances(sizes, scores[order], noise),
         )
 
     def _points_and_scores(self, found: Sequence[cv2.KeyPoint]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -193,6 +201,7 @@ class Classical(nn.Module):
     minimum_size = 32  # px, of an image's side
     default_nms_radius = 0
     descriptor_dim = DESCRIPTOR_DIM
+    position_noise = POSITION_NOISE["sift"]
 
     def __init__(self, config: ClassicalConfig) -> None:
         super().__init__()
@@ -204,7 +213,8 @@ class Classical(nn.Module):
         """Keypoints and descriptors of (B, 1, H, W) or (B, 3, H, W) images in [0, 1]; OpenCV works on the CPU."""
         masks = [None] * len(images) if allowed is None else list(allowed.cpu())
         found = [
-            self._detect.detect(image, options, mask) for image, mask in zip(grey_bytes(images), masks, strict=True)
+            self._detect.detect(image, options, mask, self.position_noise)
+            for image, mask in zip(grey_bytes(images), masks, strict=True)
         ]
         return [features.to(images.device) for features in found]
 

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures
+from feature_frontend.extractors.covariances import POSITION_NOISE
 from feature_frontend.extractors.networks.layers.sampling import sample_bilinear
 from feature_frontend.extractors.networks.opencv_sift import (
     CLASSICAL_CONFIGS,
@@ -74,6 +75,7 @@ class Residual(nn.Module):
     input_channels = 3
     minimum_size = 32  # px, of an image's side
     default_nms_radius = 0
+    position_noise = POSITION_NOISE["sift"]
 
     def __init__(self, config: ResidualConfig) -> None:
         super().__init__()
@@ -119,7 +121,7 @@ class Residual(nn.Module):
         """Keypoints and descriptors of (B, 3, H, W) images in [0, 1]; the points are detected on the CPU."""
         masks = [None] * len(images) if allowed is None else list(allowed.cpu())
         found = [
-            self.detect.detect(image, options, mask).to(images.device)
+            self.detect.detect(image, options, mask, self.position_noise).to(images.device)
             for image, mask in zip(grey_bytes(images), masks, strict=True)
         ]
         descriptors = self(images, [one.keypoints for one in found], [one.descriptors for one in found])

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures, PaddedFeatures
+from feature_frontend.extractors.covariances import POSITION_NOISE, detected_covariances
 from feature_frontend.extractors.networks.layers.keypoint_detection import suppress_non_maxima, zero_border
 from feature_frontend.extractors.networks.layers.selection import select_candidates
 from feature_frontend.extractors.networks.silk import Silk, SilkConfig, inside_border, to_grey
@@ -36,6 +37,7 @@ class FusedSilk(nn.Module):
     default_nms_radius = Silk.default_nms_radius
     minimum_size = Silk.minimum_size
     refines_keypoints = False
+    position_noise = POSITION_NOISE["silk"]
     # SiLK's cosines are less discriminative than ALIKED's: most of those in an unrelated image are also above it.
     default_track_similarity = 0.7
 
@@ -118,9 +120,10 @@ class FusedSilk(nn.Module):
             most = int(counts.max())
             scores, positions = scores[:, :most], positions[:, :most]
         pixels = torch.stack([positions % width, torch.div(positions, width, rounding_mode="floor")], dim=2)
-        return PaddedFeatures(
-            (pixels + border).float(), scores, self._describe(features, pixels), counts, torch.ones_like(scores)
-        )
+        keypoints = (pixels + border).float()
+        covariances = detected_covariances(dense[0], pixels, self.position_noise)
+        descriptors = self._describe(features, pixels)
+        return PaddedFeatures(keypoints, scores, descriptors, counts, torch.ones_like(scores), covariances)
 
     def score_maps(self, dense: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """See `FastNetwork`."""

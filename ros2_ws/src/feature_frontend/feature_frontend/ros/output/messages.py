@@ -77,10 +77,10 @@ def encode_features(
     message.count = len(features)
     _fill(message.keypoints, features.keypoints)
     _fill(message.scores, features.scores)
-    optional = (message.sizes, features.sizes), (message.angles, features.angles), (message.scales, features.scales)
-    for field, values in optional:
+    for name in ("sizes", "angles", "scales", "covariances"):
+        values = getattr(features, name)
         if values is not None:
-            _fill(field, values)
+            _fill(getattr(message, name), values)
     if normalized_keypoints is not None:
         _fill(message.normalized_keypoints, normalized_keypoints)
     if descriptor_type is None:
@@ -161,6 +161,8 @@ def encode_tracks(
     _fill(message.velocities, tracks.velocities)
     _fill(message.scores, features.scores.numpy()[tracks.feature_indices])
     _fill(message.quality, tracks.quality)
+    if tracks.covariances is not None:
+        _fill(message.covariances, tracks.covariances)
     if rays is not None:
         _fill(message.normalized_keypoints, rays.normalized)
         _fill(message.normalized_velocities, rays.velocities)

@@ -28,8 +28,13 @@ TABLES = ("frames", "features", "matches", "tracks")
 # Rows of a row group: large enough to compress and to scan, small enough to hold in memory with their descriptors.
 _GROUP_ROWS = 1 << 15
 _FLOAT16 = 1
-# Column, Arrow type, field of the message, and its column in a field of two.
+# Column, Arrow type, field of the message, and its column in a field of several.
 _Column = tuple[str, str, str, int | None]
+_COVARIANCE: tuple[_Column, ...] = (
+    ("covariance_xx", "float32", "covariances", 0),
+    ("covariance_xy", "float32", "covariances", 1),
+    ("covariance_yy", "float32", "covariances", 2),
+)
 _FEATURES: tuple[_Column, ...] = (
     ("x", "float32", "keypoints", 0),
     ("y", "float32", "keypoints", 1),
@@ -39,6 +44,7 @@ _FEATURES: tuple[_Column, ...] = (
     ("scale", "float32", "scales", None),
     ("ray_x", "float32", "normalized_keypoints", 0),
     ("ray_y", "float32", "normalized_keypoints", 1),
+    *_COVARIANCE,
 )
 _MATCHES: tuple[_Column, ...] = (
     ("index0", "uint32", "indices0", None),
@@ -70,6 +76,7 @@ _TRACKS: tuple[_Column, ...] = (
     ("ray_velocity_y", "float32", "normalized_velocities", 1),
     ("score", "float32", "scores", None),
     ("quality", "float32", "quality", None),
+    *_COVARIANCE,
 )
 # Column and Arrow type; the fields of a FrameStatus of the same names.
 _FRAMES = (
@@ -155,8 +162,8 @@ class TableWriter(AbstractContextManager["TableWriter"]):
             rows["row"] = np.arange(count, dtype=np.uint32)
         for column, _, field, part in columns:
             values = np.asarray(getattr(message, field))
-            if part is not None:
-                values = values.reshape(-1, 2)[:, part]
+            if part is not None and len(values):
+                values = values.reshape(count, -1)[:, part]
             rows[column] = values if len(values) == count else None
         self._tables[name].add(count, {**rows, **further})
 

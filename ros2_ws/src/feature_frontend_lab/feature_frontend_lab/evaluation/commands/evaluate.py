@@ -2,7 +2,7 @@
 
 Subcommands: `homography`, extractors on photographs and random views of them; `robustness`, on rotated and downscaled
 photographs; `tracks`, front-ends on sequences; `odometry`, front-ends by the odometry that their tracks allow; `pairs`,
-matching of single image pairs of sequences.
+matching of single image pairs of sequences; `covariances`, whether the covariances of positions are true.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from feature_frontend_lab.evaluation.commands.arguments import (
     methods_of,
     pairs_progress,
 )
+from feature_frontend_lab.evaluation.commands.covariances import add_covariances
 from feature_frontend_lab.evaluation.commands.odometry import add_odometry
 from feature_frontend_lab.evaluation.commands.pairs import add_pairs
 from feature_frontend_lab.evaluation.commands.robustness import add_robustness
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     add_tracks(commands)
     add_odometry(commands)
     add_pairs(commands)
+    add_covariances(commands)
     return parser
 
 

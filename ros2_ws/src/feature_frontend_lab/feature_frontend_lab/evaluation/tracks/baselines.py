@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from feature_frontend.extractors.covariances import PositionNoise
 from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.pipeline.frontend import Frontend
 from feature_frontend.settings import PARAMETERS, Settings
@@ -89,13 +90,16 @@ class FrontendSequence:
 
     Args:
         settings: Its parameters. Fallback is disabled: figures of another network would carry the wrong name.
+        noise: Constants of the covariances; None for the extractor's own.
 
     Raises:
         FeatureFrontendError: The weights are not available or do not fit.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, noise: PositionNoise | None = None) -> None:
         self._frontend = Frontend.from_pretrained(replace(settings, fallback_extractor=""))
+        if noise is not None:
+            self._frontend.extractor.position_noise = noise
         self._budget = settings.max_num_keypoints
         self._latest: Points = np.zeros((0, 2))
         self._detector: Extractor | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -242,7 +243,8 @@ def _on(tracks: Tracks, detections: Points) -> npt.NDArray[np.bool_]:
 
 
 def _rows(tracks: Tracks, rows: npt.NDArray[np.bool_]) -> Tracks:
-    return Tracks(**{name: values[rows] for name, values in vars(tracks).items()})
+    arrays: dict[str, Any] = {name: None if array is None else array[rows] for name, array in vars(tracks).items()}
+    return Tracks(**arrays)
 
 
 def _parallax(pairs: Iterable[Pair]) -> float:

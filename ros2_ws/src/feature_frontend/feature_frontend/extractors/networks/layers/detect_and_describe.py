@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from feature_frontend.extractors.base import DetectionOptions, NetworkFeatures, PaddedFeatures
+from feature_frontend.extractors.covariances import PositionNoise, detected_covariances
 from feature_frontend.extractors.networks.layers.keypoint_detection import detect_padded
 
 __all__ = ["DetectAndDescribe"]
@@ -15,6 +16,8 @@ __all__ = ["DetectAndDescribe"]
 
 class DetectAndDescribe(nn.Module, ABC):
     """Base of networks whose first map is the score map; `dense` and `describe` are the network's own."""
+
+    position_noise: PositionNoise
 
     @abstractmethod
     def dense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -45,9 +48,9 @@ class DetectAndDescribe(nn.Module, ABC):
         if trim:
             most = int(detections.counts.max())
             keypoints, scores = keypoints[:, :most], scores[:, :most]
-        return PaddedFeatures(
-            keypoints, scores, self.describe(dense, keypoints), detections.counts, torch.ones_like(scores)
-        )
+        covariances = detected_covariances(self.score_maps(dense), keypoints, self.position_noise)
+        descriptors = self.describe(dense, keypoints)
+        return PaddedFeatures(keypoints, scores, descriptors, detections.counts, torch.ones_like(scores), covariances)
 
     def score_maps(self, dense: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """See `FastNetwork`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 import warnings
 import zipfile
 from collections.abc import Callable, Collection, Mapping
@@ -91,7 +90,7 @@ class FoundWeights:
             # For damaged files the readers raise anything from IndexError to UnicodeDecodeError. Torch's text for a
             # pickle with other objects advises executing the file's content, in its first line or further down.
             reason = short_text(str(error).partition("\n")[0] or type(error).__name__)
-            if isinstance(error, pickle.UnpicklingError):
+            if type(error).__name__ == "UnpicklingError":
                 reason = "it holds other things than tensors, or is no file that torch.save has written"
             raise WeightsError(f"cannot read weights {self.shown}: {type(error).__name__}: {reason}") from error
         if isinstance(state, Mapping):

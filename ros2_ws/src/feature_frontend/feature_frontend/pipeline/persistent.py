@@ -157,7 +157,7 @@ class PersistentFrameMatcher:
             width=image.resize.width0,
             extractor=self._extractor.identity,
             scales=image.resize.invert_lengths(torch.ones_like(seen.scores[:count])),
-            covariances=seen.covariances[:count],
+            covariances=seen.covariances[:count].clone(),
         )
         continuation = _continuation(seen.origins[:num_points], seen.rows[:num_points], seen.correlation)
         return features.to("cpu"), _matches(seen), continuation

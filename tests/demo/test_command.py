@@ -148,26 +148,32 @@ def start_demo(output: Path, mark: str, *arguments: str, **environment: str) -> 
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
 
 
+def _check_demo(folder: Path, out: str, frames: int) -> None:
+    summary = json.loads((folder / "summary.json").read_text())
+    messages = summary["frames"], summary["features_messages"], summary["matches_messages"]
+    assert messages == (frames, frames, frames - 1)
+    assert summary["states"] == {"FIRST": 1, "OK": frames - 1}
+    assert summary["pose"]["rotation_deg"]["median"] < 0.2
+    assert summary["inlier_ratio"]["median"] > 0.8
+    assert summary["matches"]["median"] > 300
+    assert (folder / "summary.txt").read_text() in out
+    assert cv2.imread(str(folder / "tracks.png")) is not None
+    assert cv2.VideoCapture(str(folder / "tracks.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == frames
+    recording = read_recording(folder / "bag")
+    assert [record.stamp_ns for record in recording.features] == [record.stamp_ns for record in recording.tracks]
+
+
 @needs_ros
 @pytest.mark.slow
-def test_demo_end_to_end(weights_dir: str, tmp_path: Path) -> None:
+def test_demo_of_another_network(weights_dir: str, tmp_path: Path, campaign: Campaign) -> None:
+    campaign.only("a second demo")
     mark = uuid.uuid4().hex
     process = start_demo(
         tmp_path, mark, "--frames", "6", "--extractor", "aliked-t16", FEATURE_FRONTEND_WEIGHTS=weights_dir
     )
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    assert (summary["frames"], summary["features_messages"], summary["matches_messages"]) == (6, 6, 5)
-    assert summary["states"] == {"FIRST": 1, "OK": 5}
-    assert summary["pose"]["rotation_deg"]["median"] < 0.2
-    assert summary["inlier_ratio"]["median"] > 0.8
-    assert summary["matches"]["median"] > 300
-    assert (tmp_path / "summary.txt").read_text() in out
-    assert cv2.imread(str(tmp_path / "tracks.png")) is not None
-    assert cv2.VideoCapture(str(tmp_path / "tracks.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 6
-    recording = read_recording(tmp_path / "bag")
-    assert [record.stamp_ns for record in recording.features] == [record.stamp_ns for record in recording.tracks]
+    _check_demo(tmp_path, out, 6)
     assert left_over(mark) == []
 
 
@@ -217,14 +223,15 @@ def test_without_weights_or_network_the_shipped_model_does_the_job(tmp_path: Pat
     process = start_demo(
         tmp_path / "out",
         mark,
-        *("--frames", "4", "--device", "cpu"),
+        *("--frames", "5", "--device", "cpu"),
         FEATURE_FRONTEND_WEIGHTS=nowhere,
         XDG_CACHE_HOME=nowhere,
         https_proxy="http://127.0.0.1:9",
     )
-    out, err = process.communicate(timeout=180)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert "dotlet@" in out
+    _check_demo(tmp_path / "out", out, 5)
     assert left_over(mark) == []
 
 

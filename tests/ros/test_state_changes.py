@@ -115,6 +115,7 @@ def test_each_change_of_state_is_one_line(rig: _Rig) -> None:
     other = deepcopy(info)
     other.width = 128
     with node_in_this_process(), _Camera(rig.client) as camera:
+        assert rig.next_line().endswith("tracker auto is persistent")
         assert rig.next_line().startswith("INFO ready: ")
         silent = "/image has 1 reliable publisher; is the camera paused? `doctor` looks at topic, QoS and images"
         assert rig.next_line() == f"WARN no image yet for N s: {silent}"

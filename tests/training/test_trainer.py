@@ -246,7 +246,8 @@ with processes("cpu") as group:
 
 
 @pytest.mark.slow
-def test_two_processes_of_torchrun_hold_the_same_weights(tmp_path: Path) -> None:
+def test_two_processes_of_torchrun_hold_the_same_weights(tmp_path: Path, campaign: Campaign) -> None:
+    campaign.only("two processes that train")
     check_equal_weights_in_two_processes(_TWO_PROCESSES, _PHOTOGRAPHS, tmp_path)
 
 

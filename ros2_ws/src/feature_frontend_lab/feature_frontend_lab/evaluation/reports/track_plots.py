@@ -51,7 +51,7 @@ def track_figure(title: str, report: SequenceReport) -> Figure:
     has_truth = any(result.pose is not None for result in results)
     has_path = has_truth and any(result.aligned is not None for result in results)
     measures = [
-        _Measure("Share of points alive", lambda r: r.alive, 1, x_title="frames later"),
+        _Measure("Fraction of points alive", lambda r: r.alive, 1, x_title="frames later"),
         _lengths(results),
         _Measure("Epipolar inliers (RANSAC 1 px)", lambda r: r.inlier_ratio, 1),
         _Measure("Parallax, median px", lambda r: r.parallax_px),
@@ -101,7 +101,7 @@ def _lengths(results: Sequence[TrackResult]) -> _Measure:
     def shares(result: TrackResult) -> dict[int, float]:
         return dict(enumerate(length_shares(result.lengths)[:used]))
 
-    return _Measure("Length of tracks, share of them", shares, x_title="frames seen", x_names=_bin_names())
+    return _Measure("Length of tracks, fraction of them", shares, x_title="frames seen", x_names=_bin_names())
 
 
 def _errors(result: TrackResult, name: str) -> ByGap:

@@ -80,7 +80,7 @@ class StepReport:
 
     @property
     def success(self) -> float:
-        """Share of the true matches that are mutual nearest neighbours."""
+        """Fraction of the true matches that are mutual nearest neighbours."""
         return self.parts["success"]
 
     def as_dict(self) -> dict[str, float]:

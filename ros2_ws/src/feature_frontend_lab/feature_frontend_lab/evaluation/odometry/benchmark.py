@@ -37,7 +37,7 @@ class OdometryResult:
         images: Images of the sequence.
         start_s: Time from the first image to the first pose; NaN if there is none.
         losses: How often the odometry was lost and started anew.
-        rejected: Share of the points in use that fitted no place; NaN without an IMU.
+        rejected: Fraction of the points in use that fitted no place; NaN without an IMU.
         points: Mean number of points in use; NaN without an IMU.
         mean_ms: Time that the odometry took for an image.
     """
@@ -55,7 +55,7 @@ class OdometryResult:
 
     @property
     def covered(self) -> float:
-        """Share of the images that have a pose."""
+        """Fraction of the images that have a pose."""
         return len(self.poses) / self.images if self.images else float("nan")
 
 

@@ -73,7 +73,7 @@ def track_figure(title: str, report: SequenceReport) -> Figure:
 
 
 def length_shares(lengths: Mapping[int, int]) -> list[float]:
-    """Share of the tracks seen in 1, 2, 3 to 4, 5 to 8, ... frames; the last bin has no end. Adds up to 1."""
+    """Fraction of the tracks seen in 1, 2, 3 to 4, 5 to 8, ... frames; the last bin has no end. Adds up to 1."""
     bins = np.searchsorted(_BINS, list(lengths), side="left")
     counts = np.bincount(bins, weights=list(lengths.values()), minlength=len(_BINS) + 1)
     return [float(count) for count in counts / max(counts.sum(), 1)]
@@ -98,10 +98,10 @@ def _lengths(results: Sequence[TrackResult]) -> _Measure:
     """The bins up to the last one that is not empty everywhere."""
     used = max((len(np.trim_zeros(length_shares(result.lengths), "b")) for result in results), default=0)
 
-    def shares(result: TrackResult) -> dict[int, float]:
+    def fractions(result: TrackResult) -> dict[int, float]:
         return dict(enumerate(length_shares(result.lengths)[:used]))
 
-    return _Measure("Length of tracks, fraction of them", shares, x_title="frames seen", x_names=_bin_names())
+    return _Measure("Length of tracks, fraction of them", fractions, x_title="frames seen", x_names=_bin_names())
 
 
 def _errors(result: TrackResult, name: str) -> ByGap:

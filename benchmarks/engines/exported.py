@@ -17,6 +17,7 @@ from benchmarks.types import Canvas
 from feature_frontend.extractors.registry import EXTRACTORS
 from feature_frontend.settings import ExtractionSettings
 from feature_frontend_lab.export.onnx_model.file import export_extractor
+from feature_frontend_lab.export.onnx_model.reader import OnnxExtractor
 
 __all__ = ["PROGRAMS", "ExportedEngine"]
 
@@ -87,15 +88,10 @@ def _blob(image: Canvas) -> npt.NDArray[np.float32]:
 
 
 def _onnxruntime(path: Path, threads: int) -> Call:
-    runtime: Any = importlib.import_module("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    # Its threads would otherwise go on waiting busily while the next engine is timed.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    extractor = OnnxExtractor(path, threads)
 
     def call(image: Canvas) -> Output:
-        keypoints, scores, descriptors = session.run(["keypoints", "scores", "descriptors"], {"image": _blob(image)})
+        keypoints, scores, descriptors = extractor.run(_blob(image))
         return keypoints[0], descriptors[0], scores[0] > 0
 
     return call

@@ -110,7 +110,8 @@ def run(options: Options, log: Log) -> SuiteResult:
     rounds = options.rounds or (_QUICK_ROUNDS if options.quick else _ROUNDS)
     frames = resized(load_frames(options.images, _FRAME_COUNT), size)
     images = [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) for image in frames.images]
-    parameters = node_parameters(options, _BUDGET)
+    # The persistent tracker fills the budget only as far as its points live.
+    parameters = [*node_parameters(options, _BUDGET), "tracker:=chain"]
     parts = options.parts or PARTS
     tables: list[Table] = []
     data: dict[str, Any] = {

@@ -13,11 +13,20 @@ from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.extractors.networks.aliked import ALIKED_CONFIGS, Aliked
 from feature_frontend.extractors.networks.aliked_inference import FastAliked
 from feature_frontend.extractors.networks.dotlet import DOTLET_CONFIGS, Dotlet, fold_batch_norm
+from feature_frontend.extractors.networks.silk import SILK_CONFIGS, Silk
 from feature_frontend.matchers.lightglue import build_lightglue
 from feature_frontend.runtime.cuda_graphs import GraphDevice
 from feature_frontend.settings import Settings
 
-__all__ = ["IDENTITY", "graph_extractor", "save_lightglue", "seeded_dotlet", "seeded_extractor", "seeded_network"]
+__all__ = [
+    "IDENTITY",
+    "graph_extractor",
+    "save_lightglue",
+    "seeded_dotlet",
+    "seeded_extractor",
+    "seeded_network",
+    "seeded_silk",
+]
 
 IDENTITY = "aliked-t16@seeded00"
 
@@ -52,6 +61,18 @@ def seeded_dotlet(seed: int = 0) -> Dotlet:
             network.cell_scores.bias.zero_()
             for _ in range(20):
                 network(torch.rand((1, 1, 96, 96), generator=generator))
+    return network.eval()
+
+
+def seeded_silk(name: str, seed: int = 0) -> Silk:
+    """SiLK with random weights, its scores spread over (0, 1), with its own statistics on noise, for evaluation."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        network = Silk(SILK_CONFIGS[name]).train()
+        network.keypoint_head.norm.weight.mul_(4.0)
+        for _ in range(20):
+            network(torch.rand((1, 1, 96, 96), generator=generator))
     return network.eval()
 
 

@@ -78,7 +78,7 @@ class _Simulated:
         return SequenceResult(tracks, DescribedPoints(seen.astype(np.float64), np.zeros((0, 0)), "none"), 0.0, 0.0)
 
     def detect(self, _image: npt.NDArray[np.uint8]) -> Detections:
-        raise NotImplementedError
+        raise AssertionError("the errors of tracks need no detections")
 
     def close(self) -> None:
         pass

@@ -26,7 +26,7 @@ from feature_frontend_lab.export.onnx_model.reader import OnnxExtractor, OnnxFea
 from feature_frontend_lab.training.checkpoint import save_weights
 from tests.campaign import Campaign
 from tests.conftest import NEEDS_TORCH_FOR_PTH
-from tests.core.seeded import save_lightglue, seeded_dotlet, seeded_network
+from tests.core.seeded import save_lightglue, seeded_dotlet, seeded_network, seeded_silk
 from tests.tolerances import ONNX_PARITY
 
 onnx = pytest.importorskip("onnx", reason="needs onnx, which the extra onnx installs")
@@ -344,7 +344,7 @@ def test_every_extractor_on_photographs(
         weights = None
         if name not in WEIGHTS:
             weights = tmp_path / f"{name}.safetensors"
-            save_weights(weights, Silk(SILK_CONFIGS[name]).state_dict())
+            save_weights(weights, seeded_silk(name).state_dict())
         exported = _export(tmp_path, name, weights, max_num_keypoints=1000, weights_dir=weights_dir)
         for images in sequences:
             height, width = images[0].shape[:2]

@@ -82,7 +82,7 @@ def detected_covariances(score_maps: torch.Tensor, keypoints: torch.Tensor, nois
     x, y = keypoints.round().long().unbind(-1)
     x, y = x.clamp(_RADIUS_PX, width - 1 - _RADIUS_PX), y.clamp(_RADIUS_PX, height - 1 - _RADIUS_PX)
     places = (y * width + x)[..., None] + (dy * width + dx)
-    scores = score_maps.float().flatten(1).gather(1, places.flatten(1)).reshape(places.shape)
+    scores = score_maps.flatten(1).gather(1, places.flatten(1)).reshape(places.shape).float()
     offsets = torch.stack([dx, dy, dx * dx, dx * dy, dy * dy, torch.ones_like(dx)], dim=1).to(scores.dtype)
     moments = (scores.square() + _SMALLEST) @ offsets
     mean_x, mean_y, xx, xy, yy = (moments[..., :5] / moments[..., 5:]).unbind(-1)

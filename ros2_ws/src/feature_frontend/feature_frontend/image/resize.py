@@ -44,6 +44,8 @@ class Resize:
 
     def invert_covariances(self, covariances: torch.Tensor) -> torch.Tensor:
         """Maps (..., 3) covariances xx, xy, yy in px^2 from the second image to the first."""
+        if self.is_identity:
+            return covariances
         x, y = self.width0 / self.width1, self.height0 / self.height1
         return covariances * constants(covariances, x * x, x * y, y * y)
 

@@ -148,19 +148,23 @@ class PersistentFrameMatcher:
 
     def _found(self, seen: Seen, image: PreparedImage) -> Found:
         count, num_points = int(seen.count), int(seen.num_points)
-        # Copies, because autograd refuses what was made in inference mode.
+        # Copies on the CPU too, because autograd refuses what was made in inference mode.
+        keypoints, scores, descriptors, covariances = (
+            values[:count].to("cpu", copy=True)
+            for values in (seen.keypoints, seen.scores, seen.descriptors, seen.covariances)
+        )
         features = Features(
-            keypoints=seen.keypoints[:count].clone(),
-            scores=seen.scores[:count].clone(),
-            descriptors=seen.descriptors[:count].clone(),
+            keypoints=keypoints,
+            scores=scores,
+            descriptors=descriptors,
             height=image.resize.height0,
             width=image.resize.width0,
             extractor=self._extractor.identity,
-            scales=image.resize.invert_lengths(torch.ones_like(seen.scores[:count])),
-            covariances=seen.covariances[:count].clone(),
+            scales=image.resize.invert_lengths(torch.ones_like(scores)),
+            covariances=covariances,
         )
         continuation = _continuation(seen.origins[:num_points], seen.rows[:num_points], seen.correlation)
-        return features.to("cpu"), _matches(seen), continuation
+        return features, _matches(seen), continuation
 
     def _nothing(self, height: int, width: int) -> Found:
         features = self._extractor.nothing(height, width).to("cpu")

@@ -17,6 +17,7 @@ from rosbags.typesys.store import Typestore
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.sources.bags.rosbags_workarounds import deserialize_cdr
+from feature_frontend.system.files import read_regular_file
 from feature_frontend.tools.common.bag_writer import BagContent, BagWriter, message_type_name, typestore_with
 from feature_frontend.tools.process.progress_store import FILE_NAME
 from feature_frontend.tools.process.request import Part
@@ -26,6 +27,7 @@ __all__ = ["RECORD_NAME", "UNFINISHED", "BagMessages", "Output", "read_record"]
 
 RECORD_NAME = "process.json"
 # Not the output's name: so the bag's files are the same wherever they are written.
+_MAX_RECORD_BYTES = 64 * 1024 * 1024
 _BAG_NAME = "frontend"
 UNFINISHED = ".unfinished"
 _OVERWRITTEN = "overwritten"
@@ -121,7 +123,7 @@ class Output:
     def record(self) -> dict[str, Any]:
         """The record of a finished output; empty if there is none of this tool."""
         try:
-            return read_record((self.path / RECORD_NAME).read_bytes())
+            return read_record(read_regular_file(self.path / RECORD_NAME, _MAX_RECORD_BYTES))
         except OSError:
             return {}
 

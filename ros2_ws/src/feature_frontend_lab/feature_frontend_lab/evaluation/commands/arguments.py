@@ -1,4 +1,4 @@
-"""Options and progress bar shared by the tools that evaluate methods on photographs."""
+"""Options and progress bar shared by the evaluation tools, most of them by those that use photographs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ from feature_frontend_lab.evaluation.homography.baselines import (
     load_methods,
 )
 
-__all__ = ["add_image_arguments", "add_method_arguments", "methods_of", "pairs_progress", "report_missing"]
+__all__ = [
+    "add_image_arguments",
+    "add_method_arguments",
+    "add_output_argument",
+    "methods_of",
+    "pairs_progress",
+    "report_missing",
+]
 
 # The smallest side that a network accepts; and a size above which images take seconds each.
 _LEAST_SIDE, _MOST_SIDE = 32, 8192
@@ -74,6 +81,11 @@ def add_method_arguments(command: argparse.ArgumentParser, methods: Sequence[str
     )
     command.add_argument("--weights-dir", default="", metavar="DIR", help="folder searched first for published weights")
     command.add_argument("--device", default="auto", help="device for networks (default: %(default)s)")
+    add_output_argument(command)
+
+
+def add_output_argument(command: argparse.ArgumentParser) -> None:
+    """Adds the option that names the folder of the report."""
     command.add_argument(
         "--output",
         type=Path,

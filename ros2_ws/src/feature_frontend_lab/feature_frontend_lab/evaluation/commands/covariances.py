@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from tqdm import tqdm
 
@@ -12,6 +11,7 @@ from feature_frontend.errors import SettingsError
 from feature_frontend.models.catalog import EXTRACTOR_MODELS
 from feature_frontend.settings import Settings
 from feature_frontend.tools.common.arguments import Parser, natural, positive
+from feature_frontend_lab.evaluation.commands.arguments import add_output_argument
 from feature_frontend_lab.evaluation.commands.sequence_arguments import add_configuration_arguments, common_parameters
 from feature_frontend_lab.evaluation.covariances.errors import PositionErrors, TrueFrame, position_errors
 from feature_frontend_lab.evaluation.covariances.fit import fit_noise
@@ -51,13 +51,7 @@ def add_covariances(commands: argparse._SubParsersAction[Parser]) -> None:
         metavar="EXTRACTOR",
         help="fit the constants of the covariances of these extractors to the scenes, and print them; nothing else",
     )
-    add(
-        "--output",
-        type=Path,
-        default=Path("evaluation_output"),
-        metavar="DIR",
-        help="output folder for the report (default: %(default)s)",
-    )
+    add_output_argument(command)
     command.set_defaults(run=_covariances)
 
 

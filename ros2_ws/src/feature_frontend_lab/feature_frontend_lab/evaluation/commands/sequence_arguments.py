@@ -10,6 +10,7 @@ from feature_frontend.errors import SettingsError
 from feature_frontend.image.intensity import IntensityRange
 from feature_frontend.settings.parameter_file import read_parameter_files
 from feature_frontend.tools.common.arguments import natural, positive
+from feature_frontend_lab.evaluation.commands.arguments import add_output_argument
 from feature_frontend_lab.evaluation.tracks.configurations import parse_assignment
 from feature_frontend_lab.evaluation.tracks.sequence import SequenceOptions
 
@@ -57,13 +58,7 @@ def add_sequence_arguments(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="ground-truth poses (default: the dataset's, or groundtruth.txt or poses.txt)",
     )
-    add(
-        "--output",
-        type=Path,
-        default=Path("evaluation_output"),
-        metavar="DIR",
-        help="output folder for the report (default: %(default)s)",
-    )
+    add_output_argument(command)
 
 
 def common_parameters(arguments: argparse.Namespace) -> Mapping[str, object]:

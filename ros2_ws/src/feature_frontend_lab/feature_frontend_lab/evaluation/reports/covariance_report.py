@@ -58,8 +58,8 @@ def covariance_table(report: CovarianceReport) -> str:
 def _cells(errors: PositionErrors, gap: int) -> Sequence[str]:
     value = _values(errors, gap)
     inside = [f"{100 * value[f'inside_{ellipse:g}']:.1f}" for ellipse in ELLIPSES]
-    shares = [f"{100 * value[name]:.2f}" for name in ("wrong", "unknown")]
-    return [f"{value['pairs']:.0f}", *inside, f"{value['error_px']:.3f}", f"{value['area_px2']:.3f}", *shares]
+    fractions = [f"{100 * value[name]:.2f}" for name in ("wrong", "unknown")]
+    return [f"{value['pairs']:.0f}", *inside, f"{value['error_px']:.3f}", f"{value['area_px2']:.3f}", *fractions]
 
 
 def _values(errors: PositionErrors, gap: int) -> dict[str, float]:
@@ -116,18 +116,18 @@ def covariance_figure(reports: Sequence[CovarianceReport]) -> Figure:
         "Errors inside the ellipses of the covariances, of consecutive images", legend, 2 * len(reports), columns=2
     )
     ticks = {part: f"{part:g} %" for part in (0.0, 50.0, 90.0, 100.0)}
-    for report, (share, difference) in zip(reports, zip(axes[::2], axes[1::2], strict=True), strict=True):
-        for axis in (share, difference):
-            plot_curve(axis, [(0, 0), (100, 100 if axis is share else 0)], color="black", linewidth=1)
+    for report, (fraction, difference) in zip(reports, zip(axes[::2], axes[1::2], strict=True), strict=True):
+        for axis in (fraction, difference):
+            plot_curve(axis, [(0, 0), (100, 100 if axis is fraction else 0)], color="black", linewidth=1)
         for name, errors in report.errors.items():
             next_to = np.sort(errors.probabilities[errors.gaps == 1])
             found = np.searchsorted(next_to, _ENDS, side="right") / max(len(next_to), 1)
-            plot_curve(share, zip(100 * _ENDS, 100 * found, strict=True), **legend[name])
+            plot_curve(fraction, zip(100 * _ENDS, 100 * found, strict=True), **legend[name])
             plot_curve(difference, zip(100 * _ENDS, 100 * (found - _ENDS), strict=True), **legend[name])
         for at, part in zip(ELLIPSES, TOLERANCES, strict=True):
             ends = [(100 * at, -100 * part), (100 * at, 100 * part)]
             plot_curve(difference, ends, color="black", marker="_", markersize=9, linestyle="")
-        finish_axes(share, f"{report.name}: percentage found inside", "percentage that should be inside", ticks, 100)
+        finish_axes(fraction, f"{report.name}: percentage found inside", "percentage that should be inside", ticks, 100)
         finish_axes(difference, "Difference, points", "percentage that should be inside", ticks)
         highest = max(np.abs(line.get_ydata()).max() for line in difference.lines)
         difference.set_ylim(-highest - 1, highest + 1)

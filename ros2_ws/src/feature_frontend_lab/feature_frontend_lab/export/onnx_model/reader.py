@@ -94,6 +94,8 @@ def _open(path: Path, threads: int) -> tuple[Any, dict[str, str]]:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # Its threads would otherwise go on waiting busily after a run, when others need the cores.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import zipfile
 from pathlib import Path
@@ -59,5 +60,8 @@ def _read_array(file: Any) -> np.ndarray[Any, Any]:
             return np.asarray(_Unpickler(file).load(), object).reshape(shape)
         except Exception as error:  # damaged data can raise anything
             raise ValueError(f"{type(error).__name__}: {error}; expected numbers, text, tuples and arrays") from error
-    values = np.frombuffer(file.read(), dtype).reshape(shape, order="F" if is_fortran else "C")
+    # What is behind the array is not read, whatever its size.
+    values = np.frombuffer(file.read(math.prod(shape) * dtype.itemsize), dtype).reshape(
+        shape, order="F" if is_fortran else "C"
+    )
     return values.copy()  # torch warns about read-only buffers

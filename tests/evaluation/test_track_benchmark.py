@@ -155,7 +155,7 @@ def test_a_figure_has_each_measure_and_the_path_of_the_camera(exact: TrackResult
     assert [text.get_text() for text in header.legends[0].texts] == ["exact", "short", "ground truth"]
     axes = {own.get_title(loc="left").partition(",")[0]: own for own in body.axes}
     assert len(axes) == 8
-    curves = [np.asarray(line.get_xydata()).tolist() for line in axes["Share of points alive"].lines]
+    curves = [np.asarray(line.get_xydata()).tolist() for line in axes["Fraction of points alive"].lines]
     alive = [[gap, value] for gap, value in exact.alive.items() if gap < 8]
     assert [curve for curve in curves if curve] == [alive, [[1, 0.5]]]
     # Nothing is seen in more than 8 frames: the bins end there.

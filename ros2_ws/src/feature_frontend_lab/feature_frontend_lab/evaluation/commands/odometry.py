@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 
 from tqdm import tqdm
 
@@ -22,7 +23,6 @@ from feature_frontend_lab.evaluation.odometry.degraded import DEGRADED, DEGRADED
 from feature_frontend_lab.evaluation.odometry.sequences import (
     RENDERED,
     OdometrySequence,
-    TrackedSequence,
     open_odometry_sequence,
     track,
 )
@@ -117,14 +117,9 @@ def _run(
     total = sum(known) * len(configurations) if len(known) == len(of_source) else None
     with tqdm(total=total, desc=name, unit=" frames", disable=None, leave=False) as progress:
         for sequence in of_source:
-            tracked: dict[str, TrackedSequence] = {}
-            for wanted, configuration in configurations.items():
-                progress.set_postfix_str(wanted)
-                frontend = configuration.make()
-                try:
-                    tracked[wanted] = track(frontend, sequence, progress.update)
-                finally:
-                    frontend.close()
+            with ExitStack() as opened:
+                frontends = {wanted: opened.enter_context(closing(c.make())) for wanted, c in configurations.items()}
+                tracked = track(frontends, sequence, progress.update)
             for one in names:
                 views = tracked[one] if one in tracked else degrade(tracked[DEGRADED_TRACKER], one, sequence.seed or 0)
                 results[one].append(run_odometry(views))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -96,24 +96,33 @@ def _rendered(flown: Flight, options: SequenceOptions) -> OdometrySequence:
 
 
 def track(
-    frontend: SequenceFrontend, sequence: OdometrySequence, on_frame: Callable[[], object] = lambda: None
-) -> TrackedSequence:
-    """Runs a new `frontend` over all images.
+    frontends: Mapping[str, SequenceFrontend], sequence: OdometrySequence, on_frame: Callable[[], object] = lambda: None
+) -> dict[str, TrackedSequence]:
+    """Runs new front-ends over all images, each of which is read or rendered once.
+
+    Args:
+        frontends: By name.
+        sequence: The images.
+        on_frame: Called after each image that a front-end has processed.
+
+    Returns:
+        What each front-end made of the images, by its name.
 
     Raises:
         SettingsError: The camera is not calibrated.
         FeatureFrontendError: The images cannot be read or processed.
     """
-    views: list[TrackedView] = []
+    views: dict[str, list[TrackedView]] = {name: [] for name in frontends}
     poses: list[FloatArray | None] = []
     for frame in sequence.frames():
         if frame.camera is None:
             raise SettingsError(f"{sequence.name} has no calibration, which odometry needs; give one by --camera-info")
-        tracks = frontend.process(frame.image, frame.stamp_ns).tracks
-        rays = normalize_points(frame.camera, tracks.keypoints)
-        views.append(
-            TrackedView.of(frame.stamp_ns, tracks.ids.astype(np.int64), rays, 1 / frame.camera.camera_matrix[0])
-        )
+        for name, frontend in frontends.items():
+            tracks = frontend.process(frame.image, frame.stamp_ns).tracks
+            rays = normalize_points(frame.camera, tracks.keypoints)
+            views[name].append(
+                TrackedView.of(frame.stamp_ns, tracks.ids.astype(np.int64), rays, 1 / frame.camera.camera_matrix[0])
+            )
+            on_frame()
         poses.append(frame.pose)
-        on_frame()
-    return TrackedSequence(views, poses, sequence.imu)
+    return {name: TrackedSequence(of_one, poses, sequence.imu) for name, of_one in views.items()}

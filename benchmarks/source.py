@@ -40,7 +40,9 @@ def _sha256(path: Path) -> str | None:
 def _git(repository: Path, *arguments: str) -> str | None:
     """Output of git; None if it is missing or fails."""
     try:
-        result = subprocess.run(["git", *arguments], cwd=repository, capture_output=True, text=True, check=True)
+        result = subprocess.run(
+            ["git", "--no-optional-locks", *arguments], cwd=repository, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return result.stdout.strip()

@@ -65,8 +65,11 @@ def git_commit() -> str:
     """Commit of the checkout of this code, with a "+" if it was changed; empty outside a checkout."""
     folder = Path(__file__).parent
     try:
+        # `git status` locks its index to refresh it; training that is killed then would leave the lock behind.
         commit, changes = (
-            subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+            subprocess.run(
+                ["git", "--no-optional-locks", *arguments], cwd=folder, capture_output=True, text=True, check=True
+            ).stdout.strip()
             for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         )
     except (OSError, subprocess.CalledProcessError):

@@ -64,7 +64,6 @@ def _check(covariances: torch.Tensor | npt.NDArray[np.float32] | None, count: in
         ("aliked-t16", {"tracker": "chain"}),
         ("aliked-t16", {"tracker": "persistent", "nms_radius": 0}),
         ("sift", {"tracker": "chain", "multi_scale": True}),
-        ("residual-sift", {"tracker": "chain"}),
     ],
 )
 def test_every_extractor_and_tracker_has_them(

@@ -36,7 +36,7 @@ def _matches(name: str, image: npt.NDArray[np.uint8], extractor: Extractor | Non
     return features.keypoints.numpy().tobytes() + matches.indices1.numpy().tobytes()
 
 
-@pytest.mark.parametrize("name", ["sift", "silk-vggnp-mu", "residual-sift"])
+@pytest.mark.parametrize("name", ["sift", "silk-vggnp-mu"])
 def test_a_pickled_extractor_finds_the_same(name: str, photographs: list[npt.NDArray[np.uint8]]) -> None:
     extractor = load_extractor(name, device="cpu")
     copy = pickle.loads(pickle.dumps(extractor))

@@ -25,7 +25,6 @@ _BARS = [
     ("dotlet", "float32", 0.12, 2.6),
     ("silk-vggnp-mu", "float32", 0.12, 3.0),
     ("sift", "float32", 0.12, 3.0),
-    ("residual-sift", "float32", 0.12, 3.0),
 ]
 
 

@@ -79,9 +79,9 @@ class WeightsRecord:
     member: str = ""
 
 
-def _shipped(name: str, size_bytes: int, sha256: str, remark: str = "") -> WeightsRecord:
+def _shipped(name: str, size_bytes: int, sha256: str) -> WeightsRecord:
     """Weights trained by this project; the model card next to the file says how."""
-    licence = f"Apache-2.0, comes with this package{remark}"
+    licence = "Apache-2.0, comes with this package"
     return WeightsRecord(name, f"{name}.safetensors", "", sha256, licence, size_bytes)
 
 
@@ -112,12 +112,6 @@ WEIGHTS = {
         _aliked("aliked-n32", 3_946_667, "055283fd1624d3ab46a05c3b617b1a79a3f28d1f551737eef2d653e8c8232890"),
         _shipped("dotlet", 1_381_792, "3ca7e37a7edbad67a2190beebed3837f470269815355ad1421fd3c26ff8d38e7"),
         _shipped("silk-vggnp-mu", 309_828, "a11c5f534f7847550cbf0966a53c02785388da831605e470c64595ac5eeb45bc"),
-        _shipped(
-            "residual-sift",
-            4_378_208,
-            "56d6c173d44eb94dddf2e4b7ec9417bab8dc0004b3400cfac3670f4542bbcb7a",
-            "; trained on BSDS500, whose owners ask for research use",
-        ),
         _LIGHTGLUE,
     )
 }

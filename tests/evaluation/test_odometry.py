@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import numpy.typing as npt
 import pytest
 
 from feature_frontend_lab.evaluation.commands.evaluate import main
-from feature_frontend_lab.evaluation.odometry.benchmark import PIECE_FRAMES, run_odometry
+from feature_frontend_lab.evaluation.odometry.benchmark import PIECE_FRAMES, SequenceResults, run_odometry
 from feature_frontend_lab.evaluation.odometry.degraded import DEGRADED, degrade
 from feature_frontend_lab.evaluation.odometry.metrics import trajectory_errors
 from feature_frontend_lab.evaluation.odometry.sequences import TrackedSequence
+from feature_frontend_lab.evaluation.reports.odometry_report import odometry_table
 from feature_frontend_lab.evaluation.tracks.ground_truth import read_ground_truth
 from feature_frontend_lab.rendering.flights import flight
 from tests.odometry.simulated import simulated_views
@@ -95,6 +97,25 @@ def test_without_an_imu_pieces_of_ten_images_are_measured(tracked: TrackedSequen
     assert np.isnan(result.rejected)
 
 
+def test_why_the_odometry_was_lost_is_reported(tracked: TrackedSequence) -> None:
+    pytest.importorskip("gtsam", reason="needs gtsam, which the extra odometry installs")
+    assert tracked.imu is not None
+    stamps_ns = tracked.imu.stamps_ns
+    hole_ns = tracked.views[30].stamp_ns
+    kept = (stamps_ns < hole_ns) | (stamps_ns > hole_ns + 200_000_000)
+    imu = replace(
+        tracked.imu,
+        stamps_ns=stamps_ns[kept],
+        angular_velocity=tracked.imu.angular_velocity[kept],
+        linear_acceleration=tracked.imu.linear_acceleration[kept],
+    )
+    result = run_odometry(TrackedSequence(tracked.views, tracked.poses, imu))
+    assert len(result.losses) == 1
+    assert "silent for more than 0.1 s" in result.losses[0]
+    report = SequenceResults("hole", True, None, [([], [])], {"lk": [result]})
+    assert f"lk lost 1x: {result.losses[0]}" in odometry_table(report)
+
+
 @pytest.mark.slow
 def test_the_tool_writes_tables_and_trajectories(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("gtsam", reason="needs gtsam, which the extra odometry installs")
@@ -119,6 +140,7 @@ def test_the_tool_writes_tables_and_trajectories(tmp_path: Path, capsys: pytest.
         (["rendered:hall", "rendered:hall", "--compare", "lk"], "expected different ones"),
         (["rendered:hall", "--compare", "klt"], "no configuration is called 'klt'"),
         (["nowhere", "--compare", "lk"], "nowhere"),
+        (["rendered:hall", "--start", "100000", "--compare", "lk"], "no image 100000"),
     ],
 )
 def test_what_cannot_be_run_is_said_at_once(

@@ -36,7 +36,7 @@ class OdometryResult:
             of all pieces together.
         images: Images of the sequence.
         start_s: Time from the first image to the first pose; NaN if there is none.
-        losses: How often the odometry was lost and started anew.
+        losses: Why the odometry was lost and started anew, for each time.
         rejected: Fraction of the points in use that fitted no place; NaN without an IMU.
         points: Mean number of points in use; NaN without an IMU.
         mean_ms: Time that the odometry took for an image.
@@ -48,7 +48,7 @@ class OdometryResult:
     errors: TrajectoryErrors
     images: int
     start_s: float
-    losses: int
+    losses: list[str]
     rejected: float
     points: float
     mean_ms: float
@@ -97,17 +97,18 @@ def _inertial(tracked: TrackedSequence) -> OdometryResult:
     rows: list[int] = []
     poses: list[FloatArray] = []
     pieces: list[int] = []
-    losses, rejected, points = 0, 0, 0
+    losses: list[str] = []
+    rejected, points = 0, 0
     begin_s = time.perf_counter()
     for row, view in enumerate(tracked.views):
         step = smoother.update(view)
-        losses += bool(step.lost)
+        losses += [step.lost] if step.lost else []
         rejected += step.rejected
         points += step.points
         if step.pose is not None:
             rows.append(row)
             poses.append(step.pose @ imu.body_from_camera)
-            pieces.append(losses)
+            pieces.append(len(losses))
     elapsed_s = time.perf_counter() - begin_s
     return _result(
         tracked, rows, poses, pieces, losses, rejected / max(points, 1), points / max(len(rows), 1), elapsed_s
@@ -118,17 +119,19 @@ def _monocular(tracked: TrackedSequence) -> OdometryResult:
     rows: list[int] = []
     poses: list[FloatArray] = []
     pieces: list[int] = []
-    losses = 0
+    losses: list[str] = []
     begin_s = time.perf_counter()
     for number, piece in enumerate(_pieces(len(tracked.views))):
-        odometry, begun = VisualOdometry(), piece[0]
+        odometry, begun, why = VisualOdometry(), piece[0], ""
         found: dict[int, FloatArray] = {}
         for row in piece:
             view = tracked.views[row]
             step = odometry.update(View.of(view.ids, view.rays), view.px)
-            begun = row if step.begins else begun
+            if step.begins:
+                begun, why = row, why or step.note
             if step.first_pose is not None:
-                losses += bool(found)
+                losses += [why] if found else []
+                why = ""
                 found[begun] = step.first_pose
             if step.pose is not None:
                 found[row] = step.pose
@@ -149,7 +152,7 @@ def _result(
     rows: list[int],
     poses: list[FloatArray],
     pieces: list[int],
-    losses: int,
+    losses: list[str],
     rejected: float,
     points: float,
     elapsed_s: float,

@@ -69,7 +69,7 @@ def open_odometry_sequence(location: str, options: SequenceOptions, seeds: int) 
         seeds: Number of seeds of a flight.
 
     Raises:
-        SettingsError: There is no such flight.
+        SettingsError: There is no such flight, or it has no such images.
         FeatureFrontendError: The recording cannot be read.
     """
     if not location.startswith(RENDERED):
@@ -87,6 +87,11 @@ def open_odometry_sequence(location: str, options: SequenceOptions, seeds: int) 
 
 def _rendered(flown: Flight, options: SequenceOptions) -> OdometrySequence:
     rows = range(len(flown.stamps_ns))[options.start :][: options.count]
+    if not rows:
+        raise SettingsError(
+            f"there is no image {options.start} among the {len(flown.stamps_ns)} of {RENDERED}{flown.name}; choose a "
+            "smaller start"
+        )
 
     def frames() -> Iterator[SequenceFrame]:
         for row in rows:

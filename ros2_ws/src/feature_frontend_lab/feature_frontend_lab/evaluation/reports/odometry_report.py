@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,7 @@ _COLUMNS: tuple[tuple[str, Callable[[OdometryResult], float], int], ...] = (
     ("over 1 s: m", lambda r: r.errors.relative_m, 3),
     ("degrees", lambda r: r.errors.relative_deg, 2),
     ("start s", lambda r: r.start_s, 2),
-    ("lost", lambda r: r.losses, 0),
+    ("lost", lambda r: len(r.losses), 0),
     ("with pose", lambda r: r.covered, 2),
     ("rejected", lambda r: r.rejected, 3),
     ("points", lambda r: r.points, 0),
@@ -59,12 +60,17 @@ _COLUMNS: tuple[tuple[str, Callable[[OdometryResult], float], int], ...] = (
 
 
 def odometry_table(report: SequenceResults) -> str:
-    """A Markdown table, one row for each front-end."""
+    """A Markdown table, one row for each front-end, and why the odometry was lost."""
     rows = [
         (name, *(_spread([pick(result) for result in results], digits) for _, pick, digits in _COLUMNS))
         for name, results in report.results.items()
     ]
-    return markdown_table(("front-end", *(name for name, _, _ in _COLUMNS)), rows)
+    table = markdown_table(("front-end", *(name for name, _, _ in _COLUMNS)), rows)
+    lost = Counter(
+        (name, why) for name, results in report.results.items() for result in results for why in result.losses
+    )
+    reasons = [f"- {markdown_text(name)} lost {count}x: {markdown_text(why)}" for (name, why), count in lost.items()]
+    return "\n\n".join([table, *(["\n".join(reasons)] if reasons else [])])
 
 
 def _spread(values: Sequence[float], digits: int) -> str:
@@ -142,7 +148,8 @@ def _json(reports: Sequence[SequenceResults], options: Mapping[str, Any]) -> str
 
 
 def _result(result: OdometryResult) -> dict[str, Any]:
-    return {name: pick(result) for name, pick, _ in _COLUMNS} | {"images": result.images, "poses": len(result.poses)}
+    values = {name: pick(result) for name, pick, _ in _COLUMNS}
+    return values | {"images": result.images, "poses": len(result.poses), "losses": result.losses}
 
 
 def _seed(report: SequenceResults, number: int) -> str:

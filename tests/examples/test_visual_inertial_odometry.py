@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,6 +91,34 @@ def test_poses_come_once_the_imu_has_reached_the_image(node: Any, flown: Flight)
     assert last.header.stamp.sec * 1_000_000_000 + last.header.stamp.nanosec == views[-1].stamp_ns
     assert abs(last.twist.twist.angular.z) < 0.05
     assert len(node._path.poses) == len(published)
+
+
+def test_tf_has_the_poses_of_the_path(node: Any, flown: Flight) -> None:
+    messages = pytest.importorskip("tf2_msgs.msg", reason="needs the ROS package tf2_msgs, which no wheel brings")
+    received: list[Any] = []
+    listener = rclpy.create_node("listener")
+    listener.create_subscription(messages.TFMessage, "/tf", received.append, 100)
+    end_s = time.monotonic() + 30
+    try:
+        while node._tf_publisher.get_subscription_count() < 1 and time.monotonic() < end_s:
+            rclpy.spin_once(listener, timeout_sec=0.1)
+        views = simulated_views(flown, range(16))
+        for view in views:
+            node._take_tracks(_tracks(view))
+        for message in _imu_messages(flown, views[0].stamp_ns - 10_000_000, views[-1].stamp_ns + 5_000_000):
+            node._take_imu(message)
+        path = node._path.poses
+        while len(received) < len(path) and time.monotonic() < end_s:
+            rclpy.spin_once(listener, timeout_sec=0.1)
+    finally:
+        listener.destroy_node()
+    assert len(received) == len(path) > 0
+    for pose, (transform,) in zip(path, (message.transforms for message in received), strict=True):
+        assert transform.header == pose.header
+        assert transform.child_frame_id == "imu_link"
+        assert transform.transform.rotation == pose.pose.orientation
+        place, moved = pose.pose.position, transform.transform.translation
+        assert (place.x, place.y, place.z) == (moved.x, moved.y, moved.z)
 
 
 def test_a_second_without_images_and_a_reset_do_not_end_the_estimate(node: Any, flown: Flight) -> None:

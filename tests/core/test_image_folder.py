@@ -20,6 +20,7 @@ from feature_frontend.image.image_file import encode_file
 from feature_frontend.sources import PlaybackSettings, open_source, schedule
 from feature_frontend.sources.image_folder import stamp_from_name, stamps_from_names
 from feature_frontend_lab.export.colmap_database import ColmapDatabase, guessed_camera
+from feature_frontend_lab.rendering.camera import Camera
 from tests.image_files import encoded, with_orientation
 
 SECOND = 1_000_000_000
@@ -182,6 +183,30 @@ class TestNames:
                 database.add_image(frame.name, camera, np.zeros((0, 2), np.float32))
         names = sqlite3.connect(tmp_path / "database.db").execute("select name from images").fetchall()
         assert names == [(frame.name,) for frame in frames]
+
+
+class TestCalibration:
+    def test_a_camera_yaml_among_the_images(self, tmp_path: Path) -> None:
+        folder = write(tmp_path / "drive", "0.png", "1.png")
+        assert not open_source(str(folder)).has_camera
+        camera = Camera.with_field_of_view(75, height=24, width=32)
+        (folder / "camera.yaml").write_text(camera.as_yaml(), encoding="utf-8")
+        source = open_source(str(folder))
+        assert source.has_camera
+        for frame in source.frames():
+            assert frame.camera is not None
+            np.testing.assert_allclose(np.reshape(frame.camera.camera_matrix, (3, 3)), camera.matrix, rtol=1e-6)
+        # One image by its path is no folder.
+        assert not open_source(str(folder / "0.png")).has_camera
+
+    def test_one_that_cannot_be_read_is_named(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        folder = write(tmp_path / "drive", "0.png")
+        (folder / "camera.yaml").write_text("a: 1", encoding="utf-8")
+        source = open_source(str(folder))
+        assert [frame.camera for frame in source.frames()] == [None]
+        (warning,) = caplog.messages
+        assert "camera.yaml" in warning
+        assert "--camera-info" in warning
 
 
 class TestSeveralStreams:

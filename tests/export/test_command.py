@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import resource
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -121,7 +122,8 @@ def test_tracks_make_pairs_without_a_calibration(
     flight: RenderedSequence, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, images = tmp_path / "new" / "tracks.db", tmp_path / "images"
-    arguments = ["colmap", str(flight.folder), "--output", str(path), "--by", "tracks", "--gaps", "2", "1"]
+    bare = shutil.copytree(flight.folder, tmp_path / "bare", ignore=shutil.ignore_patterns("camera.yaml"))
+    arguments = ["colmap", str(bare), "--output", str(path), "--by", "tracks", "--gaps", "2", "1"]
     assert main([*arguments, "--frames", "4", "--images", str(images), *_FRONTEND]) == 0
     assert "has no calibration: the camera is guessed; --camera-info gives one" in capsys.readouterr().err
     assert [model for (model,) in _rows(path, "SELECT model FROM cameras")] == [2]

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from feature_frontend.errors import SourceError
+from feature_frontend.camera.calibration import CameraCalibration
+from feature_frontend.camera.calibration_file import read_calibration_file
+from feature_frontend.errors import CalibrationError, SourceError
 from feature_frontend.image.headers import begins_as_image, is_deep_grey
 from feature_frontend.image.image_file import IMAGE_SUFFIXES
 from feature_frontend.image.limits import MAX_IMAGE_PIXELS
@@ -16,6 +18,7 @@ from feature_frontend.sources.times_file import STAMP_LIMIT_NS, UNIT, find_times
 from feature_frontend.system.files import readable_name
 
 __all__ = [
+    "CAMERA_FILE",
     "ImageFolderSource",
     "is_image_folder",
     "natural_key",
@@ -23,6 +26,9 @@ __all__ = [
     "stamp_from_name",
     "stamps_from_names",
 ]
+
+CAMERA_FILE = "camera.yaml"
+"""Calibration of a folder of images whose layout has no file for it."""
 
 UNREAD_SUFFIXES = (
     *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".gif", ".exr", ".hdr", ".pfm", ".npy"),
@@ -146,10 +152,12 @@ class ImageFolderSource(ImageFilesSource):
     """The image files of one folder, without subfolders, or one image file.
 
     If every name contains a different time, these times are the stamps and define the order; otherwise those in a file
-    next to the images (`times_file`); otherwise there are no stamps and names are in natural order.
+    next to the images (`times_file`); otherwise there are no stamps and names are in natural order. The calibration is
+    that in a camera.yaml among the images, in any format of `read_calibration_file`.
 
     Attributes:
         times_file: Source of the stamps, if not the names.
+        camera_file: Source of the calibration; None without one.
     """
 
     def __init__(self, path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> None:
@@ -177,7 +185,15 @@ class ImageFolderSource(ImageFilesSource):
             files, stamps = [files[place] for place in order], [stamps[place] for place in order]
             if self.times_file is not None:
                 notices += filter(None, [wrong_unit(self.times_file, stamps, UNIT)])
-        super().__init__(path, files, stamps, max_pixels=max_pixels, notices=notices)
+        self.camera_file: Path | None = None
+        camera: CameraCalibration | None = None
+        if path.is_dir() and (path / CAMERA_FILE).is_file():
+            try:
+                camera = read_calibration_file(path / CAMERA_FILE)
+                self.camera_file = path.absolute() / CAMERA_FILE
+            except CalibrationError as error:
+                notices.append(f"no calibration is found: {error}; --camera-info gives one")
+        super().__init__(path, files, stamps, max_pixels=max_pixels, notices=notices, camera=camera)
         self.stamp_origin = "file name" if self.times_file is None else "file of times"
 
 

@@ -17,13 +17,12 @@ from feature_frontend.sources.datasets.base import (
     relative_path,
 )
 from feature_frontend.sources.datasets.stamped_rows import read_stamped_rows, text_row
+from feature_frontend.sources.image_folder import CAMERA_FILE
 from feature_frontend.system.files import readable_name
 
 __all__ = ["TumSource"]
 
 _IMAGES, _TABLE, _TRUTH = "rgb", "rgb.txt", "groundtruth.txt"
-# The layout has no file of the calibration, which is published on a web page.
-_CAMERA = "camera.yaml"
 _BESIDE = ("depth.txt", _TRUTH, "accelerometer.txt")
 
 
@@ -54,7 +53,7 @@ class TumSource(DatasetSource):
             )
         rows = read_stamped_rows(folder / _TABLE, _image_row, "such as 1311868164.363181 rgb/1311868164.363181.png")
         found = listed_images(folder / _IMAGES, folder.name, rows, folder / _IMAGES)
-        found.read_calibration(folder / _CAMERA)
+        found.read_calibration(folder / CAMERA_FILE)
         return found
 
     @property

@@ -49,6 +49,8 @@ def job_of(
         files[f"camera_info#{camera}" if camera else "camera_info"] = str(file)
     if isinstance(source, ImageFolderSource) and source.times_file is not None:
         files["times"] = str(source.times_file)
+    if isinstance(source, ImageFolderSource) and source.camera_file is not None:
+        files["camera"] = str(source.camera_file)
     if isinstance(source, DatasetSource):
         files |= {name: str(table) for name, table in source.tables.items()}
     if settings.matcher == "lightglue":

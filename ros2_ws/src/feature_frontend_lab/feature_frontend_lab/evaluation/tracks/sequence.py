@@ -23,6 +23,7 @@ from feature_frontend.sources import (
     schedule,
 )
 from feature_frontend.sources.datasets.base import DatasetSource
+from feature_frontend.sources.image_folder import CAMERA_FILE
 from feature_frontend.sources.registry import missing_of
 from feature_frontend.system.text import printable
 from feature_frontend_lab.evaluation.tracks.ground_truth import (
@@ -35,8 +36,6 @@ from feature_frontend_lab.evaluation.tracks.ground_truth import (
 __all__ = ["EvaluationSequence", "SequenceFrame", "SequenceOptions", "known_poses", "open_sequence"]
 
 FloatArray = npt.NDArray[np.float64]
-
-_CAMERA_FILE = "camera.yaml"
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ def open_sequence(location: str, options: SequenceOptions) -> EvaluationSequence
     if isinstance(source, DatasetSource):
         name = source.name
     else:
-        camera_file = camera_file or _existing(_folder_of(location), (_CAMERA_FILE,))
+        camera_file = camera_file or _existing(_folder_of(location), (CAMERA_FILE,))
     return EvaluationSequence(
         name=printable(name),
         source=source,

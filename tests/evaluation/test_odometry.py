@@ -15,7 +15,7 @@ from feature_frontend_lab.evaluation.odometry.benchmark import PIECE_FRAMES, Seq
 from feature_frontend_lab.evaluation.odometry.degraded import DEGRADED, degrade
 from feature_frontend_lab.evaluation.odometry.metrics import trajectory_errors
 from feature_frontend_lab.evaluation.odometry.sequences import TrackedSequence
-from feature_frontend_lab.evaluation.reports.odometry_report import odometry_table
+from feature_frontend_lab.evaluation.reports.odometry_report import odometry_figure, odometry_table
 from feature_frontend_lab.evaluation.tracks.ground_truth import read_ground_truth
 from feature_frontend_lab.rendering.flights import flight
 from tests.odometry.simulated import simulated_views
@@ -114,6 +114,26 @@ def test_why_the_odometry_was_lost_is_reported(tracked: TrackedSequence) -> None
     assert "silent for more than 0.1 s" in result.losses[0]
     report = SequenceResults("hole", True, None, [([], [])], {"lk": [result]})
     assert f"lk lost 1x: {result.losses[0]}" in odometry_table(report)
+
+
+def test_why_there_are_no_poses_or_errors_is_reported(tracked: TrackedSequence) -> None:
+    pytest.importorskip("gtsam", reason="needs gtsam, which the extra odometry installs")
+    assert tracked.imu is not None
+    in_g = replace(tracked.imu, linear_acceleration=tracked.imu.linear_acceleration / 9.81)
+    result = run_odometry(TrackedSequence(tracked.views, tracked.poses, in_g))
+    short = run_odometry(TrackedSequence(tracked.views[:3], tracked.poses[:3], tracked.imu))
+    table = odometry_table(SequenceResults("g", True, None, [([], [])], {"lk": [result], "orb": [short]}))
+    assert "lk without a pose 1x: the accelerometer measures 1" in table
+    assert "orb without a pose 1x: the images end before a start" in table
+    assert "no true poses" in table
+    assert np.isnan(result.rejected)
+
+
+def test_without_truth_the_plot_shows_the_estimates(tracked: TrackedSequence) -> None:
+    result = run_odometry(TrackedSequence(tracked.views, [None] * len(tracked.views), None))
+    own = odometry_figure(SequenceResults("none", False, None, [([], [])], {"lk": [result]})).axes[0]
+    assert len(own.lines[0].get_xdata()) == len(result.poses) > 0
+    assert "not aligned" in own.get_title(loc="left") + own.get_title()
 
 
 @pytest.mark.slow

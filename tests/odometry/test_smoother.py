@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from feature_frontend.sources.imu import ImuNoise
 from feature_frontend_lab.odometry.views import TrackedView
 from feature_frontend_lab.rendering.flights import Flight, flight
 from tests.odometry.simulated import simulated_views
@@ -138,6 +139,71 @@ def test_without_sight_for_long_it_is_lost_and_says_why(flown: Flight, views: li
     assert steps[-1].pose is None
 
 
+def test_without_images_for_long_it_is_lost(flown: Flight, views: list[TrackedView]) -> None:
+    smoother = _smoother(flown)
+    assert [smoother.update(view) for view in views[:40]][-1].pose is not None
+    later = simulated_views(flown, range(139 + 65, 139 + 66))[0]
+    assert "for 3 s" in smoother.update(later).lost
+
+
+def test_a_long_rest_is_no_loss_of_sight(flown: Flight, views: list[TrackedView]) -> None:
+    still = flown.imu.stamps_ns <= flown.stamps_ns[20]
+    values = np.concatenate([flown.imu.angular_velocity[still], flown.imu.linear_acceleration[still]], axis=1).mean(
+        axis=0
+    )
+    rest = simulated_views(flown, range(20))[0]
+    smoother = VisualInertialSmoother(flown.imu.body_from_camera, flown.imu.noise)
+    stamps_ns = np.arange(0, 6_000_000_000, 5_000_000)
+    smoother.imu.add(stamps_ns, *(np.tile(part, (len(stamps_ns), 1)) for part in (values[:3], values[3:])))
+    steps = [smoother.update(replace(rest, stamp_ns=k * 50_000_000)) for k in range(100)]
+    moved = replace(rest, stamp_ns=5_000_000_000, rays=rest.rays + 0.02)
+    steps.append(smoother.update(moved))
+    assert not any(step.lost for step in steps)
+    assert steps[-1].pose is not None
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("in g", "measures 1.0"),
+        ("in degrees", "units"),
+        ("other camera", "pose of the camera"),
+        ("no tracks", "fewer than 15 tracks"),
+        ("silent", "silent for more than 0.1 s"),
+    ],
+)
+def test_why_there_is_no_start_is_said(flown: Flight, views: list[TrackedView], fault: str, words: str) -> None:
+    rates, accelerations, kept = flown.imu.angular_velocity, flown.imu.linear_acceleration, slice(None)
+    seen = views[:50]
+    if fault == "in g":
+        accelerations = accelerations / 9.81
+    elif fault == "in degrees":
+        rates = np.rad2deg(rates)
+    elif fault == "other camera":
+        seen = [replace(view, rays=-view.rays) for view in seen]
+    elif fault == "no tracks":
+        seen = [replace(view, ids=view.ids[:5], rays=view.rays[:5]) for view in seen]
+    else:
+        kept = slice(0, 10)
+    smoother = VisualInertialSmoother(flown.imu.body_from_camera, flown.imu.noise)
+    smoother.imu.add(flown.imu.stamps_ns[kept], rates[kept], accelerations[kept])
+    steps = [smoother.update(view) for view in seen]
+    assert all(step.pose is None for step in steps)
+    assert words in steps[-1].waiting
+    assert not steps[0].waiting
+
+
+@pytest.mark.parametrize("densities", [(0, 0, 0, 0), (1e-3, 0, 1e-2, 0), (0, 5e-5, 0, 3e-3)])
+def test_densities_of_0_stand_for_unknown_ones(
+    flown: Flight, views: list[TrackedView], densities: tuple[float, float, float, float]
+) -> None:
+    smoother = VisualInertialSmoother(flown.imu.body_from_camera, ImuNoise(*densities))
+    smoother.imu.add(flown.imu.stamps_ns, flown.imu.angular_velocity, flown.imu.linear_acceleration)
+    steps = [smoother.update(view) for view in views]
+    assert not any(step.lost for step in steps)
+    assert _errors(flown, views, steps).ate_m < 0.15
+
+
 @pytest.mark.parametrize("fault", ["silent", "backwards"])
 def test_what_makes_no_sequence_ends_the_estimate_with_a_reason(
     flown: Flight, views: list[TrackedView], fault: str
@@ -166,10 +232,10 @@ def test_the_size_of_a_pixel_may_differ_from_view_to_view(
 
 def test_measurements_that_are_none_are_left_out_and_counted(flown: Flight) -> None:
     smoother = VisualInertialSmoother(np.eye(4))
-    values = np.zeros((4, 3))
-    values[1, 0] = np.nan
-    smoother.imu.add(np.array([0, 5, 10, 10]), values, np.zeros((4, 3)))
-    assert smoother.imu.refused == 2
+    values = np.zeros((6, 3))
+    values[[1, 4, 5], 0] = np.nan, 1e30, -1e308
+    smoother.imu.add(np.array([0, 5, 10, 10, 15, 20]), values, np.zeros((6, 3)))
+    assert smoother.imu.refused == 4
     assert smoother.imu.end_ns == 10
 
 

@@ -5,6 +5,8 @@ World frames have z up. The body frame is the IMU's.
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -24,6 +26,8 @@ DEFAULT_NOISE = ImuNoise(1e-3, 5e-5, 1e-2, 3e-3)
 # An IMU that is silent for longer leaves the motion unknown.
 _LONGEST_HOLE_NS = 100_000_000
 _NS_PER_S = 1e9
+# What no IMU measures, rad/s and m/s^2: a driver's fault, or memory that was never written.
+_MOST_MEASURED = np.repeat([1e3, 1e4], 3)
 # Of the integration itself, per second: GTSAM's examples.
 _INTEGRATION_VARIANCE = 1e-8
 
@@ -35,7 +39,7 @@ class ImuBuffer:
         self._stamps_ns = np.zeros(0, np.int64)
         self._values = np.zeros((0, 6))
         self.refused = 0
-        """Measurements left out: not finite, or not later than the one before."""
+        """Measurements left out: not finite, beyond what any IMU measures, or not later than the one before."""
 
     @property
     def end_ns(self) -> int | None:
@@ -50,7 +54,7 @@ class ImuBuffer:
         values = np.hstack([np.reshape(angular_velocity, (-1, 3)), np.reshape(linear_acceleration, (-1, 3))])
         latest = np.iinfo(np.int64).min if self.end_ns is None else self.end_ns
         highest = np.maximum.accumulate(np.concatenate([[latest], stamps_ns]))[:-1]
-        is_good = np.isfinite(values).all(axis=1) & (stamps_ns > highest)
+        is_good = (np.abs(values) <= _MOST_MEASURED).all(axis=1) & (stamps_ns > highest)
         self.refused += int(np.count_nonzero(~is_good))
         self._stamps_ns = np.concatenate([self._stamps_ns, stamps_ns[is_good]])
         self._values = np.concatenate([self._values, values[is_good].astype(np.float64)])
@@ -95,11 +99,13 @@ class Preintegrator:
     """Makes GTSAM's preintegrated measurements.
 
     Args:
-        noise: Noise densities of the IMU; None for those of a small MEMS one.
+        noise: Noise densities of the IMU; None, or one that is not above 0, for those of a small MEMS one: without any
+            noise, nothing can be weighed.
     """
 
     def __init__(self, noise: ImuNoise | None) -> None:
-        noise = noise or DEFAULT_NOISE
+        given, default = astuple(noise or DEFAULT_NOISE), astuple(DEFAULT_NOISE)
+        noise = ImuNoise(*(own if own > 0 else usual for own, usual in zip(given, default, strict=True)))
         self._params = gtsam.PreintegrationCombinedParams.MakeSharedU(GRAVITY)
         self._params.setGyroscopeCovariance(noise.gyroscope_noise_density**2 * np.eye(3))
         self._params.setAccelerometerCovariance(noise.accelerometer_noise_density**2 * np.eye(3))

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.sources.imu import ImuNoise
-from feature_frontend_lab.odometry.inertial import ImuBuffer, Preintegrator
+from feature_frontend_lab.odometry.inertial import GRAVITY, ImuBuffer, Preintegrator
 from feature_frontend_lab.odometry.initialization import MotionStart, is_at_rest, start_at_rest, start_in_motion
 from feature_frontend_lab.odometry.library import gtsam
 from feature_frontend_lab.odometry.views import TrackedView, common_rows, median_shift_px
@@ -37,6 +37,10 @@ _LEAST_TRACKS = 15
 _REST_NS = _NS_PER_S // 2
 # A moving start: the views that it uses, over how long at least, and how long after a failure it is tried again.
 _START_VIEWS, _LEAST_START_NS, _TRY_NS = 10, 4 * _NS_PER_S // 5, _NS_PER_S // 4
+_NO_START = (
+    "the body is neither at rest nor in a motion that shows the scale; if it is, check the pose of the camera, and "
+    "units (rad/s, m/s^2) and clock of the IMU"
+)
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ class SmootherStep:
         points: Points in use.
         rejected: Points among them that GTSAM rejected: they fit no place, or lie behind a camera.
         lost: Why the odometry was lost with this image, to start anew; usually empty.
+        waiting: Why it has not started yet; empty if it has, or if too little has been seen to tell.
     """
 
     pose: FloatArray | None = None
@@ -87,6 +92,7 @@ class SmootherStep:
     points: int = 0
     rejected: int = 0
     lost: str = ""
+    waiting: str = ""
 
 
 @dataclass(eq=False)
@@ -170,10 +176,10 @@ class VisualInertialSmoother:
                 return step
         if not self._states:
             return self._start(view)
+        if view.stamp_ns - self._seen_ns > self._options.max_blind_s * _NS_PER_S:
+            return self._lose(f"no image had {_LEAST_TRACKS} tracks for {self._options.max_blind_s:g} s", view)
         if len(view.ids) >= _LEAST_TRACKS:
             self._seen_ns = view.stamp_ns
-        elif view.stamp_ns - self._seen_ns > self._options.max_blind_s * _NS_PER_S:
-            return self._lose(f"no image had {_LEAST_TRACKS} tracks for {self._options.max_blind_s:g} s", view)
         try:
             self._append(view)
             self._optimize()
@@ -208,7 +214,7 @@ class VisualInertialSmoother:
         self._states, self._waiting, self._is_resting = [], [view], False
         self._next_try_ns = 0
         self._points = set()
-        return SmootherStep(lost=why if was_running else "")
+        return SmootherStep(lost=why) if was_running else SmootherStep(waiting=why)
 
     # Start
 
@@ -219,7 +225,7 @@ class VisualInertialSmoother:
         self.imu.forget_before(self._waiting[0].stamp_ns)
         start = self._start_at_rest() or self._start_in_motion()
         if start is None:
-            return SmootherStep()
+            return SmootherStep(waiting=self._why_no_start())
         views, states, is_at_rest = start
         self._begin(views, states, is_at_rest)
         try:
@@ -229,7 +235,6 @@ class VisualInertialSmoother:
         step = self._step()
         if self._fault() or (not is_at_rest and step.rejected > 0.5 * step.points):
             return self._reject_start()
-        self._seen_ns = view.stamp_ns
         self._is_resting = is_at_rest
         if not is_at_rest:
             self._waiting.clear()
@@ -253,7 +258,19 @@ class VisualInertialSmoother:
     def _reject_start(self) -> SmootherStep:
         self._states = []
         self._points = set()
-        return SmootherStep()
+        return SmootherStep(waiting=_NO_START)
+
+    def _why_no_start(self) -> str:
+        begin_ns, end_ns = self._waiting[0].stamp_ns, self._waiting[-1].stamp_ns
+        if end_ns - begin_ns < _LEAST_START_NS:
+            return ""
+        weight = float(np.linalg.norm(self.imu.samples(begin_ns, end_ns)[:, 3:], axis=1).mean())
+        if not 0.5 * GRAVITY < weight < 2 * GRAVITY:
+            return f"the accelerometer measures {weight:.3g} m/s^2 on average; expected about {GRAVITY}, with gravity"
+        few = sum(len(view.ids) < _LEAST_TRACKS for view in self._waiting)
+        if 2 * few > len(self._waiting):
+            return f"{few} of the latest {len(self._waiting)} images have fewer than {_LEAST_TRACKS} tracks with a ray"
+        return _NO_START
 
     def _start_at_rest(self) -> tuple[Sequence[TrackedView], MotionStart, bool] | None:
         end_ns = self._waiting[-1].stamp_ns
@@ -280,6 +297,7 @@ class VisualInertialSmoother:
         bias = gtsam.imuBias.ConstantBias(np.zeros(3), start.gyroscope_bias)
         self._values = gtsam.Values()
         self._states = []
+        self._seen_ns = views[-1].stamp_ns
         for view, pose, velocity in zip(views, start.poses, start.velocities, strict=True):
             motion = None
             if self._states:

@@ -37,7 +37,8 @@ class OdometryResult:
         images: Images of the sequence.
         start_s: Time from the first image to the first pose; NaN if there is none.
         losses: Why the odometry was lost and started anew, for each time.
-        rejected: Fraction of the points in use that fitted no place; NaN without an IMU.
+        no_start: Why there is no pose at all; empty if there is one.
+        rejected: Fraction of the points in use that fitted no place; NaN without any, or without an IMU.
         points: Mean number of points in use; NaN without an IMU.
         mean_ms: Time that the odometry took for an image.
     """
@@ -49,6 +50,7 @@ class OdometryResult:
     images: int
     start_s: float
     losses: list[str]
+    no_start: str
     rejected: float
     points: float
     mean_ms: float
@@ -99,10 +101,12 @@ def _inertial(tracked: TrackedSequence) -> OdometryResult:
     pieces: list[int] = []
     losses: list[str] = []
     rejected, points = 0, 0
+    waiting = "the images end before a start"
     begin_s = time.perf_counter()
     for row, view in enumerate(tracked.views):
         step = smoother.update(view)
         losses += [step.lost] if step.lost else []
+        waiting = step.waiting or waiting
         rejected += step.rejected
         points += step.points
         if step.pose is not None:
@@ -110,9 +114,8 @@ def _inertial(tracked: TrackedSequence) -> OdometryResult:
             poses.append(step.pose @ imu.body_from_camera)
             pieces.append(len(losses))
     elapsed_s = time.perf_counter() - begin_s
-    return _result(
-        tracked, rows, poses, pieces, losses, rejected / max(points, 1), points / max(len(rows), 1), elapsed_s
-    )
+    fraction = rejected / points if points else float("nan")
+    return _result(tracked, rows, poses, pieces, losses, waiting, fraction, points / max(len(rows), 1), elapsed_s)
 
 
 def _monocular(tracked: TrackedSequence) -> OdometryResult:
@@ -139,7 +142,8 @@ def _monocular(tracked: TrackedSequence) -> OdometryResult:
         poses += found.values()
         pieces += [number] * len(found)
     elapsed_s = time.perf_counter() - begin_s
-    return _result(tracked, rows, poses, pieces, losses, float("nan"), float("nan"), elapsed_s)
+    why = f"no piece of {PIECE_FRAMES} images shows a motion"
+    return _result(tracked, rows, poses, pieces, losses, why, float("nan"), float("nan"), elapsed_s)
 
 
 def _pieces(count: int) -> Iterator[range]:
@@ -153,6 +157,7 @@ def _result(
     poses: list[FloatArray],
     pieces: list[int],
     losses: list[str],
+    no_start: str,
     rejected: float,
     points: float,
     elapsed_s: float,
@@ -167,6 +172,7 @@ def _result(
         images=images,
         start_s=(stamps_ns[0] - tracked.views[0].stamp_ns) / _NS_PER_S if rows else float("nan"),
         losses=losses,
+        no_start="" if rows else no_start,
         rejected=rejected,
         points=points,
         mean_ms=elapsed_s * _MS_PER_S / max(images, 1),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from feature_frontend_lab.evaluation.odometry.benchmark import PIECE_FRAMES, OdometryResult, SequenceResults
 from feature_frontend_lab.evaluation.reports.plots import plain, plot_grid, plot_style, png
@@ -24,6 +25,8 @@ from feature_frontend_lab.evaluation.tracks.ground_truth import tum_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["describe", "odometry_figure", "odometry_table", "write_odometry_report"]
 
@@ -60,17 +63,31 @@ _COLUMNS: tuple[tuple[str, Callable[[OdometryResult], float], int], ...] = (
 
 
 def odometry_table(report: SequenceResults) -> str:
-    """A Markdown table, one row for each front-end, and why the odometry was lost."""
+    """A Markdown table, one row for each front-end, and why there are losses, no poses or no errors."""
     rows = [
         (name, *(_spread([pick(result) for result in results], digits) for _, pick, digits in _COLUMNS))
         for name, results in report.results.items()
     ]
     table = markdown_table(("front-end", *(name for name, _, _ in _COLUMNS)), rows)
-    lost = Counter(
-        (name, why) for name, results in report.results.items() for result in results for why in result.losses
+    faults = Counter(
+        fault
+        for name, results in report.results.items()
+        for result in results
+        for fault in [
+            *((name, "lost", why) for why in result.losses),
+            *([(name, "without a pose", result.no_start)] if result.no_start else []),
+        ]
     )
-    reasons = [f"- {markdown_text(name)} lost {count}x: {markdown_text(why)}" for (name, why), count in lost.items()]
+    reasons = [
+        f"- {markdown_text(name)} {what} {count}x: {markdown_text(why)}" for (name, what, why), count in faults.items()
+    ]
+    if not _has_truth(report):
+        reasons.append("- no true poses at the times of the images: no errors (-)")
     return "\n\n".join([table, *(["\n".join(reasons)] if reasons else [])])
+
+
+def _has_truth(report: SequenceResults) -> bool:
+    return any(poses for _, poses in report.truth)
 
 
 def _spread(values: Sequence[float], digits: int) -> str:
@@ -116,20 +133,26 @@ def write_odometry_report(folder: Path, reports: Sequence[SequenceResults], opti
 
 @plot_style()
 def odometry_figure(report: SequenceResults) -> Figure:
-    """Positions after alignment, of the first seed: from above and from the side."""
+    """Positions of the first seed, after alignment if there is a truth: from above and from the side."""
     legend: dict[str, dict[str, Any]] = {name: {"color": f"C{number}"} for number, name in enumerate(report.results)}
-    legend["ground truth"] = {"color": "black"}
+    has_truth = _has_truth(report)
+    if has_truth:
+        legend["ground truth"] = {"color": "black"}
     figure, axes = plot_grid(f"{report.name}: {describe(report)}", legend, 2, columns=2)
     _, poses = report.truth[0]
-    truth = np.array([pose[:3, 3] for pose in poses]).reshape(-1, 3)
+    truth = _positions(poses)
     for own, (x, y, title) in zip(axes, ((0, 1, "x and y"), (0, 2, "x and z")), strict=True):
         for number, results in enumerate(report.results.values()):
-            positions = results[0].errors.positions
+            positions = results[0].errors.positions if has_truth else _positions(results[0].poses)
             own.plot(positions[:, x], positions[:, y], color=f"C{number}", linewidth=1.2)
         own.plot(truth[:, x], truth[:, y], color="black", linewidth=1.2)
-        own.set(title=plain(f"Aligned positions, {title}, m"))
+        own.set(title=plain(f"{'Aligned positions' if has_truth else 'Positions, not aligned'}, {title}, m"))
         own.set_aspect("equal", adjustable="datalim")
     return figure
+
+
+def _positions(poses: Sequence[FloatArray]) -> FloatArray:
+    return np.array([pose[:3, 3] for pose in poses]).reshape(-1, 3)
 
 
 def _json(reports: Sequence[SequenceResults], options: Mapping[str, Any]) -> str:
@@ -149,7 +172,12 @@ def _json(reports: Sequence[SequenceResults], options: Mapping[str, Any]) -> str
 
 def _result(result: OdometryResult) -> dict[str, Any]:
     values = {name: pick(result) for name, pick, _ in _COLUMNS}
-    return values | {"images": result.images, "poses": len(result.poses), "losses": result.losses}
+    return values | {
+        "images": result.images,
+        "poses": len(result.poses),
+        "losses": result.losses,
+        "no_start": result.no_start,
+    }
 
 
 def _seed(report: SequenceResults, number: int) -> str:

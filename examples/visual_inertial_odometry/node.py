@@ -39,7 +39,9 @@ FloatArray = npt.NDArray[np.float64]
 
 _NS_PER_S = 1_000_000_000
 _TRACKS_DEPTH, _IMU_DEPTH = 1000, 5000
-_LOG_PERIOD_S = 1.0
+_LOG_PERIOD_S, _WAITING_LOG_PERIOD_S = 1.0, 5.0
+# No estimate lives on for so long without an image.
+_IMU_KEPT_NS = 60 * _NS_PER_S
 _RELIABILITY = {"reliable": QoSReliabilityPolicy.RELIABLE, "best_effort": QoSReliabilityPolicy.BEST_EFFORT}
 
 
@@ -65,9 +67,12 @@ class VisualInertialOdometryNode(Node):
         self._begin()
         self._odometry_publisher = self.create_publisher(Odometry, "odometry", 10)
         self._path_publisher = self.create_publisher(Path, "path", 10)
-        self._tf_publisher = None if TFMessage is None else self.create_publisher(TFMessage, "/tf", 100)
-        if TFMessage is None:
-            self.get_logger().warning("tf2_msgs is not installed: no tf is published")
+        self._tf_publisher = None
+        if self.declare_parameter("publish_tf", True).value:
+            if TFMessage is None:
+                self.get_logger().warning("tf2_msgs is not installed: no tf is published")
+            else:
+                self._tf_publisher = self.create_publisher(TFMessage, "/tf", 100)
         self.create_subscription(Tracks, "tracks", self._take_tracks, QoSProfile(depth=_TRACKS_DEPTH))
         imu_qos = self.declare_parameter("imu_qos", "reliable").value
         if imu_qos not in _RELIABILITY:
@@ -103,9 +108,10 @@ class VisualInertialOdometryNode(Node):
         )
         if self._smoother.imu.refused > refused:
             self.get_logger().warning(
-                f"the IMU's measurement at {stamp_ns} ns is not finite or not later than the one before: left out",
+                f"the IMU's measurement at {stamp_ns} ns is none of an IMU, or not later than the last: left out",
                 throttle_duration_sec=_LOG_PERIOD_S,
             )
+        self._smoother.imu.forget_before(stamp_ns - _IMU_KEPT_NS)
         self._rate = np.array([rate.x, rate.y, rate.z])
         self._body_frame = message.header.frame_id or self._body_frame
         self._process()
@@ -132,8 +138,14 @@ class VisualInertialOdometryNode(Node):
         self._waiting.append((message.header, view, is_new))
         if len(self._waiting) > _TRACKS_DEPTH:
             self._waiting.popleft()
-            self.get_logger().warning("tracks wait for the IMU: the oldest are left out", throttle_duration_sec=1.0)
         self._process()
+        if self._waiting and stamp_ns - self._waiting[0][1].stamp_ns >= _NS_PER_S:
+            end_ns = self._smoother.imu.end_ns
+            self.get_logger().warning(
+                f"{len(self._waiting)} images from {self._waiting[0][1].stamp_ns} ns on wait for the IMU: "
+                + ("no measurement has arrived" if end_ns is None else f"its latest measurement is at {end_ns} ns"),
+                throttle_duration_sec=_WAITING_LOG_PERIOD_S,
+            )
 
     def _process(self) -> None:
         """Processes the images up to whose stamps the IMU has measured."""
@@ -144,6 +156,8 @@ class VisualInertialOdometryNode(Node):
             step = self._smoother.update(view)
             if step.lost:
                 self.get_logger().warning(f"{step.lost}: the odometry restarts")
+            if step.waiting:
+                self.get_logger().warning(f"no start yet: {step.waiting}", throttle_duration_sec=_WAITING_LOG_PERIOD_S)
             if step.pose is not None:
                 self._publish(header, step)
 

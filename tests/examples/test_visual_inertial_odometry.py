@@ -6,6 +6,7 @@ import importlib
 import sys
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,16 @@ def flown() -> Flight:
 
 
 @pytest.fixture
-def node(flown: Flight, domain_id: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def node(
+    flown: Flight, domain_id: int, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Any]:
+    """With the parameters that a test gives, besides the camera's pose."""
     monkeypatch.syspath_prepend(str(REPOSITORY / "examples" / "visual_inertial_odometry"))
     monkeypatch.delitem(sys.modules, "node", raising=False)
     module = importlib.import_module("node")
     numbers = ", ".join(map(repr, flown.imu.body_from_camera.ravel().tolist()))
-    rclpy.init(args=["--ros-args", "-p", f"body_from_camera:=[{numbers}]"], domain_id=domain_id)
+    given = [f"body_from_camera:=[{numbers}]", *getattr(request, "param", [])]
+    rclpy.init(args=["--ros-args", *(word for one in given for word in ("-p", one))], domain_id=domain_id)
     made = module.VisualInertialOdometryNode()
     try:
         yield made
@@ -121,6 +126,53 @@ def test_tf_has_the_poses_of_the_path(node: Any, flown: Flight) -> None:
         assert (place.x, place.y, place.z) == (moved.x, moved.y, moved.z)
 
 
+def test_tf_is_the_body_in_odom_at_the_time_of_the_image(
+    node: Any, flown: Flight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a stand-in for the message, so that it also runs where no tf2_msgs is."""
+    published: list[Any] = []
+    monkeypatch.setattr(sys.modules["node"], "TFMessage", SimpleNamespace)
+    node._tf_publisher = SimpleNamespace(publish=published.append)
+    views = simulated_views(flown, range(12))
+    for view in views:
+        node._take_tracks(_tracks(view))
+    for message in _imu_messages(flown, views[0].stamp_ns - 10_000_000, views[-1].stamp_ns + 5_000_000):
+        node._take_imu(message)
+    (transform,) = published[-1].transforms
+    pose = node._path.poses[-1].pose
+    assert (transform.header.frame_id, transform.child_frame_id) == ("odom", "imu_link")
+    assert transform.header.stamp == _tracks(views[-1]).header.stamp
+    assert transform.transform.rotation == pose.orientation
+    assert [getattr(transform.transform.translation, axis) for axis in "xyz"] == [
+        getattr(pose.position, axis) for axis in "xyz"
+    ]
+
+
+@pytest.mark.parametrize("node", [["publish_tf:=false"]], indirect=True)
+def test_tf_can_be_left_to_others(capfd: pytest.CaptureFixture[str], node: Any) -> None:
+    assert "/tf" not in {name for name, _ in node.get_publisher_names_and_types_by_node(node.get_name(), "/")}
+    assert "tf2_msgs" not in capfd.readouterr().err
+
+
+def test_while_there_is_no_pose_the_node_says_why(node: Any, flown: Flight, capfd: pytest.CaptureFixture[str]) -> None:
+    views = simulated_views(flown, range(100, 140))
+    for view in views[:25]:
+        node._take_tracks(_tracks(view))
+    assert "wait for the IMU: no measurement has arrived" in capfd.readouterr().err
+    for message in _imu_messages(flown, views[0].stamp_ns - 10_000_000, views[24].stamp_ns + 5_000_000):
+        message.linear_acceleration.x = message.linear_acceleration.y = message.linear_acceleration.z = 0.5
+        node._take_imu(message)
+    assert "no start yet: the accelerometer measures 0.866" in capfd.readouterr().err
+
+
+def test_the_imu_without_images_takes_no_more_and_more_memory(node: Any, flown: Flight) -> None:
+    (message,) = list(_imu_messages(flown, flown.stamps_ns[0], flown.stamps_ns[0] + 4_000_000))[:1]
+    for second in range(200):
+        message.header.stamp.sec = second + 1
+        node._take_imu(message)
+    assert len(node._smoother.imu.samples(0, 2**62)) < 70
+
+
 def test_a_second_without_images_and_a_reset_do_not_end_the_estimate(node: Any, flown: Flight) -> None:
     rows = [*range(8, 50), *range(70, 78)]
     views = simulated_views(flown, range(8, 78))
@@ -155,5 +207,10 @@ def test_what_is_wrong_is_said_and_survived(node: Any, flown: Flight, capfd: pyt
     earlier = TrackedView(view.stamp_ns - 5_000_000_000, view.ids, view.rays, view.px)
     node._take_tracks(_tracks(earlier))
     said = capfd.readouterr().err
-    for words in ("expected as many of each", "the second is left out", "not finite", "the stamp went back"):
+    for words in (
+        "expected as many of each",
+        "the second is left out",
+        "is none of an IMU",
+        "the stamp went back",
+    ):
         assert words in said

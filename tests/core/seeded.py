@@ -13,6 +13,7 @@ from feature_frontend.extractors.extractor import Extractor
 from feature_frontend.extractors.networks.aliked import ALIKED_CONFIGS, Aliked
 from feature_frontend.extractors.networks.aliked_inference import FastAliked
 from feature_frontend.extractors.networks.dotlet import DOTLET_CONFIGS, Dotlet, fold_batch_norm
+from feature_frontend.extractors.networks.residual_sift import RESIDUAL_CONFIGS, Residual
 from feature_frontend.extractors.networks.silk import SILK_CONFIGS, Silk
 from feature_frontend.matchers.lightglue import build_lightglue
 from feature_frontend.runtime.cuda_graphs import GraphDevice
@@ -25,6 +26,7 @@ __all__ = [
     "seeded_dotlet",
     "seeded_extractor",
     "seeded_network",
+    "seeded_residual",
     "seeded_silk",
 ]
 
@@ -61,6 +63,18 @@ def seeded_dotlet(seed: int = 0) -> Dotlet:
             network.cell_scores.bias.zero_()
             for _ in range(20):
                 network(torch.rand((1, 1, 96, 96), generator=generator))
+    return network.eval()
+
+
+def seeded_residual(name: str = "residual-sift", seed: int = 0) -> Residual:
+    """A network of residual descriptors with random weights and statistics, in evaluation mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = Residual(RESIDUAL_CONFIGS[name])
+        for layer in network.encoder:
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                torch.nn.init.uniform_(layer.running_mean, -0.1, 0.1)
+                torch.nn.init.uniform_(layer.running_var, 0.01, 0.1)
     return network.eval()
 
 

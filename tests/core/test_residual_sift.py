@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import cv2
@@ -16,31 +17,20 @@ from feature_frontend import load_extractor
 from feature_frontend.errors import SettingsError, WeightsError
 from feature_frontend.extractors.networks.residual_sift import RESIDUAL_CONFIGS, Residual, fold_batch_norm
 from feature_frontend.models.weights import own_weights
+from tests.core.seeded import seeded_residual
 
 Uint8Array = npt.NDArray[np.uint8]
-
-
-def seeded(name: str = "residual-sift", seed: int = 0) -> Residual:
-    """A network with random weights and statistics, in evaluation mode."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = Residual(RESIDUAL_CONFIGS[name])
-        for layer in network.encoder:
-            if isinstance(layer, torch.nn.BatchNorm2d):
-                torch.nn.init.uniform_(layer.running_mean, -0.1, 0.1)
-                torch.nn.init.uniform_(layer.running_var, 0.01, 0.1)
-    return network.eval()
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("seeded") / "residual.safetensors"
-    save_file(seeded().state_dict(), path)
+    save_file(seeded_residual().state_dict(), path)
     return path
 
 
 def test_the_descriptor_is_the_sampled_feature_beside_the_refined_sift() -> None:
-    network = seeded()
+    network = seeded_residual()
     generator = torch.Generator().manual_seed(0)
     image = torch.rand((1, 3, 72, 100), generator=generator)
     by_hand = functional.normalize(torch.rand((3, 128), generator=generator), dim=1)
@@ -73,11 +63,12 @@ def test_the_points_are_those_of_sift(weights: Path, photographs: list[Uint8Arra
     sift = load_extractor("sift", max_num_keypoints=200).extract(image)
     extractor = load_extractor("residual-sift", weights_path=str(weights), max_num_keypoints=200, device="cpu")
     features = extractor.extract(image)
-    for name in ("keypoints", "scores", "sizes", "angles"):
+    for name in ("keypoints", "scores", "sizes", "angles", "covariances"):
         assert torch.equal(getattr(features, name), getattr(sift, name))
     assert features.extractor == extractor.identity == own_weights("residual-sift", weights).identity
     assert features.descriptors.shape == (200, 256)
     torch.testing.assert_close(features.descriptors.norm(dim=1), torch.ones(200))
+    assert torch.equal(pickle.loads(pickle.dumps(extractor)).extract(image).descriptors, features.descriptors)
     assert len(extractor.extract(image, mask=np.zeros((240, 320), np.uint8))) == 0
     grey = extractor.extract(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8))
     assert torch.equal(grey.keypoints, features.keypoints)
@@ -99,8 +90,8 @@ def test_folding_batch_norm_changes_nothing(name: str) -> None:
     image = torch.rand((1, 3, 40, 48), generator=torch.Generator().manual_seed(0))
     points, by_hand = torch.tensor([[10.0, 20.0], [30.0, 8.0]]), functional.normalize(torch.ones((2, 128)), dim=1)
     with torch.no_grad():
-        (plain,) = seeded(name)(image, [points], [by_hand])
-        folded = fold_batch_norm(seeded(name))
+        (plain,) = seeded_residual(name)(image, [points], [by_hand])
+        folded = fold_batch_norm(seeded_residual(name))
         (fast,) = folded(image, [points], [by_hand])
     assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in folded.encoder)
     torch.testing.assert_close(fast, plain, atol=1e-5, rtol=0)
@@ -108,8 +99,8 @@ def test_folding_batch_norm_changes_nothing(name: str) -> None:
 
 
 def test_what_is_not_there_is_said(weights: Path) -> None:
-    for name in ("residual-sift", "residual-rootsift"):
-        with pytest.raises(WeightsError, match=f"{name}.*weights_path"):
+    for name in ("residual-sift", "residual-sift-upright", "residual-rootsift"):
+        with pytest.raises(WeightsError, match=f"{name}.*train --model {name}.*weights_path.*sift and dotlet"):
             load_extractor(name)
     with pytest.raises(WeightsError, match=r"residual\.safetensors .*residual-sift-ablation"):
         load_extractor("residual-sift-ablation", weights_path=str(weights))

@@ -156,7 +156,7 @@ def test_a_model_that_cannot_be_had_disturbs_nothing(
     (tmp_path / "wrong.pth").write_bytes(b"not a network")
     problems = {
         "is not the published aliked-n16.pth": {"extractor": "aliked-n16", "weights_dir": str(tmp_path)},
-        "no published weights of silk-vggnp-4": {"extractor": "silk-vggnp-4"},
+        "no published weights of residual-sift": {"extractor": "residual-sift"},
         "cannot read weights": {"weights_path": str(tmp_path / "wrong.pth")},
     }
     for problem, values in problems.items():

@@ -81,9 +81,9 @@ class TestMachine:
         assert (missing.verdict, missing.advice) == (Verdict.WARN, "feature_frontend weights fetch aliked-n16")
         (missing,) = check_weights(Settings(extractor="aliked-n16", fallback_extractor=""))
         assert missing.verdict is Verdict.FAIL
-        (none,) = check_weights(Settings(extractor="silk-vggnp-4"))
+        (none,) = check_weights(Settings(extractor="residual-sift"))
         assert none.verdict is Verdict.FAIL
-        assert "weights_path" in none.advice
+        assert re.search("train --model residual-sift.*weights_path.*dotlet", none.advice)
         (shipped,) = check_weights(Settings(device="cpu"))
         assert shipped.verdict is Verdict.OK
         assert shipped.text.startswith("dotlet@")

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from safetensors.torch import save_file
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
 pytest.importorskip("feature_frontend_msgs.msg", reason="needs the built feature_frontend_msgs")
@@ -26,10 +27,11 @@ pytest.importorskip("rosbags", reason="needs rosbags")
 
 from feature_frontend.errors import FeatureFrontendError
 from feature_frontend.extractors import automatic
+from feature_frontend.models.weights import WEIGHTS_VARIABLE
 from feature_frontend.tools.process import run
 from feature_frontend.tools.process.command import main
 from feature_frontend.tools.process.progress_store import ProgressStore
-from tests.core.seeded import save_lightglue, seeded_network
+from tests.core.seeded import save_lightglue, seeded_network, seeded_residual
 from tests.tools.offline import OPTIONS, SECOND, camera_info, command, files, image, moving, write_bag
 
 Photographs = list[npt.NDArray[np.uint8]]
@@ -189,6 +191,26 @@ def test_lightglue_continues_with_its_own_weights(
     assert main([*map(str, (bag, "-o", output, *options))]) == 0
     assert files(output) == files(tmp_path / "undisturbed")
     assert json.loads((output / "process.json").read_text())["messages"]["/matches"] == IMAGES - 2
+
+
+def test_what_was_begun_with_weights_that_are_gone_stays_as_it_is(
+    bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, output, options = (
+        tmp_path / "weights",
+        tmp_path / "features",
+        ("--extractor", "residual-sift", *OPTIONS[2:]),
+    )
+    folder.mkdir()
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(folder))
+    save_file(seeded_residual().state_dict(), folder / "residual-sift.safetensors")
+    interrupted_at_eighth_image(monkeypatch, bag, "-o", output, *options)
+    (folder / "residual-sift.safetensors").unlink()
+    begun = files(output.with_name("features.unfinished"))
+    for how in ((), ("--update",), ("--overwrite",)):
+        assert main([str(bag), "-o", str(output), *options, *how]) == 1
+        assert "no published weights of residual-sift" in capsys.readouterr().err
+        assert files(output.with_name("features.unfinished")) == begun
 
 
 def test_another_run_does_not_go_on_with_it(

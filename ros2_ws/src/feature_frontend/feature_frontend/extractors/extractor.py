@@ -395,7 +395,8 @@ def find_extractor_weights(settings: ExtractionSettings) -> FoundWeights:
         if found is not None:
             return found
         raise WeightsError(
-            f"no published weights of {settings.extractor} come with this project; train your own, and name the file: "
-            f"weights_path, or put it as {settings.extractor}.safetensors into the folder weights_dir"
+            f"no published weights of {settings.extractor} come with this project; train your own (feature_frontend "
+            f"train --model {settings.extractor}) and name the file: weights_path, or put it as "
+            f"{settings.extractor}.safetensors into the folder weights_dir; sift and dotlet need no file"
         )
     return ensure_weights(record.weights, settings.weights_dir)

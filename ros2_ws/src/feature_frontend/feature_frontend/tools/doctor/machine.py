@@ -159,7 +159,10 @@ def check_weights(settings: Settings) -> Iterator[Finding]:
         elif record is None:
             found = weights.find_own_weights(extractor, weights_dir)
             if found is None:
-                yield fail("weights", f"none are published for {extractor}", "name a file of your own: weights_path")
+                advice = (
+                    f"feature_frontend train --model {extractor}, and name the file: weights_path; or choose dotlet"
+                )
+                yield fail("weights", f"none are published for {extractor}", advice)
                 return
         if weights_path or record is None:
             yield ok("weights", f"{found.identity}, your own: {found.path}")

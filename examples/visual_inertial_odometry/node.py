@@ -108,7 +108,7 @@ class VisualInertialOdometryNode(Node):
         )
         if self._smoother.imu.refused > refused:
             self.get_logger().warning(
-                f"the IMU's measurement at {stamp_ns} ns is none of an IMU, or not later than the last: left out",
+                f"the IMU's measurement at {stamp_ns} ns is impossible, or not later than the last one: left out",
                 throttle_duration_sec=_LOG_PERIOD_S,
             )
         self._smoother.imu.forget_before(stamp_ns - _IMU_KEPT_NS)

@@ -7,15 +7,31 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from feature_frontend.camera.calibration import CameraCalibration
+from feature_frontend.camera.calibration_file import read_calibration_file
 from feature_frontend.errors import CalibrationError, DamagedImageError, ImageError, SourceError
 from feature_frontend.image.image_file import ImageFile, read_image_file
 from feature_frontend.image.limits import MAX_IMAGE_PIXELS
 from feature_frontend.sources.base import Frame, LostImages, StampOrigin, UnreadableFrame
 from feature_frontend.system.files import readable_name
 
-__all__ = ["ImageFilesSource"]
+__all__ = ["ImageFilesSource", "calibration_or_notice"]
 
 _logger = logging.getLogger(__name__)
+
+
+def calibration_or_notice(
+    path: Path, image_size: tuple[int, int] | None = None
+) -> tuple[CameraCalibration | None, list[str]]:
+    """The calibration of a file; without one, a notice for the user that says why.
+
+    Args:
+        path: Of the file.
+        image_size: As for `read_calibration_file`.
+    """
+    try:
+        return read_calibration_file(path, image_size), []
+    except CalibrationError as error:
+        return None, [f"no calibration is found: {error}; --camera-info gives one"]
 
 
 class ImageFilesSource:

@@ -7,13 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from feature_frontend.camera.calibration import CameraCalibration
-from feature_frontend.camera.calibration_file import read_calibration_file
-from feature_frontend.errors import CalibrationError, SourceError
+from feature_frontend.errors import SourceError
 from feature_frontend.image.headers import begins_as_image, is_deep_grey
 from feature_frontend.image.image_file import IMAGE_SUFFIXES
 from feature_frontend.image.limits import MAX_IMAGE_PIXELS
-from feature_frontend.sources.image_files import ImageFilesSource
+from feature_frontend.sources.image_files import ImageFilesSource, calibration_or_notice
 from feature_frontend.sources.times_file import STAMP_LIMIT_NS, UNIT, find_times, time_from_number, wrong_unit
 from feature_frontend.system.files import readable_name
 
@@ -185,14 +183,11 @@ class ImageFolderSource(ImageFilesSource):
             files, stamps = [files[place] for place in order], [stamps[place] for place in order]
             if self.times_file is not None:
                 notices += filter(None, [wrong_unit(self.times_file, stamps, UNIT)])
-        self.camera_file: Path | None = None
-        camera: CameraCalibration | None = None
-        if path.is_dir() and (path / CAMERA_FILE).is_file():
-            try:
-                camera = read_calibration_file(path / CAMERA_FILE)
-                self.camera_file = path.absolute() / CAMERA_FILE
-            except CalibrationError as error:
-                notices.append(f"no calibration is found: {error}; --camera-info gives one")
+        camera_file, camera = path.absolute() / CAMERA_FILE, None
+        if path.is_dir() and camera_file.is_file():
+            camera, problems = calibration_or_notice(camera_file)
+            notices += problems
+        self.camera_file = camera_file if camera is not None else None
         super().__init__(path, files, stamps, max_pixels=max_pixels, notices=notices, camera=camera)
         self.stamp_origin = "file name" if self.times_file is None else "file of times"
 

@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_frontend.camera.calibration import CameraCalibration
-from feature_frontend.camera.calibration_file import read_calibration_file
-from feature_frontend.errors import CalibrationError, SourceError
+from feature_frontend.errors import SourceError
 from feature_frontend.image.image_file import IMAGE_SUFFIXES
 from feature_frontend.image.limits import MAX_IMAGE_PIXELS
 from feature_frontend.sources.datasets.stamped_rows import StampedRows
-from feature_frontend.sources.image_files import ImageFilesSource
+from feature_frontend.sources.image_files import ImageFilesSource, calibration_or_notice
 from feature_frontend.sources.imu import ImuMeasurements
 from feature_frontend.sources.times_file import UNIT, wrong_unit
 from feature_frontend.system.files import readable_name
@@ -85,12 +84,11 @@ class DatasetImages:
             camera: Its name in the file, if that contains several.
             image_size: As for `read_calibration_file`.
         """
-        try:
-            name = path.with_name(f"{path.name}#{camera}") if camera else path
-            self.camera = read_calibration_file(name, image_size)
+        name = path.with_name(f"{path.name}#{camera}") if camera else path
+        self.camera, problems = calibration_or_notice(name, image_size)
+        self.notices += problems
+        if self.camera is not None:
             self.tables[path.name] = path
-        except CalibrationError as error:
-            self.notices.append(f"no calibration is found: {error}; --camera-info gives one")
 
 
 class DatasetSource(ImageFilesSource, ABC):

@@ -142,8 +142,8 @@ def _monocular(tracked: TrackedSequence) -> OdometryResult:
         poses += found.values()
         pieces += [number] * len(found)
     elapsed_s = time.perf_counter() - begin_s
-    why = f"no piece of {PIECE_FRAMES} images shows a motion"
-    return _result(tracked, rows, poses, pieces, losses, why, float("nan"), float("nan"), elapsed_s)
+    no_start = f"no piece of {PIECE_FRAMES} images shows a motion"
+    return _result(tracked, rows, poses, pieces, losses, no_start, float("nan"), float("nan"), elapsed_s)
 
 
 def _pieces(count: int) -> Iterator[range]:

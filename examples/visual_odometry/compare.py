@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,9 +110,10 @@ def draw(comparison: Comparison, title: str) -> Figure:
 
 
 def _receive(idle_s: float) -> list[tuple[int, FloatArray]]:
-    """Stamps in ns and poses of the latest path, after `idle_s` without a new one."""
+    """Stamps in ns and poses of the latest path, after `idle_s` without a new one or Ctrl-C."""
     import rclpy
     from nav_msgs.msg import Path as PathMessage
+    from rclpy.executors import ExternalShutdownException
 
     rclpy.init()
     node = rclpy.create_node("compare")
@@ -123,9 +126,12 @@ def _receive(idle_s: float) -> list[tuple[int, FloatArray]]:
 
     node.create_subscription(PathMessage, "path", take, 10)
     print("waiting for a path", flush=True)
-    while time.monotonic() - last_s < idle_s:
-        rclpy.spin_once(node, timeout_sec=0.1)
-    rclpy.shutdown()
+    with suppress(KeyboardInterrupt, ExternalShutdownException):
+        while time.monotonic() - last_s < idle_s:
+            rclpy.spin_once(node, timeout_sec=0.1)
+    rclpy.try_shutdown()
+    if not paths:
+        sys.exit("interrupted before a path arrived")
     return [_stamped(pose) for pose in paths[0].poses]
 
 
@@ -141,7 +147,7 @@ def _stamped(message: object) -> tuple[int, FloatArray]:
 
 
 def main() -> None:
-    """Runs until the path ends."""
+    """Runs until the path ends, or Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--truth", type=Path, required=True, help="KITTI's poses, one line for each image")
     parser.add_argument("--rate", type=float, default=10.0, help="images a second by their stamps (default 10)")

@@ -29,7 +29,8 @@ from feature_frontend.ros.stamps import stamp_from_ns
 from feature_frontend.runtime import health, state_log
 from tests.ros.harness import Client, node_in_this_process, wait_until
 
-_SILENCE_S = 1.5
+# A busy machine may take two seconds to its first image.
+_SILENCE_S = 3.0
 _NUMBER = re.compile(r"\b\d+ s\b")
 
 
@@ -109,6 +110,7 @@ def rig(domain_id: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Rig]:
     rclpy.shutdown()
 
 
+@pytest.mark.slow
 def test_each_change_of_state_is_one_line(rig: _Rig) -> None:
     info = CameraInfo(width=64, height=48, distortion_model="plumb_bob", d=[0.0] * 5)
     info.k = [100.0, 0.0, 32.0, 0.0, 100.0, 24.0, 0.0, 0.0, 1.0]

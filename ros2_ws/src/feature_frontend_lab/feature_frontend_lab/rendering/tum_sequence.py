@@ -29,6 +29,8 @@ def write_tum_sequence(
 ) -> None:
     """Writes rgb/, depth/ (16 bits, 5000 per metre), their lists, groundtruth.txt and camera.yaml, one frame per 0.1 s.
 
+    Depths above 13.1 m, the most that 16 bits hold, are written as unknown.
+
     Args:
         folder: Output folder; created if it does not exist.
         frames: Frames with their poses (4, 4), camera to world, m.
@@ -45,7 +47,8 @@ def write_tum_sequence(
     lines: dict[str, list[str]] = {"rgb.txt": ["# color images"], "depth.txt": ["# depth maps"], "groundtruth.txt": []}
     for number, (frame, pose) in enumerate(frames):
         time_s = _FIRST_STAMP_S + _PERIOD_S * number
-        depth = np.rint(frame.depth * _DEPTH_UNITS_PER_M).clip(0, np.iinfo(np.uint16).max).astype(np.uint16)
+        units = np.rint(frame.depth * _DEPTH_UNITS_PER_M)
+        depth = np.where(units <= np.iinfo(np.uint16).max, units, 0).astype(np.uint16)
         for name, image in (("rgb", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)), ("depth", depth)):
             path = folder / name / f"{number}.png"
             if not cv2.imwrite(str(path), image):

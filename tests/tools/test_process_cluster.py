@@ -78,6 +78,7 @@ def cluster() -> Iterator[Any]:
     found.shutdown()
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_the_bytes_of_this_machine(
     bags: Path, cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +101,14 @@ def test_a_cluster_gives_the_bytes_of_this_machine(
     report = json.loads((output / "report.json").read_text())
     assert [entry["state"] for entry in report["inputs"]] == ["failed", "done", "done", "done"]
     assert report["inputs"][-1]["joins"]["joined"] > 50
+    # Pieces one after another: the bytes of a run without them, on one of the machines.
+    arguments = [str(bags / "drive_2"), *arguments[2:], "--tracker", "persistent", "-o"]
+    capsys.readouterr()
+    assert main([*arguments, str(tmp_path / "pieces"), "--cluster", cluster.address]) == 0
+    arguments.remove("--piece-seconds")
+    arguments.remove("0.7")
+    assert main([*arguments, str(tmp_path / "whole")]) == 0
+    assert files(tmp_path / "pieces") == files(tmp_path / "whole")
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ pytest.importorskip("feature_frontend_msgs.msg", reason="needs the built feature
 pytest.importorskip("rosbags", reason="needs rosbags")
 
 from feature_frontend.errors import FeatureFrontendError, SettingsError
-from feature_frontend.tools.process import staging
+from feature_frontend.tools.process import run, staging
 from feature_frontend.tools.process.command import main
 from feature_frontend.tools.process.locations import find_inputs, outputs_of
 from feature_frontend.tools.process.remote import RemoteFolder
@@ -144,6 +145,42 @@ def test_an_interrupted_upload_is_no_bag_and_is_done_again_from_the_pieces_in_th
     assert set(objects(fleet, "out/")) == {f"out/{name}" for name in ("frontend.db3", "metadata.yaml", "process.json")}
     assert objects(fleet, "out/")["out/frontend.db3"] == (local / "drive_0" / "frontend.db3").read_bytes()
     assert not objects(fleet, "out.unfinished/")
+
+
+def test_a_bag_whose_machine_is_lost_begins_at_its_last_piece(
+    fleet: Any, bags: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = (*OPTIONS, "--tracker", "persistent")
+    assert main([str(bags / "drive_0"), "-o", str(tmp_path / "whole"), *options]) == 0
+    arguments = ["s3://fleet/bags/drive_0", "-o", "s3://fleet/out", *options, "--piece-seconds", "2"]
+    process, processed = run._Run.process, []
+
+    def interrupt(self: Any, frame: Any) -> None:
+        process(self, frame)
+        processed.append(frame.found.index)
+        if len(processed) == IMAGES - 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(run._Run, "process", interrupt)
+    assert main(arguments) == 130
+    kept = objects(fleet, "out.unfinished/")
+    state = max(name for name in kept if "/state_" in name)
+    names = ["piece_00000", "piece_00001", "state_00000", "state_00001"]
+    assert sorted(name.partition("/")[2][:11] for name in kept) == names
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another machine"))
+    # What is damaged in the bucket is refused by its name there, and made again once it is deleted.
+    database = tmp_path / "state.db"
+    database.write_bytes(kept[state])
+    sqlite3.connect(database, isolation_level=None).execute("UPDATE arrays SET data = x'00' WHERE id = 1")
+    fleet.Object(state).put(Body=database.read_bytes())
+    assert main(arguments) == 1
+    assert f"error: s3://fleet/{state} is damaged: the state in it is not" in capsys.readouterr().err
+    fleet.Object(state).delete()
+    assert main(arguments) == 0
+    assert processed == [0, 1, 2, 3, 4, 2, 3, 4, 5]
+    assert objects(fleet, "out/")["out/frontend.db3"] == (tmp_path / "whole" / "frontend.db3").read_bytes()
+    assert not objects(fleet, "out.unfinished/")
+    assert not list((tmp_path / "another machine").glob("feature_frontend/unfinished/*/*"))
 
 
 def test_a_broken_connection_is_told_without_credentials(

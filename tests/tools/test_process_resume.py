@@ -37,6 +37,7 @@ from tests.tools.offline import OPTIONS, SECOND, camera_info, command, files, im
 Photographs = list[npt.NDArray[np.uint8]]
 TIMEOUT_S = 120.0
 IMAGES = 12
+PIECES = ("--tracker", "persistent", "--piece-seconds", "4")
 # Runs the tool, commits behind every image, and kills itself by SIGKILL inside the given call of a method.
 KILLED = """
 import os, signal, sys
@@ -92,22 +93,31 @@ def killed(owner: str, name: str, call: int, *arguments: object) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("owner", "name", "calls"),
+    ("owner", "name", "calls", "more"),
     [
-        ("ProgressStore", "add", (9, 14)),  # between two messages of one image, twice in one run
-        ("ProgressStore", "commit", (IMAGES + 1,)),  # with all images done, before the last step is written
-        ("BagWriter", "write", (7,)),  # while the bag is written
-        ("output.Output", "clear", (1,)),  # with the bag in its place
+        ("ProgressStore", "add", (9, 14), PIECES),  # between two messages of one image, in the first and second piece
+        ("ProgressStore", "commit", (IMAGES + 1,), ()),  # with all images done, before the last step is written
+        ("BagWriter", "write", (7,), ()),  # while the bag is written
+        ("output.Output", "clear", (1,), ()),  # with the bag in its place
     ],
 )
 def test_killed_and_started_again_gives_the_same_files(
-    bag: Path, undisturbed: dict[str, str], tmp_path: Path, owner: str, name: str, calls: tuple[int, ...]
+    bag: Path,
+    undisturbed: dict[str, str],
+    tmp_path: Path,
+    owner: str,
+    name: str,
+    calls: tuple[int, ...],
+    more: tuple[str, ...],
 ) -> None:
     output = tmp_path / "features"
     for call in calls:
-        killed(owner, name, call, bag, "-o", output, *OPTIONS)
+        killed(owner, name, call, bag, "-o", output, *OPTIONS, *more)
         assert output.exists() == (name == "clear")
-    assert main([str(bag), "-o", str(output), *OPTIONS]) == 0
+    assert main([str(bag), "-o", str(output), *OPTIONS, *more]) == 0
+    if more:
+        assert main([str(bag), "-o", str(tmp_path / "whole"), *OPTIONS, *more[:2]]) == 0
+        undisturbed = files(tmp_path / "whole")
     assert files(output) == undisturbed
     assert not list(tmp_path.glob("*.unfinished"))
 
@@ -128,12 +138,12 @@ def interrupted_at_eighth_image(monkeypatch: pytest.MonkeyPatch, *arguments: obj
         assert main([*map(str, arguments)]) == 130
 
 
-@pytest.mark.parametrize("tracker", ["chain", "persistent"])
+@pytest.mark.parametrize("more", [(), PIECES[:2], PIECES], ids=["chain", "persistent", "pieces"])
 def test_what_was_done_is_not_done_again(
-    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str
+    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
 ) -> None:
-    options = [*OPTIONS, "--tracker", tracker]
-    assert main([str(bag), "-o", str(tmp_path / "undisturbed"), *options]) == 0
+    options = [*OPTIONS, *more]
+    assert main([str(bag), "-o", str(tmp_path / "undisturbed"), *OPTIONS, *more[:2]]) == 0
     output = tmp_path / "features"
     interrupted_at_eighth_image(monkeypatch, bag, "-o", output, *options)
     processed = []
@@ -146,11 +156,17 @@ def test_what_was_done_is_not_done_again(
     assert files(output) == files(tmp_path / "undisturbed")
 
 
+@pytest.mark.parametrize("pieces", [(), PIECES[2:]], ids=["whole", "pieces"])
 def test_auto_stays_what_it_was_when_the_run_began(
-    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bag: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    pieces: tuple[str, ...],
 ) -> None:
-    options = ("--extractor", "auto", *OPTIONS[2:], "--tracker", "auto")
+    options: tuple[str, ...] = ("--extractor", "auto", *OPTIONS[2:], "--tracker", "auto")
     assert main([str(bag), "-o", str(tmp_path / "undisturbed"), *options]) == 0
+    options += pieces
     output = tmp_path / "features"
     interrupted_at_eighth_image(monkeypatch, bag, "-o", output, *options)
     assert re.search(r"extractor auto is dotlet@\w+ on cpu; tracker auto is persistent\n", capsys.readouterr().err)

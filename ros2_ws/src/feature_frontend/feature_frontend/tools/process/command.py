@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--storage", choices=tuple(STORAGES), help="file format of the bag (default sqlite3)")
     add("--overwrite", action="store_true", help="replace an existing bag and the unfinished output of other requests")
     add("--update", action="store_true", help="the same, but only where input, options, weights or code have changed")
-    add("--piece-seconds", type=above_zero, metavar="S", help="process longer bags in parallel pieces of this length")
+    add("--piece-seconds", type=above_zero, metavar="S", help="process longer bags in pieces of this length")
     add(
         "--cluster", metavar="auto|ADDRESS", help="process on a Ray cluster: the one of this machine, or by its address"
     )

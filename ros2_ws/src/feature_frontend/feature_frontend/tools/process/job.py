@@ -62,7 +62,6 @@ def job_of(
         "frame_id": request.frame_id,
         "namespace": request.namespace,
         "storage": request.format,
-        "piece_seconds": request.piece_seconds,
         "settings": dataclasses.asdict(settings),
         "extractor": frontend.extractor.identity,
         "device": str(frontend.extractor.device),
@@ -75,7 +74,7 @@ def job_of(
 
 def of_part(job: Mapping[str, object], part: Part) -> dict[str, object]:
     """The job of a piece."""
-    return {**job, "part": dataclasses.asdict(part)}
+    return {**job, "piece": dataclasses.asdict(part)}
 
 
 def environment() -> dict[str, Any]:

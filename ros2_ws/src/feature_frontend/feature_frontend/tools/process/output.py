@@ -19,7 +19,7 @@ from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.sources.bags.rosbags_workarounds import deserialize_cdr
 from feature_frontend.system.files import read_regular_file
 from feature_frontend.tools.common.bag_writer import BagContent, BagWriter, message_type_name, typestore_with
-from feature_frontend.tools.process.progress_store import FILE_NAME
+from feature_frontend.tools.process.progress_store import FILE_NAME, ProgressStore
 from feature_frontend.tools.process.request import Part
 from feature_frontend.tools.process.tables import PARQUET, TableWriter
 
@@ -86,20 +86,24 @@ class Output:
         """The folder of the progress so far."""
         return self.path.with_name(self.path.name + UNFINISHED)
 
-    def piece(self, part: Part) -> Path:
+    def piece(self, number: int) -> Path:
         """The folder of the progress of a piece."""
-        return self.unfinished / f"piece_{part.number:05d}"
+        return self.unfinished / f"piece_{number:05d}"
 
     def keep_piece(self, part: Part, job: Mapping[str, object]) -> None:
-        """Puts a finished piece where whoever joins the pieces finds it."""
+        """Puts a finished piece where other machines find it."""
 
     def has_piece(self, part: Part, job: Mapping[str, object]) -> bool:
         """Whether the piece is finished and no longer on this machine."""
         return False
 
-    def fetch_piece(self, part: Part, job: Mapping[str, object]) -> Path:
-        """The folder of the progress of a finished piece."""
-        return self.piece(part)
+    def finished_piece(self, part: Part, job: Mapping[str, object]) -> ProgressStore:
+        """The progress of a finished piece."""
+        return ProgressStore(self.piece(part.number))
+
+    def end_of_piece(self, part: Part, job: Mapping[str, object]) -> ProgressStore:
+        """The job of a finished piece and the state that it ends with; the messages may be missing."""
+        return self.finished_piece(part, job)
 
     def check(self, *, overwrite: bool) -> None:
         """Checks that no foreign file is at the output path.

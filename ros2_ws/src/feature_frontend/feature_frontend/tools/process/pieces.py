@@ -1,8 +1,12 @@
 """A long bag in pieces: where it is cut, and how the results of the pieces are joined into those of one run.
 
-A piece begins some images before its own, for warming up: the trackers, the rate and the calibration then know what
-they would know. In these images, which the piece before has processed too, a track of one is recognised as that of the
-other by its position. Ids, ages and counts continue; ids are given in the order of a run without pieces.
+The tracker `chain` remembers one image, so its pieces are processed in parallel: each begins some images before its
+own, for warming up. The tracker, the rate and the calibration then know what they would know. In these images, which
+the piece before has processed too, a track of one is recognised as that of the other by its position. Ids, ages and
+counts continue; ids are given in the order of a run without pieces.
+
+What `persistent` remembers no warm-up brings back, so its pieces continue one another (`Part.in_order`), and their
+messages are those of one run already.
 """
 
 from __future__ import annotations
@@ -22,13 +26,11 @@ from feature_frontend.sources.playback import DEFAULT_RATE_HZ
 from feature_frontend.tools.process.output import BagMessages
 from feature_frontend.tools.process.request import Part
 
-__all__ = ["Joiner", "cut", "image_stamps", "warm_up_s"]
+__all__ = ["Joiner", "cut", "image_stamps"]
 
-# What the persistent tracker remembers is older than that only of points that stay in view; `chain` remembers an image.
-PERSISTENT_WARM_UP_S = 10.0
 # As many as the input rate in the status is an average of, and more than the rhythm of the stream needs.
 WARM_UP_IMAGES = 32
-# Two runs place the same point within hundredths of a pixel (persistent); other points are farther.
+# A point is at the same place in both runs; other points are farther.
 _SAME_PX = 0.5
 _NS_PER_S = 1_000_000_000
 _COUNTS = ("frames_received", "frames_processed", "frames_dropped", "frames_refused")
@@ -45,19 +47,14 @@ def image_stamps(source: BagSource, playback: PlaybackSettings) -> list[int]:
     return list(source.stamps_ns())[playback.start : playback.start + count]
 
 
-def warm_up_s(tracker: str) -> float:
-    """How long before a piece its processing begins, s, if that is more than `WARM_UP_IMAGES`."""
-    return PERSISTENT_WARM_UP_S if tracker == "persistent" else 0.0
-
-
-def cut(stamps_ns: Sequence[int], start: int, piece_seconds: float, warm_up_s: float) -> tuple[Part, ...]:
+def cut(stamps_ns: Sequence[int], start: int, piece_seconds: float, *, in_order: bool) -> tuple[Part, ...]:
     """The pieces of a bag; one for a bag that is not longer than one and a half.
 
     Args:
         stamps_ns: Of the images to process.
         start: Position of the first of them in the bag.
         piece_seconds: Length of a piece, s.
-        warm_up_s: From the function of that name.
+        in_order: As in `Part`; otherwise each begins `WARM_UP_IMAGES` earlier, where there are so many.
     """
     if not len(stamps_ns):
         return ()
@@ -66,11 +63,12 @@ def cut(stamps_ns: Sequence[int], start: int, piece_seconds: float, warm_up_s: f
     number = max(int(times[-1] / piece_seconds + 0.5), 1)
     begins = np.unique(np.searchsorted(times, np.arange(number) * piece_seconds))
     begins = begins[begins < len(times)]
-    warm = np.minimum(np.searchsorted(times, times[begins] - warm_up_s), begins - WARM_UP_IMAGES).clip(0)
+    firsts = begins if in_order else (begins - WARM_UP_IMAGES).clip(0)
     ends: list[int | None] = [start + int(begin) for begin in begins[1:]]
-    parts = zip(warm, begins, [*ends, None], strict=True)
+    parts = zip(firsts, begins, [*ends, None], strict=True)
     return tuple(
-        Part(index, start + int(first), start + int(begin), end) for index, (first, begin, end) in enumerate(parts)
+        Part(index, start + int(first), start + int(begin), end, in_order)
+        for index, (first, begin, end) in enumerate(parts)
     )
 
 
@@ -100,7 +98,7 @@ class _Continuation:
 
 
 class Joiner:
-    """Turns the messages of the pieces, in order, into those of one run.
+    """Turns the messages of parallel pieces, in order, into those of one run.
 
     Args:
         messages: Defines topics and types.

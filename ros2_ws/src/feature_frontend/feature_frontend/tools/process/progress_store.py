@@ -43,14 +43,16 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
 
     Args:
         folder: Folder of the file; created if missing.
+        kept_at: Where the user finds the file if this is a copy; for errors.
 
     Raises:
         FeatureFrontendError: Another process uses the file, or it cannot be created or read, is damaged, or was written
             by another version of this program. All methods may raise it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kept_at: str = "") -> None:
         self._path = folder / FILE_NAME
+        self._shown, self._to_delete = kept_at or self._path, kept_at or folder
         self._messages = _Messages()
         self._job = ""
         try:
@@ -77,12 +79,21 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
         except (TypeError, ValueError, RecursionError):
             self.refuse("its job cannot be read")
 
-    def begin(self, job: Mapping[str, object]) -> None:
-        """Deletes the contents and starts a run."""
+    def begin(self, job: Mapping[str, object], state: Snapshot | None = None) -> None:
+        """Deletes the contents and starts a run, from `state` if it continues another one."""
         self._messages, self._job = _Messages(), json.dumps(job)
         with self._readable_errors():
             self._database.execute("DELETE FROM messages")
-        self.commit(Snapshot(_NO_STATE, ()))
+        self.commit(state or Snapshot(_NO_STATE, ()))
+
+    def copy_state(self, folder: Path) -> None:
+        """Writes job and state of a finished run into a store of their own, without the messages."""
+        job, found = self.job(), self.state()
+        assert job is not None
+        assert found is not None
+        with ProgressStore(folder) as copy:
+            copy.begin(job)
+            copy.commit(found[0], is_last=found[1])
 
     def state(self) -> tuple[Snapshot, bool] | None:
         """The state after the latest step, and whether that was the last one; None before the first step.
@@ -130,7 +141,7 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
 
     def refuse(self, why: str) -> NoReturn:
         """Raises the error for a damaged file, with advice."""
-        raise FeatureFrontendError(f"{self._path} is damaged: {why}; delete {self._path.parent} to start over")
+        raise FeatureFrontendError(f"{self._shown} is damaged: {why}; delete {self._to_delete} to start over")
 
     def _make_or_check_tables(self) -> None:
         tables = list(self._database.execute("SELECT name FROM sqlite_master"))
@@ -141,8 +152,8 @@ class ProgressStore(AbstractContextManager["ProgressStore"]):
         ((version,),) = self._database.execute("PRAGMA user_version")
         if version != _VERSION:
             raise SettingsError(
-                f"{self._path} is of another version of this program (its tables are of version {version}, expected "
-                f"{_VERSION}); use that version, or delete {self._path.parent} to start over"
+                f"{self._shown} is of another version of this program (its tables are of version {version}, expected "
+                f"{_VERSION}); use that version, or delete {self._to_delete} to start over"
             )
 
     def _run(self) -> tuple[Any, ...] | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-__all__ = ["Outcome", "Part", "PieceDone", "Reporter", "Request", "Work"]
+__all__ = ["Cut", "Outcome", "Part", "PieceDone", "Reporter", "Request", "Work"]
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,15 @@ class Part:
         first: The first image to process, for warming up.
         begin: The first image whose results count.
         end: The image after the last one; None for the end of the bag.
+        in_order: Whether the pieces of the bag are processed one after another, each from the state that the one before
+            it ends with; `first` is then `begin`.
     """
 
     number: int
     first: int
     begin: int
     end: int | None
+    in_order: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Work:
     Attributes:
         request: The input, and what to do with it. If it has `piece_seconds`, a whole input that is longer is only cut.
         part: The piece to process; None for a whole input.
-        parts: All pieces, to be joined; empty for no joining.
+        parts: All pieces; they are joined if `part` is None.
     """
 
     request: Request
@@ -95,6 +98,19 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """An input that is to be done in pieces.
+
+    Attributes:
+        parts: The pieces, two or more.
+        settings: For all of them, by name: "auto" is settled once.
+    """
+
+    parts: tuple[Part, ...]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """The result of a request.
 
@@ -105,7 +121,7 @@ class Outcome:
         was_finished: Whether the same request had already finished the output.
         missing: What is lost from the source, one sentence each.
         again: Why a finished output was made again, such as "input.listing_sha256"; empty for a new one.
-        joins: For a bag in pieces, the number of tracks by what happened at the cuts: crossing, joined.
+        joins: For a bag in parallel pieces, the number of tracks by what happened at the cuts: crossing, joined.
     """
 
     output: str
@@ -119,10 +135,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class PieceDone:
-    """A piece is processed and kept; `images` includes those for warming up."""
+    """A piece is processed and kept."""
 
     number: int
-    images: int
 
 
 class Reporter(Protocol):

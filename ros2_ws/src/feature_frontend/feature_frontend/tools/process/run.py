@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from feature_frontend.pipeline.process_frame import FrameProcessor, ProcessorSta
 from feature_frontend.ros.input.camera_info import camera_info_message
 from feature_frontend.ros.output.frame_status import FrameStatistics, StatisticsState
 from feature_frontend.ros.output.publishers import ResultTopics, result_topics
-from feature_frontend.runtime.snapshot import pack, unpack
+from feature_frontend.runtime.snapshot import Snapshot, pack, unpack
 from feature_frontend.settings import Settings
 from feature_frontend.sources import PlaybackSettings, Source
 from feature_frontend.sources.bag import BagSource
@@ -34,10 +35,10 @@ from feature_frontend.tools.common.bag_writer import STORAGES, check_path
 from feature_frontend.tools.process.inputs import InputFrame, image_count, input_frames, open_input
 from feature_frontend.tools.process.job import differences, job_of, of_part, run_id_for
 from feature_frontend.tools.process.output import BagMessages, Output
-from feature_frontend.tools.process.pieces import Joiner, cut, image_stamps, warm_up_s
+from feature_frontend.tools.process.pieces import Joiner, cut, image_stamps
 from feature_frontend.tools.process.progress_store import FILE_NAME, ProgressStore
 from feature_frontend.tools.process.remote import local_path
-from feature_frontend.tools.process.request import Outcome, Part, PieceDone, Reporter, Request, Work
+from feature_frontend.tools.process.request import Cut, Outcome, Part, PieceDone, Reporter, Request, Work
 from feature_frontend.tools.process.staging import Input
 from feature_frontend.tools.process.uploaded_output import output_of
 
@@ -92,11 +93,11 @@ def process_input(request: Request, reporter: Reporter) -> Outcome:
     return result
 
 
-def do(work: Work, reporter: Reporter) -> Outcome | PieceDone | tuple[Part, ...]:
+def do(work: Work, reporter: Reporter) -> Outcome | PieceDone | Cut:
     """Does a unit of work, or resumes it.
 
     Returns:
-        The outcome of an input; for a piece, that it is kept; for an input that is to be done in pieces, these.
+        The outcome of an input; for a piece, that it is kept; for an input that is to be done in pieces, where to cut.
 
     Raises:
         FeatureFrontendError: It failed; the progress is kept, unless it belongs to another request.
@@ -143,7 +144,7 @@ class _Task:
         self._again: list[str] = []
         self._choices = ""
 
-    def do(self) -> Outcome | PieceDone | tuple[Part, ...]:
+    def do(self) -> Outcome | PieceDone | Cut:
         """See `do`."""
         if self._input.is_remote and self._record:
             # What is done is not copied here once more.
@@ -168,10 +169,11 @@ class _Task:
                 return self._join(self._work.parts, run_id, job)
             if self._request.piece_seconds is not None and isinstance(source, BagSource):
                 stamps = image_stamps(source, self._playback)
-                warm_up = warm_up_s(frontend.settings.tracker)
-                parts = cut(stamps, self._playback.start, self._request.piece_seconds, warm_up)
+                in_order = frontend.settings.tracker == "persistent"
+                parts = cut(stamps, self._playback.start, self._request.piece_seconds, in_order=in_order)
                 if len(parts) > 1:
-                    return parts
+                    self._say_what_runs(frontend)
+                    return Cut(parts, dataclasses.asdict(frontend.settings))
             return self._whole(run_id, source, frontend, job)
 
     def _frontend(self, images: int | None) -> Frontend:
@@ -187,11 +189,10 @@ class _Task:
     def _earlier_choice(self) -> str:
         """The extractor that "auto" stood for when this was begun; "auto" if it was not, or with another one."""
         job: Mapping[str, Any] = self._record
-        part = self._work.part
-        folder = self._output.unfinished if part is None else self._output.piece(part)
-        if not job and (folder / FILE_NAME).is_file():
-            with ProgressStore(folder) as store:
-                job = store.job() or {}
+        for folder in (self._output.unfinished, self._output.piece(0)):
+            if not job and (folder / FILE_NAME).is_file():
+                with ProgressStore(folder) as store:
+                    job = store.job() or {}
         settings = job.get("settings")
         name = settings.get("extractor") if isinstance(settings, dict) else None
         return name if name in AUTO_EXTRACTORS else AUTO
@@ -219,10 +220,11 @@ class _Task:
         )
 
     def _whole(self, run_id: int, source: Source, frontend: Frontend, job: Mapping[str, object]) -> Outcome:
+        self._say_what_runs(frontend)
         with ProgressStore(self._output.unfinished) as store:
             run = self._run(store, run_id, source, frontend, job, None)
             missing = run.position.all_missing(run.lost)
-            record = self._record_of(job, run_id, run.position, run.images, missing)
+            record = self._record_of(job, run_id, run.images, missing, is_compiled=run.position.is_compiled)
             complete = self._output.complete(store.messages(), run.messages, self._request.format, lambda: record)
         self._output.clear()
         sha256 = str(complete["sha256"])
@@ -231,12 +233,11 @@ class _Task:
     def _piece(
         self, part: Part, run_id: int, source: Source, frontend: Frontend, job: Mapping[str, object]
     ) -> PieceDone:
-        if self._output.has_piece(part, job):
-            return PieceDone(part.number, 0)
-        with ProgressStore(self._output.piece(part)) as store:
-            run = self._run(store, run_id, source, frontend, job, part)
-        self._output.keep_piece(part, job)
-        return PieceDone(part.number, run.images["received"])
+        if not self._output.has_piece(part, job):
+            with ProgressStore(self._output.piece(part.number)) as store:
+                self._run(store, run_id, source, frontend, job, part)
+            self._output.keep_piece(part, job)
+        return PieceDone(part.number)
 
     def _run(
         self,
@@ -249,9 +250,7 @@ class _Task:
     ) -> _Run:
         """Processes the images that the store does not have yet."""
         request, output = self._request, self._output
-        if part is None or part.number == 0:
-            self._say_what_runs(frontend)
-        _begin_or_resume(store, job if part is None else of_part(job, part), request)
+        _begin_or_resume(store, job if part is None else of_part(job, part), request, lambda: self._before(part, job))
         run = _Run(request, frontend, store, self._reporter, run_id, part)
         run.resume()
         if not run.is_over:
@@ -262,7 +261,8 @@ class _Task:
                 raise SourceError(
                     f"there is nothing to process in {source.description} from image {self._playback.start} on"
                 )
-            run.position.missing = missing_of(source, LostImages())
+            missing = [*run.position.missing, *missing_of(source, LostImages())]
+            run.position.missing = list(dict.fromkeys(missing))
             run.position.images_of = getattr(source, "images_of", "")
             run.end()
         return run
@@ -273,46 +273,47 @@ class _Task:
         if self._choices:
             self._reporter.say(self._choices)
 
+    def _before(self, part: Part | None, job: Mapping[str, object]) -> Snapshot | None:
+        """The state that a run begins from; None for a run that continues no piece."""
+        if part is None or not part.in_order or part.number == 0:
+            return None
+        before = self._work.parts[part.number - 1]
+        with self._output.end_of_piece(before, job) as store:
+            return _end_of(store, before, job)
+
     def _join(self, parts: Sequence[Part], run_id: int, job: Mapping[str, object]) -> Outcome:
         messages = BagMessages(self._request.namespace, result_topics("mono"))
-        joiner, lost, positions = Joiner(messages, parts), LostImages(), list[_Position]()
+        joiner = None if parts[0].in_order else Joiner(messages, parts)
+        ends: list[_State] = []
 
         def pieces() -> Iterator[Iterator[tuple[str, int, bytes]]]:
             for part in parts:
-                with ProgressStore(self._output.fetch_piece(part, job)) as store:
-                    state = store.state()
-                    if state is None or not state[1] or store.job() != of_part(job, part):
-                        store.refuse("it is not the finished piece that is expected here")
-                    found = unpack(state[0], _State)
-                    positions.append(found.position)
-                    lost.count += found.lost.count
-                    lost.reason = lost.reason or found.lost.reason
+                with self._output.finished_piece(part, job) as store:
+                    ends.append(unpack(_end_of(store, part, job), _State))
                     yield store.messages()
 
-        def missing() -> list[str]:
-            sentences = dict.fromkeys(one for position in positions for one in position.missing)
-            return [*sentences, *lost.sentences(positions[-1].images_of)]
-
         def record() -> dict[str, object]:
-            joins = {"crossing": joiner.crossing, "joined": joiner.joined}
-            return {**self._record_of(job, run_id, positions[0], joiner.images, missing()), "joins": joins}
+            images, missing, joins = _sums(ends, joiner)
+            is_compiled = any(end.position.is_compiled for end in ends)
+            found = self._record_of(job, run_id, images, missing, is_compiled=is_compiled)
+            return found if joiner is None else {**found, "joins": joins}
 
-        complete = self._output.complete(joiner.join(pieces()), messages, self._request.format, record)
+        found = itertools.chain.from_iterable(pieces()) if joiner is None else joiner.join(pieces())
+        complete = self._output.complete(found, messages, self._request.format, record)
         self._output.clear()
-        joins = {"crossing": joiner.crossing, "joined": joiner.joined}
-        sha256 = str(complete["sha256"])
-        return Outcome(self._request.output, sha256, joiner.images, False, missing(), self._again, joins)
+        images, missing, joins = _sums(ends, joiner)
+        return Outcome(self._request.output, str(complete["sha256"]), images, False, missing, self._again, joins)
 
     def _record_of(
         self,
         job: Mapping[str, object],
         run_id: int,
-        position: _Position,
         images: Mapping[str, int],
         missing: Sequence[str],
+        *,
+        is_compiled: bool,
     ) -> dict[str, object]:
-        compiled = position.is_compiled
-        results = {"is_compiled": compiled, "images": dict(images), "missing": list(missing)}
+        results = {"is_compiled": is_compiled, "images": dict(images), "missing": list(missing)}
         return {**job, "run_id": run_id, **results}
 
 
@@ -339,7 +340,8 @@ class _Run:
         self.messages = BagMessages(request.namespace, result_topics("mono"))
         self.is_over = False
         self.lost = LostImages()
-        self._counts_from = 0 if part is None else part.begin
+        self._part = part
+        self._start = PlaybackSettings(**request.playback).start
         self._request = request
         self._store = store
         self._reporter = reporter
@@ -370,13 +372,14 @@ class _Run:
                 "the network can be compiled now and could not when this run was begun, or the other way round, so the "
                 "results would differ; give --overwrite to start over, with --compile false to do without"
             )
-        self._reporter.done(self.images["received"], earlier=True)
+        # The images of the pieces before have been reported by these.
+        before = 0 if self._part is None or not self._part.in_order else self._part.begin - self._start
+        self._reporter.done(self.images["received"] - before, earlier=True)
 
     @property
     def images(self) -> dict[str, int]:
-        """As in `Outcome`."""
-        book = self._book.get_state()
-        return {"received": book.processed + book.refused, "processed": book.processed, "refused": book.refused}
+        """As in `Outcome`, with those of the pieces before that this one continues."""
+        return _images_of(self._book.get_state())
 
     def process(self, image: InputFrame) -> None:
         """Processes an image and stores its results."""
@@ -406,7 +409,7 @@ class _Run:
             self._commit()
 
     def _refuse(self, image: InputFrame, refusal: Refusal) -> None:
-        if refusal.is_lost and image.found.index >= self._counts_from:
+        if refusal.is_lost and (self._part is None or image.found.index >= self._part.begin):
             self.lost.note(refusal.reason)
         # An input with one bad image often has thousands: report a reason only when it changes.
         if refusal.reason != self._last_refusal:
@@ -473,7 +476,35 @@ def _offline(settings: Settings, images: int | None) -> Settings:
     return dataclasses.replace(settings, compile=is_worth_it, deadline_ms=0.0)
 
 
-def _begin_or_resume(store: ProgressStore, job: Mapping[str, object], request: Request) -> None:
+def _images_of(book: StatisticsState) -> dict[str, int]:
+    """As in `Outcome`."""
+    return {"received": book.processed + book.refused, "processed": book.processed, "refused": book.refused}
+
+
+def _end_of(store: ProgressStore, part: Part, job: Mapping[str, object]) -> Snapshot:
+    """The state that a piece ends with, which must be a finished one of this job."""
+    found = store.state()
+    if found is None or not found[1] or store.job() != of_part(job, part):
+        store.refuse("it is not the finished piece that is expected here")
+    return found[0]
+
+
+def _sums(ends: Sequence[_State], joiner: Joiner | None) -> tuple[dict[str, int], list[str], dict[str, int]]:
+    """Images, missing and joins of an `Outcome`, from the states that the pieces end with."""
+    last = ends[-1]
+    if joiner is None:
+        return _images_of(last.book), last.position.all_missing(last.lost), {}
+    lost = LostImages(
+        sum(end.lost.count for end in ends), next((end.lost.reason for end in ends if end.lost.count), "")
+    )
+    sentences = dict.fromkeys(one for end in ends for one in end.position.missing)
+    missing = [*sentences, *lost.sentences(last.position.images_of)]
+    return joiner.images, missing, {"crossing": joiner.crossing, "joined": joiner.joined}
+
+
+def _begin_or_resume(
+    store: ProgressStore, job: Mapping[str, object], request: Request, state: Callable[[], Snapshot | None]
+) -> None:
     earlier = store.job()
     if earlier == job:
         return
@@ -483,4 +514,4 @@ def _begin_or_resume(store: ProgressStore, job: Mapping[str, object], request: R
             f"{request.output}.unfinished is the unfinished output of a run that differs in {differing}; "
             "run that one again, choose another --output, or give --update or --overwrite"
         )
-    store.begin(job)
+    store.begin(job, state())

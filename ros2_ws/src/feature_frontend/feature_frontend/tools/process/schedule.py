@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from feature_frontend.errors import FeatureFrontendError
@@ -17,7 +17,7 @@ from feature_frontend.tools.process.run import do
 __all__ = ["Answer", "Scheduler", "answer_of", "process_all"]
 
 Answer = Mapping[str, Any]
-"""What comes of a unit of work, for JSON: an "outcome", "parts", a "piece", or an "error"."""
+"""What comes of a unit of work, for JSON: an "outcome", a "cut", a "piece", or an "error"."""
 
 
 class Scheduler(AbstractContextManager["Scheduler"], Protocol):
@@ -57,7 +57,7 @@ def answer_of(work: Work, reporter: Reporter, patience_s: float = 0.0) -> Answer
         return {"outcome": asdict(result)}
     if isinstance(result, PieceDone):
         return {"piece": asdict(result)}
-    return {"parts": [asdict(part) for part in result]}
+    return {"cut": asdict(result)}
 
 
 def process_all(
@@ -74,7 +74,6 @@ def process_all(
     results: dict[int, Outcome | FeatureFrontendError] = {}
     inputs, pieces = deque(Work(request) for request in requests), deque[Work]()
     left: dict[int, set[int]] = {}
-    parts: dict[int, tuple[Part, ...]] = {}
     running = 0
     while len(results) < len(requests):
         # Not all at once: what a machine has copied of a bag is still there when its pieces are processed.
@@ -86,14 +85,18 @@ def process_all(
         number = numbers[work.request.output]
         if number in results:
             continue
-        if "parts" in answer:
-            parts[number] = tuple(Part(**part) for part in answer["parts"])
-            left[number] = {part.number for part in parts[number]}
-            pieces += (Work(work.request, part) for part in parts[number])
+        if "cut" in answer:
+            parts = tuple(Part(**part) for part in answer["cut"]["parts"])
+            request = replace(work.request, settings=answer["cut"]["settings"])
+            left[number] = {part.number for part in parts}
+            pieces += (Work(request, part, parts) for part in (parts[:1] if parts[0].in_order else parts))
         elif "piece" in answer:
-            left[number].discard(answer["piece"]["number"])
+            done = answer["piece"]["number"]
+            left[number].discard(done)
             if not left[number]:
-                pieces.appendleft(Work(work.request, parts=parts[number]))
+                pieces.appendleft(replace(work, part=None))
+            elif work.parts[done].in_order:
+                pieces.appendleft(replace(work, part=work.parts[done + 1]))
         else:
             outcome = answer.get("outcome")
             results[number] = FeatureFrontendError(answer["error"]) if outcome is None else Outcome(**outcome)

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from feature_frontend.errors import SettingsError
+from feature_frontend.errors import FeatureFrontendError, SettingsError
 from feature_frontend.tools.process.job import of_part
 from feature_frontend.tools.process.output import RECORD_NAME, UNFINISHED, Output, read_record
-from feature_frontend.tools.process.progress_store import FILE_NAME
+from feature_frontend.tools.process.progress_store import FILE_NAME, ProgressStore
 from feature_frontend.tools.process.remote import RemoteFolder, is_url, local_path
 from feature_frontend.tools.process.request import Part
 from feature_frontend.tools.process.staging import work_folder
@@ -64,19 +64,41 @@ class _UploadedOutput(Output):
 
     def keep_piece(self, part: Part, job: Mapping[str, object]) -> None:
         """See `Output`."""
-        self._remote_pieces.upload(self.piece(part) / FILE_NAME, _piece_name(part, job))
-        shutil.rmtree(self.piece(part), ignore_errors=True)
+        folder = self.piece(part.number)
+        if _is_continued(part):
+            # By itself: the messages, which only the joining needs, take much more.
+            with ProgressStore(folder) as store:
+                store.copy_state(folder / "end")
+            self._remote_pieces.upload(folder / "end" / FILE_NAME, _state_name(part, job))
+        self._remote_pieces.upload(folder / FILE_NAME, _piece_name(part, job))
+        for done in (folder, self._fetched_folder):
+            shutil.rmtree(done, ignore_errors=True)
 
     def has_piece(self, part: Part, job: Mapping[str, object]) -> bool:
         """See `Output`."""
-        return _piece_name(part, job) in {file.name for file in self._remote_pieces.files()}
+        names = {_piece_name(part, job), *([_state_name(part, job)] if _is_continued(part) else [])}
+        return names <= {file.name for file in self._remote_pieces.files()}
 
-    def fetch_piece(self, part: Part, job: Mapping[str, object]) -> Path:
+    def finished_piece(self, part: Part, job: Mapping[str, object]) -> ProgressStore:
         """See `Output`."""
-        folder = self.unfinished / "joined" / f"{part.number:05d}"
+        return self._fetched(_piece_name(part, job))
+
+    def end_of_piece(self, part: Part, job: Mapping[str, object]) -> ProgressStore:
+        """See `Output`."""
+        return self._fetched(_state_name(part, job))
+
+    @property
+    def _fetched_folder(self) -> Path:
+        return self.unfinished / "fetched"
+
+    def _fetched(self, name: str) -> ProgressStore:
+        url = f"{self._remote_pieces.url}/{name}"
+        if name not in {file.name for file in self._remote_pieces.files()}:
+            raise FeatureFrontendError(f"{url} is missing; run the same command again to make that piece again")
+        folder = self._fetched_folder / name
         folder.mkdir(parents=True, exist_ok=True)
-        self._remote_pieces.download(_piece_name(part, job), folder / FILE_NAME)
-        return folder
+        self._remote_pieces.download(name, folder / FILE_NAME)
+        return ProgressStore(folder, url)
 
     def _place(self, folder: Path) -> None:
         for file in sorted(self._remote.files(), key=lambda file: _order(file.name), reverse=True):
@@ -94,6 +116,15 @@ def _order(name: str) -> tuple[int, str]:
     return (_LAST.index(name) if name in _LAST else -1, name)
 
 
+def _is_continued(part: Part) -> bool:
+    """Whether another piece begins from the state that this one ends with."""
+    return part.in_order and part.end is not None
+
+
 def _piece_name(part: Part, job: Mapping[str, object]) -> str:
     digest = hashlib.sha256(json.dumps(of_part(job, part), sort_keys=True).encode()).hexdigest()
     return f"piece_{part.number:05d}_{digest[:16]}.db"
+
+
+def _state_name(part: Part, job: Mapping[str, object]) -> str:
+    return _piece_name(part, job).replace("piece", "state", 1)

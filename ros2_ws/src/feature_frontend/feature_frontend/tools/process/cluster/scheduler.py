@@ -59,16 +59,16 @@ class Cluster(Scheduler):
         self._waits = False
         self._expected = ray.put(environment())
         # On this machine, which is lost only with the run itself.
-        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=True
-        )
-        tally = ray.remote(Tally).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here)
-        self._tally = tally.remote()
-        options: dict[str, Any] = {"num_cpus": threads, "max_retries": _RETRIES, "name": "process"}
+        here = self._on(ray.get_runtime_context().get_node_id())
+        self._tally = ray.remote(Tally).options(num_cpus=0, max_restarts=-1, **here).remote()
+        # By output: the machine that did its latest unit of work, and has a copy of the input.
+        self._latest: dict[str, str] = {}
+        self._options: dict[str, Any] = {"num_cpus": threads, "max_retries": _RETRIES, "name": "process"}
         if self._gpu_fraction:
-            options["num_gpus"] = self._gpu_fraction
+            self._options["num_gpus"] = self._gpu_fraction
         # One machine after another: each has its own disk and its own way to the storage.
-        self._task = ray.remote(work).options(**options, scheduling_strategy="SPREAD")
+        self._options["scheduling_strategy"] = "SPREAD"
+        self._task = ray.remote(work)
 
     @property
     def width(self) -> int:
@@ -89,7 +89,11 @@ class Cluster(Scheduler):
     def submit(self, work: Work) -> None:
         """See `Scheduler`."""
         number = next(self._numbers)
-        self._running[self._task.remote(number, work.to_json(), self._expected, os.getcwd(), self._tally)] = work
+        # Parallel pieces spread; what comes one after another stays where the copy is.
+        stays = work.part is None or work.part.in_order
+        latest = self._latest.get(work.request.output) if stays else None
+        task = self._task.options(**self._options | (self._on(latest) if latest else {}))
+        self._running[task.remote(number, work.to_json(), self._expected, os.getcwd(), self._tally)] = work
 
     def wait(self) -> tuple[Work, Answer]:
         """See `Scheduler`."""
@@ -102,6 +106,7 @@ class Cluster(Scheduler):
                     answer: Answer = self._ray.get(done[0])
                 except Exception as error:  # Ray's own, and what no code of ours expects
                     return unit, {"error": _explained(unit, error)}
+                self._latest[unit.request.output] = answer.get("machine", "")
                 if "progress" in answer:
                     with suppress(self._ray.exceptions.RayError):
                         self._tally.record.remote(*answer["progress"], is_last=True)
@@ -118,6 +123,11 @@ class Cluster(Scheduler):
             self._ray.kill(self._tally)
         if self._is_ours:
             self._ray.shutdown()
+
+    def _on(self, machine: str) -> dict[str, Any]:
+        """Options for a task on a machine, or on another one if that is lost."""
+        strategies = self._ray.util.scheduling_strategies
+        return {"scheduling_strategy": strategies.NodeAffinitySchedulingStrategy(machine, soft=True)}
 
     def _room(self, resources: dict[str, float]) -> int:
         room = int(resources.get("CPU", 0) // self._threads)

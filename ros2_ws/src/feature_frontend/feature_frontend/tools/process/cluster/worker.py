@@ -54,8 +54,8 @@ def work(number: int, unit: Mapping[str, Any], expected: Mapping[str, Any], fold
         tally: The actor for the progress.
 
     Returns:
-        The answer, and as its "progress" the last arguments of `Tally.record`. They are not sent from here: Ray gives
-        the CPU of a task that waits to another process, with a torch of its own.
+        The answer, as its "machine" Ray's id of this one, and as its "progress" the last arguments of `Tally.record`.
+        They are not sent from here: Ray gives the CPU of a task that waits to another process, with a torch of its own.
     """
     with suppress(OSError):
         os.chdir(folder)
@@ -67,7 +67,9 @@ def work(number: int, unit: Mapping[str, Any], expected: Mapping[str, Any], fold
         }
     reporter = _TallyReporter(number, tally)
     answer = answer_of(Work.from_json(unit), reporter, _PATIENCE_S)
-    return {**answer, "progress": reporter.take()}
+    import ray
+
+    return {**answer, "progress": reporter.take(), "machine": ray.get_runtime_context().get_node_id()}
 
 
 class _TallyReporter(Reporter):

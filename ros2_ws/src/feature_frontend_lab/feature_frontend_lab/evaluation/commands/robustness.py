@@ -25,7 +25,7 @@ from feature_frontend_lab.evaluation.reports.writing import make_report_folder
 __all__ = ["add_robustness"]
 
 _DEFAULT_METHODS = (
-    "aliked-t16", "aliked-n16", "aliked-n16rot", "aliked-n32", "silk-vggnp-mu", "sift", "rootsift", "orb",
+    "dotlet", "aliked-t16", "aliked-n16", "aliked-n16rot", "aliked-n32", "silk-vggnp-mu", "sift", "rootsift", "orb",
     f"aliked-n16{MULTI_SCALE}", f"silk-vggnp-mu{MULTI_SCALE}",
 )  # fmt: skip
 

@@ -59,7 +59,7 @@ class PositionNoise:
 # silk-vggnp-mu sift`; docs/evaluation.md has the check on other scenes.
 POSITION_NOISE = {
     "aliked": PositionNoise(0.0020, 0.026, 1.60, 22.4, 0.000091, 0.0147, 0.173, 23.0, 64.0),
-    "dotlet": PositionNoise(0.0035, 0.032, 1.07, 14.3, 0.00031, 0.0140, 0.107, 9.0, 107.0),
+    "dotlet": PositionNoise(0.0040, 0.026, 1.14, 19.2, 0.00042, 0.0109, 0.0855, 7.15, 149.5),
     "silk": PositionNoise(0.0202, 0.0101, 0.03, 8.8, 0.00040, 0.0140, 0.110, 6.0, 57.3),
     "sift": PositionNoise(0.0074, 0.00060, 0.0, 76.0),
 }

@@ -110,7 +110,7 @@ WEIGHTS = {
         _aliked("aliked-n16", 2_738_091, "5be8704840ed662d9d8c561bf7279c222092674e7eb05fd0feab94899e9d82f2"),
         _aliked("aliked-n16rot", 2_738_325, "ddf3abbf38e86f6a74540d214e1a9712c54b2d8551abc864542199f2347d7332"),
         _aliked("aliked-n32", 3_946_667, "055283fd1624d3ab46a05c3b617b1a79a3f28d1f551737eef2d653e8c8232890"),
-        _shipped("dotlet", 1_381_792, "3ca7e37a7edbad67a2190beebed3837f470269815355ad1421fd3c26ff8d38e7"),
+        _shipped("dotlet", 1_381_792, "7bc3037fd898d96cd69a7df850aae94de0fb21a69e1d8be1770aa2825e8aa934"),
         _shipped("silk-vggnp-mu", 309_828, "a11c5f534f7847550cbf0966a53c02785388da831605e470c64595ac5eeb45bc"),
         _LIGHTGLUE,
     )

@@ -33,6 +33,7 @@ from tests.ros.harness import Client, RunningNode, wait_until
 from tests.ros.remote import Remote
 
 _FRAME_NS = 100_000_000
+_SENT = 2 + 20
 _MANAGED = (
     "autostart:=false",
     "device:=cpu",
@@ -44,26 +45,40 @@ _MANAGED = (
 Uint8Array = npt.NDArray[np.uint8]
 
 
-def _deactivate_in_mid_stream(client: Client, remote: Remote, images: list[Uint8Array]) -> int:
-    """Sends more than the node can do at once: each that it received still has one status. How many it received."""
-    sent = 2 + 20
-    for index in range(2, sent):
+def _deactivate_in_mid_stream(client: Client, remote: Remote, images: list[Uint8Array]) -> None:
+    """Sends more than the node can do at once, and deactivates it."""
+    for index in range(2, _SENT):
         client.send_pixels(images[index % 3], (index + 1) * _FRAME_NS)
     client.wait_for("status", 4)
     assert remote.change_state("deactivate")
     assert remote.state() == "inactive"
     client.wait_until_nobody_listens()
-    counted = max(status.frames_received for status in client.received["status"])
-    statuses = client.wait_for("status", counted)
-    assert len(statuses) == counted <= sent
-    assert len({stamp_to_ns(status.header.stamp) for status in statuses}) == counted
+
+
+def _next_status(client: Client, pixels: Uint8Array, stamp_ns: int) -> FrameStatus:
+    """Sends an image, and waits for its status: each image that the node received before it has exactly one, too."""
+    client.send_pixels(pixels, stamp_ns)
+    stamps = [0]
+
+    def has_come() -> bool:
+        stamps[:] = [stamp_to_ns(status.header.stamp) for status in client.received["status"]]
+        return stamp_ns in stamps
+
+    wait_until(has_come, f"the status of {stamp_ns}")
+    status = client.received["status"][stamps.index(stamp_ns)]
+    assert status.frames_received == len(set(stamps)) == len(stamps)
+    return status
+
+
+def _check_account(statuses: list[FrameStatus]) -> None:
+    """Of the images up to the end of a stream that was cut off."""
+    assert len(statuses) <= _SENT
     for status in statuses:
         assert status.state in {FrameStatus.FIRST, FrameStatus.OK, FrameStatus.DROPPED}
         if status.state == FrameStatus.DROPPED:
             assert status.reason == "the node was deactivated before this image was processed"
     last = statuses[-1]
     assert last.frames_received == last.frames_processed + last.frames_dropped
-    return counted
 
 
 def _check_runs(client: Client) -> None:
@@ -99,16 +114,17 @@ def test_each_transition_does_its_part(domain_id: int, photographs: list[Uint8Ar
         # The parameter names the extractor; the tracker may change with it.
         assert (remote.get("extractor"), remote.get("tracker")) == ("dotlet", "auto")
 
-        counted = _deactivate_in_mid_stream(client, remote, photographs)
+        _deactivate_in_mid_stream(client, remote, photographs)
 
         # Parameters change while it is inactive too; the account goes on.
         assert remote.set(max_num_keypoints=30) == [(True, "")]
         assert remote.change_state("activate")
         client.wait_for_node()
-        client.send_pixels(photographs[0], 1000 * _FRAME_NS)
-        status = client.wait_for("status", counted + 1)[-1]
+        status = _next_status(client, photographs[0], 1000 * _FRAME_NS)
+        *before, _ = client.received["status"]
+        _check_account(before)
         assert (status.state, status.reason) == (FrameStatus.FIRST, "the node was inactive")
-        assert (status.frames_received, status.keypoints) == (counted + 1, 30)
+        assert (status.frames_received, status.keypoints) == (len(before) + 1, 30)
 
         assert remote.change_state("deactivate")
         assert remote.change_state("cleanup")
@@ -123,9 +139,8 @@ def test_each_transition_does_its_part(domain_id: int, photographs: list[Uint8Ar
         assert remote.change_state("configure")
         assert remote.change_state("activate")
         client.wait_for_node()
-        client.send_pixels(photographs[0], 1001 * _FRAME_NS)
-        status = client.wait_for("status", counted + 2)[-1]
-        assert (status.state, status.frames_received) == (FrameStatus.FIRST, counted + 2)
+        status = _next_status(client, photographs[0], 1001 * _FRAME_NS)
+        assert (status.state, status.frames_received) == (FrameStatus.FIRST, len(before) + 2)
         _check_runs(client)
         assert remote.change_state("shutdown")
         assert remote.state() == "finalized"

@@ -29,9 +29,10 @@ from feature_frontend.ros.stamps import stamp_from_ns
 from feature_frontend.runtime import health, state_log
 from tests.ros.harness import Client, node_in_this_process, wait_until
 
-# A busy machine may take two seconds to its first image.
-_SILENCE_S = 3.0
+_SILENCE_S = 1.5
 _NUMBER = re.compile(r"\b\d+ s\b")
+# A busy machine may take seconds to an image; tests/core/test_health.py has these.
+_OF_A_BUSY_MACHINE = re.compile("images arrive, but none has been done with|images are processed again")
 
 
 class _Camera:
@@ -81,7 +82,7 @@ class _Rig:
 
     def lines(self) -> list[str]:
         """Of the node so far, with the numbers of seconds left out."""
-        told = [log for log in list(self.logged) if log.name == "frontend"]
+        told = [log for log in list(self.logged) if log.name == "frontend" and not _OF_A_BUSY_MACHINE.match(log.msg)]
         return [f"{LoggingSeverity(log.level).name} {_NUMBER.sub('N s', log.msg)}" for log in told]
 
     def next_line(self) -> str:
@@ -110,7 +111,6 @@ def rig(domain_id: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Rig]:
     rclpy.shutdown()
 
 
-@pytest.mark.slow
 def test_each_change_of_state_is_one_line(rig: _Rig) -> None:
     info = CameraInfo(width=64, height=48, distortion_model="plumb_bob", d=[0.0] * 5)
     info.k = [100.0, 0.0, 32.0, 0.0, 100.0, 24.0, 0.0, 0.0, 1.0]

@@ -58,16 +58,11 @@ def _deactivate_in_mid_stream(client: Client, remote: Remote, images: list[Uint8
 def _next_status(client: Client, pixels: Uint8Array, stamp_ns: int) -> FrameStatus:
     """Sends an image, and waits for its status: each image that the node received before it has exactly one, too."""
     client.send_pixels(pixels, stamp_ns)
-    stamps = [0]
-
-    def has_come() -> bool:
-        stamps[:] = [stamp_to_ns(status.header.stamp) for status in client.received["status"]]
-        return stamp_ns in stamps
-
-    wait_until(has_come, f"the status of {stamp_ns}")
-    status = client.received["status"][stamps.index(stamp_ns)]
-    assert status.frames_received == len(set(stamps)) == len(stamps)
-    return status
+    received = client.received["status"]
+    wait_until(lambda: stamp_to_ns(received[-1].header.stamp) == stamp_ns, f"the status of {stamp_ns}")
+    stamps = {stamp_to_ns(status.header.stamp) for status in received}
+    assert received[-1].frames_received == len(stamps) == len(received)
+    return received[-1]
 
 
 def _check_account(statuses: list[FrameStatus]) -> None:

@@ -217,7 +217,8 @@ class Player:
         if self._answers is not None:
             self._answers.wait_until_at_most(self._options.backlog - 1, self._options.wait_timeout_s)
         # FastDDS asks for acknowledgements every 3 s, and when the history is full. After a request of the first kind,
-        # the count starts anew: else the history is not full when the backlog is, and the wait takes up to 3 s.
+        # the count starts anew: else the history is not full when the backlog is, and the wait takes up to 3 s. It
+        # still does, rarely: where an image is published between such a request and its answer.
         if self._unacknowledged and all(map(_has_all_acknowledged, (self._images, self._infos))):
             self._unacknowledged = 0
         if self._unacknowledged >= self._options.backlog:
